@@ -1,0 +1,161 @@
+//! Where jobs wait: one trait, its implementations side by side.
+//!
+//! Only the supervisor and the command line speak to a broker; a worker never does for a plain
+//! job. Every implementation passes the same suite, `tests/contract/broker.rs`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::job::{Claimed, JobId, JobView, NewJob, QueueName, Settlement};
+use crate::time::Unix;
+
+/// What went wrong at the broker, in words for the user; `Display` gives the whole sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// Nobody answers, or the file can't be opened. Exit code 3.
+    #[error("cannot reach {url}: {reason} ({hint})")]
+    Unreachable {
+        /// The broker, without its secrets.
+        url: String,
+        /// What the system said.
+        reason: String,
+        /// What the user can do.
+        hint: &'static str,
+    },
+    /// It answers, but can't do this now: disk full, read-only, locked for too long. Trying again may help.
+    #[error("{url} refuses for now: {reason}")]
+    Busy {
+        /// The broker, without its secrets.
+        url: String,
+        /// What it said.
+        reason: String,
+    },
+    /// What it holds is not what we wrote.
+    #[error("{url} holds something unexpected: {reason}")]
+    Corrupt {
+        /// The broker, without its secrets.
+        url: String,
+        /// Where and what.
+        reason: String,
+    },
+    /// The request can't be met: a payload over the limit, an id that is taken.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What became of one [`NewJob`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enqueued {
+    /// It waits, or is scheduled, under this id.
+    New(JobId),
+    /// Its unique key is held by this job, which has not ended; nothing was enqueued.
+    Duplicate(JobId),
+}
+
+impl Enqueued {
+    /// The job that stands for the request now.
+    pub fn id(&self) -> &JobId {
+        match self {
+            Enqueued::New(id) | Enqueued::Duplicate(id) => id,
+        }
+    }
+}
+
+/// What stands in some queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Jobs that could run now.
+    pub waiting: u64,
+    /// Jobs that are due later.
+    pub scheduled: u64,
+    /// When the oldest waiting job became ready; `None` when nothing waits.
+    pub oldest: Option<Unix>,
+}
+
+impl Backlog {
+    /// How long the oldest waiting job has waited at `now`; zero when nothing waits.
+    pub fn oldest_age(&self, now: Unix) -> Duration {
+        self.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest))
+    }
+}
+
+/// What [`Broker::maintain`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Maintained {
+    /// Jobs taken back from supervisors whose lease ran out.
+    pub recovered: u64,
+    /// Finished jobs deleted because their time to live ended.
+    pub expired: u64,
+}
+
+/// Which dead letters to show.
+#[derive(Clone, Debug, Default)]
+pub struct DeadFilter {
+    /// Only of this queue.
+    pub queue: Option<QueueName>,
+    /// Only of this task.
+    pub task: Option<String>,
+    /// At most so many, the newest first.
+    pub limit: usize,
+}
+
+/// A store of jobs. Cheap to share; all methods may be called concurrently.
+///
+/// A claim is held under the lease of the handle that made it: one lease for all its claims, which
+/// [`Broker::extend`] renews. When the lease runs out (its supervisor died), any other handle's
+/// [`Broker::maintain`] or [`Broker::claim`] gives those jobs back to the front of their queues.
+#[async_trait]
+pub trait Broker: Send + Sync + std::fmt::Debug {
+    /// Its URL without secrets, for messages.
+    fn url(&self) -> &str;
+
+    /// Adds jobs, all or none; one answer a job, in order.
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError>;
+
+    /// Takes up to `limit` ready jobs, the queues in strict order, the oldest of a queue first.
+    /// Scheduled jobs that are due count as ready. Returns fewer, or none, when there are no more.
+    async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError>;
+
+    /// Renews the lease of every claim that this handle holds. To be called each third of the lease
+    /// while anything is claimed.
+    async fn extend(&self) -> Result<(), BrokerError>;
+
+    /// Carries out verdicts, in order, in one transaction. Returns for each whether it took effect:
+    /// `false` when the claim is no longer held by this handle (lease lost, job deleted), which is no error.
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError>;
+
+    /// What waits in these queues; cheap at any depth.
+    async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError>;
+
+    /// Returns when a claim on these queues may find something: at once if it would now, else when
+    /// a producer enqueues, a scheduled job comes due or another handle's lease runs out. Never polls;
+    /// may return without cause. Dropping the future is safe.
+    async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError>;
+
+    /// Housekeeping: takes back jobs whose lease ran out, deletes results past their time to live.
+    /// Bounded work a call.
+    async fn maintain(&self) -> Result<Maintained, BrokerError>;
+
+    /// Looks jobs up; `None` for an id that is unknown or has expired.
+    async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError>;
+
+    /// Waits until at least one of these jobs has ended (or is unknown) and returns all that have,
+    /// as in [`Broker::find`], with their position in `ids`. Never polls.
+    async fn wait_any(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError>;
+
+    /// Dead letters, the newest first.
+    async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError>;
+
+    /// Puts dead letters back into their queues, failures and losses forgotten. Returns those found.
+    async fn retry_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError>;
+
+    /// Deletes dead letters. Returns those found.
+    async fn delete_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError>;
+
+    /// Names of the queues that hold or held jobs, sorted.
+    async fn queues(&self) -> Result<Vec<QueueName>, BrokerError>;
+
+    /// Gives up the lease (claims still held go back to the front of their queues) and closes.
+    async fn close(&self) -> Result<(), BrokerError>;
+}

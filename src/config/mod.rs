@@ -1,0 +1,221 @@
+//! Settings: flags, `POOL_*` environment, TOML file and defaults, in that order of strength,
+//! become one checked [`Config`]. Nothing past this module sees an unchecked value.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::job::{PoolName, QueueName};
+
+/// All settings of one supervisor, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+    /// Where jobs wait.
+    pub broker: BrokerConfig,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// What is loaded and forked.
+    pub app: AppConfig,
+    /// At least one pool; the command line describes `default`.
+    pub pools: BTreeMap<PoolName, PoolConfig>,
+    /// Per-task settings, and the command runtime's programs.
+    pub tasks: BTreeMap<Arc<str>, TaskConfig>,
+    /// Logging.
+    pub log: LogConfig,
+}
+
+/// `[broker]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct BrokerConfig {
+    /// Which broker.
+    pub url: BrokerUrl,
+    /// How long claims are held without renewal.
+    pub lease: Duration,
+    /// How often the lease is renewed while jobs are held; at most a third of `lease`.
+    pub heartbeat: Duration,
+    /// How long results can be read.
+    pub result_ttl: Duration,
+    /// Largest payload of a job, in bytes.
+    pub max_payload: usize,
+    /// Largest result of a job, in bytes.
+    pub max_result: usize,
+    /// The embedded broker waits for the disk at each commit (survives power loss, slower).
+    pub fsync: bool,
+}
+
+/// A broker URL, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrokerUrl {
+    /// `sqlite:PATH`, absolute by now.
+    Sqlite(PathBuf),
+    /// `memory:`: for tests; one process.
+    Memory,
+}
+
+/// `[app]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppConfig {
+    /// Which template.
+    pub runtime: RuntimeKind,
+    /// The interpreter (python).
+    pub python: PathBuf,
+    /// The program that carries the tasks (native); `None`: this one.
+    pub program: Option<PathBuf>,
+    /// Where the template runs; also first on Python's module path.
+    pub directory: PathBuf,
+    /// Environment variables to add.
+    pub environment: BTreeMap<String, String>,
+    /// Modules imported before the first fork (python).
+    pub preload: Vec<String>,
+    /// Modules whose functions jobs may name (python); `preload` when empty.
+    pub modules: Vec<String>,
+    /// Functions called once after the preload (python).
+    pub before_fork: Vec<String>,
+    /// Functions called in each new worker (python).
+    pub after_fork: Vec<String>,
+    /// Many jobs a worker, or one.
+    pub isolation: Isolation,
+    /// Collapse the template's heap into huge pages before the first fork.
+    pub huge_pages: bool,
+    /// Longest load before it counts as failed.
+    pub load_timeout: Duration,
+}
+
+/// `app.runtime`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuntimeKind {
+    /// Rust tasks of this or the user's own binary.
+    Native,
+    /// Programs named in the config.
+    Command,
+    /// Python functions.
+    Python,
+}
+
+/// `app.isolation`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// A worker runs many jobs.
+    Warm,
+    /// A worker runs one job; the next is forked ahead.
+    Fresh,
+}
+
+/// `[pools.NAME]` over `[defaults]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolConfig {
+    /// The queues it serves.
+    pub queues: Vec<QueueName>,
+    /// How it chooses among them.
+    pub order: QueueOrder,
+    /// Never fewer workers; may be 0.
+    pub min_workers: u32,
+    /// Never more; at least 1.
+    pub max_workers: u32,
+    /// Above it one more, below half of it one less; in `0.0..=1.0`, above 0.
+    pub utilization_threshold: f64,
+    /// Time between decisions.
+    pub scaling_period: Duration,
+    /// The window that utilization is measured over.
+    pub utilization_window: Duration,
+    /// PSS of the whole pool above which no worker is added; `None`: no limit.
+    pub max_memory: Option<MemoryLimit>,
+    /// Jobs that a worker may hold beyond the one it runs.
+    pub prefetch: Prefetch,
+    /// Jobs after which a worker is replaced; `None`: never.
+    pub max_jobs: Option<u32>,
+    /// Age after which it is replaced; `None`: never.
+    pub max_age: Option<Duration>,
+    /// PSS above which it is replaced, in bytes; `None`: never.
+    pub max_worker_memory: Option<u64>,
+    /// Workers kept ready beyond those that run, for `isolation = "fresh"`.
+    pub spare_workers: u32,
+    /// Longest run of a job; `None`: no limit.
+    pub job_timeout: Option<Duration>,
+    /// From a job's interruption to the kill of its worker.
+    pub kill_grace: Duration,
+    /// From the first TERM to giving running jobs back.
+    pub stop_timeout: Duration,
+    /// How failed jobs are run again.
+    pub retry: RetryConfig,
+}
+
+/// How failed and lost jobs are run again, where job and task say nothing else.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryConfig {
+    /// Runs after the first that failed.
+    pub retries: u32,
+    /// Wait before the first retry; doubles with each.
+    pub backoff: Duration,
+    /// Longest wait.
+    pub backoff_max: Duration,
+    /// Deaths of its worker after which a job counts as poison.
+    pub max_worker_losses: u32,
+}
+
+/// `order`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueOrder {
+    /// The first queue first, always.
+    Strict,
+    /// The first queue changes with each claim.
+    RoundRobin,
+    /// At random.
+    Random,
+}
+
+/// `max_memory`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MemoryLimit {
+    /// In bytes.
+    Bytes(u64),
+    /// A share of the host's memory, or of the cgroup's limit where that is lower; `0.0..=1.0`.
+    Share(f64),
+}
+
+/// `prefetch`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefetch {
+    /// What the worker is expected to finish within ~10 ms.
+    Auto,
+    /// So many.
+    Fixed(u32),
+}
+
+/// `[tasks.NAME]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskConfig {
+    /// Program and arguments (command runtime); empty elsewhere.
+    pub command: Vec<String>,
+    /// Longest run.
+    pub timeout: Option<Duration>,
+    /// Runs after the first that failed.
+    pub retries: Option<u32>,
+    /// Environment variables to add (command runtime).
+    pub environment: BTreeMap<String, String>,
+    /// Where it runs (command runtime).
+    pub directory: Option<PathBuf>,
+    /// Largest standard output in bytes (command runtime).
+    pub max_output: Option<usize>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogConfig {
+    /// Text for people or JSON for machines.
+    pub format: LogFormat,
+    /// A `tracing` filter such as `info` or `pool=debug`.
+    pub level: String,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `key=value` text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,3 @@
+//! The template and its workers as data.
+
+pub mod snapshot;

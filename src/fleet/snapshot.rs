@@ -1,0 +1,118 @@
+//! The plain picture of a supervisor that every reader renders: `status`, logs, tests.
+//! Its JSON form is a contract (`pool status --json`); fields may be added, never renamed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Unix;
+
+/// The supervisor at one instant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The supervisor's process id.
+    pub pid: i32,
+    /// Version of the program.
+    pub version: String,
+    /// `starting`, `running`, `paused`, `draining`, `stopping`.
+    pub state: String,
+    /// When it started.
+    pub started: Unix,
+    /// The broker's URL without secrets.
+    pub broker: String,
+    /// Why the broker can't be used right now, if so.
+    pub broker_error: Option<String>,
+    /// Generation of the newest loaded template; 0 before the first.
+    pub generation: u64,
+    /// Its process id, while it lives.
+    pub template_pid: Option<i32>,
+    /// Why the last load failed, if it did.
+    pub load_error: Option<String>,
+    /// PSS of template and workers in bytes, at the last scaling period.
+    pub pss_bytes: u64,
+    /// By name.
+    pub pools: BTreeMap<String, PoolSnapshot>,
+}
+
+/// One pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PoolSnapshot {
+    /// Queues that it serves.
+    pub queues: Vec<String>,
+    /// Workers that serve jobs (starting, idle or busy; spares and retiring ones not counted).
+    pub workers: u32,
+    /// Of these, busy.
+    pub busy: u32,
+    /// Limits in force.
+    pub min: u32,
+    /// Limits in force.
+    pub max: u32,
+    /// Over the window, now; `None` while no worker was alive.
+    pub utilization: Option<f64>,
+    /// Jobs that could run now.
+    pub waiting: u64,
+    /// Age of the oldest of them in seconds.
+    pub oldest_waiting_s: f64,
+    /// Jobs due later.
+    pub scheduled: u64,
+    /// Jobs finished since the start.
+    pub done: u64,
+    /// Jobs dead-lettered since the start.
+    pub failed: u64,
+    /// Executions that ended with their worker's death.
+    pub lost: u64,
+    /// Executions that will be run again (failures and asked-for retries).
+    pub retried: u64,
+    /// Jobs claimed and held for workers, not running yet.
+    pub prefetched: u64,
+    /// The last decision.
+    pub last_decision: Option<Decision>,
+    /// Its workers.
+    pub processes: Vec<ProcessSnapshot>,
+}
+
+/// One scaling decision: the same record in the log, in `status` and in tests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When.
+    pub at: Unix,
+    /// Workers before.
+    pub from: u32,
+    /// Workers wanted.
+    pub to: u32,
+    /// Why: `utilization`, `below minimum`, `at maximum`, `memory budget` …
+    pub reason: String,
+    /// What was measured; `None` while no worker was alive.
+    pub utilization: Option<f64>,
+    /// Threshold in force.
+    pub threshold: f64,
+    /// Window in seconds.
+    pub window_s: f64,
+    /// Jobs that waited.
+    pub waiting: u64,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProcessSnapshot {
+    /// Its number, unique in the supervisor's life.
+    pub worker: u64,
+    /// Process id; `None` until forked.
+    pub pid: Option<i32>,
+    /// Generation of the template that forked it.
+    pub generation: u64,
+    /// `starting`, `spare`, `idle`, `busy`, `retiring`, `killed`.
+    pub state: String,
+    /// The running job.
+    pub job: Option<String>,
+    /// Its task.
+    pub task: Option<String>,
+    /// Seconds in this state.
+    pub since_s: f64,
+    /// Jobs that it finished.
+    pub jobs: u64,
+    /// Proportional set size in bytes, at the last scaling period.
+    pub pss_bytes: u64,
+    /// Private bytes, at the last scaling period.
+    pub private_bytes: u64,
+}

@@ -1,0 +1,361 @@
+//! What a job is: its identity, what a producer asks for, what a claim hands out, how it ends.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Unix;
+
+/// Longest job id, queue name and task name, in bytes.
+pub const NAME_LEN_MAX: usize = 255;
+
+/// Why a text can't name a job, queue, task or pool.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing was given.
+    #[error("is empty")]
+    Empty,
+    /// More than [`NAME_LEN_MAX`] bytes.
+    #[error("is {0} bytes long, above the limit of {NAME_LEN_MAX}")]
+    TooLong(usize),
+    /// A control character or a line break.
+    #[error("contains the control character {0:?}")]
+    Control(char),
+}
+
+/// Checks a name: 1 to [`NAME_LEN_MAX`] bytes of UTF-8 without control characters.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > NAME_LEN_MAX {
+        return Err(NameError::TooLong(name.len()));
+    }
+    match name.chars().find(|c| c.is_control()) {
+        Some(c) => Err(NameError::Control(c)),
+        None => Ok(()),
+    }
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks and wraps a name; see [`check_name`].
+            pub fn new(name: &str) -> Result<Self, NameError> {
+                check_name(name).map(|()| $name(name.into()))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(name: String) -> Result<Self, NameError> {
+                Self::new(&name)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = NameError;
+            fn from_str(name: &str) -> Result<Self, NameError> {
+                Self::new(name)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+name_type! {
+    /// A job's identity, unique in its broker. Producers may choose it; the default is a UUIDv7.
+    JobId
+}
+name_type! {
+    /// A queue's name.
+    QueueName
+}
+name_type! {
+    /// A pool's name: `[pools.NAME]`; the command line describes the pool `default`.
+    PoolName
+}
+
+impl JobId {
+    /// A fresh id that sorts by the time of its making.
+    pub fn generate() -> Self {
+        let mut text = [0u8; uuid::fmt::Hyphenated::LENGTH];
+        JobId((&*uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text)).into())
+    }
+}
+
+/// A job as its producer asks for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewJob {
+    /// The id to give it.
+    pub id: JobId,
+    /// Where it waits.
+    pub queue: QueueName,
+    /// What runs: a registered native task, a `[tasks.NAME]` command, a dotted Python name.
+    pub task: Arc<str>,
+    /// Arguments, opaque to broker and supervisor; JSON for the runtimes of this crate.
+    pub payload: Vec<u8>,
+    /// Not before this time; `None`: at once.
+    pub due: Option<Unix>,
+    /// Ahead of all that wait in its queue.
+    pub at_front: bool,
+    /// Longest run; `None`: what task or pool say.
+    pub timeout: Option<Duration>,
+    /// Runs after the first one that failed; `None`: what task or pool say.
+    pub retries: Option<u32>,
+    /// How long the result can be read; `None`: what the broker says; zero: keep none.
+    pub result_ttl: Option<Duration>,
+    /// While a job with this key waits, is scheduled or runs, a second one is not enqueued.
+    pub unique_key: Option<Arc<str>>,
+}
+
+impl NewJob {
+    /// A job of `task` for `queue` with a fresh id and every option at its default.
+    pub fn new(queue: QueueName, task: &str, payload: impl Into<Vec<u8>>) -> Self {
+        NewJob {
+            id: JobId::generate(),
+            queue,
+            task: task.into(),
+            payload: payload.into(),
+            due: None,
+            at_front: false,
+            timeout: None,
+            retries: None,
+            result_ttl: None,
+            unique_key: None,
+        }
+    }
+}
+
+/// One execution of a job, held under a lease by one supervisor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claimed {
+    /// What to settle.
+    pub claim: Claim,
+    /// The queue it came from.
+    pub queue: QueueName,
+    /// What runs.
+    pub task: Arc<str>,
+    /// Its arguments.
+    pub payload: Arc<[u8]>,
+    /// Longest run, when the job says so itself.
+    pub timeout: Option<Duration>,
+    /// Retries that the job asks for itself.
+    pub retries: Option<u32>,
+    /// Executions that failed before this one, 0 at first. A loss is not a failure.
+    pub failures: u32,
+    /// Executions that ended with their worker's death before this one.
+    pub losses: u32,
+    /// When it was enqueued.
+    pub enqueued: Unix,
+}
+
+/// The handle under which a broker knows one execution.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// The job.
+    pub job: JobId,
+    /// The broker's own number for it (a row id); no meaning elsewhere.
+    pub handle: i64,
+    /// Grows with each claim of the job, so that an outcome of an earlier one is recognised as late.
+    pub epoch: u32,
+}
+
+/// Why an execution failed, as its reader meets it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobError {
+    /// Its kind: an exception's type, `timeout`, `exit status`, `worker lost`, `unknown task` …
+    pub kind: String,
+    /// What happened, in a sentence.
+    pub message: String,
+    /// Traceback or the tail of standard error; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+impl JobError {
+    /// An error without detail.
+    pub fn new(kind: &str, message: impl Into<String>) -> Self {
+        JobError {
+            kind: kind.into(),
+            message: message.into(),
+            detail: String::new(),
+        }
+    }
+}
+
+impl fmt::Display for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)
+    }
+}
+
+/// How one execution ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It returned; the result is opaque (JSON for the runtimes of this crate).
+    Success(Vec<u8>),
+    /// It raised, exited non-zero, or can't run at all.
+    Failure {
+        /// What happened.
+        error: JobError,
+        /// False when another run can't help: an unknown task, arguments that do not parse.
+        retryable: bool,
+    },
+    /// It ran longer than its timeout.
+    TimedOut {
+        /// The timeout that it exceeded.
+        after: Duration,
+    },
+    /// It asked to be run again.
+    Retry {
+        /// Wait this long first; `None`: as the retry policy says.
+        after: Option<Duration>,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// Its worker died with it.
+    Lost {
+        /// How: `killed by signal 9`, `exit status 1` …
+        how: String,
+    },
+    /// It did not run, or was interrupted by a shutdown: back to the front of its queue.
+    GivenBack,
+}
+
+/// What becomes of a job after an execution: decided by `policy::retry`, carried out by a broker.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Done: keep the result for its time to live.
+    Finish {
+        /// The result.
+        result: Vec<u8>,
+    },
+    /// Another run.
+    Requeue {
+        /// Not before this time; `None`: at once.
+        due: Option<Unix>,
+        /// Ahead of what waits.
+        at_front: bool,
+        /// Failures to remember, this one included.
+        failures: u32,
+        /// Losses to remember, this one included.
+        losses: u32,
+        /// The last error, kept for inspection; `None` when given back.
+        error: Option<JobError>,
+    },
+    /// No more runs: kept with its error until somebody retries or deletes it.
+    Bury {
+        /// Why.
+        error: JobError,
+        /// Failures, this one included.
+        failures: u32,
+        /// Losses, this one included.
+        losses: u32,
+    },
+}
+
+/// A claim and what to do with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settlement {
+    /// Which execution.
+    pub claim: Claim,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+/// Where a job is; exactly one place at any instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// In its queue.
+    Waiting,
+    /// Due later.
+    Scheduled,
+    /// Under a lease.
+    Running,
+    /// Ended well.
+    Finished,
+    /// Dead-lettered.
+    Dead,
+}
+
+impl JobState {
+    /// Finished or dead: nothing more happens unless somebody asks.
+    pub fn is_final(self) -> bool {
+        matches!(self, JobState::Finished | JobState::Dead)
+    }
+}
+
+/// A job as inspection shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct JobView {
+    /// Its id.
+    pub id: JobId,
+    /// Its queue.
+    pub queue: QueueName,
+    /// What runs.
+    pub task: Arc<str>,
+    /// Its arguments.
+    #[serde(skip)]
+    pub payload: Vec<u8>,
+    /// Where it is.
+    pub state: JobState,
+    /// When it was enqueued.
+    pub enqueued: Unix,
+    /// When it is due, if scheduled.
+    pub due: Option<Unix>,
+    /// When it ended.
+    pub ended: Option<Unix>,
+    /// Failed executions.
+    pub failures: u32,
+    /// Executions that ended with their worker's death.
+    pub losses: u32,
+    /// What it returned, when finished.
+    #[serde(skip)]
+    pub result: Option<Vec<u8>>,
+    /// Why it failed last.
+    pub error: Option<JobError>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_printable_text() {
+        assert_eq!(check_name("mail"), Ok(()));
+        assert_eq!(check_name(""), Err(NameError::Empty));
+        assert_eq!(check_name("a\nb"), Err(NameError::Control('\n')));
+        assert_eq!(check_name(&"x".repeat(256)), Err(NameError::TooLong(256)));
+    }
+
+    #[test]
+    fn generated_ids_sort_by_time() {
+        let ids: Vec<JobId> = (0..1000).map(|_| JobId::generate()).collect();
+        assert!(ids.is_sorted());
+    }
+}

@@ -1,0 +1,37 @@
+//! `pool`: an autoscaling worker-pool supervisor.
+//!
+//! It loads an application once, forks workers from it on demand, measures exactly how busy
+//! they are, and adds or retires one worker at a time. The modules, in reading order:
+//!
+//! - [`job`], [`time`]: what a job is; the two clocks as two types.
+//! - [`policy`]: decisions as pure functions: numbers in, a decision and its reason out.
+//! - [`fleet`]: the template and its workers as data: event and time in, actions out.
+//! - [`config`]: flags, environment and TOML become one checked [`config::Config`].
+//! - [`broker`]: where jobs wait: one trait, its implementations side by side.
+//! - [`wire`]: frames and messages between our own processes.
+//! - [`sys`]: the one room with `unsafe`: fork, exec, descriptor passing, memory advice.
+//! - [`template`], [`worker`]: the process that loads the application; what it forks.
+//! - [`runtime`]: native tasks and commands as the worker runs them; how each template starts.
+//! - [`supervisor`]: the one loop that performs what `fleet` and `policy` decide.
+//! - [`control`], [`telemetry`]: the Unix socket for people; logs and systemd.
+//! - [`cli`]: one file per verb.
+//!
+//! A program with tasks of its own starts at [`App`].
+
+pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod fleet;
+pub mod job;
+pub mod policy;
+pub mod runtime;
+pub mod supervisor;
+pub mod sys;
+pub mod telemetry;
+pub mod template;
+pub mod time;
+pub mod wire;
+pub mod worker;
+
+pub use runtime::native::App;

@@ -1,0 +1,201 @@
+//! Two clocks as two types: [`Mono`] to measure, [`Unix`] to record.
+//!
+//! Nothing else in the crate reads a clock; `clippy.toml` bans the standard ones. Pure modules
+//! take the time as an argument.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// An instant of `CLOCK_MONOTONIC`, in nanoseconds since boot.
+///
+/// The clock is the same in every process of a host, so a worker's stamps and the supervisor's
+/// can be compared. It is meaningless on another host and after a reboot: never store it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    /// Reads the clock.
+    pub fn now() -> Self {
+        let at = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+            .expect("CLOCK_MONOTONIC exists on every Linux");
+        let at = Duration::from(at);
+        Mono(u64::try_from(at.as_nanos()).expect("584 years of uptime"))
+    }
+
+    /// Time from `earlier` to `self`; zero when `earlier` is the later one.
+    pub fn since(self, earlier: Mono) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// `self - by`, not below the clock's zero.
+    pub fn saturating_sub(self, by: Duration) -> Mono {
+        Mono(self.0.saturating_sub(nanos(by)))
+    }
+}
+
+impl Add<Duration> for Mono {
+    type Output = Mono;
+    fn add(self, by: Duration) -> Mono {
+        Mono(self.0.saturating_add(nanos(by)))
+    }
+}
+
+impl Sub<Mono> for Mono {
+    type Output = Duration;
+    fn sub(self, earlier: Mono) -> Duration {
+        self.since(earlier)
+    }
+}
+
+/// A point of UTC, in milliseconds since 1970-01-01T00:00:00Z: what brokers and logs record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Unix(pub i64);
+
+impl Unix {
+    /// Reads the clock.
+    #[allow(clippy::disallowed_methods)] // the one place that may
+    pub fn now() -> Self {
+        let since = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        Unix(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Time from `earlier` to `self`; zero when `earlier` is the later one.
+    pub fn since(self, earlier: Unix) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl Add<Duration> for Unix {
+    type Output = Unix;
+    fn add(self, by: Duration) -> Unix {
+        Unix(
+            self.0
+                .saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)),
+        )
+    }
+}
+
+fn nanos(of: Duration) -> u64 {
+    u64::try_from(of.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Why a text is not a duration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a duration such as `500ms`, `5s`, `2m`, `1h`, `1m30s` or a number of seconds")]
+pub struct DurationError;
+
+/// Reads a duration as people write it: `500ms`, `5s`, `2m`, `1h30m`, `7d`; a bare number
+/// (`5`, `0.5`) is seconds.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse::<f64>() {
+        return seconds_to_duration(seconds);
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let unit_at = rest
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .ok_or(DurationError)?;
+        let number: f64 = rest[..unit_at].parse().map_err(|_| DurationError)?;
+        rest = &rest[unit_at..];
+        let unit_end = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
+        let scale = match rest[..unit_end].trim() {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            "d" => 86400.0,
+            _ => return Err(DurationError),
+        };
+        total = total
+            .checked_add(seconds_to_duration(number * scale)?)
+            .ok_or(DurationError)?;
+        rest = &rest[unit_end..];
+    }
+    if text.is_empty() {
+        Err(DurationError)
+    } else {
+        Ok(total)
+    }
+}
+
+/// Seconds as a duration, when they are one: finite, not negative, at most ten thousand years.
+pub fn seconds_to_duration(seconds: f64) -> Result<Duration, DurationError> {
+    if !(0.0..=3.2e11).contains(&seconds) {
+        return Err(DurationError);
+    }
+    // Nanosecond noise of the binary fraction (0.1 s) would show up when printed again.
+    Ok(Duration::from_micros((seconds * 1e6).round() as u64))
+}
+
+/// A duration as [`parse_duration`] reads it: `30s`, `1m30s`, `250ms`.
+pub struct Human(pub Duration);
+
+impl fmt::Display for Human {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        if millis == 0 {
+            return f.write_str("0s");
+        }
+        if millis < 1000 {
+            return write!(f, "{millis}ms");
+        }
+        let mut rest = millis;
+        for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000)] {
+            if rest >= size {
+                write!(f, "{}{unit}", rest / size)?;
+                rest %= size;
+            }
+        }
+        match (rest / 1000, rest % 1000) {
+            (0, 0) => Ok(()),
+            (seconds, 0) => write!(f, "{seconds}s"),
+            (0, millis) => write!(f, "{millis}ms"),
+            (seconds, millis) => write!(f, "{seconds}s{millis}ms"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_bare_number_is_seconds() {
+        assert_eq!(parse_duration("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_duration("0.5"), Ok(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn units_add_up() {
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in ["", "s", "5x", "-1s", "-1", "1s5", "nan", "inf", "1e99"] {
+            assert_eq!(parse_duration(text), Err(DurationError), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_reads_back(millis in 0u64..10_000_000_000) {
+            let duration = Duration::from_millis(millis);
+            prop_assert_eq!(parse_duration(&Human(duration).to_string()), Ok(duration));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The messages on a template's control socket: one JSON object a packet.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest control packet in bytes; a longer report is cut by its sender.
+pub const CONTROL_LEN_MAX: usize = 65_536;
+
+/// Descriptors that come with [`ToTemplate::Fork`], in this order.
+pub const FORK_DESCRIPTORS: [&str; 4] = ["job socket", "lifeline", "stdout", "stderr"];
+
+/// Supervisor to template.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToTemplate {
+    /// First message: what to load.
+    Load(Load),
+    /// Fork one worker; its descriptors are attached, see [`FORK_DESCRIPTORS`].
+    Fork {
+        /// The supervisor's number for the worker, unique in its life.
+        worker: u64,
+        /// The pool it works for, for its process title.
+        pool: String,
+    },
+    /// Leave; the workers stay.
+    Stop,
+}
+
+/// What a template loads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Which generation this is, from 1.
+    pub generation: u64,
+    /// Modules to import before the first fork (python).
+    pub preload: Vec<String>,
+    /// Modules whose functions jobs may name (python); `preload` when empty.
+    pub modules: Vec<String>,
+    /// Functions to call once after the preload (dotted names; python).
+    pub before_fork: Vec<String>,
+    /// Functions to call in each worker (dotted names; python).
+    pub after_fork: Vec<String>,
+    /// Commands by task name (command).
+    pub commands: BTreeMap<String, CommandTask>,
+    /// Seconds between a job's interruption and the kill of its worker: how long a command
+    /// has between TERM and KILL.
+    pub kill_grace_s: f64,
+    /// Largest result in bytes.
+    pub max_result: usize,
+    /// Collapse the heap into huge pages before the first fork.
+    pub huge_pages: bool,
+}
+
+/// A task of the command runtime.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CommandTask {
+    /// Program and arguments; no shell.
+    pub command: Vec<String>,
+    /// Environment variables to add.
+    pub environment: BTreeMap<String, String>,
+    /// Where it runs; `None`: where the template runs.
+    pub directory: Option<String>,
+    /// Largest standard output in bytes.
+    pub max_output: usize,
+}
+
+/// Template to supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromTemplate {
+    /// The app is loaded; forks may be asked for.
+    Ready(LoadReport),
+    /// The app does not load; the template exits after this.
+    Failed {
+        /// What happened, in a sentence.
+        error: String,
+        /// Traceback; may be empty.
+        #[serde(default)]
+        detail: String,
+    },
+    /// A worker was forked.
+    Forked {
+        /// The worker's number.
+        worker: u64,
+        /// Its process id.
+        pid: i32,
+    },
+    /// A worker could not be forked.
+    ForkFailed {
+        /// The worker's number.
+        worker: u64,
+        /// Why.
+        error: String,
+    },
+    /// A worker ended and was reaped.
+    Exited {
+        /// The worker's number.
+        worker: u64,
+        /// Its raw wait status, as waitpid(2) gives it.
+        status: i32,
+    },
+}
+
+/// What a template found while it loaded: the fork-safety report and figures.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoadReport {
+    /// Runtime and version, such as `python 3.11.7`.
+    pub runtime: String,
+    /// Tasks that it knows by name (native, command); empty where names are resolved late (python).
+    pub tasks: Vec<String>,
+    /// Seconds from start to ready.
+    pub load_s: f64,
+    /// Bytes collapsed into huge pages.
+    pub collapsed_bytes: u64,
+    /// Why the heap was not collapsed, if it was not.
+    pub collapse_skipped: Option<String>,
+    /// Fork-safety: what workers would share or miss, each with culprit and remedy.
+    pub warnings: Vec<String>,
+}
