@@ -1,0 +1,62 @@
+//! What a supervisor answers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::snapshot::Snapshot;
+
+/// One reply, on the wire `{"reply":"done","message":"…"}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// The picture that was asked for.
+    Snapshot {
+        /// The supervisor now.
+        snapshot: Box<Snapshot>,
+    },
+    /// It is done.
+    Done {
+        /// What changed, in a sentence for people: `pool default: 2..8 workers`.
+        message: String,
+    },
+    /// It can't be done; nothing changed.
+    Error {
+        /// What could not be done and why.
+        message: String,
+        /// What the user can do, if anything.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+}
+
+impl Reply {
+    /// It is done, and this is what changed.
+    pub fn done(message: impl Into<String>) -> Self {
+        Reply::Done {
+            message: message.into(),
+        }
+    }
+
+    /// It can't be done, and this is why.
+    pub fn error(message: impl Into<String>) -> Self {
+        Reply::Error {
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// [`Reply::error`] with what the user can do about it.
+    pub fn error_with_hint(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Reply::Error {
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
+    }
+}
+
+impl From<Snapshot> for Reply {
+    fn from(snapshot: Snapshot) -> Self {
+        Reply::Snapshot {
+            snapshot: Box::new(snapshot),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What can be asked of a supervisor.
+
+use serde::{Deserialize, Serialize};
+
+/// One request, on the wire `{"request":"scale","pool":"default","min":2,"max":8}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// The whole picture; answered at once with [`super::Reply::Snapshot`].
+    Status,
+    /// Changes the limits of a pool until the next reload; answered at once.
+    Scale {
+        /// Which pool; `None`: the only one there is.
+        #[serde(default)]
+        pool: Option<String>,
+        /// New lower limit; `None`: as it is.
+        #[serde(default)]
+        min: Option<u32>,
+        /// New upper limit; `None`: as it is.
+        #[serde(default)]
+        max: Option<u32>,
+    },
+    /// Claims nothing more; running jobs finish. Answered at once.
+    Pause {
+        /// Which pool; `None`: all.
+        #[serde(default)]
+        pool: Option<String>,
+    },
+    /// Ends a pause. Answered at once.
+    Resume {
+        /// Which pool; `None`: all.
+        #[serde(default)]
+        pool: Option<String>,
+    },
+    /// Reads the configuration again and loads the app anew; answered when the new generation is
+    /// ready, or with an error when it is not and the old one stays.
+    Reload,
+    /// Claims nothing more, lets all running jobs finish however long they take, then leaves;
+    /// answered just before it leaves.
+    Drain,
+    /// Leaves within `stop_timeout`: running jobs get that long, what is left goes back to its queue.
+    /// Answered just before it leaves.
+    Stop {
+        /// Gives running jobs no time at all.
+        #[serde(default)]
+        now: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_fields_mean_as_it_is() {
+        let request: Request = serde_json::from_str(r#"{"request":"scale","max":8}"#).unwrap();
+        let expected = Request::Scale {
+            pool: None,
+            min: None,
+            max: Some(8),
+        };
+        assert_eq!(request, expected);
+    }
+
+    #[test]
+    fn an_unknown_field_is_an_error() {
+        let request = r#"{"request":"scale","maximum":8}"#;
+        assert!(serde_json::from_str::<Request>(request).is_err());
+    }
+
+    #[test]
+    fn every_request_reads_back_as_written() {
+        for request in [
+            Request::Status,
+            Request::Pause { pool: None },
+            Request::Resume {
+                pool: Some("mail".into()),
+            },
+            Request::Reload,
+            Request::Drain,
+            Request::Stop { now: true },
+        ] {
+            let line = serde_json::to_string(&request).unwrap();
+            assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+        }
+    }
+}
