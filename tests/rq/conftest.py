@@ -1,0 +1,59 @@
+"""Fixtures of the RQ conformance suite: one redis-server a session, emptied for each test."""
+
+import os
+
+import pytest
+from rq import Queue
+
+from support.server import RedisServer
+from support.worker import TARGETS, Work
+
+
+def pytest_addoption(parser):
+    parser.addoption('--worker', choices=TARGETS, default='stock', help='the worker under test')
+    parser.addoption('--slow', action='store_true', help='run the tests that take more than a minute, too')
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption('--slow'):
+        for item in items:
+            if item.get_closest_marker('slow'):
+                item.add_marker(pytest.mark.skip(reason='slow; run with --slow'))
+
+
+@pytest.fixture(scope='session')
+def server():
+    """A redis-server for this session; `jobs.py` finds it by the environment."""
+    server = RedisServer()
+    os.environ['SUITE_REDIS_URL'] = server.url
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis(server):
+    """A client of the emptied server."""
+    client = server.client()
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def target(request):
+    """The worker under test."""
+    return TARGETS[request.config.getoption('--worker')]
+
+
+@pytest.fixture
+def work(redis, server, target):
+    """Starts workers under test: `work.burst(...)`, `work.start(...)`."""
+    work = Work(target, server)
+    yield work
+    work.close()
+
+
+@pytest.fixture
+def queue(redis):
+    """The queue `default`."""
+    return Queue(connection=redis)

@@ -1,0 +1,48 @@
+"""A redis-server of our own on a free loopback port, stopped by its process id."""
+
+import socket
+import subprocess
+import tempfile
+
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from support.wait import until
+
+
+class RedisServer:
+    """Started on creation; `url` and `socket_path` reach it, `client()` speaks to it."""
+
+    def __init__(self, *options):
+        self.directory = tempfile.TemporaryDirectory(prefix='rq-suite-')
+        self.port = free_port()
+        self.url = f'redis://127.0.0.1:{self.port}/0'
+        self.socket_path = f'{self.directory.name}/redis.sock'
+        command = ['redis-server', '--bind', '127.0.0.1', '--port', str(self.port), '--unixsocket', self.socket_path]
+        command += ['--save', '', '--appendonly', 'no', '--dir', self.directory.name, *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until(self.answers, f'redis-server on port {self.port} answers')
+
+    def client(self):
+        return Redis.from_url(self.url)
+
+    def answers(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f'redis-server ended with status {self.process.returncode}')
+        try:
+            with self.client() as client:
+                return client.ping()
+        except RedisConnectionError:
+            return False
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.directory.cleanup()
+
+
+def free_port():
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
