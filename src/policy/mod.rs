@@ -1,1 +1,28 @@
 //! Decisions as pure functions: no I/O, no clock, no state that is not an argument or a field.
+//!
+//! - [`utilization`]: how busy workers were, exactly, over a sliding window.
+//! - [`scaling`]: share and limits in, one worker more, one less or none out.
+//! - [`memory`]: what the pool uses, what one more worker would cost, what is left.
+//! - [`retry`]: an execution's outcome becomes the job's fate.
+//! - [`restart`]: when a dead template is started again, and when it is a crash loop.
+//! - [`shutdown`]: how a stop escalates: drain, kill, leave.
+//! - [`prefetch`]: how many jobs a worker may hold, and when it holds them too long.
+//! - [`recycle`]: when a worker has run long enough to be replaced.
+
+pub mod memory;
+pub mod prefetch;
+pub mod recycle;
+pub mod restart;
+pub mod retry;
+pub mod scaling;
+pub mod shutdown;
+pub mod utilization;
+
+/// A random number for a jitter, put right: inside `0.0..=1.0`, 0 when it is not a number.
+fn unit(jitter: f64) -> f64 {
+    if jitter.is_nan() {
+        0.0
+    } else {
+        jitter.clamp(0.0, 1.0)
+    }
+}

@@ -1,0 +1,105 @@
+//! The memory budget: what the pools use, what one more worker would cost, what is left.
+//!
+//! Memory is counted as PSS (proportional set size), where a page shared by N processes counts 1/N
+//! for each: the sum over template and workers is what they really occupy.
+
+use std::fmt;
+
+/// What one more worker is thought to cost before any has been measured, in bytes.
+pub const COST_UNKNOWN: u64 = 16 << 20;
+
+/// `max_memory`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MemoryLimit {
+    /// In bytes.
+    Bytes(u64),
+    /// A share of the host's memory, or of the cgroup's limit where that is lower; `0.0..=1.0`.
+    Share(f64),
+}
+
+impl MemoryLimit {
+    /// The limit in bytes on a host with `host` bytes of memory, in a cgroup limited to `cgroup` bytes.
+    pub fn resolve(self, host: u64, cgroup: Option<u64>) -> u64 {
+        match self {
+            MemoryLimit::Bytes(bytes) => bytes,
+            // A float converts saturating, and a share that is no number gives 0.
+            MemoryLimit::Share(share) => {
+                (share * cgroup.map_or(host, |cgroup| cgroup.min(host)) as f64) as u64
+            }
+        }
+    }
+}
+
+/// What one worker occupies, from its `smaps_rollup`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerMemory {
+    /// Pages that no other process maps, in bytes.
+    pub private: u64,
+    /// Jobs that it has finished; a worker without one has hardly touched its memory yet.
+    pub jobs: u64,
+}
+
+/// The state of a memory budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// PSS of template and workers, in bytes.
+    pub used: u64,
+    /// Most that they may use, in bytes; `None`: no limit.
+    pub limit: Option<u64>,
+    /// What one more worker would add, in bytes.
+    pub cost: u64,
+}
+
+impl Budget {
+    /// A budget without a limit.
+    pub const UNLIMITED: Budget = Budget {
+        used: 0,
+        limit: None,
+        cost: COST_UNKNOWN,
+    };
+
+    /// A budget with the cost of one more worker predicted from those that live.
+    pub fn new(used: u64, limit: Option<u64>, workers: &[WorkerMemory]) -> Self {
+        Budget {
+            used,
+            limit,
+            cost: cost_of_one_more(workers),
+        }
+    }
+
+    /// How many more workers fit; `u32::MAX` without a limit.
+    pub fn room(&self) -> u32 {
+        self.limit.map_or(u32::MAX, |limit| {
+            u32::try_from(limit.saturating_sub(self.used) / self.cost.max(1)).unwrap_or(u32::MAX)
+        })
+    }
+}
+
+/// In words, for the log: `900 MiB used, one more worker costs about 80 MiB, the limit is 950 MiB`.
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        write!(
+            f,
+            "{} MiB used, one more worker costs about {} MiB, ",
+            mib(self.used),
+            mib(self.cost)
+        )?;
+        match self.limit {
+            Some(limit) => write!(f, "the limit is {} MiB", limit >> 20),
+            None => f.write_str("no limit"),
+        }
+    }
+}
+
+/// What one more worker would add to the PSS of all, in bytes: the mean of the private bytes of those that
+/// have run a job. Shared pages are counted once whoever maps them, so another sharer adds nothing.
+pub fn cost_of_one_more(workers: &[WorkerMemory]) -> u64 {
+    let warm = || workers.iter().filter(|worker| worker.jobs > 0);
+    let count = warm().count() as u128;
+    let sum: u128 = warm().map(|worker| u128::from(worker.private)).sum();
+    match sum.checked_div(count) {
+        Some(mean) => u64::try_from(mean).unwrap_or(u64::MAX),
+        None => COST_UNKNOWN,
+    }
+}

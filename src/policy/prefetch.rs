@@ -1,0 +1,134 @@
+//! How many jobs a worker may hold, and when it holds them for too long.
+//!
+//! A round trip between two short jobs costs more than the jobs; a job held behind a long one waits while
+//! other workers are idle. So a worker holds what it is expected to finish within [`HORIZON`], the running
+//! job included: expectation comes from measured service times, and a task without one travels alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::time::Mono;
+
+/// A worker holds no more than it is expected to finish within this time.
+pub const HORIZON: Duration = Duration::from_millis(10);
+/// Most jobs that a worker holds, the running one included: they must fit into its socket's buffer.
+pub const HELD_MAX: u32 = 128;
+/// Tasks whose service time is remembered. Names come with jobs, so their number is bounded; past it
+/// further tasks count as unknown.
+pub const TASKS_MAX: usize = 4096;
+
+/// `prefetch`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefetch {
+    /// What the worker is expected to finish within ~10 ms.
+    Auto,
+    /// So many.
+    Fixed(u32),
+}
+
+/// Measured service times by task.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceTimes {
+    tasks: HashMap<Arc<str>, Estimate>,
+}
+
+/// Smoothed mean and mean deviation, as TCP keeps for round trips. Source: RFC 6298, section 2.
+#[derive(Clone, Copy, Debug)]
+struct Estimate {
+    mean_ns: f64,
+    deviation_ns: f64,
+}
+
+impl ServiceTimes {
+    /// A job of `task` took so long.
+    pub fn record(&mut self, task: &Arc<str>, took: Duration) {
+        let took_ns = took.as_nanos() as f64;
+        if let Some(estimate) = self.tasks.get_mut(task) {
+            estimate.update(took_ns);
+        } else if self.tasks.len() < TASKS_MAX {
+            self.tasks.insert(task.clone(), Estimate::first(took_ns));
+        }
+    }
+
+    /// How long the next job of `task` is expected to take: mean and one mean deviation, so that a task
+    /// which is only sometimes slow counts as slow. `None`: never measured.
+    pub fn expected(&self, task: &str) -> Option<Duration> {
+        let estimate = self.tasks.get(task)?;
+        // A float converts saturating.
+        Some(Duration::from_nanos(
+            (estimate.mean_ns + estimate.deviation_ns) as u64,
+        ))
+    }
+}
+
+impl Estimate {
+    fn first(took_ns: f64) -> Self {
+        Estimate {
+            mean_ns: took_ns,
+            deviation_ns: took_ns / 2.0,
+        }
+    }
+
+    fn update(&mut self, took_ns: f64) {
+        let error = took_ns - self.mean_ns;
+        self.mean_ns += error / 8.0;
+        self.deviation_ns += (error.abs() - self.deviation_ns) / 4.0;
+    }
+}
+
+/// What a worker holds now, the running job included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Jobs.
+    pub jobs: u32,
+    /// How long all of them are expected to take together; `None`: one of them is unknown.
+    pub expected: Option<Duration>,
+}
+
+impl Held {
+    /// An idle worker.
+    pub const NOTHING: Held = Held {
+        jobs: 0,
+        expected: Some(Duration::ZERO),
+    };
+
+    /// With one more job.
+    #[must_use]
+    pub fn with(self, expected: Option<Duration>) -> Held {
+        Held {
+            jobs: self.jobs.saturating_add(1),
+            expected: self
+                .expected
+                .zip(expected)
+                .map(|(all, one)| all.saturating_add(one)),
+        }
+    }
+}
+
+/// How many more jobs, each `expected` to take so long (`None`: unknown), a worker may take on top of what it
+/// holds. An idle worker always takes one.
+pub fn room(prefetch: Prefetch, held: &Held, expected: Option<Duration>) -> u32 {
+    let at_least = u32::from(held.jobs == 0);
+    let by_count = match prefetch {
+        Prefetch::Auto => HELD_MAX,
+        Prefetch::Fixed(behind) => behind.saturating_add(1).min(HELD_MAX),
+    }
+    .saturating_sub(held.jobs);
+    let by_time = match (prefetch, held.expected, expected) {
+        (Prefetch::Fixed(_), _, _) => by_count,
+        (Prefetch::Auto, Some(all), Some(one)) => {
+            let left = HORIZON.saturating_sub(all);
+            u32::try_from(left.as_nanos().checked_div(one.as_nanos()).unwrap_or(u128::MAX))
+                .unwrap_or(u32::MAX)
+        }
+        (Prefetch::Auto, None, _) | (Prefetch::Auto, _, None) => 0,
+    };
+    by_count.min(by_time).max(at_least)
+}
+
+/// When a worker counts as stalled, so that the jobs held behind the running one are taken back for others:
+/// when that one, which runs since `running_since`, takes a [`HORIZON`] more than twice what was expected.
+pub fn stalled_at(running_since: Mono, expected: Option<Duration>) -> Mono {
+    running_since + expected.unwrap_or_default().saturating_mul(2) + HORIZON
+}

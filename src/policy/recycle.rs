@@ -1,0 +1,85 @@
+//! When a worker has run long enough, or grown large enough, to be replaced by a fresh one.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::unit;
+
+/// A worker's age limit is shortened at random by up to this share, so that workers that were forked together are
+/// not all replaced together.
+pub const AGE_JITTER: f64 = 0.1;
+
+/// The pool's limits; `None`: never for that reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Jobs.
+    pub max_jobs: Option<u32>,
+    /// Age.
+    pub max_age: Option<Duration>,
+    /// PSS in bytes.
+    pub max_worker_memory: Option<u64>,
+}
+
+/// What a worker has behind it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wear {
+    /// Jobs that it finished.
+    pub jobs: u64,
+    /// Since its fork.
+    pub age: Duration,
+    /// Its PSS in bytes, when measured.
+    pub pss: Option<u64>,
+    /// A random number in `0.0..=1.0`, drawn once a worker.
+    pub jitter: f64,
+}
+
+/// Why a worker is to be replaced; `Display` names the setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It ran `max_jobs` jobs.
+    MaxJobs,
+    /// It is `max_age` old.
+    MaxAge,
+    /// It is larger than `max_worker_memory`.
+    MaxWorkerMemory,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::MaxJobs => "max_jobs",
+            Reason::MaxAge => "max_age",
+            Reason::MaxWorkerMemory => "max_worker_memory",
+        })
+    }
+}
+
+/// Whether a worker is to be replaced, and why. A busy one is replaced after its job.
+pub fn due(rules: &Rules, worker: &Wear) -> Option<Reason> {
+    if rules.max_jobs.is_some_and(|max| worker.jobs >= u64::from(max)) {
+        return Some(Reason::MaxJobs);
+    }
+    if rules
+        .max_age
+        .is_some_and(|max| worker.age >= age_limit(max, worker.jitter))
+    {
+        return Some(Reason::MaxAge);
+    }
+    let too_large = rules
+        .max_worker_memory
+        .zip(worker.pss)
+        .is_some_and(|(max, pss)| pss > max);
+    too_large.then_some(Reason::MaxWorkerMemory)
+}
+
+/// How many more jobs a worker may be given, held ones counted as finished.
+pub fn jobs_left(rules: &Rules, jobs: u64) -> u64 {
+    rules
+        .max_jobs
+        .map_or(u64::MAX, |max| u64::from(max).saturating_sub(jobs))
+}
+
+/// The age at which one worker is replaced: `max_age`, less its share of [`AGE_JITTER`].
+pub fn age_limit(max_age: Duration, jitter: f64) -> Duration {
+    max_age - max_age.mul_f64(AGE_JITTER * unit(jitter))
+}
