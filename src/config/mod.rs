@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::job::{PoolName, QueueName};
+pub use crate::policy::memory::MemoryLimit;
+pub use crate::policy::prefetch::Prefetch;
+pub use crate::policy::retry::Rules as RetryConfig;
 
 /// All settings of one supervisor, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,19 +146,6 @@ pub struct PoolConfig {
     pub retry: RetryConfig,
 }
 
-/// How failed and lost jobs are run again, where job and task say nothing else.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RetryConfig {
-    /// Runs after the first that failed.
-    pub retries: u32,
-    /// Wait before the first retry; doubles with each.
-    pub backoff: Duration,
-    /// Longest wait.
-    pub backoff_max: Duration,
-    /// Deaths of its worker after which a job counts as poison.
-    pub max_worker_losses: u32,
-}
-
 /// `order`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueOrder {
@@ -165,24 +155,6 @@ pub enum QueueOrder {
     RoundRobin,
     /// At random.
     Random,
-}
-
-/// `max_memory`
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MemoryLimit {
-    /// In bytes.
-    Bytes(u64),
-    /// A share of the host's memory, or of the cgroup's limit where that is lower; `0.0..=1.0`.
-    Share(f64),
-}
-
-/// `prefetch`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prefetch {
-    /// What the worker is expected to finish within ~10 ms.
-    Auto,
-    /// So many.
-    Fixed(u32),
 }
 
 /// `[tasks.NAME]`
