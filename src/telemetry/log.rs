@@ -1,0 +1,133 @@
+//! The log: `tracing` events to standard error, as text for people or JSON for machines.
+//!
+//! An event carries all that it says in its own fields; spans are not printed. A log that nobody
+//! reads, or whose reader is gone, costs lines and never holds the supervisor up.
+
+use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, filter};
+
+use super::line::{Line, Value};
+use super::sink::{Sink, Stderr};
+use crate::config::{LogConfig, LogFormat};
+use crate::fleet::snapshot::Decision;
+use crate::time::Unix;
+
+/// Why the log can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter does not parse.
+    #[error(
+        "`log.level` is {level:?}, expected a level such as `info` or a filter such as `pool=debug`: {reason}"
+    )]
+    Filter {
+        /// What was given.
+        level: String,
+        /// What is wrong with it.
+        reason: filter::ParseError,
+    },
+    /// Something in this process has set up another log.
+    #[error("the log is set up already")]
+    Twice,
+}
+
+/// Checks a filter such as `info` or `pool=debug`.
+pub fn check_level(level: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::builder()
+        .parse(level)
+        .map_err(|reason| LogError::Filter {
+            level: level.to_owned(),
+            reason,
+        })
+}
+
+/// Sends every event of this process to standard error from now on.
+pub fn init(config: &LogConfig) -> Result<(), LogError> {
+    let layer = StderrLayer {
+        format: config.format,
+        is_colored: wants_color(),
+        sink: Mutex::new(Sink::new(Stderr::new())),
+    };
+    tracing_subscriber::registry()
+        .with(check_level(&config.level)?)
+        .with(layer)
+        .try_init()
+        .map_err(|_| LogError::Twice)
+}
+
+/// Whether standard error is a terminal whose user has not declined colours (`NO_COLOR`).
+fn wants_color() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal()
+        && !is_set("NO_COLOR")
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Logs a change of a pool's size: the line that people look for when they ask why it grew.
+/// `decision` is the very record that `status` shows.
+pub fn scaled(pool: &str, decision: &Decision) {
+    // The usual reason is said by the figures themselves.
+    let reason = (decision.reason != "utilization").then_some(decision.reason.as_str());
+    macro_rules! scaled {
+        ($message:literal) => {
+            tracing::info!(
+                pool,
+                workers = decision.from,
+                workers_to = decision.to,
+                utilization = decision.utilization,
+                threshold = decision.threshold,
+                window_s = decision.window_s,
+                waiting = decision.waiting,
+                reason,
+                $message
+            )
+        };
+    }
+    if decision.to > decision.from {
+        scaled!("scaled up");
+    } else {
+        scaled!("scaled down");
+    }
+}
+
+struct StderrLayer {
+    format: LogFormat,
+    is_colored: bool,
+    sink: Mutex<Sink<Stderr>>,
+}
+
+impl StderrLayer {
+    fn render(&self, line: &Line) -> String {
+        match self.format {
+            LogFormat::Text => line.text(self.is_colored),
+            LogFormat::Json => line.json(),
+        }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for StderrLayer {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let at = Unix::now();
+        let line = self.render(&Line::of(event, at));
+        // A panic elsewhere in the middle of a write costs at most a torn line.
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dropped) = sink.dropped() {
+            sink.write(&self.render(&lines_dropped(dropped, at)));
+        }
+        sink.write(&line);
+    }
+}
+
+fn lines_dropped(dropped: u64, at: Unix) -> Line {
+    Line {
+        at,
+        level: Level::WARN,
+        target: module_path!().to_owned(),
+        message: "log lines were dropped, since nobody read them".to_owned(),
+        fields: vec![("lines", Value::Int(dropped.into()))],
+    }
+}
