@@ -1,3 +1,128 @@
-//! How each runtime's template starts, and the tasks that this crate runs itself.
+//! How each runtime's template starts and what it loads, and the tasks that this crate runs itself.
+//!
+//! - [`native`]: typed Rust tasks, [`native::App`];
+//! - [`command`]: programs named in the config.
 
 pub mod native;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::{Config, RuntimeKind};
+pub use crate::sys::spawn::TemplateCommand;
+use crate::wire::message::{CommandTask, Load};
+
+/// The hidden first argument with which a program of this crate becomes a template.
+pub const TEMPLATE_ROLE: &str = "__template";
+
+/// Length of the argument that gives the template's process title its room: the kernel shows as title what
+/// stands where the arguments stood.
+const TITLE_ROOM: usize = 120;
+
+/// The share of `kill_grace` that a command has between TERM and KILL; after the rest of it the
+/// supervisor kills its worker, so the worker must have spoken by then.
+const COMMAND_GRACE_SHARE: f64 = 0.8;
+
+/// Largest standard output of a command that does not say so itself, in bytes.
+const COMMAND_OUTPUT_MAX: usize = 1 << 20;
+
+/// Why a template can't even be described.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// This program's own file can't be named.
+    #[error("cannot find this program's own file: {0}")]
+    OwnProgram(#[source] std::io::Error),
+    /// The runtime's files can't be handed over.
+    #[error("cannot prepare the {runtime} runtime: {reason}")]
+    Prepare {
+        /// Which.
+        runtime: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How the template of a generation is started, and what it is told to load.
+pub fn template_command(config: &Config, generation: u64) -> Result<(TemplateCommand, Load), RuntimeError> {
+    let load = load(config, generation);
+    let command = match config.app.runtime {
+        RuntimeKind::Native => own_binary(config, config.app.program.as_deref(), "native")?,
+        RuntimeKind::Command => own_binary(config, None, "command")?,
+        RuntimeKind::Python => {
+            return Err(RuntimeError::Prepare {
+                runtime: "python",
+                reason: "it is not part of this build".into(),
+            });
+        }
+    };
+    Ok((command, load))
+}
+
+/// A template that is a program of this crate: the user's own, or `pool` itself.
+fn own_binary(config: &Config, program: Option<&Path>, role: &str) -> Result<TemplateCommand, RuntimeError> {
+    let program = match program {
+        Some(program) => program.to_owned(),
+        None => own_program()?,
+    };
+    let args = [TEMPLATE_ROLE, role, &"-".repeat(TITLE_ROOM)];
+    Ok(TemplateCommand {
+        program,
+        args: args.map(OsString::from).to_vec(),
+        environment: config.app.environment.clone(),
+        directory: config.app.directory.clone(),
+        inherit: Vec::new(),
+    })
+}
+
+/// The file that this program was started from, so that a reload runs what stands there now; when it was
+/// removed, the program as it runs.
+fn own_program() -> Result<PathBuf, RuntimeError> {
+    let path = std::env::current_exe().map_err(RuntimeError::OwnProgram)?;
+    // A file that was replaced is shown by the kernel with this suffix.
+    let replaced = path
+        .to_str()
+        .and_then(|path| path.strip_suffix(" (deleted)"))
+        .map(PathBuf::from);
+    let path = replaced.unwrap_or(path);
+    Ok(if path.is_file() {
+        path
+    } else {
+        "/proc/self/exe".into()
+    })
+}
+
+fn load(config: &Config, generation: u64) -> Load {
+    let app = &config.app;
+    let grace = config.pools.values().map(|pool| pool.kill_grace).min();
+    let grace = grace.unwrap_or(Duration::ZERO);
+    Load {
+        generation,
+        preload: app.preload.clone(),
+        modules: app.modules.clone(),
+        before_fork: app.before_fork.clone(),
+        after_fork: app.after_fork.clone(),
+        commands: commands(config),
+        kill_grace_s: grace.mul_f64(COMMAND_GRACE_SHARE).as_secs_f64(),
+        max_result: config.broker.max_result,
+        huge_pages: app.huge_pages,
+    }
+}
+
+/// The tasks of the command runtime; elsewhere `[tasks.NAME]` holds limits alone.
+fn commands(config: &Config) -> std::collections::BTreeMap<String, CommandTask> {
+    let max_result = config.broker.max_result;
+    let with_program = config.tasks.iter().filter(|(_, task)| !task.command.is_empty());
+    with_program
+        .map(|(name, task)| {
+            let directory = task.directory.as_ref();
+            let command = CommandTask {
+                command: task.command.clone(),
+                environment: task.environment.clone(),
+                directory: directory.map(|path| path.to_string_lossy().into_owned()),
+                max_output: task.max_output.unwrap_or(COMMAND_OUTPUT_MAX).min(max_result),
+            };
+            (name.to_string(), command)
+        })
+        .collect()
+}

@@ -1,0 +1,163 @@
+//! Properties of this process, and the reaping of children.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+use super::{SysError, failed, retry};
+
+/// The limit of open files (soft) before [`raise_nofile_limit`], which children get back.
+static NOFILE_BEFORE: OnceLock<u64> = OnceLock::new();
+
+/// Makes orphans below this process its children, so that it can reap them.
+pub fn set_child_subreaper() -> Result<(), SysError> {
+    nix::sys::prctl::set_child_subreaper(true).map_err(failed("prctl(PR_SET_CHILD_SUBREAPER)"))
+}
+
+/// How late the kernel may let this thread's timers fire so as to bundle wake-ups. The default is 50 µs.
+pub fn set_timer_slack(slack: Duration) -> Result<(), SysError> {
+    let nanos = libc::c_ulong::try_from(slack.as_nanos()).unwrap_or(libc::c_ulong::MAX);
+    nix::sys::prctl::set_timerslack(nanos).map_err(failed("prctl(PR_SET_TIMERSLACK)"))
+}
+
+/// Raises the limit of open files to the highest allowed and returns it. Programs started
+/// by [`super::spawn`] get the old one back: those that use select(2) rely on it.
+pub fn raise_nofile_limit() -> Result<u64, SysError> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed("getrlimit"))?;
+    NOFILE_BEFORE.get_or_init(|| soft);
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(failed("setrlimit"))?;
+    Ok(hard)
+}
+
+/// Gives a child the limit of open files that we were started with. Async-signal-safe.
+pub(super) fn restore_nofile_limit() -> nix::Result<()> {
+    let Some(soft) = NOFILE_BEFORE.get() else {
+        return Ok(());
+    };
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, *soft, hard)
+}
+
+/// Every signal at its default action and none blocked: what a program expects at its start.
+/// Async-signal-safe.
+pub fn default_signals() -> Result<(), SysError> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in Signal::iterator() {
+        if matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) {
+            continue;
+        }
+        // SAFETY: the default action runs no code of ours.
+        unsafe { sigaction(signal, &default) }.map_err(failed("sigaction"))?;
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(failed("sigprocmask"))
+}
+
+/// Reaps one child that has ended, whichever it is: its number and raw wait status; `None` when none has.
+///
+/// For a process that starts its children through this module alone: it would take the status away
+/// from a `std::process::Child`.
+pub fn wait_any_nohang() -> Result<Option<(i32, i32)>, SysError> {
+    match retry(|| waitpid(None, Some(WaitPidFlag::WNOHANG))) {
+        Ok(status) => Ok(status
+            .pid()
+            .zip(raw_status(status))
+            .map(|(pid, raw)| (pid.as_raw(), raw))),
+        Err(Errno::ECHILD) => Ok(None),
+        Err(errno) => Err(failed("waitpid")(errno)),
+    }
+}
+
+/// The number of threads of this process.
+pub fn thread_count() -> Result<usize, SysError> {
+    let path = "/proc/self/stat";
+    stat_field(20)?.parse().map_err(|error| SysError::Proc {
+        path,
+        reason: format!("thread count: {error}"),
+    })
+}
+
+/// The names of this process's threads beside the main one, for messages.
+pub fn other_thread_names() -> Vec<String> {
+    let main = std::process::id().to_string();
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    threads
+        .flatten()
+        .filter(|thread| *thread.file_name() != *main)
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok())
+        .map(|name| name.trim_end().to_owned())
+        .collect()
+}
+
+/// A field of /proc/self/stat by its number in proc(5), from 3 on.
+pub(super) fn stat_field(number: usize) -> Result<String, SysError> {
+    let path = "/proc/self/stat";
+    let fail = |reason: String| SysError::Proc { path, reason };
+    let stat = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+    // The second field is the program's name in parentheses, which may contain anything.
+    let (_, rest) = stat.rsplit_once(") ").ok_or_else(|| fail("no name".into()))?;
+    let field = rest.split_ascii_whitespace().nth(number - 3);
+    field
+        .map(str::to_owned)
+        .ok_or_else(|| fail(format!("no field {number}")))
+}
+
+/// A raw wait status in words: `exit status 1`, `killed by signal 9 (SIGKILL)`.
+pub fn describe_status(raw: i32) -> String {
+    if libc::WIFEXITED(raw) {
+        return format!("exit status {}", libc::WEXITSTATUS(raw));
+    }
+    let signal = libc::WTERMSIG(raw);
+    let core = if libc::WCOREDUMP(raw) { ", core dumped" } else { "" };
+    match Signal::try_from(signal) {
+        Ok(name) => format!("killed by signal {signal} ({name}{core})"),
+        Err(_) => format!("killed by signal {signal}{core}"),
+    }
+}
+
+/// The status as waitpid(2) gives it; `None` unless it says that the process has ended.
+pub(super) fn raw_status(status: WaitStatus) -> Option<i32> {
+    match status {
+        WaitStatus::Exited(_, code) => Some((code & 0xff) << 8),
+        WaitStatus::Signaled(_, signal, core) => Some(signal as i32 | if core { 0x80 } else { 0 }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_status_reads_as_words() {
+        assert_eq!(describe_status(0), "exit status 0");
+        assert_eq!(describe_status(3 << 8), "exit status 3");
+        assert_eq!(describe_status(9), "killed by signal 9 (SIGKILL)");
+        assert_eq!(
+            describe_status(11 | 0x80),
+            "killed by signal 11 (SIGSEGV, core dumped)"
+        );
+        assert_eq!(describe_status(40), "killed by signal 40");
+    }
+
+    #[test]
+    fn threads_are_counted_and_named() {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let (started, running) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name("culprit".into());
+        let thread = thread.spawn(move || {
+            started.send(()).unwrap();
+            stopped.recv().unwrap_err();
+        });
+        running.recv().unwrap();
+        assert!(thread_count().unwrap() >= 2);
+        assert!(other_thread_names().contains(&"culprit".to_owned()));
+        drop(stop);
+        thread.unwrap().join().unwrap();
+    }
+}
