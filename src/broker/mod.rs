@@ -3,10 +3,15 @@
 //! Only the supervisor and the command line speak to a broker; a worker never does for a plain
 //! job. Every implementation passes the same suite, `tests/contract/broker.rs`.
 
+mod check;
+pub mod memory;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::config::{BrokerConfig, BrokerUrl};
 use crate::job::{Claimed, JobId, JobView, NewJob, QueueName, Settlement};
 use crate::time::Unix;
 
@@ -42,6 +47,24 @@ pub enum BrokerError {
     /// The request can't be met: a payload over the limit, an id that is taken.
     #[error("{0}")]
     Refused(String),
+}
+
+/// Opens the broker that the settings name.
+///
+/// A handle takes a lease with its first claim, so that a producer or a reader holds none.
+/// `memory:` is an empty store of its own each time.
+/// Errors: [`BrokerError::Unreachable`] or [`BrokerError::Corrupt`], in words for the user.
+pub async fn open(config: &BrokerConfig) -> Result<Arc<dyn Broker>, BrokerError> {
+    Ok(match &config.url {
+        BrokerUrl::Memory => Arc::new(memory::MemoryBroker::new(config)),
+        BrokerUrl::Sqlite(path) => {
+            return Err(BrokerError::Unreachable {
+                url: format!("sqlite:{}", path.display()),
+                reason: "this build carries no embedded broker yet".into(),
+                hint: "use `memory:`",
+            });
+        }
+    })
 }
 
 /// What became of one [`NewJob`].

@@ -1,0 +1,52 @@
+//! What every broker asks of a job before it takes it.
+
+use std::collections::HashSet;
+
+use super::BrokerError;
+use crate::job::{JobId, NewJob, check_name};
+
+/// Checks the jobs of one `enqueue`: names, payload sizes, ids given twice.
+///
+/// Queue names and ids are checked by their types. Returns the first problem as
+/// [`BrokerError::Refused`].
+pub(super) fn new_jobs(jobs: &[NewJob], payload_len_max: usize) -> Result<(), BrokerError> {
+    let mut ids = HashSet::with_capacity(jobs.len());
+    for job in jobs {
+        let id = &job.id;
+        if let Err(problem) = check_name(&job.task) {
+            return refuse(format!("cannot enqueue job `{id}`: its task name {problem}"));
+        }
+        if let Some(Err(problem)) = job.unique_key.as_deref().map(check_name) {
+            return refuse(format!("cannot enqueue job `{id}`: its unique key {problem}"));
+        }
+        if job.payload.len() > payload_len_max {
+            return refuse(format!(
+                "cannot enqueue job `{id}` of task `{}`: its arguments are {} bytes long, above the limit of {} \
+                 (store the data elsewhere and pass its name, or raise `broker.max_payload`)",
+                job.task,
+                job.payload.len(),
+                payload_len_max,
+            ));
+        }
+        if !ids.insert(id) {
+            return Err(id_taken(id));
+        }
+    }
+    Ok(())
+}
+
+/// The refusal of an id that another job has.
+pub(super) fn id_taken(id: &JobId) -> BrokerError {
+    BrokerError::Refused(format!(
+        "cannot enqueue job `{id}`: another job has this id (leave the id out to get a fresh one)"
+    ))
+}
+
+/// The answer of a handle after its `close`.
+pub(super) fn closed(url: &str) -> BrokerError {
+    BrokerError::Refused(format!("{url} was closed by this program"))
+}
+
+fn refuse<T>(reason: String) -> Result<T, BrokerError> {
+    Err(BrokerError::Refused(reason))
+}

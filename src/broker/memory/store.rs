@@ -1,0 +1,506 @@
+//! The jobs themselves: plain data, time as an argument.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::{Backlog, BrokerError, DeadFilter, Enqueued, Maintained, check};
+use crate::job::{
+    Claim, Claimed, JobError, JobId, JobState, JobView, NewJob, QueueName, Settlement, Verdict,
+};
+use crate::time::Unix;
+
+/// Expired results deleted by one call of `maintain`.
+const EXPIRED_MAX: usize = 1000;
+
+/// A job and where it is.
+#[derive(Debug)]
+struct Job {
+    new: NewJob,
+    payload: Arc<[u8]>,
+    enqueued: Unix,
+    /// Claims so far.
+    epoch: u32,
+    failures: u32,
+    losses: u32,
+    error: Option<JobError>,
+    place: Place,
+}
+
+/// Exactly one place at any instant.
+#[derive(Clone, Debug)]
+enum Place {
+    Waiting(Slot),
+    Scheduled(Unix),
+    Running {
+        session: u64,
+        slot: Slot,
+    },
+    Finished {
+        ended: Unix,
+        expires: Unix,
+        result: Vec<u8>,
+    },
+    Dead {
+        ended: Unix,
+    },
+}
+
+/// A place in a queue: the lowest position is next. A claim remembers it, for giving the job back.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    position: i64,
+    since: Unix,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Position to handle.
+    waiting: BTreeMap<i64, i64>,
+    scheduled: u64,
+}
+
+/// All jobs of a memory broker.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    jobs: HashMap<i64, Job>,
+    ids: HashMap<JobId, i64>,
+    keys: HashMap<Arc<str>, i64>,
+    queues: BTreeMap<QueueName, Queue>,
+    scheduled: BTreeSet<(Unix, i64)>,
+    expiring: BTreeSet<(Unix, i64)>,
+    /// When each lease ends.
+    leases: HashMap<u64, Unix>,
+    sequence: i64,
+}
+
+impl Store {
+    pub(super) fn enqueue(&mut self, jobs: Vec<NewJob>, now: Unix) -> Result<Vec<Enqueued>, BrokerError> {
+        self.promote(now);
+        for job in &jobs {
+            if let Some(&handle) = self.ids.get(&job.id) {
+                if !self.jobs[&handle].has_expired(now) {
+                    return Err(check::id_taken(&job.id));
+                }
+                self.remove(handle);
+            }
+        }
+        Ok(jobs.into_iter().map(|job| self.enqueue_one(job, now)).collect())
+    }
+
+    fn enqueue_one(&mut self, mut new: NewJob, now: Unix) -> Enqueued {
+        if let Some(holder) = new.unique_key.as_ref().and_then(|key| self.keys.get(key)) {
+            return Enqueued::Duplicate(self.jobs[holder].new.id.clone());
+        }
+        let handle = self.next();
+        let place = match new.due {
+            Some(due) if due > now => Place::Scheduled(due),
+            _ => Place::Waiting(Slot {
+                position: if new.at_front { -handle } else { handle },
+                since: now,
+            }),
+        };
+        let id = new.id.clone();
+        self.ids.insert(id.clone(), handle);
+        if let Some(key) = &new.unique_key {
+            self.keys.insert(Arc::clone(key), handle);
+        }
+        let job = Job {
+            payload: std::mem::take(&mut new.payload).into(),
+            new,
+            enqueued: now,
+            epoch: 0,
+            failures: 0,
+            losses: 0,
+            error: None,
+            place: place.clone(),
+        };
+        self.jobs.insert(handle, job);
+        self.put(handle, place);
+        Enqueued::New(id)
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        session: u64,
+        queues: &[QueueName],
+        limit: usize,
+        lease: Duration,
+        now: Unix,
+    ) -> Vec<Claimed> {
+        self.promote(now);
+        self.recover(session, now);
+        let mut claimed = Vec::new();
+        for name in queues {
+            while claimed.len() < limit
+                && let Some((_, handle)) = self
+                    .queues
+                    .get_mut(name)
+                    .and_then(|queue| queue.waiting.pop_first())
+            {
+                claimed.extend(self.start(handle, session));
+            }
+        }
+        if !claimed.is_empty() {
+            self.leases.insert(session, now + lease);
+        }
+        claimed
+    }
+
+    fn start(&mut self, handle: i64, session: u64) -> Option<Claimed> {
+        let job = self.jobs.get_mut(&handle)?;
+        let Place::Waiting(slot) = job.place else {
+            return None;
+        };
+        job.place = Place::Running { session, slot };
+        job.epoch += 1;
+        Some(Claimed {
+            claim: Claim {
+                job: job.new.id.clone(),
+                handle,
+                epoch: job.epoch,
+            },
+            queue: job.new.queue.clone(),
+            task: Arc::clone(&job.new.task),
+            payload: Arc::clone(&job.payload),
+            timeout: job.new.timeout,
+            retries: job.new.retries,
+            failures: job.failures,
+            losses: job.losses,
+            enqueued: job.enqueued,
+        })
+    }
+
+    pub(super) fn extend(&mut self, session: u64, lease: Duration, now: Unix) {
+        if let Some(expires) = self.leases.get_mut(&session) {
+            *expires = now + lease;
+        }
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        session: u64,
+        settlements: Vec<Settlement>,
+        result_ttl: Duration,
+        now: Unix,
+    ) -> Vec<bool> {
+        settlements
+            .into_iter()
+            .map(|settlement| self.settle_one(session, settlement, result_ttl, now))
+            .collect()
+    }
+
+    fn settle_one(&mut self, session: u64, settled: Settlement, result_ttl: Duration, now: Unix) -> bool {
+        let Claim { handle, epoch, .. } = settled.claim;
+        let Some(job) = self.jobs.get_mut(&handle).filter(|job| job.epoch == epoch) else {
+            return false;
+        };
+        let slot = match job.place {
+            Place::Running {
+                session: holder,
+                slot,
+            } if holder == session => slot,
+            _ => return false,
+        };
+        match settled.verdict {
+            Verdict::Finish { result } => {
+                let ttl = job.new.result_ttl.unwrap_or(result_ttl);
+                self.release_key(handle);
+                if ttl.is_zero() {
+                    self.remove(handle);
+                } else {
+                    let expires = now + ttl;
+                    self.put(
+                        handle,
+                        Place::Finished {
+                            ended: now,
+                            expires,
+                            result,
+                        },
+                    );
+                }
+            }
+            Verdict::Requeue {
+                due,
+                at_front,
+                failures,
+                losses,
+                error,
+            } => {
+                (job.failures, job.losses) = (failures, losses);
+                job.error = error.or(job.error.take());
+                job.new.at_front = at_front;
+                let place = match due {
+                    Some(due) if due > now => Place::Scheduled(due),
+                    _ if at_front => Place::Waiting(slot),
+                    _ => Place::Waiting(Slot {
+                        position: self.next(),
+                        since: now,
+                    }),
+                };
+                self.put(handle, place);
+            }
+            Verdict::Bury {
+                error,
+                failures,
+                losses,
+            } => {
+                (job.failures, job.losses) = (failures, losses);
+                job.error = Some(error);
+                self.release_key(handle);
+                self.put(handle, Place::Dead { ended: now });
+            }
+        }
+        true
+    }
+
+    pub(super) fn backlog(&mut self, queues: &[QueueName], now: Unix) -> Backlog {
+        self.promote(now);
+        let mut backlog = Backlog::default();
+        for queue in queues.iter().filter_map(|name| self.queues.get(name)) {
+            backlog.waiting += queue.waiting.len() as u64;
+            backlog.scheduled += queue.scheduled;
+            let oldest = queue
+                .waiting
+                .values()
+                .filter_map(|handle| self.jobs[handle].since())
+                .min();
+            backlog.oldest = [backlog.oldest, oldest].into_iter().flatten().min();
+        }
+        backlog
+    }
+
+    /// Whether a claim would find something now.
+    pub(super) fn is_ready(&mut self, session: u64, queues: &[QueueName], now: Unix) -> bool {
+        self.promote(now);
+        self.recover(session, now);
+        let mut queues = queues.iter().filter_map(|name| self.queues.get(name));
+        queues.any(|queue| !queue.waiting.is_empty())
+    }
+
+    /// When jobs may become ready without anybody's doing: one is due, or another's lease ends.
+    pub(super) fn next_change(&self, session: u64) -> Option<Unix> {
+        let due = self.scheduled.first().map(|&(due, _)| due);
+        let others = self.leases.iter().filter(|&(&holder, _)| holder != session);
+        due.into_iter().chain(others.map(|(_, &ends)| ends)).min()
+    }
+
+    pub(super) fn maintain(&mut self, session: u64, now: Unix) -> Maintained {
+        self.promote(now);
+        let recovered = self.recover(session, now);
+        let expired: Vec<i64> = self
+            .expiring
+            .iter()
+            .take_while(|&&(expires, _)| expires <= now)
+            .take(EXPIRED_MAX)
+            .map(|&(_, handle)| handle)
+            .collect();
+        for &handle in &expired {
+            self.remove(handle);
+        }
+        Maintained {
+            recovered,
+            expired: expired.len() as u64,
+        }
+    }
+
+    pub(super) fn find(&self, id: &JobId, now: Unix) -> Option<JobView> {
+        let job = &self.jobs[self.ids.get(id)?];
+        (!job.has_expired(now)).then(|| job.view())
+    }
+
+    pub(super) fn dead(&self, filter: &DeadFilter) -> Vec<JobView> {
+        let mut dead: Vec<(Unix, i64)> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| filter.queue.as_ref().is_none_or(|queue| job.new.queue == *queue))
+            .filter(|(_, job)| filter.task.as_deref().is_none_or(|task| *job.new.task == *task))
+            .filter_map(|(&handle, job)| match job.place {
+                Place::Dead { ended } => Some((ended, handle)),
+                _ => None,
+            })
+            .collect();
+        dead.sort_unstable_by(|a, b| b.cmp(a));
+        dead.truncate(filter.limit);
+        dead.iter().map(|(_, handle)| self.jobs[handle].view()).collect()
+    }
+
+    pub(super) fn retry_dead(&mut self, ids: &[JobId], now: Unix) -> Vec<JobId> {
+        self.promote(now);
+        self.of_dead(ids, |store, handle| {
+            let key = store.jobs[&handle].new.unique_key.clone();
+            if let Some(key) = key {
+                if store.keys.contains_key(&key) {
+                    return false;
+                }
+                store.keys.insert(key, handle);
+            }
+            let slot = Slot {
+                position: store.next(),
+                since: now,
+            };
+            if let Some(job) = store.jobs.get_mut(&handle) {
+                (job.failures, job.losses, job.error) = (0, 0, None);
+            }
+            store.put(handle, Place::Waiting(slot));
+            true
+        })
+    }
+
+    pub(super) fn delete_dead(&mut self, ids: &[JobId]) -> Vec<JobId> {
+        self.of_dead(ids, |store, handle| {
+            store.remove(handle);
+            true
+        })
+    }
+
+    pub(super) fn queues(&self) -> Vec<QueueName> {
+        self.queues.keys().cloned().collect()
+    }
+
+    /// Gives up a lease: what was claimed under it goes back.
+    pub(super) fn give_up(&mut self, session: u64) {
+        self.leases.remove(&session);
+        self.give_back(|holder| holder == session);
+    }
+
+    fn of_dead(&mut self, ids: &[JobId], mut act: impl FnMut(&mut Self, i64) -> bool) -> Vec<JobId> {
+        let mut done = Vec::new();
+        for id in ids {
+            if let Some(&handle) = self.ids.get(id)
+                && matches!(self.jobs[&handle].place, Place::Dead { .. })
+                && act(self, handle)
+            {
+                done.push(id.clone());
+            }
+        }
+        done
+    }
+
+    /// Moves scheduled jobs that are due into their queues.
+    fn promote(&mut self, now: Unix) {
+        while let Some(&(due, handle)) = self.scheduled.first()
+            && due <= now
+        {
+            self.scheduled.pop_first();
+            let sequence = self.next();
+            let job = &self.jobs[&handle];
+            let position = if job.new.at_front { -sequence } else { sequence };
+            if let Some(queue) = self.queues.get_mut(&job.new.queue) {
+                queue.scheduled -= 1;
+            }
+            self.put(handle, Place::Waiting(Slot { position, since: due }));
+        }
+    }
+
+    /// Gives back what is held under leases that ended; `session` itself is spared.
+    fn recover(&mut self, session: u64, now: Unix) -> u64 {
+        let ended: Vec<u64> = self
+            .leases
+            .iter()
+            .filter(|&(&holder, &ends)| holder != session && ends <= now)
+            .map(|(&holder, _)| holder)
+            .collect();
+        if ended.is_empty() {
+            return 0;
+        }
+        self.leases.retain(|holder, _| !ended.contains(holder));
+        self.give_back(|holder| ended.contains(&holder))
+    }
+
+    fn give_back(&mut self, of: impl Fn(u64) -> bool) -> u64 {
+        let back: Vec<(i64, Slot)> = self
+            .jobs
+            .iter()
+            .filter_map(|(&handle, job)| match job.place {
+                Place::Running { session, slot } if of(session) => Some((handle, slot)),
+                _ => None,
+            })
+            .collect();
+        for &(handle, slot) in &back {
+            self.put(handle, Place::Waiting(slot));
+        }
+        back.len() as u64
+    }
+
+    /// Puts a job that stands nowhere at the moment into a place.
+    fn put(&mut self, handle: i64, place: Place) {
+        let Some(job) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        let queue = self.queues.entry(job.new.queue.clone()).or_default();
+        match &place {
+            Place::Waiting(slot) => {
+                queue.waiting.insert(slot.position, handle);
+            }
+            Place::Scheduled(due) => {
+                queue.scheduled += 1;
+                self.scheduled.insert((*due, handle));
+            }
+            Place::Finished { expires, .. } => {
+                self.expiring.insert((*expires, handle));
+            }
+            Place::Running { .. } | Place::Dead { .. } => {}
+        }
+        job.place = place;
+    }
+
+    fn remove(&mut self, handle: i64) {
+        if let Some(job) = self.jobs.remove(&handle) {
+            self.ids.remove(&job.new.id);
+            if let Place::Finished { expires, .. } = job.place {
+                self.expiring.remove(&(expires, handle));
+            }
+        }
+    }
+
+    fn release_key(&mut self, handle: i64) {
+        if let Some(key) = self.jobs.get(&handle).and_then(|job| job.new.unique_key.as_ref()) {
+            self.keys.remove(key);
+        }
+    }
+
+    fn next(&mut self) -> i64 {
+        self.sequence += 1;
+        self.sequence
+    }
+}
+
+impl Job {
+    fn since(&self) -> Option<Unix> {
+        match self.place {
+            Place::Waiting(slot) => Some(slot.since),
+            _ => None,
+        }
+    }
+
+    fn has_expired(&self, now: Unix) -> bool {
+        matches!(self.place, Place::Finished { expires, .. } if expires <= now)
+    }
+
+    fn view(&self) -> JobView {
+        let (state, due, ended, result) = match &self.place {
+            Place::Waiting(_) => (JobState::Waiting, None, None, None),
+            Place::Scheduled(due) => (JobState::Scheduled, Some(*due), None, None),
+            Place::Running { .. } => (JobState::Running, None, None, None),
+            Place::Finished { ended, result, .. } => {
+                (JobState::Finished, None, Some(*ended), Some(result.clone()))
+            }
+            Place::Dead { ended } => (JobState::Dead, None, Some(*ended), None),
+        };
+        JobView {
+            id: self.new.id.clone(),
+            queue: self.new.queue.clone(),
+            task: Arc::clone(&self.new.task),
+            payload: self.payload.to_vec(),
+            state,
+            enqueued: self.enqueued,
+            due,
+            ended,
+            failures: self.failures,
+            losses: self.losses,
+            result,
+            error: self.error.clone(),
+        }
+    }
+}
