@@ -1,3 +1,313 @@
-//! The template and its workers as data.
+//! The template and its workers as data: event + now → actions.
+//!
+//! [`Fleet`] decides everything that concerns processes and the jobs they hold: when to fork, whom
+//! to send a job, whom to retire, replace or kill, when to start a template again, what becomes of
+//! a job whose worker died. It does no I/O and reads no clock; the supervisor's loop performs its
+//! [`Action`]s, and a simulator drives the same functions.
+//!
+//! - [`worker`]: a worker's life as a table. [`event`]: the vocabulary.
+//! - `dispatch`: jobs in, outcomes out. `life`: templates and workers come and go.
+//! - `scaling`: the decision of each period. `stop`: pause, drain, stop.
+//! - [`snapshot`]: the plain picture that every reader renders.
 
+mod dispatch;
+pub mod event;
+mod life;
+mod picture;
+mod pool;
+mod scaling;
 pub mod snapshot;
+mod stop;
+pub mod worker;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{AppConfig, Config, Isolation, TaskConfig};
+use crate::job::{Claimed, PoolName};
+use crate::policy::restart::Restarts;
+use crate::policy::shutdown::{self, Stop};
+use crate::time::Mono;
+
+pub use event::{Action, Command, Event, Memory, Notice, Now};
+use pool::Pool;
+use worker::Worker;
+
+/// From forking a worker to its first word; then it is killed.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// From telling a worker to leave to killing it.
+const RETIRE_LIMIT: Duration = Duration::from_secs(10);
+/// An idle worker that does not read its job for so long is replaced, and the job given to another.
+const PICKUP_LIMIT: Duration = Duration::from_secs(2);
+/// Claimed jobs that nobody could take for so long go back to the broker.
+const BUFFER_LIMIT: Duration = Duration::from_secs(1);
+
+/// A job that this supervisor holds under its lease.
+#[derive(Clone, Debug)]
+pub struct Execution {
+    /// What was claimed.
+    pub claimed: Claimed,
+    /// For which pool.
+    pub pool: PoolName,
+    /// Longest run: the job's own, its task's or its pool's.
+    pub timeout: Option<Duration>,
+    /// 1 for the first run of the job.
+    pub attempt: u32,
+}
+
+/// Where a template is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TemplateState {
+    /// Loads the app.
+    Loading,
+    /// Forks.
+    Ready,
+    /// Superseded; leaves with its last worker.
+    Leaving,
+    /// Told to leave.
+    Stopped,
+}
+
+/// One template process.
+#[derive(Clone, Debug)]
+struct Template {
+    generation: u64,
+    state: TemplateState,
+    since: Mono,
+    /// Why its load failed, once it said so.
+    error: Option<String>,
+}
+
+/// All processes and all jobs in hand.
+#[derive(Debug)]
+pub struct Fleet {
+    app: AppConfig,
+    tasks: BTreeMap<Arc<str>, TaskConfig>,
+    pools: BTreeMap<PoolName, Pool>,
+    templates: BTreeMap<u64, Template>,
+    workers: BTreeMap<u64, Worker>,
+    executions: HashMap<u64, Execution>,
+    stop: Stop,
+    /// A drain that waits for running jobs however long they take.
+    patient: bool,
+    /// `Action::Leave` was given.
+    left: bool,
+    /// Generation asked for last.
+    generation: u64,
+    /// Generation loaded last.
+    loaded: Option<u64>,
+    /// The template that forks, if it lives.
+    current: Option<u64>,
+    /// Why the newest load failed, until one succeeds.
+    load_error: Option<String>,
+    restarts: Restarts,
+    /// When to start a template again.
+    restart_at: Option<Mono>,
+    last_template: u64,
+    last_worker: u64,
+    last_execution: u64,
+    rng: fastrand::Rng,
+    /// PSS of everything at the last scaling period, in bytes.
+    pss_total: u64,
+}
+
+impl Fleet {
+    /// A fleet with nothing in it; `seed` makes its jitter repeatable.
+    pub fn new(config: &Config, seed: u64, now: Now) -> Self {
+        let pools = config
+            .pools
+            .iter()
+            .map(|(name, config)| (name.clone(), Pool::new(config.clone(), now.mono)))
+            .collect();
+        Fleet {
+            app: config.app.clone(),
+            tasks: config.tasks.clone(),
+            pools,
+            templates: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            executions: HashMap::new(),
+            stop: Stop::Running,
+            patient: false,
+            left: false,
+            generation: 0,
+            loaded: None,
+            current: None,
+            load_error: None,
+            restarts: Restarts::default(),
+            restart_at: None,
+            last_template: 0,
+            last_worker: 0,
+            last_execution: 0,
+            rng: fastrand::Rng::with_seed(seed),
+            pss_total: 0,
+        }
+    }
+
+    /// Loads the app for the first time.
+    pub fn start(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.next_generation(now, out);
+    }
+
+    /// Takes new settings: limits and policies at once; `new_generation` loads the app again.
+    /// Pools that are gone from the settings are drained and leave; new ones start.
+    pub fn reload(&mut self, config: &Config, new_generation: bool, now: Now, out: &mut Vec<Action>) {
+        self.app = config.app.clone();
+        self.tasks = config.tasks.clone();
+        for (name, config) in &config.pools {
+            match self.pools.get_mut(name) {
+                Some(pool) => pool.configure(config.clone(), now.mono),
+                None => {
+                    self.pools
+                        .insert(name.clone(), Pool::new(config.clone(), now.mono));
+                }
+            }
+        }
+        for (name, pool) in &mut self.pools {
+            pool.removed = !config.pools.contains_key(name);
+        }
+        if new_generation && self.running() {
+            self.next_generation(now, out);
+        }
+        self.balance_all(now, out);
+    }
+
+    /// Takes note of an event.
+    pub fn on(&mut self, event: Event, now: Now, out: &mut Vec<Action>) {
+        match event {
+            Event::TemplateReady { template, report } => self.template_ready(template, report, now, out),
+            Event::TemplateFailed { template, error } => {
+                if let Some(template) = self.templates.get_mut(&template) {
+                    template.error = Some(error);
+                }
+            }
+            Event::TemplateExited { template, how } => self.template_exited(template, &how, now, out),
+            Event::Forked { worker, pid } => self.forked(worker, pid),
+            Event::ForkFailed { worker, error } => self.fork_failed(worker, error, now, out),
+            Event::WorkerReady { worker } => self.worker_ready(worker, now, out),
+            Event::Done {
+                worker,
+                execution,
+                started,
+                ended,
+                outcome,
+            } => {
+                self.done(worker, execution, (started, ended), outcome, now, out);
+            }
+            Event::TakenBack { worker, executions } => self.taken_back(worker, &executions, now, out),
+            Event::Garbage { worker, error } => {
+                self.kill(worker, format!("broke the protocol: {error}"), now, out);
+            }
+            Event::Exited { worker, how } => self.exited(worker, &how, now, out),
+            Event::Claimed { pool, jobs } => self.claimed(&pool, jobs, now, out),
+            Event::Period {
+                pool,
+                backlog,
+                memory,
+            } => self.period(&pool, backlog, &memory, now, out),
+            Event::Tick => self.tick(now, out),
+        }
+        self.leave_if_empty(now, out);
+    }
+
+    /// The earliest instant at which something is due even if nothing happens.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let templates = self
+            .templates
+            .values()
+            .filter(|template| template.state == TemplateState::Loading)
+            .map(|template| template.since + self.app.load_timeout);
+        self.workers
+            .values()
+            .filter_map(|worker| self.worker_deadline(worker).map(|(at, _)| at))
+            .chain(templates)
+            .chain(self.restart_at)
+            .chain(self.stop.deadline())
+            .chain(self.pools.values().filter_map(Pool::deadline))
+            .min()
+    }
+
+    /// A job in hand, as `Action::Send` names it.
+    pub fn execution(&self, execution: u64) -> Option<&Execution> {
+        self.executions.get(&execution)
+    }
+
+    /// The job that a worker runs now, for log lines.
+    pub fn running_job(&self, worker: u64) -> Option<&Execution> {
+        let held = self.workers.get(&worker)?.held.front()?;
+        self.executions.get(&held.execution)
+    }
+
+    /// The pool that a worker works for.
+    pub fn pool_of(&self, worker: u64) -> Option<&PoolName> {
+        self.workers.get(&worker).map(|worker| &worker.pool)
+    }
+
+    /// Process ids of templates' workers that live, with their numbers.
+    pub fn pids(&self) -> Vec<(u64, i32)> {
+        self.workers
+            .iter()
+            .filter_map(|(id, worker)| Some((*id, worker.pid?)))
+            .collect()
+    }
+
+    /// Names of the pools.
+    pub fn pool_names(&self) -> Vec<PoolName> {
+        self.pools.keys().cloned().collect()
+    }
+
+    /// The settings of a pool in force.
+    pub fn pool_config(&self, pool: &PoolName) -> Option<&crate::config::PoolConfig> {
+        self.pools.get(pool).map(|pool| &pool.config)
+    }
+
+    /// Jobs held under the lease: buffered, sent or running.
+    pub fn in_hand(&self) -> usize {
+        self.executions.len()
+    }
+
+    /// The first load failed before any ever succeeded: the supervisor can't do its work.
+    pub fn never_loaded(&self) -> Option<&str> {
+        let hopeless = self.current.is_none() && self.templates.is_empty() && self.restart_at.is_none();
+        if hopeless && self.running() {
+            self.load_error.as_deref()
+        } else {
+            None
+        }
+    }
+
+    fn fresh(&self) -> bool {
+        self.app.isolation == Isolation::Fresh
+    }
+
+    fn running(&self) -> bool {
+        !self.stop.is_stopping()
+    }
+
+    /// Everything that is due by now.
+    fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.stopping(shutdown::Event::Tick, now, out);
+        if self.restart_at.is_some_and(|at| at <= now.mono) {
+            self.restart_at = None;
+            self.start_template(self.generation, now, out);
+        }
+        let overdue: Vec<u64> = self
+            .templates
+            .iter()
+            .filter(|(_, template)| {
+                template.state == TemplateState::Loading && template.since + self.app.load_timeout <= now.mono
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in overdue {
+            if let Some(template) = self.templates.get_mut(&id) {
+                let limit = crate::time::Human(self.app.load_timeout);
+                template.error = Some(format!("the app did not load within {limit} (app.load_timeout)"));
+                template.since = now.mono;
+            }
+            out.push(Action::KillTemplate { template: id });
+        }
+        self.tick_workers(now, out);
+        self.tick_pools(now, out);
+    }
+}

@@ -47,6 +47,8 @@ pub struct PoolSnapshot {
     pub min: u32,
     /// Limits in force.
     pub max: u32,
+    /// Claims no jobs until it is resumed.
+    pub paused: bool,
     /// Over the window, now; `None` while no worker was alive.
     pub utilization: Option<f64>,
     /// Jobs that could run now.
@@ -111,6 +113,8 @@ pub struct ProcessSnapshot {
     pub since_s: f64,
     /// Jobs that it finished.
     pub jobs: u64,
+    /// Jobs that it holds beyond the running one.
+    pub held: u64,
     /// Proportional set size in bytes, at the last scaling period.
     pub pss_bytes: u64,
     /// Private bytes, at the last scaling period.

@@ -31,6 +31,7 @@ pub enum Prefetch {
 #[derive(Clone, Debug, Default)]
 pub struct ServiceTimes {
     tasks: HashMap<Arc<str>, Estimate>,
+    all: Option<Estimate>,
 }
 
 /// Smoothed mean and mean deviation, as TCP keeps for round trips. Source: RFC 6298, section 2.
@@ -44,6 +45,10 @@ impl ServiceTimes {
     /// A job of `task` took so long.
     pub fn record(&mut self, task: &Arc<str>, took: Duration) {
         let took_ns = took.as_nanos() as f64;
+        match &mut self.all {
+            Some(all) => all.update(took_ns),
+            None => self.all = Some(Estimate::first(took_ns)),
+        }
         if let Some(estimate) = self.tasks.get_mut(task) {
             estimate.update(took_ns);
         } else if self.tasks.len() < TASKS_MAX {
@@ -62,7 +67,20 @@ impl ServiceTimes {
     }
 }
 
+impl ServiceTimes {
+    /// How long the next job of whatever task is expected to take; `None`: nothing measured yet. How
+    /// many jobs to claim depends on it, before their tasks are known.
+    pub fn typical(&self) -> Option<Duration> {
+        self.all.map(Estimate::expected)
+    }
+}
+
 impl Estimate {
+    fn expected(self) -> Duration {
+        // A float converts saturating.
+        Duration::from_nanos((self.mean_ns + self.deviation_ns) as u64)
+    }
+
     fn first(took_ns: f64) -> Self {
         Estimate {
             mean_ns: took_ns,

@@ -1,0 +1,464 @@
+//! Jobs in, outcomes out: the buffer, who gets the next job, what becomes of it.
+
+use crate::config::{Prefetch, TaskConfig};
+use crate::job::{Claimed, JobError, Outcome, PoolName, Settlement, Verdict};
+use crate::policy::prefetch;
+use crate::policy::recycle;
+use crate::policy::retry;
+use crate::time::Mono;
+use crate::wire::frame::{HEADER_LEN, PACKET_LEN_MAX, Run};
+
+use super::worker::{Expiry, Held, State, Step, step};
+use super::{Action, Execution, Fleet, Notice, Now};
+
+impl Fleet {
+    /// How many jobs to claim for a pool now; 0: none.
+    pub fn wants(&self, name: &PoolName) -> usize {
+        let Some(pool) = self.pools.get(name) else {
+            return 0;
+        };
+        if !self.running() || pool.paused || pool.removed {
+            return 0;
+        }
+        let mut workers = 0;
+        let mut idle = 0;
+        let mut room = 0;
+        let surplus = self.counted(name) > pool.target as usize;
+        let capacity = prefetch::room(
+            pool.config.prefetch,
+            &prefetch::Held::NOTHING,
+            pool.service.typical(),
+        );
+        let capacity = if surplus { 1 } else { capacity as usize };
+        for worker in self
+            .workers
+            .values()
+            .filter(|worker| worker.pool == *name && worker.takes_jobs())
+        {
+            workers += 1;
+            idle += usize::from(worker.state == State::Idle);
+            room += capacity.saturating_sub(worker.held.len());
+        }
+        let wanted = pool.buffer_wanted(workers);
+        // Half a buffer is enough as long as nobody stands idle: claims stay few and large.
+        if idle <= pool.buffer.len() && pool.buffer.len() > wanted / 2 {
+            return 0;
+        }
+        (room + wanted).saturating_sub(pool.buffer.len())
+    }
+
+    /// Jobs from the broker.
+    pub(super) fn claimed(&mut self, name: &PoolName, jobs: Vec<Claimed>, now: Now, out: &mut Vec<Action>) {
+        if !self.pools.contains_key(name) {
+            for job in jobs {
+                out.push(Action::Settle(give_back(&job)));
+            }
+            return;
+        }
+        let mut executions = Vec::with_capacity(jobs.len());
+        for claimed in jobs {
+            self.last_execution += 1;
+            let execution = self.execution_of(name, claimed);
+            self.executions.insert(self.last_execution, execution);
+            executions.push(self.last_execution);
+        }
+        let Some(pool) = self.pools.get_mut(name) else {
+            return;
+        };
+        if pool.buffer.is_empty() {
+            pool.buffer_moved = now.mono;
+        }
+        pool.buffer.extend(executions);
+        if self.running() && !self.pools[name].paused {
+            self.dispatch(name, now, out);
+        } else {
+            self.give_back_buffer(name, out);
+        }
+    }
+
+    fn execution_of(&self, name: &PoolName, claimed: Claimed) -> Execution {
+        let timeout = claimed
+            .timeout
+            .or_else(|| {
+                self.tasks
+                    .get(&claimed.task)
+                    .and_then(|task: &TaskConfig| task.timeout)
+            })
+            .or_else(|| self.pools.get(name).and_then(|pool| pool.config.job_timeout));
+        let attempt = 1 + claimed.failures + claimed.losses;
+        Execution {
+            claimed,
+            pool: name.clone(),
+            timeout,
+            attempt,
+        }
+    }
+
+    /// Sends buffered jobs, in order, as far as workers may take them.
+    pub(super) fn dispatch(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
+        if !self.running() {
+            return;
+        }
+        let surplus = self
+            .pools
+            .get(name)
+            .is_some_and(|pool| self.counted(name) > pool.target as usize);
+        while let Some(execution) = self.pools.get(name).and_then(|pool| pool.buffer.front().copied()) {
+            let Some((worker, held)) = self.choose(name, execution, surplus) else {
+                return;
+            };
+            let Some(pool) = self.pools.get_mut(name) else {
+                return;
+            };
+            pool.buffer.pop_front();
+            pool.buffer_moved = now.mono;
+            self.assign(worker, held, now, out);
+        }
+    }
+
+    /// The worker that takes this job: an idle one, else the one that will be free first, if its
+    /// backlog allows.
+    fn choose(&self, name: &PoolName, execution: u64, surplus: bool) -> Option<(u64, Held)> {
+        let pool = self.pools.get(name)?;
+        let job = &self.executions.get(&execution)?.claimed;
+        let held = Held {
+            execution,
+            expected: pool.service.expected(&job.task),
+            alone: fills_a_packet(job),
+        };
+        let ready = |worker: &&super::Worker| worker.pool == *name && worker.takes_jobs();
+        let idle = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| ready(worker))
+            .find(|(_, worker)| worker.state == State::Idle);
+        if let Some((id, _)) = idle {
+            return Some((*id, held));
+        }
+        if surplus || held.alone || pool.config.prefetch == Prefetch::Fixed(0) {
+            return None;
+        }
+        self.workers
+            .iter()
+            .filter(|(_, worker)| ready(worker) && !worker.stalled)
+            .filter(|(_, worker)| worker.held.iter().all(|held| !held.alone))
+            .filter(|(_, worker)| prefetch::room(pool.config.prefetch, &worker.load(), held.expected) > 0)
+            .map(|(id, worker)| (worker.held.len(), *id))
+            .min()
+            .map(|(_, id)| (id, held))
+    }
+
+    fn assign(&mut self, id: u64, held: Held, now: Now, out: &mut Vec<Action>) {
+        let execution = held.execution;
+        if !self.step(id, Step::Assigned, now, out) {
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        worker.assigned += 1;
+        if worker.held.is_empty() {
+            worker.running_since = now.mono;
+            worker.stalled = false;
+            worker.unread_checked = false;
+        }
+        let first = worker.held.is_empty();
+        worker.held.push_back(held);
+        let name = worker.pool.clone();
+        if first && let Some(pool) = self.pools.get_mut(&name) {
+            pool.meter.job_started(id, now.mono);
+        }
+        out.push(Action::Send {
+            worker: id,
+            execution,
+        });
+        self.mark_expiring(id, now);
+    }
+
+    /// A worker says that a job ended.
+    pub(super) fn done(
+        &mut self,
+        id: u64,
+        execution: u64,
+        (started, ended): (Mono, Mono),
+        outcome: Outcome,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.workers.get(&id) else {
+            out.push(Action::Notice(Notice::StrayOutcome {
+                worker: id,
+                execution,
+            }));
+            return;
+        };
+        if worker.held.front().map(|held| held.execution) != Some(execution) {
+            out.push(Action::Notice(Notice::StrayOutcome {
+                worker: id,
+                execution,
+            }));
+            self.kill(
+                id,
+                "broke the protocol: an outcome for a job that it does not run".into(),
+                now,
+                out,
+            );
+            return;
+        }
+        let last = worker.held.len() == 1;
+        if !self.step(
+            id,
+            if last { Step::FinishedLast } else { Step::Finished },
+            now,
+            out,
+        ) {
+            return;
+        }
+        // The worker's stamps are exact, but not trusted beyond what can be true.
+        let floor = self
+            .workers
+            .get(&id)
+            .map_or(now.mono, |worker| worker.running_since);
+        let ended = ended.clamp(floor, now.mono.max(floor));
+        let started = started.clamp(floor, ended);
+        let name = self.workers[&id].pool.clone();
+        let task = self
+            .executions
+            .get(&execution)
+            .map(|job| job.claimed.task.clone());
+        if let Some(pool) = self.pools.get_mut(&name) {
+            pool.meter.job_ended(id, started, ended, now.mono);
+            if let Some(task) = task {
+                pool.service.record(&task, ended.since(started));
+            }
+        }
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.held.pop_front();
+            worker.jobs += 1;
+            worker.stalled = false;
+            worker.unread_checked = false;
+            worker.running_since = ended;
+        }
+        if !last && let Some(pool) = self.pools.get_mut(&name) {
+            pool.meter.job_started(id, ended);
+        }
+        self.settle(execution, outcome, now, out);
+        if last {
+            self.fell_idle(id, now, out);
+        }
+        self.dispatch(&name, now, out);
+    }
+
+    /// Unread jobs came back from a worker: they go first again.
+    pub(super) fn taken_back(&mut self, id: u64, executions: &[u64], now: Now, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        if executions.is_empty() {
+            return;
+        }
+        let unread = worker
+            .held
+            .front()
+            .is_some_and(|held| executions.contains(&held.execution));
+        worker.held.retain(|held| !executions.contains(&held.execution));
+        worker.assigned = worker.assigned.saturating_sub(executions.len() as u64);
+        let name = worker.pool.clone();
+        let last = worker.held.is_empty();
+        if last && let Some(pool) = self.pools.get_mut(&name) {
+            pool.meter.job_withdrawn(id);
+        }
+        self.step(
+            id,
+            if last {
+                Step::TakenBackLast
+            } else {
+                Step::TakenBack
+            },
+            now,
+            out,
+        );
+        for execution in executions.iter().rev() {
+            if let Some(pool) = self.pools.get_mut(&name) {
+                pool.buffer.push_front(*execution);
+                pool.buffer_moved = now.mono;
+            }
+        }
+        if unread {
+            self.kill(id, "does not read its jobs".into(), now, out);
+        }
+        if self.running() {
+            self.dispatch(&name, now, out);
+        } else {
+            self.give_back_buffer(&name, out);
+            if last {
+                self.fell_idle(id, now, out);
+            }
+        }
+    }
+
+    /// Decides what becomes of a job and forgets its execution.
+    pub(super) fn settle(&mut self, execution: u64, outcome: Outcome, now: Now, out: &mut Vec<Action>) {
+        let Some(job) = self.executions.remove(&execution) else {
+            return;
+        };
+        let Some(pool) = self.pools.get_mut(&job.pool) else {
+            out.push(Action::Settle(give_back(&job.claimed)));
+            return;
+        };
+        let retry = &pool.config.retry;
+        let task = self.tasks.get(&job.claimed.task);
+        let rules = retry::Rules {
+            retries: job
+                .claimed
+                .retries
+                .or(task.and_then(|task| task.retries))
+                .unwrap_or(retry.retries),
+            backoff: retry.backoff,
+            backoff_max: retry.backoff_max,
+            max_worker_losses: retry.max_worker_losses,
+        };
+        if matches!(outcome, Outcome::Lost { .. }) {
+            pool.lost += 1;
+        }
+        let verdict = retry::verdict(&job.claimed, outcome, &rules, now.unix, self.rng.f64());
+        let failed = |error: &JobError, dead: bool, due: Option<crate::time::Unix>| {
+            Action::Notice(Notice::JobFailed {
+                job: job.claimed.claim.clone(),
+                pool: job.pool.clone(),
+                task: job.claimed.task.clone(),
+                error: error.to_string(),
+                dead,
+                retry_in: due.map(|due| due.since(now.unix)),
+            })
+        };
+        match &verdict {
+            Verdict::Finish { .. } => pool.done += 1,
+            Verdict::Requeue {
+                error: Some(error),
+                due,
+                ..
+            } => {
+                pool.retried += 1;
+                out.push(failed(error, false, *due));
+            }
+            Verdict::Requeue { error: None, .. } => {}
+            Verdict::Bury { error, .. } => {
+                pool.failed += 1;
+                out.push(failed(error, true, None));
+            }
+        }
+        out.push(Action::Settle(Settlement {
+            claim: job.claimed.claim,
+            verdict,
+        }));
+    }
+
+    /// Everything that was claimed and not sent goes back to its queue.
+    pub(super) fn give_back_buffer(&mut self, name: &PoolName, out: &mut Vec<Action>) {
+        let Some(pool) = self.pools.get_mut(name) else {
+            return;
+        };
+        // Each goes to the front of its queue: the last one first keeps their order.
+        for execution in std::mem::take(&mut pool.buffer).into_iter().rev() {
+            if let Some(job) = self.executions.remove(&execution) {
+                out.push(Action::Settle(give_back(&job.claimed)));
+            }
+        }
+    }
+
+    /// A worker holds nothing any more.
+    pub(super) fn fell_idle(&mut self, id: u64, now: Now, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        if worker.state != State::Idle {
+            return;
+        }
+        let name = worker.pool.clone();
+        if worker.closing || !self.running() {
+            let reason = worker.expiring.map_or("stopping", Expiry::as_str);
+            self.retire(id, reason, now, out);
+        }
+        self.balance(&name, now, out);
+    }
+
+    /// Looks whether a worker comes to its end, so that its replacement is forked ahead.
+    pub(super) fn mark_expiring(&mut self, id: u64, now: Now) {
+        let Some(name) = self.pool_of(id).cloned() else {
+            return;
+        };
+        let rules = self.recycle_rules(&name);
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        let wear = recycle::Wear {
+            // Its replacement is to be ready when it has taken its last job.
+            jobs: worker.assigned + rules.max_jobs.map_or(0, |max| u64::from(max.div_ceil(10))),
+            age: now.mono.since(worker.ready.unwrap_or(now.mono)),
+            pss: (worker.pss_bytes > 0).then_some(worker.pss_bytes),
+            jitter: worker.age_jitter,
+        };
+        if worker.expiring.is_none() {
+            worker.expiring = recycle::due(&rules, &wear).map(Expiry::Worn);
+        }
+        // A limit of jobs is strict: it takes no more, replaced or not.
+        if recycle::jobs_left(&rules, worker.assigned) == 0 {
+            worker.closing = true;
+        }
+    }
+
+    /// Takes a step of a worker's life, or kills it for speaking out of turn.
+    pub(super) fn step(&mut self, id: u64, event: Step, now: Now, out: &mut Vec<Action>) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return false;
+        };
+        match step(worker.state, event) {
+            Ok(to) => {
+                if to != worker.state {
+                    worker.state = to;
+                    worker.since = now.mono;
+                }
+                true
+            }
+            Err(super::worker::Fault::Theirs) => {
+                let what = format!("broke the protocol: {event:?} while {:?}", worker.state);
+                self.kill(id, what, now, out);
+                false
+            }
+            Err(super::worker::Fault::Ours) => {
+                let what = format!("worker {id}: {event:?} while {:?}", worker.state);
+                debug_assert!(false, "{what}");
+                out.push(Action::Notice(Notice::Defect { what }));
+                false
+            }
+        }
+    }
+}
+
+/// Back to the front of its queue, as if it had not been claimed.
+pub(super) fn give_back(job: &Claimed) -> Settlement {
+    Settlement {
+        claim: job.claim.clone(),
+        verdict: Verdict::Requeue {
+            due: None,
+            at_front: true,
+            failures: job.failures,
+            losses: job.losses,
+            error: None,
+        },
+    }
+}
+
+fn fills_a_packet(job: &Claimed) -> bool {
+    let run = Run {
+        execution: 0,
+        timeout_ms: 0,
+        attempt: 0,
+        id: job.claim.job.as_str(),
+        queue: job.queue.as_str(),
+        task: &job.task,
+        payload: &job.payload,
+    };
+    HEADER_LEN + run.body_len() > PACKET_LEN_MAX
+}

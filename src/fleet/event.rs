@@ -1,0 +1,349 @@
+//! What the fleet is told, and what it wants done. The supervisor's loop performs the actions and
+//! knows no rule; the simulator drives the same functions.
+
+use std::time::Duration;
+
+use crate::broker::Backlog;
+use crate::job::{Claim, Claimed, Outcome, PoolName, Settlement};
+use crate::time::{Mono, Unix};
+use crate::wire::message::LoadReport;
+
+use super::snapshot::Decision;
+
+/// Both clocks at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// To measure.
+    pub mono: Mono,
+    /// To record.
+    pub unix: Unix,
+}
+
+impl Now {
+    /// Reads both clocks; the supervisor's loop does it once a turn.
+    pub fn read() -> Self {
+        Now {
+            mono: Mono::now(),
+            unix: Unix::now(),
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A template loaded the app.
+    TemplateReady {
+        /// Which.
+        template: u64,
+        /// What it found.
+        report: LoadReport,
+    },
+    /// The app does not load.
+    TemplateFailed {
+        /// Which.
+        template: u64,
+        /// Why.
+        error: String,
+    },
+    /// A template's process ended.
+    TemplateExited {
+        /// Which.
+        template: u64,
+        /// How.
+        how: String,
+    },
+    /// A worker's process exists.
+    Forked {
+        /// Which.
+        worker: u64,
+        /// Its process id.
+        pid: i32,
+    },
+    /// It could not be forked.
+    ForkFailed {
+        /// Which.
+        worker: u64,
+        /// Why.
+        error: String,
+    },
+    /// A worker takes jobs.
+    WorkerReady {
+        /// Which.
+        worker: u64,
+    },
+    /// A worker says that a job ended.
+    Done {
+        /// Which worker.
+        worker: u64,
+        /// Which execution.
+        execution: u64,
+        /// When it began, by the worker's clock.
+        started: Mono,
+        /// When it ended.
+        ended: Mono,
+        /// How.
+        outcome: Outcome,
+    },
+    /// Jobs that a worker had not read were taken back from its socket, in their order.
+    TakenBack {
+        /// Which worker.
+        worker: u64,
+        /// Which executions.
+        executions: Vec<u64>,
+    },
+    /// A worker sent something that is not a frame.
+    Garbage {
+        /// Which.
+        worker: u64,
+        /// What.
+        error: String,
+    },
+    /// A worker is dead, its socket empty, its unread jobs already taken back.
+    Exited {
+        /// Which.
+        worker: u64,
+        /// How, such as `killed by signal 9`.
+        how: String,
+    },
+    /// The broker handed out jobs.
+    Claimed {
+        /// For which pool.
+        pool: PoolName,
+        /// The jobs.
+        jobs: Vec<Claimed>,
+    },
+    /// A scaling period ended.
+    Period {
+        /// Which pool's.
+        pool: PoolName,
+        /// What waits in its queues; `None` when the broker did not say.
+        backlog: Option<Backlog>,
+        /// What the whole fleet uses.
+        memory: Memory,
+    },
+    /// A deadline of [`super::Fleet::next_deadline`] has passed.
+    Tick,
+}
+
+/// Measured memory, in bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// PSS of templates and workers together.
+    pub pss_total: u64,
+    /// `(worker, pss, private)`.
+    pub workers: Vec<(u64, u64, u64)>,
+    /// The budget of each pool that has one, resolved to bytes.
+    pub limits: Vec<(PoolName, u64)>,
+}
+
+/// What somebody asks of the fleet.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Change a pool's limits.
+    Scale {
+        /// Which pool.
+        pool: PoolName,
+        /// New minimum.
+        min: Option<u32>,
+        /// New maximum.
+        max: Option<u32>,
+    },
+    /// Claim no more.
+    Pause {
+        /// Which pool; `None`: all.
+        pool: Option<PoolName>,
+    },
+    /// Claim again.
+    Resume {
+        /// Which pool; `None`: all.
+        pool: Option<PoolName>,
+    },
+    /// Finish what runs, give back what is held, leave.
+    Drain {
+        /// However long it takes; else running jobs go back too when `stop_timeout` is over.
+        patient: bool,
+    },
+    /// Give back what runs, leave.
+    Stop,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Start a template.
+    StartTemplate {
+        /// Its number.
+        template: u64,
+        /// Its generation.
+        generation: u64,
+    },
+    /// Tell a template to leave.
+    StopTemplate {
+        /// Which.
+        template: u64,
+    },
+    /// Kill it.
+    KillTemplate {
+        /// Which.
+        template: u64,
+    },
+    /// Ask a template for a worker.
+    Fork {
+        /// Which template.
+        template: u64,
+        /// The worker's number.
+        worker: u64,
+        /// The pool that it works for.
+        pool: PoolName,
+    },
+    /// Send a job to a worker; [`super::Fleet::execution`] has it.
+    Send {
+        /// Which worker.
+        worker: u64,
+        /// Which execution.
+        execution: u64,
+    },
+    /// Take unread jobs back from a worker's socket, then report [`Event::TakenBack`].
+    TakeBack {
+        /// Which worker.
+        worker: u64,
+    },
+    /// Close our end of a worker's socket: it leaves.
+    Retire {
+        /// Which.
+        worker: u64,
+    },
+    /// Kill a worker and its process group.
+    Kill {
+        /// Which.
+        worker: u64,
+    },
+    /// Settle an execution.
+    Settle(Settlement),
+    /// Tell people.
+    Notice(Notice),
+    /// Everything is gone: leave.
+    Leave,
+}
+
+/// What people are told, once each; the supervisor writes it to the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// The size of a pool changed.
+    Scaled {
+        /// Which pool.
+        pool: PoolName,
+        /// The decision.
+        decision: Decision,
+    },
+    /// Growth is wanted and refused, told once until the reason changes.
+    Vetoed {
+        /// Which pool.
+        pool: PoolName,
+        /// The decision.
+        decision: Decision,
+    },
+    /// The app is loaded.
+    AppLoaded {
+        /// Which generation.
+        generation: u64,
+        /// What the template found.
+        report: LoadReport,
+    },
+    /// The app does not load.
+    LoadFailed {
+        /// Which generation.
+        generation: u64,
+        /// Why.
+        error: String,
+        /// The generation that stays, if any.
+        staying: Option<u64>,
+        /// Until the next try; `None`: no other try.
+        retry_in: Option<Duration>,
+        /// It failed so often that it counts as a crash loop.
+        crash_loop: bool,
+    },
+    /// A template died after it had loaded.
+    TemplateDied {
+        /// Which generation.
+        generation: u64,
+        /// How.
+        how: String,
+        /// Until it is started again.
+        retry_in: Duration,
+        /// It died so often that it counts as a crash loop.
+        crash_loop: bool,
+    },
+    /// A worker takes jobs.
+    WorkerStarted {
+        /// Which.
+        worker: u64,
+        /// Its pool.
+        pool: PoolName,
+        /// Its process id.
+        pid: i32,
+        /// Its generation.
+        generation: u64,
+    },
+    /// A worker left as asked.
+    WorkerLeft {
+        /// Which.
+        worker: u64,
+        /// Its pool.
+        pool: PoolName,
+        /// Jobs that it ended.
+        jobs: u64,
+        /// Why it was asked.
+        reason: String,
+    },
+    /// A worker died or was killed.
+    WorkerLost {
+        /// Which.
+        worker: u64,
+        /// Its pool.
+        pool: PoolName,
+        /// How.
+        how: String,
+        /// The job that it ran.
+        job: Option<Claim>,
+    },
+    /// A worker can't be started.
+    ForkFailed {
+        /// Which.
+        worker: u64,
+        /// Its pool.
+        pool: PoolName,
+        /// Why.
+        error: String,
+        /// Until the next try.
+        retry_in: Duration,
+    },
+    /// A job failed and will run again, or is dead-lettered.
+    JobFailed {
+        /// Which.
+        job: Claim,
+        /// Its pool.
+        pool: PoolName,
+        /// Its task.
+        task: std::sync::Arc<str>,
+        /// Why.
+        error: String,
+        /// It is dead-lettered.
+        dead: bool,
+        /// Until the next run, if delayed.
+        retry_in: Option<Duration>,
+    },
+    /// An outcome arrived for an execution that its worker does not hold.
+    StrayOutcome {
+        /// Which worker.
+        worker: u64,
+        /// Which execution.
+        execution: u64,
+    },
+    /// A defect of the supervisor itself; it goes on.
+    Defect {
+        /// What.
+        what: String,
+    },
+}

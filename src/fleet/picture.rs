@@ -1,0 +1,91 @@
+//! The fleet as [`Snapshot`]: what `status` and the logs show.
+
+use crate::policy::shutdown::Stop;
+
+use super::snapshot::{PoolSnapshot, ProcessSnapshot, Snapshot};
+use super::worker::{State, Worker};
+use super::{Fleet, Now};
+
+impl Fleet {
+    /// The picture at `now`; the supervisor adds what only it knows (its process id, the broker).
+    pub fn snapshot(&self, now: Now) -> Snapshot {
+        Snapshot {
+            state: self.state_name().into(),
+            generation: self.loaded.unwrap_or(0),
+            load_error: self.load_error.clone(),
+            pss_bytes: self.pss_total,
+            pools: self
+                .pools
+                .keys()
+                .map(|name| (name.to_string(), self.pool_snapshot(name, now)))
+                .collect(),
+            ..Snapshot::default()
+        }
+    }
+
+    fn state_name(&self) -> &'static str {
+        match self.stop {
+            Stop::Draining { .. } => "draining",
+            Stop::Killing { .. } | Stop::Leaving => "stopping",
+            Stop::Running if self.loaded.is_none() => "starting",
+            Stop::Running if self.pools.values().all(|pool| pool.paused) => "paused",
+            Stop::Running => "running",
+        }
+    }
+
+    fn pool_snapshot(&self, name: &crate::job::PoolName, now: Now) -> PoolSnapshot {
+        let Some(pool) = self.pools.get(name) else {
+            return PoolSnapshot::default();
+        };
+        let workers = || self.workers.iter().filter(|(_, worker)| worker.pool == *name);
+        let count = |of: &dyn Fn(&Worker) -> bool| {
+            u32::try_from(workers().filter(|(_, worker)| of(worker)).count()).unwrap_or(u32::MAX)
+        };
+        let held: usize = workers()
+            .map(|(_, worker)| worker.held.len().saturating_sub(1))
+            .sum();
+        PoolSnapshot {
+            queues: pool.config.queues.iter().map(ToString::to_string).collect(),
+            workers: count(&Worker::counted),
+            busy: count(&|worker| worker.state == State::Busy),
+            min: pool.min,
+            max: pool.max,
+            paused: pool.paused,
+            utilization: pool.meter.utilization(now.mono),
+            waiting: pool.backlog.waiting,
+            oldest_waiting_s: pool.backlog.oldest_age(now.unix).as_secs_f64(),
+            scheduled: pool.backlog.scheduled,
+            done: pool.done,
+            failed: pool.failed,
+            lost: pool.lost,
+            retried: pool.retried,
+            prefetched: (held + pool.buffer.len()) as u64,
+            last_decision: pool.last_decision.clone(),
+            processes: workers()
+                .map(|(id, worker)| self.process_snapshot(*id, worker, now))
+                .collect(),
+        }
+    }
+
+    fn process_snapshot(&self, id: u64, worker: &Worker, now: Now) -> ProcessSnapshot {
+        let job = self.running_job(id);
+        let since = if worker.state == State::Busy {
+            worker.running_since
+        } else {
+            worker.since
+        };
+        ProcessSnapshot {
+            worker: id,
+            pid: worker.pid,
+            generation: worker.generation,
+            state: worker.state_name().into(),
+            job: job.map(|job| job.claimed.claim.job.to_string()),
+            task: job.map(|job| job.claimed.task.to_string()),
+            since_s: now.mono.since(since).as_secs_f64(),
+            jobs: worker.jobs,
+            held: worker.held.len().saturating_sub(1) as u64,
+            pss_bytes: worker.pss_bytes,
+            private_bytes: worker.private_bytes,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! One pool's share of the fleet: its size, its buffer of claimed jobs, its measurements.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::broker::Backlog;
+use crate::config::{PoolConfig, Prefetch};
+use crate::policy::prefetch::ServiceTimes;
+use crate::policy::restart::Restarts;
+use crate::policy::utilization::Meter;
+use crate::time::Mono;
+
+use super::BUFFER_LIMIT;
+use super::snapshot::Decision;
+
+/// Jobs kept at hand in the supervisor: what the pool finishes in this time.
+const BUFFER_SPAN: Duration = Duration::from_millis(20);
+/// Never more than so many, however short the jobs are.
+const BUFFER_MAX: usize = 4096;
+
+/// One pool.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub config: PoolConfig,
+    /// Limits in force: the configured ones, or what `pool scale` said since.
+    pub min: u32,
+    pub max: u32,
+    /// Workers wanted.
+    pub target: u32,
+    pub paused: bool,
+    /// Gone from the settings: drains and is forgotten.
+    pub removed: bool,
+    pub meter: Meter,
+    pub service: ServiceTimes,
+    /// Executions claimed and not sent, the next one first.
+    pub buffer: VecDeque<u64>,
+    /// When a job last left the buffer.
+    pub buffer_moved: Mono,
+    /// Failures of its workers to start.
+    pub fork_failures: Restarts,
+    /// No fork before this.
+    pub fork_after: Option<Mono>,
+    pub done: u64,
+    pub failed: u64,
+    pub lost: u64,
+    pub retried: u64,
+    pub backlog: Backlog,
+    pub last_decision: Option<Decision>,
+    /// The veto that was told last.
+    pub veto: Option<String>,
+}
+
+impl Pool {
+    pub fn new(config: PoolConfig, now: Mono) -> Self {
+        Pool {
+            min: config.min_workers,
+            max: config.max_workers,
+            target: config.min_workers,
+            paused: false,
+            removed: false,
+            meter: Meter::new(config.utilization_window),
+            service: ServiceTimes::default(),
+            buffer: VecDeque::new(),
+            buffer_moved: now,
+            fork_failures: Restarts::default(),
+            fork_after: None,
+            done: 0,
+            failed: 0,
+            lost: 0,
+            retried: 0,
+            backlog: Backlog::default(),
+            last_decision: None,
+            veto: None,
+            config,
+        }
+    }
+
+    /// New settings; limits that `pool scale` changed are overruled by them.
+    pub fn configure(&mut self, config: PoolConfig, now: Mono) {
+        self.min = config.min_workers;
+        self.max = config.max_workers;
+        self.target = self.target.clamp(self.min, self.max);
+        if config.utilization_window != self.config.utilization_window {
+            self.meter.set_window(config.utilization_window, now);
+        }
+        self.config = config;
+    }
+
+    /// When jobs in the buffer go back, or forking may be tried again.
+    pub fn deadline(&self) -> Option<Mono> {
+        let give_back = (!self.buffer.is_empty()).then(|| self.buffer_moved + BUFFER_LIMIT);
+        [give_back, self.fork_after].into_iter().flatten().min()
+    }
+
+    /// Jobs to keep in the buffer beside `workers` workers.
+    pub fn buffer_wanted(&self, workers: usize) -> usize {
+        match (self.config.prefetch, self.service.typical()) {
+            // Every job is handed over one at a time: nothing to keep at hand.
+            (Prefetch::Fixed(0), _) | (_, None) => 0,
+            (Prefetch::Fixed(_) | Prefetch::Auto, Some(typical)) => {
+                let span_ns = BUFFER_SPAN.as_nanos() * workers as u128;
+                let jobs = span_ns / typical.as_nanos().max(1_000);
+                usize::try_from(jobs).unwrap_or(BUFFER_MAX).min(BUFFER_MAX)
+            }
+        }
+    }
+}
