@@ -103,3 +103,73 @@ pub fn cost_of_one_more(workers: &[WorkerMemory]) -> u64 {
         None => COST_UNKNOWN,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn worker(private: u64, jobs: u64) -> WorkerMemory {
+        WorkerMemory { private, jobs }
+    }
+
+    #[test]
+    fn a_share_is_of_the_host_or_of_a_lower_cgroup_limit() {
+        assert_eq!(MemoryLimit::Bytes(7).resolve(1000, Some(10)), 7);
+        assert_eq!(MemoryLimit::Share(0.5).resolve(1000, None), 500);
+        assert_eq!(MemoryLimit::Share(0.5).resolve(1000, Some(400)), 200);
+        assert_eq!(
+            MemoryLimit::Share(0.5).resolve(1000, Some(u64::MAX)),
+            500,
+            "no cgroup limit in practice"
+        );
+    }
+
+    #[test]
+    fn one_more_costs_what_warm_workers_have_to_themselves() {
+        assert_eq!(cost_of_one_more(&[]), COST_UNKNOWN);
+        assert_eq!(
+            cost_of_one_more(&[worker(MIB, 0)]),
+            COST_UNKNOWN,
+            "a fresh fork says nothing"
+        );
+        assert_eq!(
+            cost_of_one_more(&[worker(10 * MIB, 5), worker(30 * MIB, 1), worker(MIB, 0)]),
+            20 * MIB
+        );
+    }
+
+    #[test]
+    fn room_is_what_fits_under_the_limit() {
+        let budget = |used, limit| Budget::new(used, limit, &[worker(100, 1)]);
+        assert_eq!(budget(500, None).room(), u32::MAX);
+        assert_eq!(budget(500, Some(799)).room(), 2);
+        assert_eq!(budget(900, Some(799)).room(), 0, "over the limit already");
+    }
+
+    #[test]
+    fn a_budget_says_its_numbers() {
+        let budget = Budget::new(900 * MIB, Some(950 * MIB), &[worker(80 * MIB, 1)]);
+        assert_eq!(
+            budget.to_string(),
+            "900 MiB used, one more worker costs about 80 MiB, the limit is 950 MiB"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_has_room_fits(used: u64, limit: u64, private: u64) {
+            let budget = Budget::new(used, Some(limit), &[worker(private, 1)]);
+            let room = u128::from(budget.room());
+            prop_assert!(room == 0 || u128::from(used) + room * u128::from(private) <= u128::from(limit));
+        }
+
+        #[test]
+        fn a_share_is_never_more_than_there_is(share: f64, host in 0u64..1 << 50, cgroup in proptest::option::of(0u64..1 << 50)) {
+            let limit = MemoryLimit::Share(share.abs().fract()).resolve(host, cgroup);
+            prop_assert!(limit <= cgroup.unwrap_or(host).min(host));
+        }
+    }
+}

@@ -26,3 +26,14 @@ fn unit(jitter: f64) -> f64 {
         jitter.clamp(0.0, 1.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::unit;
+
+    #[test]
+    fn a_jitter_is_a_number_between_nought_and_one() {
+        let put_right = [f64::NAN, f64::NEG_INFINITY, -0.5, 0.25, 7.0, f64::INFINITY].map(unit);
+        assert_eq!(put_right, [0.0, 0.0, 0.0, 0.25, 1.0, 1.0]);
+    }
+}

@@ -150,3 +150,118 @@ pub fn room(prefetch: Prefetch, held: &Held, expected: Option<Duration>) -> u32 
 pub fn stalled_at(running_since: Mono, expected: Option<Duration>) -> Mono {
     running_since + expected.unwrap_or_default().saturating_mul(2) + HORIZON
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn held(jobs: u32, expected: Duration) -> Held {
+        Held {
+            jobs,
+            expected: Some(expected),
+        }
+    }
+
+    fn times_of(task: &Arc<str>, took: &[Duration]) -> ServiceTimes {
+        let mut times = ServiceTimes::default();
+        took.iter().for_each(|took| times.record(task, *took));
+        times
+    }
+
+    #[test]
+    fn a_worker_holds_what_it_finishes_within_the_horizon() {
+        assert_eq!(room(Prefetch::Auto, &Held::NOTHING, Some(MS)), 10);
+        assert_eq!(room(Prefetch::Auto, &held(4, 4 * MS), Some(MS)), 6);
+        assert_eq!(room(Prefetch::Auto, &held(1, 6 * MS), Some(6 * MS)), 0);
+    }
+
+    #[test]
+    fn an_idle_worker_takes_any_job() {
+        for expected in [None, Some(Duration::ZERO), Some(Duration::MAX)] {
+            assert!(room(Prefetch::Auto, &Held::NOTHING, expected) >= 1);
+            assert!(room(Prefetch::Fixed(0), &Held::NOTHING, expected) == 1);
+        }
+    }
+
+    #[test]
+    fn an_unknown_task_travels_alone() {
+        assert_eq!(room(Prefetch::Auto, &Held::NOTHING, None), 1);
+        assert_eq!(room(Prefetch::Auto, &held(1, MS), None), 0, "behind nothing");
+        let unknown = Held::NOTHING.with(None);
+        assert_eq!(room(Prefetch::Auto, &unknown, Some(MS)), 0, "nothing behind it");
+    }
+
+    #[test]
+    fn a_fixed_number_is_counted_behind_the_running_job() {
+        assert_eq!(room(Prefetch::Fixed(0), &held(1, MS), Some(MS)), 0);
+        assert_eq!(room(Prefetch::Fixed(4), &held(1, 1000 * MS), None), 4);
+        assert_eq!(room(Prefetch::Fixed(9999), &held(1, MS), None), HELD_MAX - 1);
+    }
+
+    #[test]
+    fn an_expectation_follows_what_was_measured() {
+        let task: Arc<str> = "resize".into();
+        assert_eq!(times_of(&task, &[]).expected("resize"), None);
+        let expected = times_of(&task, &[MS; 50]).expected("resize").unwrap();
+        assert!((MS..MS * 101 / 100).contains(&expected), "{expected:?}");
+        let mut slower = vec![MS; 50];
+        slower.push(100 * MS);
+        let expected = times_of(&task, &slower).expected("resize").unwrap();
+        assert!(
+            expected > HORIZON,
+            "one slow run and nothing is held behind the next: {expected:?}"
+        );
+        slower.extend([MS; 50]);
+        let expected = times_of(&task, &slower).expected("resize").unwrap();
+        assert!(expected < 2 * MS, "{expected:?}");
+    }
+
+    #[test]
+    fn the_memory_of_tasks_is_bounded() {
+        let mut times = ServiceTimes::default();
+        for task in 0..2 * TASKS_MAX {
+            times.record(&task.to_string().into(), MS);
+        }
+        assert_eq!(times.tasks.len(), TASKS_MAX);
+        assert_eq!(times.expected("0"), Some(MS + MS / 2));
+    }
+
+    #[test]
+    fn a_worker_stalls_when_its_job_takes_far_longer_than_expected() {
+        assert_eq!(stalled_at(Mono(5_000_000), Some(4 * MS)), Mono(23_000_000));
+        assert_eq!(stalled_at(Mono(5_000_000), None), Mono(15_000_000));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_held_stays_inside_horizon_and_count(jobs in proptest::collection::vec(proptest::option::of(0u64..20_000_000), 1..300)) {
+            let mut worker = Held::NOTHING;
+            for expected in jobs {
+                let expected = expected.map(Duration::from_nanos);
+                let before = worker;
+                if room(Prefetch::Auto, &worker, expected) > 0 {
+                    worker = worker.with(expected);
+                }
+                prop_assert!(worker.jobs <= HELD_MAX);
+                prop_assert!(worker.jobs <= 1 || worker.expected.is_some_and(|all| all <= HORIZON), "{before:?} {worker:?}");
+            }
+        }
+
+        #[test]
+        fn room_is_used_up_one_by_one(jobs in 0u32..200, all_ns in 0u64..20_000_000, one_ns in 0u64..20_000_000, fixed: Option<u32>) {
+            let prefetch = fixed.map_or(Prefetch::Auto, Prefetch::Fixed);
+            let one = Some(Duration::from_nanos(one_ns));
+            let mut worker = held(jobs, if jobs == 0 { Duration::ZERO } else { Duration::from_nanos(all_ns) });
+            let mut left = room(prefetch, &worker, one);
+            while left > 0 {
+                worker = worker.with(one);
+                let next = room(prefetch, &worker, one);
+                prop_assert_eq!(next, left - 1);
+                left = next;
+            }
+        }
+    }
+}

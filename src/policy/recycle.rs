@@ -83,3 +83,72 @@ pub fn jobs_left(rules: &Rules, jobs: u64) -> u64 {
 pub fn age_limit(max_age: Duration, jitter: f64) -> Duration {
     max_age - max_age.mul_f64(AGE_JITTER * unit(jitter))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const RULES: Rules = Rules {
+        max_jobs: Some(10),
+        max_age: Some(HOUR),
+        max_worker_memory: Some(1000),
+    };
+    const FRESH: Wear = Wear {
+        jobs: 0,
+        age: Duration::ZERO,
+        pss: None,
+        jitter: 0.0,
+    };
+
+    #[test]
+    fn a_worker_is_replaced_when_it_reaches_a_limit() {
+        assert_eq!(due(&RULES, &FRESH), None);
+        let of = |wear| due(&RULES, &wear);
+        assert_eq!(of(Wear { jobs: 9, ..FRESH }), None);
+        assert_eq!(of(Wear { jobs: 10, ..FRESH }), Some(Reason::MaxJobs));
+        assert_eq!(of(Wear { age: HOUR, ..FRESH }), Some(Reason::MaxAge));
+        assert_eq!(
+            of(Wear {
+                pss: Some(1000),
+                ..FRESH
+            }),
+            None
+        );
+        assert_eq!(
+            of(Wear {
+                pss: Some(1001),
+                ..FRESH
+            }),
+            Some(Reason::MaxWorkerMemory)
+        );
+    }
+
+    #[test]
+    fn a_worker_is_given_no_more_jobs_than_it_may_run() {
+        assert_eq!(jobs_left(&RULES, 8), 2);
+        assert_eq!(jobs_left(&RULES, 11), 0);
+        assert_eq!(jobs_left(&Rules::default(), 11), u64::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn without_limits_a_worker_lives_for_ever(jobs: u64, age: Duration, pss: Option<u64>, jitter: f64) {
+            prop_assert_eq!(due(&Rules::default(), &Wear { jobs, age, pss, jitter }), None);
+        }
+
+        #[test]
+        fn no_worker_outlives_max_age_and_none_goes_much_earlier(age: Duration, jitter: f64) {
+            let limit = age_limit(age, jitter);
+            prop_assert!(limit <= age && limit >= age.mul_f64(0.899));
+        }
+
+        #[test]
+        fn a_worker_is_due_exactly_when_no_job_is_left(jobs: u64, max: Option<u32>) {
+            let rules = Rules { max_jobs: max, ..Rules::default() };
+            let is_due = due(&rules, &Wear { jobs, ..FRESH }).is_some();
+            prop_assert_eq!(is_due, jobs_left(&rules, jobs) == 0);
+        }
+    }
+}

@@ -58,3 +58,58 @@ impl Restarts {
         self.in_a_row = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_restart_is_at_once_and_the_next_ones_wait_twice_as_long_each() {
+        let mut restarts = Restarts::default();
+        let waits: Vec<u128> = (0..10).map(|_| restarts.ended(None).wait.as_millis()).collect();
+        assert_eq!(
+            waits,
+            [0, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]
+        );
+    }
+
+    #[test]
+    fn a_crash_loop_is_reported_once() {
+        let mut restarts = Restarts::default();
+        let begins: Vec<bool> = (0..5).map(|_| restarts.ended(None).crash_loop_begins).collect();
+        assert_eq!(begins, [false, false, true, false, false]);
+        assert!(restarts.is_crash_loop());
+    }
+
+    #[test]
+    fn a_long_life_or_a_reload_makes_a_new_beginning() {
+        let mut restarts = Restarts::default();
+        (0..4).for_each(|_| _ = restarts.ended(Some(Duration::from_secs(1))));
+        let next = restarts.ended(Some(HEALTHY_AFTER));
+        assert_eq!((next.wait, next.in_a_row), (Duration::ZERO, 1));
+        assert!(!restarts.is_crash_loop());
+        restarts.ended(None);
+        restarts.reset();
+        assert_eq!(restarts.ended(None).wait, Duration::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn waits_are_bounded_and_each_loop_is_reported_once(lives in proptest::collection::vec(any::<Option<u32>>(), 0..100)) {
+            let mut restarts = Restarts::default();
+            let mut reported = false;
+            for lived in lives {
+                let lived = lived.map(|ms| Duration::from_millis(ms.into()));
+                let next = restarts.ended(lived);
+                if next.in_a_row == 1 {
+                    reported = false;
+                }
+                prop_assert!(next.wait <= BACKOFF_MAX);
+                prop_assert!(!(next.crash_loop_begins && reported));
+                reported |= next.crash_loop_begins;
+                prop_assert_eq!(reported, restarts.is_crash_loop());
+            }
+        }
+    }
+}

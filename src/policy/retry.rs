@@ -130,3 +130,214 @@ impl Execution<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Claim, JobId, QueueName};
+    use proptest::prelude::*;
+
+    const NOW: Unix = Unix(1_000_000);
+    const RULES: Rules = Rules {
+        retries: 2,
+        backoff: Duration::from_secs(10),
+        backoff_max: Duration::from_secs(60),
+        max_worker_losses: 3,
+    };
+
+    fn job(failures: u32, losses: u32) -> Claimed {
+        Claimed {
+            claim: Claim {
+                job: JobId::new("a").unwrap(),
+                handle: 1,
+                epoch: 1,
+            },
+            queue: QueueName::new("mail").unwrap(),
+            task: "send".into(),
+            payload: [].into(),
+            timeout: None,
+            retries: None,
+            failures,
+            losses,
+            enqueued: Unix(0),
+        }
+    }
+
+    fn failure(retryable: bool) -> Outcome {
+        Outcome::Failure {
+            error: JobError::new("ValueError", "no such user"),
+            retryable,
+        }
+    }
+
+    fn asks(after: Option<Duration>) -> Outcome {
+        Outcome::Retry {
+            after,
+            reason: "try later".into(),
+        }
+    }
+
+    fn lost() -> Outcome {
+        Outcome::Lost {
+            how: "killed by signal 9".into(),
+        }
+    }
+
+    fn decide(job: &Claimed, outcome: Outcome) -> Verdict {
+        verdict(job, outcome, &RULES, NOW, 1.0)
+    }
+
+    fn due_s(verdict: &Verdict) -> Option<i64> {
+        match verdict {
+            Verdict::Requeue { due, .. } => due.map(|due| (due.0 - NOW.0) / 1000),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn buried(verdict: Verdict) -> (String, u32, u32) {
+        match verdict {
+            Verdict::Bury {
+                error,
+                failures,
+                losses,
+            } => (error.to_string(), failures, losses),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_success_keeps_its_result() {
+        let verdict = decide(&job(1, 1), Outcome::Success(b"42".to_vec()));
+        assert_eq!(
+            verdict,
+            Verdict::Finish {
+                result: b"42".to_vec()
+            }
+        );
+    }
+
+    #[test]
+    fn a_failure_waits_twice_as_long_each_time_and_is_buried_after_its_retries() {
+        assert_eq!(due_s(&decide(&job(0, 0), failure(true))), Some(10));
+        assert_eq!(due_s(&decide(&job(1, 0), failure(true))), Some(20));
+        let last = buried(decide(&job(2, 1), failure(true)));
+        assert_eq!(last, ("ValueError: no such user".into(), 3, 1));
+    }
+
+    #[test]
+    fn a_failure_that_another_run_cannot_help_is_buried_at_once() {
+        assert_eq!(buried(decide(&job(0, 0), failure(false))).1, 1);
+    }
+
+    #[test]
+    fn the_jobs_own_number_of_retries_wins() {
+        let own = |retries| Claimed {
+            retries: Some(retries),
+            ..job(2, 0)
+        };
+        assert_eq!(due_s(&decide(&own(3), failure(true))), Some(40));
+        assert_eq!(buried(decide(&own(0), failure(true))).1, 3);
+    }
+
+    #[test]
+    fn a_timeout_is_a_failure() {
+        let after = Duration::from_secs(90);
+        let verdict = decide(&job(2, 0), Outcome::TimedOut { after });
+        assert_eq!(buried(verdict).0, "timeout: ran longer than its timeout of 1m30s");
+        assert_eq!(due_s(&decide(&job(0, 0), Outcome::TimedOut { after })), Some(10));
+    }
+
+    #[test]
+    fn an_asked_for_retry_waits_as_asked_and_counts() {
+        assert_eq!(
+            due_s(&decide(&job(0, 0), asks(Some(Duration::from_secs(3600))))),
+            Some(3600)
+        );
+        assert_eq!(due_s(&decide(&job(0, 0), asks(Some(Duration::ZERO)))), None);
+        assert_eq!(due_s(&decide(&job(1, 0), asks(None))), Some(20));
+        assert_eq!(
+            buried(decide(&job(2, 0), asks(None))).0,
+            "retry: try later (asked to run again, but all 2 retries are used)"
+        );
+    }
+
+    #[test]
+    fn a_lost_job_runs_again_at_once_until_it_is_poison() {
+        let again = Verdict::Requeue {
+            due: None,
+            at_front: true,
+            failures: 2,
+            losses: 2,
+            error: Some(JobError::new("worker lost", "killed by signal 9")),
+        };
+        assert_eq!(decide(&job(2, 1), lost()), again);
+        let poison = "worker lost: its worker died 3 times, the last time: killed by signal 9";
+        assert_eq!(buried(decide(&job(2, 2), lost())), (poison.into(), 2, 3));
+    }
+
+    #[test]
+    fn a_job_given_back_is_as_if_it_had_not_been_claimed() {
+        let back = Verdict::Requeue {
+            due: None,
+            at_front: true,
+            failures: 2,
+            losses: 2,
+            error: None,
+        };
+        assert_eq!(decide(&job(2, 2), Outcome::GivenBack), back);
+    }
+
+    fn any_outcome() -> impl Strategy<Value = Outcome> {
+        prop_oneof![
+            Just(Outcome::Success(vec![])),
+            any::<bool>().prop_map(failure),
+            any::<Duration>().prop_map(|after| Outcome::TimedOut { after }),
+            any::<Option<Duration>>().prop_map(asks),
+            Just(lost()),
+            Just(Outcome::GivenBack),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_backoff_stays_between_half_and_all_of_its_step(
+            base: Duration, max: Duration, failures: u32, jitter in 0.0..=1.0,
+        ) {
+            let rules = Rules { backoff: base, backoff_max: max, ..RULES };
+            let step = base.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(max);
+            let wait = backoff(&rules, failures, jitter);
+            // A float has 53 bits: allow for what it rounds.
+            prop_assert!(wait >= step / 2 && wait <= step.saturating_add(step / (1 << 30)), "{wait:?} of {step:?}");
+        }
+
+        #[test]
+        fn no_job_runs_for_ever(
+            outcomes in proptest::collection::vec(any_outcome(), 40), retries in 0u32..5, losses in 0u32..5,
+        ) {
+            let rules = Rules { retries, max_worker_losses: losses, ..RULES };
+            let mut now = job(0, 0);
+            let mut runs = 0;
+            for outcome in outcomes.into_iter().filter(|outcome| *outcome != Outcome::GivenBack) {
+                runs += 1;
+                match verdict(&now, outcome, &rules, NOW, 0.5) {
+                    Verdict::Requeue { failures, losses, .. } => {
+                        prop_assert_eq!(failures + losses, now.failures + now.losses + 1);
+                        (now.failures, now.losses) = (failures, losses);
+                    }
+                    Verdict::Finish { .. } | Verdict::Bury { .. } => break,
+                }
+            }
+            prop_assert!(runs <= retries + losses.max(1));
+        }
+
+        #[test]
+        fn no_numbers_make_it_panic(
+            outcome in any_outcome(), failures: u32, losses: u32, retries: Option<u32>,
+            base: Duration, max: Duration, now: i64, jitter: f64,
+        ) {
+            let rules = Rules { backoff: base, backoff_max: max, ..RULES };
+            let job = Claimed { retries, ..job(failures, losses) };
+            verdict(&job, outcome, &rules, Unix(now), jitter);
+        }
+    }
+}

@@ -218,3 +218,263 @@ fn to(sample: &Sample, to: u32, reason: Reason) -> Decision {
         reason,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits {
+        min: 2,
+        max: 5,
+        threshold: 0.5,
+    };
+
+    fn sample(workers: u32, utilization: f64) -> Sample {
+        Sample {
+            workers,
+            utilization: Some(utilization),
+            waiting: 0,
+            oldest_waiting: Duration::ZERO,
+            paused: false,
+            loadable: true,
+            memory: Budget::UNLIMITED,
+        }
+    }
+
+    fn empty(waiting: u64) -> Sample {
+        Sample {
+            utilization: None,
+            waiting,
+            ..sample(0, 0.0)
+        }
+    }
+
+    fn room_for(workers: u64) -> Budget {
+        Budget {
+            used: 100,
+            limit: Some(100 + workers * 10),
+            cost: 10,
+        }
+    }
+
+    fn decide(sample: Sample) -> (u32, &'static str) {
+        let decision = Policy::Utilization.decide(&LIMITS, &sample);
+        assert_eq!(decision.from, sample.workers);
+        (decision.to, decision.reason.as_str())
+    }
+
+    #[test]
+    fn above_the_threshold_one_worker_more_up_to_the_maximum() {
+        assert_eq!(decide(sample(3, 0.51)), (4, "utilization"));
+        assert_eq!(decide(sample(5, 0.51)), (5, "at maximum"));
+    }
+
+    #[test]
+    fn below_half_the_threshold_one_worker_less_down_to_the_minimum() {
+        assert_eq!(decide(sample(4, 0.24)), (3, "utilization"));
+        assert_eq!(decide(sample(2, 0.24)), (2, "steady"));
+    }
+
+    #[test]
+    fn between_half_the_threshold_and_the_threshold_nothing_changes() {
+        for share in [0.25, 0.4, 0.5] {
+            assert_eq!(decide(sample(3, share)), (3, "steady"));
+        }
+    }
+
+    #[test]
+    fn a_pool_outside_its_limits_goes_there_at_once() {
+        assert_eq!(decide(empty(0)), (2, "below minimum"));
+        assert_eq!(decide(sample(9, 1.0)), (5, "above maximum"));
+        let crossed = Limits {
+            min: 7,
+            max: 3,
+            ..LIMITS
+        };
+        assert_eq!(
+            enforce(&crossed, &sample(1, 0.0)).map(|decision| decision.to),
+            Some(3)
+        );
+    }
+
+    #[test]
+    fn a_pool_at_zero_starts_one_worker_when_a_job_waits() {
+        let limits = Limits { min: 0, ..LIMITS };
+        let decide = |sample| Policy::Utilization.decide(&limits, &sample);
+        assert_eq!(decide(empty(0)).to, 0);
+        assert_eq!(
+            (decide(empty(1)).to, decide(empty(1)).reason),
+            (1, Reason::JobsWaiting)
+        );
+        let remembered = Sample {
+            utilization: Some(1.0),
+            ..empty(0)
+        };
+        assert_eq!(
+            decide(remembered).to,
+            0,
+            "the share of workers that are gone starts none"
+        );
+    }
+
+    #[test]
+    fn the_last_worker_leaves_only_after_a_window_without_a_job() {
+        let limits = Limits { min: 0, ..LIMITS };
+        let decide = |sample| Policy::Utilization.decide(&limits, &sample);
+        assert_eq!(decide(sample(1, 0.01)).to, 1);
+        assert_eq!(
+            decide(Sample {
+                waiting: 1,
+                ..sample(1, 0.0)
+            })
+            .to,
+            1
+        );
+        assert_eq!(
+            (decide(sample(1, 0.0)).to, decide(sample(1, 0.0)).reason),
+            (0, Reason::Idle)
+        );
+    }
+
+    #[test]
+    fn a_pause_and_an_app_that_does_not_load_hold_growth() {
+        assert_eq!(
+            decide(Sample {
+                paused: true,
+                ..sample(3, 0.9)
+            }),
+            (3, "paused")
+        );
+        assert_eq!(
+            decide(Sample {
+                loadable: false,
+                ..sample(3, 0.9)
+            }),
+            (3, "app not loadable")
+        );
+        assert_eq!(
+            decide(Sample {
+                loadable: false,
+                ..empty(5)
+            }),
+            (0, "app not loadable")
+        );
+    }
+
+    #[test]
+    fn no_worker_is_retired_that_could_not_be_forked_again() {
+        assert_eq!(
+            decide(Sample {
+                loadable: false,
+                ..sample(4, 0.0)
+            }),
+            (4, "app not loadable")
+        );
+        assert_eq!(
+            decide(Sample {
+                loadable: false,
+                ..sample(6, 0.0)
+            }),
+            (5, "above maximum")
+        );
+    }
+
+    #[test]
+    fn the_memory_budget_holds_growth_but_never_the_first_worker() {
+        let memory = room_for(0);
+        assert_eq!(
+            decide(Sample {
+                memory,
+                ..sample(3, 0.9)
+            }),
+            (3, "memory budget")
+        );
+        assert_eq!(
+            decide(Sample {
+                memory,
+                ..sample(1, 0.9)
+            }),
+            (1, "memory budget"),
+            "below the minimum too"
+        );
+        assert_eq!(decide(Sample { memory, ..empty(0) }), (1, "memory budget"));
+        assert_eq!(
+            decide(Sample {
+                memory: room_for(1),
+                ..sample(3, 0.9)
+            }),
+            (4, "utilization")
+        );
+    }
+
+    #[test]
+    fn a_policy_is_chosen_by_its_name() {
+        for policy in Policy::ALL {
+            assert_eq!(policy.as_str().parse(), Ok(policy));
+        }
+        let error = "guess".parse::<Policy>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there is no policy `guess`, only `utilization`"
+        );
+    }
+
+    fn any_limits() -> impl Strategy<Value = Limits> {
+        (0u32..20, 1u32..20, 0.01..=1.0f64).prop_map(|(min, more, threshold)| Limits {
+            min,
+            max: min + more,
+            threshold,
+        })
+    }
+
+    prop_compose! {
+        fn any_sample()(
+            workers in 0u32..50, utilization in proptest::option::of(0.0..=1.0f64), waiting in 0u64..3,
+            paused: bool, loadable: bool, room in 0u64..5,
+        ) -> Sample {
+            Sample { utilization, waiting, paused, loadable, memory: room_for(room), ..sample(workers, 0.0) }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_target_stays_inside_its_limits(limits in any_limits(), sample in any_sample()) {
+            let decision = Policy::Utilization.decide(&limits, &sample);
+            prop_assert!(decision.to <= limits.max);
+            prop_assert!(decision.to >= limits.min.min(sample.workers), "never retired below the minimum");
+            prop_assert!(decision.to >= limits.min || decision.reason.is_veto());
+        }
+
+        #[test]
+        fn the_size_moves_by_one_except_to_reach_a_limit(limits in any_limits(), sample in any_sample()) {
+            let decision = Policy::Utilization.decide(&limits, &sample);
+            let outside = sample.workers < limits.min || sample.workers > limits.max;
+            prop_assert!(outside || decision.to.abs_diff(sample.workers) <= 1);
+        }
+
+        #[test]
+        fn a_veto_never_lets_the_size_grow_past_it(limits in any_limits(), sample in any_sample()) {
+            let decision = Policy::Utilization.decide(&limits, &sample);
+            if decision.to > sample.workers {
+                prop_assert!(sample.loadable && !sample.paused);
+                let grown = decision.to - sample.workers;
+                prop_assert!(grown <= sample.memory.room() || decision.to == 1);
+            }
+        }
+
+        /// A load that keeps `busy` workers busy reads `busy / n` with `n` workers.
+        #[test]
+        fn a_constant_load_settles(limits in any_limits(), start in 0u32..50, busy in 0.0..60.0f64) {
+            let next = |workers: u32| {
+                let share = (busy / f64::from(workers)).min(1.0);
+                Policy::Utilization.decide(&limits, &sample(workers, share)).to
+            };
+            let mut workers = next(start.max(1)).max(1);
+            for _ in 0..100 {
+                workers = next(workers).max(1);
+            }
+            prop_assert_eq!(next(workers).max(1), workers);
+        }
+    }
+}

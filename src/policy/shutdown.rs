@@ -96,3 +96,94 @@ impl Stop {
         self != Stop::Running
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    fn secs(seconds: u64) -> Mono {
+        Mono(seconds * 1_000_000_000)
+    }
+
+    /// Feeds events and returns the steps that they caused.
+    fn steps(events: &[(Event, u64)]) -> Vec<Step> {
+        let mut stop = Stop::default();
+        let mut steps = Vec::new();
+        for (event, at) in events {
+            let (next, step) = stop.step(*event, TIMEOUT, secs(*at));
+            stop = next;
+            steps.extend(step);
+        }
+        steps
+    }
+
+    #[test]
+    fn a_drain_leaves_when_the_last_job_has_ended() {
+        let drained = steps(&[(Event::Drain, 0), (Event::Tick, 59), (Event::Idle, 59)]);
+        assert_eq!(drained, [Step::Drain, Step::Leave]);
+    }
+
+    #[test]
+    fn a_drain_that_takes_too_long_kills() {
+        let killed = steps(&[(Event::Drain, 0), (Event::Tick, 60), (Event::Idle, 61)]);
+        assert_eq!(killed, [Step::Drain, Step::Kill, Step::Leave]);
+    }
+
+    #[test]
+    fn a_second_signal_kills_at_once_and_a_third_changes_nothing() {
+        let killed = steps(&[
+            (Event::Drain, 0),
+            (Event::Drain, 1),
+            (Event::Now, 1),
+            (Event::Idle, 1),
+        ]);
+        assert_eq!(killed, [Step::Drain, Step::Kill, Step::Leave]);
+        assert_eq!(
+            steps(&[(Event::Now, 0), (Event::Idle, 0)]),
+            [Step::Kill, Step::Leave]
+        );
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_killed_is_not_waited_for() {
+        let left = steps(&[(Event::Now, 0), (Event::Tick, 4), (Event::Tick, 5)]);
+        assert_eq!(left, [Step::Kill, Step::Leave]);
+    }
+
+    #[test]
+    fn idling_is_no_reason_to_stop() {
+        assert_eq!(steps(&[(Event::Idle, 0), (Event::Tick, 1000)]), []);
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        use Event::{Drain, Idle, Now, Tick};
+        proptest::sample::select(&[Drain, Now, Idle, Tick][..])
+    }
+
+    proptest! {
+        #[test]
+        fn each_step_happens_once_and_in_order(events in proptest::collection::vec((any_event(), 0u64..30), 0..40)) {
+            let mut at = 0;
+            let events: Vec<_> = events.into_iter().map(|(event, wait)| { at += wait; (event, at) }).collect();
+            let order = |step: &Step| match step { Step::Drain => 0, Step::Kill => 1, Step::Leave => 2 };
+            let steps = steps(&events);
+            prop_assert!(steps.is_sorted_by(|a, b| order(a) < order(b)), "{steps:?}");
+        }
+
+        #[test]
+        fn a_stop_ends_by_itself(first in proptest::sample::select(&[Event::Drain, Event::Now][..]), at in 0u64..1000) {
+            let mut now = secs(at);
+            let (mut stop, _) = Stop::default().step(first, TIMEOUT, now);
+            while let Some(deadline) = stop.deadline() {
+                prop_assert!(deadline > now);
+                now = deadline;
+                (stop, _) = stop.step(Event::Tick, TIMEOUT, now);
+            }
+            prop_assert_eq!(stop, Stop::Leaving);
+            prop_assert!(now.since(secs(at)) <= TIMEOUT + KILL_WAIT);
+        }
+    }
+}

@@ -193,7 +193,7 @@ impl Meter {
 impl Track {
     fn add(&mut self, start: Mono, end: Mono, cell: Duration) {
         self.last_end = end;
-        let busy_ns = nanos(end.since(start));
+        let busy_ns = end.0.saturating_sub(start.0);
         if busy_ns == 0 {
             return;
         }
@@ -225,13 +225,17 @@ impl Track {
 
 impl Span {
     fn is_full(&self) -> bool {
-        self.busy_ns == nanos(self.end.since(self.start))
+        self.busy_ns == self.len_ns()
+    }
+
+    fn len_ns(&self) -> u64 {
+        self.end.0.saturating_sub(self.start.0)
     }
 
     /// Work inside `from..to`; of a cell's sum that is cut, the part in proportion.
     fn busy_within(&self, from: Mono, to: Mono) -> u64 {
         let inside = overlap_ns(self.start, self.end, from, to);
-        let len = nanos(self.end.since(self.start));
+        let len = self.len_ns();
         if inside == len {
             return self.busy_ns;
         }
@@ -245,9 +249,208 @@ impl Span {
 
 /// Nanoseconds that `start..end` has in common with `from..to`.
 fn overlap_ns(start: Mono, end: Mono, from: Mono, to: Mono) -> u64 {
-    nanos(end.min(to).since(start.max(from)))
+    end.min(to).0.saturating_sub(start.max(from).0)
 }
 
-fn nanos(of: Duration) -> u64 {
-    u64::try_from(of.as_nanos()).unwrap_or(u64::MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WINDOW: Duration = Duration::from_secs(30);
+
+    fn secs(seconds: f64) -> Mono {
+        Mono((seconds * 1e9) as u64)
+    }
+
+    fn meter_with(workers: u64) -> Meter {
+        let mut meter = Meter::new(WINDOW);
+        (1..=workers).for_each(|worker| meter.worker_alive(worker, secs(0.0)));
+        meter
+    }
+
+    #[test]
+    fn nobody_there_is_not_idle() {
+        let mut meter = Meter::new(WINDOW);
+        assert_eq!(meter.utilization(secs(1.0)), None);
+        meter.worker_alive(1, secs(1.0));
+        assert_eq!(meter.utilization(secs(1.0)), None, "no time has passed");
+        assert_eq!(meter.utilization(secs(2.0)), Some(0.0));
+    }
+
+    #[test]
+    fn a_job_longer_than_the_window_counts_as_fully_busy() {
+        let mut meter = meter_with(2);
+        meter.job_started(1, secs(0.0));
+        for second in 1..200 {
+            meter.forget(secs(f64::from(second)));
+            assert_eq!(meter.utilization(secs(f64::from(second))), Some(0.5));
+        }
+        meter.job_ended(1, secs(0.0), secs(200.0), secs(200.0));
+        assert_eq!(meter.utilization(secs(200.0)), Some(0.5));
+        assert_eq!(meter.utilization(secs(215.0)), Some(0.25));
+        assert_eq!(meter.utilization(secs(230.0)), Some(0.0));
+    }
+
+    #[test]
+    fn two_hundred_short_jobs_a_second_on_four_workers_read_what_arithmetic_says() {
+        let mut meter = meter_with(4);
+        for job in 0..200 * 60 {
+            let started = Mono(job * 5_000_000);
+            let ended = started + Duration::from_millis(5);
+            meter.job_started(1 + job % 4, started);
+            meter.job_ended(1 + job % 4, started, ended, ended + Duration::from_micros(300));
+        }
+        let share = meter.utilization(secs(60.0)).unwrap();
+        assert!((share - 0.25).abs() < 0.0025, "{share}");
+    }
+
+    #[test]
+    fn a_dead_worker_counts_until_its_death_leaves_the_window() {
+        let mut meter = meter_with(2);
+        meter.job_started(1, secs(0.0));
+        meter.worker_gone(1, secs(10.0));
+        assert_eq!((meter.alive(), meter.busy()), (1, 0));
+        assert_eq!(meter.utilization(secs(10.0)), Some(0.5));
+        assert_eq!(meter.utilization(secs(30.0)), Some(0.25));
+        assert_eq!(meter.utilization(secs(40.0)), Some(0.0));
+        meter.forget(secs(40.0));
+        assert!(meter.gone.is_empty());
+    }
+
+    #[test]
+    fn the_workers_stamps_replace_the_provisional_start() {
+        let mut meter = meter_with(1);
+        meter.job_started(1, secs(0.0));
+        assert_eq!(meter.utilization(secs(10.0)), Some(1.0));
+        meter.job_ended(1, secs(4.0), secs(8.0), secs(10.0));
+        assert_eq!(meter.utilization(secs(10.0)), Some(0.4));
+    }
+
+    #[test]
+    fn stamps_that_cannot_be_are_clamped_to_what_can() {
+        let mut meter = meter_with(1);
+        meter.job_ended(1, secs(2.0), secs(4.0), secs(4.0));
+        meter.job_ended(1, secs(0.0), secs(99.0), secs(5.0)); // begun before its predecessor's end, ended in the future
+        assert_eq!(meter.utilization(secs(5.0)), Some(0.6));
+        meter.job_ended(1, secs(9.0), secs(6.0), secs(10.0)); // ended before it began
+        assert_eq!(meter.utilization(secs(10.0)), Some(0.3));
+    }
+
+    #[test]
+    fn a_job_that_was_taken_back_never_ran() {
+        let mut meter = meter_with(1);
+        meter.job_started(1, secs(0.0));
+        meter.job_withdrawn(1);
+        assert_eq!((meter.busy(), meter.utilization(secs(10.0))), (0, Some(0.0)));
+    }
+
+    #[test]
+    fn a_longer_window_fills_up_and_invents_no_idle_time() {
+        let mut meter = meter_with(1);
+        meter.job_started(1, secs(0.0));
+        meter.job_ended(1, secs(0.0), secs(100.0), secs(100.0));
+        meter.set_window(Duration::from_secs(300), secs(100.0));
+        assert_eq!(meter.utilization(secs(100.0)), Some(1.0));
+        assert_eq!(meter.utilization(secs(130.0)), Some(0.5));
+    }
+
+    #[test]
+    fn memory_is_bounded_at_any_rate_of_jobs() {
+        let mut meter = meter_with(1);
+        for job in 0..50_000 * 40 {
+            let started = Mono(job * 20_000);
+            let ended = Mono(started.0 + 19_000);
+            meter.job_ended(1, started, ended, ended);
+        }
+        assert!(meter.alive[&1].spans.len() <= 2 * CELLS as usize + 2);
+        let share = meter.utilization(secs(40.0)).unwrap();
+        assert!((share - 0.95).abs() < 0.001, "{share}");
+    }
+
+    /// What the meter is told, kept whole, to be summed job by job.
+    #[derive(Default)]
+    struct Record {
+        workers: Vec<(u64, Option<u64>)>,
+        busy: Vec<(usize, u64, u64)>,
+        running: BTreeMap<usize, u64>,
+    }
+
+    impl Record {
+        fn integral(&self, from: u64, now: u64) -> (u64, u64) {
+            let overlap = |start: u64, end: u64| end.min(now).saturating_sub(start.max(from));
+            let running = self.running.values().map(|start| overlap(*start, now));
+            let ended = self.busy.iter().map(|(_, start, end)| overlap(*start, *end));
+            let alive = self
+                .workers
+                .iter()
+                .map(|(from, gone)| overlap(*from, gone.unwrap_or(now)));
+            (running.sum::<u64>() + ended.sum::<u64>(), alive.sum())
+        }
+
+        fn last_end(&self, worker: usize) -> u64 {
+            let ends = self
+                .busy
+                .iter()
+                .filter(|(of, ..)| *of == worker)
+                .map(|(.., end)| *end);
+            ends.max().unwrap_or(self.workers[worker].0)
+        }
+
+        fn alive(&self, pick: usize) -> Option<usize> {
+            let alive: Vec<usize> = (0..self.workers.len())
+                .filter(|w| self.workers[*w].1.is_none())
+                .collect();
+            alive.get(pick % alive.len().max(1)).copied()
+        }
+    }
+
+    proptest! {
+        /// Windows of fewer and of more nanoseconds than cells: with and without sums.
+        #[test]
+        fn the_reading_is_the_integral_of_what_happened(
+            window in prop_oneof![50u64..500, 10_000u64..60_000],
+            events in proptest::collection::vec((0u8..8, 0usize..8, 0u64..60, 0u64..60), 1..120),
+        ) {
+            let mut meter = Meter::new(Duration::from_nanos(window));
+            let (mut record, mut now) = (Record::default(), 1000u64);
+            for (kind, pick, wait, back) in events {
+                now += wait;
+                let Some(worker) = record.alive(pick).filter(|_| kind > 0) else {
+                    meter.worker_alive(record.workers.len() as u64, Mono(now));
+                    record.workers.push((now, None));
+                    continue;
+                };
+                let id = worker as u64;
+                match kind {
+                    1 => {
+                        meter.worker_gone(id, Mono(now));
+                        record.workers[worker].1 = Some(now);
+                        record.busy.extend(record.running.remove(&worker).map(|start| (worker, start, now)));
+                    }
+                    2 => meter.forget(Mono(now)),
+                    3..=4 => {
+                        meter.job_started(id, Mono(now));
+                        record.running.entry(worker).or_insert(now);
+                    }
+                    _ => {
+                        let ended = now.saturating_sub(back / 2).max(record.last_end(worker));
+                        let started = ended.saturating_sub(back).max(record.last_end(worker));
+                        meter.job_ended(id, Mono(started), Mono(ended), Mono(now));
+                        record.running.remove(&worker);
+                        record.busy.push((worker, started, ended));
+                    }
+                }
+                let (busy, alive) = record.integral(now.saturating_sub(window), now);
+                let reading = meter.utilization(Mono(now));
+                prop_assert_eq!(reading.is_some(), alive > 0);
+                if let Some(share) = reading {
+                    let bound = record.workers.len() as f64 * (window / u64::from(CELLS)) as f64 / 2.0 + 1e-3;
+                    let wrong = (share * alive as f64 - busy as f64).abs();
+                    prop_assert!(wrong <= bound, "{wrong} ticks of {alive}, bound {bound}");
+                    prop_assert!((0.0..=1.0).contains(&share));
+                }
+            }
+        }
+    }
 }
