@@ -368,6 +368,15 @@ mod tests {
         assert!((share - 0.95).abs() < 0.001, "{share}");
     }
 
+    #[test]
+    fn a_long_job_is_kept_exact_behind_a_sum_of_short_ones() {
+        let mut meter = meter_with(1);
+        for (started, ended) in [(0.0, 0.001), (0.005, 0.006), (0.006, 10.0)] {
+            meter.job_ended(1, secs(started), secs(ended), secs(ended));
+        }
+        assert_eq!(meter.utilization(secs(35.0)), Some(5.0 / 30.0));
+    }
+
     /// What the meter is told, kept whole, to be summed job by job.
     #[derive(Default)]
     struct Record {
