@@ -1,9 +1,11 @@
 //! How each runtime's template starts and what it loads, and the tasks that this crate runs itself.
 //!
 //! - [`native`]: typed Rust tasks, [`native::App`];
-//! - [`command`]: programs named in the config.
+//! - [`command`]: programs named in the config;
+//! - [`python`]: the interpreter and the modules that it is given.
 
 pub mod native;
+pub mod python;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -49,12 +51,7 @@ pub fn template_command(config: &Config, generation: u64) -> Result<(TemplateCom
     let command = match config.app.runtime {
         RuntimeKind::Native => own_binary(config, config.app.program.as_deref(), "native")?,
         RuntimeKind::Command => own_binary(config, None, "command")?,
-        RuntimeKind::Python => {
-            return Err(RuntimeError::Prepare {
-                runtime: "python",
-                reason: "it is not part of this build".into(),
-            });
-        }
+        RuntimeKind::Python => python::template_command(&config.app)?,
     };
     Ok((command, load))
 }

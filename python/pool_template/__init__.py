@@ -1,0 +1,14 @@
+"""The template and the workers of the Python runtime, in reading order:
+
+- `main`: the template's life: load, report, fork on request;
+- `control`: the messages between supervisor and template;
+- `loader`: imports, hooks, dotted names;
+- `fork_safety`: what workers would share or miss, in words;
+- `huge_pages`: makes forks cheap; `title`: what `ps` shows; `signals`: who answers which signal;
+- `template`: forks and reaps;
+- `worker`: from the fork to the first job, and the exit;
+- `frames`, `job_loop`: the job socket, and one job after the other;
+- `tasks`, `names`, `deadline`, `errors`: how a function with JSON arguments is one job.
+
+Standard library only, Python 3.9 or newer. `docs/protocol.md` specifies both sockets.
+"""

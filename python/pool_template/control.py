@@ -1,0 +1,92 @@
+"""The control socket between supervisor and template: one JSON object a packet."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass, field, fields
+from typing import Any, Optional
+
+PACKET_LEN_MAX = 65_536
+#: Room that a report's other fields may take beside the longest one.
+_TEXT_LEN_MAX = 16_000
+FORK_DESCRIPTORS = 4
+
+
+class ControlError(Exception):
+    """A message that can't be understood."""
+
+
+@dataclass
+class Load:
+    """What to load; the fields of the `load` message that concern Python."""
+
+    generation: int = 0
+    preload: list[str] = field(default_factory=list)
+    modules: list[str] = field(default_factory=list)
+    before_fork: list[str] = field(default_factory=list)
+    after_fork: list[str] = field(default_factory=list)
+    max_result: int = 1 << 20
+    huge_pages: bool = True
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> Load:
+        """Takes the fields known here out of a message; others are not Python's."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in message.items() if name in known})
+
+
+class ControlSocket:
+    """The template's end."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+
+    def fileno(self) -> int:
+        """For poll."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Closes this process's descriptor."""
+        self._socket.close()
+
+    def receive(self) -> Optional[tuple[dict[str, Any], list[int]]]:
+        """The next message and the descriptors that came with it; None when the supervisor has hung up."""
+        flags = socket.MSG_CMSG_CLOEXEC
+        packet, descriptors, flags, _ = socket.recv_fds(
+            self._socket, PACKET_LEN_MAX, FORK_DESCRIPTORS, flags
+        )
+        if not packet:
+            return None
+        try:
+            message = json.loads(packet)
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or not isinstance(message, dict):
+                raise ValueError("cut, or no object")
+        except ValueError as error:
+            close_all(descriptors)
+            raise ControlError(f"a control packet of {len(packet)} bytes is not a message: {error}") from error
+        return message, descriptors
+
+    def send(self, kind: str, **values: Any) -> None:
+        """Sends one message, its texts cut where it would not fit into a packet."""
+        packet = json.dumps({"type": kind, **values}).encode()
+        if len(packet) > PACKET_LEN_MAX:
+            short = {name: _shorten(value) for name, value in values.items()}
+            packet = json.dumps({"type": kind, **short}, ensure_ascii=False).encode(errors="replace")
+        self._socket.send(packet)
+
+
+def close_all(descriptors: list[int]) -> None:
+    """Closes them."""
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _shorten(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _TEXT_LEN_MAX:
+        return value[: _TEXT_LEN_MAX // 2] + "\n…\n" + value[-_TEXT_LEN_MAX // 2 :]
+    if isinstance(value, list):
+        kept = [text[:500] for text in value[:20]]
+        return kept + ([f"… and {len(value) - 20} more"] if len(value) > 20 else [])
+    return value

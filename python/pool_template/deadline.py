@@ -1,0 +1,59 @@
+"""Interrupts a job at its timeout: SIGALRM raises `JobTimeout` wherever the job is."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+from pool_job import JobTimeout
+
+try:
+    from _signal import getsignal  # the public one takes a microsecond to make an enum member
+except ImportError:
+    from signal import getsignal
+
+_NS_PER_MS = 1_000_000
+
+
+class Deadline:
+    """The deadline of one job after the other. A job without one may use SIGALRM for itself."""
+
+    def __init__(self) -> None:
+        #: When the running job must have ended, in nanoseconds of the monotonic clock; 0: no deadline.
+        self._at_ns = 0
+        self._timeout_ms = 0
+        self._timer_may_run = False
+        #: Whether the running job was interrupted.
+        self.struck = False
+        self._on_alarm = self._strike  # one object, to be recognised
+
+    def set(self, timeout_ms: int, started_ns: int) -> None:
+        """For a job that began at `started_ns`; 0: it has all the time it wants."""
+        self.struck = False
+        if timeout_ms:
+            if getsignal(signal.SIGALRM) is not self._on_alarm:  # at first, or a job has set its own
+                signal.signal(signal.SIGALRM, self._on_alarm)
+            self._timeout_ms = timeout_ms
+            self._timer_may_run = True
+            self._at_ns = started_ns + timeout_ms * _NS_PER_MS
+            signal.setitimer(signal.ITIMER_REAL, timeout_ms / 1000)
+        elif self._timer_may_run:
+            self._timer_may_run = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def clear(self) -> None:
+        """The job has ended. The timer is left running: stopping it would be a system call a job, and an
+        alarm without a deadline does nothing."""
+        self._at_ns = 0
+
+    def _strike(self, *_signal: Any) -> None:
+        if not self._at_ns:
+            return
+        left_ns = self._at_ns - time.monotonic_ns()
+        if left_ns > 0:  # an alarm from an earlier job
+            signal.setitimer(signal.ITIMER_REAL, left_ns / 1e9)
+            return
+        self._at_ns = 0
+        self.struck = True
+        raise JobTimeout(f"the job ran longer than its timeout of {self._timeout_ms / 1000:g} s")

@@ -1,0 +1,78 @@
+"""Errors as their reader meets them: kind, message, and a traceback of the user's own frames."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from types import TracebackType
+from typing import Optional
+
+_MESSAGE_LEN_MAX = 4_000
+_DETAIL_LEN_MAX = 24_000
+#: Frames of ours, of the import system and of the event loop: they tell a user nothing.
+_FOREIGN = ("<pool>/", "<string>", "<frozen importlib", "<frozen runpy")
+_FOREIGN_FILES = ("/importlib/__init__.py", "/asyncio/runners.py", "/asyncio/base_events.py")
+
+
+def type_name(value: object) -> str:
+    """The type of a value or exception: `ValueError`, `shop.errors.OutOfStock`."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def message_of(error: BaseException) -> str:
+    """What the exception says; an exception that can't say it does no harm."""
+    try:
+        return _shortened(str(error), _MESSAGE_LEN_MAX)
+    except Exception as second:
+        return f"(its text can't be read: {type(second).__name__})"
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback with its causes, less the frames that are not the user's."""
+    try:
+        report = traceback.TracebackException.from_exception(error)
+        _trim(report)
+        return _shortened("".join(report.format()), _DETAIL_LEN_MAX)
+    except Exception as second:
+        return f"(the traceback can't be read: {type(second).__name__})"
+
+
+def has_user_frames(trace: Optional[TracebackType]) -> bool:
+    """Whether the exception came out of a function of the user, and not out of calling it."""
+    while trace is not None:
+        if not _is_foreign(trace.tb_frame.f_code.co_filename):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def encode(kind: str, message: str, detail: str = "") -> bytes:
+    """The JSON of a Done frame that is no success."""
+    value = {"kind": kind, "message": message}
+    if detail:
+        value["detail"] = detail
+    return json.dumps(value).encode()
+
+
+def _is_foreign(filename: str) -> bool:
+    return filename.startswith(_FOREIGN) or filename.endswith(_FOREIGN_FILES)
+
+
+def _trim(report: traceback.TracebackException) -> None:
+    seen = {id(report)}
+    waiting = [report]
+    while waiting:
+        each = waiting.pop()
+        each.stack[:] = [frame for frame in each.stack if not _is_foreign(frame.filename)]
+        for other in (each.__cause__, each.__context__, *(getattr(each, "exceptions", None) or ())):
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                waiting.append(other)
+
+
+def _shortened(text: str, limit: int) -> str:
+    """Beginning and end of a text that is too long."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}\n… ({len(text) - limit} characters left out) …\n{text[-limit // 2 :]}"

@@ -1,0 +1,79 @@
+"""The frames on a job socket; `docs/protocol.md` is their specification.
+
+A frame is handled as one `bytes` that begins with the header of its first packet.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+PACKET_LEN_MAX = 65_536
+HEADER_LEN = 4
+#: Longest frame that is put together. The supervisor's own limits are far below.
+FRAME_LEN_MAX = 1 << 30
+
+_VERSION = 1
+_KIND_RUN = 1
+_KIND_READY = 16
+_KIND_DONE = 17
+_MORE = 1
+
+#: What the first four bytes of a Run frame in one packet are, under the mask that leaves the reserved byte out.
+RUN_HEADER = _VERSION | _KIND_RUN << 8
+HEADER_MASK = 0x00FF_FFFF
+
+#: header | execution | timeout_ms | attempt | id_len | queue_len | task_len
+RUN = struct.Struct("<IQIIHHHxx")
+#: header | execution | started_ns | ended_ns | outcome | after_ms
+DONE = struct.Struct("<IQQQB3xI")
+DONE_HEADER = _VERSION | _KIND_DONE << 8
+READY_FRAME = struct.pack("<I", _VERSION | _KIND_READY << 8)
+
+SUCCESS, FAILURE, REJECTED, TIMED_OUT, RETRY, GIVEN_BACK = range(6)
+#: `after_ms` of a retry whose wait the policy chooses, and of every other outcome.
+AFTER_BY_POLICY = 0xFFFF_FFFF
+
+
+class FrameError(Exception):
+    """Bytes that are no frame."""
+
+
+def too_short(packet: bytes) -> FrameError:
+    """The error for a packet that does not hold a Run frame's fixed fields."""
+    return FrameError(f"a packet of {len(packet)} bytes is shorter than the fixed fields of a Run frame")
+
+
+def complete_run(sock: socket.socket, first: bytes) -> bytes:
+    """Reads the rest of a Run frame whose first packet says that more follow; refuses any other packet."""
+    version, kind = first[0], first[1]
+    if version != _VERSION:
+        raise FrameError(f"a packet of protocol version {version}, expected {_VERSION}")
+    if kind != _KIND_RUN:
+        raise FrameError(f"a frame of kind {kind}, expected {_KIND_RUN} (Run)")
+    parts, total = [first], len(first)
+    more = first[2] & _MORE
+    while more:
+        packet = sock.recv(PACKET_LEN_MAX)
+        if not packet:
+            raise FrameError("the job socket was closed in the middle of a frame")
+        if len(packet) < HEADER_LEN or packet[:2] != first[:2]:
+            raise FrameError("a frame was interrupted by another one")
+        total += len(packet)
+        if total > FRAME_LEN_MAX:
+            raise FrameError(f"a frame of more than {FRAME_LEN_MAX} bytes")
+        parts.append(packet[HEADER_LEN:])
+        more = packet[2] & _MORE
+    return b"".join(parts)
+
+
+def send_frame(sock: socket.socket, frame: bytes) -> None:
+    """Sends a frame of any length, in as many packets as it takes."""
+    header, body = bytearray(frame[:HEADER_LEN]), memoryview(frame)[HEADER_LEN:]
+    room = PACKET_LEN_MAX - HEADER_LEN
+    while True:
+        part, body = body[:room], body[room:]
+        header[2] = _MORE if body else 0
+        sock.send(bytes(header) + bytes(part))
+        if not body:
+            return

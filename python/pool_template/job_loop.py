@@ -1,0 +1,133 @@
+"""One job after the other: read a frame, run it, answer.
+
+This is the code between two jobs: a few microseconds, and every line of it counts.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import struct
+import time
+from typing import Any, Optional, Protocol, Tuple
+
+import pool_job
+from pool_template import frames, lineage, streams
+from pool_template.title import BUSY, IDLE, Title
+
+#: Outcome code, milliseconds to wait before a retry, data.
+Outcome = Tuple[int, int, bytes]
+
+
+class Runner(Protocol):
+    """How one job is run."""
+
+    def run(self, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
+        """Runs one job, which began at `started_ns`. Raises nothing: what the job raises is an outcome."""
+        ...
+
+
+class Leave(Exception):
+    """SIGTERM came while there was no job."""
+
+
+class JobLoop:
+    """Serves one job socket until its other end is closed, or SIGTERM."""
+
+    def __init__(self, sock: socket.socket, runner: Runner, title: Title) -> None:
+        self._socket = sock
+        self._runner = runner
+        self._title = title
+        #: The frame of the running job.
+        self._frame: Optional[bytes] = None
+        self._waiting = False
+        self._leaving = False
+        self._poll = select.poll()
+        self._poll.register(sock.fileno(), select.POLLIN)
+
+    def serve(self) -> None:
+        """Says Ready, then runs jobs."""
+        pool_job._read_current = self.current
+        try:
+            self._socket.send(frames.READY_FRAME)
+            self._run_jobs()
+        except (Leave, ConnectionResetError, BrokenPipeError):
+            pass  # each of them means: leave
+
+    def leave_when_done(self, *_signal: Any) -> None:
+        """Handles SIGTERM: ends with the running job. A second one ends it at once."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._leaving = True
+        if self._waiting:
+            self._waiting = False
+            raise Leave
+
+    def current(self) -> Optional[pool_job.Job]:
+        """The running job; see `pool_job.current_job`."""
+        frame = self._frame
+        if frame is None:
+            return None
+        _, _, timeout_ms, attempt, *lengths = frames.RUN.unpack_from(frame)
+        names, at = [], frames.RUN.size
+        for length in lengths:
+            names.append(frame[at : at + length].decode())
+            at += length
+        return pool_job.Job(*names, attempt, timeout_ms / 1000 if timeout_ms else None)
+
+    def _run_jobs(self) -> None:
+        receive, send = self._socket.recv, self._socket.send
+        run, flush, now = self._runner.run, streams.flush, time.monotonic_ns
+        unpack, pack = frames.RUN.unpack_from, frames.DONE.pack
+        room, no_wait = frames.PACKET_LEN_MAX, socket.MSG_DONTWAIT
+        fixed_len, header_mask, whole_run = frames.RUN.size, frames.HEADER_MASK, frames.RUN_HEADER
+        done_header = frames.DONE_HEADER
+        ended = now()
+        while not self._leaving:
+            try:
+                frame = receive(room, no_wait)
+                # Back to back: the time between two jobs is the later one's, so that a worker
+                # that never waits counts as busy all the time.
+                started = ended
+            except BlockingIOError:
+                frame = data = done = b""  # they may be long
+                self._wait()
+                try:
+                    frame = receive(room, no_wait)
+                except BlockingIOError:
+                    continue  # the supervisor took it back
+                started = now()
+                self._title.set_state(BUSY)
+            try:
+                header, execution, timeout_ms, _, id_len, queue_len, task_len = unpack(frame)
+            except struct.error:
+                if not frame:
+                    return
+                raise frames.too_short(frame) from None
+            if header & header_mask != whole_run:
+                frame = frames.complete_run(self._socket, frame)
+            task_at = fixed_len + id_len + queue_len
+            payload_at = task_at + task_len
+            if payload_at > len(frame):
+                raise frames.FrameError("a length field points past the end of the frame")
+            self._frame = frame
+            code, after_ms, data = run(frame[task_at:payload_at], frame[payload_at:], timeout_ms, started)
+            self._frame = None
+            if lineage.is_child:
+                lineage.end_child(None)
+            flush()
+            ended = now()
+            done = pack(done_header, execution, started, ended, code, after_ms) + data
+            if len(done) <= room:
+                send(done)
+            else:
+                frames.send_frame(self._socket, done)
+
+    def _wait(self) -> None:
+        """Until the socket is readable. It reads nothing itself: SIGTERM can end it without losing a frame."""
+        self._title.set_state(IDLE)
+        self._waiting = True
+        if self._leaving:
+            raise Leave
+        self._poll.poll()
+        self._waiting = False

@@ -1,0 +1,95 @@
+"""Loads the application: module path, imports, hooks."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import sys
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Callable, Optional
+
+from pool_template import errors
+from pool_template.control import Load
+
+Hook = Callable[[], Any]
+
+
+class LoadError(Exception):
+    """The application does not load; `detail` is the traceback, as far as it is the user's."""
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+@dataclass
+class App:
+    """An application that is loaded."""
+
+    #: Functions to call in each worker, with their dotted names.
+    after_fork: list[tuple[str, Hook]] = field(default_factory=list)
+
+
+def load(what: Load) -> App:
+    """Imports the preload modules, finds all hooks, calls those of `before_fork`."""
+    put_directory_first(os.getcwd())
+    for module in what.preload:
+        _trying(f"cannot import `{module}`", lambda name=module: importlib.import_module(name))
+    before = [(name, _hook(name, "before_fork")) for name in what.before_fork]
+    after = [(name, _hook(name, "after_fork")) for name in what.after_fork]
+    for name, hook in before:
+        _trying(f"the hook `{name}` (app.before_fork) failed", hook)
+    return App(after_fork=after)
+
+
+def freeze() -> None:
+    """Moves everything that is loaded out of the garbage collector's sight, so that its passes in the workers
+    write to none of the pages that they share."""
+    gc.collect()
+    gc.freeze()
+
+
+def put_directory_first(directory: str) -> None:
+    """Puts the application's directory in front of the module path, in place of the `''` of `python -c`."""
+    sys.path[:] = [directory] + [entry for entry in sys.path if entry not in ("", directory)]
+
+
+def import_if_there(name: str) -> Optional[ModuleType]:
+    """Imports a module; None when there is no such module. What it raises itself passes."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(missing + "."):
+            return None
+        raise
+
+
+def _hook(name: str, setting: str) -> Hook:
+    """The function with this dotted name."""
+    parts = name.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        module_name = ".".join(parts[:cut])
+        module = _trying(f"cannot import `{module_name}`", lambda: import_if_there(module_name))
+        if module is None:
+            continue
+        found: Any = module
+        for part in parts[cut:]:
+            found = getattr(found, part, None)
+        if not callable(found):
+            raise LoadError(f"the hook `{name}` (app.{setting}) is not a function of `{module_name}`")
+        return found
+    raise LoadError(f"the hook `{name}` (app.{setting}) is in no module that can be imported")
+
+
+def _trying(what: str, action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except BaseException as error:  # SystemExit, too: a module that exits does not load
+        detail = errors.traceback_of(error)
+        message = f"{what}: {errors.type_name(error)}: {errors.message_of(error)}"
+        if isinstance(error, ModuleNotFoundError):
+            message += f" (the module path begins with {sys.path[0]})"
+        raise LoadError(message, detail) from error

@@ -1,0 +1,77 @@
+"""The template's life: load, report, fork on request, leave."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import os
+import sys
+import time
+from typing import Any, NoReturn, Optional
+
+from pool_template import fork_safety, huge_pages, loader, streams
+from pool_template.control import ControlError, ControlSocket, Load
+from pool_template.template import Template
+from pool_template.title import Title
+
+CONTROL_FD, LIFELINE_FD = 3, 4
+
+
+def main() -> NoReturn:
+    """Never returns: interpreter shutdown would wait for threads of the application."""
+    code = 1
+    try:
+        code = _run()
+    except (ControlError, OSError) as error:
+        print(f"pool: template: {error}; leaving", file=sys.stderr)
+    finally:
+        streams.flush()
+        os._exit(code)
+
+
+def _run() -> int:
+    started = time.monotonic()
+    for descriptor in (CONTROL_FD, LIFELINE_FD):
+        os.set_inheritable(descriptor, False)
+    streams.make_line_buffered()
+    control = ControlSocket(CONTROL_FD)
+    what = _first_message(control)
+    if what is None:
+        return 0
+    title = Title.claim()
+    title.set("pool-template", f"pool: template python gen {what.generation}")
+    try:
+        app = loader.load(what)
+    except loader.LoadError as error:
+        control.send("failed", error=str(error), detail=error.detail)
+        return 1
+    if not faulthandler.is_enabled():
+        faulthandler.enable(file=2)  # a crash in a worker says where
+    template = Template(control, LIFELINE_FD, what, app, title)
+    report = _report(what, template.own_descriptors())
+    control.send("ready", load_s=time.monotonic() - started, **report)
+    template.serve()
+    atexit._run_exitfuncs()
+    return 0
+
+
+def _first_message(control: ControlSocket) -> Optional[Load]:
+    received = control.receive()
+    if received is None or received[0].get("type") == "stop":
+        return None
+    if received[0].get("type") != "load":
+        raise ControlError(f"the supervisor's first message is {received[0].get('type')!r}, expected 'load'")
+    return Load.from_message(received[0])
+
+
+def _report(what: Load, own_descriptors: set[int]) -> dict[str, Any]:
+    """Gets memory ready for forks, and says what was found. Freezing comes first: it frees memory, too."""
+    warnings = fork_safety.report(own_descriptors)
+    loader.freeze()
+    collapsed, skipped = huge_pages.collapse_heap() if what.huge_pages else (0, "app.huge_pages is off")
+    return {
+        "runtime": "python " + ".".join(map(str, sys.version_info[:3])),
+        "collapsed_bytes": collapsed,
+        "collapse_skipped": skipped,
+        "warnings": warnings,
+    }

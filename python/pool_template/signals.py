@@ -1,0 +1,45 @@
+"""Who answers which signal, in the template and in its workers.
+
+Handlers that do nothing stand where "ignore" would: programs that a job starts inherit an ignored
+signal, but not a handler.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any, Callable
+
+
+def pass_over(_signum: int, _frame: Any) -> None:
+    """Handles a signal by doing nothing."""
+
+
+def set_up_template(on_terminate: Callable[[int, Any], Any]) -> int:
+    """SIGCHLD wakes, SIGTERM stops, and the terminal's Ctrl-C is the supervisor's to judge.
+
+    Returns the descriptor that becomes readable with each signal.
+    """
+    wake, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, pass_over)
+    signal.signal(signal.SIGINT, pass_over)
+    signal.signal(signal.SIGTERM, on_terminate)
+    return wake
+
+
+def set_up_worker(on_terminate: Callable[[int, Any], Any]) -> None:
+    """The first SIGTERM is `on_terminate`'s, SIGCHLD is the job's own business, Ctrl-C nobody's."""
+    write = signal.set_wakeup_fd(-1)
+    if write >= 0:
+        os.close(write)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, pass_over)
+    signal.signal(signal.SIGTERM, on_terminate)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def set_up_child_of_job() -> None:
+    """A process that a job forked is its own: `Process.terminate()` must end it."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)

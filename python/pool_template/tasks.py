@@ -1,0 +1,124 @@
+"""Runs functions of the application with JSON arguments: one call is one job."""
+
+from __future__ import annotations
+
+import json
+from types import CoroutineType
+from typing import Any, Callable
+
+import pool_job
+from pool_template import errors, frames, lineage
+from pool_template.deadline import Deadline
+from pool_template.job_loop import Outcome
+from pool_template.names import Names, UnknownTask
+
+_NO_ARGUMENTS = (b"", b"{}", b"[]", b"null")
+_NO_RESULT: Outcome = (frames.SUCCESS, frames.AFTER_BY_POLICY, b"null")
+_AFTER_MS_MAX = frames.AFTER_BY_POLICY - 1
+
+_decode = json.JSONDecoder().raw_decode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+class BadArguments(Exception):
+    """The arguments are no JSON, or none that the function takes."""
+
+
+class BadResult(Exception):
+    """The result can't be kept."""
+
+
+class JsonRunner:
+    """Finds functions by name, calls them, makes outcomes of what they do.
+
+    Arguments: an object holds keyword arguments, an array positional ones, null or nothing none; any other
+    value is the one positional argument. The result is what `json` makes of it.
+    """
+
+    def __init__(self, modules: list[str], max_result: int) -> None:
+        self._names = Names(modules)
+        self._max_result = max_result
+        self._functions: dict[bytes, Callable[..., Any]] = {}
+        self._deadline = Deadline()
+
+    def run(self, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
+        """See `job_loop.Runner`."""
+        deadline = self._deadline
+        try:
+            try:
+                deadline.set(timeout_ms, started_ns)
+                function = self._functions.get(task) or self._find(task)
+                result = function() if payload in _NO_ARGUMENTS else self._call(function, payload)
+                if result is None:
+                    return _NO_RESULT
+                if type(result) is CoroutineType:
+                    result = _complete(result)
+                return frames.SUCCESS, frames.AFTER_BY_POLICY, self._encode(result)
+            finally:
+                deadline.clear()
+        except BaseException as error:
+            if lineage.is_child:
+                lineage.end_child(error)
+            return self._outcome_of(error)
+
+    def _find(self, task: bytes) -> Callable[..., Any]:
+        function = self._names.find(task.decode())
+        self._functions[task] = function
+        return function
+
+    def _call(self, function: Callable[..., Any], payload: bytes) -> Any:
+        try:
+            text = payload.decode()
+            arguments, end = _decode(text)
+            if end != len(text):
+                arguments = json.loads(text)  # white space around it, or more than one value
+        except (ValueError, RecursionError) as error:
+            raise BadArguments(f"the arguments are not JSON: {error}") from None
+        if type(arguments) is dict:
+            return function(**arguments)
+        if type(arguments) is list:
+            return function(*arguments)
+        return function() if arguments is None else function(arguments)
+
+    def _encode(self, result: Any) -> bytes:
+        try:
+            text = _encode(result)
+            try:
+                data = text.encode()
+            except UnicodeEncodeError:  # a lone surrogate
+                data = _encode_ascii(result).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            kind = errors.type_name(result)
+            raise BadResult(f"the result (of type {kind}) is not JSON: {errors.message_of(error)}") from None
+        if len(data) > self._max_result:
+            raise BadResult(f"the result has {len(data)} bytes, above the limit of {self._max_result} (max_result)")
+        return data
+
+    def _outcome_of(self, error: BaseException) -> Outcome:
+        if isinstance(error, pool_job.Retry):
+            after_ms = frames.AFTER_BY_POLICY
+            if error.after_s is not None:
+                after_ms = min(round(error.after_s * 1000), _AFTER_MS_MAX)
+            return frames.RETRY, after_ms, errors.message_of(error).encode(errors="replace")
+        code, kind, detail = frames.FAILURE, errors.type_name(error), errors.traceback_of(error)
+        message = errors.message_of(error)
+        if self._deadline.struck:
+            # Also when the job, or a library below it, made another exception of the interruption.
+            code, kind = frames.TIMED_OUT, "timeout"
+        elif isinstance(error, UnknownTask):
+            code, kind, detail = frames.REJECTED, "unknown task", ""
+        elif isinstance(error, BadArguments):
+            code, kind, detail = frames.REJECTED, "bad arguments", ""
+        elif isinstance(error, BadResult):
+            kind, detail = "bad result", ""
+        elif isinstance(error, TypeError) and not errors.has_user_frames(error.__traceback__):
+            code, kind, detail = frames.REJECTED, "bad arguments", ""
+        return code, frames.AFTER_BY_POLICY, errors.encode(kind, message, detail)
+
+
+def _complete(coroutine: Any) -> Any:
+    """Runs a coroutine function's body to its end, in an event loop of its own."""
+    import asyncio  # 50 ms and 4 MB that an application without coroutines need not spend
+
+    return asyncio.run(coroutine)

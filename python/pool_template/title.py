@@ -1,0 +1,65 @@
+"""What `ps` shows of this process: its role, its pool and its state."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+try:
+    import ctypes
+except ImportError:  # an interpreter built without libffi
+    ctypes = None  # type: ignore[assignment]
+
+IDLE, BUSY = b"idle", b"busy"
+
+
+class Title:
+    """The memory that the kernel shows as command line: where the arguments stood at the start.
+
+    The template is started as `python -c PROGRAM`, and that program is longer than any title. Where
+    the area can't be found, titles are left alone.
+    """
+
+    def __init__(self, area: Optional[memoryview]) -> None:
+        self._area = area
+        self._state = slice(0, 0)
+
+    @classmethod
+    def claim(cls) -> Title:
+        """Finds the area."""
+        if ctypes is None:
+            return cls(None)
+        with open("/proc/self/stat", "rb") as file:
+            values = file.read().rpartition(b")")[2].split()
+        start, end, environment = (int(values[number - 3]) for number in (48, 49, 50))
+        # The kernel reads up to the first zero only when the last byte is none, and environment follows.
+        if not start < end == environment:
+            return cls(None)
+        area = (ctypes.c_ubyte * (end - start)).from_address(start)
+        return cls(memoryview(area).cast("B"))
+
+    def set(self, short: str, text: str, state: bytes = b"") -> None:
+        """Shows `text` and, behind it, a state word, which `set_state` can change.
+
+        `short` is for `top` and the kernel's log, which show 15 bytes.
+        """
+        _set_short_name(short)
+        if self._area is None:
+            return
+        title = text.encode("utf-8", "replace")[: len(self._area) - len(state) - 3]
+        if state:
+            title += b" "
+            self._state = slice(len(title), len(title) + len(state))
+        self._area[:] = (title + state).ljust(len(self._area) - 1, b"\0") + b"."
+
+    def set_state(self, state: bytes) -> None:
+        """Changes the state word; a few stores, no system call."""
+        if self._area is not None:
+            self._area[self._state] = state
+
+
+def _set_short_name(name: str) -> None:
+    try:
+        with open("/proc/self/comm", "w") as file:
+            file.write(name)
+    except OSError:
+        pass  # a title is no reason to fail
