@@ -1,15 +1,40 @@
 //! Settings: flags, `POOL_*` environment, TOML file and defaults, in that order of strength,
 //! become one checked [`Config`]. Nothing past this module sees an unchecked value.
 
+mod broker_url;
+mod defaults;
+mod flags;
+mod flat;
+mod keys;
+mod load;
+mod problem;
+mod raw;
+mod render;
+mod rules;
+mod scalars;
+mod setting;
+mod size;
+#[cfg(test)]
+mod tests;
+mod unknown;
+mod validate;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use flags::{ClientArgs, RunArgs};
+pub use load::{ClientConfig, load, load_client};
+pub use problem::{ConfigErrors, Origin, Problem};
+pub use render::{Explained, explain};
+pub use size::{Size, parse_size};
+
 use crate::job::{PoolName, QueueName};
 pub use crate::policy::memory::MemoryLimit;
 pub use crate::policy::prefetch::Prefetch;
 pub use crate::policy::retry::Rules as RetryConfig;
+pub use crate::policy::scaling::Policy as ScalingPolicy;
 
 /// All settings of one supervisor, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +143,8 @@ pub struct PoolConfig {
     pub min_workers: u32,
     /// Never more; at least 1.
     pub max_workers: u32,
+    /// What decides about the number of workers.
+    pub policy: ScalingPolicy,
     /// Above it one more, below half of it one less; in `0.0..=1.0`, above 0.
     pub utilization_threshold: f64,
     /// Time between decisions.

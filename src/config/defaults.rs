@@ -1,0 +1,197 @@
+//! What holds where nothing else is said.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{
+    AppConfig, BrokerConfig, BrokerUrl, Isolation, LogConfig, LogFormat, PoolConfig, Prefetch, QueueOrder,
+    RetryConfig, RuntimeKind, ScalingPolicy,
+};
+use crate::job::QueueName;
+
+/// In memory: the place of the embedded broker's file depends on the environment.
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        BrokerConfig {
+            url: BrokerUrl::Memory,
+            lease: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(15),
+            result_ttl: Duration::from_secs(3600),
+            max_payload: 1 << 20,
+            max_result: 1 << 20,
+            fsync: false,
+        }
+    }
+}
+
+impl Default for AppConfig {
+    fn default() -> Self {
+        AppConfig {
+            runtime: RuntimeKind::Native,
+            python: PathBuf::from("python3"),
+            program: None,
+            directory: PathBuf::from("."),
+            environment: BTreeMap::new(),
+            preload: Vec::new(),
+            modules: Vec::new(),
+            before_fork: Vec::new(),
+            after_fork: Vec::new(),
+            isolation: Isolation::Warm,
+            huge_pages: true,
+            load_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        PoolConfig {
+            queues: vec![QueueName::new("default").expect("a valid name")],
+            order: QueueOrder::Strict,
+            min_workers: 2,
+            max_workers: 5,
+            policy: ScalingPolicy::Utilization,
+            utilization_threshold: 0.5,
+            scaling_period: Duration::from_secs(5),
+            utilization_window: Duration::from_secs(30),
+            max_memory: None,
+            prefetch: Prefetch::Auto,
+            max_jobs: None,
+            max_age: None,
+            max_worker_memory: None,
+            spare_workers: 1,
+            // As Celery and php-fpm: a limit that nobody asked for would kill work that is meant to be long.
+            job_timeout: None,
+            kill_grace: Duration::from_secs(5),
+            stop_timeout: Duration::from_secs(60),
+            retry: RetryConfig::default(),
+        }
+    }
+}
+
+/// No retries, as RQ and Celery: only its author knows whether a job may run twice.
+impl Default for RetryConfig {
+    fn default() -> Self {
+        RetryConfig {
+            retries: 0,
+            backoff: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(300),
+            max_worker_losses: 3,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig {
+            format: LogFormat::Text,
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// Where files are when no setting says so, as the environment has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    /// The embedded broker's file; `None` if the environment names no directory for it.
+    pub broker_file: Option<PathBuf>,
+    /// Where sockets go that have no file to be next to.
+    pub runtime_directory: Option<PathBuf>,
+}
+
+impl Places {
+    /// The file is `pool.db` in `$STATE_DIRECTORY` (systemd sets it), else in `pool/` of the XDG
+    /// state home.
+    pub fn of(env: &impl Fn(&str) -> Option<OsString>) -> Self {
+        let state_home = || {
+            directory(env, "XDG_STATE_HOME")
+                .or_else(|| directory(env, "HOME").map(|home| home.join(".local/state")))
+                .map(|home| home.join("pool"))
+        };
+        Places {
+            broker_file: directory(env, "STATE_DIRECTORY")
+                .or_else(state_home)
+                .map(|d| d.join("pool.db")),
+            runtime_directory: directory(env, "RUNTIME_DIRECTORY")
+                .or_else(|| directory(env, "XDG_RUNTIME_DIR")),
+        }
+    }
+
+    /// The control socket: the embedded broker's file with `.sock` added, so that two files in one
+    /// directory have two sockets; without a file `pool.sock` in the runtime directory.
+    pub fn socket(&self, broker: &BrokerUrl) -> Option<PathBuf> {
+        match broker {
+            BrokerUrl::Sqlite(file) => {
+                let mut path = file.clone().into_os_string();
+                path.push(".sock");
+                Some(path.into())
+            }
+            BrokerUrl::Memory => self
+                .runtime_directory
+                .as_ref()
+                .map(|directory| directory.join("pool.sock")),
+        }
+    }
+}
+
+/// The absolute directory that a variable names; of several (systemd separates them by `:`) the first.
+pub(super) fn directory(env: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+    let value = env(name)?;
+    let first = std::env::split_paths(&value).next()?;
+    // The XDG base directory specification: a relative path is to be ignored.
+    first.is_absolute().then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {
+        let pairs: BTreeMap<String, OsString> = pairs
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.into()))
+            .collect();
+        move |name| pairs.get(name).cloned()
+    }
+
+    #[test]
+    fn systemd_names_the_state_directory_before_xdg_and_home() {
+        let home = ("HOME", "/home/ann");
+        let state = ("STATE_DIRECTORY", "/var/lib/pool:/var/lib/other");
+        assert_eq!(Places::of(&env(&[])).broker_file, None);
+        assert_eq!(
+            Places::of(&env(&[home])).broker_file,
+            Some("/home/ann/.local/state/pool/pool.db".into())
+        );
+        assert_eq!(
+            Places::of(&env(&[home, ("XDG_STATE_HOME", "/s")])).broker_file,
+            Some("/s/pool/pool.db".into())
+        );
+        assert_eq!(
+            Places::of(&env(&[home, state])).broker_file,
+            Some("/var/lib/pool/pool.db".into())
+        );
+    }
+
+    #[test]
+    fn two_databases_of_one_directory_have_two_sockets() {
+        let socket_of = |file: &str| Places::default().socket(&BrokerUrl::Sqlite(file.into()));
+        assert_eq!(socket_of("/d/a.db"), Some("/d/a.db.sock".into()));
+        assert_eq!(socket_of("/d/a.sqlite"), Some("/d/a.sqlite.sock".into()));
+    }
+
+    #[test]
+    fn without_a_file_the_socket_is_in_the_runtime_directory() {
+        let both = env(&[
+            ("RUNTIME_DIRECTORY", "/run/pool"),
+            ("XDG_RUNTIME_DIR", "/run/user/1"),
+        ]);
+        assert_eq!(
+            Places::of(&both).socket(&BrokerUrl::Memory),
+            Some("/run/pool/pool.sock".into())
+        );
+        assert_eq!(Places::default().socket(&BrokerUrl::Memory), None);
+    }
+}

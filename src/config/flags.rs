@@ -1,0 +1,195 @@
+//! The flags of `pool [run]` and of the verbs that look for a supervisor or broker.
+//!
+//! Flags and their help come from the tables in `keys.rs`. Values stay text here, so that all
+//! wrong ones are reported together, beside those of the file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+
+use super::keys::{Key, SOCKET, Section};
+use super::setting::{Arity, Setting};
+use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig};
+
+/// The settings on a command line, unchecked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunArgs {
+    /// The configuration file; `None`: `$POOL_CONFIG`, else no file.
+    pub config: Option<PathBuf>,
+    /// Run until the queues are empty and nothing runs, then exit.
+    pub burst: bool,
+    /// The texts of each flag that was given, by flag.
+    pub(super) values: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl RunArgs {
+    /// The settings of a command line without its program's name.
+    ///
+    /// The error is clap's: an unknown flag, a flag without a value.
+    pub fn from_flags<I, T>(flags: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<std::ffi::OsString> + Clone,
+    {
+        let command = Self::augment_args(Command::new("pool").no_binary_name(true));
+        command
+            .try_get_matches_from(flags)
+            .and_then(|matches| Self::from_arg_matches(&matches))
+    }
+}
+
+/// The flags by which a verb finds the supervisor or the broker.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientArgs {
+    /// Configuration file that the supervisor runs with [env: POOL_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Broker where jobs wait, as the supervisor has it [env: POOL_BROKER]
+    #[arg(long, value_name = "URL")]
+    pub broker: Option<String>,
+    /// Control socket of the supervisor [env: POOL_SOCKET]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<String>,
+}
+
+impl ClientArgs {
+    /// As flags of the supervisor.
+    pub(super) fn as_run_args(&self) -> RunArgs {
+        let given = |flag: &'static str, text: &Option<String>| Some((flag, vec![text.clone()?]));
+        RunArgs {
+            config: self.config.clone(),
+            burst: false,
+            values: [given("broker", &self.broker), given("socket", &self.socket)]
+                .into_iter()
+                .flatten()
+                .collect(),
+        }
+    }
+}
+
+impl Args for RunArgs {
+    fn augment_args(command: Command) -> Command {
+        let command = command
+            .arg(
+                Arg::new("config")
+                    .long("config")
+                    .value_name("FILE")
+                    .value_parser(clap::value_parser!(PathBuf))
+                    .help("Configuration file (TOML); flags and environment override it [env: POOL_CONFIG]"),
+            )
+            .arg(
+                Arg::new("burst")
+                    .long("burst")
+                    .action(ArgAction::SetTrue)
+                    .help("Run until the queues are empty and nothing runs, then exit"),
+            );
+        flags()
+            .into_iter()
+            .fold(command, |command, flag| command.arg(flag.arg()))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for RunArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut args = RunArgs::default();
+        args.update_from_arg_matches(matches)?;
+        Ok(args)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        if let Some(path) = matches.get_one::<PathBuf>("config") {
+            self.config = Some(path.clone());
+        }
+        self.burst |= matches.get_flag("burst");
+        for flag in flags() {
+            if let Some(texts) = matches.get_many::<String>(flag.key.flag) {
+                self.values.insert(flag.key.flag, texts.cloned().collect());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A flag as `--help` shows it.
+struct Flag {
+    heading: &'static str,
+    key: &'static Key,
+    default: String,
+    arity: Arity,
+}
+
+/// All flags that set a key.
+pub(super) fn all() -> Vec<&'static Key> {
+    flags().into_iter().map(|flag| flag.key).collect()
+}
+
+fn flags() -> Vec<Flag> {
+    let socket = Flag {
+        heading: "Control",
+        key: SOCKET,
+        default: String::new(),
+        arity: Arity::One,
+    };
+    let mut flags = Vec::new();
+    let mut add = |heading: &'static str, section: &mut dyn Section| {
+        section.each_key(&mut |key, setting: &mut dyn Setting| {
+            if !key.flag.is_empty() {
+                flags.push(Flag {
+                    heading,
+                    key,
+                    default: default_of(key, setting),
+                    arity: setting.arity(),
+                });
+            }
+        });
+    };
+    add("Broker", &mut BrokerConfig::default());
+    add("Application", &mut AppConfig::default());
+    add(
+        "Pool (of all pools, if the file has several)",
+        &mut PoolConfig::default(),
+    );
+    add("Logging", &mut LogConfig::default());
+    flags.push(socket);
+    flags
+}
+
+/// The default as `--help` shows it; empty where it depends on the environment or is nothing.
+fn default_of(key: &Key, setting: &mut dyn Setting) -> String {
+    match (key.flag, setting.literal().as_str()) {
+        ("broker", _) => "sqlite:pool.db in $STATE_DIRECTORY or the XDG state home".to_owned(),
+        ("directory", _) => "the current one".to_owned(),
+        (_, "[]") => String::new(),
+        (_, literal) => literal.trim_matches(['[', ']']).trim_matches('"').to_owned(),
+    }
+}
+
+impl Flag {
+    fn arg(self) -> Arg {
+        let variable = self.key.variable().unwrap_or_default();
+        let default = match self.default.as_str() {
+            "" => String::new(),
+            default => format!(" [default: {default}]"),
+        };
+        let arg = Arg::new(self.key.flag)
+            .long(self.key.flag)
+            .value_name(self.key.value)
+            .help(format!("{}{default} [env: {variable}]", self.key.meaning))
+            .help_heading(self.heading)
+            .allow_negative_numbers(true);
+        match self.arity {
+            Arity::One => arg.action(ArgAction::Set),
+            Arity::Many => arg.action(ArgAction::Append),
+            Arity::Switch => arg
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true"),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! A configuration as a list: path and value of each key. What rules, `check` and reload compare.
+
+use std::collections::BTreeMap;
+
+use super::Config;
+use super::keys::{Key, SOCKET, Section, Visit};
+use super::setting::{Setting, bare_or_quoted};
+
+/// One key of one table, with the value in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// The table's path, such as `pools.mail`; empty at the top.
+    pub table: String,
+    /// The key.
+    pub key: &'static Key,
+    /// The value as a TOML literal.
+    pub literal: String,
+}
+
+impl Entry {
+    /// The key's whole path, such as `pools.mail.max_workers`.
+    pub fn path(&self) -> String {
+        match self.table.as_str() {
+            "" => self.key.name.to_owned(),
+            table => format!("{table}.{}", self.key.name),
+        }
+    }
+}
+
+/// All keys in the order of the documentation; secrets are not in the literals.
+pub(super) fn entries(config: &Config) -> Vec<Entry> {
+    // The walk can write, so it gets a copy.
+    let mut config = config.clone();
+    let mut all = vec![Entry {
+        table: String::new(),
+        key: SOCKET,
+        literal: config.socket.literal(),
+    }];
+    let mut add = |table: &str, section: &mut dyn Section| {
+        let visit: Visit<'_> = &mut |key, setting| {
+            all.push(Entry {
+                table: table.to_owned(),
+                key,
+                literal: setting.literal(),
+            });
+        };
+        section.each_key(visit);
+    };
+    add("broker", &mut config.broker);
+    add("app", &mut config.app);
+    for (name, pool) in &mut config.pools {
+        add(&format!("pools.{}", bare_or_quoted(name.as_str())), pool);
+    }
+    for (name, task) in &mut config.tasks {
+        add(&format!("tasks.{}", bare_or_quoted(name)), task);
+    }
+    add("log", &mut config.log);
+    all
+}
+
+/// The values of one section's keys, by name.
+pub(super) fn literals(section: &mut dyn Section) -> BTreeMap<&'static str, String> {
+    let mut literals = BTreeMap::new();
+    section.each_key(&mut |key, setting| drop(literals.insert(key.name, setting.literal())));
+    literals
+}

@@ -1,0 +1,319 @@
+//! Every key of the configuration, once: its name, its flag, its field, its meaning.
+//!
+//! Files, flags, variables, `--help`, `check`, reloads and the example file all walk these tables.
+//! A key's type is its field's (see `scalars.rs`), its default the `Default` of its section.
+
+use super::scalars::Program;
+use super::setting::Setting;
+use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, TaskConfig};
+
+/// What is known of a key besides its value.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    /// Its name in its table.
+    pub name: &'static str,
+    /// Its flag without dashes; empty: it has none.
+    pub flag: &'static str,
+    /// What its value is, for `--help`: `TIME`, `N` …
+    pub value: &'static str,
+    /// What it means, in a line of prose without a full stop.
+    pub meaning: &'static str,
+}
+
+impl Key {
+    /// The environment variable that sets it, if a flag does.
+    pub fn variable(&self) -> Option<String> {
+        (!self.flag.is_empty()).then(|| variable_of(self.flag))
+    }
+}
+
+/// The variable for a flag: `--max-workers` is `POOL_MAX_WORKERS`.
+pub(super) fn variable_of(flag: &str) -> String {
+    format!("POOL_{}", flag.replace('-', "_").to_ascii_uppercase())
+}
+
+/// What a walk over a section's keys does with each.
+pub(super) type Visit<'v> = &'v mut dyn FnMut(&'static Key, &mut dyn Setting);
+
+/// A part of the configuration whose keys can be walked.
+pub(super) trait Section {
+    /// Calls `visit` for each key, in the order of the documentation.
+    fn each_key(&mut self, visit: Visit<'_>);
+}
+
+/// The names of a section's keys.
+pub(super) fn names_of(section: &mut dyn Section) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    section.each_key(&mut |key, _| names.push(key.name));
+    names
+}
+
+/// `key!(name, meaning)` or `key!(name, flag VALUE, meaning)`
+macro_rules! key {
+    ($name:literal, $meaning:literal) => {
+        &Key {
+            name: $name,
+            flag: "",
+            value: "",
+            meaning: $meaning,
+        }
+    };
+    ($name:literal, $flag:literal $value:literal, $meaning:literal) => {
+        &Key {
+            name: $name,
+            flag: $flag,
+            value: $value,
+            meaning: $meaning,
+        }
+    };
+}
+
+/// The control socket, above all tables.
+pub(super) const SOCKET: &Key = key!(
+    "socket", "socket" "PATH",
+    "Control socket; by default next to the embedded broker's file, else in $RUNTIME_DIRECTORY"
+);
+
+impl Section for BrokerConfig {
+    fn each_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("url", "broker" "URL", "Where jobs wait: sqlite:PATH (the embedded broker) or memory: (tests)"),
+            &mut self.url,
+        );
+        visit(
+            key!("lease", "lease" "TIME", "How long claimed jobs are held without renewal"),
+            &mut self.lease,
+        );
+        visit(
+            key!("heartbeat", "heartbeat" "TIME", "How often leases are renewed; at most a third of the lease"),
+            &mut self.heartbeat,
+        );
+        visit(
+            key!("result_ttl", "result-ttl" "TIME", "How long results are kept; 0 keeps none"),
+            &mut self.result_ttl,
+        );
+        visit(
+            key!("max_payload", "max-payload" "SIZE", "Largest payload of a job"),
+            &mut self.max_payload,
+        );
+        visit(
+            key!("max_result", "max-result" "SIZE", "Largest result of a job"),
+            &mut self.max_result,
+        );
+        visit(
+            key!("fsync", "fsync" "BOOL", "Wait for the disk at each commit: survives power loss, slower"),
+            &mut self.fsync,
+        );
+    }
+}
+
+impl Section for AppConfig {
+    fn each_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("runtime", "runtime" "RUNTIME", "What runs the jobs: native, command or python"),
+            &mut self.runtime,
+        );
+        let mut python = Program(std::mem::take(&mut self.python));
+        visit(
+            key!("python", "python" "PATH", "Interpreter, of a virtual environment or not (python)"),
+            &mut python,
+        );
+        self.python = python.0;
+        let mut program = self.program.take().map(Program);
+        visit(
+            key!("program", "program" "PATH", "Program that carries the tasks; none: this one (native)"),
+            &mut program,
+        );
+        self.program = program.map(|program| program.0);
+        visit(
+            key!("directory", "directory" "PATH", "Where the application runs; also first on Python's module path"),
+            &mut self.directory,
+        );
+        visit(
+            key!(
+                "environment",
+                "Environment variables to add, for the application and its jobs"
+            ),
+            &mut self.environment,
+        );
+        visit(
+            key!("preload", "preload" "MODULE", "Module to import before the first fork; repeatable (python)"),
+            &mut self.preload,
+        );
+        visit(
+            key!("modules", "module" "MODULE", "Module whose functions jobs may name; none: the preloaded (python)"),
+            &mut self.modules,
+        );
+        visit(
+            key!("before_fork", "before-fork" "FUNCTION", "Called once after the preload; repeatable (python)"),
+            &mut self.before_fork,
+        );
+        visit(
+            key!("after_fork", "after-fork" "FUNCTION", "Called in each new worker; repeatable (python)"),
+            &mut self.after_fork,
+        );
+        visit(
+            key!("isolation", "isolation" "KIND", "warm: a worker runs many jobs; fresh: a fork for each job"),
+            &mut self.isolation,
+        );
+        visit(
+            key!("huge_pages", "huge-pages" "BOOL", "Collapse the loaded heap into huge pages: cheaper forks"),
+            &mut self.huge_pages,
+        );
+        visit(
+            key!("load_timeout", "load-timeout" "TIME", "Longest load of the application before it counts as failed"),
+            &mut self.load_timeout,
+        );
+    }
+}
+
+impl Section for PoolConfig {
+    fn each_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("queues", "queue" "NAME", "Queue to serve; repeatable, first one first"),
+            &mut self.queues,
+        );
+        visit(
+            key!("order", "order" "ORDER", "How to choose among queues: strict, round-robin or random"),
+            &mut self.order,
+        );
+        self.each_scaling_key(visit);
+        self.each_worker_key(visit);
+        self.each_job_key(visit);
+    }
+}
+
+impl PoolConfig {
+    fn each_scaling_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("min_workers", "min-workers" "N", "Never fewer workers; may be 0"),
+            &mut self.min_workers,
+        );
+        visit(
+            key!("max_workers", "max-workers" "N", "Never more workers"),
+            &mut self.max_workers,
+        );
+        visit(
+            key!("policy", "policy" "NAME", "What decides about the number of workers"),
+            &mut self.policy,
+        );
+        visit(
+            key!(
+                "utilization_threshold", "utilization-threshold" "SHARE",
+                "Busier than this share of the time: one worker more; below half of it: one less"
+            ),
+            &mut self.utilization_threshold,
+        );
+        visit(
+            key!("scaling_period", "scaling-period" "TIME", "Time between scaling decisions"),
+            &mut self.scaling_period,
+        );
+        visit(
+            key!("utilization_window", "utilization-window" "TIME", "Stretch of time that utilization is measured over"),
+            &mut self.utilization_window,
+        );
+        visit(
+            key!(
+                "max_memory", "max-memory" "SIZE",
+                "Memory (PSS) of the pool above which no worker is added: a size or a share such as 50%"
+            ),
+            &mut self.max_memory,
+        );
+    }
+
+    fn each_worker_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("prefetch", "prefetch" "N", "Jobs that a worker may hold beyond the one it runs; auto: ~10 ms of work"),
+            &mut self.prefetch,
+        );
+        visit(
+            key!("max_jobs", "max-jobs" "N", "Jobs after which a worker is replaced"),
+            &mut self.max_jobs,
+        );
+        visit(
+            key!("max_age", "max-age" "TIME", "Age at which a worker is replaced"),
+            &mut self.max_age,
+        );
+        visit(
+            key!("max_worker_memory", "max-worker-memory" "SIZE", "Memory (PSS) above which a worker is replaced"),
+            &mut self.max_worker_memory,
+        );
+        visit(
+            key!("spare_workers", "spare-workers" "N", "Workers forked ahead for isolation = \"fresh\""),
+            &mut self.spare_workers,
+        );
+    }
+
+    fn each_job_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("job_timeout", "job-timeout" "TIME", "Longest run of a job that says nothing itself"),
+            &mut self.job_timeout,
+        );
+        visit(
+            key!("kill_grace", "kill-grace" "TIME", "From a job's interruption to the kill of its worker"),
+            &mut self.kill_grace,
+        );
+        visit(
+            key!("stop_timeout", "stop-timeout" "TIME", "At a stop: time for running jobs before they are given back"),
+            &mut self.stop_timeout,
+        );
+        visit(
+            key!("retries", "retries" "N", "Runs after the first that failed, where job and task say nothing"),
+            &mut self.retry.retries,
+        );
+        visit(
+            key!("backoff", "backoff" "TIME", "Wait before the first retry; doubles with each"),
+            &mut self.retry.backoff,
+        );
+        visit(
+            key!("backoff_max", "backoff-max" "TIME", "Longest wait before a retry"),
+            &mut self.retry.backoff_max,
+        );
+        visit(
+            key!("max_worker_losses", "max-worker-losses" "N", "Workers that may die under a job before it is buried"),
+            &mut self.retry.max_worker_losses,
+        );
+    }
+}
+
+impl Section for TaskConfig {
+    fn each_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("command", "Program and its arguments, no shell (command)"),
+            &mut self.command,
+        );
+        visit(
+            key!("timeout", "Longest run; none: the pool's job_timeout"),
+            &mut self.timeout,
+        );
+        visit(
+            key!("retries", "Runs after the first that failed; none: the pool's"),
+            &mut self.retries,
+        );
+        visit(
+            key!("environment", "Environment variables to add (command)"),
+            &mut self.environment,
+        );
+        visit(
+            key!("directory", "Where it runs; none: the application's (command)"),
+            &mut self.directory,
+        );
+        visit(
+            key!("max_output", "Largest output; none: broker.max_result (command)"),
+            &mut self.max_output,
+        );
+    }
+}
+
+impl Section for LogConfig {
+    fn each_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("format", "log-format" "FORMAT", "text for people, json for machines"),
+            &mut self.format,
+        );
+        visit(
+            key!("level", "log-level" "FILTER", "Level, or levels by module: info, pool=debug,warn"),
+            &mut self.level,
+        );
+    }
+}

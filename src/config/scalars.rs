@@ -1,0 +1,241 @@
+//! The types that keys may have: how each reads and prints.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::broker_url::{BROKER_EXPECTED, without_secrets};
+use super::raw::Value;
+use super::setting::{Arity, Atom, Base, Expected, Scalar, quoted};
+use super::size::{SIZE_EXPECTED, Size, parse_size};
+use super::{BrokerUrl, Isolation, LogFormat, MemoryLimit, Prefetch, QueueOrder, RuntimeKind, ScalingPolicy};
+use crate::job::QueueName;
+use crate::time::{Human, parse_duration, seconds_to_duration};
+
+impl Scalar for u32 {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        atom.integer()
+            .and_then(|number| u32::try_from(number).ok())
+            .ok_or("a whole number, 0 or more".into())
+    }
+    fn print(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// A ratio; where it must lie is a rule of its key.
+impl Scalar for f64 {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        atom.number()
+            .filter(|number| number.is_finite())
+            .ok_or("a number such as 0.5".into())
+    }
+    fn print(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl Scalar for bool {
+    const ARITY: Arity = Arity::Switch;
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        match atom {
+            Atom::Toml(Value::Boolean(yes)) => Ok(*yes),
+            Atom::Word("true" | "yes" | "on" | "1") => Ok(true),
+            Atom::Word("false" | "no" | "off" | "0") => Ok(false),
+            _ => Err("true or false".into()),
+        }
+    }
+    fn print(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Scalar for Duration {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        let duration = match (atom.text(), atom.number()) {
+            (Some(text), _) => parse_duration(text).ok(),
+            (None, Some(seconds)) => seconds_to_duration(seconds).ok(),
+            (None, None) => None,
+        };
+        duration.ok_or("a duration such as `500ms`, `5s`, `1m30s`, `1h`, or a number of seconds".into())
+    }
+    fn print(&self) -> String {
+        if self.subsec_nanos().is_multiple_of(1_000_000) {
+            quoted(&Human(*self).to_string())
+        } else {
+            format!("{:?}", self.as_secs_f64())
+        }
+    }
+}
+
+fn read_size(atom: Atom<'_>) -> Option<u64> {
+    match atom.text() {
+        Some(text) => parse_size(text),
+        None => atom.integer().and_then(|bytes| u64::try_from(bytes).ok()),
+    }
+}
+
+fn print_size(bytes: u64) -> String {
+    match Size(bytes).to_string() {
+        plain if plain.bytes().all(|c| c.is_ascii_digit()) => plain,
+        with_unit => quoted(&with_unit),
+    }
+}
+
+/// A size in bytes.
+impl Scalar for u64 {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        read_size(atom).ok_or(SIZE_EXPECTED.into())
+    }
+    fn print(&self) -> String {
+        print_size(*self)
+    }
+}
+
+/// A size in bytes, of something that is held in memory.
+impl Scalar for usize {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        read_size(atom)
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .ok_or(SIZE_EXPECTED.into())
+    }
+    fn print(&self) -> String {
+        print_size(*self as u64)
+    }
+}
+
+impl Scalar for MemoryLimit {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        let share = |text: &str| {
+            let percent: f64 = text.trim().strip_suffix('%')?.trim().parse().ok()?;
+            (percent > 0.0 && percent <= 100.0).then_some(MemoryLimit::Share(percent / 100.0))
+        };
+        let limit = atom
+            .text()
+            .and_then(share)
+            .or_else(|| read_size(atom).map(MemoryLimit::Bytes));
+        limit.ok_or("a size such as `2GiB`, a share of the memory such as `50%`,".into())
+    }
+    fn print(&self) -> String {
+        match self {
+            MemoryLimit::Bytes(bytes) => print_size(*bytes),
+            MemoryLimit::Share(share) => quoted(&format!("{}%", share * 100.0)),
+        }
+    }
+}
+
+impl Scalar for Prefetch {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        match (atom.text(), atom.integer().map(u32::try_from)) {
+            (Some("auto"), _) => Ok(Prefetch::Auto),
+            (_, Some(Ok(jobs))) => Ok(Prefetch::Fixed(jobs)),
+            _ => Err("\"auto\" or a whole number of jobs, 0 or more".into()),
+        }
+    }
+    fn print(&self) -> String {
+        match self {
+            Prefetch::Auto => quoted("auto"),
+            Prefetch::Fixed(jobs) => jobs.to_string(),
+        }
+    }
+}
+
+impl Scalar for String {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        atom.text()
+            .filter(|text| !text.contains('\0'))
+            .map(str::to_owned)
+            .ok_or("a string".into())
+    }
+    fn print(&self) -> String {
+        quoted(self)
+    }
+}
+
+impl Scalar for PathBuf {
+    fn read(atom: Atom<'_>, base: &Base) -> Result<Self, Expected> {
+        let path = atom
+            .text()
+            .filter(|path| !path.is_empty() && !path.contains('\0'));
+        path.map(|path| base.absolute(Path::new(path)))
+            .ok_or("a path".into())
+    }
+    fn print(&self) -> String {
+        quoted(&self.to_string_lossy())
+    }
+}
+
+/// A program: a path, or a bare name that is looked up on `PATH` when it is started.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Program(pub PathBuf);
+
+impl Scalar for Program {
+    fn read(atom: Atom<'_>, base: &Base) -> Result<Self, Expected> {
+        match atom
+            .text()
+            .filter(|name| !name.is_empty() && !name.contains('\0'))
+        {
+            Some(path) if path.contains('/') => Ok(Program(base.absolute(Path::new(path)))),
+            Some(name) => Ok(Program(PathBuf::from(name))),
+            None => Err("a program's name or path".into()),
+        }
+    }
+    fn print(&self) -> String {
+        self.0.print()
+    }
+}
+
+impl Scalar for QueueName {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        let name = atom.text().ok_or("a queue's name")?;
+        QueueName::new(name).map_err(|error| format!("a queue's name; this one {error}").into())
+    }
+    fn print(&self) -> String {
+        quoted(self.as_str())
+    }
+}
+
+impl Scalar for BrokerUrl {
+    fn read(atom: Atom<'_>, base: &Base) -> Result<Self, Expected> {
+        let url = atom.text().ok_or(BROKER_EXPECTED)?;
+        BrokerUrl::parse(url, |path| base.absolute(path)).map_err(Cow::from)
+    }
+    fn print(&self) -> String {
+        quoted(&self.to_string())
+    }
+    fn shown(text: &str) -> String {
+        without_secrets(text)
+    }
+}
+
+/// A type whose values are a few words.
+macro_rules! words {
+    ($type:ident: $($word:literal => $value:ident),+) => {
+        impl Scalar for $type {
+            fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+                match atom.text() {
+                    $(Some($word) => Ok($type::$value),)+
+                    _ => Err(one_of(&[$($word),+])),
+                }
+            }
+            fn print(&self) -> String {
+                quoted(match self { $($type::$value => $word),+ })
+            }
+        }
+    };
+}
+
+words!(RuntimeKind: "native" => Native, "command" => Command, "python" => Python);
+words!(Isolation: "warm" => Warm, "fresh" => Fresh);
+words!(QueueOrder: "strict" => Strict, "round-robin" => RoundRobin, "random" => Random);
+words!(ScalingPolicy: "utilization" => Utilization);
+words!(LogFormat: "text" => Text, "json" => Json);
+
+fn one_of(words: &[&str]) -> Expected {
+    let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone().into(),
+        Some((last, first)) => format!("{} or {last}", first.join(", ")).into(),
+        None => "".into(),
+    }
+}

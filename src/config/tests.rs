@@ -1,0 +1,482 @@
+//! What is said about wrong settings, word for word, and which of several values wins.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::*;
+
+/// A supervisor's settings from a file's text, variables and flags.
+fn load_from(text: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Config, ConfigErrors> {
+    explain_from(text, variables, flags).map(|explained| explained.config)
+}
+
+fn explain_from(text: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Explained, ConfigErrors> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    let mut args = RunArgs::from_flags(flags).unwrap();
+    args.config = (!text.is_empty()).then_some(path);
+    explain(&args, env(variables))
+}
+
+fn env(variables: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> + use<> {
+    let home = [("HOME", "/home/ann")];
+    let variables: BTreeMap<String, OsString> = home
+        .iter()
+        .chain(variables)
+        .map(|(name, value)| ((*name).to_owned(), value.into()))
+        .collect();
+    move |name| variables.get(name).cloned()
+}
+
+/// The message for a wrong file, without the directory that it happened to be in.
+fn problems(text: &str) -> String {
+    problems_of(text, &[], &[])
+}
+
+fn problems_of(text: &str, variables: &[(&str, &str)], flags: &[&str]) -> String {
+    let errors = load_from(text, variables, flags).expect_err("the settings are wrong");
+    let message = errors.to_string();
+    let (before, after) = match message.split_once("`/") {
+        Some((before, rest)) if rest.contains("config.toml") => {
+            let (_, after) = rest.split_once("config.toml").unwrap();
+            (format!("{before}`config.toml"), after.to_owned())
+        }
+        _ => (message, String::new()),
+    };
+    before + &after
+}
+
+fn default_pool(config: &Config) -> &PoolConfig {
+    &config.pools[&PoolName::new("default").unwrap()]
+}
+
+#[test]
+fn without_any_setting_everything_has_its_default() {
+    let config = load_from("", &[], &[]).unwrap();
+    assert_eq!(
+        config.broker.url.to_string(),
+        "sqlite:/home/ann/.local/state/pool/pool.db"
+    );
+    assert_eq!(
+        config.socket.to_str(),
+        Some("/home/ann/.local/state/pool/pool.db.sock")
+    );
+    assert_eq!(default_pool(&config), &PoolConfig::default());
+    assert_eq!(config.pools.len(), 1);
+    assert_eq!(config.log, LogConfig::default());
+}
+
+#[test]
+fn a_flag_beats_a_variable_beats_the_pool_beats_the_defaults_table() {
+    let text = "[defaults]\nmax_workers = 10\nmin_workers = 1\nretries = 1\nkill_grace = 1\n\
+                [pools.default]\nmax_workers = 11\nmin_workers = 3\nretries = 2\n";
+    let variables = [("POOL_MAX_WORKERS", "12"), ("POOL_MIN_WORKERS", "4")];
+    let config = load_from(text, &variables, &["--max-workers", "13"]).unwrap();
+    let pool = default_pool(&config);
+    assert_eq!(
+        (pool.max_workers, pool.min_workers, pool.retry.retries),
+        (13, 4, 2)
+    );
+    assert_eq!(pool.kill_grace, Duration::from_secs(1));
+}
+
+#[test]
+fn a_pool_flag_holds_for_every_pool() {
+    let text = "[pools.mail]\nmax_workers = 7\n[pools.web]\n";
+    let config = load_from(text, &[], &["--max-workers", "8"]).unwrap();
+    let sizes: Vec<(&str, u32)> = config
+        .pools
+        .iter()
+        .map(|(name, pool)| (name.as_str(), pool.max_workers))
+        .collect();
+    assert_eq!(sizes, [("mail", 8), ("web", 8)]);
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let config = load_from("", &[("POOL_MAX_WORKERS", "")], &[]).unwrap();
+    assert_eq!(default_pool(&config).max_workers, 5);
+}
+
+#[test]
+fn lists_come_from_repeated_flags_or_separated_by_commas() {
+    let queues = |variables: &[(&str, &str)], flags: &[&str]| {
+        let config = load_from("", variables, flags).unwrap();
+        let queues: Vec<String> = default_pool(&config)
+            .queues
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        queues.join(" ")
+    };
+    assert_eq!(queues(&[], &["--queue", "high", "--queue", "low"]), "high low");
+    assert_eq!(queues(&[("POOL_QUEUE", "high, low")], &[]), "high low");
+    assert_eq!(
+        queues(&[("POOL_QUEUE", "high, low")], &["--queue", "mail"]),
+        "mail"
+    );
+}
+
+#[test]
+fn paths_of_the_file_are_relative_to_it_and_paths_of_flags_to_the_current_directory() {
+    let explained = explain_from("[broker]\nurl = 'sqlite:jobs.db'\n", &[], &[]).unwrap();
+    let file = explained.config.file.clone().unwrap();
+    assert_eq!(
+        explained.config.broker.url,
+        BrokerUrl::Sqlite(file.with_file_name("jobs.db"))
+    );
+    let config = load_from("", &[], &["--broker", "sqlite:jobs.db"]).unwrap();
+    assert_eq!(
+        config.broker.url,
+        BrokerUrl::Sqlite(std::env::current_dir().unwrap().join("jobs.db"))
+    );
+    let config = load_from("", &[], &["--broker", "sqlite:~/jobs.db"]).unwrap();
+    assert_eq!(config.broker.url, BrokerUrl::Sqlite("/home/ann/jobs.db".into()));
+}
+
+#[test]
+fn a_switch_is_a_flag_alone_or_with_its_value() {
+    let fsync = |flags: &[&str]| load_from("", &[], flags).unwrap().broker.fsync;
+    assert!(!fsync(&[]));
+    assert!(fsync(&["--fsync"]));
+    assert!(!fsync(&["--fsync=false"]));
+}
+
+#[test]
+fn what_check_prints_reads_back_as_the_same_settings() {
+    let text = "[app]\nruntime = 'command'\nenvironment = { A = 'x\"y', 'B.C' = '' }\n\
+                [pools.mail]\nqueues = ['a', 'b']\nmax_memory = '50%'\nmax_jobs = 9\nretries = 3\n\
+                [pools.\"odd name\"]\nbackoff = 0.0005\nmax_worker_memory = '1.5GiB'\n\
+                [tasks.thumbnail]\ncommand = ['convert', '-']\ntimeout = '1m'\n";
+    let explained = explain_from(text, &[], &["--broker", "memory:", "--socket", "/run/x.sock"]).unwrap();
+    let printed = explained.to_toml();
+    let again = explain_from(&printed, &[], &[]).unwrap();
+    let file = explained.config.file.clone();
+    assert_eq!(Config { file, ..again.config }, explained.config, "{printed}");
+}
+
+#[test]
+fn check_shows_where_each_value_comes_from() {
+    let text = "[defaults]\nmax_workers = 10\n[pools.mail]\nmin_workers = 3\n";
+    let flags = ["--broker", "memory:", "--socket", "/run/x.sock"];
+    let explained = explain_from(text, &[("POOL_RETRIES", "1")], &flags).unwrap();
+    let file = explained.config.file.clone().unwrap();
+    let shown = explained
+        .to_toml()
+        .replace(&*file.to_string_lossy(), "config.toml");
+    let lines = ["socket", "url", "min_workers", "max_workers", "retries", "lease"];
+    let chosen: Vec<&str> = shown
+        .lines()
+        .filter(|line| lines.iter().any(|key| line.starts_with(&format!("{key} ="))))
+        .collect();
+    insta::assert_snapshot!(chosen.join("\n"), @r#"
+    socket = "/run/x.sock"                 # flag --socket
+    url = "memory:"                        # flag --broker
+    lease = "1m"                           # default
+    min_workers = 3                        # config.toml:4
+    max_workers = 10                       # config.toml:2
+    retries = 1                            # environment POOL_RETRIES
+    "#);
+}
+
+#[test]
+fn all_problems_are_told_at_once_in_the_order_of_the_file() {
+    insta::assert_snapshot!(problems(
+        "[defaults]
+max_worker = 3
+min_workers = 'two'
+[pools.mail]
+max_workers = 0
+utilization_threshold = 1.5
+[broker]
+lease = '10s'
+"), @r#"
+    5 problems in `config.toml`
+      line 2: unknown key `defaults.max_worker`; did you mean `max_workers`?
+      line 3: `defaults.min_workers` is the string "two"; expected a whole number, 0 or more
+      line 5: `pools.mail.max_workers` is 0; expected from 1 to 10000
+      line 6: `pools.mail.utilization_threshold` is 1.5; expected above 0, up to 1
+      line 8: `broker.lease` is 10s, shorter than three times `broker.heartbeat`, which is 15s by default
+    hint: a lease must outlive three heartbeats; set `broker.lease` to 45s or more
+    "#);
+}
+
+#[test]
+fn flags_variables_and_file_are_told_together() {
+    let text = "[broker]\nheartbeat = 'soon'\n";
+    let variables = [("POOL_SCALING_PERIOD", "5 parsecs")];
+    insta::assert_snapshot!(problems_of(text, &variables, &["--max-workers", "-1"]), @r#"
+    3 problems in `config.toml`, the environment and the flags
+      line 2: `broker.heartbeat` is the string "soon"; expected a duration such as `500ms`, `5s`, `1m30s`, `1h`, or a number of seconds
+      `POOL_SCALING_PERIOD` is "5 parsecs"; expected a duration such as `500ms`, `5s`, `1m30s`, `1h`, or a number of seconds
+      `--max-workers` is "-1"; expected a whole number, 0 or more
+    "#);
+}
+
+#[test]
+fn a_limit_that_contradicts_another_is_told_where_the_stronger_one_stands() {
+    insta::assert_snapshot!(problems("[pools.default]\nmin_workers = 4\nmax_workers = 2\n"), @r#"
+    1 problem in `config.toml`
+      line 3: `pools.default.max_workers` is 2, below `pools.default.min_workers`, which is 4
+    "#);
+    insta::assert_snapshot!(problems("[defaults]\nmin_workers = 8\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `pools.default.max_workers` is 5 by default, below `defaults.min_workers`, which is 8
+    "#);
+    insta::assert_snapshot!(problems_of("[defaults]\nmin_workers = 8\n", &[], &["--max-workers", "3"]), @r#"
+    1 problem in the flags
+      `--max-workers` is 3, below `defaults.min_workers`, which is 8
+    "#);
+}
+
+#[test]
+fn every_syntax_error_has_its_line() {
+    insta::assert_snapshot!(problems("[broker\nurl = \n[app]\nruntime = 'native'\nruntime = 'python'\n"), @r#"
+    2 problems in `config.toml`
+      line 1: not TOML: unclosed table, expected `]`
+      line 5: not TOML: duplicate key
+    "#);
+}
+
+#[test]
+fn unknown_keys_name_the_one_that_was_meant() {
+    insta::assert_snapshot!(problems(
+        "max_workers = 3
+[brokr]
+[broker]
+url2 = 1
+max-payload = 5
+[log]
+lease = 5
+[pools.mail]
+Queues = []
+[tasks.x]
+comand = ['x']
+"), @r#"
+    7 problems in `config.toml`
+      line 1: unknown key `max_workers`
+      line 2: unknown key `brokr`; did you mean `broker`?
+      line 4: unknown key `broker.url2`; did you mean `url`?
+      line 5: unknown key `broker.max-payload`; did you mean `max_payload`?
+      line 7: unknown key `log.lease`
+      line 9: unknown key `pools.mail.Queues`; did you mean `queues`?
+      line 11: unknown key `tasks.x.comand`; did you mean `command`?
+    hint: `max_workers` belongs in `[defaults]` or `[pools.NAME]`
+    hint: `lease` belongs in `[broker]`
+    "#);
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_told_with_what_was_expected() {
+    insta::assert_snapshot!(problems(
+        "socket = 5
+pools = 3
+[broker]
+url = 'redis://ann:secret@host/0'
+lease = true
+max_payload = '5 bananas'
+fsync = 'yes'
+[app]
+runtime = 'rq'
+isolation = 1979-05-27
+preload = 'myapp'
+modules = ['myapp', 5]
+environment = { A = 1, 'B=C' = 'x' }
+[defaults]
+queues = ['']
+order = 'fifo'
+min_workers = 2.5
+max_workers = 99999999999999999999
+utilization_threshold = 'half'
+max_memory = '150%'
+prefetch = 'some'
+max_jobs = 0
+max_age = 0
+max_worker_memory = -1
+policy = 'vibes'
+[log]
+format = 'xml'
+level = 'inof'
+"), @r#"
+    25 problems in `config.toml`
+      line 1: `socket` is 5; expected a path
+      line 2: `pools` is 3; expected a table `[pools]`
+      line 4: `broker.url` is the string "redis://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, or `memory:`
+      line 5: `broker.lease` is true; expected a duration such as `500ms`, `5s`, `1m30s`, `1h`, or a number of seconds
+      line 6: `broker.max_payload` is the string "5 bananas"; expected a size such as `512M`, `2GiB` or a number of bytes
+      line 7: `broker.fsync` is the string "yes"; expected true or false
+      line 9: `app.runtime` is the string "rq"; expected "native", "command" or "python"
+      line 10: `app.isolation` is 1979-05-27; expected "warm" or "fresh"
+      line 11: `app.preload` is the string "myapp"; expected an array such as `["a", "b"]`
+      line 12: `app.modules[1]` is 5; expected a string
+      line 13: `app.environment."B=C"` is no name of a variable; expected a name without `=`
+      line 13: `app.environment.A` is 1; expected a string
+      line 15: `defaults.queues[0]` is the string ""; expected a queue's name; this one is empty
+      line 16: `defaults.order` is the string "fifo"; expected "strict", "round-robin" or "random"
+      line 17: `defaults.min_workers` is 2.5; expected a whole number, 0 or more
+      line 18: `defaults.max_workers` is 99999999999999999999; expected a whole number, 0 or more
+      line 19: `defaults.utilization_threshold` is the string "half"; expected a number such as 0.5
+      line 20: `defaults.max_memory` is the string "150%"; expected a size such as `2GiB`, a share of the memory such as `50%`, or "none"
+      line 21: `defaults.prefetch` is the string "some"; expected "auto" or a whole number of jobs, 0 or more
+      line 22: `defaults.max_jobs` is 0; expected 1 or more, or "none"
+      line 23: `defaults.max_age` is 0s; expected more than 0s, or "none"
+      line 24: `defaults.max_worker_memory` is -1; expected a size such as `512M`, `2GiB` or a number of bytes or "none"
+      line 25: `defaults.policy` is the string "vibes"; expected "utilization"
+      line 27: `log.format` is the string "xml"; expected "text" or "json"
+      line 28: `log.level` is "inof"; expected one of off, error, warn, info, debug, trace, or levels by module such as `pool=debug,warn`
+    "#);
+}
+
+#[test]
+fn what_cannot_hold_for_the_runtime_is_refused() {
+    insta::assert_snapshot!(problems("[app]\nruntime = 'python'\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `app.runtime` is "python", which has no tasks; expected a module in `app.preload` or `app.modules`
+    hint: `--preload myapp.tasks` imports the module whose functions are the tasks
+    "#);
+    insta::assert_snapshot!(problems("[app]\nruntime = 'command'\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `app.runtime` is "command", which has no tasks; expected a command in `[tasks.NAME]`
+    hint: add `[tasks.NAME]` with `command = ["program", "argument"]` to the configuration file
+    "#);
+    insta::assert_snapshot!(problems("[app]\nruntime = 'command'\n[tasks.x]\ntimeout = 5\n[tasks.y]\ncommand = ['']\n"), @r#"
+    2 problems in `config.toml`
+      line 3: `tasks.x.command` is missing; expected a program and its arguments
+      line 6: `tasks.y.command` holds ""; expected a program's name first
+    hint: for example `command = ["convert", "-", "png:-"]`
+    "#);
+    insta::assert_snapshot!(problems("[app]\npreload = ['myapp']\n[tasks.x]\ncommand = ['x']\n"), @r#"
+    2 problems in `config.toml`
+      line 2: `app.preload` is only for the python runtime; the runtime is native
+      line 4: `tasks.x.command` is only for the command runtime; the runtime is native
+    hint: set `app.runtime` to "python", or leave the key out
+    hint: set `app.runtime` to "command", or leave the key out
+    "#);
+    insta::assert_snapshot!(problems_of("", &[], &["--preload", "myapp.tasks"]), @r#"
+    1 problem in the flags
+      `--preload` is only for the python runtime; the runtime is native
+    hint: set `app.runtime` to "python", or leave the key out
+    "#);
+    insta::assert_snapshot!(problems(
+        "[app]\nruntime = 'python'\npreload = ['my-app']\nafter_fork = ['connect']\nprogram = './x'\n"), @r#"
+    3 problems in `config.toml`
+      line 3: `app.preload` holds "my-app"; expected a module such as `myapp.tasks`
+      line 4: `app.after_fork` holds "connect"; expected a function such as `myapp.hooks.connect`
+      line 5: `app.program` is only for the native runtime; the runtime is python
+    hint: set `app.runtime` to "native", or leave the key out
+    "#);
+}
+
+#[test]
+fn a_fresh_worker_runs_one_job() {
+    insta::assert_snapshot!(problems("[app]\nisolation = 'fresh'\n[defaults]\nmax_jobs = 5\nprefetch = 3\n"), @r#"
+    2 problems in `config.toml`
+      line 4: `defaults.max_jobs` is 5; expected 1 or `app.isolation = "warm"`: a fresh worker runs one job
+      line 5: `defaults.prefetch` is 3; expected "auto" or 0, or `app.isolation = "warm"`: a fresh worker runs one job
+    "#);
+}
+
+#[test]
+fn times_must_fit_each_other() {
+    insta::assert_snapshot!(problems(
+        "[broker]\nheartbeat = '30s'\n[defaults]\nutilization_window = 3\nbackoff = '1h'\njob_timeout = '50d'\n"), @r#"
+    4 problems in `config.toml`
+      line 2: `broker.lease` is 1m by default, shorter than three times `broker.heartbeat`, which is 30s
+      line 4: `defaults.utilization_window` is 3s, shorter than `pools.default.scaling_period`, which is 5s by default
+      line 5: `pools.default.backoff_max` is 5m by default, shorter than `defaults.backoff`, which is 1h
+      line 6: `defaults.job_timeout` is 50d; expected 49 days or less, or "none"
+    hint: a lease must outlive three heartbeats; set `broker.lease` to 1m30s or more
+    "#);
+}
+
+#[test]
+fn queues_of_the_command_line_need_a_single_pool() {
+    insta::assert_snapshot!(problems_of("[pools.mail]\n[pools.web]\n", &[], &["--queue", "high"]), @r#"
+    1 problem in the flags
+      `--queue` names no pool, and the file has 2: `mail`, `web`
+    hint: set `queues` in each `[pools.NAME]` of the file
+    "#);
+    let config = load_from("[pools.mail]\n", &[], &["--queue", "high"]).unwrap();
+    assert_eq!(
+        config.pools[&PoolName::new("mail").unwrap()].queues,
+        [QueueName::new("high").unwrap()]
+    );
+}
+
+#[test]
+fn without_a_home_broker_and_socket_must_be_named() {
+    let args = RunArgs::from_flags(["--broker", "memory:"]).unwrap();
+    insta::assert_snapshot!(load(&args, |_| None).unwrap_err(), @r#"
+    1 problem in the settings
+      no place for the control socket: the broker has no file, and neither `RUNTIME_DIRECTORY` nor `XDG_RUNTIME_DIR` is set
+    hint: name one with `--socket PATH`
+    "#);
+    insta::assert_snapshot!(load(&RunArgs::default(), |_| None).unwrap_err(), @r#"
+    2 problems in the settings
+      no place for the embedded broker's file: neither `STATE_DIRECTORY`, `XDG_STATE_HOME` nor `HOME` is set
+      no place for the control socket: the broker has no file, and neither `RUNTIME_DIRECTORY` nor `XDG_RUNTIME_DIR` is set
+    hint: name one with `--broker sqlite:PATH`
+    hint: name one with `--socket PATH`
+    "#);
+}
+
+#[test]
+fn a_socket_path_must_fit_the_kernels_limit() {
+    let path = format!("/{}", "x".repeat(107));
+    insta::assert_snapshot!(problems_of("", &[], &["--socket", &path]), @r#"
+    1 problem in the flags
+      the control socket's path `/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx` is 108 bytes long; expected 107 or fewer
+    hint: name a shorter one with `--socket PATH`
+    "#);
+}
+
+#[test]
+fn a_file_that_can_t_be_read_is_told_with_its_reason() {
+    let args = RunArgs::from_flags(["--config", "/nonexistent/pool.toml"]).unwrap();
+    insta::assert_snapshot!(load(&args, env(&[])).unwrap_err(), @r#"
+    1 problem in the flags
+      `--config` names `/nonexistent/pool.toml`, which can't be read: No such file or directory (os error 2)
+    "#);
+    let variable = env(&[("POOL_CONFIG", "/nonexistent/pool.toml")]);
+    insta::assert_snapshot!(load(&RunArgs::default(), variable).unwrap_err(), @r#"
+    1 problem in the environment
+      `POOL_CONFIG` names `/nonexistent/pool.toml`, which can't be read: No such file or directory (os error 2)
+    "#);
+}
+
+#[test]
+fn a_client_is_not_kept_by_mistakes_that_do_not_concern_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    let client = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        load_client(
+            &ClientArgs {
+                config: Some(path.clone()),
+                ..ClientArgs::default()
+            },
+            env(&[]),
+        )
+    };
+    let found = client("[broker]\nurl = 'sqlite:a.db'\n[pools.mail]\nmax_workers = 0\n").unwrap();
+    assert_eq!(found.socket, directory.path().join("a.db.sock"));
+    assert!(
+        client("[brokr]\nurl = 'sqlite:a.db'\n").is_err(),
+        "it would look at another broker"
+    );
+    assert!(client("[broker]\nlease = 1\n").is_err());
+}
+
+#[test]
+fn the_names_of_flags_and_variables_follow_the_keys() {
+    for key in flags::all() {
+        let variable = key.variable().unwrap();
+        assert_eq!(
+            variable,
+            format!("POOL_{}", key.flag.to_uppercase().replace('-', "_"))
+        );
+        assert!(!key.meaning.ends_with('.') && !key.value.is_empty(), "{key:?}");
+    }
+}

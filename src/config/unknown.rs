@@ -1,0 +1,66 @@
+//! Keys that do not exist, with the one that was probably meant.
+
+use super::keys::{Section, names_of};
+use super::problem::{Origin, Problem};
+use super::raw::{Node, Table};
+use super::setting::bare_or_quoted;
+use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, TaskConfig};
+
+/// What may stand at the top of the file.
+const TOP: [&str; 7] = ["app", "broker", "defaults", "log", "pools", "socket", "tasks"];
+
+/// How alike two names must be, from 0 to 1, for one to be a misspelling of the other.
+const ALIKE: f64 = 0.75;
+
+/// Problems for the unknown names at the top of the file.
+pub(super) fn at_top(table: &Table) -> Vec<Problem> {
+    in_table(table, "", &TOP)
+}
+
+/// Problems for the names of a table that are not among `known`; `path` ends with a dot.
+pub(super) fn in_table(table: &Table, path: &str, known: &[&str]) -> Vec<Problem> {
+    let unknown = table.iter().filter(|(name, _)| !known.contains(&name.as_str()));
+    unknown
+        .map(|(name, node)| problem(name, node, path, known))
+        .collect()
+}
+
+fn problem(name: &str, node: &Node, path: &str, known: &[&str]) -> Problem {
+    let key = format!("{path}{}", bare_or_quoted(name));
+    let mut message = format!("unknown key `{key}`");
+    let mut hint = None;
+    if let Some(meant) = closest(name, known) {
+        message.push_str(&format!("; did you mean `{meant}`?"));
+    } else if let Some(home) = home_of(name) {
+        hint = Some(format!("`{name}` belongs in {home}"));
+    }
+    Problem {
+        key: key.clone(),
+        origin: Origin::File { line: node.line, key },
+        message,
+        hint,
+    }
+}
+
+/// The known name that is most like this one, if any is like it at all.
+pub(super) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let name = name.replace('-', "_").to_lowercase();
+    let alike = |known: &&&str| strsim::normalized_damerau_levenshtein(&name, known);
+    let best = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
+    (alike(&best) >= ALIKE || (name.len() >= 4 && best.starts_with(&name))).then_some(*best)
+}
+
+/// The tables that have a key of this name.
+fn home_of(name: &str) -> Option<&'static str> {
+    let homes: [(&mut dyn Section, &str); 5] = [
+        (&mut PoolConfig::default(), "`[defaults]` or `[pools.NAME]`"),
+        (&mut BrokerConfig::default(), "`[broker]`"),
+        (&mut AppConfig::default(), "`[app]`"),
+        (&mut LogConfig::default(), "`[log]`"),
+        (&mut TaskConfig::default(), "`[tasks.NAME]`"),
+    ];
+    let mut homes = homes.into_iter().map(|(section, home)| (names_of(section), home));
+    homes
+        .find(|(names, _)| names.contains(&name))
+        .map(|(_, home)| home)
+}
