@@ -49,7 +49,11 @@ pub(super) fn broken(
     }
     rules.queues_of_several_pools(config);
     for (name, task) in &config.tasks {
-        rules.task(&format!("tasks.{}", bare_or_quoted(name)), task, config);
+        rules.task(
+            &format!("tasks.{}", bare_or_quoted(name)),
+            task,
+            config.app.runtime,
+        );
     }
     rules.runtime_has_tasks(config);
     rules.log(&config.log);
@@ -227,8 +231,7 @@ impl Rules<'_> {
         }
     }
 
-    fn task(&mut self, at: &str, task: &TaskConfig, config: &Config) {
-        let runtime = config.app.runtime;
+    fn task(&mut self, at: &str, task: &TaskConfig, runtime: RuntimeKind) {
         let path = |key: &str| format!("{at}.{key}");
         let defaults = flat::literals(&mut TaskConfig::default());
         for key in ["command", "environment", "directory", "max_output"] {
@@ -258,15 +261,10 @@ impl Rules<'_> {
             "more than 0s, or \"none\"",
         );
         self.timeout(&path("timeout"), task.timeout);
-        self.value(
-            &path("max_output"),
-            task.max_output != Some(0),
-            "1 byte or more, or \"none\"",
-        );
         let ok = task
             .max_output
-            .is_none_or(|bytes| bytes <= config.broker.max_result);
-        self.pair(&path("max_output"), ok, "above", "broker.max_result", "");
+            .is_none_or(|bytes| (1..=PAYLOAD_LIMIT_MAX).contains(&bytes));
+        self.value(&path("max_output"), ok, "from 1 byte to 256MiB");
     }
 
     /// An application without a single task can't be meant.
