@@ -1,2 +1,7 @@
 //! The binary `pool`: the built-in app with the whole command line.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pool::cli::main()
+}

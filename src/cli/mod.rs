@@ -1,1 +1,167 @@
-//! (being written)
+//! The command line: one file per verb.
+//!
+//! - `report`: how a verb ends; `render`, `json`, `progress`: what people and programs read.
+//! - `client`: how verbs find the broker and the supervisor.
+
+mod check;
+mod client;
+mod completions;
+mod dead;
+mod enqueue;
+mod json;
+mod progress;
+mod render;
+mod report;
+mod result;
+mod status;
+mod steer;
+mod wait;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::RunArgs;
+use report::{Code, Failure, Outcome};
+
+/// Runs background jobs on workers that it forks on demand from an application loaded once
+#[derive(Parser, Debug)]
+#[command(
+    name = "pool",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    disable_help_subcommand = true,
+    after_help = "\
+Without a verb it runs: `pool --max-workers 8` is `pool run --max-workers 8`. `pool run --help` shows all flags; \
+each can be given as a variable too, as in POOL_MAX_WORKERS=8.
+
+Examples:
+  pool                                        run the built-in tasks with 2 to 5 workers
+  pool enqueue fib '{\"n\": 30}' --wait         from a second shell: run a job, print its result
+  pool --runtime python --preload shop.jobs   run the functions of a Python module
+  pool status                                 see what it does
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 nobody answered (broker or supervisor)."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    Enqueue(enqueue::EnqueueArgs),
+    Wait(wait::WaitArgs),
+    Result(result::ResultArgs),
+    Status(status::StatusArgs),
+    Scale(steer::ScaleArgs),
+    /// Claim no more jobs; those that run finish
+    Pause(steer::PoolArgs),
+    /// End a pause
+    Resume(steer::PoolArgs),
+    /// Read the configuration again and load the application anew, without losing a job
+    Reload(steer::SupervisorArgs),
+    /// Let all running jobs finish, then leave
+    Drain(steer::SupervisorArgs),
+    Stop(steer::StopArgs),
+    Dead(dead::DeadArgs),
+    Check(check::CheckArgs),
+    Completions(completions::CompletionsArgs),
+    /// Print the man page
+    #[command(hide = true)]
+    Man,
+}
+
+/// Flags of `run` that the help of the program itself shows; `pool run --help` shows all.
+const MAIN_FLAGS: [&str; 13] = [
+    "config",
+    "broker",
+    "queue",
+    "runtime",
+    "python",
+    "preload",
+    "min-workers",
+    "max-workers",
+    "utilization-threshold",
+    "scaling-period",
+    "utilization-window",
+    "burst",
+    "log-format",
+];
+
+/// The command line as clap sees it. The program's own help shows the main flags of `run`, in few words.
+fn command() -> clap::Command {
+    let mut command = Cli::command();
+    // What `mut_args` changes, it changes for the verbs too: they come after.
+    let flags: Vec<_> = command.get_arguments().map(|arg| arg.get_id().clone()).collect();
+    for flag in flags {
+        let is_main = MAIN_FLAGS.contains(&flag.as_str());
+        command = command.mut_arg(flag, |arg| shortened(arg).hide(!is_main));
+    }
+    command
+}
+
+/// The flag with its help up to the mention of its variable.
+fn shortened(arg: clap::Arg) -> clap::Arg {
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let help = help.split(" [env: ").next().unwrap_or_default().to_owned();
+    arg.help(help)
+}
+
+/// Does what the command line of this process says.
+///
+/// A program with tasks of its own gets here by `App::main`, after it has found that it is no template.
+pub fn main() -> ExitCode {
+    let parsed = command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, with exit code 0; a closed stream leaves nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { 0 });
+        }
+    };
+    match perform(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(&failure)
+        }
+    }
+}
+
+fn perform(cli: Cli) -> Outcome {
+    match cli.verb {
+        None => Err(Failure::new(Code::Usage, "a verb is needed").hint("see `pool --help`")),
+        Some(Verb::Enqueue(args)) => block_on(enqueue::run(args)),
+        Some(Verb::Wait(args)) => block_on(wait::run(args)),
+        Some(Verb::Result(args)) => block_on(result::run(args)),
+        Some(Verb::Status(args)) => status::run(&args),
+        Some(Verb::Scale(args)) => steer::scale(args),
+        Some(Verb::Pause(args)) => steer::pause(args),
+        Some(Verb::Resume(args)) => steer::resume(args),
+        Some(Verb::Reload(args)) => steer::reload(&args),
+        Some(Verb::Drain(args)) => steer::drain(&args),
+        Some(Verb::Stop(args)) => steer::stop(&args),
+        Some(Verb::Dead(args)) => block_on(dead::run(args)),
+        Some(Verb::Check(args)) => block_on(check::run(args)),
+        Some(Verb::Completions(args)) => completions::run(&args),
+        Some(Verb::Man) => completions::man(),
+    }
+}
+
+/// Runs one asynchronous verb to its end, on this thread.
+fn block_on(verb: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Code::Failed, format!("cannot start: {error}")))?
+        .block_on(verb)
+}

@@ -11,6 +11,7 @@ pub mod server;
 
 pub use reply::Reply;
 pub use request::Request;
+pub use server::Call;
 
 /// Longest request line in bytes, its line break included.
 pub const REQUEST_LEN_MAX: usize = 16 * 1024;

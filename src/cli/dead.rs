@@ -1,0 +1,215 @@
+//! `pool dead`: the jobs that failed for good: look at them, run them again, forget them.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::broker::{Broker, DeadFilter};
+use crate::config::ClientArgs;
+use crate::job::{JobId, JobView, QueueName};
+use crate::time::Unix;
+
+use super::report::{Code, Failure, Out, Outcome, print};
+use super::{client, json, render, wait};
+
+/// Jobs that are looked up, retried or deleted at once.
+const CHUNK: usize = 1_000;
+
+/// See, retry and delete the jobs that failed for good
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  pool dead list --task mail.send
+  pool dead show 0199d1c5-6f3a-7c8e-9d55-0a1b2c3d4e5f
+  pool dead retry --all --queue mail")]
+pub struct DeadArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Verb {
+    /// List them, the newest first
+    List(ListArgs),
+    /// Show all that is known of one: arguments, error, traceback
+    Show(ShowArgs),
+    /// Put them back into their queues
+    Retry(ChosenArgs),
+    /// Forget them
+    Delete(ChosenArgs),
+}
+
+#[derive(clap::Args, Clone, Debug)]
+struct ListArgs {
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+    /// One JSON object a line for programs
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten, next_help_heading = "Connection")]
+    client: ClientArgs,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+struct ShowArgs {
+    /// Id of the job
+    #[arg(value_name = "JOB")]
+    job: JobId,
+    /// One JSON object for programs
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten, next_help_heading = "Connection")]
+    client: ClientArgs,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+struct ChosenArgs {
+    /// Ids of jobs; `-` reads them from standard input, one a line
+    #[arg(value_name = "JOB", required_unless_present = "all", conflicts_with = "all")]
+    jobs: Vec<String>,
+    /// All that failed for good, or those that --queue and --task choose
+    #[arg(long)]
+    all: bool,
+
+    #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten, next_help_heading = "Connection")]
+    client: ClientArgs,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+struct FilterArgs {
+    /// Only of this queue
+    #[arg(long, short, value_name = "NAME")]
+    queue: Option<QueueName>,
+    /// Only of this task
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
+}
+
+impl FilterArgs {
+    fn newest(&self, limit: usize) -> DeadFilter {
+        DeadFilter {
+            queue: self.queue.clone(),
+            task: self.task.clone(),
+            limit,
+        }
+    }
+}
+
+/// Runs the verb below `dead`.
+pub async fn run(args: DeadArgs) -> Outcome {
+    let client = match &args.verb {
+        Verb::List(args) => &args.client,
+        Verb::Show(args) => &args.client,
+        Verb::Retry(args) | Verb::Delete(args) => &args.client,
+    };
+    let broker = client::broker(client).await?;
+    let outcome = match &args.verb {
+        Verb::List(args) => list(&*broker, args).await,
+        Verb::Show(args) => show(&*broker, args).await,
+        Verb::Retry(args) => change(&*broker, args, Change::Retry).await,
+        Verb::Delete(args) => change(&*broker, args, Change::Delete).await,
+    };
+    broker.close().await?;
+    outcome
+}
+
+async fn list(broker: &dyn Broker, args: &ListArgs) -> Outcome {
+    let jobs = broker.dead(&args.filter.newest(args.limit)).await?;
+    if args.json {
+        let mut out = Out::new();
+        jobs.iter().try_for_each(|job| out.line(as_json(job)))?;
+        return out.flush();
+    }
+    if jobs.is_empty() {
+        return print("no dead letters\n");
+    }
+    print(&render::dead_letters(&jobs, Unix::now()))
+}
+
+async fn show(broker: &dyn Broker, args: &ShowArgs) -> Outcome {
+    let found = broker.find(std::slice::from_ref(&args.job)).await?;
+    let Some(job) = found.into_iter().next().flatten() else {
+        return Err(Failure::new(
+            Code::Failed,
+            format!("there is no job {}", args.job),
+        ));
+    };
+    if args.json {
+        return print(&format!("{}\n", as_json(&job)));
+    }
+    print(&render::job(&job))
+}
+
+/// A job with its arguments, as programs read it.
+fn as_json(job: &JobView) -> String {
+    #[derive(Serialize)]
+    struct WithArguments<'a> {
+        #[serde(flatten)]
+        job: &'a JobView,
+        arguments: Option<Box<RawValue>>,
+    }
+    let arguments = match job.payload.as_slice() {
+        [] => None,
+        payload => RawValue::from_string(json::one_line(payload).into_owned()).ok(),
+    };
+    serde_json::to_string(&WithArguments { job, arguments }).expect("text keys and valid values")
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Retry,
+    Delete,
+}
+
+impl Change {
+    async fn carry_out(self, broker: &dyn Broker, ids: &[JobId]) -> Result<Vec<JobId>, Failure> {
+        Ok(match self {
+            Change::Retry => broker.retry_dead(ids).await?,
+            Change::Delete => broker.delete_dead(ids).await?,
+        })
+    }
+
+    fn done(self) -> &'static str {
+        match self {
+            Change::Retry => "put back into their queues",
+            Change::Delete => "deleted",
+        }
+    }
+}
+
+async fn change(broker: &dyn Broker, args: &ChosenArgs, change: Change) -> Outcome {
+    let ids = if args.all {
+        let all = broker.dead(&args.filter.newest(usize::MAX)).await?;
+        all.into_iter().map(|job| job.id).collect()
+    } else {
+        wait::job_ids(&args.jobs)?
+    };
+    let mut found = HashSet::new();
+    for chunk in ids.chunks(CHUNK) {
+        found.extend(change.carry_out(broker, chunk).await?);
+    }
+    print(&format!(
+        "{} dead letter{} {}\n",
+        found.len(),
+        if found.len() == 1 { "" } else { "s" },
+        change.done()
+    ))?;
+    let missing: Vec<&str> = ids
+        .iter()
+        .filter(|id| !found.contains(*id))
+        .map(JobId::as_str)
+        .collect();
+    if missing.is_empty() || args.all {
+        return Ok(());
+    }
+    let message = format!("not among the dead letters: {}", missing.join(", "));
+    Err(Failure::new(Code::Failed, message).hint("`pool dead list` shows them"))
+}

@@ -1,0 +1,197 @@
+//! `pool enqueue`: adds jobs, one or very many; prints their ids, or waits for what becomes of them.
+
+use std::io::Read;
+use std::time::Duration;
+
+use crate::broker::{Broker, Enqueued};
+use crate::config::ClientArgs;
+use crate::job::{JobId, NameError, NewJob, QueueName, check_name};
+use crate::time::{Unix, parse_duration};
+
+use super::progress::Progress;
+use super::report::{Code, Failure, Out, Outcome, note};
+use super::{client, json, result, wait};
+
+/// Jobs that go to the broker at once.
+const CHUNK_JOBS_MAX: usize = 5_000;
+
+/// Bytes of arguments that go to the broker at once, unless a single job has more.
+const CHUNK_BYTES_MAX: usize = 8 << 20;
+
+/// Add a job to a queue and print its id
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  pool enqueue fib '{\"n\": 30}' --wait             run it now and print the result
+  pool enqueue mail.send '[\"ada@example.org\"]' --in 10m --retries 3
+  pool enqueue report - < arguments.json          arguments from standard input
+  pool enqueue noop --count 100000 | wc -l        many at once
+  pool enqueue sync --key sync                    not twice while one waits or runs")]
+pub struct EnqueueArgs {
+    /// Native task, `[tasks.NAME]` command or dotted Python function
+    #[arg(value_parser = task_name)]
+    task: String,
+    /// Arguments as JSON; `-` reads them from standard input
+    #[arg(value_name = "ARGS-JSON", allow_hyphen_values = true)]
+    args: Option<String>,
+
+    /// Queue to add it to
+    #[arg(
+        long,
+        short,
+        value_name = "NAME",
+        default_value = "default",
+        help_heading = "Job"
+    )]
+    queue: QueueName,
+    /// Not before this time has passed, such as `30s` or `2h`
+    #[arg(long = "in", value_name = "TIME", value_parser = parse_duration, help_heading = "Job")]
+    delay: Option<Duration>,
+    /// Longest run [default: what the task or the pool says]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Job")]
+    timeout: Option<Duration>,
+    /// Runs after the first one that failed [default: what the task or the pool says]
+    #[arg(long, value_name = "N", help_heading = "Job")]
+    retries: Option<u32>,
+    /// How long its result can be read; 0 keeps none [default: what the broker says]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Job")]
+    result_ttl: Option<Duration>,
+    /// Ahead of all that wait in its queue
+    #[arg(long, help_heading = "Job")]
+    front: bool,
+    /// Not at all while another job with this key waits, is scheduled or runs; prints that one's id
+    #[arg(long, value_name = "KEY", value_parser = key, help_heading = "Job")]
+    key: Option<String>,
+    /// Id of the job [default: a fresh one]
+    #[arg(long, value_name = "ID", help_heading = "Job")]
+    id: Option<JobId>,
+    /// So many jobs of the same kind
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["id", "key"],
+          value_parser = clap::value_parser!(u64).range(1..), hide_default_value = true, help_heading = "Job")]
+    count: u64,
+
+    /// Wait until it has ended, at most TIME, and print its result instead of its id; of several jobs, a line each as `pool wait` does
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = parse_duration, help_heading = "Result")]
+    wait: Option<Option<Duration>>,
+    /// Print a result that is a JSON string without its quotes
+    #[arg(long, requires = "wait", help_heading = "Result")]
+    raw: bool,
+
+    #[command(flatten, next_help_heading = "Connection")]
+    client: ClientArgs,
+}
+
+fn task_name(text: &str) -> Result<String, NameError> {
+    check_name(text).map(|()| text.to_owned())
+}
+
+fn key(text: &str) -> Result<String, NameError> {
+    task_name(text)
+}
+
+/// Adds the jobs.
+pub async fn run(args: EnqueueArgs) -> Outcome {
+    let payload = payload(args.args.as_deref())?;
+    let broker = client::broker(&args.client).await?;
+    let outcome = enqueue(&args, payload, &*broker).await;
+    broker.close().await?;
+    outcome
+}
+
+async fn enqueue(args: &EnqueueArgs, payload: Vec<u8>, broker: &dyn Broker) -> Outcome {
+    let job = new_job(args, payload);
+    let Some(timeout) = args.wait else {
+        let mut out = Out::new();
+        return add(broker, &job, args.count, |ids| {
+            ids.iter().try_for_each(|id| out.line(id))?;
+            out.flush()
+        })
+        .await;
+    };
+    let mut ids = Vec::new();
+    add(broker, &job, args.count, |added| {
+        ids.extend_from_slice(added);
+        Ok(())
+    })
+    .await?;
+    match ids.as_slice() {
+        [id] => result::wait_and_print(broker, id, timeout, args.raw).await,
+        _ => wait::wait_and_print(broker, &ids, timeout).await,
+    }
+}
+
+/// The arguments as the job carries them: nothing at all when none are given.
+fn payload(args: Option<&str>) -> Result<Vec<u8>, Failure> {
+    let (what, text) = match args {
+        None => return Ok(Vec::new()),
+        Some("-") => ("standard input", read_stdin()?),
+        Some(text) => ("ARGS-JSON", text.to_owned()),
+    };
+    json::check(what, &text)?;
+    Ok(text.trim().as_bytes().to_vec())
+}
+
+fn read_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = std::io::stdin().read_to_string(&mut text);
+    read.map_err(|error| Failure::new(Code::Usage, format!("cannot read standard input: {error}")))?;
+    Ok(text)
+}
+
+fn new_job(args: &EnqueueArgs, payload: Vec<u8>) -> NewJob {
+    let mut job = NewJob::new(args.queue.clone(), &args.task, payload);
+    if let Some(id) = &args.id {
+        job.id = id.clone();
+    }
+    job.due = args.delay.map(|delay| Unix::now() + delay);
+    job.at_front = args.front;
+    job.timeout = args.timeout;
+    job.retries = args.retries;
+    job.result_ttl = args.result_ttl;
+    job.unique_key = args.key.as_deref().map(Into::into);
+    job
+}
+
+/// Adds `count` jobs like `job` in chunks and calls `added` with the ids of each chunk.
+async fn add(
+    broker: &dyn Broker,
+    job: &NewJob,
+    count: u64,
+    mut added: impl FnMut(&[JobId]) -> Outcome,
+) -> Outcome {
+    let progress = Progress::new(count, "enqueued");
+    let chunk_jobs = (CHUNK_BYTES_MAX / job.payload.len().max(1)).clamp(1, CHUNK_JOBS_MAX) as u64;
+    let work = async {
+        let mut left = count;
+        while left > 0 {
+            let now = left.min(chunk_jobs);
+            let fresh = |_| NewJob {
+                id: JobId::generate(),
+                ..job.clone()
+            };
+            let jobs = if count == 1 {
+                vec![job.clone()]
+            } else {
+                (0..now).map(fresh).collect()
+            };
+            let answers = broker.enqueue(jobs).await?;
+            let ids: Vec<JobId> = answers.iter().map(|answer| answer.id().clone()).collect();
+            progress.aside(|| {
+                answers.iter().for_each(tell_duplicate);
+                added(&ids)
+            })?;
+            progress.advance(now);
+            left -= now;
+        }
+        Ok(())
+    };
+    progress.during(work).await
+}
+
+fn tell_duplicate(answer: &Enqueued) {
+    if let Enqueued::Duplicate(id) = answer {
+        note(&format!(
+            "note: nothing was enqueued: job {id} has the same key and has not ended"
+        ));
+    }
+}

@@ -1,0 +1,135 @@
+//! JSON as it passes through the command line: arguments in, results out, numbers and order untouched.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::report::{Code, Failure};
+
+/// Checks that a text is one JSON value; the failure points at the spot.
+pub fn check(what: &str, text: &str) -> Result<(), Failure> {
+    let Err(error) = serde_json::from_str::<&RawValue>(text) else {
+        return Ok(());
+    };
+    let (line, column) = (error.line(), error.column());
+    let said = error.to_string();
+    let reason = said.split(" at line ").next().unwrap_or(&said);
+    let message = format!(
+        "{what} is no JSON: {reason} at line {line} column {column}{}",
+        excerpt(text, line, column)
+    );
+    Err(Failure::new(Code::Usage, message)
+        .hint(r#"mind the shell: put it in single quotes, as in '{"n": 30}'"#))
+}
+
+/// The line in question with a mark below the column; nothing when there is no such line.
+fn excerpt(text: &str, line: usize, column: usize) -> String {
+    /// Characters shown on either side of the mark.
+    const AROUND: usize = 30;
+    let Some(found) = line.checked_sub(1).and_then(|before| text.lines().nth(before)) else {
+        return String::new();
+    };
+    // The parser counts bytes, and the byte may lie within a character.
+    let at = (0..=column.saturating_sub(1).min(found.len()))
+        .rev()
+        .find(|at| found.is_char_boundary(*at))
+        .unwrap_or(0);
+    let before: Vec<char> = found[..at].chars().collect();
+    let shown: String = before[before.len().saturating_sub(AROUND)..]
+        .iter()
+        .copied()
+        .chain(found[at..].chars().take(AROUND))
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    format!("\n  {shown}\n  {:>1$}", "^", before.len().min(AROUND) + 1)
+}
+
+/// A job's result as one JSON value on one line: JSON loses only its white space, other bytes become a string.
+pub fn one_line(result: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(result) {
+        Ok(text) if serde_json::from_str::<&RawValue>(text).is_ok() => without_line_breaks(text.trim()),
+        _ => {
+            let text = String::from_utf8_lossy(result);
+            Cow::Owned(serde_json::Value::from(text.as_ref()).to_string())
+        }
+    }
+}
+
+/// Valid JSON without its line breaks: they can only stand between tokens.
+fn without_line_breaks(text: &str) -> Cow<'_, str> {
+    if text.contains(['\n', '\r']) {
+        Cow::Owned(text.split(['\n', '\r']).map(str::trim).collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// A result as its reader may want it bare, its last line ended: the text of a JSON string, anything else as it is.
+pub fn raw(result: &[u8]) -> Vec<u8> {
+    let mut bytes = match serde_json::from_slice::<String>(result) {
+        Ok(text) => text.into_bytes(),
+        Err(_) => result.to_vec(),
+    };
+    if !bytes.ends_with(b"\n") {
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        format!("{:?}", check("ARGS-JSON", text).unwrap_err())
+    }
+
+    #[test]
+    fn any_json_value_is_accepted() {
+        for text in [
+            "{}",
+            "[1, 2]",
+            "\"x\"",
+            "null",
+            " 1e999 ",
+            "12345678901234567890123",
+        ] {
+            assert_eq!(check("ARGS-JSON", text), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_error_points_at_the_spot() {
+        let said = message(r#"{"n": 30]"#);
+        assert!(said.contains("expected `,` or `}` at line 1 column 9"), "{said}");
+        assert!(said.contains(r#"\n  {\"n\": 30]\n          ^"#), "{said}");
+    }
+
+    #[test]
+    fn the_mark_survives_long_lines_and_wide_characters() {
+        let text = format!("[\"{}\", x{}]", "é".repeat(500), "y".repeat(500));
+        let said = message(&text);
+        assert!(said.contains("expected value"), "{said}");
+        assert!(said.len() < 500, "{said}");
+        for text in ["", "[", "é", "[\"é", "\n\n", "[1]\n\u{1F980}"] {
+            let _ = message(text);
+        }
+    }
+
+    #[test]
+    fn a_result_fits_on_one_line_and_keeps_its_digits() {
+        assert_eq!(one_line(b"12345678901234567890123"), "12345678901234567890123");
+        assert_eq!(
+            one_line(b"{\n  \"b\": 1,\n  \"a\": \"x  y\"\n}\n"),
+            r#"{"b": 1,"a": "x  y"}"#
+        );
+        assert_eq!(one_line(b"two\nlines"), r#""two\nlines""#);
+        assert_eq!(one_line(b"\xff"), "\"\u{fffd}\"");
+    }
+
+    #[test]
+    fn a_bare_string_loses_its_quotes_and_nothing_else_changes() {
+        assert_eq!(raw(br#""two\nlines\n""#), b"two\nlines\n");
+        assert_eq!(raw(b"[1, 2]"), b"[1, 2]\n");
+    }
+}

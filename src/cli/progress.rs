@@ -1,0 +1,75 @@
+//! Progress of long enqueues and waits: on standard error, on a terminal only, and only when it takes a while.
+
+use std::future::Future;
+use std::io::IsTerminal;
+use std::pin::pin;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// What is over sooner than this shows no progress.
+const DELAY: Duration = Duration::from_millis(500);
+
+/// From one picture to the next while nothing advances.
+const FRAME: Duration = Duration::from_millis(200);
+
+/// A bar that counts jobs; gone when dropped.
+pub struct Progress {
+    bar: ProgressBar,
+    is_terminal: bool,
+}
+
+impl Progress {
+    /// Counts up to `total` jobs; `what` is happening to them, as in `enqueued`.
+    pub fn new(total: u64, what: &'static str) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        let template = "{spinner} {pos} of {len} {msg} [{bar:30}] {elapsed}, {eta} to go";
+        let template = if total > 1 {
+            template
+        } else {
+            "{spinner} {msg} for {elapsed}"
+        };
+        bar.set_style(
+            ProgressStyle::with_template(template).expect("the template is a constant that parses"),
+        );
+        bar.set_message(what);
+        let is_terminal = std::io::stderr().is_terminal();
+        Progress { bar, is_terminal }
+    }
+
+    /// So many more jobs are done.
+    pub fn advance(&self, by: u64) {
+        self.bar.inc(by);
+    }
+
+    /// Runs what writes to standard output without the bar in its way.
+    pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
+    }
+
+    /// Does the work, and keeps the bar moving meanwhile.
+    pub async fn during<F: Future>(&self, work: F) -> F::Output {
+        if !self.is_terminal {
+            return work.await;
+        }
+        let mut work = pin!(work);
+        let mut pause = DELAY;
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(pause) => {}
+            }
+            if self.bar.is_hidden() {
+                self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            }
+            self.bar.tick();
+            pause = FRAME;
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,452 @@
+//! Tables and words for people. Everything here is a function of its arguments.
+
+use std::time::Duration;
+
+use crate::fleet::snapshot::{Decision, PoolSnapshot, ProcessSnapshot, Snapshot};
+use crate::job::{JobState, JobView};
+use crate::time::{Human, Unix, seconds_to_duration};
+
+/// Columns of text, as wide as their widest cell, two spaces apart.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+    /// Columns whose cells stand at their right edge: numbers.
+    right: Vec<bool>,
+}
+
+impl Table {
+    /// A table with these headings; one that begins with `>` stands, with its column, at the right.
+    pub fn new(headings: &[&str]) -> Self {
+        let right = headings.iter().map(|heading| heading.starts_with('>')).collect();
+        let heading = headings
+            .iter()
+            .map(|heading| heading.trim_start_matches('>').to_owned())
+            .collect();
+        Table {
+            rows: vec![heading],
+            right,
+        }
+    }
+
+    /// Adds a row; one cell a heading.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// The whole table, each line ended.
+    pub fn print(&self) -> String {
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.right.len()).map(width).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for ((cell, width), right) in row.iter().zip(&widths).zip(&self.right) {
+                let padding = " ".repeat(width - cell.chars().count());
+                let (before, after) = if *right {
+                    (padding.as_str(), "")
+                } else {
+                    ("", padding.as_str())
+                };
+                line.extend([before, cell, after, "  "]);
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// `pool status`: the supervisor, a row a pool, what was decided last, a row a worker.
+pub fn status(of: &Snapshot, now: Unix) -> String {
+    let mut text = format!(
+        "pool {}: {}, pid {}, up {}, generation {}, memory {}\nbroker {}\n",
+        of.version,
+        of.state,
+        of.pid,
+        age(now.since(of.started)),
+        of.generation,
+        bytes(of.pss_bytes),
+        of.broker,
+    );
+    for (what, why) in [
+        ("the broker can't be used", &of.broker_error),
+        ("the app does not load", &of.load_error),
+    ] {
+        if let Some(why) = why {
+            text.push_str(&format!("warning: {what}: {}\n", one_line(why)));
+        }
+    }
+    text.push('\n');
+    text.push_str(&pools(of));
+    for (name, pool) in &of.pools {
+        if let Some(decision) = &pool.last_decision {
+            text.push_str(&format!("\n{name} {}\n", decided(decision, now)));
+        }
+    }
+    if of.pools.values().any(|pool| !pool.processes.is_empty()) {
+        text.push_str(&format!("\n{}", processes(of)));
+    }
+    text
+}
+
+fn pools(of: &Snapshot) -> String {
+    let mut table = Table::new(&[
+        "POOL",
+        ">WORKERS",
+        ">BUSY",
+        ">UTIL",
+        ">WAITING",
+        ">OLDEST",
+        ">SCHEDULED",
+        ">DONE",
+        ">FAILED",
+        ">LOST",
+    ]);
+    for (name, pool) in &of.pools {
+        table.row(pool_cells(name, pool));
+    }
+    table.print()
+}
+
+fn pool_cells(name: &str, pool: &PoolSnapshot) -> [String; 10] {
+    let oldest = seconds_to_duration(pool.oldest_waiting_s).unwrap_or_default();
+    [
+        if pool.paused {
+            format!("{name} (paused)")
+        } else {
+            name.to_owned()
+        },
+        format!("{} ({}..{})", pool.workers, pool.min, pool.max),
+        pool.busy.to_string(),
+        share(pool.utilization),
+        pool.waiting.to_string(),
+        if pool.waiting == 0 {
+            "-".to_owned()
+        } else {
+            age(oldest)
+        },
+        pool.scheduled.to_string(),
+        pool.done.to_string(),
+        pool.failed.to_string(),
+        pool.lost.to_string(),
+    ]
+}
+
+/// `scaled 3→4 12s ago (utilization): busy 0.62 of 30s, threshold 0.50, 12 waiting`
+fn decided(decision: &Decision, now: Unix) -> String {
+    let change = if decision.from == decision.to {
+        format!("kept {} workers", decision.to)
+    } else {
+        format!("scaled {}→{}", decision.from, decision.to)
+    };
+    format!(
+        "{change} {} ago ({}): busy {} of {}, threshold {:.2}, {} waiting",
+        age(now.since(decision.at)),
+        decision.reason,
+        share(decision.utilization),
+        Human(seconds_to_duration(decision.window_s).unwrap_or_default()),
+        decision.threshold,
+        decision.waiting,
+    )
+}
+
+fn share(of: Option<f64>) -> String {
+    of.map_or("-".to_owned(), |share| format!("{share:.2}"))
+}
+
+fn processes(of: &Snapshot) -> String {
+    let mut table = Table::new(&[
+        "POOL", ">WORKER", ">PID", ">GEN", "STATE", ">SINCE", ">JOBS", ">MEMORY", "TASK", "JOB",
+    ]);
+    for (name, pool) in &of.pools {
+        for process in &pool.processes {
+            table.row(process_cells(name, process));
+        }
+    }
+    table.print()
+}
+
+fn process_cells(pool: &str, process: &ProcessSnapshot) -> [String; 10] {
+    let or_dash = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), one_line);
+    [
+        pool.to_owned(),
+        process.worker.to_string(),
+        process.pid.map_or("-".to_owned(), |pid| pid.to_string()),
+        process.generation.to_string(),
+        process.state.clone(),
+        age(seconds_to_duration(process.since_s).unwrap_or_default()),
+        process.jobs.to_string(),
+        bytes(process.pss_bytes),
+        or_dash(&process.task),
+        or_dash(&process.job),
+    ]
+}
+
+/// `pool dead list`: a row a dead letter.
+pub fn dead_letters(jobs: &[JobView], now: Unix) -> String {
+    let mut table = Table::new(&["JOB", "QUEUE", "TASK", ">ENDED", ">FAILURES", ">LOSSES", "ERROR"]);
+    for job in jobs {
+        let error = job.error.as_ref().map_or(String::new(), ToString::to_string);
+        table.row([
+            job.id.to_string(),
+            job.queue.to_string(),
+            job.task.to_string(),
+            job.ended
+                .map_or("-".to_owned(), |ended| format!("{} ago", age(now.since(ended)))),
+            job.failures.to_string(),
+            job.losses.to_string(),
+            shortened(&one_line(&error), 60),
+        ]);
+    }
+    table.print()
+}
+
+/// `pool dead show`: all that is known of a job.
+pub fn job(job: &JobView) -> String {
+    let mut text = String::new();
+    let mut fact = |name: &str, value: String| text.push_str(&format!("{name:<9} {value}\n"));
+    fact("job", job.id.to_string());
+    fact("queue", job.queue.to_string());
+    fact("task", job.task.to_string());
+    fact("state", state(job.state).to_owned());
+    fact("enqueued", job.enqueued.to_string());
+    if let Some(ended) = job.ended {
+        fact("ended", ended.to_string());
+    }
+    fact("failures", job.failures.to_string());
+    fact("losses", job.losses.to_string());
+    fact("arguments", printable(&String::from_utf8_lossy(&job.payload)));
+    if let Some(error) = &job.error {
+        fact(
+            "error",
+            printable(&error.to_string()).replace('\n', "\n          "),
+        );
+        if !error.detail.is_empty() {
+            text.push_str(&format!("\n{}\n", printable(error.detail.trim_end())));
+        }
+    }
+    text
+}
+
+/// A job's state as a word of our own contract.
+pub fn state(state: JobState) -> &'static str {
+    match state {
+        JobState::Waiting => "waiting",
+        JobState::Scheduled => "scheduled",
+        JobState::Running => "running",
+        JobState::Finished => "finished",
+        JobState::Dead => "dead",
+    }
+}
+
+/// How long ago, in the two largest units that matter: `0.4s`, `42s`, `12m5s`, `3h20m`, `4d3h`.
+pub fn age(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let rounded_to = match seconds {
+        0..10 => return format!("{:.1}s", duration.as_secs_f64().min(9.9)),
+        10..3600 => 1,
+        3600..86_400 => 60,
+        _ => 3600,
+    };
+    Human(Duration::from_secs(seconds / rounded_to * rounded_to)).to_string()
+}
+
+/// A size in memory with three digits or so: `812K`, `12.1M`, `3.4G`; `-` when it is not known yet.
+pub fn bytes(bytes: u64) -> String {
+    match bytes as f64 {
+        0.0 => "-".to_owned(),
+        size if size < 1024.0 * 1024.0 => format!("{:.0}K", size / 1024.0),
+        size if size < 1024.0_f64.powi(3) => format!("{:.1}M", size / 1024.0_f64.powi(2)),
+        size => format!("{:.1}G", size / 1024.0_f64.powi(3)),
+    }
+}
+
+/// The first line that says anything, without what would steer the terminal.
+fn one_line(text: &str) -> String {
+    let line = text
+        .lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("")
+        .trim();
+    line.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// The text without what would steer the terminal; line breaks and tabs stay.
+pub fn printable(text: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() && !matches!(c, '\n' | '\t') {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    text.chars().map(shown).collect()
+}
+
+fn shortened(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::job::{JobError, JobId, NewJob, QueueName};
+
+    const NOW: Unix = Unix(1_772_355_900_250);
+
+    fn worker(worker: u64, state: &str, job: Option<&str>) -> ProcessSnapshot {
+        ProcessSnapshot {
+            worker,
+            pid: Some(4711 + worker as i32),
+            generation: 1,
+            state: state.into(),
+            job: job.map(Into::into),
+            task: job.map(|_| "mail.send".into()),
+            since_s: 0.84,
+            jobs: 312,
+            pss_bytes: 12_700_000,
+            ..ProcessSnapshot::default()
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        let decision = Decision {
+            at: Unix(NOW.0 - 12_000),
+            from: 1,
+            to: 2,
+            reason: "utilization".into(),
+            utilization: Some(0.62),
+            threshold: 0.5,
+            window_s: 30.0,
+            waiting: 12,
+        };
+        let pool = PoolSnapshot {
+            queues: vec!["default".into()],
+            workers: 2,
+            busy: 1,
+            min: 1,
+            max: 5,
+            utilization: Some(0.617),
+            waiting: 12,
+            oldest_waiting_s: 1.26,
+            scheduled: 3,
+            done: 10_234,
+            failed: 3,
+            last_decision: Some(decision),
+            processes: vec![
+                worker(1, "busy", Some("0199aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee")),
+                worker(2, "idle", None),
+            ],
+            ..PoolSnapshot::default()
+        };
+        Snapshot {
+            pid: 4711,
+            version: "0.1.0".into(),
+            state: "running".into(),
+            started: Unix(NOW.0 - 7_503_000),
+            broker: "sqlite:/var/lib/pool/jobs.db".into(),
+            generation: 1,
+            pss_bytes: 41_300_000,
+            pools: BTreeMap::from([("default".to_owned(), pool)]),
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn status_reads_well() {
+        insta::assert_snapshot!(status(&snapshot(), NOW));
+    }
+
+    #[test]
+    fn status_says_what_is_wrong_in_a_line_each() {
+        let mut troubled = snapshot();
+        troubled.broker_error = Some("disk full".into());
+        troubled.load_error = Some("ModuleNotFoundError: No module named 'shop'\n\x1b[31mTraceback …".into());
+        let text = status(&troubled, NOW);
+        let warnings: Vec<&str> = text.lines().filter(|line| line.starts_with("warning")).collect();
+        assert_eq!(
+            warnings,
+            [
+                "warning: the broker can't be used: disk full",
+                "warning: the app does not load: ModuleNotFoundError: No module named 'shop'",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_supervisor_without_anything_can_be_shown() {
+        insta::assert_snapshot!(status(&Snapshot::default(), Unix(0)));
+    }
+
+    fn dead_letter() -> JobView {
+        let queue = QueueName::new("mail").unwrap();
+        let new = NewJob::new(queue, "mail.send", r#"{"to": "ada@example.org"}"#);
+        JobView {
+            id: JobId::new("0199aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee").unwrap(),
+            queue: new.queue,
+            task: new.task,
+            payload: new.payload,
+            state: JobState::Dead,
+            enqueued: Unix(NOW.0 - 70_000),
+            due: None,
+            ended: Some(Unix(NOW.0 - 65_000)),
+            failures: 4,
+            losses: 0,
+            result: None,
+            error: Some(JobError {
+                kind: "SMTPRecipientsRefused".into(),
+                message: "mailbox unavailable:\n".to_owned() + &"x".repeat(99),
+                detail: "Traceback (most recent call last):\n  File \"mail.py\", line 3\n".into(),
+            }),
+        }
+    }
+
+    #[test]
+    fn dead_letters_take_a_line_each() {
+        insta::assert_snapshot!(dead_letters(&[dead_letter()], NOW));
+    }
+
+    #[test]
+    fn a_dead_letter_shows_everything() {
+        insta::assert_snapshot!(job(&dead_letter()));
+    }
+
+    #[test]
+    fn an_age_has_the_units_that_matter() {
+        for (seconds, text) in [
+            (0.04, "0.0s"),
+            (9.96, "9.9s"),
+            (10.9, "10s"),
+            (725.0, "12m5s"),
+            (12_059.0, "3h20m"),
+            (356_400.0, "4d3h"),
+        ] {
+            assert_eq!(age(Duration::from_secs_f64(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn a_size_has_a_unit_and_few_digits() {
+        for (size, text) in [
+            (0, "-"),
+            (500 << 10, "500K"),
+            (12_700_000, "12.1M"),
+            (3_650_722_201, "3.4G"),
+        ] {
+            assert_eq!(bytes(size), text);
+        }
+    }
+}

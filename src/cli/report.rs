@@ -1,0 +1,199 @@
+//! How a verb ends: well, or with an error for its reader, a hint and an exit code.
+//!
+//! Data goes to standard output, words about trouble to standard error.
+
+use std::fmt::Display;
+use std::io::{self, BufWriter, StdoutLock, Write};
+use std::process::ExitCode;
+
+use crate::broker::BrokerError;
+use crate::control::client::CallError;
+use crate::control::server::ControlError;
+use crate::telemetry::log::LogError;
+
+/// Exit codes besides 0, a contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// It was tried and did not succeed.
+    Failed = 1,
+    /// Wrong usage or configuration; nothing was tried.
+    Usage = 2,
+    /// Nobody answered: broker or supervisor.
+    Nobody = 3,
+}
+
+/// Why a verb did not succeed, as its reader meets it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Failure {
+    code: Code,
+    /// Empty: all is said already.
+    message: String,
+    hint: Option<String>,
+}
+
+/// What a verb returns.
+pub type Outcome = Result<(), Failure>;
+
+impl Failure {
+    /// What could not be done and why, with the exit code that says the same.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Failure {
+            code,
+            message,
+            hint: None,
+        }
+    }
+
+    /// An exit code alone: the output has said why, or there is nobody to say it to.
+    pub fn silent(code: Code) -> Self {
+        Failure::new(code, "")
+    }
+
+    /// Adds what the user can do.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        let hint = Some(hint.into());
+        Failure { hint, ..self }
+    }
+
+    /// Puts what could not be done before the reason.
+    pub fn context(self, what: &str) -> Self {
+        let message = format!("{what}: {}", self.message);
+        Failure { message, ..self }
+    }
+
+    /// Tells the user on standard error.
+    pub fn print(&self) {
+        if self.message.is_empty() {
+            return;
+        }
+        let hint = self
+            .hint
+            .iter()
+            .map(|hint| format!("hint: {hint}\n"))
+            .collect::<String>();
+        // A closed standard error leaves nobody to tell; the exit code remains.
+        let _ = write!(io::stderr(), "error: {}\n{hint}", self.message.trim_end());
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+}
+
+impl From<&Failure> for ExitCode {
+    fn from(failure: &Failure) -> Self {
+        ExitCode::from(failure.code as u8)
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::Unreachable { url, reason, hint } => {
+                Failure::new(Code::Nobody, format!("cannot reach {url}: {reason}")).hint(hint)
+            }
+            BrokerError::Busy { .. } => {
+                Failure::new(Code::Failed, error.to_string()).hint("trying again may help")
+            }
+            BrokerError::Corrupt { .. } | BrokerError::Refused(_) => {
+                Failure::new(Code::Failed, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let message = error.to_string();
+        match error {
+            CallError::Nobody { .. } => {
+                Failure::new(Code::Nobody, message).hint("is the supervisor running? see --socket")
+            }
+            CallError::Denied { .. } => {
+                Failure::new(Code::Nobody, message).hint("run this as the user that the supervisor runs as")
+            }
+            CallError::TimedOut { .. } | CallError::HungUp { .. } => Failure::new(Code::Nobody, message),
+            CallError::PathTooLong { .. } => {
+                Failure::new(Code::Usage, message).hint("choose a shorter one with --socket")
+            }
+            CallError::Garbled { .. } => Failure::new(Code::Failed, message)
+                .hint("does the supervisor run another version of this program?"),
+            CallError::Io { .. } => Failure::new(Code::Failed, message),
+        }
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        let message = error.to_string();
+        match error {
+            ControlError::AlreadyRunning { .. } => Failure::new(Code::Failed, message)
+                .hint("stop it with `pool stop`, or give this one a socket of its own with --socket"),
+            ControlError::PathTooLong { .. } => {
+                Failure::new(Code::Usage, message).hint("choose a shorter one with --socket")
+            }
+            ControlError::NotASocket { .. } => {
+                Failure::new(Code::Failed, message).hint("move it away, or choose another path with --socket")
+            }
+            ControlError::Io { .. } => {
+                Failure::new(Code::Failed, message).hint("choose a path that may be written with --socket")
+            }
+        }
+    }
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Filter { .. } => Failure::new(Code::Usage, error.to_string()),
+            LogError::Twice => Failure::new(Code::Failed, error.to_string()),
+        }
+    }
+}
+
+/// Standard output, buffered. A reader that left ends the verb in silence, as it ends `yes | head`.
+pub struct Out(BufWriter<StdoutLock<'static>>);
+
+impl Out {
+    /// Takes standard output for as long as it lives.
+    pub fn new() -> Self {
+        Out(BufWriter::new(io::stdout().lock()))
+    }
+
+    /// Writes a line into the buffer.
+    pub fn line(&mut self, line: impl Display) -> Outcome {
+        writeln!(self.0, "{line}").map_err(unwritable)
+    }
+
+    /// Writes bytes that end their own lines.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Outcome {
+        self.0.write_all(bytes).map_err(unwritable)
+    }
+
+    /// Hands everything to the reader.
+    pub fn flush(&mut self) -> Outcome {
+        self.0.flush().map_err(unwritable)
+    }
+}
+
+fn unwritable(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::silent(Code::Failed);
+    }
+    Failure::new(Code::Failed, format!("cannot write to standard output: {error}"))
+}
+
+/// Prints text that ends its own lines.
+pub fn print(text: &str) -> Outcome {
+    let mut out = Out::new();
+    out.bytes(text.as_bytes())?;
+    out.flush()
+}
+
+/// Tells the user something that is neither data nor an error.
+pub fn note(text: &str) {
+    // Nobody there to be told is no trouble.
+    let _ = writeln!(io::stderr(), "{text}");
+}

@@ -1,0 +1,121 @@
+//! `pool result`: what a job returned.
+
+use std::time::Duration;
+
+use crate::broker::Broker;
+use crate::config::ClientArgs;
+use crate::job::{JobError, JobId, JobState, JobView};
+use crate::time::{Unix, parse_duration};
+
+use super::progress::Progress;
+use super::report::{Code, Failure, Out, Outcome};
+use super::{client, json, render, wait};
+
+/// Print what a job returned
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+The exit code is 1 if the job failed (its error goes to standard error), has not ended, or is unknown.
+
+Example:
+  pool result 0199d1c5-6f3a-7c8e-9d55-0a1b2c3d4e5f --wait=30s")]
+pub struct ResultArgs {
+    /// Id as `pool enqueue` prints it
+    #[arg(value_name = "JOB")]
+    job: JobId,
+    /// Wait until it has ended, at most TIME
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = parse_duration)]
+    wait: Option<Option<Duration>>,
+    /// Print a result that is a JSON string without its quotes
+    #[arg(long)]
+    raw: bool,
+
+    #[command(flatten, next_help_heading = "Connection")]
+    client: ClientArgs,
+}
+
+/// Looks the job up and prints its result.
+pub async fn run(args: ResultArgs) -> Outcome {
+    let broker = client::broker(&args.client).await?;
+    let outcome = match args.wait {
+        Some(timeout) => wait_and_print(&*broker, &args.job, timeout, args.raw).await,
+        None => look_up_and_print(&*broker, &args.job, args.raw).await,
+    };
+    broker.close().await?;
+    outcome
+}
+
+async fn look_up_and_print(broker: &dyn Broker, id: &JobId, raw: bool) -> Outcome {
+    let found = broker.find(std::slice::from_ref(id)).await?;
+    print(id, found.into_iter().next().flatten().as_ref(), raw)
+}
+
+/// Waits for one job and prints its result alone.
+pub async fn wait_and_print(
+    broker: &dyn Broker,
+    id: &JobId,
+    timeout: Option<Duration>,
+    raw: bool,
+) -> Outcome {
+    let progress = Progress::new(1, "waiting");
+    let mut job = None;
+    let open = wait::until_ended(broker, std::slice::from_ref(id), timeout, &progress, |ended| {
+        job = ended.iter().find_map(|(_, job)| job.clone());
+        Ok(())
+    })
+    .await?;
+    drop(progress);
+    match timeout {
+        Some(timeout) if !open.is_empty() => Err(wait::open_after(timeout, 1, &open)),
+        _ => print(id, job.as_ref(), raw),
+    }
+}
+
+fn print(id: &JobId, job: Option<&JobView>, raw: bool) -> Outcome {
+    let Some(job) = job else {
+        let message = format!("there is no job {id}, or its result has expired");
+        return Err(Failure::new(Code::Failed, message)
+            .hint("is this the broker that it was enqueued on? see --broker"));
+    };
+    match job.state {
+        JobState::Finished => print_value(job.result.as_deref().unwrap_or(b"null"), raw),
+        JobState::Dead => Err(failed(job)),
+        JobState::Waiting | JobState::Scheduled | JobState::Running => Err(not_ended(job, Unix::now())),
+    }
+}
+
+fn print_value(result: &[u8], raw: bool) -> Outcome {
+    let mut out = Out::new();
+    if raw {
+        out.bytes(&json::raw(result))?;
+    } else {
+        out.line(json::one_line(result))?;
+    }
+    out.flush()
+}
+
+fn failed(job: &JobView) -> Failure {
+    let unknown = JobError::new("unknown", "it left no error");
+    let error = job.error.as_ref().unwrap_or(&unknown);
+    let detail = if error.detail.is_empty() {
+        String::new()
+    } else {
+        format!("\n{}", error.detail)
+    };
+    let message = format!("job {} of task {} failed: {error}{detail}", job.id, job.task);
+    Failure::new(Code::Failed, render::printable(&message))
+        .hint(format!("`pool dead retry {}` runs it again", job.id))
+}
+
+fn not_ended(job: &JobView, now: Unix) -> Failure {
+    let message = match (job.state, job.due) {
+        (JobState::Scheduled, Some(due)) => format!("it is due in {}", render::age(due.since(now))),
+        (JobState::Running, _) => "it is running".to_owned(),
+        _ => format!(
+            "it waits in the queue `{}` since {}",
+            job.queue,
+            render::age(now.since(job.enqueued))
+        ),
+    };
+    Failure::new(Code::Failed, format!("job {} has not ended: {message}", job.id))
+        .hint("wait for it with --wait")
+}

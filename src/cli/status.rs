@@ -1,0 +1,33 @@
+//! `pool status`: what the supervisor does right now.
+
+use crate::config::ClientArgs;
+use crate::time::Unix;
+
+use super::report::{Code, Failure, Outcome, print};
+use super::{client, render};
+
+/// Show what the supervisor does right now
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  pool status
+  pool status --json | jq '.pools.default.utilization'")]
+pub struct StatusArgs {
+    /// One JSON object for programs
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten, next_help_heading = "Connection")]
+    client: ClientArgs,
+}
+
+/// Asks and prints.
+pub fn run(args: &StatusArgs) -> Outcome {
+    let snapshot = client::snapshot(&args.client)?;
+    if !args.json {
+        return print(&render::status(&snapshot, Unix::now()));
+    }
+    let json = serde_json::to_string(&snapshot)
+        .map_err(|error| Failure::new(Code::Failed, format!("cannot write the status as JSON: {error}")))?;
+    print(&format!("{json}\n"))
+}

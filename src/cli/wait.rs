@@ -1,0 +1,178 @@
+//! `pool wait`: one JSON line a job as they end.
+
+use std::io::BufRead;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::broker::Broker;
+use crate::config::ClientArgs;
+use crate::job::{JobError, JobId, JobState, JobView};
+use crate::time::{Human, parse_duration};
+
+use super::progress::Progress;
+use super::report::{Code, Failure, Out, Outcome};
+use super::{client, json, render};
+
+/// Ids that an error about open jobs names.
+const NAMED_MAX: usize = 5;
+
+/// Wait until jobs have ended and print one JSON line for each
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Each line has `id`, `state` (`finished`, `dead` or `unknown`) and `result` or `error`. The exit code is 0 only \
+if all jobs finished.
+
+Examples:
+  pool wait 0199d1c5-6f3a-7c8e-9d55-0a1b2c3d4e5f --timeout 5m
+  pool enqueue thumbnail '{\"size\": 64}' --count 100 | pool wait -")]
+pub struct WaitArgs {
+    /// Ids as `pool enqueue` prints them; `-` reads them from standard input, one a line
+    #[arg(value_name = "JOB", required = true)]
+    jobs: Vec<String>,
+    /// Give up after this time, with exit code 1
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+
+    #[command(flatten, next_help_heading = "Connection")]
+    client: ClientArgs,
+}
+
+/// Waits and prints.
+pub async fn run(args: WaitArgs) -> Outcome {
+    let ids = job_ids(&args.jobs)?;
+    let broker = client::broker(&args.client).await?;
+    let outcome = wait_and_print(&*broker, &ids, args.timeout).await;
+    broker.close().await?;
+    outcome
+}
+
+/// Ids as given, those from standard input in the place of `-`.
+pub fn job_ids(given: &[String]) -> Result<Vec<JobId>, Failure> {
+    let mut ids = Vec::with_capacity(given.len());
+    for text in given {
+        if text != "-" {
+            ids.push(job_id(text)?);
+            continue;
+        }
+        for line in std::io::stdin().lock().lines() {
+            let line = line
+                .map_err(|error| Failure::new(Code::Usage, format!("cannot read standard input: {error}")))?;
+            if !line.trim().is_empty() {
+                ids.push(job_id(line.trim())?);
+            }
+        }
+    }
+    Ok(ids)
+}
+
+fn job_id(text: &str) -> Result<JobId, Failure> {
+    JobId::new(text).map_err(|error| Failure::new(Code::Usage, format!("{text:?} is no job id: it {error}")))
+}
+
+/// Waits for all of them and prints a line for each; fails unless all finished.
+pub async fn wait_and_print(broker: &dyn Broker, ids: &[JobId], timeout: Option<Duration>) -> Outcome {
+    let progress = Progress::new(ids.len() as u64, "ended");
+    let mut out = Out::new();
+    let mut all_finished = true;
+    let still_open = until_ended(broker, ids, timeout, &progress, |ended| {
+        progress.aside(|| {
+            for (id, job) in ended {
+                all_finished &= job.as_ref().is_some_and(|job| job.state == JobState::Finished);
+                out.line(line(id, job.as_ref()))?;
+            }
+            out.flush()
+        })
+    })
+    .await?;
+    drop(progress);
+    match timeout {
+        Some(timeout) if !still_open.is_empty() => Err(open_after(timeout, ids.len(), &still_open)),
+        _ if all_finished => Ok(()),
+        _ => Err(Failure::silent(Code::Failed)),
+    }
+}
+
+/// Calls `each` with the jobs that have ended, whenever some have, until all have or the time is up. `None`
+/// stands for a job that is unknown. Returns the ids of those that have not ended.
+pub async fn until_ended(
+    broker: &dyn Broker,
+    ids: &[JobId],
+    timeout: Option<Duration>,
+    progress: &Progress,
+    mut each: impl FnMut(&[(JobId, Option<JobView>)]) -> Outcome,
+) -> Result<Vec<JobId>, Failure> {
+    let mut open = ids.to_vec();
+    let work = async {
+        while !open.is_empty() {
+            let ended = broker.wait_any(&open).await?;
+            let mut is_open = vec![true; open.len()];
+            let ended: Vec<(JobId, Option<JobView>)> = ended
+                .into_iter()
+                .map(|(at, job)| {
+                    is_open[at] = false;
+                    (open[at].clone(), job)
+                })
+                .collect();
+            each(&ended)?;
+            progress.advance(ended.len() as u64);
+            let mut is_open = is_open.into_iter();
+            open.retain(|_| is_open.next().unwrap_or(true));
+        }
+        Ok::<(), Failure>(())
+    };
+    let work = progress.during(work);
+    match timeout {
+        None => work.await?,
+        Some(timeout) => tokio::time::timeout(timeout, work).await.unwrap_or(Ok(()))?,
+    }
+    Ok(open)
+}
+
+/// That the time is up, and who has not ended.
+pub fn open_after(timeout: Duration, of: usize, open: &[JobId]) -> Failure {
+    let mut named: Vec<&str> = open.iter().take(NAMED_MAX).map(JobId::as_str).collect();
+    if open.len() > NAMED_MAX {
+        named.push("…");
+    }
+    let message = format!(
+        "{} of {of} jobs have not ended after {}: {}",
+        open.len(),
+        Human(timeout),
+        named.join(", ")
+    );
+    Failure::new(Code::Failed, message)
+}
+
+/// One line of the contract.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: &'a JobId,
+    state: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a JobError>,
+}
+
+fn line(id: &JobId, job: Option<&JobView>) -> String {
+    let unknown = JobError::new("unknown job", "there is no such job, or its result has expired");
+    let state = job.map_or("unknown", |job| render::state(job.state));
+    let error = match job {
+        None => Some(&unknown),
+        Some(job) if job.state == JobState::Finished => None,
+        Some(job) => job.error.as_ref(),
+    };
+    let result = job.filter(|job| job.state == JobState::Finished).and_then(|job| {
+        let text = json::one_line(job.result.as_deref().unwrap_or(b"null"));
+        RawValue::from_string(text.into_owned()).ok()
+    });
+    serde_json::to_string(&Line {
+        id,
+        state,
+        result,
+        error,
+    })
+    .expect("text keys and valid values")
+}
