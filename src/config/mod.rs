@@ -9,6 +9,7 @@ mod keys;
 mod load;
 mod problem;
 mod raw;
+mod reload;
 mod render;
 mod rules;
 mod scalars;
@@ -27,6 +28,7 @@ use std::time::Duration;
 pub use flags::{ClientArgs, RunArgs};
 pub use load::{ClientConfig, load, load_client};
 pub use problem::{ConfigErrors, Origin, Problem};
+pub use reload::{Change, Effect, reload_changes};
 pub use render::{Explained, explain};
 pub use size::{Size, parse_size};
 

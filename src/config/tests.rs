@@ -7,7 +7,11 @@ use std::time::Duration;
 use super::*;
 
 /// A supervisor's settings from a file's text, variables and flags.
-fn load_from(text: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Config, ConfigErrors> {
+pub(super) fn load_from(
+    text: &str,
+    variables: &[(&str, &str)],
+    flags: &[&str],
+) -> Result<Config, ConfigErrors> {
     explain_from(text, variables, flags).map(|explained| explained.config)
 }
 
@@ -389,6 +393,12 @@ fn times_must_fit_each_other() {
       line 6: `defaults.job_timeout` is 50d; expected 49 days or less, or "none"
     hint: a lease must outlive three heartbeats; set `broker.lease` to 1m30s or more
     "#);
+}
+
+#[test]
+fn an_output_can_t_be_larger_than_a_result() {
+    insta::assert_snapshot!(problems(
+        "[app]\nruntime = 'command'\n[tasks.x]\ncommand = ['x']\nmax_output = '8MiB'\n"), @"");
 }
 
 #[test]

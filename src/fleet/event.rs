@@ -99,10 +99,12 @@ pub enum Event {
         /// What.
         error: String,
     },
-    /// A worker is dead, its socket empty, its unread jobs already taken back.
+    /// A worker is dead and everything that it said has been told.
     Exited {
         /// Which.
         worker: u64,
+        /// Executions that it had not read, in their order.
+        unread: Vec<u64>,
         /// How, such as `killed by signal 9`.
         how: String,
     },

@@ -234,8 +234,8 @@ impl Fleet {
         self.dispatch(&name, now, out);
     }
 
-    /// A worker is dead and its unread jobs have been taken back: what it still holds ran when it died.
-    pub(super) fn exited(&mut self, id: u64, how: &str, now: Now, out: &mut Vec<Action>) {
+    /// A worker is dead: what it had not read goes first again, and what else it holds ran when it died.
+    pub(super) fn exited(&mut self, id: u64, unread: &[u64], how: &str, now: Now, out: &mut Vec<Action>) {
         let Some(mut worker) = self.workers.remove(&id) else {
             return;
         };
@@ -244,28 +244,32 @@ impl Fleet {
             .kill_reason
             .take()
             .map_or_else(|| how.to_owned(), |reason| format!("{how}: {reason}"));
-        let job = worker
-            .held
-            .front()
-            .and_then(|held| self.executions.get(&held.execution));
-        let job = job.map(|execution| execution.claimed.claim.clone());
         if let Some(pool) = self.pools.get_mut(&name) {
             if !worker.held.is_empty() {
                 pool.meter.job_lost(id, now.mono);
             }
             pool.meter.worker_gone(id, now.mono);
         }
-        let running = worker.held.pop_front();
+        let began = worker
+            .held
+            .front()
+            .map(|held| held.execution)
+            .filter(|first| !unread.contains(first));
+        let job = began.and_then(|began| self.executions.get(&began));
+        let job = job.map(|execution| execution.claimed.claim.clone());
+        if began.is_some() {
+            worker.held.pop_front();
+        }
         for held in worker.held.iter().rev() {
-            // It reads one job at a time, so these never began.
+            // It reads one job at a time, so these never began, whoever lost them.
             if let Some(pool) = self.pools.get_mut(&name) {
                 pool.buffer.push_front(held.execution);
                 pool.buffer_moved = now.mono;
             }
         }
-        if let Some(running) = running {
-            let outcome = self.outcome_of_death(&worker, running.execution, &how);
-            self.settle(running.execution, outcome, now, out);
+        if let Some(execution) = began {
+            let outcome = self.outcome_of_death(&worker, execution, &how);
+            self.settle(execution, outcome, now, out);
         }
         self.tell_exit(id, &worker, how, job, now, out);
         if !self.running() {

@@ -198,7 +198,7 @@ impl Fleet {
             Event::Garbage { worker, error } => {
                 self.kill(worker, format!("broke the protocol: {error}"), now, out);
             }
-            Event::Exited { worker, how } => self.exited(worker, &how, now, out),
+            Event::Exited { worker, unread, how } => self.exited(worker, &unread, &how, now, out),
             Event::Claimed { pool, jobs } => self.claimed(&pool, jobs, now, out),
             Event::Period {
                 pool,
@@ -259,6 +259,17 @@ impl Fleet {
     /// The settings of a pool in force.
     pub fn pool_config(&self, pool: &PoolName) -> Option<&crate::config::PoolConfig> {
         self.pools.get(pool).map(|pool| &pool.config)
+    }
+
+    /// Jobs due later, as last counted.
+    pub fn scheduled(&self, pool: &PoolName) -> u64 {
+        self.pools.get(pool).map_or(0, |pool| pool.backlog.scheduled)
+    }
+
+    /// A pool without workers that would run jobs if there were any.
+    pub fn asleep(&self, pool: &PoolName) -> bool {
+        let awake = |pool: &Pool| pool.target > 0 || pool.paused || pool.removed;
+        self.running() && self.pools.get(pool).is_some_and(|pool| !awake(pool))
     }
 
     /// Jobs held under the lease: buffered, sent or running.

@@ -7,7 +7,8 @@
 //! - [`fork`]: the copy of a single-threaded process;
 //! - [`process`]: limits, signals, reaping; what an exit status means in words;
 //! - [`memory`]: huge pages, proportional set size;
-//! - [`title`]: what `ps` shows.
+//! - [`title`]: what `ps` shows;
+//! - [`watch`]: descriptors that the event loop waits for.
 
 #![allow(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod process;
 pub mod socket;
 pub mod spawn;
 pub mod title;
+pub mod watch;
 
 use std::io;
 use std::path::PathBuf;

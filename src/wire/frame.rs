@@ -20,6 +20,8 @@ pub const VERSION: u8 = 1;
 pub const PACKET_LEN_MAX: usize = 65_536;
 /// Length of a packet's header.
 pub const HEADER_LEN: usize = 4;
+/// Where a packet's flags are.
+pub const FLAGS_AT: usize = 2;
 /// Flag: the next packet carries more of this frame.
 pub const MORE: u8 = 1;
 
@@ -282,7 +284,7 @@ impl Packets {
                 return;
             }
             let start = self.packet_start();
-            self.bytes[start + 2] |= MORE;
+            self.bytes[start + FLAGS_AT] |= MORE;
             self.ends.push(self.bytes.len());
             self.header();
             part = later;

@@ -12,7 +12,7 @@ from rq import Retry, get_current_job
 
 def redis():
     """A connection of the job's own, whatever the worker does for its."""
-    return Redis.from_url(os.environ['SUITE_REDIS_URL'])
+    return Redis.from_url(os.environ['SUITE_REDIS_URL'], socket_timeout=None)
 
 
 def add(a, b=0):

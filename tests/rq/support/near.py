@@ -7,7 +7,12 @@ class Near(float):
     """Equal to each number within `SLACK` of it."""
 
     def __eq__(self, other):
-        return abs(float(self) - float(other)) <= SLACK
+        if not isinstance(other, int | float):
+            return NotImplemented
+        return float(self) == float(other) or abs(float(self) - float(other)) <= SLACK
+
+    def __ne__(self, other):
+        return not self == other
 
     __hash__ = None
 

@@ -11,12 +11,15 @@ from support.wait import until
 
 
 class RedisServer:
-    """Started on creation; `url` and `socket_path` reach it, `client()` speaks to it."""
+    """Started on creation; `url` and `socket_path` reach it, `client()` speaks to it.
 
-    def __init__(self, *options):
+    `login` is the `user:password` that the options ask for.
+    """
+
+    def __init__(self, *options, login=''):
         self.directory = tempfile.TemporaryDirectory(prefix='rq-suite-')
         self.port = free_port()
-        self.url = f'redis://127.0.0.1:{self.port}/0'
+        self.url = f'redis://{login}@127.0.0.1:{self.port}/0'.replace('//@', '//')
         self.socket_path = f'{self.directory.name}/redis.sock'
         command = ['redis-server', '--bind', '127.0.0.1', '--port', str(self.port), '--unixsocket', self.socket_path]
         command += ['--save', '', '--appendonly', 'no', '--dir', self.directory.name, *options]
@@ -24,7 +27,8 @@ class RedisServer:
         until(self.answers, f'redis-server on port {self.port} answers')
 
     def client(self):
-        return Redis.from_url(self.url)
+        """Blocking reads last as long as they say, whatever default the installed client has."""
+        return Redis.from_url(self.url, socket_timeout=None)
 
     def answers(self):
         if self.process.poll() is not None:

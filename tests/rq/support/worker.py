@@ -70,21 +70,20 @@ class Work:
 
     def burst(self, *queues, status=0, deadline=60, **options):
         """Runs a worker until its queues are empty; returns what it wrote."""
-        workers = self.launch(queues, 1, {'burst': True, **options}, {}, None)
-        return workers.wait(status, deadline)
+        return self.launch(*queues, burst=True, **options).wait(status, deadline)
 
-    def start(self, *queues, workers=1, env=None, url=None, **options):
-        """Starts workers and waits until they are registered and idle."""
-        running = self.launch(queues, workers, options, env or {}, url)
+    def start(self, *queues, workers=1, **options):
+        """Starts workers and waits until they are registered and hear commands."""
+        running = self.launch(*queues, workers=workers, **options)
         with self.server.client() as client:
-            until(lambda: running.are_idle(client, queues or ('default',), workers), 'workers register', DEADLINE)
+            until(lambda: running.are_registered(client, queues or ('default',), workers), 'workers register', DEADLINE)
         return running
 
-    def launch(self, queues, workers, options, env, url):
-        """Starts workers and does not wait for anything."""
-        commands = self.target.commands(url or self.server.url, queues or ('default',), workers, options)
-        env = {**os.environ, 'PYTHONPATH': str(APP), 'SUITE_REDIS_URL': self.server.url, **env}
-        running = Workers(commands, env)
+    def launch(self, *queues, workers=1, env=None, url=None, **options):
+        """Starts workers and waits for nothing; without a queue they serve `default`, as RQ does."""
+        commands = self.target.commands(url or self.server.url, queues, workers, options)
+        environment = {**os.environ, 'PYTHONPATH': str(APP), 'SUITE_REDIS_URL': self.server.url, **(env or {})}
+        running = Workers(commands, environment)
         self.started.append(running)
         return running
 
@@ -106,12 +105,12 @@ class Workers:
             for command in commands
         ]
 
-    def are_idle(self, client, queues, count):
+    def are_registered(self, client, queues, count):
         for process in self.processes:
             if process.poll() is not None:
                 raise AssertionError(f'the worker ended with status {process.returncode}:\n{self.output()}')
         keys = set.intersection(*({key for key in client.smembers(f'rq:workers:{queue}')} for queue in queues))
-        return sum(client.hget(key, 'state') in (b'idle', b'suspended') for key in keys) >= count
+        return sum(client.hget(key, 'state') is not None for key in keys) >= count
 
     def output(self):
         self.log.seek(0)

@@ -1,0 +1,235 @@
+//! What people ask over the control socket or by signal, and what they are told.
+
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::oneshot;
+
+use super::Supervisor;
+use super::input::Input;
+use crate::broker::Backlog;
+use crate::config::Config;
+use crate::control::server::Call;
+use crate::control::{Reply, Request};
+use crate::fleet::snapshot::Snapshot;
+use crate::fleet::{Command, Now};
+use crate::job::PoolName;
+use crate::telemetry::notify;
+
+/// Requests become inputs.
+pub(super) fn listen(mut calls: mpsc::Receiver<Call>, inputs: UnboundedSender<Input>) {
+    tokio::spawn(async move {
+        while let Some(call) = calls.recv().await {
+            if inputs.send(Input::Call(call)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+impl Supervisor {
+    pub(super) fn call(&mut self, Call { request, reply }: Call, now: Now) {
+        let command = match request {
+            Request::Status => return self.count_backlogs(reply),
+            Request::Reload => return self.reload(Some(reply), now),
+            Request::Drain => {
+                self.leavers.push(reply);
+                return self.stop(Command::Drain { patient: true }, now);
+            }
+            Request::Stop { now: at_once } => {
+                self.leavers.push(reply);
+                let command = if at_once {
+                    Command::Stop
+                } else {
+                    Command::Drain { patient: false }
+                };
+                return self.stop(command, now);
+            }
+            Request::Scale { pool, min, max } => self
+                .named(pool)
+                .and_then(|pool| pool.map_or_else(|| self.only_pool(), Ok))
+                .map(|pool| Command::Scale { pool, min, max }),
+            Request::Pause { pool } => self.named(pool).map(|pool| Command::Pause { pool }),
+            Request::Resume { pool } => self.named(pool).map(|pool| Command::Resume { pool }),
+        };
+        let done = command.and_then(|command| self.fleet.command(command, now, &mut self.actions));
+        let _ = reply.send(match done {
+            Ok(message) => {
+                tracing::info!("{message}");
+                Reply::done(message)
+            }
+            Err(message) => Reply::error(message),
+        });
+    }
+
+    fn named(&self, pool: Option<String>) -> Result<Option<PoolName>, String> {
+        pool.map(|name| PoolName::new(&name).map_err(|error| format!("the pool's name {error}")))
+            .transpose()
+    }
+
+    fn only_pool(&self) -> Result<PoolName, String> {
+        match &self.fleet.pool_names()[..] {
+            [only] => Ok(only.clone()),
+            several => {
+                let names = several
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                Err(format!("say which pool: {names} (see --pool)"))
+            }
+        }
+    }
+
+    /// Fresh figures first: what is shown is what waits now, not what waited at the last scaling period.
+    fn count_backlogs(&self, reply: oneshot::Sender<Reply>) {
+        let pools: Vec<_> = self
+            .fleet
+            .pool_names()
+            .into_iter()
+            .filter_map(|pool| Some((self.fleet.pool_config(&pool)?.queues.clone(), pool)))
+            .collect();
+        let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
+        tokio::spawn(async move {
+            let mut backlogs = Vec::with_capacity(pools.len());
+            for (queues, pool) in pools {
+                if let Ok(backlog) = broker.backlog(&queues).await {
+                    backlogs.push((pool, backlog));
+                }
+            }
+            let _ = inputs.send(Input::Counted { reply, backlogs });
+        });
+    }
+
+    pub(super) fn answer_status(
+        &self,
+        reply: oneshot::Sender<Reply>,
+        backlogs: &[(PoolName, Backlog)],
+        now: Now,
+    ) {
+        let mut snapshot = self.snapshot(now);
+        for (pool, backlog) in backlogs {
+            if let Some(shown) = snapshot.pools.get_mut(pool.as_str()) {
+                shown.waiting = backlog.waiting;
+                shown.scheduled = backlog.scheduled;
+                shown.oldest_waiting_s = backlog.oldest_age(now.unix).as_secs_f64();
+            }
+        }
+        let _ = reply.send(Reply::from(snapshot));
+    }
+
+    pub(super) fn snapshot(&self, now: Now) -> Snapshot {
+        Snapshot {
+            pid: nix::unistd::getpid().as_raw(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            started: self.started,
+            broker: self.broker.url().into(),
+            broker_error: self.jobs.error.clone(),
+            template_pid: self.templates.values().map(super::Template::pid).max(),
+            ..self.fleet.snapshot(now)
+        }
+    }
+
+    /// One line about everything.
+    pub(super) fn summary(&self, now: Now) -> String {
+        let snapshot = self.snapshot(now);
+        let sum = |of: fn(&crate::fleet::snapshot::PoolSnapshot) -> u64| -> u64 {
+            snapshot.pools.values().map(of).sum()
+        };
+        format!(
+            "{}: {} workers, {} busy, {} waiting",
+            snapshot.state,
+            sum(|pool| pool.workers.into()),
+            sum(|pool| pool.busy.into()),
+            sum(|pool| pool.waiting)
+        )
+    }
+
+    pub(super) fn log_status(&self, now: Now) {
+        let snapshot = self.snapshot(now);
+        for (name, pool) in &snapshot.pools {
+            tracing::info!(
+                pool = %name,
+                state = %snapshot.state,
+                generation = snapshot.generation,
+                workers = pool.workers,
+                busy = pool.busy,
+                min = pool.min,
+                max = pool.max,
+                utilization = pool.utilization,
+                waiting = pool.waiting,
+                done = pool.done,
+                failed = pool.failed,
+                lost = pool.lost,
+                pss_mib = snapshot.pss_bytes >> 20,
+                "status"
+            );
+        }
+    }
+
+    /// TTIN and TTOU: one worker more or less on every pool's maximum.
+    pub(super) fn change_max(&mut self, by: i64, now: Now) {
+        for pool in self.fleet.pool_names() {
+            let Some(shown) = self
+                .snapshot(now)
+                .pools
+                .get(pool.as_str())
+                .map(|pool| (pool.min, pool.max))
+            else {
+                continue;
+            };
+            let max = u32::try_from(i64::from(shown.1) + by).unwrap_or(0).max(1);
+            let min = (shown.0 > max).then_some(max);
+            let command = Command::Scale {
+                pool,
+                min,
+                max: Some(max),
+            };
+            match self.fleet.command(command, now, &mut self.actions) {
+                Ok(message) | Err(message) => tracing::info!("{message}"),
+            }
+        }
+    }
+
+    /// Reads the configuration again and loads the app anew beside what runs.
+    pub(super) fn reload(&mut self, reply: Option<oneshot::Sender<Reply>>, now: Now) {
+        notify::reloading(now.mono);
+        match (self.options.reload)() {
+            Ok(config) => {
+                // A broker and a socket are for life; the rest changes under running jobs.
+                self.config = Config {
+                    broker: self.config.broker.clone(),
+                    socket: self.config.socket.clone(),
+                    log: self.config.log.clone(),
+                    ..config
+                };
+                self.reloads.extend(reply);
+                tracing::info!("reloading");
+                let config = self.config.clone();
+                self.fleet.reload(&config, true, now, &mut self.actions);
+            }
+            Err(error) => {
+                notify::ready();
+                tracing::error!("the configuration was not reloaded; everything stays as it is: {error}");
+                if let Some(reply) = reply {
+                    let _ = reply.send(Reply::error(error));
+                }
+            }
+        }
+    }
+
+    /// Tells whoever waits for a reload how it went.
+    pub(super) fn reloaded(&mut self, result: Result<String, String>) {
+        for waiting in self.reloads.drain(..) {
+            let _ = waiting.send(match &result {
+                Ok(message) => Reply::done(message.clone()),
+                Err(message) => Reply::error(message.clone()),
+            });
+        }
+    }
+
+    /// Tells whoever waits for our leaving that we do.
+    pub(super) fn dismiss_leavers(&mut self) {
+        for waiting in self.leavers.drain(..) {
+            let _ = waiting.send(Reply::done("stopped"));
+        }
+    }
+}

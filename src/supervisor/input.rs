@@ -1,0 +1,124 @@
+//! Everything that reaches the loop from outside, in one channel, in the order of its arrival.
+
+use crate::broker::{Backlog, BrokerError};
+use crate::control::server::Call;
+use crate::fleet::Memory;
+use crate::job::{Claimed, PoolName, Settlement};
+use crate::time::Mono;
+use crate::wire::frame::Code;
+use crate::wire::message::FromTemplate;
+
+/// One thing that happened.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A template speaks.
+    Template {
+        template: u64,
+        message: Box<FromTemplate>,
+    },
+    /// A template's process ended.
+    TemplateExited { template: u64, how: String },
+    /// A worker takes jobs.
+    WorkerReady { worker: u64 },
+    /// A worker's job ended.
+    Done(Box<Done>),
+    /// A worker broke the protocol.
+    Garbage { worker: u64, error: String },
+    /// A worker's process ended, and its socket is read to the end.
+    WorkerExited { worker: u64, how: String },
+    /// A process printed a line.
+    Line {
+        from: Source,
+        stream: Stream,
+        line: String,
+    },
+    /// A signal arrived.
+    Signal(Signal),
+    /// A child ended and was reaped: its raw wait status.
+    Reaped { pid: i32, status: i32 },
+    /// Somebody asks something.
+    Call(Call),
+    /// A claim came back.
+    Claimed {
+        pool: PoolName,
+        wanted: usize,
+        result: Result<Vec<Claimed>, BrokerError>,
+    },
+    /// There may be jobs for a pool.
+    Ready {
+        pool: PoolName,
+        result: Result<(), BrokerError>,
+    },
+    /// Settlements came back: whether each took effect.
+    Settled {
+        settlements: Vec<Settlement>,
+        result: Result<Vec<bool>, BrokerError>,
+    },
+    /// The lease was renewed, or not.
+    Extended(Result<(), BrokerError>),
+    /// What a scaling period measured.
+    Measured {
+        pool: PoolName,
+        backlog: Option<Result<Backlog, BrokerError>>,
+        memory: Memory,
+    },
+    /// A status request's fresh figures.
+    Counted {
+        reply: tokio::sync::oneshot::Sender<crate::control::Reply>,
+        backlogs: Vec<(PoolName, Backlog)>,
+    },
+}
+
+/// A `Done` frame, taken apart.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub worker: u64,
+    pub execution: u64,
+    pub started: Mono,
+    pub ended: Mono,
+    pub code: Code,
+    pub after_ms: Option<u32>,
+    pub data: Vec<u8>,
+}
+
+/// Who printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Template(u64),
+    Worker(u64),
+}
+
+/// Where it printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        }
+    }
+}
+
+/// The signals that mean something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// TERM or INT: drain; the second one stops.
+    Stop,
+    /// QUIT: stop.
+    Quit,
+    /// HUP: reload.
+    Reload,
+    /// USR1: status into the log.
+    Status,
+    /// TTIN: one worker more on `max`.
+    More,
+    /// TTOU: one less.
+    Less,
+    /// CHLD: somebody to reap.
+    Child,
+}

@@ -1,0 +1,286 @@
+//! Between the broker and the fleet: claims in, settlements out, the lease kept.
+//!
+//! One claim a pool and one settlement at a time are on their way; what ends meanwhile goes with the next.
+//! When the broker can't be used, outcomes are kept and tried again; nothing new is claimed until then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::input::Input;
+use crate::broker::{Broker, BrokerError};
+use crate::config::QueueOrder;
+use crate::fleet::Fleet;
+use crate::job::{Claimed, PoolName, QueueName, Settlement, Verdict};
+use crate::time::Mono;
+
+/// Settlements that go out in one call, and claims that come in.
+const BATCH_MAX: usize = 4096;
+/// Outcomes kept for a broker that can't be used; above it nothing more is claimed.
+const OUTBOX_MAX: usize = 16 * BATCH_MAX;
+/// First wait after the broker failed; doubles up to the longest.
+const BACKOFF: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// What is known about a pool's queues.
+#[derive(Debug, Default)]
+struct Source {
+    /// A claim is on its way.
+    claiming: bool,
+    /// The last claim found less than it wanted: the next one waits for the broker's word.
+    empty: bool,
+    /// The broker was asked for that word.
+    watching: bool,
+    /// Turns with each claim, for `order = "round_robin"`.
+    turn: usize,
+}
+
+/// The traffic with the broker.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    broker: Arc<dyn Broker>,
+    inputs: UnboundedSender<Input>,
+    sources: BTreeMap<PoolName, Source>,
+    outbox: Vec<Settlement>,
+    settling: bool,
+    heartbeat: Duration,
+    next_heartbeat: Option<Mono>,
+    failures: u32,
+    retry_at: Option<Mono>,
+    /// Why the broker can't be used right now.
+    pub error: Option<String>,
+    /// Something was settled since the last housekeeping.
+    pub active: bool,
+    rng: fastrand::Rng,
+}
+
+impl Jobs {
+    pub fn new(broker: Arc<dyn Broker>, heartbeat: Duration, inputs: UnboundedSender<Input>) -> Self {
+        Jobs {
+            broker,
+            inputs,
+            sources: BTreeMap::new(),
+            outbox: Vec::new(),
+            settling: false,
+            heartbeat,
+            next_heartbeat: None,
+            failures: 0,
+            retry_at: None,
+            error: None,
+            active: true,
+            rng: fastrand::Rng::new(),
+        }
+    }
+
+    /// An outcome to settle.
+    pub fn settle(&mut self, settlement: Settlement) {
+        self.outbox.push(settlement);
+    }
+
+    /// Nothing is kept that the broker does not know.
+    pub fn all_settled(&self) -> bool {
+        self.outbox.is_empty() && !self.settling
+    }
+
+    /// Outcomes that the broker has not taken yet.
+    pub fn unsettled(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// The broker was asked, and has nothing for this pool until it says so.
+    pub fn is_empty(&self, pool: &PoolName) -> bool {
+        self.sources
+            .get(pool)
+            .is_some_and(|source| source.empty && !source.claiming)
+    }
+
+    /// Every pool's queues are empty and no claim is on its way.
+    pub fn all_empty(&self, pools: &[PoolName]) -> bool {
+        pools.iter().all(|pool| self.is_empty(pool))
+    }
+
+    /// The next instant at which something is due.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        [self.next_heartbeat, self.retry_at].into_iter().flatten().min()
+    }
+
+    /// Starts what can be started now: a settlement, claims, a heartbeat, a watch.
+    pub fn pump(&mut self, fleet: &Fleet, now: Mono) {
+        self.beat(fleet, now);
+        if self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.retry_at = None;
+        self.send_outbox();
+        if self.outbox.len() < OUTBOX_MAX {
+            for pool in fleet.pool_names() {
+                self.feed(fleet, &pool);
+            }
+        }
+    }
+
+    fn send_outbox(&mut self) {
+        if self.settling || self.outbox.is_empty() {
+            return;
+        }
+        self.settling = true;
+        let count = self.outbox.len().min(BATCH_MAX);
+        let settlements: Vec<Settlement> = self.outbox.drain(..count).collect();
+        let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
+        tokio::spawn(async move {
+            let result = broker.settle(settlements.clone()).await;
+            let _ = inputs.send(Input::Settled { settlements, result });
+        });
+    }
+
+    /// Claims for a pool what it has room for, or waits for the broker's word.
+    fn feed(&mut self, fleet: &Fleet, pool: &PoolName) {
+        let Some(config) = fleet.pool_config(pool) else {
+            return;
+        };
+        let wanted = fleet.wants(pool).min(BATCH_MAX);
+        let source = self.sources.entry(pool.clone()).or_default();
+        if wanted == 0 && !fleet.asleep(pool) || source.claiming {
+            return;
+        }
+        let (broker, inputs, pool) = (self.broker.clone(), self.inputs.clone(), pool.clone());
+        if !source.empty && wanted > 0 {
+            source.claiming = true;
+            source.turn = source.turn.wrapping_add(1);
+            let queues = ordered(&config.queues, config.order, source.turn, &mut self.rng);
+            tokio::spawn(async move {
+                let result = broker.claim(&queues, wanted).await;
+                let _ = inputs.send(Input::Claimed { pool, wanted, result });
+            });
+        } else if source.empty && !source.watching {
+            source.watching = true;
+            let queues = config.queues.clone();
+            tokio::spawn(async move {
+                let result = broker.ready(&queues).await;
+                let _ = inputs.send(Input::Ready { pool, result });
+            });
+        }
+    }
+
+    /// A claim came back. Returns the jobs.
+    pub fn claimed(
+        &mut self,
+        pool: &PoolName,
+        wanted: usize,
+        result: Result<Vec<Claimed>, BrokerError>,
+        now: Mono,
+    ) -> Vec<Claimed> {
+        if let Some(source) = self.sources.get_mut(pool) {
+            source.claiming = false;
+            source.empty = result.as_ref().is_ok_and(|jobs| jobs.len() < wanted);
+        }
+        self.check(result, "claim jobs", now).unwrap_or_default()
+    }
+
+    /// The broker says that there may be jobs for a pool, or that it can't be used.
+    pub fn ready(&mut self, pool: &PoolName, result: Result<(), BrokerError>, now: Mono) {
+        if let Some(source) = self.sources.get_mut(pool) {
+            source.watching = false;
+            source.empty = false;
+        }
+        self.check(result, "wait for jobs", now);
+    }
+
+    /// Nothing runs for this pool: look again when the broker says so.
+    pub fn watch(&mut self, pool: &PoolName) {
+        self.sources.entry(pool.clone()).or_default().empty = true;
+    }
+
+    /// Settlements came back; those that failed are tried again.
+    pub fn settled(
+        &mut self,
+        settlements: Vec<Settlement>,
+        result: Result<Vec<bool>, BrokerError>,
+        now: Mono,
+    ) {
+        self.settling = false;
+        self.active = true;
+        match self.check(result, "settle outcomes", now) {
+            Some(held) => {
+                let late = held.iter().filter(|held| !**held).count();
+                if late > 0 {
+                    tracing::warn!(
+                        jobs = late,
+                        "outcomes came too late: their lease had run out, so these jobs run again"
+                    );
+                }
+                let again = |settlement: &Settlement| {
+                    matches!(settlement.verdict, Verdict::Requeue { due: None, .. })
+                };
+                if settlements.iter().any(again) {
+                    // What was put back can be claimed at once; nobody else tells us.
+                    self.sources.values_mut().for_each(|source| source.empty = false);
+                }
+            }
+            None => drop(self.outbox.splice(0..0, settlements)),
+        }
+    }
+
+    /// The lease was renewed, or not.
+    pub fn extended(&mut self, result: Result<(), BrokerError>, now: Mono) {
+        self.check(result, "renew the lease", now);
+    }
+
+    /// Takes note of the broker's health. Returns what it said, if it was well.
+    fn check<T>(&mut self, result: Result<T, BrokerError>, doing: &str, now: Mono) -> Option<T> {
+        match result {
+            Ok(value) => {
+                if self.error.take().is_some() {
+                    tracing::info!(broker = self.broker.url(), "the broker works again");
+                }
+                self.failures = 0;
+                Some(value)
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.error.as_ref() != Some(&error) {
+                    tracing::error!(%error, "cannot {doing}; running jobs go on, and their outcomes are kept");
+                }
+                self.error = Some(error);
+                self.failures += 1;
+                let wait = BACKOFF
+                    .saturating_mul(1 << self.failures.min(10))
+                    .min(BACKOFF_MAX);
+                self.retry_at = Some(now + wait.mul_f64(0.5 + self.rng.f64() / 2.0));
+                None
+            }
+        }
+    }
+
+    /// Renews the lease while anything is held under it.
+    fn beat(&mut self, fleet: &Fleet, now: Mono) {
+        if fleet.in_hand() == 0 && self.all_settled() {
+            self.next_heartbeat = None;
+            return;
+        }
+        let due = *self.next_heartbeat.get_or_insert(now + self.heartbeat);
+        if due <= now {
+            self.next_heartbeat = Some(now + self.heartbeat);
+            let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
+            tokio::spawn(async move {
+                let _ = inputs.send(Input::Extended(broker.extend().await));
+            });
+        }
+    }
+}
+
+/// The queues in the order in which this claim looks at them.
+fn ordered(queues: &[QueueName], order: QueueOrder, turn: usize, rng: &mut fastrand::Rng) -> Vec<QueueName> {
+    let mut queues = queues.to_vec();
+    match order {
+        QueueOrder::Strict => {}
+        QueueOrder::RoundRobin => {
+            let by = turn % queues.len().max(1);
+            queues.rotate_left(by);
+        }
+        QueueOrder::Random => rng.shuffle(&mut queues),
+    }
+    queues
+}

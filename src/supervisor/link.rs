@@ -1,0 +1,402 @@
+//! The supervisor's end of one worker: its socket, its lifeline, its output, its death.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Notify, oneshot};
+
+use super::input::{Done, Input, Source, Stream};
+use super::lines::Lines;
+use crate::sys::pidfd::{PidFd, Waited, kill_group};
+use crate::sys::socket::{self, Received, Sent, Wait};
+use crate::sys::watch::{watch, watch_process};
+use crate::sys::{SysError, lifeline, process};
+use crate::wire::frame::{Assembler, FLAGS_AT, FromWorker, HEADER_LEN, MORE, PACKET_LEN_MAX, Packets, Run};
+
+/// Frames read from one worker before the others get their turn.
+const FRAMES_A_TURN: usize = 128;
+/// How long a dead worker's template may take to say how it died.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// One worker as the supervisor holds it. Dropping it closes the lifeline: what still lives of the worker is killed.
+#[derive(Debug)]
+pub(super) struct Link {
+    socket: Arc<AsyncFd<OwnedFd>>,
+    /// A duplicate of the worker's own end: reading it takes unread frames back.
+    theirs: OwnedFd,
+    _lifeline: OwnedFd,
+    pid: Option<i32>,
+    /// Hands the process over to the reader, which waits for its death; `None` once done.
+    born: Option<oneshot::Sender<Option<PidFd>>>,
+    status: Option<oneshot::Sender<i32>>,
+    /// Packets for which the socket had no room yet, each with its execution.
+    unsent: Arc<Unsent>,
+    /// It is to be killed as soon as its process id is known.
+    doomed: bool,
+}
+
+/// What goes to a template with a `fork` message, in the order of `FORK_DESCRIPTORS`.
+#[derive(Debug)]
+pub(super) struct WorkerEnds {
+    pub socket: OwnedFd,
+    pub lifeline: OwnedFd,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+}
+
+#[derive(Debug, Default)]
+struct Unsent {
+    packets: std::sync::Mutex<VecDeque<(u64, Vec<u8>)>>,
+    added: Notify,
+}
+
+impl Unsent {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, Vec<u8>)>> {
+        self.packets
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// Makes the descriptors of a worker to be, and reads our ends from now on. `frame_len_max` bounds what it may say.
+    pub fn open(
+        worker: u64,
+        frame_len_max: usize,
+        inputs: &UnboundedSender<Input>,
+    ) -> Result<(Link, WorkerEnds), LinkError> {
+        let (ours, theirs) = socket::seqpacket_pair()?;
+        let (lifeline, lifeline_theirs) = lifeline::pair()?;
+        let (stdout, stdout_theirs) = pipe()?;
+        let (stderr, stderr_theirs) = pipe()?;
+        let socket = Arc::new(watch(ours, Interest::READABLE | Interest::WRITABLE)?);
+        let (born, on_birth) = oneshot::channel();
+        let (status, on_status) = oneshot::channel();
+        let unsent = Arc::new(Unsent::default());
+        let reader = Reader {
+            worker,
+            socket: socket.clone(),
+            unsent: unsent.clone(),
+            outputs: [
+                Lines::new(stdout, Stream::Stdout)?,
+                Lines::new(stderr, Stream::Stderr)?,
+            ],
+            assembler: Assembler::new(frame_len_max),
+            inputs: inputs.clone(),
+        };
+        tokio::spawn(reader.run(on_birth, on_status));
+        let theirs_copy = theirs.try_clone()?;
+        let link = Link {
+            socket,
+            theirs: theirs_copy,
+            _lifeline: lifeline,
+            pid: None,
+            born: Some(born),
+            status: Some(status),
+            unsent,
+            doomed: false,
+        };
+        let ends = WorkerEnds {
+            socket: theirs,
+            lifeline: lifeline_theirs,
+            stdout: stdout_theirs,
+            stderr: stderr_theirs,
+        };
+        Ok((link, ends))
+    }
+
+    /// The process exists now.
+    pub fn forked(&mut self, pid: i32) {
+        self.pid = Some(pid);
+        // None: it is dead and reaped already; the reader takes it the same way.
+        let pidfd = PidFd::open(pid).ok().flatten();
+        if let Some(born) = self.born.take() {
+            let _ = born.send(pidfd);
+        }
+        if self.doomed {
+            self.kill();
+        }
+    }
+
+    /// Its process id, once known.
+    pub fn pid(&self) -> Option<i32> {
+        self.pid
+    }
+
+    /// How it ended, as its parent learned.
+    pub fn ended(&mut self, status: i32) {
+        if let Some(tell) = self.status.take() {
+            let _ = tell.send(status);
+        }
+    }
+
+    /// Sends a job; what does not fit now goes out when the worker has read some.
+    pub fn send(&self, run: &Run<'_>, packets: &mut Packets) {
+        run.encode(packets);
+        let mut unsent = self.unsent.lock();
+        for packet in packets.iter() {
+            if !unsent.is_empty() || !self.send_now(packet) {
+                unsent.push_back((run.execution, packet.to_vec()));
+            }
+        }
+        if !unsent.is_empty() {
+            self.unsent.added.notify_one();
+        }
+    }
+
+    /// Whether the packet is gone: sent, or of no use to anybody since the worker is dead.
+    fn send_now(&self, packet: &[u8]) -> bool {
+        !matches!(
+            socket::send(self.socket.get_ref(), packet, Wait::Never),
+            Ok(Sent::Full)
+        )
+    }
+
+    /// Takes back every frame that the worker has not read, in order.
+    ///
+    /// From a living worker only while it holds no frame of several packets, of which it might have read a
+    /// part; the fleet sees to it.
+    pub fn take_back(&self) -> Vec<u64> {
+        let mut executions = Vec::new();
+        let mut buffer = vec![0; PACKET_LEN_MAX];
+        let mut continues = false;
+        while let Ok(Received::Packet(len)) = socket::recv(&self.theirs, &mut buffer, Wait::Never) {
+            if !continues {
+                executions.extend(execution_of(&buffer[..len]));
+            }
+            continues = len >= HEADER_LEN && buffer[FLAGS_AT] & MORE != 0;
+        }
+        executions.extend(self.unsent.lock().drain(..).map(|(execution, _)| execution));
+        executions.dedup();
+        executions
+    }
+
+    /// Closes our sending half: the worker reads end of file and leaves.
+    pub fn retire(&self) {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(self.socket.get_ref());
+        let _ = nix::sys::socket::shutdown(fd, nix::sys::socket::Shutdown::Write);
+    }
+
+    /// Kills the worker and the processes that its job started.
+    pub fn kill(&mut self) {
+        match self.pid {
+            Some(pid) => {
+                let _ = kill_group(pid, Signal::SIGKILL);
+                // Before it has made its group, it is alone.
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            None => self.doomed = true,
+        }
+    }
+}
+
+/// Why a worker's descriptors could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    #[error("cannot watch a descriptor: {0}")]
+    Watch(#[from] std::io::Error),
+    #[error("pipe2 failed: {}", .0.desc())]
+    Pipe(#[from] nix::errno::Errno),
+}
+
+fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+}
+
+/// The execution that a frame's first packet names.
+fn execution_of(packet: &[u8]) -> Option<u64> {
+    let bytes = packet.get(HEADER_LEN..HEADER_LEN + 8)?;
+    Some(u64::from_le_bytes(
+        bytes.try_into().expect("eight bytes were asked for"),
+    ))
+}
+
+/// Reads everything that comes from one worker, in an order that makes sense: what a job
+/// printed before its outcome, its outcome before its worker's death.
+struct Reader {
+    worker: u64,
+    socket: Arc<AsyncFd<OwnedFd>>,
+    unsent: Arc<Unsent>,
+    outputs: [Lines; 2],
+    assembler: Assembler,
+    inputs: UnboundedSender<Input>,
+}
+
+impl Reader {
+    async fn run(mut self, born: oneshot::Receiver<Option<PidFd>>, status: oneshot::Receiver<i32>) {
+        let mut buffer = vec![0; PACKET_LEN_MAX];
+        let mut death = std::pin::pin!(death(born));
+        let pidfd = loop {
+            tokio::select! {
+                () = self.outputs[0].readable() => self.read_outputs(),
+                () = self.outputs[1].readable() => self.read_outputs(),
+                sent = flush(&self.socket, &self.unsent) => if sent.is_err() { break None },
+                ready = readable(&self.socket) => match ready {
+                    Ok(()) => if !self.read_frames(&mut buffer) { break death.await },
+                    Err(_) => break None,
+                },
+                pidfd = &mut death => break pidfd,
+            }
+            tokio::task::coop::consume_budget().await;
+        };
+        while self.read_frames(&mut buffer) && self.more_to_read() {}
+        let worker = self.worker;
+        let how = how_it_ended(pidfd, status).await;
+        for output in &mut self.outputs {
+            output.finish(|stream, line| {
+                let _ = self.inputs.send(Input::Line {
+                    from: Source::Worker(worker),
+                    stream,
+                    line,
+                });
+            });
+        }
+        let _ = self.inputs.send(Input::WorkerExited { worker, how });
+    }
+
+    fn more_to_read(&self) -> bool {
+        socket::unread_bytes(self.socket.get_ref()).is_ok_and(|bytes| bytes > 0)
+    }
+
+    fn read_outputs(&mut self) {
+        let worker = self.worker;
+        for output in &mut self.outputs {
+            output.read(|stream, line| {
+                let _ = self.inputs.send(Input::Line {
+                    from: Source::Worker(worker),
+                    stream,
+                    line,
+                });
+            });
+        }
+    }
+
+    /// Reads the frames that are there, some at most. Returns false at the end of file or after garbage.
+    fn read_frames(&mut self, buffer: &mut [u8]) -> bool {
+        for _ in 0..FRAMES_A_TURN {
+            match socket::recv(self.socket.get_ref(), buffer, Wait::Never) {
+                Ok(Received::Packet(len)) => match self.decode(&buffer[..len]) {
+                    Ok(Some(input)) => {
+                        self.read_outputs();
+                        let _ = self.inputs.send(input);
+                    }
+                    Ok(None) => {}
+                    Err(error) => return self.garbage(&error),
+                },
+                Ok(Received::Nothing) => return true,
+                Ok(Received::Closed) => return false,
+                Err(error) => return self.garbage(&error),
+            }
+        }
+        true
+    }
+
+    fn garbage(&self, error: &dyn std::fmt::Display) -> bool {
+        let _ = self.inputs.send(Input::Garbage {
+            worker: self.worker,
+            error: error.to_string(),
+        });
+        false
+    }
+
+    fn decode(&mut self, packet: &[u8]) -> Result<Option<Input>, crate::wire::frame::FrameError> {
+        let Some((kind, body)) = self.assembler.take(packet)? else {
+            return Ok(None);
+        };
+        let worker = self.worker;
+        Ok(Some(match FromWorker::decode(kind, body)? {
+            FromWorker::Ready => Input::WorkerReady { worker },
+            FromWorker::Done(done) => Input::Done(Box::new(Done {
+                worker,
+                execution: done.execution,
+                started: done.started,
+                ended: done.ended,
+                code: done.code,
+                after_ms: done.after_ms,
+                data: done.data.to_vec(),
+            })),
+        }))
+    }
+}
+
+/// Waits until there is a frame.
+pub(super) async fn readable(socket: &AsyncFd<OwnedFd>) -> std::io::Result<()> {
+    loop {
+        let mut guard = socket.readable().await?;
+        if socket::unread_bytes(socket.get_ref()).is_ok_and(|bytes| bytes > 0)
+            || guard.ready().is_read_closed()
+        {
+            return Ok(());
+        }
+        guard.clear_ready();
+    }
+}
+
+/// Sends what did not fit before, as the worker reads; returns only when the socket is broken.
+async fn flush(socket: &AsyncFd<OwnedFd>, unsent: &Unsent) -> std::io::Result<()> {
+    loop {
+        while unsent.lock().is_empty() {
+            unsent.added.notified().await;
+        }
+        let mut guard = socket.writable().await?;
+        let mut packets = unsent.lock();
+        while let Some((_, packet)) = packets.front() {
+            match socket::send(socket.get_ref(), packet, Wait::Never) {
+                Ok(Sent::Full) => {
+                    guard.clear_ready();
+                    break;
+                }
+                Ok(Sent::Whole | Sent::Closed) | Err(_) => {
+                    packets.pop_front();
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the end of the process.
+async fn death(born: oneshot::Receiver<Option<PidFd>>) -> Option<AsyncFd<PidFd>> {
+    match born.await {
+        Ok(Some(pidfd)) => {
+            let pidfd = watch_process(pidfd).ok()?;
+            let _ = pidfd.readable().await;
+            Some(pidfd)
+        }
+        Ok(None) => None,
+        // The link was dropped: nobody wants to know.
+        Err(_) => None,
+    }
+}
+
+/// How a dead process ended: from the kernel when it is our child, else from its parent.
+pub(super) async fn how_it_ended(pidfd: Option<AsyncFd<PidFd>>, status: oneshot::Receiver<i32>) -> String {
+    if let Some(pidfd) = pidfd
+        && let Ok(Waited::Ended(status)) = pidfd.get_ref().wait()
+    {
+        return process::describe_status(status);
+    }
+    match tokio::time::timeout(STATUS_PATIENCE, status).await {
+        Ok(Ok(status)) => process::describe_status(status),
+        Ok(Err(_)) | Err(_) => "ended".to_owned(),
+    }
+}
+
+impl WorkerEnds {
+    /// The descriptors in the order in which a template expects them.
+    pub fn descriptors(&self) -> [std::os::fd::BorrowedFd<'_>; 4] {
+        [
+            self.socket.as_fd(),
+            self.lifeline.as_fd(),
+            self.stdout.as_fd(),
+            self.stderr.as_fd(),
+        ]
+    }
+}

@@ -1,0 +1,152 @@
+//! What the fleet has to say becomes log lines; field names are stable.
+
+use crate::fleet::Notice;
+use crate::telemetry::log;
+use crate::time::Human;
+use crate::wire::message::LoadReport;
+
+use super::input::{Source, Stream};
+
+/// Writes one notice to the log.
+pub(super) fn tell(notice: &Notice) {
+    match notice {
+        Notice::Scaled { pool, decision } => log::scaled(pool.as_str(), decision),
+        Notice::Vetoed { pool, decision } => tracing::warn!(
+            pool = %pool,
+            workers = decision.from,
+            reason = %decision.reason,
+            utilization = decision.utilization,
+            waiting = decision.waiting,
+            "not scaled up"
+        ),
+        Notice::AppLoaded { generation, report } => loaded(*generation, report),
+        Notice::LoadFailed {
+            generation,
+            error,
+            staying,
+            retry_in,
+            crash_loop,
+        } => tracing::error!(
+            generation,
+            error = %error,
+            generation_kept = *staying,
+            retry_in = retry_in.map(|wait| Human(wait).to_string()),
+            crash_loop,
+            "the app does not load"
+        ),
+        Notice::TemplateDied {
+            generation,
+            how,
+            retry_in,
+            crash_loop,
+        } => tracing::error!(
+            generation,
+            how = %how,
+            retry_in = %Human(*retry_in),
+            crash_loop,
+            "the template died; its workers go on"
+        ),
+        Notice::JobFailed {
+            job,
+            pool,
+            task,
+            error,
+            dead,
+            retry_in,
+        } => {
+            let (id, retry_in) = (job.job.as_str(), retry_in.map(|wait| Human(wait).to_string()));
+            if *dead {
+                tracing::error!(pool = %pool, job = id, task = %task, error = %error, "job failed");
+            } else {
+                tracing::warn!(pool = %pool, job = id, task = %task, error = %error, retry_in, "job will run again");
+            }
+        }
+        Notice::StrayOutcome { worker, execution } => {
+            tracing::warn!(
+                worker,
+                execution,
+                "a worker answered for a job that it does not run"
+            );
+        }
+        Notice::Defect { what } => tracing::error!(what = %what, "a defect of pool itself: please report it"),
+        Notice::WorkerStarted { .. }
+        | Notice::WorkerLeft { .. }
+        | Notice::WorkerLost { .. }
+        | Notice::ForkFailed { .. } => worker(notice),
+    }
+}
+
+fn worker(notice: &Notice) {
+    match notice {
+        Notice::WorkerStarted {
+            worker,
+            pool,
+            pid,
+            generation,
+        } => {
+            tracing::debug!(pool = %pool, worker, pid, generation, "worker started");
+        }
+        Notice::WorkerLeft {
+            worker,
+            pool,
+            jobs,
+            reason,
+        } => {
+            tracing::debug!(pool = %pool, worker, jobs, reason = %reason, "worker left");
+        }
+        Notice::WorkerLost {
+            worker,
+            pool,
+            how,
+            job,
+        } => {
+            let job = job.as_ref().map(|job| job.job.to_string());
+            tracing::warn!(pool = %pool, worker, how = %how, job, "worker died");
+        }
+        Notice::ForkFailed {
+            worker,
+            pool,
+            error,
+            retry_in,
+        } => tracing::error!(
+            pool = %pool,
+            worker,
+            error = %error,
+            retry_in = %Human(*retry_in),
+            "a worker could not be started"
+        ),
+        Notice::Scaled { .. }
+        | Notice::Vetoed { .. }
+        | Notice::AppLoaded { .. }
+        | Notice::LoadFailed { .. }
+        | Notice::TemplateDied { .. }
+        | Notice::JobFailed { .. }
+        | Notice::StrayOutcome { .. }
+        | Notice::Defect { .. } => {}
+    }
+}
+
+fn loaded(generation: u64, report: &LoadReport) {
+    tracing::info!(
+        generation,
+        runtime = %report.runtime,
+        load_s = report.load_s,
+        huge_pages_mib = report.collapsed_bytes >> 20,
+        "app loaded"
+    );
+    if let Some(reason) = &report.collapse_skipped {
+        tracing::info!(reason = %reason, "the app's memory was not collapsed into huge pages");
+    }
+    for warning in &report.warnings {
+        tracing::warn!(warning = %warning, "fork safety");
+    }
+}
+
+/// Passes on a line that a process printed.
+pub(super) fn printed(from: Source, stream: Stream, line: &str, pool: Option<&str>, job: Option<&str>) {
+    let stream = stream.as_str();
+    match from {
+        Source::Template(template) => tracing::info!(template, stream, "{line}"),
+        Source::Worker(worker) => tracing::info!(pool, worker, job, stream, "{line}"),
+    }
+}

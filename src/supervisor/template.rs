@@ -1,0 +1,169 @@
+//! The supervisor's end of one template: its control socket, its output, its death.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::sys::signal::Signal;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+use super::input::{Input, Source, Stream};
+use super::lines::Lines;
+use super::link::{how_it_ended, readable};
+use crate::runtime::TemplateCommand;
+use crate::sys::pidfd::{PidFd, kill_group};
+use crate::sys::socket::{self, Received, Sent, Wait};
+use crate::sys::spawn::spawn_template;
+use crate::sys::watch::{watch, watch_process};
+use crate::wire::message::{CONTROL_LEN_MAX, FromTemplate, Load, ToTemplate};
+
+/// One template as the supervisor holds it. Dropping it closes the lifeline, which kills it.
+#[derive(Debug)]
+pub(super) struct Template {
+    pid: i32,
+    control: Arc<AsyncFd<OwnedFd>>,
+    status: Option<oneshot::Sender<i32>>,
+    _lifeline: OwnedFd,
+}
+
+impl Template {
+    /// Starts a template and tells it what to load. Errors say what could not be done.
+    pub fn start(
+        number: u64,
+        command: &TemplateCommand,
+        load: Load,
+        inputs: &UnboundedSender<Input>,
+    ) -> Result<Template, String> {
+        let spawned = spawn_template(command).map_err(|error| error.to_string())?;
+        let refused = |error: std::io::Error| format!("cannot watch the template: {error}");
+        let control = watch(spawned.control, Interest::READABLE).map_err(refused)?;
+        let control = Arc::new(control);
+        let (status, on_status) = oneshot::channel();
+        let reader = Reader {
+            number,
+            control: control.clone(),
+            outputs: [
+                Lines::new(spawned.stdout, Stream::Stdout).map_err(refused)?,
+                Lines::new(spawned.stderr, Stream::Stderr).map_err(refused)?,
+            ],
+            inputs: inputs.clone(),
+        };
+        let pidfd = watch_process(spawned.pidfd).map_err(refused)?;
+        tokio::spawn(reader.run(pidfd, on_status));
+        let template = Template {
+            pid: spawned.pid,
+            control,
+            status: Some(status),
+            _lifeline: spawned.lifeline,
+        };
+        template.send(&ToTemplate::Load(load), &[])?;
+        Ok(template)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Sends a message, with descriptors for a `fork`.
+    pub fn send(&self, message: &ToTemplate, descriptors: &[BorrowedFd<'_>]) -> Result<(), String> {
+        let packet = serde_json::to_vec(message).map_err(|error| error.to_string())?;
+        if packet.len() > CONTROL_LEN_MAX {
+            return Err(format!(
+                "a control message of {} bytes, above {CONTROL_LEN_MAX}",
+                packet.len()
+            ));
+        }
+        match socket::send_with_fds(self.control.get_ref(), &packet, descriptors, Wait::Never) {
+            Ok(Sent::Whole) => Ok(()),
+            Ok(Sent::Full) => Err("the template does not read its control socket".into()),
+            Ok(Sent::Closed) => Err("the template is gone".into()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Kills it; its workers live on.
+    pub fn kill(&self) {
+        let _ = kill_group(self.pid, Signal::SIGKILL);
+    }
+
+    /// How it ended, as the reaper learned.
+    pub fn ended(&mut self, status: i32) {
+        if let Some(tell) = self.status.take() {
+            let _ = tell.send(status);
+        }
+    }
+}
+
+/// Reads everything that comes from one template.
+struct Reader {
+    number: u64,
+    control: Arc<AsyncFd<OwnedFd>>,
+    outputs: [Lines; 2],
+    inputs: UnboundedSender<Input>,
+}
+
+impl Reader {
+    async fn run(mut self, pidfd: AsyncFd<PidFd>, status: oneshot::Receiver<i32>) {
+        let mut buffer = vec![0; CONTROL_LEN_MAX];
+        let mut open = true;
+        loop {
+            tokio::select! {
+                () = self.outputs[0].readable() => self.read_outputs(),
+                () = self.outputs[1].readable() => self.read_outputs(),
+                ready = readable(&self.control), if open => open = ready.is_ok() && self.read_messages(&mut buffer),
+                _ = pidfd.readable() => break,
+            }
+            tokio::task::coop::consume_budget().await;
+        }
+        self.read_messages(&mut buffer);
+        for output in &mut self.outputs {
+            let from = Source::Template(self.number);
+            output.finish(|stream, line| {
+                let _ = self.inputs.send(Input::Line { from, stream, line });
+            });
+        }
+        let how = how_it_ended(Some(pidfd), status).await;
+        let _ = self.inputs.send(Input::TemplateExited {
+            template: self.number,
+            how,
+        });
+    }
+
+    fn read_outputs(&mut self) {
+        let from = Source::Template(self.number);
+        for output in &mut self.outputs {
+            output.read(|stream, line| {
+                let _ = self.inputs.send(Input::Line { from, stream, line });
+            });
+        }
+    }
+
+    /// Reads the messages that are there. Returns false at the end of file.
+    fn read_messages(&mut self, buffer: &mut [u8]) -> bool {
+        loop {
+            match socket::recv(self.control.get_ref(), buffer, Wait::Never) {
+                Ok(Received::Packet(len)) => match serde_json::from_slice::<FromTemplate>(&buffer[..len]) {
+                    Ok(message) => {
+                        let message = Box::new(message);
+                        let _ = self.inputs.send(Input::Template {
+                            template: self.number,
+                            message,
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(template = self.number, %error, "a template sent an unreadable message");
+                    }
+                },
+                Ok(Received::Nothing) => return true,
+                Ok(Received::Closed) => return false,
+                Err(error) => {
+                    tracing::warn!(template = self.number, %error, "cannot read a template's control socket");
+                    return false;
+                }
+            }
+        }
+    }
+}

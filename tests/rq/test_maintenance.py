@@ -1,0 +1,184 @@
+"""What is tidied up at the start and from time to time: the remains of workers that died."""
+
+import time
+
+import pytest
+from rq import Callback, Retry, Worker
+from rq.executions import Execution
+from rq.job import Dependency, JobStatus
+from rq.registry import StartedJobRegistry
+from rq.results import Result
+
+import jobs
+from support.wait import until
+
+PAST = 1_000_000_000
+
+
+@pytest.fixture
+def abandoned(work, queue, redis):
+    """A job whose worker was killed so long ago that its execution has expired."""
+
+    def abandon(**options):
+        job = queue.enqueue(jobs.hold, **options)
+        running = work.start(name='killed')
+        redis.blpop('entered')
+        running.kill()
+        expire_executions(redis, job)
+        return job
+
+    return abandon
+
+
+def expire_executions(redis, job):
+    for member in redis.zrange('rq:wip:default', 0, -1):
+        redis.zadd('rq:wip:default', {member: PAST})
+        redis.delete(f'rq:execution:{member.decode()}')
+
+
+def test_an_abandoned_job_has_failed(work, queue, redis, abandoned):
+    job = abandoned(on_failure=Callback(jobs.failed))
+    assert job.is_started
+    work.burst(exception_handler='jobs.handle')
+    result = job.latest_result()
+    assert job.is_failed and job.id in queue.failed_job_registry
+    assert 'Moved to FailedJobRegistry, due to AbandonedJobError' in result.exc_string
+    assert result.worker_name == ''
+    assert redis.lrange('notes', 0, -1) == [
+        f'failure {job.id} AbandonedJobError  False'.encode(),
+        f'handle {job.id} AbandonedJobError'.encode(),
+    ]
+    assert redis.exists('rq:wip:default') == 0
+
+
+def test_an_abandoned_job_is_run_again_if_it_may(work, queue, redis, abandoned):
+    job = abandoned(retry=Retry(max=1))
+    redis.rpush('gate', 'open')
+    work.burst()
+    job.refresh()
+    assert job.return_value() == 'released' and job.retries_left == 0
+
+
+def test_an_abandoned_job_releases_dependents_that_allow_it(work, queue, abandoned):
+    job = abandoned()
+    child = queue.enqueue(jobs.add, 1, 2, depends_on=Dependency(jobs=job, allow_failure=True))
+    work.burst()
+    assert child.return_value() == 3
+
+
+def test_a_job_whose_worker_lives_is_left_alone(work, queue, redis):
+    job = queue.enqueue(jobs.hold)
+    running = work.start()
+    redis.blpop('entered')
+    work.burst()
+    assert job.is_started
+    redis.rpush('gate', 'open')
+    assert job.latest_result(timeout=30).return_value == 'released'
+    running.stop()
+
+
+def test_remains_of_a_finished_job_are_removed_quietly(work, queue, redis):
+    job = queue.enqueue(jobs.add, 1, 2)
+    work.burst()
+    redis.zadd('rq:wip:default', {f'{job.id}:{"0" * 32}': PAST})
+    work.burst()
+    assert job.is_finished and redis.exists('rq:wip:default') == 0
+
+
+@pytest.mark.parametrize('registry', ['finished', 'failed'])
+def test_expired_entries_leave_the_registries(work, queue, redis, registry):
+    redis.zadd(f'rq:{registry}:default', {'old': PAST, 'new': time.time() + 100})
+    work.burst()
+    assert redis.zrange(f'rq:{registry}:default', 0, -1) == [b'new']
+
+
+def test_jobs_that_were_ready_are_enqueued(work, queue, redis):
+    """Their parent's worker died between its transaction and the enqueueing."""
+    parent = queue.enqueue(jobs.add, 1, 1)
+    job = queue.enqueue(jobs.add, 1, 2, depends_on=parent)
+    redis.zrem('rq:deferred:default', job.id)
+    redis.hset(job.key, 'status', JobStatus.READY_TO_ENQUEUE.value)
+    redis.zadd('rq:ready:default', {job.id: time.time()})
+    redis.delete(queue.key)
+    work.burst()
+    assert job.return_value() == 3 and redis.exists('rq:ready:default') == 0
+
+
+def test_workers_that_vanished_are_forgotten(work, queue, redis):
+    redis.sadd('rq:workers', 'rq:worker:vanished')
+    redis.sadd('rq:workers:default', 'rq:worker:vanished')
+    work.burst()
+    assert redis.smembers('rq:workers') == redis.smembers('rq:workers:default') == set()
+
+
+def stuck(queue, redis, job, seconds):
+    """Puts a job where a worker that died between dequeue and start leaves it."""
+    redis.delete(queue.key)
+    redis.rpush(queue.intermediate_queue_key, job.id)
+    if seconds:
+        redis.set(queue.intermediate_queue.get_first_seen_key(job.id), time.time() - seconds)
+
+
+def test_a_job_stuck_between_queue_and_worker_has_failed(work, queue, redis):
+    job = queue.enqueue(jobs.add, 1, 2)
+    stuck(queue, redis, job, 61)
+    work.burst(name='web')
+    result = job.latest_result()
+    assert job.is_failed and result.exc_string == 'Job was stuck in intermediate queue.'
+    assert result.worker_name == 'web' and result.execution_id is None
+    assert queue.intermediate_queue.get_job_ids() == []
+
+
+def test_a_stuck_job_is_run_again_if_it_may(work, queue, redis):
+    job = queue.enqueue(jobs.add, 1, 2, retry=Retry(max=1))
+    stuck(queue, redis, job, 61)
+    work.burst()
+    assert job.return_value() == 3 and queue.intermediate_queue.get_job_ids() == []
+
+
+def test_a_stuck_job_is_given_a_minute(work, queue, redis):
+    job = queue.enqueue(jobs.add, 1, 2)
+    stuck(queue, redis, job, 0)
+    work.burst()
+    first_seen = queue.intermediate_queue.get_first_seen_key(job.id)
+    assert queue.intermediate_queue.get_job_ids() == [job.id] and job.is_queued
+    assert 86_000 < redis.ttl(first_seen) <= 86_400
+
+
+def test_a_stuck_id_whose_hash_is_gone_is_removed(work, queue, redis):
+    redis.rpush(queue.intermediate_queue_key, 'gone')
+    work.burst()
+    assert queue.intermediate_queue.get_job_ids() == []
+
+
+def test_a_worker_killed_before_the_start_loses_nothing(work, queue, redis):
+    """The id stays in the intermediate queue until the job has started."""
+    job = queue.enqueue(jobs.add, 1, 2)
+    redis.lmove(queue.key, queue.intermediate_queue_key)
+    redis.set(queue.intermediate_queue.get_first_seen_key(job.id), time.time() - 61)
+    work.burst()
+    assert job.is_failed
+    job.requeue()
+    work.burst()
+    assert job.return_value(refresh=True) == 3
+
+
+def test_one_worker_maintains_a_queue(work, queue, redis):
+    redis.set('rq:clean_registries:default', 1, ex=899)
+    redis.zadd('rq:finished:default', {'old': PAST})
+    work.burst()
+    assert redis.zcard('rq:finished:default') == 1 and redis.exists('rq:clean_registries:default')
+
+
+def test_the_lock_of_the_maintenance_is_given_back(work, redis):
+    work.burst()
+    assert redis.exists('rq:clean_registries:default') == 0
+    assert 0 < redis.ttl('rq:clean_groups') <= 599
+
+
+def test_maintenance_comes_again(work, queue, redis):
+    """It is due after its interval, whenever the worker turns to its queues again."""
+    running = work.start(maintenance_interval=1, worker_ttl=16)
+    redis.zadd('rq:finished:default', {'old': PAST})
+    until(lambda: redis.zcard('rq:finished:default') == 0, 'the registry is trimmed')
+    running.stop()
