@@ -124,7 +124,7 @@ impl Fleet {
         let held = Held {
             execution,
             expected: pool.service.expected(&job.task),
-            alone: fills_a_packet(job),
+            alone: fills_a_packet(job) || pool.printing.contains(&job.task),
         };
         let ready = |worker: &&super::Worker| worker.pool == *name && worker.takes_jobs();
         let idle = self

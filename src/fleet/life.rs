@@ -178,9 +178,10 @@ impl Fleet {
 
     // ---- workers ----
 
-    pub(super) fn forked(&mut self, id: u64, pid: i32) {
+    pub(super) fn forked(&mut self, id: u64, pid: i32, out: &mut Vec<Action>) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pid = Some(pid);
+            out.extend(started(id, worker));
         }
     }
 
@@ -216,20 +217,13 @@ impl Fleet {
         };
         worker.ready = Some(now.mono);
         let (name, spare, state) = (worker.pool.clone(), worker.spare, worker.state);
-        let pid = worker.pid.unwrap_or_default();
-        let generation = worker.generation;
+        out.extend(started(id, worker));
         if let Some(pool) = self.pools.get_mut(&name) {
             pool.fork_failures.reset();
             if !spare && state == State::Idle {
                 pool.meter.worker_alive(id, now.mono);
             }
         }
-        out.push(Action::Notice(Notice::WorkerStarted {
-            worker: id,
-            pool: name.clone(),
-            pid,
-            generation,
-        }));
         self.balance(&name, now, out);
         self.dispatch(&name, now, out);
     }
@@ -625,4 +619,16 @@ impl Fleet {
             max_worker_memory: config.and_then(|config| config.max_worker_memory),
         }
     }
+}
+
+/// Told once a worker is both known by its process id and ready: its own word may overtake its template's.
+fn started(id: u64, worker: &Worker) -> Option<Action> {
+    let (pid, _ready) = worker.pid.zip(worker.ready)?;
+    let (pool, generation) = (worker.pool.clone(), worker.generation);
+    Some(Action::Notice(Notice::WorkerStarted {
+        worker: id,
+        pool,
+        pid,
+        generation,
+    }))
 }

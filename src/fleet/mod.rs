@@ -182,7 +182,7 @@ impl Fleet {
                 }
             }
             Event::TemplateExited { template, how } => self.template_exited(template, &how, now, out),
-            Event::Forked { worker, pid } => self.forked(worker, pid),
+            Event::Forked { worker, pid } => self.forked(worker, pid, out),
             Event::ForkFailed { worker, error } => self.fork_failed(worker, error, now, out),
             Event::WorkerReady { worker } => self.worker_ready(worker, now, out),
             Event::Done {
@@ -236,6 +236,16 @@ impl Fleet {
     pub fn running_job(&self, worker: u64) -> Option<&Execution> {
         let held = self.workers.get(&worker)?.held.front()?;
         self.executions.get(&held.execution)
+    }
+
+    /// A worker printed a line. Returns the job that it runs, for the log.
+    pub fn printed(&mut self, worker: u64) -> Option<&Execution> {
+        let held = self.workers.get(&worker)?.held.front()?;
+        let job = self.executions.get(&held.execution)?;
+        if let Some(pool) = self.pools.get_mut(&job.pool) {
+            pool.prints(&job.claimed.task);
+        }
+        Some(job)
     }
 
     /// The pool that a worker works for.

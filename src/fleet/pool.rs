@@ -1,6 +1,7 @@
 //! One pool's share of the fleet: its size, its buffer of claimed jobs, its measurements.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::Backlog;
@@ -18,6 +19,9 @@ const BUFFER_SPAN: Duration = Duration::from_millis(20);
 /// Never more than so many, however short the jobs are.
 const BUFFER_MAX: usize = 4096;
 
+/// Tasks remembered for printing; names come with jobs, so their number is bounded.
+const PRINTING_MAX: usize = 1024;
+
 /// One pool.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -32,6 +36,8 @@ pub(super) struct Pool {
     pub removed: bool,
     pub meter: Meter,
     pub service: ServiceTimes,
+    /// Tasks that have printed something, by name.
+    pub printing: HashSet<Arc<str>>,
     /// Executions claimed and not sent, the next one first.
     pub buffer: VecDeque<u64>,
     /// When a job last left the buffer.
@@ -60,6 +66,7 @@ impl Pool {
             removed: false,
             meter: Meter::new(config.utilization_window),
             service: ServiceTimes::default(),
+            printing: HashSet::new(),
             buffer: VecDeque::new(),
             buffer_moved: now,
             fork_failures: Restarts::default(),
@@ -84,6 +91,13 @@ impl Pool {
             self.meter.set_window(config.utilization_window, now);
         }
         self.config = config;
+    }
+
+    /// A job of this task printed something.
+    pub fn prints(&mut self, task: &Arc<str>) {
+        if self.printing.len() < PRINTING_MAX && !self.printing.contains(task) {
+            self.printing.insert(task.clone());
+        }
     }
 
     /// When jobs in the buffer go back, or forking may be tried again.

@@ -92,7 +92,8 @@ pub struct Held {
     pub execution: u64,
     /// How long it is expected to take; `None`: its task is not known yet.
     pub expected: Option<Duration>,
-    /// It fills more than one packet: nothing is sent behind it.
+    /// Nothing is sent behind it: it fills more than one packet, or its task prints, and then its lines
+    /// must not be taken for those of the next job.
     pub alone: bool,
 }
 

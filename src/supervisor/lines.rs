@@ -36,10 +36,23 @@ impl Lines {
     }
 
     /// Reads what is there, at most one buffer, and gives each whole line to `tell`.
-    pub fn read(&mut self, mut tell: impl FnMut(Stream, String)) {
+    pub fn read(&mut self, tell: impl FnMut(Stream, String)) {
+        self.read_by(tell, |pipe, buffer| pipe.try_read(buffer));
+    }
+
+    /// As [`Lines::read`], for what was written this instant, of which the event loop does not know yet.
+    pub fn read_newest(&mut self, tell: impl FnMut(Stream, String)) {
+        self.read_by(tell, |pipe, buffer| Ok(nix::unistd::read(pipe, buffer)?));
+    }
+
+    fn read_by(
+        &mut self,
+        mut tell: impl FnMut(Stream, String),
+        read: impl Fn(&pipe::Receiver, &mut [u8]) -> std::io::Result<usize>,
+    ) {
         let Some(pipe) = &self.pipe else { return };
         let mut buffer = [0; 8192];
-        match pipe.try_read(&mut buffer) {
+        match read(pipe, &mut buffer) {
             Ok(0) => self.close(tell),
             Ok(len) => {
                 for byte in &buffer[..len] {
@@ -62,7 +75,7 @@ impl Lines {
         // A writer that lives on (a daemon that the job left) must not hold us: what is there, bounded.
         for _ in 0..64 {
             let was = before(self);
-            self.read(&mut tell);
+            self.read_newest(&mut tell);
             if was == before(self) {
                 break;
             }

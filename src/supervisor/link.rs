@@ -279,13 +279,30 @@ impl Reader {
         }
     }
 
+    /// What a job printed comes before its outcome, so that the lines are known to be its own. Once a turn is enough:
+    /// a task that prints is sent one job at a time.
+    fn read_newest_output(&mut self) {
+        let worker = self.worker;
+        for output in &mut self.outputs {
+            output.read_newest(|stream, line| {
+                let _ = self.inputs.send(Input::Line {
+                    from: Source::Worker(worker),
+                    stream,
+                    line,
+                });
+            });
+        }
+    }
+
     /// Reads the frames that are there, some at most. Returns false at the end of file or after garbage.
     fn read_frames(&mut self, buffer: &mut [u8]) -> bool {
-        for _ in 0..FRAMES_A_TURN {
+        for turn in 0..FRAMES_A_TURN {
             match socket::recv(self.socket.get_ref(), buffer, Wait::Never) {
                 Ok(Received::Packet(len)) => match self.decode(&buffer[..len]) {
                     Ok(Some(input)) => {
-                        self.read_outputs();
+                        if turn == 0 {
+                            self.read_newest_output();
+                        }
                         let _ = self.inputs.send(input);
                     }
                     Ok(None) => {}

@@ -370,13 +370,13 @@ impl Supervisor {
         }
     }
 
-    fn line(&self, from: Source, stream: input::Stream, line: &str) {
+    fn line(&mut self, from: Source, stream: input::Stream, line: &str) {
         let (pool, job) = match from {
             Source::Template(_) => (None, None),
             Source::Worker(worker) => (
                 self.fleet.pool_of(worker).map(ToString::to_string),
                 self.fleet
-                    .running_job(worker)
+                    .printed(worker)
                     .map(|job| job.claimed.claim.job.to_string()),
             ),
         };
