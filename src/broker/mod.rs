@@ -5,6 +5,7 @@
 
 mod check;
 pub mod memory;
+pub mod sqlite;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,13 +58,7 @@ pub enum BrokerError {
 pub async fn open(config: &BrokerConfig) -> Result<Arc<dyn Broker>, BrokerError> {
     Ok(match &config.url {
         BrokerUrl::Memory => Arc::new(memory::MemoryBroker::new(config)),
-        BrokerUrl::Sqlite(path) => {
-            return Err(BrokerError::Unreachable {
-                url: format!("sqlite:{}", path.display()),
-                reason: "this build carries no embedded broker yet".into(),
-                hint: "use `memory:`",
-            });
-        }
+        BrokerUrl::Sqlite(path) => Arc::new(sqlite::SqliteBroker::open(path, config).await?),
     })
 }
 
@@ -126,7 +121,7 @@ pub struct DeadFilter {
 /// A store of jobs. Cheap to share; all methods may be called concurrently.
 ///
 /// A claim is held under the lease of the handle that made it: one lease for all its claims, which
-/// [`Broker::extend`] renews. When the lease runs out (its supervisor died), any other handle's
+/// [`Broker::extend`], and each claim that takes something, renews. When the lease runs out (its supervisor died), any other handle's
 /// [`Broker::maintain`] or [`Broker::claim`] gives those jobs back to the front of their queues.
 #[async_trait]
 pub trait Broker: Send + Sync + std::fmt::Debug {
@@ -146,6 +141,8 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 
     /// Carries out verdicts, in order, in one transaction. Returns for each whether it took effect:
     /// `false` when the claim is no longer held by this handle (lease lost, job deleted), which is no error.
+    /// A job requeued at the front returns to the place that it was claimed from: ahead of what waits, and
+    /// jobs given back in any order stand in the order in which they were claimed.
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError>;
 
     /// What waits in these queues; cheap at any depth.
@@ -153,7 +150,7 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 
     /// Returns when a claim on these queues may find something: at once if it would now, else when
     /// a producer enqueues, a scheduled job comes due or another handle's lease runs out. Never polls;
-    /// may return without cause. Dropping the future is safe.
+    /// may return without cause. Dropping the future is safe; keeping it is cheaper than asking anew.
     async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError>;
 
     /// Housekeeping: takes back jobs whose lease ran out, deletes results past their time to live.
@@ -170,7 +167,8 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// Dead letters, the newest first.
     async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError>;
 
-    /// Puts dead letters back into their queues, failures and losses forgotten. Returns those found.
+    /// Puts dead letters back into their queues, failures and losses forgotten. Returns those found;
+    /// one whose unique key another job has by now stays where it is.
     async fn retry_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError>;
 
     /// Deletes dead letters. Returns those found.

@@ -1,0 +1,320 @@
+//! The verbs of supervisors: claim, extend, settle, and what a lease needs.
+
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension, Row};
+
+use super::error::Failure;
+use super::produce::job_id;
+use super::store::{Store, duration};
+use crate::broker::Maintained;
+use crate::job::{Claim, Claimed, JobError, QueueName, Settlement, Verdict};
+
+/// Expired results deleted by one call of `maintain`: some tens of milliseconds of work.
+const EXPIRED_MAX: i64 = 5000;
+
+/// Where a claimed job came from.
+struct Slot {
+    queue: i64,
+    position: i64,
+    since: i64,
+}
+
+impl Store {
+    /// Takes up to `limit` jobs, the queues in order.
+    pub(super) fn claim(&mut self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, Failure> {
+        self.promote()?;
+        self.recover()?;
+        let mut claimed = Vec::new();
+        for name in queues {
+            if claimed.len() == limit {
+                break;
+            }
+            if let Some(queue) = self.queue(name)? {
+                self.claim_from(name, queue, limit - claimed.len(), &mut claimed)?;
+            }
+        }
+        if !claimed.is_empty() {
+            self.hold_lease()?;
+        }
+        Ok(claimed)
+    }
+
+    /// Takes the first jobs of one queue: they are a range of it, so three statements do for all.
+    fn claim_from(
+        &self,
+        name: &QueueName,
+        queue: i64,
+        limit: usize,
+        claimed: &mut Vec<Claimed>,
+    ) -> Result<(), Failure> {
+        let conn = &self.conn;
+        let before = claimed.len();
+        let mut next = conn.prepare_cached(
+            "SELECT position, handle, epoch, id, task, payload, timeout_ms, retries, enqueued,
+                    failures, losses
+             FROM waiting CROSS JOIN jobs USING (handle) LEFT JOIN attempts USING (handle)
+             WHERE waiting.queue = ?1 ORDER BY position LIMIT ?2",
+        )?;
+        let mut rows = next.query([queue, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+        let mut last = None;
+        let mut task: Arc<str> = "".into();
+        while let Some(row) = rows.next()? {
+            last = Some(row.get::<_, i64>(0)?);
+            let name = name.clone();
+            claimed.push(read_claim(row, name, &mut task)?);
+        }
+        let Some(last) = last else {
+            return Ok(());
+        };
+        conn.prepare_cached(
+            "INSERT INTO running (handle, session, epoch, queue, position, since)
+             SELECT handle, ?3, epoch + 1, queue, position, since FROM waiting
+             WHERE queue = ?1 AND position <= ?2",
+        )?
+        .execute([queue, last, self.session])?;
+        let taken = conn
+            .prepare_cached("DELETE FROM waiting WHERE queue = ?1 AND position <= ?2")?
+            .execute([queue, last])?;
+        if taken != claimed.len() - before {
+            let problem = format!("table `waiting` names jobs of queue `{name}` that table `jobs` lacks");
+            return Err(Failure::Corrupt(problem));
+        }
+        self.count(queue, -i64::try_from(taken).unwrap_or(i64::MAX), 0)
+    }
+
+    /// Begins this handle's lease, or renews it.
+    fn hold_lease(&self) -> Result<(), Failure> {
+        // Locked first, seen by others after the commit: they never meet a lease without its lock.
+        let bell = match self.bell.hold(self.session) {
+            Ok(()) => self.bell.inode().cast_signed(),
+            // A file system without locks: others wait for the lease to run out.
+            Err(_) => 0,
+        };
+        let mut hold = self.conn.prepare_cached(
+            "INSERT INTO sessions (session, expires, bell) VALUES (?1, ?2, ?3)
+             ON CONFLICT (session) DO UPDATE SET expires = excluded.expires, bell = excluded.bell",
+        )?;
+        hold.execute([self.session, self.lease_end(), bell])?;
+        Ok(())
+    }
+
+    /// Renews this handle's lease, if it has one.
+    pub(super) fn extend(&self) -> Result<(), Failure> {
+        let mut extend = self
+            .conn
+            .prepare_cached("UPDATE sessions SET expires = ?2 WHERE session = ?1")?;
+        extend.execute([self.session, self.lease_end()])?;
+        Ok(())
+    }
+
+    fn lease_end(&self) -> i64 {
+        (self.now + self.settings.lease).0
+    }
+
+    /// Carries out verdicts; whether each took effect.
+    pub(super) fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<bool>, Failure> {
+        self.promote()?;
+        let mut done = Vec::with_capacity(settlements.len());
+        for settlement in settlements {
+            let Settlement { claim, verdict } = settlement;
+            done.push(match verdict {
+                Verdict::Finish { result } => self.finish(claim, result)?,
+                _ => match self.take_back(claim)? {
+                    None => false,
+                    Some(slot) => {
+                        self.unwind(claim, slot, verdict)?;
+                        true
+                    }
+                },
+            });
+        }
+        self.rings |= done.contains(&true);
+        Ok(done)
+    }
+
+    fn finish(&self, claim: &Claim, result: &[u8]) -> Result<bool, Failure> {
+        let conn = &self.conn;
+        let held = conn
+            .prepare_cached("DELETE FROM running WHERE handle = ?1 AND session = ?2 AND epoch = ?3")?
+            .execute((claim.handle, self.session, claim.epoch))?;
+        if held == 0 {
+            return Ok(false);
+        }
+        let mut options =
+            conn.prepare_cached("SELECT result_ttl_ms, unique_key FROM jobs WHERE handle = ?1")?;
+        let mut options = options.query([claim.handle])?;
+        let ttl_ms = match options.next()? {
+            None => return Ok(true),
+            Some(job) => {
+                if let Some(key) = job.get_ref(1)?.as_str_or_null()? {
+                    self.release_key(key)?;
+                }
+                job.get::<_, Option<i64>>(0)?
+            }
+        };
+        let ttl = ttl_ms.map_or(self.settings.result_ttl, duration);
+        if ttl.is_zero() {
+            self.forget(claim.handle)?;
+            return Ok(true);
+        }
+        conn.prepare_cached("INSERT INTO finished (handle, ended, expires, result) VALUES (?1, ?2, ?3, ?4)")?
+            .execute((claim.handle, self.now.0, (self.now + ttl).0, result))?;
+        Ok(true)
+    }
+
+    /// Ends a claim; `None` when this handle does not hold it.
+    fn take_back(&self, claim: &Claim) -> Result<Option<Slot>, Failure> {
+        let mut held = self.conn.prepare_cached(
+            "SELECT queue, position, since FROM running WHERE handle = ?1 AND session = ?2 AND epoch = ?3",
+        )?;
+        let slot = held
+            .query_row((claim.handle, self.session, claim.epoch), |row| {
+                Ok(Slot {
+                    queue: row.get(0)?,
+                    position: row.get(1)?,
+                    since: row.get(2)?,
+                })
+            })
+            .optional()?;
+        if slot.is_some() {
+            let mut leave = self
+                .conn
+                .prepare_cached("DELETE FROM running WHERE handle = ?1")?;
+            leave.execute([claim.handle])?;
+        }
+        Ok(slot)
+    }
+
+    /// Carries out a verdict that is no success, on a job that stands nowhere at the moment.
+    fn unwind(&self, claim: &Claim, slot: Slot, verdict: &Verdict) -> Result<(), Failure> {
+        let handle = claim.handle;
+        let epoch = i64::from(claim.epoch);
+        match verdict {
+            Verdict::Finish { .. } => Ok(()),
+            Verdict::Requeue {
+                due,
+                at_front,
+                failures,
+                losses,
+                error,
+            } => {
+                self.remember(handle, *failures, *losses, error.as_ref())?;
+                if let Some(due) = due.filter(|due| *due > self.now) {
+                    self.schedule(handle, due.0, slot.queue, *at_front, epoch)?;
+                    return self.count(slot.queue, 0, 1);
+                }
+                if *at_front {
+                    // Where it was claimed from: ahead of what waits, and jobs given back one
+                    // after another stand in their old order.
+                    self.wait(slot.queue, slot.position, handle, slot.since, epoch)?;
+                } else {
+                    self.wait(slot.queue, self.numbers(1)?, handle, self.now.0, epoch)?;
+                }
+                self.count(slot.queue, 1, 0)
+            }
+            Verdict::Bury {
+                error,
+                failures,
+                losses,
+            } => {
+                self.remember(handle, *failures, *losses, Some(error))?;
+                let mut key = self
+                    .conn
+                    .prepare_cached("SELECT unique_key FROM jobs WHERE handle = ?1")?;
+                let key: Option<Option<String>> = key.query_row([handle], |row| row.get(0)).optional()?;
+                if let Some(key) = key.flatten() {
+                    self.release_key(&key)?;
+                }
+                let mut bury = self
+                    .conn
+                    .prepare_cached("INSERT INTO dead (handle, ended, epoch) VALUES (?1, ?2, ?3)")?;
+                bury.execute((handle, self.now.0, epoch))?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps what went wrong; without a new error the last one stays.
+    fn remember(
+        &self,
+        handle: i64,
+        failures: u32,
+        losses: u32,
+        error: Option<&JobError>,
+    ) -> Result<(), Failure> {
+        if (failures, losses, error) == (0, 0, None) {
+            return Ok(()); // given back at its first attempt
+        }
+        let error = error
+            .map(serde_json::to_string)
+            .transpose()
+            .map_err(|problem| Failure::Corrupt(problem.to_string()))?;
+        let mut remember = self.conn.prepare_cached(
+            "INSERT INTO attempts (handle, failures, losses, error) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (handle) DO UPDATE SET failures = excluded.failures, losses = excluded.losses,
+                                                error = coalesce(excluded.error, error)",
+        )?;
+        remember.execute((handle, failures, losses, error))?;
+        Ok(())
+    }
+
+    fn release_key(&self, key: &str) -> Result<(), Failure> {
+        let mut release = self
+            .conn
+            .prepare_cached("DELETE FROM unique_keys WHERE key = ?1")?;
+        release.execute([key])?;
+        Ok(())
+    }
+
+    /// Takes back what dead supervisors held; deletes some results whose time ended.
+    pub(super) fn maintain(&mut self) -> Result<Maintained, Failure> {
+        self.promote()?;
+        let recovered = self.recover()?;
+        let mut expired = self.conn.prepare_cached(
+            "DELETE FROM finished WHERE handle IN (
+                 SELECT handle FROM finished INDEXED BY finished_expires
+                 WHERE expires <= ?1 ORDER BY expires LIMIT ?2)
+             RETURNING handle",
+        )?;
+        let expired: Vec<i64> = expired
+            .query_map([self.now.0, EXPIRED_MAX], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for &handle in &expired {
+            self.forget(handle)?;
+        }
+        Ok(Maintained {
+            recovered,
+            expired: expired.len() as u64,
+        })
+    }
+
+    /// Gives up this handle's lease.
+    pub(super) fn give_up(&mut self) -> Result<(), Failure> {
+        self.give_back(self.session)?;
+        Ok(())
+    }
+}
+
+/// One row of the claiming query. `task` is the last row's, which mostly is this one's as well.
+fn read_claim(row: &Row<'_>, queue: QueueName, task: &mut Arc<str>) -> Result<Claimed, Failure> {
+    let text = row.get_ref(4)?.as_str()?;
+    if **task != *text {
+        *task = text.into();
+    }
+    Ok(Claimed {
+        claim: Claim {
+            job: job_id(row.get_ref(3)?.as_str()?)?,
+            handle: row.get(1)?,
+            epoch: row.get::<_, u32>(2)?.saturating_add(1),
+        },
+        queue,
+        task: Arc::clone(task),
+        payload: row.get_ref(5)?.as_blob()?.into(),
+        timeout: row.get::<_, Option<i64>>(6)?.map(duration),
+        retries: row.get(7)?,
+        failures: row.get::<_, Option<u32>>(9)?.unwrap_or(0),
+        losses: row.get::<_, Option<u32>>(10)?.unwrap_or(0),
+        enqueued: crate::time::Unix(row.get(8)?),
+    })
+}

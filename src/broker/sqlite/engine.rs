@@ -1,0 +1,399 @@
+//! The thread that owns the connection, and how the rest of the program speaks to it.
+//!
+//! Requests that arrive while a transaction runs share the next one: one commit carries what
+//! a busy supervisor settles and claims, and what many enqueue at once. When a request of such
+//! a group fails, or the commit does, the group is undone and each request is tried alone, so that
+//! one which can't be met harms no other.
+//!
+//! The thread sleeps in one `poll(2)`: for requests, for the bell if somebody waits, and for
+//! the next instant at which time alone makes a job ready. Neither it nor its callers poll in a loop.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::SigSet;
+use nix::sys::time::{TimeSpec, TimeValLike};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use tokio::sync::oneshot;
+
+use super::error::Failure;
+use super::open::open;
+use super::store::{Access, Settings, Store};
+use super::url;
+use super::waiters::{Ended, Waiters};
+use crate::broker::BrokerError;
+use crate::job::{JobId, QueueName};
+use crate::time::Unix;
+
+/// Where an answer goes.
+pub(super) type Reply<R> = oneshot::Sender<Result<R, BrokerError>>;
+
+/// What the thread is asked for.
+enum Request {
+    /// Work inside a transaction.
+    Run(Access, Box<dyn Work>),
+    /// An answer once a claim on these queues may find something.
+    Ready(Vec<QueueName>, Reply<()>),
+    /// An answer once one of these jobs has ended.
+    Ended(Vec<JobId>, Reply<Ended>),
+    /// Give up the lease and end.
+    Close(Reply<()>),
+    /// The handle is gone; its lease is left to run out.
+    Stop,
+}
+
+/// Work inside a transaction; may be done again when the transaction was undone.
+trait Work: Send {
+    fn run(&mut self, store: &mut Store) -> Result<(), Failure>;
+    fn answer(self: Box<Self>, outcome: Result<(), BrokerError>);
+}
+
+struct Call<F, R> {
+    run: F,
+    value: Option<R>,
+    reply: Reply<R>,
+}
+
+impl<F, R> Work for Call<F, R>
+where
+    F: FnMut(&mut Store) -> Result<R, Failure> + Send,
+    R: Send,
+{
+    fn run(&mut self, store: &mut Store) -> Result<(), Failure> {
+        self.value = Some((self.run)(store)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), BrokerError>) {
+        let Call { value, reply, .. } = *self;
+        if let Some(answer) = outcome.map(|()| value).transpose() {
+            let _ = reply.send(answer); // nobody waits for it any more
+        }
+    }
+}
+
+/// The thread as its handle sees it.
+#[derive(Debug)]
+pub(super) struct Engine {
+    requests: mpsc::Sender<Request>,
+    bell: Arc<EventFd>,
+    url: String,
+}
+
+impl Engine {
+    /// Opens the database on a thread of its own.
+    pub(super) async fn start(path: PathBuf, settings: Settings, fsync: bool) -> Result<Self, BrokerError> {
+        let url = url(&path);
+        let cannot = |error: io::Error| BrokerError::Unreachable {
+            url: url.clone(),
+            reason: format!("cannot start its thread: {error}"),
+            hint: "the limit of processes or of open files may be too low",
+        };
+        let wake = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let wake = Arc::new(EventFd::from_value_and_flags(0, wake).map_err(|error| cannot(error.into()))?);
+        let alarm = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        // The clock that jobs are due by, so that it follows when that is set or the host sleeps.
+        let alarm = TimerFd::new(ClockId::CLOCK_REALTIME, alarm).map_err(|error| cannot(error.into()))?;
+        let (requests, inbox) = mpsc::channel();
+        let (opened, is_open) = oneshot::channel();
+        let (thread_wake, thread_url) = (Arc::clone(&wake), url.clone());
+        std::thread::Builder::new()
+            .name("pool-broker".into())
+            .spawn(move || {
+                // Signals are for the threads that expect them.
+                let _ = SigSet::all().thread_block();
+                match open(&path, settings, fsync) {
+                    Err(error) => drop(opened.send(Err(error))),
+                    Ok(store) => {
+                        let thread = Thread {
+                            store,
+                            inbox,
+                            wake: thread_wake,
+                            alarm,
+                            alarm_at: None,
+                            waiters: Waiters::default(),
+                            url: thread_url,
+                        };
+                        if opened.send(Ok(())).is_ok() {
+                            thread.run();
+                        }
+                    }
+                }
+            })
+            .map_err(cannot)?;
+        let engine = Engine {
+            requests,
+            bell: wake,
+            url,
+        };
+        is_open.await.unwrap_or_else(|_| Err(engine.has_ended()))?;
+        Ok(engine)
+    }
+
+    /// Runs `work` in a transaction, perhaps with that of others, and waits for its commit.
+    pub(super) async fn run<R, F>(&self, access: Access, work: F) -> Result<R, BrokerError>
+    where
+        F: FnMut(&mut Store) -> Result<R, Failure> + Send + 'static,
+        R: Send + 'static,
+    {
+        self.ask(|reply| {
+            let call = Call {
+                run: work,
+                value: None,
+                reply,
+            };
+            Request::Run(access, Box::new(call))
+        })
+        .await
+    }
+
+    /// Waits until a claim on these queues may find something.
+    pub(super) async fn ready(&self, queues: Vec<QueueName>) -> Result<(), BrokerError> {
+        self.ask(|reply| Request::Ready(queues, reply)).await
+    }
+
+    /// Waits until one of these jobs has ended or is gone.
+    pub(super) async fn ended(&self, ids: Vec<JobId>) -> Result<Ended, BrokerError> {
+        self.ask(|reply| Request::Ended(ids, reply)).await
+    }
+
+    /// Gives up the lease and closes the database.
+    pub(super) async fn close(&self) -> Result<(), BrokerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Close(reply));
+        // No answer: it was closed before.
+        answer.await.unwrap_or(Ok(()))
+    }
+
+    async fn ask<R>(&self, request: impl FnOnce(Reply<R>) -> Request) -> Result<R, BrokerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(request(reply));
+        answer.await.unwrap_or_else(|_| Err(self.has_ended()))
+    }
+
+    fn send(&self, request: Request) {
+        // A thread that has ended drops the request, and its caller sees the answer missing.
+        if self.requests.send(request).is_ok() {
+            // Fails only when 2^64 - 2 wakes are pending: then the thread wakes anyway.
+            let _ = self.bell.write(1);
+        }
+    }
+
+    fn has_ended(&self) -> BrokerError {
+        crate::broker::check::closed(&self.url)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.send(Request::Stop);
+    }
+}
+
+/// The thread's own side.
+struct Thread {
+    store: Store,
+    inbox: mpsc::Receiver<Request>,
+    wake: Arc<EventFd>,
+    alarm: TimerFd,
+    alarm_at: Option<Unix>,
+    waiters: Waiters,
+    url: String,
+}
+
+impl Thread {
+    fn run(mut self) {
+        loop {
+            if let Err(error) = self.sleep() {
+                // Descriptors of our own that poll(2) refuses: nothing will work from here on.
+                tracing::error!(%error, "the embedded broker can't wait for work");
+                return;
+            }
+            let _ = self.wake.read(); // back to zero before the requests are taken
+            let mut works = Vec::new();
+            let mut access = Access::Read;
+            let mut close = None;
+            while let Ok(request) = self.inbox.try_recv() {
+                match request {
+                    Request::Run(how, work) => {
+                        if how == Access::Write {
+                            access = Access::Write;
+                        }
+                        works.push(work);
+                    }
+                    Request::Ready(queues, reply) => self.waiters.await_ready(queues, reply),
+                    Request::Ended(ids, reply) => self.waiters.await_ended(ids, reply),
+                    Request::Close(reply) => {
+                        close = Some(reply);
+                        break;
+                    }
+                    Request::Stop => return,
+                }
+            }
+            if !works.is_empty() {
+                self.transact(access, works);
+            }
+            if let Some(reply) = close {
+                let closed = transact_one(&mut self.store, Access::Write, Store::give_up);
+                self.store.ring();
+                let closed = closed.map_err(|failure| failure.tell(&self.url));
+                drop(self); // before the answer: the file is closed when the caller hears so
+                let _ = reply.send(closed);
+                return;
+            }
+            self.attend();
+        }
+    }
+
+    /// Waits for a request, the bell or the alarm.
+    fn sleep(&self) -> io::Result<()> {
+        let mut fds = vec![
+            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.alarm.as_fd(), PollFlags::POLLIN),
+        ];
+        // While nobody waits, the bell may ring.
+        if !self.waiters.is_empty()
+            && let Some(bell) = self.store.bell.as_fd()
+        {
+            fds.push(PollFd::new(bell, PollFlags::POLLIN));
+        }
+        loop {
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                other => return other.map(drop).map_err(io::Error::from),
+            }
+        }
+    }
+
+    /// Runs works in one transaction, or, when that fails, each in its own; answers all.
+    fn transact(&mut self, access: Access, mut works: Vec<Box<dyn Work>>) {
+        if let Err(error) = self.store.begin(access) {
+            let error = error.tell(&self.url);
+            for work in works {
+                work.answer(Err(repeat(&error)));
+            }
+            return;
+        }
+        match finish(&mut self.store, &mut works) {
+            Ok(()) => {
+                self.store.ring();
+                works.into_iter().for_each(|work| work.answer(Ok(())));
+            }
+            Err(failure) if works.len() == 1 => {
+                let error = failure.tell(&self.url);
+                works
+                    .into_iter()
+                    .for_each(|work| work.answer(Err(repeat(&error))));
+            }
+            Err(_) => {
+                for work in works {
+                    self.transact(access, vec![work]);
+                }
+            }
+        }
+    }
+
+    /// Looks after those who wait, and sets the alarm for them.
+    fn attend(&mut self) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        // Noted before the look, so that a ring during the look causes another one.
+        let looked = self.store.bell.watch().and_then(|()| self.store.bell.hush());
+        let looked = looked
+            .map_err(|error| watch_failed(&self.url, &error))
+            .and_then(|()| {
+                self.waiters
+                    .look(&mut self.store)
+                    .map_err(|failure| failure.tell(&self.url))
+            });
+        match looked {
+            Ok(next) => self.set_alarm(next),
+            Err(error) => self.waiters.fail(|| repeat(&error)),
+        }
+    }
+
+    fn set_alarm(&mut self, at: Option<Unix>) {
+        let past = self.alarm_at.is_some_and(|at| at <= Unix::now());
+        if self.alarm_at == at && !past {
+            return;
+        }
+        let set = match at {
+            None => self.alarm.unset(),
+            Some(at) => {
+                // A time of zero would mean: never.
+                let at = TimeSpec::milliseconds(at.0.max(1));
+                self.alarm
+                    .set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+            }
+        };
+        match set {
+            Ok(()) => self.alarm_at = at,
+            Err(error) => tracing::error!(%error, "the embedded broker can't set its alarm"),
+        }
+    }
+}
+
+/// Runs works in the transaction that has begun and commits it; undoes it on an error.
+fn finish(store: &mut Store, works: &mut [Box<dyn Work>]) -> Result<(), Failure> {
+    for work in works {
+        if let Err(failure) = work.run(store) {
+            store.rollback();
+            return Err(failure);
+        }
+    }
+    store.commit()
+}
+
+/// Runs one piece of work in a transaction of its own.
+pub(super) fn transact_one<R>(
+    store: &mut Store,
+    access: Access,
+    work: impl FnOnce(&mut Store) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    store.begin(access)?;
+    let done = work(store);
+    match done {
+        Ok(_) => store.commit()?,
+        Err(_) => store.rollback(),
+    }
+    done
+}
+
+fn watch_failed(url: &str, error: &io::Error) -> BrokerError {
+    let reason = match error.raw_os_error() {
+        Some(nix::libc::EMFILE) => {
+            "this user watches too many files already (raise `fs.inotify.max_user_instances`)".to_owned()
+        }
+        _ => format!("cannot watch for changes: {error}"),
+    };
+    BrokerError::Busy {
+        url: url.to_owned(),
+        reason,
+    }
+}
+
+/// The same error for one more caller.
+fn repeat(error: &BrokerError) -> BrokerError {
+    match error {
+        BrokerError::Unreachable { url, reason, hint } => BrokerError::Unreachable {
+            url: url.clone(),
+            reason: reason.clone(),
+            hint,
+        },
+        BrokerError::Busy { url, reason } => BrokerError::Busy {
+            url: url.clone(),
+            reason: reason.clone(),
+        },
+        BrokerError::Corrupt { url, reason } => BrokerError::Corrupt {
+            url: url.clone(),
+            reason: reason.clone(),
+        },
+        BrokerError::Refused(reason) => BrokerError::Refused(reason.clone()),
+    }
+}

@@ -1,0 +1,94 @@
+//! What SQLite and the system say, as the user meets it.
+
+use std::io;
+
+use rusqlite::ErrorCode;
+
+use super::BUSY_TIMEOUT;
+use crate::broker::BrokerError;
+use crate::time::Human;
+
+/// Why work on the database failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// SQLite said so.
+    Sql(rusqlite::Error),
+    /// The system said so.
+    Io(io::Error),
+    /// It holds what we did not write: where and what.
+    Corrupt(String),
+    /// In words already.
+    Told(BrokerError),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Failure::Sql(error)
+    }
+}
+
+impl From<rusqlite::types::FromSqlError> for Failure {
+    fn from(error: rusqlite::types::FromSqlError) -> Self {
+        Failure::Sql(error.into())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Io(error)
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        Failure::Told(error)
+    }
+}
+
+impl Failure {
+    /// In words, for the broker at `url`.
+    pub(super) fn tell(self, url: &str) -> BrokerError {
+        let url = url.to_owned();
+        match self {
+            Failure::Told(error) => error,
+            Failure::Corrupt(reason) => BrokerError::Corrupt { url, reason },
+            Failure::Io(error) => BrokerError::Busy {
+                url,
+                reason: error.to_string(),
+            },
+            Failure::Sql(error) => tell_sql(url, &error),
+        }
+    }
+}
+
+fn tell_sql(url: String, error: &rusqlite::Error) -> BrokerError {
+    let Some(code) = error.sqlite_error_code() else {
+        let reason = error.to_string();
+        return BrokerError::Corrupt { url, reason };
+    };
+    let reason = match code {
+        ErrorCode::DiskFull => "the disk is full".to_owned(),
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+            format!("another process has kept it locked for {}", Human(BUSY_TIMEOUT))
+        }
+        ErrorCode::ReadOnly => "it is read-only for this user".to_owned(),
+        ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory => error.to_string(),
+        ErrorCode::NotADatabase => {
+            let reason = "the file is not a database".to_owned();
+            return BrokerError::Corrupt { url, reason };
+        }
+        ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied => {
+            return BrokerError::Unreachable {
+                url,
+                reason: error.to_string(),
+                hint: "check that this user may write the file and its directory",
+            };
+        }
+        ErrorCode::TooBig => return BrokerError::Refused(format!("{url} refuses the data: {error}")),
+        _ => {
+            let reason = error.to_string();
+            return BrokerError::Corrupt { url, reason };
+        }
+    };
+    BrokerError::Busy { url, reason }
+}

@@ -1,0 +1,218 @@
+//! The verbs of readers: backlog, find, dead letters, queues.
+
+use rusqlite::{OptionalExtension, Row};
+
+use super::error::Failure;
+use super::produce::job_id;
+use super::store::Store;
+use crate::broker::{Backlog, DeadFilter};
+use crate::job::{JobId, JobState, JobView, QueueName};
+use crate::time::Unix;
+
+/// A job with the place where it is. Columns as [`read_view`] expects them.
+const VIEW: &str = "
+    j.handle, j.id, q.name, j.task, j.payload, j.enqueued, s.due, coalesce(f.ended, d.ended),
+    a.failures, a.losses, f.result, a.error,
+    CASE WHEN f.handle NOTNULL THEN 'finished' WHEN d.handle NOTNULL THEN 'dead'
+         WHEN r.handle NOTNULL THEN 'running' WHEN s.handle NOTNULL THEN 'scheduled'
+         ELSE 'waiting' END";
+const PLACES: &str = "
+    JOIN queues q ON q.queue = j.queue
+    LEFT JOIN attempts a ON a.handle = j.handle
+    LEFT JOIN scheduled s ON s.handle = j.handle
+    LEFT JOIN running r ON r.handle = j.handle
+    LEFT JOIN finished f ON f.handle = j.handle";
+
+impl Store {
+    /// What waits in these queues.
+    pub(super) fn backlog(&mut self, queues: &[QueueName]) -> Result<Backlog, Failure> {
+        self.promote()?;
+        let mut backlog = Backlog::default();
+        for name in queues {
+            let Some(queue) = self.queue(name)? else {
+                continue;
+            };
+            let mut counts = self
+                .conn
+                .prepare_cached("SELECT waiting, scheduled FROM queues WHERE queue = ?1")?;
+            let (waiting, scheduled): (i64, i64) = counts.query_row([queue], |row| row.try_into())?;
+            backlog.waiting += waiting.cast_unsigned(); // never negative: the schema sees to it
+            backlog.scheduled += scheduled.cast_unsigned();
+            if waiting > 0 {
+                let oldest = self.oldest(queue)?;
+                backlog.oldest = [backlog.oldest, oldest].into_iter().flatten().min();
+            }
+        }
+        Ok(backlog)
+    }
+
+    /// When the oldest waiting job of a queue became ready: of those at the front it is the last,
+    /// of the others the first.
+    fn oldest(&self, queue: i64) -> Result<Option<Unix>, Failure> {
+        let mut oldest = None;
+        for end in [
+            "SELECT since FROM waiting WHERE queue = ?1 AND position < 0 ORDER BY position DESC LIMIT 1",
+            "SELECT since FROM waiting WHERE queue = ?1 AND position > 0 ORDER BY position LIMIT 1",
+        ] {
+            let mut end = self.conn.prepare_cached(end)?;
+            let since: Option<i64> = end.query_row([queue], |row| row.get(0)).optional()?;
+            oldest = [oldest, since.map(Unix)].into_iter().flatten().min();
+        }
+        Ok(oldest)
+    }
+
+    /// Whether any of these queues holds a job that could run now.
+    pub(super) fn any_waiting(&mut self, queues: &[QueueName]) -> Result<bool, Failure> {
+        for name in queues {
+            if let Some(queue) = self.queue(name)? {
+                let mut look = self
+                    .conn
+                    .prepare_cached("SELECT waiting > 0 FROM queues WHERE queue = ?1")?;
+                if look.query_row([queue], |row| row.get(0))? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Looks a job up, with its handle.
+    pub(super) fn find(&self, id: &JobId) -> Result<Option<(i64, JobView)>, Failure> {
+        let sql = format!(
+            "SELECT {VIEW} FROM jobs j {PLACES} LEFT JOIN dead d ON d.handle = j.handle
+             WHERE j.id = ?1 AND coalesce(f.expires > ?2, 1)"
+        );
+        let mut find = self.conn.prepare_cached(&sql)?;
+        let mut rows = find.query((id.as_str(), self.now.0))?;
+        rows.next()?.map(read_view).transpose()
+    }
+
+    /// Whether a job that was found before has ended since, or is gone.
+    pub(super) fn has_ended(&self, handle: i64) -> Result<bool, Failure> {
+        let mut look = self.conn.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM finished WHERE handle = ?1)
+                 OR EXISTS (SELECT 1 FROM dead WHERE handle = ?1)
+                 OR NOT EXISTS (SELECT 1 FROM jobs WHERE handle = ?1)",
+        )?;
+        Ok(look.query_row([handle], |row| row.get(0))?)
+    }
+
+    /// Dead letters, the newest first.
+    pub(super) fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, Failure> {
+        let sql = format!(
+            "SELECT {VIEW} FROM dead d CROSS JOIN jobs j ON j.handle = d.handle {PLACES}
+             WHERE (?1 ISNULL OR q.name = ?1) AND (?2 ISNULL OR j.task = ?2)
+             ORDER BY d.ended DESC, d.handle DESC LIMIT ?3"
+        );
+        let mut find = self.conn.prepare_cached(&sql)?;
+        let mut rows = find.query((
+            filter.queue.as_ref().map(QueueName::as_str),
+            filter.task.as_deref(),
+            i64::try_from(filter.limit).unwrap_or(i64::MAX),
+        ))?;
+        let mut dead = Vec::new();
+        while let Some(row) = rows.next()? {
+            dead.push(read_view(row)?.1);
+        }
+        Ok(dead)
+    }
+
+    /// Puts dead letters back into their queues; those found whose unique key is free.
+    pub(super) fn retry_dead(&mut self, ids: &[JobId]) -> Result<Vec<JobId>, Failure> {
+        self.promote()?;
+        let mut retried = Vec::new();
+        for id in ids {
+            let Some((handle, queue, epoch, key)) = self.find_dead(id)? else {
+                continue;
+            };
+            if let Some(key) = key {
+                if self.key_holder(&key)?.is_some() {
+                    continue;
+                }
+                self.take_key(&key, handle)?;
+            }
+            for leave in [
+                "DELETE FROM dead WHERE handle = ?1",
+                "DELETE FROM attempts WHERE handle = ?1",
+            ] {
+                self.conn.prepare_cached(leave)?.execute([handle])?;
+            }
+            self.wait(queue, self.numbers(1)?, handle, self.now.0, epoch)?;
+            self.count(queue, 1, 0)?;
+            retried.push(id.clone());
+        }
+        self.rings |= !retried.is_empty();
+        Ok(retried)
+    }
+
+    /// Deletes dead letters; those found.
+    pub(super) fn delete_dead(&mut self, ids: &[JobId]) -> Result<Vec<JobId>, Failure> {
+        let mut deleted = Vec::new();
+        for id in ids {
+            if let Some((handle, ..)) = self.find_dead(id)? {
+                let mut leave = self.conn.prepare_cached("DELETE FROM dead WHERE handle = ?1")?;
+                leave.execute([handle])?;
+                self.forget(handle)?;
+                deleted.push(id.clone());
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Handle, queue, epoch and unique key of a dead letter.
+    #[allow(clippy::type_complexity)] // a row
+    fn find_dead(&self, id: &JobId) -> Result<Option<(i64, i64, i64, Option<String>)>, Failure> {
+        let mut find = self.conn.prepare_cached(
+            "SELECT handle, queue, epoch, unique_key FROM jobs JOIN dead USING (handle) WHERE id = ?1",
+        )?;
+        Ok(find.query_row([id.as_str()], |row| row.try_into()).optional()?)
+    }
+
+    /// Names of all queues, sorted.
+    pub(super) fn queue_names(&self) -> Result<Vec<QueueName>, Failure> {
+        let mut names = self
+            .conn
+            .prepare_cached("SELECT name FROM queues ORDER BY name")?;
+        let mut rows = names.query([])?;
+        let mut names = Vec::new();
+        while let Some(row) = rows.next()? {
+            names.push(queue_name(row.get_ref(0)?.as_str()?)?);
+        }
+        Ok(names)
+    }
+}
+
+fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
+    let state = match row.get_ref(12)?.as_str()? {
+        "finished" => JobState::Finished,
+        "dead" => JobState::Dead,
+        "running" => JobState::Running,
+        "scheduled" => JobState::Scheduled,
+        _ => JobState::Waiting,
+    };
+    let error = row.get_ref(11)?.as_str_or_null()?;
+    let error = error
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|problem| Failure::Corrupt(format!("an error in table `attempts`: {problem}")))?;
+    let view = JobView {
+        id: job_id(row.get_ref(1)?.as_str()?)?,
+        queue: queue_name(row.get_ref(2)?.as_str()?)?,
+        task: row.get_ref(3)?.as_str()?.into(),
+        payload: row.get(4)?,
+        state,
+        enqueued: Unix(row.get(5)?),
+        due: row.get::<_, Option<i64>>(6)?.map(Unix),
+        ended: row.get::<_, Option<i64>>(7)?.map(Unix),
+        failures: row.get::<_, Option<u32>>(8)?.unwrap_or(0),
+        losses: row.get::<_, Option<u32>>(9)?.unwrap_or(0),
+        result: row.get(10)?,
+        error,
+    };
+    Ok((row.get(0)?, view))
+}
+
+fn queue_name(text: &str) -> Result<QueueName, Failure> {
+    QueueName::new(text)
+        .map_err(|problem| Failure::Corrupt(format!("a queue name in table `queues` {problem}")))
+}

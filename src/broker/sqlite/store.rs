@@ -1,0 +1,303 @@
+//! The database as its thread sees it: transactions, numbers, queues, and what time alone changes.
+//!
+//! All methods but `begin` run inside a transaction, at the one instant `now` that it has. The
+//! verbs of producers are in `produce.rs`, those of supervisors in `consume.rs`, those of readers
+//! in `inspect.rs`.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::bell::Bell;
+use super::error::Failure;
+use crate::broker::BrokerError;
+use crate::job::QueueName;
+use crate::time::Unix;
+
+/// Scheduled jobs that one transaction moves into their queues at the most.
+const PROMOTED_MAX: i64 = 2000;
+
+/// What the settings say about jobs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) lease: Duration,
+    pub(super) result_ttl: Duration,
+}
+
+/// Whether a transaction changes anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+/// One connection to the database, and the lease that this handle takes with its first claim.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) conn: Connection,
+    pub(super) bell: Bell,
+    pub(super) settings: Settings,
+    /// Names this handle's lease; drawn at random, so that a rolled back claim leaves no trace.
+    pub(super) session: i64,
+    /// The time of the running transaction.
+    pub(super) now: Unix,
+    /// The running transaction leaves something to see for those who wait.
+    pub(super) rings: bool,
+    pub(super) path: PathBuf,
+    pub(super) inode: u64,
+    queues: HashMap<QueueName, i64>,
+}
+
+impl Store {
+    pub(super) fn new(conn: Connection, bell: Bell, settings: Settings, path: PathBuf, inode: u64) -> Self {
+        Store {
+            conn,
+            bell,
+            settings,
+            session: fastrand::i64(1..i64::MAX),
+            now: Unix::now(),
+            rings: false,
+            path,
+            inode,
+            queues: HashMap::new(),
+        }
+    }
+
+    /// Begins a transaction; a writing one waits for its turn among all processes.
+    pub(super) fn begin(&mut self, access: Access) -> Result<(), Failure> {
+        self.check_file()?;
+        let begin = match access {
+            Access::Read => "BEGIN",
+            Access::Write => "BEGIN IMMEDIATE",
+        };
+        self.conn.prepare_cached(begin)?.execute([])?;
+        self.rings = false;
+        self.now = Unix::now();
+        Ok(())
+    }
+
+    /// Commits. After an error nothing has happened.
+    pub(super) fn commit(&mut self) -> Result<(), Failure> {
+        let done = self.conn.prepare_cached("COMMIT")?.execute([]);
+        if done.is_err() {
+            self.rollback();
+        }
+        done?;
+        Ok(())
+    }
+
+    /// Undoes the running transaction, if SQLite has not done so itself.
+    pub(super) fn rollback(&mut self) {
+        // A queue that the transaction made is gone with it.
+        self.queues.clear();
+        self.rings = false;
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "the broker could not roll back");
+        }
+    }
+
+    /// Wakes those who wait for what the last transaction did.
+    pub(super) fn ring(&self) {
+        if self.rings
+            && let Err(error) = self.bell.ring()
+        {
+            tracing::warn!(%error, "the broker could not wake other processes");
+        }
+    }
+
+    /// Refuses to work on a file that has lost its name: others would never see what we write.
+    fn check_file(&self) -> Result<(), Failure> {
+        if std::fs::metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
+            return Ok(());
+        }
+        // Closing would remove the log of whatever database has the name by now.
+        let keep_log = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        self.conn.set_db_config(keep_log, true)?;
+        Err(Failure::Told(BrokerError::Unreachable {
+            url: super::url(&self.path),
+            reason: "the file was deleted or replaced while it was in use".into(),
+            hint: "put it back or restart the programs that use it",
+        }))
+    }
+
+    /// Reserves `count` numbers and returns the first one.
+    pub(super) fn numbers(&self, count: usize) -> Result<i64, Failure> {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let mut reserve = self
+            .conn
+            .prepare_cached("UPDATE sequence SET last = last + ?1 RETURNING last")?;
+        let last: i64 = reserve.query_row([count], |row| row.get(0))?;
+        Ok(last - count + 1)
+    }
+
+    /// The number of a queue, if any job was ever in it.
+    pub(super) fn queue(&mut self, name: &QueueName) -> Result<Option<i64>, Failure> {
+        if let Some(&queue) = self.queues.get(name) {
+            return Ok(Some(queue));
+        }
+        let mut find = self
+            .conn
+            .prepare_cached("SELECT queue FROM queues WHERE name = ?1")?;
+        let queue: Option<i64> = find.query_row([name.as_str()], |row| row.get(0)).optional()?;
+        if let Some(queue) = queue {
+            self.queues.insert(name.clone(), queue);
+        }
+        Ok(queue)
+    }
+
+    /// The number of a queue, made if need be.
+    pub(super) fn queue_or_new(&mut self, name: &QueueName) -> Result<i64, Failure> {
+        if let Some(queue) = self.queue(name)? {
+            return Ok(queue);
+        }
+        let mut make = self
+            .conn
+            .prepare_cached("INSERT INTO queues (name) VALUES (?1)")?;
+        let queue = make.insert([name.as_str()])?;
+        self.queues.insert(name.clone(), queue);
+        Ok(queue)
+    }
+
+    /// Adds to a queue's counts.
+    pub(super) fn count(&self, queue: i64, waiting: i64, scheduled: i64) -> Result<(), Failure> {
+        if (waiting, scheduled) != (0, 0) {
+            let mut count = self.conn.prepare_cached(
+                "UPDATE queues SET waiting = waiting + ?2, scheduled = scheduled + ?3 WHERE queue = ?1",
+            )?;
+            count.execute([queue, waiting, scheduled])?;
+        }
+        Ok(())
+    }
+
+    /// Moves scheduled jobs that are due into their queues.
+    ///
+    /// Each writing transaction begins with this: so positions follow the time at which jobs
+    /// became ready, and the oldest of a queue is found at its end.
+    pub(super) fn promote(&self) -> Result<(), Failure> {
+        let mut due = self.conn.prepare_cached(
+            "SELECT handle, due, queue, at_front, epoch FROM scheduled INDEXED BY scheduled_due
+             WHERE due <= ?1 ORDER BY due, handle LIMIT ?2",
+        )?;
+        let due: Vec<(i64, i64, i64, bool, i64)> = due
+            .query_map([self.now.0, PROMOTED_MAX], |row| row.try_into())?
+            .collect::<Result<_, _>>()?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let number = self.numbers(due.len())?;
+        let mut leave = self
+            .conn
+            .prepare_cached("DELETE FROM scheduled WHERE handle = ?1")?;
+        let mut counts: HashMap<i64, i64> = HashMap::new();
+        for (number, (handle, since, queue, at_front, epoch)) in (number..).zip(due) {
+            leave.execute([handle])?;
+            let position = if at_front { -number } else { number };
+            self.wait(queue, position, handle, since, epoch)?;
+            *counts.entry(queue).or_default() += 1;
+        }
+        for (queue, moved) in counts {
+            self.count(queue, moved, -moved)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a job into its queue; the caller counts it.
+    pub(super) fn wait(
+        &self,
+        queue: i64,
+        position: i64,
+        handle: i64,
+        since: i64,
+        epoch: i64,
+    ) -> Result<(), Failure> {
+        let mut wait = self.conn.prepare_cached(
+            "INSERT INTO waiting (queue, position, handle, since, epoch) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        wait.execute([queue, position, handle, since, epoch])?;
+        Ok(())
+    }
+
+    /// Gives back the claims of all sessions whose lease ran out or whose holder is dead.
+    pub(super) fn recover(&mut self) -> Result<u64, Failure> {
+        let mut recovered = 0;
+        for session in self.ended_sessions()? {
+            recovered += self.give_back(session)?;
+        }
+        Ok(recovered)
+    }
+
+    /// Other sessions whose lease ran out or whose holder is dead.
+    fn ended_sessions(&self) -> Result<Vec<i64>, Failure> {
+        let mut others = self
+            .conn
+            .prepare_cached("SELECT session, expires, bell FROM sessions WHERE session <> ?1")?;
+        let mut others = others.query([self.session])?;
+        let mut ended = Vec::new();
+        while let Some(row) = others.next()? {
+            let (session, expires, bell): (i64, i64, i64) = row.try_into()?;
+            let same_bell = bell == self.bell.inode().cast_signed();
+            if expires <= self.now.0 || (same_bell && !self.bell.is_held(session)?) {
+                ended.push(session);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Ends a session: its claims return to the places that they were claimed from.
+    pub(super) fn give_back(&mut self, session: i64) -> Result<u64, Failure> {
+        let conn = &self.conn;
+        conn.prepare_cached(
+            "UPDATE queues SET waiting = waiting + (
+                 SELECT count(*) FROM running WHERE session = ?1 AND running.queue = queues.queue)
+             WHERE queue IN (SELECT queue FROM running WHERE session = ?1)",
+        )?
+        .execute([session])?;
+        conn.prepare_cached(
+            "INSERT INTO waiting (queue, position, handle, since, epoch)
+             SELECT queue, position, handle, since, epoch FROM running WHERE session = ?1",
+        )?
+        .execute([session])?;
+        let back = conn
+            .prepare_cached("DELETE FROM running WHERE session = ?1")?
+            .execute([session])?;
+        conn.prepare_cached("DELETE FROM sessions WHERE session = ?1")?
+            .execute([session])?;
+        self.rings |= back > 0;
+        Ok(back as u64)
+    }
+
+    /// Whether a scheduled job is due or another handle's claims are to be taken back.
+    pub(super) fn is_overdue(&self) -> Result<bool, Failure> {
+        Ok(self.next_due()?.is_some_and(|due| due <= self.now) || !self.ended_sessions()?.is_empty())
+    }
+
+    /// When jobs may become ready without anybody's doing: one is due, or another's lease ends.
+    pub(super) fn next_change(&self) -> Result<Option<Unix>, Failure> {
+        let mut lease = self
+            .conn
+            .prepare_cached("SELECT min(expires) FROM sessions WHERE session <> ?1")?;
+        let lease: Option<i64> = lease.query_row([self.session], |row| row.get(0))?;
+        Ok(self.next_due()?.into_iter().chain(lease.map(Unix)).min())
+    }
+
+    fn next_due(&self) -> Result<Option<Unix>, Failure> {
+        let mut due = self.conn.prepare_cached("SELECT min(due) FROM scheduled")?;
+        let due: Option<i64> = due.query_row([], |row| row.get(0))?;
+        Ok(due.map(Unix))
+    }
+}
+
+/// A duration in milliseconds, as columns hold it.
+pub(super) fn millis(of: Duration) -> i64 {
+    i64::try_from(of.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The duration that a column holds.
+pub(super) fn duration(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}

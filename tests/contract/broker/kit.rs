@@ -1,0 +1,170 @@
+//! What the rules are written with.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool::broker::memory::MemoryBroker;
+use pool::broker::{Broker, Enqueued};
+use pool::config::{BrokerConfig, BrokerUrl};
+use pool::job::{Claimed, JobError, JobId, JobState, NewJob, QueueName, Settlement, Verdict};
+
+/// Far longer than anything takes, so that only a fault gets there.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// One store of jobs, and handles on it.
+pub enum Kit {
+    Memory(Box<MemoryBroker>),
+    Sqlite(tempfile::TempDir),
+}
+
+/// The settings of the suite: a lease that never runs out by itself.
+pub fn config() -> BrokerConfig {
+    BrokerConfig {
+        url: BrokerUrl::Memory,
+        lease: Duration::from_secs(3600),
+        heartbeat: Duration::from_secs(1200),
+        result_ttl: Duration::from_secs(3600),
+        max_payload: 1000,
+        max_result: 1000,
+        fsync: false,
+    }
+}
+
+impl Kit {
+    pub fn memory() -> Self {
+        Kit::Memory(Box::new(MemoryBroker::new(&config())))
+    }
+
+    pub fn sqlite() -> Self {
+        Kit::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    /// The file of the embedded broker.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Kit::Memory(_) => unreachable!("a rule of the embedded broker"),
+            Kit::Sqlite(dir) => dir.path().join("state/pool.db"),
+        }
+    }
+
+    /// A handle, as a process of its own has.
+    pub async fn handle(&self) -> Arc<dyn Broker> {
+        self.handle_with(config()).await
+    }
+
+    /// A handle whose claims are soon given back unless it renews its lease.
+    pub async fn short_lived(&self) -> Arc<dyn Broker> {
+        let lease = Duration::from_millis(200);
+        self.handle_with(BrokerConfig { lease, ..config() }).await
+    }
+
+    pub async fn handle_with(&self, config: BrokerConfig) -> Arc<dyn Broker> {
+        match self {
+            Kit::Memory(first) => Arc::new(first.another(&config)),
+            Kit::Sqlite(_) => {
+                let url = BrokerUrl::Sqlite(self.path());
+                pool::broker::open(&BrokerConfig { url, ..config }).await.unwrap()
+            }
+        }
+    }
+}
+
+pub fn queue(name: &str) -> QueueName {
+    QueueName::new(name).unwrap()
+}
+
+/// A job with this id, in this queue.
+pub fn job(id: &str, in_queue: &str) -> NewJob {
+    NewJob {
+        id: JobId::new(id).unwrap(),
+        ..NewJob::new(queue(in_queue), "work", id)
+    }
+}
+
+/// Jobs with ids `from` to `to` in this queue.
+pub fn jobs(of: std::ops::Range<u32>, in_queue: &str) -> Vec<NewJob> {
+    of.map(|number| job(&format!("{number:05}"), in_queue)).collect()
+}
+
+pub fn id(text: &str) -> JobId {
+    JobId::new(text).unwrap()
+}
+
+pub async fn enqueue(broker: &Arc<dyn Broker>, jobs: Vec<NewJob>) -> Vec<Enqueued> {
+    broker.enqueue(jobs).await.unwrap()
+}
+
+pub async fn claim(broker: &Arc<dyn Broker>, names: &[&str], limit: usize) -> Vec<Claimed> {
+    let queues: Vec<QueueName> = names.iter().map(|name| queue(name)).collect();
+    broker.claim(&queues, limit).await.unwrap()
+}
+
+/// Ids of what a claim on `default` takes.
+pub async fn claim_ids(broker: &Arc<dyn Broker>, limit: usize) -> Vec<String> {
+    ids_of(&claim(broker, &["default"], limit).await)
+}
+
+pub fn ids_of(claimed: &[Claimed]) -> Vec<String> {
+    claimed
+        .iter()
+        .map(|claimed| claimed.claim.job.to_string())
+        .collect()
+}
+
+pub async fn settle(broker: &Arc<dyn Broker>, claimed: &Claimed, verdict: Verdict) -> bool {
+    let claim = claimed.claim.clone();
+    let done = broker.settle(vec![Settlement { claim, verdict }]).await.unwrap();
+    assert_eq!(done.len(), 1, "one answer a settlement");
+    done[0]
+}
+
+pub fn finish() -> Verdict {
+    Verdict::Finish {
+        result: b"42".to_vec(),
+    }
+}
+
+pub fn give_back() -> Verdict {
+    Verdict::Requeue {
+        due: None,
+        at_front: true,
+        failures: 0,
+        losses: 0,
+        error: None,
+    }
+}
+
+pub fn bury(message: &str) -> Verdict {
+    Verdict::Bury {
+        error: JobError::new("ValueError", message),
+        failures: 1,
+        losses: 0,
+    }
+}
+
+pub async fn state(broker: &Arc<dyn Broker>, of: &str) -> Option<JobState> {
+    let views = broker.find(&[id(of)]).await.unwrap();
+    assert_eq!(views.len(), 1, "one answer an id");
+    views[0].as_ref().map(|view| view.state)
+}
+
+/// What `future` gives; it must come.
+pub async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .expect("this should have happened long ago")
+}
+
+/// Whether `future` waits: polled, with time given to threads that may answer it.
+pub async fn waits<F: Future + Unpin>(future: &mut F) -> bool {
+    tokio::time::timeout(Duration::from_millis(100), future)
+        .await
+        .is_err()
+}
+
+/// The ids of [`jobs`].
+pub fn ids(of: std::ops::Range<u32>) -> Vec<JobId> {
+    of.map(|number| id(&format!("{number:05}"))).collect()
+}
