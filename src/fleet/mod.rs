@@ -5,20 +5,24 @@
 //! a job whose worker died. It does no I/O and reads no clock; the supervisor's loop performs its
 //! [`Action`]s, and a simulator drives the same functions.
 //!
-//! - [`worker`]: a worker's life as a table. [`event`]: the vocabulary.
-//! - `dispatch`: jobs in, outcomes out. `life`: templates and workers come and go.
+//! - [`event`]: the vocabulary. [`worker`]: a worker's life as a table.
+//! - `dispatch`: jobs in, outcomes out. `templates`, `workers`: processes come and go.
+//! - `size`: how many there are, and who replaces whom. `deadlines`: what happens because nothing happened.
 //! - `scaling`: the decision of each period. `stop`: pause, drain, stop.
 //! - [`snapshot`]: the plain picture that every reader renders.
 
+mod deadlines;
 mod dispatch;
 pub mod event;
-mod life;
 mod picture;
 mod pool;
 mod scaling;
+mod size;
 pub mod snapshot;
 mod stop;
+mod templates;
 pub mod worker;
+mod workers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,0 +1,187 @@
+//! Workers come and go: forked, ready, retired, killed, dead.
+
+use crate::job::{Outcome, PoolName};
+
+use super::worker::{State, Step, Worker};
+use super::{Action, Fleet, Notice, Now};
+
+impl Fleet {
+    pub(super) fn forked(&mut self, id: u64, pid: i32, out: &mut Vec<Action>) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.pid = Some(pid);
+            out.extend(started(id, worker));
+        }
+    }
+
+    pub(super) fn fork_failed(&mut self, id: u64, error: String, now: Now, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.remove(&id) else {
+            return;
+        };
+        self.start_failed(id, worker.pool, error, now, out);
+    }
+
+    /// A worker that did not come to work: the next one is not forked at once.
+    fn start_failed(&mut self, id: u64, name: PoolName, error: String, now: Now, out: &mut Vec<Action>) {
+        let Some(pool) = self.pools.get_mut(&name) else {
+            return;
+        };
+        let restart = pool.fork_failures.ended(None);
+        pool.fork_after = Some(now.mono + restart.wait);
+        out.push(Action::Notice(Notice::ForkFailed {
+            worker: id,
+            pool: name.clone(),
+            error,
+            retry_in: restart.wait,
+        }));
+        self.balance(&name, now, out);
+    }
+
+    pub(super) fn worker_ready(&mut self, id: u64, now: Now, out: &mut Vec<Action>) {
+        if !self.step(id, Step::Ready, now, out) {
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        worker.ready = Some(now.mono);
+        let (name, spare, state) = (worker.pool.clone(), worker.spare, worker.state);
+        out.extend(started(id, worker));
+        if let Some(pool) = self.pools.get_mut(&name) {
+            pool.fork_failures.reset();
+            if !spare && state == State::Idle {
+                pool.meter.worker_alive(id, now.mono);
+            }
+        }
+        self.balance(&name, now, out);
+        self.dispatch(&name, now, out);
+    }
+
+    /// A worker is dead: what it had not read goes first again, and what else it holds ran when it died.
+    pub(super) fn exited(&mut self, id: u64, unread: &[u64], how: &str, now: Now, out: &mut Vec<Action>) {
+        let Some(mut worker) = self.workers.remove(&id) else {
+            return;
+        };
+        let name = worker.pool.clone();
+        let how = worker
+            .kill_reason
+            .take()
+            .map_or_else(|| how.to_owned(), |reason| format!("{how}: {reason}"));
+        if let Some(pool) = self.pools.get_mut(&name) {
+            if !worker.held.is_empty() {
+                pool.meter.job_lost(id, now.mono);
+            }
+            pool.meter.worker_gone(id, now.mono);
+        }
+        let began = worker
+            .held
+            .front()
+            .map(|held| held.execution)
+            .filter(|first| !unread.contains(first));
+        let job = began.and_then(|began| self.executions.get(&began));
+        let job = job.map(|execution| execution.claimed.claim.clone());
+        if began.is_some() {
+            worker.held.pop_front();
+        }
+        for held in worker.held.iter().rev() {
+            // It reads one job at a time, so these never began, whoever lost them.
+            if let Some(pool) = self.pools.get_mut(&name) {
+                pool.buffer.push_front(held.execution);
+                pool.buffer_moved = now.mono;
+            }
+        }
+        if let Some(execution) = began {
+            let outcome = self.outcome_of_death(&worker, execution, &how);
+            self.settle(execution, outcome, now, out);
+        }
+        self.tell_exit(id, &worker, how, job, now, out);
+        if !self.running() {
+            self.give_back_buffer(&name, out);
+        }
+        self.stop_left_templates(out);
+        self.balance(&name, now, out);
+        self.dispatch(&name, now, out);
+    }
+
+    fn outcome_of_death(&self, worker: &Worker, execution: u64, how: &str) -> Outcome {
+        if worker.interrupted {
+            return Outcome::GivenBack;
+        }
+        match self.executions.get(&execution).and_then(|job| job.timeout) {
+            Some(after) if worker.overdue => Outcome::TimedOut { after },
+            _ => Outcome::Lost { how: how.to_owned() },
+        }
+    }
+
+    fn tell_exit(
+        &mut self,
+        id: u64,
+        worker: &Worker,
+        how: String,
+        job: Option<crate::job::Claim>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let pool = worker.pool.clone();
+        if worker.ready.is_none() && worker.state == State::Starting {
+            self.start_failed(id, pool, format!("it ended before it was ready: {how}"), now, out);
+        } else if let (State::Retiring, Some(reason)) = (worker.state, &worker.leave_reason) {
+            let reason = reason.clone();
+            out.push(Action::Notice(Notice::WorkerLeft {
+                worker: id,
+                pool,
+                jobs: worker.jobs,
+                reason,
+            }));
+        } else {
+            out.push(Action::Notice(Notice::WorkerLost {
+                worker: id,
+                pool,
+                how,
+                job,
+            }));
+        }
+    }
+
+    /// Tells a worker that is not busy to leave.
+    pub(super) fn retire(&mut self, id: u64, reason: &str, now: Now, out: &mut Vec<Action>) {
+        if !self.step(id, Step::Retire, now, out) {
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        if worker.state == State::Retiring && worker.leave_reason.is_none() {
+            worker.leave_reason = Some(reason.to_owned());
+            out.push(Action::Retire { worker: id });
+            if let Some(pool) = self.pools.get_mut(&worker.pool) {
+                pool.meter.worker_gone(id, now.mono);
+            }
+        }
+    }
+
+    /// Kills a worker; what it held settles when it is dead.
+    pub(super) fn kill(&mut self, id: u64, reason: String, now: Now, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        if worker.state == State::Dying {
+            return;
+        }
+        worker.state = State::Dying;
+        worker.since = now.mono;
+        worker.kill_reason = Some(reason);
+        out.push(Action::Kill { worker: id });
+    }
+}
+
+/// Told once a worker is both known by its process id and ready: its own word may overtake its template's.
+fn started(id: u64, worker: &Worker) -> Option<Action> {
+    let (pid, _ready) = worker.pid.zip(worker.ready)?;
+    let (pool, generation) = (worker.pool.clone(), worker.generation);
+    Some(Action::Notice(Notice::WorkerStarted {
+        worker: id,
+        pool,
+        pid,
+        generation,
+    }))
+}

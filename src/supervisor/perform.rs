@@ -1,0 +1,138 @@
+//! What the fleet decided is done.
+
+use super::link::Link;
+use super::template::Template;
+use super::{Supervisor, notices};
+use crate::fleet::{Action, Event, Notice, Now};
+use crate::job::PoolName;
+use crate::runtime;
+use crate::telemetry::notify;
+use crate::wire::frame::Run;
+use crate::wire::message::ToTemplate;
+
+impl Supervisor {
+    pub(super) fn perform(&mut self, action: Action, now: Now) {
+        match action {
+            Action::StartTemplate { template, generation } => self.start_template(template, generation),
+            Action::StopTemplate { template } => {
+                let stopped = self
+                    .templates
+                    .get(&template)
+                    .map(|live| live.send(&ToTemplate::Stop, &[]));
+                if let Some(Err(_)) = stopped {
+                    self.templates[&template].kill();
+                }
+            }
+            Action::KillTemplate { template } => {
+                if let Some(template) = self.templates.get(&template) {
+                    template.kill();
+                }
+            }
+            Action::Fork {
+                template,
+                worker,
+                pool,
+            } => {
+                if let Err(error) = self.fork(template, worker, &pool) {
+                    self.links.remove(&worker);
+                    self.events.push_back(Event::ForkFailed { worker, error });
+                }
+            }
+            Action::Send { worker, execution } => self.send(worker, execution),
+            Action::TakeBack { worker } => {
+                if let Some(link) = self.links.get(&worker) {
+                    let executions = link.take_back();
+                    self.events.push_back(Event::TakenBack { worker, executions });
+                }
+            }
+            Action::Retire { worker } => {
+                if let Some(link) = self.links.get(&worker) {
+                    link.retire();
+                }
+            }
+            Action::Kill { worker } => {
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.kill();
+                }
+            }
+            Action::Settle(settlement) => self.jobs.settle(settlement),
+            Action::Notice(notice) => self.notice(&notice, now),
+            Action::Leave => self.leaving = true,
+        }
+    }
+
+    pub(super) fn start_template(&mut self, template: u64, generation: u64) {
+        let started = runtime::template_command(&self.config, generation)
+            .map_err(|error| error.to_string())
+            .and_then(|(command, load)| Template::start(template, &command, load, &self.inputs));
+        match started {
+            Ok(started) => {
+                self.templates.insert(template, started);
+            }
+            Err(error) => {
+                self.events.push_back(Event::TemplateFailed { template, error });
+                self.events.push_back(Event::TemplateExited {
+                    template,
+                    how: "could not be started".into(),
+                });
+            }
+        }
+    }
+
+    pub(super) fn fork(&mut self, template: u64, worker: u64, pool: &PoolName) -> Result<(), String> {
+        let frame_len_max = self.config.broker.max_result.saturating_add(1 << 20);
+        let live = self.templates.get(&template).ok_or("the template is gone")?;
+        let (link, ends) =
+            Link::open(worker, frame_len_max, &self.inputs).map_err(|error| error.to_string())?;
+        let message = ToTemplate::Fork {
+            worker,
+            pool: pool.to_string(),
+        };
+        live.send(&message, &ends.descriptors())?;
+        self.links.insert(worker, link);
+        Ok(())
+    }
+
+    pub(super) fn send(&mut self, worker: u64, execution: u64) {
+        let (Some(link), Some(job)) = (self.links.get(&worker), self.fleet.execution(execution)) else {
+            return;
+        };
+        let timeout_ms = job
+            .timeout
+            .map_or(0, |timeout| timeout.as_millis().clamp(1, u128::from(u32::MAX)));
+        let run = Run {
+            execution,
+            timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
+            attempt: job.attempt,
+            id: job.claimed.claim.job.as_str(),
+            queue: job.claimed.queue.as_str(),
+            task: &job.claimed.task,
+            payload: &job.claimed.payload,
+        };
+        link.send(&run, &mut self.packets);
+    }
+
+    pub(super) fn notice(&mut self, notice: &Notice, now: Now) {
+        notices::tell(notice);
+        match notice {
+            Notice::AppLoaded { generation, .. } => {
+                self.announced = true;
+                notify::ready();
+                self.reloaded(Ok(format!(
+                    "generation {generation} is loaded; workers are replaced as they fall idle"
+                )));
+            }
+            Notice::LoadFailed {
+                error,
+                staying: Some(staying),
+                ..
+            } => {
+                notify::ready();
+                let kept = format!("generation {staying} stays");
+                self.reloaded(Err(format!("the app does not load, {kept}: {error}")));
+            }
+            Notice::Scaled { .. } => notify::status(&self.summary(now)),
+            _ => {}
+        }
+    }
+}

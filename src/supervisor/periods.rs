@@ -1,0 +1,130 @@
+//! What comes with time: deadlines, scaling periods with their measurements, housekeeping.
+
+use super::input::Input;
+use super::template::Template;
+use super::{MAINTAIN_ACTIVE, MAINTAIN_IDLE, Supervisor, memory};
+use crate::broker::{Backlog, BrokerError};
+use crate::config::MemoryLimit;
+use crate::fleet::{Event, Memory, Now};
+use crate::job::PoolName;
+use crate::telemetry::notify;
+use crate::time::Mono;
+
+impl Supervisor {
+    pub(super) fn due(&mut self, now: Now) {
+        if self.fleet.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.fleet.on(Event::Tick, now, &mut self.actions);
+        }
+        if let Some((every, at)) = self.watchdog
+            && at <= now.mono
+        {
+            notify::watchdog();
+            self.watchdog = Some((every, now.mono + every));
+        }
+        let pools = self.fleet.pool_names();
+        self.periods.retain(|pool, _| pools.contains(pool));
+        for pool in pools {
+            let Some(period) = self.fleet.pool_config(&pool).map(|config| config.scaling_period) else {
+                continue;
+            };
+            let at = *self.periods.entry(pool.clone()).or_insert(now.mono + period);
+            if at <= now.mono {
+                // Periods that were missed (a suspended machine) are not made up for.
+                let next = at + period;
+                self.periods.insert(
+                    pool.clone(),
+                    if next > now.mono { next } else { now.mono + period },
+                );
+                if self.fleet.asleep(&pool) {
+                    self.jobs.watch(&pool);
+                }
+                self.measure(&pool);
+                self.maintain(now.mono);
+            }
+        }
+    }
+
+    /// Gathers what a decision needs, off the loop: memory, and the backlog unless it is known to be empty.
+    pub(super) fn measure(&self, pool: &PoolName) {
+        let Some(config) = self.fleet.pool_config(pool) else {
+            return;
+        };
+        let empty = self.jobs.is_empty(pool);
+        let templates: Vec<i32> = self.templates.values().map(Template::pid).collect();
+        let workers = self.fleet.pids();
+        let limits: Vec<(PoolName, MemoryLimit)> = config
+            .max_memory
+            .map(|limit| (pool.clone(), limit))
+            .into_iter()
+            .collect();
+        let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
+        let (pool, queues) = (pool.clone(), config.queues.clone());
+        tokio::spawn(async move {
+            let backlog = if empty {
+                None
+            } else {
+                Some(broker.backlog(&queues).await)
+            };
+            let memory =
+                tokio::task::spawn_blocking(move || memory::measure(&templates, &workers, &limits)).await;
+            let memory = memory.unwrap_or_default();
+            let _ = inputs.send(Input::Measured {
+                pool,
+                backlog,
+                memory,
+            });
+        });
+    }
+
+    pub(super) fn measured(
+        &mut self,
+        pool: PoolName,
+        backlog: Option<Result<Backlog, BrokerError>>,
+        memory: Memory,
+    ) -> Event {
+        let backlog = match backlog {
+            // Its queues are empty until the broker says something else.
+            None => Some(Backlog {
+                scheduled: self.fleet.scheduled(&pool),
+                ..Backlog::default()
+            }),
+            Some(Ok(backlog)) => Some(backlog),
+            Some(Err(error)) => {
+                tracing::debug!(%error, pool = %pool, "the backlog is not known");
+                None
+            }
+        };
+        Event::Period {
+            pool,
+            backlog,
+            memory,
+        }
+    }
+
+    /// Housekeeping at the broker: often while there is work, seldom without.
+    pub(super) fn maintain(&mut self, now: Mono) {
+        let every = if self.jobs.active {
+            MAINTAIN_ACTIVE
+        } else {
+            MAINTAIN_IDLE
+        };
+        if now.since(self.maintained) < every {
+            return;
+        }
+        self.maintained = now;
+        self.jobs.active = false;
+        let broker = self.broker.clone();
+        tokio::spawn(async move {
+            match broker.maintain().await {
+                Ok(done) if done.recovered > 0 => {
+                    tracing::warn!(
+                        jobs = done.recovered,
+                        "took back jobs of a supervisor that is gone"
+                    );
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "housekeeping at the broker failed"),
+            }
+        });
+    }
+}

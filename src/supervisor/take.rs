@@ -1,0 +1,194 @@
+//! What happened becomes an event of the fleet, or is answered here.
+
+use std::time::Duration;
+
+use super::Supervisor;
+use super::input::{Done, Input, Signal, Source, Stream};
+use super::{notices, signals};
+use crate::fleet::{Command, Event, Now};
+use crate::job::{JobError, Outcome};
+use crate::telemetry::notify;
+use crate::wire::frame::Code;
+use crate::wire::message::FromTemplate;
+
+impl Supervisor {
+    pub(super) fn take(&mut self, input: Input, now: Now) {
+        let event = match input {
+            Input::Template { template, message } => self.template_speaks(template, *message),
+            Input::TemplateExited { template, how } => {
+                self.templates.remove(&template);
+                Some(Event::TemplateExited { template, how })
+            }
+            Input::WorkerReady { worker } => Some(Event::WorkerReady { worker }),
+            Input::Done(done) => Some(self.done(*done)),
+            Input::Garbage { worker, error } => Some(Event::Garbage { worker, error }),
+            Input::WorkerExited { worker, how } => self.links.remove(&worker).map(|mut link| {
+                // What its job left running in its group goes with it.
+                link.kill();
+                Event::Exited {
+                    worker,
+                    unread: link.take_back(),
+                    how,
+                }
+            }),
+            Input::Line { from, stream, line } => {
+                self.line(from, stream, &line);
+                None
+            }
+            Input::Signal(signal) => {
+                self.signal(signal, now);
+                None
+            }
+            Input::Reaped { pid, status } => {
+                self.ended(pid, status);
+                None
+            }
+            Input::Call(call) => {
+                self.call(call, now);
+                None
+            }
+            Input::Claimed { pool, wanted, result } => {
+                let jobs = self.jobs.claimed(&pool, wanted, result, now.mono);
+                (!jobs.is_empty()).then_some(Event::Claimed { pool, jobs })
+            }
+            Input::Ready { pool, result } => {
+                self.jobs.ready(&pool, result, now.mono);
+                if self.fleet.asleep(&pool) {
+                    self.measure(&pool);
+                }
+                None
+            }
+            Input::Settled { settlements, result } => {
+                self.jobs.settled(settlements, result, now.mono);
+                None
+            }
+            Input::Extended(result) => {
+                self.jobs.extended(result, now.mono);
+                None
+            }
+            Input::Measured {
+                pool,
+                backlog,
+                memory,
+            } => Some(self.measured(pool, backlog, memory)),
+            Input::Counted { reply, backlogs } => {
+                self.answer_status(reply, &backlogs, now);
+                None
+            }
+        };
+        if let Some(event) = event {
+            self.fleet.on(event, now, &mut self.actions);
+        }
+    }
+
+    pub(super) fn template_speaks(&mut self, template: u64, message: FromTemplate) -> Option<Event> {
+        match message {
+            FromTemplate::Ready(report) => Some(Event::TemplateReady { template, report }),
+            FromTemplate::Failed { error, detail } => {
+                let separator = if detail.is_empty() { "" } else { "\n" };
+                Some(Event::TemplateFailed {
+                    template,
+                    error: format!("{error}{separator}{detail}"),
+                })
+            }
+            FromTemplate::Forked { worker, pid } => {
+                self.links.get_mut(&worker)?.forked(pid);
+                Some(Event::Forked { worker, pid })
+            }
+            FromTemplate::ForkFailed { worker, error } => {
+                self.links.remove(&worker);
+                Some(Event::ForkFailed { worker, error })
+            }
+            FromTemplate::Exited { worker, status } => {
+                self.links.get_mut(&worker)?.ended(status);
+                None
+            }
+        }
+    }
+
+    pub(super) fn done(&self, done: Done) -> Event {
+        let Done {
+            worker,
+            execution,
+            started,
+            ended,
+            code,
+            after_ms,
+            data,
+        } = done;
+        let outcome = match code {
+            Code::Success => Outcome::Success(data),
+            Code::Failure => Outcome::Failure {
+                error: job_error(&data),
+                retryable: true,
+            },
+            Code::Rejected => Outcome::Failure {
+                error: job_error(&data),
+                retryable: false,
+            },
+            Code::TimedOut => {
+                let timeout = self.fleet.execution(execution).and_then(|job| job.timeout);
+                Outcome::TimedOut {
+                    after: timeout.unwrap_or_default(),
+                }
+            }
+            Code::Retry => Outcome::Retry {
+                after: after_ms.map(|ms| Duration::from_millis(ms.into())),
+                reason: String::from_utf8_lossy(&data).into_owned(),
+            },
+            Code::GivenBack => Outcome::GivenBack,
+        };
+        Event::Done {
+            worker,
+            execution,
+            started,
+            ended,
+            outcome,
+        }
+    }
+
+    pub(super) fn line(&mut self, from: Source, stream: Stream, line: &str) {
+        let (pool, job) = match from {
+            Source::Template(_) => (None, None),
+            Source::Worker(worker) => (
+                self.fleet.pool_of(worker).map(ToString::to_string),
+                self.fleet
+                    .printed(worker)
+                    .map(|job| job.claimed.claim.job.to_string()),
+            ),
+        };
+        notices::printed(from, stream, line, pool.as_deref(), job.as_deref());
+    }
+
+    /// A child of ours was reaped: a template, a worker whose template died, or an orphan that a job left.
+    pub(super) fn ended(&mut self, pid: i32, status: i32) {
+        if let Some(template) = self.templates.values_mut().find(|template| template.pid() == pid) {
+            template.ended(status);
+        } else if let Some(link) = self.links.values_mut().find(|link| link.pid() == Some(pid)) {
+            link.ended(status);
+        }
+    }
+
+    pub(super) fn signal(&mut self, signal: Signal, now: Now) {
+        match signal {
+            Signal::Stop => self.stop(Command::Drain { patient: false }, now),
+            Signal::Quit => self.stop(Command::Stop, now),
+            Signal::Reload => self.reload(None, now),
+            Signal::Status => self.log_status(now),
+            Signal::More => self.change_max(1, now),
+            Signal::Less => self.change_max(-1, now),
+            Signal::Child => signals::reap(&self.inputs),
+        }
+    }
+
+    pub(super) fn stop(&mut self, command: Command, now: Now) {
+        notify::stopping();
+        tracing::info!(running = self.fleet.in_hand(), "stopping");
+        let _ = self.fleet.command(command, now, &mut self.actions);
+    }
+}
+
+/// The error that a worker reports: JSON, or else whatever it sent as text.
+fn job_error(data: &[u8]) -> JobError {
+    serde_json::from_slice(data).unwrap_or_else(|_| JobError::new("error", String::from_utf8_lossy(data)))
+}
