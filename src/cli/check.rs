@@ -1,12 +1,15 @@
-//! `pool check`: would it start? The configuration in force, and whether the broker answers.
+//! `pool check`: would it start? The configuration in force, whether the broker answers and the app loads.
 
 use crate::broker;
 use crate::config::{self, RunArgs};
 use crate::job::QueueName;
 
-use super::report::{Failure, Out, Outcome};
+use crate::supervisor::check::load_app;
+use crate::wire::message::LoadReport;
 
-/// Check the configuration and the broker without running anything
+use super::report::{Code, Failure, Out, Outcome, note};
+
+/// Check the configuration, the broker and the application without running a job
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 The configuration in force is printed as TOML, each value with its origin; what was checked follows as \
@@ -42,5 +45,32 @@ pub async fn run(args: CheckArgs) -> Outcome {
         backlog.scheduled,
     ))?;
     broker.close().await?;
+    out.flush()?;
+
+    let report = load_app(config, note).await.map_err(|reason| {
+        Failure::new(
+            Code::Failed,
+            format!("the app does not load: {}", reason.trim_end()),
+        )
+    })?;
+    out.line(app(&report))?;
     out.flush()
+}
+
+/// What the template found, as comments.
+fn app(report: &LoadReport) -> String {
+    let mut text = format!("# app: {} loads in {:.2} s", report.runtime, report.load_s);
+    if !report.tasks.is_empty() {
+        text.push_str(&format!("; tasks: {}", report.tasks.join(", ")));
+    }
+    if let Some(reason) = &report.collapse_skipped {
+        text.push_str(&format!("\n# huge pages: not used: {reason}"));
+    }
+    match report.warnings.as_slice() {
+        [] => text.push_str("\n# fork safety: nothing to report"),
+        warnings => warnings
+            .iter()
+            .for_each(|warning| text.push_str(&format!("\n# fork safety: {warning}"))),
+    }
+    text
 }

@@ -1,18 +1,21 @@
 //! The command line: one file per verb.
 //!
-//! - `report`: how a verb ends; `render`, `json`, `progress`: what people and programs read.
+//! - `report`: how a verb ends; `render`, `chart`, `json`, `progress`: what people and programs read.
 //! - `client`: how verbs find the broker and the supervisor.
 
+mod chart;
 mod check;
 mod client;
 mod completions;
 mod dead;
+mod demo;
 mod enqueue;
 mod json;
 mod progress;
 mod render;
 mod report;
 mod result;
+mod run;
 mod status;
 mod steer;
 mod wait;
@@ -55,6 +58,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
+    Run(run::RunVerb),
     Enqueue(enqueue::EnqueueArgs),
     Wait(wait::WaitArgs),
     Result(result::ResultArgs),
@@ -71,6 +75,7 @@ enum Verb {
     Stop(steer::StopArgs),
     Dead(dead::DeadArgs),
     Check(check::CheckArgs),
+    Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     /// Print the man page
     #[command(hide = true)]
@@ -139,7 +144,8 @@ pub fn main() -> ExitCode {
 
 fn perform(cli: Cli) -> Outcome {
     match cli.verb {
-        None => Err(Failure::new(Code::Usage, "a verb is needed").hint("see `pool --help`")),
+        None => block_on(run::run(cli.run)),
+        Some(Verb::Run(args)) => block_on(run::run(args.run)),
         Some(Verb::Enqueue(args)) => block_on(enqueue::run(args)),
         Some(Verb::Wait(args)) => block_on(wait::run(args)),
         Some(Verb::Result(args)) => block_on(result::run(args)),
@@ -152,6 +158,7 @@ fn perform(cli: Cli) -> Outcome {
         Some(Verb::Stop(args)) => steer::stop(&args),
         Some(Verb::Dead(args)) => block_on(dead::run(args)),
         Some(Verb::Check(args)) => block_on(check::run(args)),
+        Some(Verb::Demo(args)) => block_on(demo::run(args)),
         Some(Verb::Completions(args)) => completions::run(&args),
         Some(Verb::Man) => completions::man(),
     }

@@ -14,12 +14,17 @@ use crate::fleet::{Command, Now};
 use crate::job::PoolName;
 use crate::telemetry::notify;
 
-/// Requests become inputs.
+/// Requests become inputs until the supervisor leaves; then `calls` closes, which ends the listener.
 pub(super) fn listen(mut calls: mpsc::Receiver<Call>, inputs: UnboundedSender<Input>) {
     tokio::spawn(async move {
-        while let Some(call) = calls.recv().await {
-            if inputs.send(Input::Call(call)).is_err() {
-                return;
+        loop {
+            tokio::select! {
+                Some(call) = calls.recv() => {
+                    if inputs.send(Input::Call(call)).is_err() {
+                        return;
+                    }
+                }
+                () = inputs.closed() => return,
             }
         }
     });

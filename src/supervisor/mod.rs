@@ -11,6 +11,7 @@
 //! - `calls`: what people ask over the control socket.
 
 mod calls;
+pub mod check;
 mod input;
 mod jobs;
 mod lines;

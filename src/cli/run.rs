@@ -1,0 +1,83 @@
+//! `pool run`: the supervisor, until it is told to stop.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::broker::{self, Broker};
+use crate::config::{self, Config, RunArgs};
+use crate::control::server::{self, Listener};
+use crate::supervisor::{self, Options, SupervisorError};
+use crate::telemetry::log;
+
+use super::report::{Code, Failure, Outcome};
+
+/// Requests that may wait for the supervisor's attention.
+const CALLS_MAX: usize = 64;
+
+/// Run jobs until told to stop
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Signals: TERM and INT let running jobs finish (a second one ends them; they go back to their queue), QUIT stops at \
+once, HUP reloads, USR1 logs the status, TTIN and TTOU change the most workers by one.
+
+Examples:
+  pool run --min-workers 2 --max-workers 8
+  pool run --config /etc/pool/config.toml
+  pool run --runtime python --preload shop.jobs --queue mail --queue default
+  pool run --burst                            until the queues are empty")]
+pub struct RunVerb {
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Starts everything, supervises, and leaves nothing behind.
+pub async fn run(args: RunArgs) -> Outcome {
+    let cannot_start = |failure: Failure| failure.context("cannot start the pool");
+    let config = load(&args).map_err(|errors| cannot_start(errors.into()))?;
+    log::init(&config.log).map_err(|error| cannot_start(error.into()))?;
+    // Before the broker: a second supervisor by mistake touches nothing.
+    let listener = server::bind(&config.socket).map_err(|error| cannot_start(error.into()))?;
+    let broker = broker::open(&config.broker)
+        .await
+        .map_err(|error| cannot_start(error.into()))?;
+    let options = Options {
+        burst: args.burst,
+        reload: Box::new(move || load(&args).map_err(|errors| errors.to_string())),
+    };
+    supervise(config, broker, listener, options)
+        .await
+        .map_err(cannot_start)
+}
+
+fn load(args: &RunArgs) -> Result<Config, config::ConfigErrors> {
+    config::load(args, |name| std::env::var_os(name))
+}
+
+async fn supervise(config: Config, broker: Arc<dyn Broker>, listener: Listener, options: Options) -> Outcome {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        broker = broker.url(),
+        socket = %listener.path().display(),
+        "starting"
+    );
+    let (calls, received) = mpsc::channel(CALLS_MAX);
+    let serving = tokio::spawn(listener.serve(calls));
+    let ended = supervisor::run(config, broker, received, options).await;
+    // Lets the last answers out and removes the socket. It ends by itself: nobody receives its calls any more.
+    let _ = serving.await;
+    ended.map_err(Failure::from)
+}
+
+impl From<SupervisorError> for Failure {
+    fn from(error: SupervisorError) -> Self {
+        let failure = Failure::new(Code::Failed, error.to_string());
+        match error {
+            SupervisorError::AppDoesNotLoad(_) => {
+                failure.hint("`pool check` with the same flags tries again and shows all")
+            }
+            SupervisorError::System(_) => failure,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Does the app load? Starts a template as a generation would, listens to it, and ends it.
+
+use tokio::sync::mpsc;
+
+use super::input::{Input, Source};
+use super::template::Template;
+use crate::config::Config;
+use crate::runtime;
+use crate::time::Human;
+use crate::wire::message::{FromTemplate, LoadReport};
+
+/// Loads the app in a template of its own, without forking a worker, and returns what the template found.
+///
+/// `printed` gets each line that the app prints meanwhile. Must be called inside a tokio runtime. The error says
+/// why the app does not load, with its traceback if there is one.
+pub async fn load_app(config: &Config, mut printed: impl FnMut(&str)) -> Result<LoadReport, String> {
+    let (command, load) = runtime::template_command(config, 1).map_err(|error| error.to_string())?;
+    let (inputs, mut from_template) = mpsc::unbounded_channel();
+    let template = Template::start(0, &command, load, &inputs)?;
+    let answer = async {
+        while let Some(input) = from_template.recv().await {
+            match input {
+                Input::Line {
+                    from: Source::Template(_),
+                    line,
+                    ..
+                } => printed(&line),
+                Input::TemplateExited { how, .. } => return Err(format!("the template died: {how}")),
+                Input::Template { message, .. } => match *message {
+                    FromTemplate::Ready(report) => return Ok(report),
+                    FromTemplate::Failed { error, detail } if detail.is_empty() => return Err(error),
+                    FromTemplate::Failed { error, detail } => return Err(format!("{error}\n{detail}")),
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        Err("the template is gone".to_owned())
+    };
+    let answer = tokio::time::timeout(config.app.load_timeout, answer).await;
+    template.kill();
+    answer.unwrap_or_else(|_| {
+        let limit = Human(config.app.load_timeout);
+        Err(format!(
+            "it is not ready after {limit}, which is `app.load_timeout`"
+        ))
+    })
+}
