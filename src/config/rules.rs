@@ -49,11 +49,7 @@ pub(super) fn broken(
     }
     rules.queues_of_several_pools(config);
     for (name, task) in &config.tasks {
-        rules.task(
-            &format!("tasks.{}", bare_or_quoted(name)),
-            task,
-            config.app.runtime,
-        );
+        rules.task(&format!("tasks.{}", bare_or_quoted(name)), task, config);
     }
     rules.runtime_has_tasks(config);
     rules.log(&config.log);
@@ -231,7 +227,8 @@ impl Rules<'_> {
         }
     }
 
-    fn task(&mut self, at: &str, task: &TaskConfig, runtime: RuntimeKind) {
+    fn task(&mut self, at: &str, task: &TaskConfig, config: &Config) {
+        let runtime = config.app.runtime;
         let path = |key: &str| format!("{at}.{key}");
         let defaults = flat::literals(&mut TaskConfig::default());
         for key in ["command", "environment", "directory", "max_output"] {
@@ -261,10 +258,15 @@ impl Rules<'_> {
             "more than 0s, or \"none\"",
         );
         self.timeout(&path("timeout"), task.timeout);
+        self.value(
+            &path("max_output"),
+            task.max_output != Some(0),
+            "1 byte or more, or \"none\"",
+        );
         let ok = task
             .max_output
-            .is_none_or(|bytes| (1..=PAYLOAD_LIMIT_MAX).contains(&bytes));
-        self.value(&path("max_output"), ok, "from 1 byte to 256MiB");
+            .is_none_or(|bytes| bytes <= config.broker.max_result);
+        self.pair(&path("max_output"), ok, "above", "broker.max_result", "");
     }
 
     /// An application without a single task can't be meant.

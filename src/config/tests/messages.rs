@@ -233,7 +233,10 @@ fn times_must_fit_each_other() {
 #[test]
 fn an_output_can_t_be_larger_than_a_result() {
     insta::assert_snapshot!(problems(
-        "[app]\nruntime = 'command'\n[tasks.x]\ncommand = ['x']\nmax_output = '8MiB'\n"), @"");
+        "[app]\nruntime = 'command'\n[tasks.x]\ncommand = ['x']\nmax_output = '8MiB'\n"), @r#"
+    1 problem in `config.toml`
+      line 5: `tasks.x.max_output` is 8MiB, above `broker.max_result`, which is 1MiB by default
+    "#);
 }
 
 #[test]
