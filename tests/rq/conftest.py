@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import rq
 from rq import Queue
 
 from support.server import RedisServer
@@ -15,10 +16,15 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    skipped = {}
     if not config.getoption('--slow'):
-        for item in items:
-            if item.get_closest_marker('slow'):
-                item.add_marker(pytest.mark.skip(reason='slow; run with --slow'))
+        skipped['slow'] = 'slow; run with --slow'
+    if rq.VERSION.startswith('2.'):
+        skipped['rq3'] = f'no rule of RQ {rq.VERSION}'
+    for item in items:
+        for mark, reason in skipped.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope='session')

@@ -5,9 +5,9 @@ from rq import Queue
 from rq.exceptions import DuplicateJobError
 from rq.group import Group
 from rq.job import Dependency, JobStatus, Retry
-from rq.rate_limit import RateLimit, RateLimitRegistry
 
 import jobs
+from support.versions import RateLimit, RateLimitRegistry
 
 
 def notes(redis):
@@ -21,7 +21,7 @@ def test_a_dependent_runs_after_its_parent(work, queue, redis):
     assert grandchild.get_status() == JobStatus.DEFERRED
     work.burst()
     assert notes(redis) == ['parent', 'child', 'grandchild']
-    assert queue.deferred_job_registry.count == 0 and redis.zcard(queue.ready_job_registry.key) == 0
+    assert queue.deferred_job_registry.count == 0 and redis.zcard('rq:ready:default') == 0
 
 
 def test_a_dependent_waits_for_all_its_parents(work, queue, redis):
@@ -146,6 +146,7 @@ def limited(queue, function, *args, key='api', concurrency=1, **options):
     return queue.enqueue(function, *args, rate_limit=RateLimit(key, concurrency), **options)
 
 
+@pytest.mark.rq3
 def test_rate_limited_jobs_run_one_after_the_other(work, queue, redis):
     # Jobs of the same second wait in the order of their ids.
     first, second, third = [limited(queue, jobs.note, str(number), job_id=str(number)) for number in range(3)]
@@ -155,6 +156,7 @@ def test_rate_limited_jobs_run_one_after_the_other(work, queue, redis):
     assert RateLimitRegistry('api', redis).get_allowed_job_count() == 0
 
 
+@pytest.mark.rq3
 @pytest.mark.parametrize(
     'function, options',
     [(jobs.fail, {}), (jobs.die, {}), (jobs.add, {'result_ttl': 0}), (jobs.fail, {'retry': Retry(1, interval=100)})],
@@ -168,6 +170,7 @@ def test_each_end_of_a_job_frees_its_slot(work, queue, function, options):
     assert waiting.return_value() == 3
 
 
+@pytest.mark.rq3
 def test_a_job_that_asks_to_be_run_again_keeps_its_slot(work, queue, redis):
     asking = limited(queue, jobs.ask_retry, 1)
     waiting = limited(queue, jobs.note, 'waiting')
@@ -176,6 +179,7 @@ def test_a_job_that_asks_to_be_run_again_keeps_its_slot(work, queue, redis):
     assert asking.is_failed and waiting.is_finished
 
 
+@pytest.mark.rq3
 def test_a_slot_that_leaked_is_freed_by_maintenance(work, queue, redis):
     limited(queue, jobs.note, 'leaked')
     waiting = limited(queue, jobs.note, 'waiting')
@@ -185,6 +189,7 @@ def test_a_slot_that_leaked_is_freed_by_maintenance(work, queue, redis):
     assert notes(redis) == ['waiting'] and waiting.is_finished
 
 
+@pytest.mark.rq3
 def test_an_unused_rate_limit_is_forgotten(work, queue, redis):
     limited(queue, jobs.add, 1, 2)
     work.burst()

@@ -12,11 +12,11 @@ from rq import Callback, Queue, Repeat, Retry
 from rq.command import send_kill_horse_command, send_stop_job_command
 from rq.group import Group
 from rq.job import Dependency
-from rq.rate_limit import RateLimit
 from rq.webhook import Webhook
 
 import jobs
 from support.fingerprint import differences, fingerprint
+from support.versions import RateLimit
 from support.wait import until
 from support.worker import Stock, Work
 
@@ -272,6 +272,7 @@ def told(story, target, server, redis):
         work.close()
 
 
+@pytest.mark.rq3
 @pytest.mark.parametrize('name', STORIES)
 def test_the_state_left_behind_is_that_of_stock_rq(name, target, server, redis):
     expected = told(STORIES[name], Stock(), server, redis)

@@ -36,6 +36,7 @@ def expire_executions(redis, job):
         redis.delete(f'rq:execution:{member.decode()}')
 
 
+@pytest.mark.rq3
 def test_an_abandoned_job_has_failed(work, queue, redis, abandoned):
     job = abandoned(on_failure=Callback(jobs.failed))
     assert job.is_started
@@ -77,6 +78,7 @@ def test_a_job_whose_worker_lives_is_left_alone(work, queue, redis):
     running.stop()
 
 
+@pytest.mark.rq3
 def test_remains_of_a_finished_job_are_removed_quietly(work, queue, redis):
     job = queue.enqueue(jobs.add, 1, 2)
     work.burst()
@@ -92,6 +94,7 @@ def test_expired_entries_leave_the_registries(work, queue, redis, registry):
     assert redis.zrange(f'rq:{registry}:default', 0, -1) == [b'new']
 
 
+@pytest.mark.rq3
 def test_jobs_that_were_ready_are_enqueued(work, queue, redis):
     """Their parent's worker died between its transaction and the enqueueing."""
     parent = queue.enqueue(jobs.add, 1, 1)
@@ -170,6 +173,7 @@ def test_one_worker_maintains_a_queue(work, queue, redis):
     assert redis.zcard('rq:finished:default') == 1 and redis.exists('rq:clean_registries:default')
 
 
+@pytest.mark.rq3
 def test_the_lock_of_the_maintenance_is_given_back(work, redis):
     work.burst()
     assert redis.exists('rq:clean_registries:default') == 0

@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from rq import Callback, Repeat, Retry
 from rq.job import JobStatus
 from rq.results import Result
@@ -112,6 +113,7 @@ def test_a_job_asks_to_be_run_again_later(work, queue, redis):
     assert job.latest_result().return_value.max == 2
 
 
+@pytest.mark.rq3
 def test_a_job_asks_to_be_run_again_at_once(work, queue, redis):
     queue.enqueue(jobs.ask_retry, 1, 0, True)
     queue.enqueue(jobs.note, 'second')
@@ -135,6 +137,7 @@ def test_a_job_repeats_at_once(work, queue, redis):
     assert redis.ttl(job.key) == near(500)
 
 
+@pytest.mark.rq3
 def test_a_job_repeats_after_its_intervals(work, queue, redis):
     job = queue.enqueue(jobs.note, 'run', repeat=Repeat(times=3, interval=[100, 200]))
     for left, wait in ((2, 100), (1, 200), (0, 200)):

@@ -4,13 +4,14 @@ import time
 
 import pytest
 from rq import Callback, Retry, Worker
-from rq.command import send_command, send_kill_horse_command, send_stop_execution_command, send_stop_job_command
+from rq.command import send_command, send_kill_horse_command, send_stop_job_command
 from rq.executions import Execution
 from rq.job import Dependency, JobStatus
 from rq.results import Result
 
 import jobs
 from support.near import near
+from support.versions import send_stop_execution_command
 from support.wait import until
 
 
@@ -50,6 +51,7 @@ def test_a_running_job_is_in_the_started_registry(held, queue, redis):
     until(lambda: queue.started_job_registry.get_job_ids() == [], 'the registry is empty')
 
 
+@pytest.mark.rq3
 def test_a_running_job_has_an_execution_record(held, redis):
     job = held.start()
     execution = execution_of(job)
@@ -120,6 +122,7 @@ def test_a_running_job_is_stopped(held, queue, redis):
     assert queue.enqueue(jobs.add, 1, 2).latest_result(timeout=30).return_value == 3
 
 
+@pytest.mark.rq3
 def test_a_stopped_job_is_stopped_though_its_callback_raises(held, redis):
     job = held.start(on_stopped=Callback(jobs.raise_in_callback))
     send_stop_job_command(redis, job.id)
@@ -127,6 +130,7 @@ def test_a_stopped_job_is_stopped_though_its_callback_raises(held, redis):
     assert job.get_status() == JobStatus.STOPPED
 
 
+@pytest.mark.rq3
 def test_a_stopped_callback_has_a_timeout(held, redis):
     job = held.start(on_stopped=Callback(jobs.overrun_in_callback, timeout=1))
     send_stop_job_command(redis, job.id)
@@ -143,6 +147,7 @@ def test_a_stopped_job_releases_no_dependents(held, queue, redis):
     assert child.get_status() == JobStatus.DEFERRED
 
 
+@pytest.mark.rq3
 def test_one_execution_is_stopped(held, redis):
     job = held.start()
     send_stop_execution_command(redis, job.id, execution_of(job).id)

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from rq import Queue, Repeat, Retry
 from rq.job import JobStatus
-from rq.rate_limit import RateLimit
 from rq.scheduler import RQScheduler
 from rq.suspension import resume, suspend
 
 import jobs
 from support.near import near
+from support.versions import RateLimit
 from support.wait import until
 from support.worker import registered
 
@@ -134,6 +134,7 @@ def test_delayed_retries_and_repeats_run(work, queue, redis):
     running.stop()
 
 
+@pytest.mark.rq3
 def test_scheduled_jobs_with_a_rate_limit_wait_for_a_slot(work, queue, redis):
     for number in range(2):
         queue.enqueue_at(PAST, jobs.note, str(number), rate_limit=RateLimit('api', 1))

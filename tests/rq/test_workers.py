@@ -123,6 +123,7 @@ def test_a_name_is_free_after_its_worker_left(work, redis):
     work.burst(name='web')
 
 
+@pytest.mark.rq3
 def test_a_busy_worker_says_what_it_runs(work, redis, queue):
     job = queue.enqueue(jobs.hold)
     running = work.start(name='web')
@@ -211,6 +212,7 @@ def test_settings_come_from_a_module(work, redis):
     assert job.latest_result().worker_name == 'named-by-settings'
 
 
+@pytest.mark.rq3
 def test_keys_may_have_another_prefix(work, server, redis):
     env = {**os.environ, 'PYTHONPATH': str(APP), 'RQ_KEY_PREFIX': 'acme'}
     command = [str(BIN / 'rq'), 'enqueue', '--url', server.url, '--job-id', 'one', 'jobs.add', ':1', ':2']

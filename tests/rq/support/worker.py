@@ -73,10 +73,10 @@ class Work:
         return self.launch(*queues, burst=True, **options).wait(status, deadline)
 
     def start(self, *queues, workers=1, **options):
-        """Starts workers and waits until they are registered and hear commands."""
+        """Starts workers and waits until they hear commands and signals and look for jobs."""
         running = self.launch(*queues, workers=workers, **options)
         with self.server.client() as client:
-            until(lambda: running.are_registered(client, queues or ('default',), workers), 'workers register', DEADLINE)
+            until(lambda: running.are_at_work(client, queues or ('default',), workers), 'workers are at work', DEADLINE)
         return running
 
     def launch(self, *queues, workers=1, env=None, url=None, **options):
@@ -105,12 +105,12 @@ class Workers:
             for command in commands
         ]
 
-    def are_registered(self, client, queues, count):
+    def are_at_work(self, client, queues, count):
         for process in self.processes:
             if process.poll() is not None:
                 raise AssertionError(f'the worker ended with status {process.returncode}:\n{self.output()}')
         keys = set.intersection(*({key for key in client.smembers(f'rq:workers:{queue}')} for queue in queues))
-        return sum(client.hget(key, 'state') is not None for key in keys) >= count
+        return sum(client.hget(key, 'state') in (b'idle', b'busy', b'suspended') for key in keys) >= count
 
     def output(self):
         self.log.seek(0)
