@@ -113,6 +113,25 @@ impl Add<Duration> for Unix {
     }
 }
 
+/// Both clocks at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// To measure.
+    pub mono: Mono,
+    /// To record.
+    pub unix: Unix,
+}
+
+impl Now {
+    /// Reads both clocks; the supervisor's loop does it once a turn and passes them on.
+    pub fn read() -> Self {
+        Now {
+            mono: Mono::now(),
+            unix: Unix::now(),
+        }
+    }
+}
+
 fn nanos(of: Duration) -> u64 {
     u64::try_from(of.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -5,29 +5,10 @@ use std::time::Duration;
 
 use crate::broker::Backlog;
 use crate::job::{Claim, Claimed, Outcome, PoolName, Settlement};
-use crate::time::{Mono, Unix};
+use crate::time::Mono;
 use crate::wire::message::LoadReport;
 
 use super::snapshot::Decision;
-
-/// Both clocks at one instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// To measure.
-    pub mono: Mono,
-    /// To record.
-    pub unix: Unix,
-}
-
-impl Now {
-    /// Reads both clocks; the supervisor's loop does it once a turn.
-    pub fn read() -> Self {
-        Now {
-            mono: Mono::now(),
-            unix: Unix::now(),
-        }
-    }
-}
 
 /// What happened.
 #[derive(Clone, Debug)]

@@ -34,7 +34,8 @@ use crate::policy::restart::Restarts;
 use crate::policy::shutdown::{self, Stop};
 use crate::time::Mono;
 
-pub use event::{Action, Command, Event, Memory, Notice, Now};
+pub use crate::time::Now;
+pub use event::{Action, Command, Event, Memory, Notice};
 use pool::Pool;
 use worker::Worker;
 
