@@ -114,6 +114,8 @@ pub struct DeadFilter {
     pub queue: Option<QueueName>,
     /// Only of this task.
     pub task: Option<String>,
+    /// Only those that ended no later than this, so that a walk through all of them comes to an end.
+    pub ended_by: Option<Unix>,
     /// At most so many, the newest first.
     pub limit: usize,
 }

@@ -34,7 +34,7 @@ enum Verb {
     List(ListArgs),
     /// Show all that is known of one: arguments, error, traceback
     Show(ShowArgs),
-    /// Put them back into their queues
+    /// Put them back into their queues, their failures forgotten
     Retry(ChosenArgs),
     /// Forget them
     Delete(ChosenArgs),
@@ -98,6 +98,7 @@ impl FilterArgs {
         DeadFilter {
             queue: self.queue.clone(),
             task: self.task.clone(),
+            ended_by: None,
             limit,
         }
     }
@@ -179,37 +180,67 @@ impl Change {
 
     fn done(self) -> &'static str {
         match self {
-            Change::Retry => "put back into their queues",
+            Change::Retry => "put back",
             Change::Delete => "deleted",
         }
     }
 }
 
 async fn change(broker: &dyn Broker, args: &ChosenArgs, change: Change) -> Outcome {
-    let ids = if args.all {
-        let all = broker.dead(&args.filter.newest(usize::MAX)).await?;
-        all.into_iter().map(|job| job.id).collect()
-    } else {
-        wait::job_ids(&args.jobs)?
-    };
+    if args.all {
+        let changed = change_all(broker, &args.filter, change).await?;
+        return print(&counted(change, changed));
+    }
+    let ids = wait::job_ids(&args.jobs)?;
     let mut found = HashSet::new();
     for chunk in ids.chunks(CHUNK) {
         found.extend(change.carry_out(broker, chunk).await?);
     }
-    print(&format!(
-        "{} dead letter{} {}\n",
-        found.len(),
-        if found.len() == 1 { "" } else { "s" },
-        change.done()
-    ))?;
+    print(&counted(change, found.len()))?;
     let missing: Vec<&str> = ids
         .iter()
         .filter(|id| !found.contains(*id))
         .map(JobId::as_str)
         .collect();
-    if missing.is_empty() || args.all {
+    if missing.is_empty() {
         return Ok(());
     }
-    let message = format!("not among the dead letters: {}", missing.join(", "));
-    Err(Failure::new(Code::Failed, message).hint("`pool dead list` shows them"))
+    let message = format!("not {}: {}", change.done(), missing.join(", "));
+    Err(Failure::new(Code::Failed, message)
+        .hint("`pool dead list` shows which are dead letters; one whose key another job holds has to wait for that one"))
+}
+
+fn counted(change: Change, count: usize) -> String {
+    format!(
+        "{} {count} dead letter{}\n",
+        change.done(),
+        if count == 1 { "" } else { "s" }
+    )
+}
+
+/// Walks from the newest to the oldest, in chunks: those that die again meanwhile are newer than where it began.
+async fn change_all(broker: &dyn Broker, filter: &FilterArgs, change: Change) -> Result<usize, Failure> {
+    let mut filter = filter.newest(CHUNK);
+    let mut ended_by = Unix::now();
+    let (mut seen, mut changed) = (HashSet::new(), 0);
+    loop {
+        filter.ended_by = Some(ended_by);
+        let page = broker.dead(&filter).await?;
+        let is_last = page.len() < filter.limit;
+        let oldest = page.iter().filter_map(|job| job.ended).min();
+        let ids: Vec<JobId> = page
+            .into_iter()
+            .map(|job| job.id)
+            .filter(|id| seen.insert(id.clone()))
+            .collect();
+        changed += change.carry_out(broker, &ids).await?.len();
+        if is_last {
+            return Ok(changed);
+        }
+        if ids.is_empty() {
+            // As many as fit on a page died in one millisecond, and stay what they are.
+            filter.limit *= 2;
+        }
+        ended_by = oldest.unwrap_or(ended_by);
+    }
 }

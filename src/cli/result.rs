@@ -111,7 +111,7 @@ fn not_ended(job: &JobView, now: Unix) -> Failure {
         (JobState::Scheduled, Some(due)) => format!("it is due in {}", render::age(due.since(now))),
         (JobState::Running, _) => "it is running".to_owned(),
         _ => format!(
-            "it waits in the queue `{}` since {}",
+            "it waits in the queue `{}` for {} now",
             job.queue,
             render::age(now.since(job.enqueued))
         ),

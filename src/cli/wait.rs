@@ -132,17 +132,22 @@ pub async fn until_ended(
 
 /// That the time is up, and who has not ended.
 pub fn open_after(timeout: Duration, of: usize, open: &[JobId]) -> Failure {
+    let timeout = Human(timeout);
+    if let ([only], 1) = (open, of) {
+        return Failure::new(Code::Failed, format!("job {only} has not ended after {timeout}"));
+    }
     let mut named: Vec<&str> = open.iter().take(NAMED_MAX).map(JobId::as_str).collect();
     if open.len() > NAMED_MAX {
         named.push("…");
     }
-    let message = format!(
-        "{} of {of} jobs have not ended after {}: {}",
-        open.len(),
-        Human(timeout),
-        named.join(", ")
-    );
-    Failure::new(Code::Failed, message)
+    let named = named.join(", ");
+    Failure::new(
+        Code::Failed,
+        format!(
+            "{} of {of} jobs have not ended after {timeout}: {named}",
+            open.len()
+        ),
+    )
 }
 
 /// One line of the contract.

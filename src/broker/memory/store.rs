@@ -319,6 +319,7 @@ impl Store {
                 Place::Dead { ended } => Some((ended, handle)),
                 _ => None,
             })
+            .filter(|(ended, _)| filter.ended_by.is_none_or(|ended_by| *ended <= ended_by))
             .collect();
         dead.sort_unstable_by(|a, b| b.cmp(a));
         dead.truncate(filter.limit);

@@ -101,13 +101,14 @@ impl Store {
     pub(super) fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, Failure> {
         let sql = format!(
             "SELECT {VIEW} FROM dead d CROSS JOIN jobs j ON j.handle = d.handle {PLACES}
-             WHERE (?1 ISNULL OR q.name = ?1) AND (?2 ISNULL OR j.task = ?2)
-             ORDER BY d.ended DESC, d.handle DESC LIMIT ?3"
+             WHERE (?1 ISNULL OR q.name = ?1) AND (?2 ISNULL OR j.task = ?2) AND (?3 ISNULL OR d.ended <= ?3)
+             ORDER BY d.ended DESC, d.handle DESC LIMIT ?4"
         );
         let mut find = self.conn.prepare_cached(&sql)?;
         let mut rows = find.query((
             filter.queue.as_ref().map(QueueName::as_str),
             filter.task.as_deref(),
+            filter.ended_by.map(|ended_by| ended_by.0),
             i64::try_from(filter.limit).unwrap_or(i64::MAX),
         ))?;
         let mut dead = Vec::new();

@@ -12,6 +12,7 @@ super::rules! {
     a_buried_job_is_kept_with_its_error,
     dead_letters_are_listed_the_newest_first,
     dead_letters_are_filtered_by_queue_and_task,
+    dead_letters_are_filtered_by_their_time_of_death,
     a_retried_dead_letter_runs_anew,
     only_dead_letters_are_retried_or_deleted,
     a_deleted_dead_letter_is_gone,
@@ -105,6 +106,7 @@ async fn dead_letters_are_filtered_by_queue_and_task(kit: &Kit) {
         queue: mail,
         task: Some("work".into()),
         limit: 1,
+        ..all()
     };
     assert_eq!(listed(&broker, of_both).await, ["1"]);
     let of_nothing = DeadFilter {
@@ -112,6 +114,17 @@ async fn dead_letters_are_filtered_by_queue_and_task(kit: &Kit) {
         ..all()
     };
     assert!(listed(&broker, of_nothing).await.is_empty());
+}
+
+async fn dead_letters_are_filtered_by_their_time_of_death(kit: &Kit) {
+    let broker = kit.handle().await;
+    buried(&broker, jobs(0..3, "default")).await;
+    let second = broker.find(&ids(1..2)).await.unwrap().remove(0).unwrap();
+    let up_to_second = DeadFilter {
+        ended_by: second.ended,
+        ..all()
+    };
+    assert_eq!(listed(&broker, up_to_second).await, ["00001", "00000"]);
 }
 
 async fn a_retried_dead_letter_runs_anew(kit: &Kit) {
