@@ -1,0 +1,95 @@
+"""The application of the black-box tests."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+LEDGER = os.environ.get("LEDGER")
+
+
+def write(line):
+    with open(LEDGER, "a") as ledger:
+        ledger.write(line + "\n")
+
+
+def add(a, b):
+    return a + b
+
+
+def pid():
+    return os.getpid()
+
+
+def mark(name):
+    """Leaves a line in the ledger."""
+    write(name)
+    return name
+
+
+def nap(seconds, name=None):
+    """Sleeps and leaves a line with the times of its start and end, by the wall clock."""
+    started = time.time()
+    time.sleep(seconds)
+    if name is not None:
+        write(json.dumps({"name": name, "started": started, "ended": time.time()}))
+    return seconds
+
+
+def start_then_nap(name, seconds):
+    write(name)
+    time.sleep(seconds)
+    return name
+
+
+def fail(message):
+    raise ValueError(message)
+
+
+def fail_until(name, attempts):
+    """Fails until it was called so many times."""
+    write(name)
+    with open(LEDGER) as ledger:
+        calls = ledger.read().split("\n").count(name)
+    if calls < attempts:
+        raise ValueError("call %d" % calls)
+    return calls
+
+
+def die():
+    os.kill(os.getpid(), 9)
+
+
+def stubborn(seconds):
+    """Swallows the interruption at its timeout."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            time.sleep(seconds)
+        except BaseException:
+            pass
+
+
+def with_child(seconds):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(%r)" % seconds])
+    write("child %d" % child.pid)
+    child.wait()
+
+
+def garbage():
+    """Writes nonsense to the worker's own job socket."""
+    for fd in range(3, 64):
+        try:
+            sock = socket.socket(fileno=os.dup(fd))
+            if sock.type == socket.SOCK_SEQPACKET:
+                sock.send(b"this is not a frame")
+        except OSError:
+            pass
+    time.sleep(60)
+
+
+def say(text):
+    print(text)
+    return text

@@ -1,0 +1,189 @@
+//! Jobs run, fail, are retried; the app is reloaded; a pool is scaled by hand.
+
+use nix::sys::signal::Signal;
+
+use crate::harness::Pool;
+
+#[test]
+fn jobs_run_and_their_results_are_found_by_id() {
+    let mut pool = Pool::start("");
+    let ids = pool.enqueue(&["app.add", "[2, 3]"]);
+    assert_eq!(pool.wait(&ids)[0]["result"], 5);
+    let (result, ok) = pool.run(&["result", &ids[0]]);
+    assert_eq!((result.trim(), ok), ("5", true));
+    pool.assert_clean_stop();
+}
+
+#[test]
+fn a_thousand_jobs_run_once_each() {
+    let mut pool = Pool::start("");
+    let ids: Vec<String> = pool.enqueue(&["app.mark", "\"x\"", "--count", "1000"]);
+    assert_eq!(ids.len(), 1000);
+    pool.assert_finished(&ids);
+    assert_eq!(pool.ledger().len(), 1000);
+    pool.assert_clean_stop();
+}
+
+#[test]
+fn a_failed_job_is_a_dead_letter_that_can_be_retried() {
+    let pool = Pool::start("");
+    let ids = pool.enqueue(&["app.fail", "\"no luck\""]);
+    let ended = &pool.wait(&ids)[0];
+    assert_eq!(ended["state"], "dead", "{ended}");
+    assert!(ended["error"].to_string().contains("no luck"), "{ended}");
+    let (listed, _) = pool.run(&["dead", "list"]);
+    assert!(listed.contains(&ids[0]), "{listed}");
+    let (shown, _) = pool.run(&["dead", "show", &ids[0]]);
+    assert!(
+        shown.contains("no luck") && shown.contains("app.py"),
+        "the traceback is shown: {shown}"
+    );
+    let (_, ok) = pool.run(&["dead", "retry", &ids[0]]);
+    assert!(ok);
+    pool.wait_for("the second failure", |pool| pool.default_pool()["failed"] == 2);
+}
+
+#[test]
+fn a_failed_job_runs_again_as_often_as_it_may() {
+    let pool = Pool::start("[defaults]\nbackoff = \"10ms\"\n");
+    let ids = pool.enqueue(&["app.fail_until", "[\"thrice\", 3]", "--retries", "2"]);
+    assert_eq!(pool.wait(&ids)[0]["result"], 3);
+    assert_eq!(pool.ledger().len(), 3);
+}
+
+#[test]
+fn what_a_job_prints_is_logged_under_its_name() {
+    let pool = Pool::start("");
+    let ids = pool.enqueue(&["app.say", "\"good morning\""]);
+    pool.assert_finished(&ids);
+    pool.wait_log("good morning");
+    let log = pool.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("good morning"))
+        .expect("it was logged");
+    assert!(line.contains(&ids[0]) && line.contains("worker="), "{line}");
+}
+
+#[test]
+fn a_reload_replaces_every_worker_and_loses_no_job() {
+    let mut pool = Pool::start("[defaults]\nmin_workers = 2\nmax_workers = 2\n");
+    let old = pool.workers();
+    let long = pool.enqueue(&["app.nap", "[2]"]);
+    pool.pid_of(&long[0]);
+    let (_, ok) = pool.run(&["reload"]);
+    assert!(ok, "{}", pool.log());
+    pool.wait_for("every worker to be replaced", |pool| {
+        let workers = pool.workers();
+        workers.len() == 2 && workers.is_disjoint(&old)
+    });
+    pool.assert_finished(&long);
+    assert_eq!(pool.state()["generation"], 2);
+    pool.assert_clean_stop();
+}
+
+#[test]
+fn an_app_that_does_not_import_leaves_the_old_generation_at_work() {
+    let pool = Pool::start("");
+    std::fs::write(pool.path("app.py"), "import nothing_of_this_name\n").expect("the app is written");
+    let (_, ok) = pool.run(&["reload"]);
+    assert!(!ok, "a reload that fails says so");
+    let ids = pool.enqueue(&["app.add", "[1, 1]"]);
+    pool.assert_finished(&ids);
+    assert_eq!(pool.state()["generation"], 1);
+    assert!(
+        pool.state()["load_error"]
+            .to_string()
+            .contains("nothing_of_this_name"),
+        "{}",
+        pool.log()
+    );
+}
+
+#[test]
+fn a_configuration_that_does_not_parse_changes_nothing() {
+    let pool = Pool::start("");
+    let before = pool.workers();
+    pool.configure("[defaults]\nmax_workers = \"many\"\n");
+    pool.signal(Signal::SIGHUP);
+    pool.wait_log("was not reloaded");
+    assert_eq!(pool.workers(), before);
+    assert!(
+        pool.log().contains("max_workers"),
+        "the place is named: {}",
+        pool.log()
+    );
+}
+
+#[test]
+fn limits_change_while_it_runs() {
+    let pool = Pool::start("");
+    let (_, ok) = pool.run(&["scale", "--min", "4", "--max", "6"]);
+    assert!(ok);
+    pool.wait_for("four workers", |pool| pool.workers().len() == 4);
+    pool.signal(Signal::SIGTTOU);
+    pool.wait_for("the lower maximum", |pool| pool.default_pool()["max"] == 5);
+    let (_, ok) = pool.run(&["scale", "--min", "0", "--max", "1"]);
+    assert!(ok);
+    pool.wait_for("one worker", |pool| pool.workers().len() == 1);
+    let (_, ok) = pool.run(&["scale", "--min", "3", "--max", "2"]);
+    assert!(!ok, "limits that can't hold are refused");
+}
+
+#[test]
+fn a_paused_pool_claims_nothing() {
+    let pool = Pool::start("");
+    pool.run(&["pause"]);
+    let ids = pool.enqueue(&["app.add", "[1, 2]"]);
+    pool.wait_for("the job to wait", |pool| pool.default_pool()["waiting"] == 1);
+    pool.run(&["resume"]);
+    pool.assert_finished(&ids);
+}
+
+#[test]
+fn a_worker_is_replaced_after_max_jobs() {
+    let pool = Pool::start("[defaults]\nmin_workers = 1\nmax_workers = 1\nmax_jobs = 5\n");
+    let first = pool.workers();
+    let ids = pool.enqueue(&["app.mark", "\"x\"", "--count", "12"]);
+    pool.assert_finished(&ids);
+    pool.wait_for("another worker", |pool| pool.workers().is_disjoint(&first));
+    assert_eq!(pool.ledger().len(), 12);
+}
+
+#[test]
+fn in_fresh_isolation_each_job_has_a_process_of_its_own() {
+    let pool = Pool::start_with_app(
+        "isolation = \"fresh\"\n",
+        "[defaults]\nmin_workers = 2\nmax_workers = 2\n",
+    );
+    let ids = pool.enqueue(&["app.pid", "[]", "--count", "20"]);
+    let mut pids: Vec<i64> = pool
+        .wait(&ids)
+        .iter()
+        .filter_map(|ended| ended["result"].as_i64())
+        .collect();
+    assert_eq!(pids.len(), 20);
+    pids.sort_unstable();
+    pids.dedup();
+    assert_eq!(pids.len(), 20, "a process ran two jobs");
+}
+
+#[test]
+fn a_pool_at_zero_starts_a_worker_for_a_job() {
+    let pool = Pool::start("[defaults]\nmin_workers = 0\nmax_workers = 2\nscaling_period = \"1s\"\n");
+    pool.wait_for("no worker", |pool| pool.workers().is_empty());
+    let ids = pool.enqueue(&["app.add", "[1, 2]"]);
+    pool.assert_finished(&ids);
+}
+
+#[test]
+fn burst_leaves_when_the_queues_are_empty() {
+    let mut pool = Pool::new("");
+    let ids = pool.enqueue(&["app.mark", "\"x\"", "--count", "50"]);
+    pool.assert_finished(&ids);
+    pool.assert_clean_stop();
+    let ids = pool.enqueue(&["app.mark", "\"y\"", "--count", "50"]);
+    let (_, ok) = pool.run(&["run", "--burst"]);
+    assert!(ok);
+    pool.assert_finished(&ids);
+}

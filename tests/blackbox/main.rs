@@ -1,0 +1,7 @@
+//! The real binary, from outside: real processes, real kills, a ledger of job ids.
+
+mod faults;
+mod harness;
+mod lifecycle;
+mod measure;
+mod stop;
