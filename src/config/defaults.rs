@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::setting::bare_or_quoted;
 use super::{
-    AppConfig, BrokerConfig, BrokerUrl, Isolation, LogConfig, LogFormat, PoolConfig, Prefetch, QueueOrder,
-    RetryConfig, RuntimeKind, ScalingPolicy,
+    AppConfig, BrokerConfig, BrokerUrl, Config, Isolation, LogConfig, LogFormat, PoolConfig, Prefetch,
+    QueueOrder, RetryConfig, RuntimeKind, ScalingPolicy,
 };
 use crate::job::QueueName;
 
@@ -88,6 +89,35 @@ impl Default for LogConfig {
         LogConfig {
             format: LogFormat::Text,
             level: "info".to_owned(),
+        }
+    }
+}
+
+/// A default gives way to what somebody said: `--max-workers 1` alone means one worker, not a
+/// contradiction with the default `min_workers`. `is_set` tells for the path of a key.
+pub(super) fn give_way(config: &mut Config, is_set: impl Fn(&str) -> bool) {
+    let broker = &mut config.broker;
+    if !is_set("broker.heartbeat") {
+        broker.heartbeat = broker.heartbeat.min(broker.lease / 4);
+    } else if !is_set("broker.lease") {
+        broker.lease = broker.lease.max(broker.heartbeat.saturating_mul(4));
+    }
+    for (name, pool) in &mut config.pools {
+        let unset = |key: &str| !is_set(&format!("pools.{}.{key}", bare_or_quoted(name.as_str())));
+        if unset("min_workers") {
+            pool.min_workers = pool.min_workers.min(pool.max_workers);
+        } else if unset("max_workers") {
+            pool.max_workers = pool.max_workers.max(pool.min_workers);
+        }
+        if unset("utilization_window") {
+            pool.utilization_window = pool.utilization_window.max(pool.scaling_period);
+        } else if unset("scaling_period") {
+            pool.scaling_period = pool.scaling_period.min(pool.utilization_window);
+        }
+        if unset("backoff_max") {
+            pool.retry.backoff_max = pool.retry.backoff_max.max(pool.retry.backoff);
+        } else if unset("backoff") {
+            pool.retry.backoff = pool.retry.backoff.min(pool.retry.backoff_max);
         }
     }
 }

@@ -90,6 +90,8 @@ impl ConfigErrors {
             sources.push("the flags".to_owned());
         }
         match sources.split_last() {
+            // Something is missing that nobody gave: it is in none of them.
+            _ if any(|origin| *origin == Origin::Default) => "the settings".to_owned(),
             None => "the settings".to_owned(),
             Some((only, [])) => only.clone(),
             Some((last, first)) => format!("{} and {last}", first.join(", ")),

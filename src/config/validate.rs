@@ -53,7 +53,8 @@ pub(super) fn validate(sources: &Sources) -> (Explained, Vec<Problem>) {
         None => (Table::new(), Vec::new()),
     };
     let mut reader = Reader::default();
-    let config = reader.config(sources, &table);
+    let mut config = reader.config(sources, &table);
+    defaults::give_way(&mut config, |path| reader.is_set(path));
     let Reader {
         origins,
         bad,
@@ -118,7 +119,7 @@ impl Reader {
         self.whole("log.", &mut log, top("log"), base, sources);
         let pools = self.pools(sources, table, base);
         let tasks = self.tasks(top("tasks"), base);
-        if !self.origins.contains_key("broker.url") {
+        if !self.is_set("broker.url") {
             match &sources.places.broker_file {
                 Some(file) => broker.url = BrokerUrl::Sqlite(file.clone()),
                 None => self.nowhere(
@@ -179,7 +180,7 @@ impl Reader {
             },
         );
         self.apply("", &mut top, Layer::Outside(sources));
-        if !self.origins.contains_key("socket") {
+        if !self.is_set("socket") {
             match sources.places.socket(broker) {
                 Some(path) => top.0 = path,
                 None => self.nowhere(
@@ -265,6 +266,11 @@ impl Reader {
             tasks.insert(name.as_str().into(), task);
         }
         tasks
+    }
+
+    /// Whether somebody said something about the key, be it wrong.
+    fn is_set(&self, path: &str) -> bool {
+        self.origins.contains_key(path) || self.bad.contains(path)
     }
 
     /// What holds for `from` holds for `to`, until a stronger layer says otherwise.

@@ -31,14 +31,15 @@ max_workers = 0
 utilization_threshold = 1.5
 [broker]
 lease = '10s'
+heartbeat = '5s'
 "), @r#"
     5 problems in `config.toml`
       line 2: unknown key `defaults.max_worker`; did you mean `max_workers`?
       line 3: `defaults.min_workers` is the string "two"; expected a whole number, 0 or more
       line 5: `pools.mail.max_workers` is 0; expected from 1 to 10000
       line 6: `pools.mail.utilization_threshold` is 1.5; expected above 0, up to 1
-      line 8: `broker.lease` is 10s, shorter than three times `broker.heartbeat`, which is 15s by default
-    hint: a lease must outlive three heartbeats; set `broker.lease` to 45s or more
+      line 9: `broker.lease` is 10s, shorter than three times `broker.heartbeat`, which is 5s
+    hint: a lease must outlive three heartbeats; set `broker.lease` to 15s or more
     "#);
 }
 
@@ -59,10 +60,6 @@ fn a_limit_that_contradicts_another_is_told_where_the_stronger_one_stands() {
     insta::assert_snapshot!(problems("[pools.default]\nmin_workers = 4\nmax_workers = 2\n"), @r#"
     1 problem in `config.toml`
       line 3: `pools.default.max_workers` is 2, below `pools.default.min_workers`, which is 4
-    "#);
-    insta::assert_snapshot!(problems("[defaults]\nmin_workers = 8\n"), @r#"
-    1 problem in `config.toml`
-      line 2: `pools.default.max_workers` is 5 by default, below `defaults.min_workers`, which is 8
     "#);
     insta::assert_snapshot!(problems_of("[defaults]\nmin_workers = 8\n", &[], &["--max-workers", "3"]), @r#"
     1 problem in the flags
@@ -220,12 +217,12 @@ fn a_fresh_worker_runs_one_job() {
 #[test]
 fn times_must_fit_each_other() {
     insta::assert_snapshot!(problems(
-        "[broker]\nheartbeat = '30s'\n[defaults]\nutilization_window = 3\nbackoff = '1h'\njob_timeout = '50d'\n"), @r#"
+        "[broker]\nheartbeat = '30s'\nlease = '1m'\n[defaults]\nutilization_window = 3\nscaling_period = 5\nbackoff = '1h'\nbackoff_max = '1m'\njob_timeout = '50d'\n"), @r#"
     4 problems in `config.toml`
-      line 2: `broker.lease` is 1m by default, shorter than three times `broker.heartbeat`, which is 30s
-      line 4: `defaults.utilization_window` is 3s, shorter than `pools.default.scaling_period`, which is 5s by default
-      line 5: `pools.default.backoff_max` is 5m by default, shorter than `defaults.backoff`, which is 1h
-      line 6: `defaults.job_timeout` is 50d; expected 49 days or less, or "none"
+      line 3: `broker.lease` is 1m, shorter than three times `broker.heartbeat`, which is 30s
+      line 6: `defaults.utilization_window` is 3s, shorter than `defaults.scaling_period`, which is 5s
+      line 8: `defaults.backoff_max` is 1m, shorter than `defaults.backoff`, which is 1h
+      line 9: `defaults.job_timeout` is 50d; expected 49 days or less, or "none"
     hint: a lease must outlive three heartbeats; set `broker.lease` to 1m30s or more
     "#);
 }

@@ -84,6 +84,22 @@ fn a_pool_flag_holds_for_every_pool() {
 }
 
 #[test]
+fn a_default_gives_way_to_what_was_said() {
+    let sizes = |flags: &[&str]| {
+        let pool = default_pool(&load_from("", &[], flags).unwrap()).clone();
+        (pool.min_workers, pool.max_workers)
+    };
+    assert_eq!(sizes(&["--max-workers", "1"]), (1, 1));
+    assert_eq!(sizes(&["--min-workers", "8"]), (8, 8));
+    assert_eq!(sizes(&["--min-workers", "3"]), (3, 5));
+    let text = "[broker]\nlease = 10\n[defaults]\nscaling_period = '2m'\nbackoff_max = 0.5\n";
+    let config = load_from(text, &[], &[]).unwrap();
+    assert_eq!(config.broker.heartbeat, Duration::from_millis(2500));
+    assert_eq!(default_pool(&config).utilization_window, Duration::from_secs(120));
+    assert_eq!(default_pool(&config).retry.backoff, Duration::from_millis(500));
+}
+
+#[test]
 fn an_empty_variable_counts_as_not_set() {
     let config = load_from("", &[("POOL_MAX_WORKERS", "")], &[]).unwrap();
     assert_eq!(default_pool(&config).max_workers, 5);
@@ -190,7 +206,7 @@ fn a_client_is_not_kept_by_mistakes_that_do_not_concern_it() {
         client("[brokr]\nurl = 'sqlite:a.db'\n").is_err(),
         "it would look at another broker"
     );
-    assert!(client("[broker]\nlease = 1\n").is_err());
+    assert!(client("[broker]\nlease = 0\n").is_err());
 }
 
 #[test]
