@@ -3,7 +3,7 @@
 //! It loads an application once, forks workers from it on demand, measures exactly how busy
 //! they are, and adds or retires one worker at a time. The modules, in reading order:
 //!
-//! - [`job`], [`time`]: what a job is; the two clocks as two types.
+//! - [`job`], [`time`], [`text`]: what a job is; the two clocks as two types; text within limits.
 //! - [`policy`]: decisions as pure functions: numbers in, a decision and its reason out.
 //! - [`fleet`]: the template and its workers as data: event and time in, actions out.
 //! - [`config`]: flags, environment and TOML become one checked [`config::Config`].
@@ -14,7 +14,7 @@
 //! - [`runtime`]: native tasks and commands as the worker runs them; how each template starts.
 //! - [`supervisor`]: the one loop that performs what `fleet` and `policy` decide.
 //! - [`control`], [`telemetry`]: the Unix socket for people; logs and systemd.
-//! - [`cli`]: one file per verb.
+//! - [`cli`]: one file per verb. [`role`]: template or command line, decided before any thread exists.
 //!
 //! A program with tasks of its own starts at [`App`].
 
@@ -25,13 +25,16 @@ pub mod control;
 pub mod fleet;
 pub mod job;
 pub mod policy;
+pub mod role;
 pub mod runtime;
 pub mod supervisor;
 pub mod sys;
 pub mod telemetry;
 pub mod template;
+pub mod text;
 pub mod time;
 pub mod wire;
 pub mod worker;
 
 pub use runtime::native::App;
+pub use runtime::task::{Context, TaskError, TaskResult};

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    pool::cli::main()
+    pool::App::builtin().main()
 }

@@ -1,11 +1,17 @@
 //! How each runtime's template starts and what it loads, and the tasks that this crate runs itself.
 //!
-//! - [`native`]: typed Rust tasks, [`native::App`];
-//! - [`command`]: programs named in the config;
+//! - [`executor`]: what a worker needs from a runtime: run one job;
+//! - [`native`], [`task`]: typed Rust tasks, [`native::App`]; [`builtin`]: those of the `pool` binary itself;
+//! - [`command`]: programs named in the config; `child`: one run of one;
 //! - [`python`]: the interpreter and the modules that it is given.
 
+pub mod builtin;
+mod child;
+pub mod command;
+pub mod executor;
 pub mod native;
 pub mod python;
+pub mod task;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,383 @@
-//! Rust tasks: typed functions by name.
+//! Rust tasks: typed functions by name, over a state that is loaded once.
 
-/// A program's tasks and shared state.
-#[derive(Debug, Default)]
-pub struct App {}
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::executor::{Ending, Executor, unknown_task};
+use super::task::{Context, TaskError, TaskResult};
+use crate::job::JobError;
+use crate::time::Mono;
+use crate::wire::frame::Run;
+
+/// A program's tasks, and the state that they share.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use pool::{App, Context};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Greet { name: String }
+///
+/// fn main() -> ExitCode {
+///     App::new()
+///         .state(|| Ok(vec!["Hello", "Ahoy"])) // once, before the first fork: load models here
+///         .task("greet", |args: Greet, ctx: &Context<Vec<&str>>| {
+///             Ok(format!("{}, {}!", ctx.state()[0], args.name))
+///         })
+///         .main()
+/// }
+/// ```
+///
+/// That program *is* a `pool`: it has the whole command line, and its workers run those tasks.
+pub struct App<S = ()> {
+    load_state: Box<dyn FnOnce() -> TaskResult<S>>,
+    after_fork: Option<AfterFork<S>>,
+    tasks: BTreeMap<String, Task<S>>,
+}
+
+type AfterFork<S> = Box<dyn Fn(&S) -> TaskResult<()>>;
+/// Reads the payload, runs, and appends the result.
+type Task<S> = Box<dyn Fn(&[u8], &Context<S>, &mut Vec<u8>) -> TaskResult<()>>;
+
+impl App {
+    /// An app without tasks and without state.
+    pub fn new() -> Self {
+        App::with_state(|| Ok(()))
+    }
+}
+
+impl Default for App {
+    fn default() -> Self {
+        App::new()
+    }
+}
+
+impl<S> fmt::Debug for App<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tasks: Vec<_> = self.tasks.keys().collect();
+        f.debug_struct("App")
+            .field("tasks", &tasks)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: 'static> App<S> {
+    fn with_state(load: impl FnOnce() -> TaskResult<S> + 'static) -> Self {
+        App {
+            load_state: Box::new(load),
+            after_fork: None,
+            tasks: BTreeMap::new(),
+        }
+    }
+
+    /// Says how the state is loaded: once a generation, in the template, before the first fork. Workers
+    /// share its memory until they write to it. It may not leave threads behind: a fork copies none. Comes first.
+    ///
+    /// # Panics
+    /// When tasks or hooks for another state were registered before.
+    #[must_use]
+    pub fn state<T: 'static>(self, load: impl FnOnce() -> TaskResult<T> + 'static) -> App<T> {
+        assert!(
+            self.tasks.is_empty() && self.after_fork.is_none(),
+            "`App::state` comes before the tasks and hooks that use it"
+        );
+        App::with_state(load)
+    }
+
+    /// Registers a task under the name by which jobs ask for it.
+    ///
+    /// Its arguments come from the job's JSON; arguments that do not fit reject the job for good. Its result becomes
+    /// JSON. A panic fails the job, not the worker.
+    ///
+    /// # Panics
+    /// When the name is taken.
+    #[must_use]
+    pub fn task<A, R, F>(mut self, name: &str, run: F) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+        F: Fn(A, &Context<S>) -> TaskResult<R> + 'static,
+    {
+        let task = move |payload: &[u8], context: &Context<S>, result: &mut Vec<u8>| {
+            let value = run(arguments(payload)?, context)?;
+            serde_json::to_writer(result, &value)
+                .map_err(|error| TaskError::failed(format!("the result is no JSON: {error}")))
+        };
+        let before = self.tasks.insert(name.to_owned(), Box::new(task));
+        assert!(before.is_none(), "two tasks are named `{name}`");
+        self
+    }
+
+    /// Runs in each new worker before its first job: connections, threads and seeds of its own belong here.
+    #[must_use]
+    pub fn after_fork(mut self, hook: impl Fn(&S) -> TaskResult<()> + 'static) -> Self {
+        self.after_fork = Some(Box::new(hook));
+        self
+    }
+
+    /// Loads the state.
+    pub(crate) fn load(self) -> Result<Box<dyn Executor>, JobError> {
+        record_panics();
+        let state = match caught(self.load_state) {
+            Ok(Ok(state)) => state,
+            Ok(Err(error)) => return Err(error_of(error)),
+            Err(panic) => return Err(panic),
+        };
+        Ok(Box::new(Native {
+            context: Context::new(Rc::new(state)),
+            after_fork: self.after_fork,
+            tasks: self.tasks,
+        }))
+    }
+}
+
+/// A loaded [`App`].
+struct Native<S> {
+    context: Context<S>,
+    after_fork: Option<AfterFork<S>>,
+    tasks: BTreeMap<String, Task<S>>,
+}
+
+impl<S> Executor for Native<S> {
+    fn tasks(&self) -> Vec<String> {
+        self.tasks.keys().cloned().collect()
+    }
+
+    fn after_fork(&mut self) -> Result<(), String> {
+        let Some(hook) = &self.after_fork else {
+            return Ok(());
+        };
+        match caught(|| hook(self.context.state())) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error_of(error).to_string()),
+            Err(panic) => Err(panic.to_string()),
+        }
+    }
+
+    fn execute(&mut self, run: &Run<'_>, started: Mono, result: &mut Vec<u8>) -> Ending {
+        let Some(task) = self.tasks.get(run.task) else {
+            return Ending::Rejected(unknown_task(run.task, &self.tasks()));
+        };
+        self.context.begin(run, started);
+        match caught(|| task(run.payload, &self.context, result)) {
+            Ok(Ok(())) => Ending::Success,
+            Ok(Err(error)) => error.into_ending(),
+            Err(panic) => Ending::Failure(panic),
+        }
+    }
+}
+
+/// A job's arguments. One without a payload has none: `null`, or for a task that takes fields, `{}`.
+fn arguments<A: DeserializeOwned>(payload: &[u8]) -> TaskResult<A> {
+    let payload = payload.trim_ascii();
+    if payload.is_empty() || payload == b"null" {
+        if let Ok(arguments) = serde_json::from_slice(b"null") {
+            return Ok(arguments);
+        }
+        return serde_json::from_slice(b"{}").map_err(|_| wrong_arguments::<A>(b"{}"));
+    }
+    serde_json::from_slice(payload).map_err(|_| wrong_arguments::<A>(payload))
+}
+
+/// Reads the arguments again, slowly, to name the place that does not fit.
+fn wrong_arguments<A: DeserializeOwned>(payload: &[u8]) -> TaskError {
+    let mut reader = serde_json::Deserializer::from_slice(payload);
+    let message = match serde_path_to_error::deserialize::<_, A>(&mut reader) {
+        Ok(_) => match reader.end() {
+            Ok(()) => "the arguments are read differently each time".to_owned(),
+            Err(error) => error.to_string(),
+        },
+        Err(error) => match error.path().to_string().as_str() {
+            "." | "?" => error.inner().to_string(),
+            path => format!("`{path}`: {}", error.inner()),
+        },
+    };
+    TaskError::rejected_arguments(message)
+}
+
+/// An error of a loader or hook, where only failing makes sense.
+fn error_of(error: TaskError) -> JobError {
+    match error.into_ending() {
+        Ending::Failure(error) | Ending::Rejected(error) | Ending::TimedOut(error) => error,
+        Ending::Retry { reason, .. } => JobError::new("retry", reason),
+        Ending::Success => unreachable!("no TaskError is a success"),
+    }
+}
+
+thread_local! {
+    /// Where the last panic of this thread happened.
+    static PANICKED_AT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Remembers where a panic happens, beside what the program's own hook does.
+fn record_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        PANICKED_AT.set(place);
+        before(info);
+    }));
+}
+
+/// Calls user code; a panic in it becomes an error with its message and place.
+fn caught<T>(call: impl FnOnce() -> T) -> Result<T, JobError> {
+    // What a panic leaves half changed is the app's own: its state, its statics. It may go on with it
+    // just as a program that catches the panic of one of its threads.
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| JobError {
+        kind: "panic".into(),
+        message: panic_message(&*panic),
+        detail: match PANICKED_AT.take() {
+            place if place.is_empty() => place,
+            place => format!("at {place}"),
+        },
+    })
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use std::time::Duration;
+
+    #[derive(Deserialize)]
+    struct Resize {
+        size: Size,
+        #[serde(default)]
+        note: String,
+    }
+
+    #[derive(Deserialize)]
+    struct Size {
+        width: u32,
+    }
+
+    fn app() -> Box<dyn Executor> {
+        App::new()
+            .state(|| Ok(vec![1, 2, 3]))
+            .task("resize", |args: Resize, ctx: &Context<Vec<u32>>| {
+                Ok((args.size.width, args.note, ctx.state().len(), ctx.attempt()))
+            })
+            .task("nothing", |(): (), _: &Context<_>| Ok(()))
+            .task("defaults", |args: Defaults, _: &Context<_>| Ok(args.n))
+            .task("retry", |(): (), _: &Context<_>| -> TaskResult<()> {
+                Err(TaskError::retry_after(Duration::from_secs(3), "not yet"))
+            })
+            .task("panic", |(): (), _: &Context<_>| -> TaskResult<()> {
+                panic!("out of {}", "luck")
+            })
+            .load()
+            .unwrap()
+    }
+
+    #[derive(Deserialize)]
+    struct Defaults {
+        #[serde(default)]
+        n: u32,
+    }
+
+    fn run(task: &str, payload: &str) -> (Ending, String) {
+        let mut result = Vec::new();
+        let run = Run {
+            execution: 1,
+            timeout_ms: 0,
+            attempt: 2,
+            id: "a",
+            queue: "q",
+            task,
+            payload: payload.as_bytes(),
+        };
+        let ending = app().execute(&run, Mono::default(), &mut result);
+        (ending, String::from_utf8(result).unwrap())
+    }
+
+    #[test]
+    fn a_task_gets_typed_arguments_and_the_shared_state() {
+        let (ending, result) = run("resize", r#"{"size": {"width": 7}, "note": "x"}"#);
+        assert_eq!((ending, &*result), (Ending::Success, r#"[7,"x",3,2]"#));
+    }
+
+    #[test]
+    fn arguments_that_do_not_fit_are_rejected_with_their_place() {
+        for (payload, message) in [
+            (
+                r#"{"size": {"width": -1}}"#,
+                "`size.width`: invalid value: integer `-1`, expected u32 at line 1 column 21",
+            ),
+            ("{}", "missing field `size` at line 1 column 2"),
+            ("", "missing field `size` at line 1 column 2"),
+            ("{", "EOF while parsing an object at line 1 column 1"),
+            (
+                r#"{"size": {"width": 1}} x"#,
+                "trailing characters at line 1 column 24",
+            ),
+        ] {
+            let (ending, _) = run("resize", payload);
+            let expected = JobError::new("wrong arguments", message);
+            assert_eq!(ending, Ending::Rejected(expected), "{payload}");
+        }
+    }
+
+    #[test]
+    fn no_arguments_are_null_or_an_empty_object() {
+        for payload in ["", "null"] {
+            assert_eq!(run("nothing", payload), (Ending::Success, "null".into()));
+            assert_eq!(run("defaults", payload), (Ending::Success, "0".into()));
+        }
+    }
+
+    #[test]
+    fn a_task_that_is_not_registered_is_rejected() {
+        let (ending, _) = run("resise", "{}");
+        let message = "no task is named `resise`; did you mean `resize`?";
+        assert_eq!(ending, Ending::Rejected(JobError::new("unknown task", message)));
+    }
+
+    #[test]
+    fn a_task_may_ask_to_be_run_again() {
+        let expected = Ending::Retry {
+            after: Some(Duration::from_secs(3)),
+            reason: "not yet".into(),
+        };
+        assert_eq!(run("retry", "").0, expected);
+    }
+
+    #[test]
+    fn a_panic_is_a_failure_that_says_where() {
+        let (Ending::Failure(error), _) = run("panic", "") else {
+            panic!("not a failure");
+        };
+        assert_eq!((&*error.kind, &*error.message), ("panic", "out of luck"));
+        assert!(
+            error.detail.starts_with("at src/runtime/native.rs:"),
+            "{}",
+            error.detail
+        );
+    }
+
+    #[test]
+    fn a_state_that_does_not_load_says_why() {
+        let app = App::new().state(|| -> TaskResult<u32> { Ok("x".parse::<u32>()?) });
+        let error = app.load().err().unwrap();
+        assert_eq!(error.message, "invalid digit found in string");
+    }
+
+    #[test]
+    #[should_panic(expected = "two tasks are named `nothing`")]
+    fn a_name_is_registered_once() {
+        let task = |(): (), _: &Context<()>| Ok(());
+        let _ = App::new().task("nothing", task).task("nothing", task);
+    }
+}

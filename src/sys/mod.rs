@@ -63,6 +63,14 @@ pub enum SysError {
         #[source]
         source: io::Error,
     },
+    /// Asked to be a template by somebody who is not a supervisor.
+    #[error("descriptor {number} is not open ({}): a template is started by a supervisor", errno.desc())]
+    NotATemplate {
+        /// The descriptor.
+        number: i32,
+        /// What the system said.
+        errno: Errno,
+    },
     /// `/proc` did not tell what it should.
     #[error("cannot read {path}: {reason}")]
     Proc {

@@ -1,11 +1,13 @@
 //! Properties of this process, and the reaping of children.
 
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::{SysError, failed, retry};
@@ -42,6 +44,18 @@ pub(super) fn restore_nofile_limit() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, *soft, hard)
 }
 
+/// Makes a child that was just forked (or this process: 0) the leader of a process group of its own.
+pub fn lead_group(pid: i32) -> Result<(), SysError> {
+    let pid = nix::unistd::Pid::from_raw(pid);
+    nix::unistd::setpgid(pid, pid).map_err(failed("setpgid"))
+}
+
+/// Sends what this process prints to these descriptors from now on.
+pub fn redirect_output(stdout: impl AsFd, stderr: impl AsFd) -> Result<(), SysError> {
+    nix::unistd::dup2_stdout(stdout).map_err(failed("dup2"))?;
+    nix::unistd::dup2_stderr(stderr).map_err(failed("dup2"))
+}
+
 /// Every signal at its default action and none blocked: what a program expects at its start.
 /// Async-signal-safe.
 pub fn default_signals() -> Result<(), SysError> {
@@ -53,6 +67,20 @@ pub fn default_signals() -> Result<(), SysError> {
         // SAFETY: the default action runs no code of ours.
         unsafe { sigaction(signal, &default) }.map_err(failed("sigaction"))?;
     }
+    unblock_signals()
+}
+
+/// Blocks SIGCHLD and makes it readable: a descriptor that wakes a poll when children have ended. It never
+/// blocks a read. A forked copy that wants the signal back calls [`unblock_signals`].
+pub fn child_signals() -> Result<SignalFd, SysError> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).map_err(failed("sigprocmask"))?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed("signalfd"))
+}
+
+/// Blocks no signal any more; what happens on each stays as it is.
+pub fn unblock_signals() -> Result<(), SysError> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(failed("sigprocmask"))
 }
 
@@ -71,27 +99,45 @@ pub fn wait_any_nohang() -> Result<Option<(i32, i32)>, SysError> {
     }
 }
 
-/// The number of threads of this process.
+/// The number of threads of this process that can still run code of ours.
+///
+/// A join returns when a thread has run its last instruction, which is a moment before the kernel stops counting
+/// it: threads that it is taking down do not count here.
 pub fn thread_count() -> Result<usize, SysError> {
     let path = "/proc/self/stat";
-    stat_field(20)?.parse().map_err(|error| SysError::Proc {
+    let listed: usize = stat_field(20)?.parse().map_err(|error| SysError::Proc {
         path,
         reason: format!("thread count: {error}"),
+    })?;
+    Ok(if listed == 1 {
+        1
+    } else {
+        1 + other_thread_names().len()
     })
 }
 
-/// The names of this process's threads beside the main one, for messages.
+/// The names of this process's threads beside the main one, as [`thread_count`] counts them.
 pub fn other_thread_names() -> Vec<String> {
     let main = std::process::id().to_string();
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
         return Vec::new();
     };
-    threads
-        .flatten()
-        .filter(|thread| *thread.file_name() != *main)
-        .filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok())
-        .map(|name| name.trim_end().to_owned())
+    let others = threads.flatten().filter(|thread| *thread.file_name() != *main);
+    others
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok())
+        .filter_map(|stat| live_thread_name(&stat))
         .collect()
+}
+
+/// The name in a thread's `stat`, unless the kernel is taking it down.
+fn live_thread_name(stat: &str) -> Option<String> {
+    /// Flag of a task that is exiting. Source: Linux, include/linux/sched.h.
+    const PF_EXITING: u32 = 0x4;
+    let (head, rest) = stat.rsplit_once(") ")?;
+    let (_, name) = head.split_once('(')?;
+    // The rest begins with the third field of proc(5); the flags are the ninth.
+    let flags: u32 = rest.split_ascii_whitespace().nth(9 - 3)?.parse().ok()?;
+    (flags & PF_EXITING == 0).then(|| name.to_owned())
 }
 
 /// A field of /proc/self/stat by its number in proc(5), from 3 on.
@@ -143,6 +189,14 @@ mod tests {
             "killed by signal 11 (SIGSEGV, core dumped)"
         );
         assert_eq!(describe_status(40), "killed by signal 40");
+    }
+
+    #[test]
+    fn a_thread_that_is_being_taken_down_does_not_count() {
+        let stat = |flags: &str| format!("7 (a) b (c) S 1 7 7 0 -1 {flags} 0 0 0");
+        assert_eq!(live_thread_name(&stat("4194368")).as_deref(), Some("a) b (c"));
+        assert_eq!(live_thread_name(&stat("4194372")), None);
+        assert_eq!(live_thread_name("nonsense"), None);
     }
 
     #[test]

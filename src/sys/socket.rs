@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    self, AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, sockopt,
+    self, AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage,
+    sockopt,
 };
 
 use super::{SysError, failed, retry};
@@ -137,6 +138,12 @@ pub fn unread_bytes(fd: impl AsFd) -> Result<usize, SysError> {
     let answer = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
     Errno::result(answer).map_err(failed("ioctl(FIONREAD)"))?;
     Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// Where a socket of this process is connected to, for messages; `None` when it is not.
+pub fn peer_name(fd: RawFd) -> Option<String> {
+    let peer = socket::getpeername::<SockaddrStorage>(fd).ok()?;
+    Some(peer.to_string())
 }
 
 fn owned_fds(message: &socket::RecvMsg<'_, '_, ()>) -> Result<Vec<OwnedFd>, SysError> {

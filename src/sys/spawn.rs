@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::Signal;
 
 use super::pidfd::PidFd;
 use super::{SysError, failed, lifeline, process, socket};
@@ -97,17 +99,55 @@ pub fn spawn_template(command: &TemplateCommand) -> Result<Spawned, SysError> {
     })
 }
 
+/// The template's side of [`spawn_template`]: its control socket and its lifeline, from now on closed on exec. To be
+/// called once, at the start. Fails when this process was not started as a template.
+pub fn template_descriptors() -> Result<(OwnedFd, OwnedFd), SysError> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    assert!(
+        !TAKEN.swap(true, Ordering::Relaxed),
+        "template descriptors taken twice"
+    );
+    let take = |number: RawFd| -> Result<OwnedFd, SysError> {
+        // SAFETY: F_SETFD touches no memory; it proves that the descriptor is open.
+        let answer = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        Errno::result(answer).map_err(|errno| SysError::NotATemplate { number, errno })?;
+        // SAFETY: it is open, was opened before `main`, and is given out once: see TAKEN.
+        Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    };
+    Ok((take(CONTROL_FD)?, take(LIFELINE_FD)?))
+}
+
+/// Prepares a command to lead a process group of its own, which dies when the write end of `lifeline` is closed,
+/// and to start with all signals at their defaults.
+///
+/// The program inherits the read end, as its children do: the group dies even when the program itself
+/// is gone. A program that closes what it inherited still dies with the thread that started it.
+pub fn tie_to_lifeline(command: &mut Command, lifeline: OwnedFd) {
+    let prepare = move || {
+        process::default_signals().map_err(io_error)?;
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // A duplicate that stays open over the exec. Arming comes last: it notices a parent that died before.
+        fcntl(&lifeline, FcntlArg::F_DUPFD(LIFELINE_FD))?;
+        lifeline::arm(&lifeline).map_err(io_error)
+    };
+    // SAFETY: between fork and exec only system calls are made: no allocation, no lock.
+    unsafe { command.process_group(0).pre_exec(prepare) };
+}
+
+fn io_error(error: SysError) -> io::Error {
+    error.errno().unwrap_or(Errno::EPIPE).into()
+}
+
 /// In the child, between fork and exec.
 fn prepare(placed: &[(OwnedFd, RawFd)]) -> io::Result<()> {
-    let errno = |error: SysError| io::Error::from(error.errno().unwrap_or(Errno::EPIPE));
     for (fd, target) in placed {
         // SAFETY: the child owns nothing at the number `target` that it still needs, see `spawn_template`.
         Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), *target) })?;
     }
-    process::default_signals().map_err(errno)?;
+    process::default_signals().map_err(io_error)?;
     process::restore_nofile_limit()?;
     let lifeline = placed.iter().find(|(_, target)| *target == LIFELINE_FD);
-    lifeline.map_or(Ok(()), |(fd, _)| lifeline::arm(fd).map_err(errno))
+    lifeline.map_or(Ok(()), |(fd, _)| lifeline::arm(fd).map_err(io_error))
 }
 
 /// Opens descriptors until all numbers below `limit` are in use.
@@ -127,7 +167,6 @@ fn occupy_below(limit: RawFd) -> Result<Vec<File>, SysError> {
 
 /// A duplicate with a number of at least `least`, closed on exec.
 fn above(fd: impl AsFd, least: RawFd) -> Result<OwnedFd, SysError> {
-    use std::os::fd::FromRawFd;
     let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(least)).map_err(failed("fcntl(F_DUPFD_CLOEXEC)"))?;
     // SAFETY: the kernel made this descriptor for us in this call; nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })

@@ -1,0 +1,352 @@
+//! The `command` runtime: a job runs a program that the config lists.
+//!
+//! Its arguments are the config's and never pass a shell; the job's data arrives on standard input and in `POOL_JOB_*`
+//! variables. Standard output is the result, standard error goes to the log. The program leads a process group of
+//! its own, which ends with the job, with its worker, and with the supervisor.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::child::{self, Ended, Limits, Stop};
+use super::executor::{Ending, Executor, timeout_of, unknown_task};
+use super::task::timeout_error;
+use crate::job::JobError;
+use crate::sys::process;
+use crate::time::Mono;
+use crate::wire::frame::Run;
+use crate::wire::message::{CommandTask, Load};
+
+/// The exit status that asks for another run: `EX_TEMPFAIL`. Source: sysexits.h.
+const TRY_AGAIN: i32 = 75;
+
+/// Prefix of the variables that carry the fields of a job's arguments.
+const ARGUMENT_PREFIX: &str = "POOL_JOB_ARG_";
+/// Longest value of such a variable, in bytes: the kernel takes 128 KiB a variable. Standard input has them all.
+const ARGUMENT_LEN_MAX: usize = 32 * 1024;
+/// All such variables together, in bytes: they share the kernel's room for arguments (2 MiB by default).
+const ARGUMENTS_LEN_MAX: usize = 256 * 1024;
+
+/// Checks that every program is there. All that are not are named at once.
+pub fn load(load: &Load) -> Result<Box<dyn Executor>, JobError> {
+    let problems: Vec<String> = load
+        .commands
+        .iter()
+        .filter_map(|(name, task)| problem(task).map(|problem| format!("task `{name}`: {problem}")))
+        .collect();
+    if !problems.is_empty() {
+        return Err(JobError::new("command", problems.join("; ")));
+    }
+    Ok(Box::new(Commands {
+        tasks: load.commands.clone(),
+        grace: Duration::try_from_secs_f64(load.kill_grace_s).unwrap_or_default(),
+    }))
+}
+
+/// What keeps a command from running, if anything does.
+fn problem(task: &CommandTask) -> Option<String> {
+    let Some(program) = task.command.first() else {
+        return Some("its `command` is empty".into());
+    };
+    let directory = task.directory.as_deref().map_or(Path::new("."), Path::new);
+    if !directory.is_dir() {
+        return Some(format!("its directory `{}` is not there", directory.display()));
+    }
+    if program.contains('/') {
+        let path = directory.join(program);
+        return (!is_executable(&path)).then(|| format!("`{}` is no executable file", path.display()));
+    }
+    let path = task.environment.get("PATH").map(Into::into);
+    let path = path.or_else(|| std::env::var_os("PATH")).unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .any(|place: PathBuf| is_executable(&directory.join(place).join(program)));
+    (!found).then(|| format!("no program `{program}` in PATH"))
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata()
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+/// The commands of the config.
+struct Commands {
+    tasks: BTreeMap<String, CommandTask>,
+    /// Between TERM and KILL.
+    grace: Duration,
+}
+
+impl Executor for Commands {
+    fn tasks(&self) -> Vec<String> {
+        self.tasks.keys().cloned().collect()
+    }
+
+    fn after_fork(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn execute(&mut self, run: &Run<'_>, started: Mono, result: &mut Vec<u8>) -> Ending {
+        let Some(task) = self.tasks.get(run.task) else {
+            return Ending::Rejected(unknown_task(run.task, &self.tasks()));
+        };
+        let timeout = timeout_of(run);
+        let limits = Limits {
+            deadline: timeout.map(|timeout| started + timeout),
+            grace: self.grace,
+            output_len_max: task.max_output,
+        };
+        match child::run(&mut command(task, run), run.payload, &limits) {
+            Ok(ended) => ending(ended, task, timeout, result),
+            Err(error) => Ending::Failure(JobError::new("command", error)),
+        }
+    }
+}
+
+/// The program of a task, with the job in its environment.
+fn command(task: &CommandTask, run: &Run<'_>) -> Command {
+    let mut command = Command::new(&task.command[0]);
+    command.args(&task.command[1..]);
+    if let Some(directory) = &task.directory {
+        command.current_dir(directory);
+    }
+    command.envs(&task.environment);
+    command.env("POOL_JOB_ID", run.id);
+    command.env("POOL_JOB_QUEUE", run.queue);
+    command.env("POOL_JOB_TASK", run.task);
+    command.env("POOL_JOB_ATTEMPT", run.attempt.to_string());
+    if let Some(timeout) = timeout_of(run) {
+        command.env("POOL_JOB_TIMEOUT", timeout.as_secs_f64().to_string());
+    }
+    command.envs(argument_variables(run.payload));
+    command
+}
+
+/// Variables for those fields of a JSON object that are text, numbers or booleans.
+///
+/// A producer chooses names and values, so only names that are plain identifiers count, always behind a prefix,
+/// and what is too long for a variable is left to standard input.
+fn argument_variables(payload: &[u8]) -> Vec<(String, String)> {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(payload) else {
+        return Vec::new();
+    };
+    let mut variables = Vec::new();
+    let mut room = ARGUMENTS_LEN_MAX;
+    for (name, value) in fields {
+        let text = match value {
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            Value::Bool(flag) => flag.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => continue,
+        };
+        let len = name.len() + text.len();
+        if is_identifier(&name) && text.len() <= ARGUMENT_LEN_MAX && !text.contains('\0') && len <= room {
+            room -= len;
+            variables.push((format!("{ARGUMENT_PREFIX}{name}"), text));
+        }
+    }
+    variables
+}
+
+fn is_identifier(name: &str) -> bool {
+    let plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    plain && !name.is_empty() && name.len() <= 255 && !name.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// What a program's end means for its job.
+fn ending(ended: Ended, task: &CommandTask, timeout: Option<Duration>, result: &mut Vec<u8>) -> Ending {
+    let program = &task.command[0];
+    let detail = String::from_utf8_lossy(&ended.stderr_tail).into_owned();
+    let error = |kind: &str, message: String| JobError {
+        kind: kind.into(),
+        message,
+        detail: detail.clone(),
+    };
+    let status = match ended.stop {
+        Stop::Ended(status) => status,
+        Stop::TimedOut => {
+            let error = timeout_error(timeout.unwrap_or_default());
+            return Ending::TimedOut(JobError { detail, ..error });
+        }
+        Stop::OutputTooLong => {
+            let limit = task.max_output;
+            let message =
+                format!("`{program}` printed more than {limit} bytes (`max_output`) and was killed");
+            return Ending::Failure(error("output too large", message));
+        }
+    };
+    let how = process::describe_status(status);
+    match exit_code(status) {
+        Some(0) => {
+            to_json(&ended.stdout, result);
+            Ending::Success
+        }
+        Some(TRY_AGAIN) => Ending::Retry {
+            after: None,
+            reason: match detail.trim().lines().last() {
+                Some(last) => last.to_owned(),
+                None => format!("`{program}` ended with {how}, which asks for another run"),
+            },
+        },
+        Some(_) => Ending::Failure(error("exit status", format!("`{program}` ended with {how}"))),
+        None => Ending::Failure(error("signal", format!("`{program}` was {how}"))),
+    }
+}
+
+fn exit_code(status: i32) -> Option<i32> {
+    use std::os::unix::process::ExitStatusExt;
+    std::process::ExitStatus::from_raw(status).code()
+}
+
+/// Standard output as a result: JSON as it is, nothing as `null`, else text as a JSON string.
+fn to_json(stdout: &[u8], result: &mut Vec<u8>) {
+    let trimmed = stdout.trim_ascii();
+    if trimmed.is_empty() {
+        result.extend_from_slice(b"null");
+    } else if serde_json::from_slice::<IgnoredAny>(trimmed).is_ok() {
+        result.extend_from_slice(trimmed);
+    } else {
+        let text = String::from_utf8_lossy(stdout);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        serde_json::to_writer(result, text).expect("text is always JSON, memory always writable");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(command: &[&str]) -> CommandTask {
+        CommandTask {
+            command: command.iter().map(ToString::to_string).collect(),
+            max_output: 100,
+            ..CommandTask::default()
+        }
+    }
+
+    fn end(stop: Stop, stdout: &str, stderr: &str) -> (Ending, String) {
+        let ended = Ended {
+            stop,
+            stdout: stdout.into(),
+            stderr_tail: stderr.into(),
+        };
+        let mut result = Vec::new();
+        let timeout = Some(Duration::from_secs(2));
+        let ending = ending(ended, &task(&["convert"]), timeout, &mut result);
+        (ending, String::from_utf8(result).unwrap())
+    }
+
+    #[test]
+    fn output_that_is_json_is_the_result_and_text_becomes_a_string() {
+        for (stdout, result) in [
+            ("", "null"),
+            ("42\n", "42"),
+            ("{\"a\": [1, 2]}\n", "{\"a\": [1, 2]}"),
+            ("two\nlines\n", r#""two\nlines""#),
+            ("1 2", r#""1 2""#),
+        ] {
+            assert_eq!(
+                end(Stop::Ended(0), stdout, ""),
+                (Ending::Success, result.to_owned())
+            );
+        }
+    }
+
+    #[test]
+    fn an_exit_status_or_signal_is_a_failure_with_the_tail_of_stderr() {
+        for (status, kind, message) in [
+            (3 << 8, "exit status", "`convert` ended with exit status 3"),
+            (11, "signal", "`convert` was killed by signal 11 (SIGSEGV)"),
+        ] {
+            let (Ending::Failure(error), _) = end(Stop::Ended(status), "42", "oops\n") else {
+                panic!("not a failure");
+            };
+            assert_eq!((&*error.kind, &*error.message), (kind, message));
+            assert_eq!(error.detail, "oops\n");
+        }
+    }
+
+    #[test]
+    fn status_75_asks_for_another_run() {
+        for (stderr, reason) in [
+            ("one\nlocked by another\n", "locked by another"),
+            (
+                "",
+                "`convert` ended with exit status 75, which asks for another run",
+            ),
+        ] {
+            let expected = Ending::Retry {
+                after: None,
+                reason: reason.into(),
+            };
+            assert_eq!(end(Stop::Ended(75 << 8), "", stderr).0, expected);
+        }
+    }
+
+    #[test]
+    fn only_plain_fields_become_variables() {
+        let payload = r#"{"width": 7, "name": "a b", "flag": true, "none": null, "list": [1], "PATH=x": "y",
+            "1st": "no", "": "no", "nul": "a\u0000b", "LD_PRELOAD": "/tmp/x.so"}"#;
+        let mut variables = argument_variables(payload.as_bytes());
+        variables.sort();
+        let expected = [
+            ("POOL_JOB_ARG_LD_PRELOAD", "/tmp/x.so"),
+            ("POOL_JOB_ARG_flag", "true"),
+            ("POOL_JOB_ARG_name", "a b"),
+            ("POOL_JOB_ARG_width", "7"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(variables, expected);
+        assert_eq!(argument_variables(b"[1, 2]"), []);
+        assert_eq!(argument_variables(b"no JSON at all"), []);
+    }
+
+    #[test]
+    fn variables_stay_within_what_the_kernel_takes() {
+        let fields: Vec<String> = (0..100)
+            .map(|n| format!("\"a{n}\": \"{}\"", "x".repeat(10_000)))
+            .collect();
+        let variables = argument_variables(format!("{{{}}}", fields.join(",")).as_bytes());
+        let total: usize = variables
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        assert!(
+            total <= ARGUMENTS_LEN_MAX + 100 * ARGUMENT_PREFIX.len(),
+            "{total}"
+        );
+        let long = format!("{{\"a\": \"{}\"}}", "x".repeat(ARGUMENT_LEN_MAX + 1));
+        assert_eq!(argument_variables(long.as_bytes()), []);
+    }
+
+    #[test]
+    fn all_programs_that_are_missing_are_named_at_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let file = file.path().to_str().unwrap();
+        let mut lost = task(&["true"]);
+        lost.directory = Some("/no/such/place".into());
+        let commands = BTreeMap::from([
+            ("a".to_owned(), task(&["true"])),
+            ("b".to_owned(), task(&["no-such-program"])),
+            ("c".to_owned(), task(&[file])),
+            ("d".to_owned(), lost),
+            ("e".to_owned(), task(&[])),
+        ]);
+        let order = Load {
+            commands,
+            ..Load::default()
+        };
+        assert_eq!(
+            load(&order).err().unwrap().message,
+            format!(
+                "task `b`: no program `no-such-program` in PATH; task `c`: `{file}` is no executable file; \
+                 task `d`: its directory `/no/such/place` is not there; task `e`: its `command` is empty"
+            )
+        );
+    }
+}

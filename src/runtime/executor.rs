@@ -1,0 +1,78 @@
+//! What a worker needs from a runtime: run one job.
+
+use std::time::Duration;
+
+use crate::job::JobError;
+use crate::time::Mono;
+use crate::wire::frame::Run;
+
+/// How one execution ended, as the worker reports it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// It returned; its result is in the buffer.
+    Success,
+    /// It failed; another run may help.
+    Failure(JobError),
+    /// It failed, and another run can't help: an unknown task, arguments that do not parse.
+    Rejected(JobError),
+    /// It was interrupted at its timeout.
+    TimedOut(JobError),
+    /// It asks to be run again.
+    Retry {
+        /// Wait this long first; `None`: as the retry policy says.
+        after: Option<Duration>,
+        /// Why, for the log.
+        reason: String,
+    },
+}
+
+/// A loaded app. It is loaded in the template; each worker has its own copy, by fork.
+pub trait Executor {
+    /// The tasks that it runs, by name.
+    fn tasks(&self) -> Vec<String>;
+
+    /// What the load left to say about fork-safety, beyond what any process shows.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Prepares a new worker. An error ends it.
+    fn after_fork(&mut self) -> Result<(), String>;
+
+    /// Runs one job that began at `started`, and appends its result to `result`, which is empty.
+    fn execute(&mut self, run: &Run<'_>, started: Mono, result: &mut Vec<u8>) -> Ending;
+}
+
+/// The longest run that a frame allows; `None`: no limit.
+pub fn timeout_of(run: &Run<'_>) -> Option<Duration> {
+    (run.timeout_ms > 0).then(|| Duration::from_millis(run.timeout_ms.into()))
+}
+
+/// The error of a task that is not there, with the nearest one that is.
+pub fn unknown_task(name: &str, known: &[String]) -> JobError {
+    let nearest = known
+        .iter()
+        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let message = match nearest {
+        Some((_, near)) => format!("no task is named `{name}`; did you mean `{near}`?"),
+        None => format!("no task is named `{name}`"),
+    };
+    JobError::new("unknown task", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_task_names_its_neighbour() {
+        let known = ["thumbnail".to_owned(), "mail".to_owned()];
+        assert_eq!(
+            unknown_task("thumbnial", &known).message,
+            "no task is named `thumbnial`; did you mean `thumbnail`?"
+        );
+        assert_eq!(unknown_task("xyz", &known).message, "no task is named `xyz`");
+    }
+}
