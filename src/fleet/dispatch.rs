@@ -17,7 +17,7 @@ impl Fleet {
         let Some(pool) = self.pools.get(name) else {
             return 0;
         };
-        if !self.running() || pool.paused || pool.removed {
+        if !self.serves(name) {
             return 0;
         }
         let mut workers = 0;
@@ -69,11 +69,13 @@ impl Fleet {
             pool.buffer_moved = now.mono;
         }
         pool.buffer.extend(executions);
-        if self.running() && !self.pools[name].paused {
-            self.dispatch(name, now, out);
-        } else {
-            self.give_back_buffer(name, out);
-        }
+        self.dispatch(name, now, out);
+    }
+
+    /// Whether a pool runs jobs: not paused, not on its way out.
+    fn serves(&self, name: &PoolName) -> bool {
+        let pool = self.pools.get(name);
+        self.running() && pool.is_some_and(|pool| !pool.paused && !pool.removed)
     }
 
     fn execution_of(&self, name: &PoolName, claimed: Claimed) -> Execution {
@@ -94,9 +96,11 @@ impl Fleet {
         }
     }
 
-    /// Sends buffered jobs, in order, as far as workers may take them.
+    /// Sends buffered jobs, in order, as far as workers may take them. Where no more jobs are to run,
+    /// they go back to their queue.
     pub(super) fn dispatch(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
-        if !self.running() {
+        if !self.serves(name) {
+            self.give_back_buffer(name, out);
             return;
         }
         let surplus = self
@@ -287,13 +291,9 @@ impl Fleet {
         if unread {
             self.kill(id, "does not read its jobs".into(), now, out);
         }
-        if self.running() {
-            self.dispatch(&name, now, out);
-        } else {
-            self.give_back_buffer(&name, out);
-            if last {
-                self.fell_idle(id, now, out);
-            }
+        self.dispatch(&name, now, out);
+        if last && !self.running() {
+            self.fell_idle(id, now, out);
         }
     }
 

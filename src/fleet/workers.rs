@@ -94,9 +94,6 @@ impl Fleet {
             self.settle(execution, outcome, now, out);
         }
         self.tell_exit(id, &worker, how, job, now, out);
-        if !self.running() {
-            self.give_back_buffer(&name, out);
-        }
         self.stop_left_templates(out);
         self.balance(&name, now, out);
         self.dispatch(&name, now, out);
