@@ -202,6 +202,12 @@ pub enum Action {
         /// Which.
         worker: u64,
     },
+    /// Let go of a worker whose template died without a word of it, if it was forked at all: close its
+    /// lifeline, which ends it, then report [`Event::Exited`].
+    Abandon {
+        /// Which.
+        worker: u64,
+    },
     /// Settle an execution.
     Settle(Settlement),
     /// Tell people.

@@ -2,7 +2,7 @@
 
 use crate::wire::message::LoadReport;
 
-use super::worker::Expiry;
+use super::worker::{Expiry, State};
 use super::{Action, Fleet, Notice, Now, Template, TemplateState};
 
 impl Fleet {
@@ -66,16 +66,7 @@ impl Fleet {
         let Some(template) = self.templates.remove(&id) else {
             return;
         };
-        // Workers that it was asked for and never forked will not come.
-        let orphans: Vec<u64> = self
-            .workers
-            .iter()
-            .filter(|(_, worker)| worker.template == id && worker.pid.is_none())
-            .map(|(id, _)| *id)
-            .collect();
-        for worker in orphans {
-            self.workers.remove(&worker);
-        }
+        self.abandon_workers_of(id, now, out);
         if self.current == Some(id) {
             self.current = None;
         }
@@ -97,6 +88,18 @@ impl Fleet {
             TemplateState::Leaving | TemplateState::Stopped => {}
         }
         self.balance_all(now, out);
+    }
+
+    /// Of workers that a dead template was asked for and never told of, nobody knows the process id: most were
+    /// not forked; one that was can't be watched and must not stay.
+    fn abandon_workers_of(&mut self, template: u64, now: Now, out: &mut Vec<Action>) {
+        for (id, worker) in &mut self.workers {
+            if worker.template == template && worker.pid.is_none() {
+                worker.state = State::Dying;
+                worker.since = now.mono;
+                out.push(Action::Abandon { worker: *id });
+            }
+        }
     }
 
     /// A load that fails leaves what runs alone. Where nothing runs but something did, it is tried again;

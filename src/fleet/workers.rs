@@ -129,7 +129,7 @@ impl Fleet {
                 jobs: worker.jobs,
                 reason,
             }));
-        } else {
+        } else if worker.pid.is_some() || worker.ready.is_some() {
             out.push(Action::Notice(Notice::WorkerLost {
                 worker: id,
                 pool,

@@ -55,6 +55,15 @@ impl Supervisor {
                     link.kill();
                 }
             }
+            Action::Abandon { worker } => {
+                // Dropping the link closes the lifeline.
+                let link = self.links.remove(&worker);
+                self.events.push_back(Event::Exited {
+                    worker,
+                    unread: link.map(|link| link.take_back()).unwrap_or_default(),
+                    how: "ended with its template".into(),
+                });
+            }
             Action::Settle(settlement) => self.jobs.settle(settlement),
             Action::Notice(notice) => self.notice(&notice, now),
             Action::Leave => self.leaving = true,
