@@ -211,15 +211,7 @@ impl Supervisor {
 
     /// Performs what was decided, feeds the broker's side, and tells whoever waits.
     fn turn(&mut self, now: Now) {
-        loop {
-            for action in std::mem::take(&mut self.actions) {
-                self.perform(action, now);
-            }
-            let Some(event) = self.events.pop_front() else {
-                break;
-            };
-            self.fleet.on(event, now, &mut self.actions);
-        }
+        self.act(now);
         self.jobs.pump(&self.fleet, now.mono);
         if self.options.burst && self.burst_is_over() {
             self.options.burst = false;
@@ -228,6 +220,19 @@ impl Supervisor {
                 .fleet
                 .command(Command::Drain { patient: false }, now, &mut self.actions);
             self.turn(now);
+        }
+    }
+
+    /// Performs what was decided, and what that brings about.
+    fn act(&mut self, now: Now) {
+        loop {
+            for action in std::mem::take(&mut self.actions) {
+                self.perform(action, now);
+            }
+            let Some(event) = self.events.pop_front() else {
+                return;
+            };
+            self.fleet.on(event, now, &mut self.actions);
         }
     }
 

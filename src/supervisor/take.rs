@@ -22,15 +22,7 @@ impl Supervisor {
             Input::WorkerReady { worker } => Some(Event::WorkerReady { worker }),
             Input::Done(done) => Some(self.done(*done)),
             Input::Garbage { worker, error } => Some(Event::Garbage { worker, error }),
-            Input::WorkerExited { worker, how } => self.links.remove(&worker).map(|mut link| {
-                // What its job left running in its group goes with it.
-                link.kill();
-                Event::Exited {
-                    worker,
-                    unread: link.take_back(),
-                    how,
-                }
-            }),
+            Input::WorkerExited { worker, how } => self.worker_exited(worker, how, now),
             Input::Line { from, stream, line } => {
                 self.line(from, stream, &line);
                 None
@@ -79,6 +71,19 @@ impl Supervisor {
         if let Some(event) = event {
             self.fleet.on(event, now, &mut self.actions);
         }
+    }
+
+    fn worker_exited(&mut self, worker: u64, how: String, now: Now) -> Option<Event> {
+        // A job that was to be sent to it is one that it has not read: it must be on the socket by now.
+        self.act(now);
+        let mut link = self.links.remove(&worker)?;
+        // What its job left running in its group goes with it.
+        link.kill();
+        Some(Event::Exited {
+            worker,
+            unread: link.take_back(),
+            how,
+        })
     }
 
     pub(super) fn template_speaks(&mut self, template: u64, message: FromTemplate) -> Option<Event> {
