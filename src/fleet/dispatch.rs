@@ -396,7 +396,8 @@ impl Fleet {
             // Its replacement is to be ready when it has taken its last job.
             jobs: worker.assigned + rules.max_jobs.map_or(0, |max| u64::from(max.div_ceil(10))),
             age: now.mono.since(worker.ready.unwrap_or(now.mono)),
-            pss: (worker.pss_bytes > 0).then_some(worker.pss_bytes),
+            // One that has not run a job is as large as the one that would replace it.
+            pss: (worker.pss_bytes > 0 && worker.jobs > 0).then_some(worker.pss_bytes),
             jitter: worker.age_jitter,
         };
         if worker.expiring.is_none() {

@@ -27,7 +27,7 @@ pub struct Wear {
     pub jobs: u64,
     /// Since its fork.
     pub age: Duration,
-    /// Its PSS in bytes, when measured.
+    /// Its PSS in bytes, when measured after a job.
     pub pss: Option<u64>,
     /// A random number in `0.0..=1.0`, drawn once a worker.
     pub jitter: f64,
