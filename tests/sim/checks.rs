@@ -1,0 +1,128 @@
+//! What must hold after every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pool::fleet::snapshot::{PoolSnapshot, Snapshot};
+use pool::policy::prefetch::HELD_MAX;
+
+use crate::ledger::Place;
+use crate::process::Process;
+use crate::world::World;
+
+/// Most jobs that a pool may have claimed and not handed out.
+const BUFFER_MAX: usize = 4096;
+
+/// Panics, in words, if something does not hold.
+pub fn check(world: &mut World) {
+    let picture = world.fleet.snapshot(world.now);
+    no_job_is_lost(world);
+    no_job_is_on_two_live_workers(world);
+    no_process_is_forgotten(world, &picture);
+    queues_are_bounded(world, &picture);
+    let before = std::mem::take(&mut world.sizes);
+    for (name, pool) in &picture.pools {
+        size_is_within_limits(name, pool, before.get(name).copied().unwrap_or((0, 0)));
+        figures_make_sense(name, pool);
+        world.sizes.insert(name.clone(), (pool.workers, pool.max));
+    }
+}
+
+/// Each job that the broker lent is in the fleet's hand, or on its way there.
+fn no_job_is_lost(world: &World) {
+    let lent = world.ledger.count(Place::Running);
+    let known = world.fleet.in_hand() + world.claims_on_the_way();
+    assert_eq!(
+        lent, known,
+        "the broker lent {lent} jobs, the fleet knows {known}"
+    );
+}
+
+fn no_job_is_on_two_live_workers(world: &World) {
+    let mut seen = BTreeMap::new();
+    for (id, worker) in &world.workers {
+        for frame in worker.holds().filter(|_| worker.process != Process::Dead) {
+            let other = seen.insert(&frame.claim.job, id);
+            assert!(
+                other.is_none(),
+                "{} is on worker {id} and on {other:?}",
+                frame.claim.job
+            );
+        }
+    }
+}
+
+/// A process that the fleet does not know was told to leave; so was one that it knows as leaving.
+fn no_process_is_forgotten(world: &World, picture: &Snapshot) {
+    let known: BTreeSet<u64> = picture
+        .pools
+        .values()
+        .flat_map(|pool| pool.processes.iter().map(|process| process.worker))
+        .collect();
+    for (id, worker) in &world.workers {
+        let told = worker.closed || worker.process == Process::Dead;
+        assert!(
+            told || known.contains(id),
+            "worker {id} is {:?} and forgotten",
+            worker.process
+        );
+    }
+}
+
+fn queues_are_bounded(world: &World, picture: &Snapshot) {
+    for (id, worker) in &world.workers {
+        let held = worker.holds().count();
+        assert!(held <= HELD_MAX as usize, "worker {id} holds {held} jobs");
+        let alone = worker.holds().any(|frame| frame.fills_a_packet);
+        assert!(
+            !alone || held == 1,
+            "worker {id} holds {held} jobs beside a long one"
+        );
+    }
+    for (name, pool) in &picture.pools {
+        let bound = BUFFER_MAX + pool.processes.len() * HELD_MAX as usize;
+        assert!(
+            pool.prefetched as usize <= bound,
+            "pool {name} holds {} jobs",
+            pool.prefetched
+        );
+    }
+}
+
+/// A pool never grows past its maximum. One that was lowered waits for busy workers.
+fn size_is_within_limits(name: &str, pool: &PoolSnapshot, (before, max_before): (u32, u32)) {
+    let max = pool.max.max(max_before);
+    let grew_past = pool.workers > max && pool.workers > before;
+    assert!(
+        !grew_past,
+        "pool {name} grew from {before} to {}, max {max}",
+        pool.workers
+    );
+    assert!(
+        pool.min <= pool.max,
+        "pool {name}: min {} max {}",
+        pool.min,
+        pool.max
+    );
+}
+
+fn figures_make_sense(name: &str, pool: &PoolSnapshot) {
+    assert!(
+        pool.busy <= pool.workers,
+        "pool {name}: {} busy of {}",
+        pool.busy,
+        pool.workers
+    );
+    let share = pool.utilization.unwrap_or(0.0);
+    assert!((0.0..=1.0).contains(&share), "pool {name}: utilization {share}");
+}
+
+/// No process misbehaved: whatever people changed, each job began once and ended well.
+pub fn each_job_ran_once(world: &World) {
+    for job in &world.ledger.jobs {
+        assert_eq!(
+            (job.place, job.begins, job.losses),
+            (Place::Finished, 1, 0),
+            "{job:?}"
+        );
+    }
+}

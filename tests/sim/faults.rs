@@ -1,0 +1,205 @@
+//! What goes wrong, and what people do, at any moment.
+
+use pool::fleet::Command;
+use pool::job::Outcome;
+use pool::time::Mono;
+
+use crate::process::{Process, Said};
+use crate::settings::{self, POOLS, pool_name};
+use crate::world::World;
+
+/// One kind of disturbance.
+pub type Fault = fn(&mut World);
+
+/// How the world behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// Jobs come, processes do what they should.
+    Calm,
+    /// And people change what can be changed.
+    People,
+    /// And anything dies, freezes or lies.
+    Wild,
+}
+
+impl Mood {
+    pub fn faults(self) -> &'static [Fault] {
+        match self {
+            Mood::Calm => &[],
+            Mood::People => PEOPLE,
+            Mood::Wild => WILD,
+        }
+    }
+
+    /// Tasks of the jobs that come, as often as they stand here.
+    pub fn tasks(self) -> &'static [&'static str] {
+        match self {
+            Mood::Calm | Mood::People => &PEACEFUL,
+            Mood::Wild => &ANY_TASK,
+        }
+    }
+}
+
+const PEACEFUL: [&str; 8] = [
+    "noop", "noop", "noop", "short", "short", "medium", "long", "large",
+];
+
+const ANY_TASK: [&str; 20] = [
+    "noop", "noop", "noop", "noop", "noop", "noop", "short", "short", "short", "short", "medium", "medium",
+    "long", "large", "fails", "fails", "again", "poison", "endless", "stubborn",
+];
+
+const PEOPLE: &[Fault] = &[scale, pause, resume, resume, reload, settings_change];
+
+const WILD: &[Fault] = &[
+    scale,
+    pause,
+    resume,
+    resume,
+    reload,
+    settings_change,
+    app_breaks,
+    app_is_repaired,
+    app_is_repaired,
+    worker_dies,
+    worker_dies,
+    worker_freezes,
+    worker_freezes,
+    worker_thaws,
+    worker_talks_garbage,
+    worker_repeats_itself,
+    worker_invents_an_outcome,
+    worker_says_ready_again,
+    template_dies,
+    broker_goes,
+    broker_comes,
+    broker_comes,
+    supervisor_dies,
+];
+
+fn any_pool(world: &mut World) -> pool::job::PoolName {
+    pool_name(POOLS[world.rng.usize(..POOLS.len())])
+}
+
+fn any_worker(world: &mut World) -> Option<u64> {
+    let alive = world
+        .workers
+        .iter()
+        .filter(|(_, worker)| worker.process == Process::Alive);
+    let alive: Vec<u64> = alive.map(|(id, _)| *id).collect();
+    world.rng.choice(&alive).copied()
+}
+
+fn scale(world: &mut World) {
+    let (pool, min) = (any_pool(world), world.rng.u32(..5));
+    let max = min.max(1) + world.rng.u32(..4);
+    world.command(Command::Scale {
+        pool,
+        min: Some(min),
+        max: Some(max),
+    });
+}
+
+fn pause(world: &mut World) {
+    let pool = any_pool(world);
+    world.command(Command::Pause { pool: Some(pool) });
+}
+
+fn resume(world: &mut World) {
+    world.command(Command::Resume { pool: None });
+}
+
+fn reload(world: &mut World) {
+    let config = world.config.clone();
+    world.reload(config, true);
+}
+
+fn settings_change(world: &mut World) {
+    let config = settings::redraw(&mut world.rng, &world.config);
+    let new_generation = world.rng.bool();
+    world.reload(config, new_generation);
+}
+
+fn app_breaks(world: &mut World) {
+    world.app_broken = true;
+}
+
+fn app_is_repaired(world: &mut World) {
+    world.app_broken = false;
+}
+
+fn worker_dies(world: &mut World) {
+    if let Some(id) = any_worker(world) {
+        world.worker_dies(id);
+    }
+}
+
+fn worker_freezes(world: &mut World) {
+    if let Some(worker) = any_worker(world).and_then(|id| world.workers.get_mut(&id)) {
+        worker.frozen = true;
+    }
+}
+
+fn worker_thaws(world: &mut World) {
+    if let Some(id) = any_worker(world) {
+        world.worker_thaws(id);
+    }
+}
+
+fn says(world: &mut World, said: impl FnOnce(&World, u64) -> Option<Said>) {
+    let Some(id) = any_worker(world) else { return };
+    let Some(said) = said(world, id) else { return };
+    if let Some(worker) = world.workers.get_mut(&id) {
+        worker.said.push_back(said);
+    }
+    world.hear_worker(id);
+}
+
+fn worker_talks_garbage(world: &mut World) {
+    says(world, |_, _| Some(Said::Garbage));
+}
+
+fn worker_says_ready_again(world: &mut World) {
+    says(world, |_, _| Some(Said::Ready));
+}
+
+/// The outcome that it says next, twice.
+fn worker_repeats_itself(world: &mut World) {
+    says(world, |world, id| world.workers.get(&id)?.said.back().cloned());
+}
+
+/// An outcome of a job that was somebody else's, or that it has not begun, with stamps from nowhere.
+fn worker_invents_an_outcome(world: &mut World) {
+    let (execution, stamp) = (world.pick(200), world.pick(u64::MAX));
+    says(world, |world, id| {
+        let running = world.workers.get(&id)?.running.as_ref();
+        // That it ends the job that it runs is no invention: nobody can tell it from the truth.
+        (running.map(|running| running.frame.execution) != Some(execution)).then_some(Said::Done {
+            execution,
+            started: Mono(stamp),
+            ended: Mono(0),
+            outcome: Outcome::Success(Vec::new()),
+        })
+    });
+}
+
+fn template_dies(world: &mut World) {
+    let templates: Vec<u64> = world.templates.keys().copied().collect();
+    if let Some(id) = world.rng.choice(&templates).copied() {
+        world.template_dies(id);
+    }
+}
+
+fn broker_goes(world: &mut World) {
+    world.broker_away = true;
+}
+
+fn broker_comes(world: &mut World) {
+    world.broker_away = false;
+}
+
+fn supervisor_dies(world: &mut World) {
+    if world.rng.u8(..4) == 0 {
+        world.supervisor_dies();
+    }
+}

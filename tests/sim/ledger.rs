@@ -1,0 +1,226 @@
+//! The pretended broker: where each job is, who may settle it, how often it began.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use pool::broker::Backlog;
+use pool::job::{Claim, Claimed, JobId, QueueName, Settlement, Verdict};
+use pool::time::Unix;
+
+/// Where a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Waiting,
+    Scheduled(Unix),
+    /// Under the lease of the one supervisor.
+    Running,
+    Finished,
+    Dead,
+}
+
+#[derive(Debug)]
+pub struct Record {
+    pub id: JobId,
+    pub queue: QueueName,
+    pub task: Arc<str>,
+    pub place: Place,
+    payload: Arc<[u8]>,
+    enqueued: Unix,
+    failures: u32,
+    pub losses: u32,
+    /// The claim that is or was the last one.
+    epoch: u32,
+    /// The claim under which it began last.
+    began_epoch: u32,
+    /// How often it began.
+    pub begins: u32,
+}
+
+#[derive(Debug)]
+pub struct Ledger {
+    pub jobs: Vec<Record>,
+    queues: BTreeMap<QueueName, VecDeque<usize>>,
+    small: Arc<[u8]>,
+    /// More than fits into one packet.
+    large: Arc<[u8]>,
+}
+
+impl Ledger {
+    pub fn new() -> Self {
+        Ledger {
+            jobs: Vec::new(),
+            queues: BTreeMap::new(),
+            small: [].into(),
+            large: vec![0; 70_000].into(),
+        }
+    }
+
+    pub fn enqueue(&mut self, queue: QueueName, task: &str, now: Unix) {
+        let index = self.jobs.len();
+        let large = task == "large";
+        self.jobs.push(Record {
+            id: JobId::new(&format!("job-{index}")).expect("a valid name"),
+            queue: queue.clone(),
+            task: task.into(),
+            place: Place::Waiting,
+            payload: if large {
+                self.large.clone()
+            } else {
+                self.small.clone()
+            },
+            enqueued: now,
+            failures: 0,
+            losses: 0,
+            epoch: 0,
+            began_epoch: 0,
+            begins: 0,
+        });
+        self.queues.entry(queue).or_default().push_back(index);
+    }
+
+    /// Scheduled jobs whose time has come wait from now on.
+    fn wake(&mut self, now: Unix) {
+        for (index, job) in self.jobs.iter_mut().enumerate() {
+            if matches!(job.place, Place::Scheduled(due) if due <= now) {
+                job.place = Place::Waiting;
+                self.queues.entry(job.queue.clone()).or_default().push_back(index);
+            }
+        }
+    }
+
+    pub fn claim(&mut self, queues: &[QueueName], limit: usize, now: Unix) -> Vec<Claimed> {
+        self.wake(now);
+        let mut claimed = Vec::new();
+        for queue in queues {
+            while claimed.len() < limit
+                && let Some(index) = self.queues.get_mut(queue).and_then(VecDeque::pop_front)
+            {
+                claimed.push(self.hand_out(index));
+            }
+        }
+        claimed
+    }
+
+    fn hand_out(&mut self, index: usize) -> Claimed {
+        let job = &mut self.jobs[index];
+        assert_eq!(job.place, Place::Waiting, "{} stands in a queue", job.id);
+        job.place = Place::Running;
+        job.epoch += 1;
+        Claimed {
+            claim: Claim {
+                job: job.id.clone(),
+                handle: index as i64,
+                epoch: job.epoch,
+            },
+            queue: job.queue.clone(),
+            task: job.task.clone(),
+            payload: job.payload.clone(),
+            timeout: None,
+            retries: None,
+            failures: job.failures,
+            losses: job.losses,
+            enqueued: job.enqueued,
+        }
+    }
+
+    /// Carries out a verdict. A claim that is not held is the fleet's mistake: it settled twice.
+    pub fn settle(&mut self, settlement: Settlement) {
+        let Settlement { claim, verdict } = settlement;
+        let index = claim.handle as usize;
+        let job = &mut self.jobs[index];
+        let held = job.place == Place::Running && job.epoch == claim.epoch;
+        assert!(
+            held,
+            "{claim:?} was settled, but the job is {:?} with epoch {}",
+            job.place, job.epoch
+        );
+        let lost = match verdict {
+            Verdict::Bury { losses, .. } | Verdict::Requeue { losses, .. } => losses > job.losses,
+            Verdict::Finish { .. } => false,
+        };
+        assert!(
+            !lost || job.began_epoch == claim.epoch,
+            "{claim:?} counts as lost and never began"
+        );
+        match verdict {
+            Verdict::Finish { .. } => job.place = Place::Finished,
+            Verdict::Bury { losses, failures, .. } => {
+                job.place = Place::Dead;
+                (job.losses, job.failures) = (losses, failures);
+            }
+            Verdict::Requeue {
+                due,
+                at_front,
+                failures,
+                losses,
+                ..
+            } => {
+                (job.losses, job.failures) = (losses, failures);
+                match due {
+                    Some(due) => job.place = Place::Scheduled(due),
+                    None => self.put_back(index, at_front),
+                }
+            }
+        }
+    }
+
+    fn put_back(&mut self, index: usize, at_front: bool) {
+        let job = &mut self.jobs[index];
+        job.place = Place::Waiting;
+        let queue = self.queues.entry(job.queue.clone()).or_default();
+        if at_front {
+            queue.push_front(index);
+        } else {
+            queue.push_back(index);
+        }
+    }
+
+    /// The supervisor is dead: what it held waits again.
+    pub fn lease_ends(&mut self) {
+        for index in 0..self.jobs.len() {
+            if self.jobs[index].place == Place::Running {
+                self.put_back(index, true);
+            }
+        }
+    }
+
+    /// A worker begins a job: at most once a claim, and only while the claim holds.
+    pub fn begins(&mut self, claim: &Claim) {
+        let job = &mut self.jobs[claim.handle as usize];
+        let held = job.place == Place::Running && job.epoch == claim.epoch;
+        assert!(
+            held,
+            "{claim:?} begins, but the job is {:?} with epoch {}",
+            job.place, job.epoch
+        );
+        assert!(job.began_epoch < claim.epoch, "{claim:?} begins a second time");
+        job.began_epoch = claim.epoch;
+        job.begins += 1;
+    }
+
+    pub fn backlog(&self, queues: &[QueueName], now: Unix) -> Backlog {
+        let of_pool = || self.jobs.iter().filter(|job| queues.contains(&job.queue));
+        let ready = |job: &&Record| match job.place {
+            Place::Waiting => true,
+            Place::Scheduled(due) => due <= now,
+            Place::Running | Place::Finished | Place::Dead => false,
+        };
+        let waiting = of_pool().filter(ready);
+        let scheduled = of_pool().filter(|job| matches!(job.place, Place::Scheduled(due) if due > now));
+        Backlog {
+            waiting: waiting.clone().count() as u64,
+            scheduled: scheduled.count() as u64,
+            oldest: waiting.map(|job| job.enqueued).min(),
+        }
+    }
+
+    pub fn count(&self, place: Place) -> usize {
+        self.jobs.iter().filter(|job| job.place == place).count()
+    }
+
+    /// Jobs that have not ended.
+    pub fn open(&self) -> impl Iterator<Item = &Record> {
+        let open = |job: &&Record| !matches!(job.place, Place::Finished | Place::Dead);
+        self.jobs.iter().filter(open)
+    }
+}

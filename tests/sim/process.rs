@@ -1,0 +1,413 @@
+//! Pretended templates and workers: what they do by themselves, and how they die.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use pool::fleet::Event;
+use pool::job::{Claim, JobError, Outcome, PoolName};
+use pool::time::Mono;
+use pool::wire::message::LoadReport;
+
+use crate::world::{Happening, World};
+
+/// A template process and the control socket to it.
+#[derive(Debug, Default)]
+pub struct Template {
+    pub alive: bool,
+    pub inbox: VecDeque<ToTemplate>,
+    pub said: VecDeque<FromTemplate>,
+}
+
+#[derive(Debug)]
+pub enum ToTemplate {
+    Fork(u64),
+    Stop,
+}
+
+#[derive(Debug)]
+pub enum FromTemplate {
+    Ready,
+    Failed,
+    Forked(u64),
+    ForkFailed(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// The template has not read the request yet.
+    Asked,
+    Alive,
+    Dead,
+}
+
+/// A worker process and the supervisor's link to it.
+#[derive(Debug)]
+pub struct Worker {
+    pub pool: PoolName,
+    pub process: Process,
+    /// The supervisor knows its process id, and so would see its death.
+    pub pid_known: bool,
+    ready: bool,
+    /// The supervisor closed its end: to leave.
+    pub closed: bool,
+    pub frozen: bool,
+    /// Jobs that it has not read.
+    pub socket: VecDeque<Frame>,
+    pub running: Option<Running>,
+    /// What the supervisor has not read.
+    pub said: VecDeque<Said>,
+    /// It said something that is no frame: nobody listens to it any more.
+    unheard: bool,
+    pub begun: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub execution: u64,
+    pub claim: Claim,
+    pub task: String,
+    pub timeout: Option<Duration>,
+    pub fills_a_packet: bool,
+}
+
+#[derive(Debug)]
+pub struct Running {
+    pub frame: Frame,
+    started: Mono,
+    ends: Mono,
+}
+
+#[derive(Clone, Debug)]
+pub enum Said {
+    Ready,
+    Done {
+        execution: u64,
+        started: Mono,
+        ended: Mono,
+        outcome: Outcome,
+    },
+    Garbage,
+}
+
+impl Worker {
+    pub fn asked(pool: PoolName) -> Self {
+        Worker {
+            pool,
+            process: Process::Asked,
+            pid_known: false,
+            ready: false,
+            closed: false,
+            frozen: false,
+            socket: VecDeque::new(),
+            running: None,
+            said: VecDeque::new(),
+            unheard: false,
+            begun: 0,
+        }
+    }
+
+    /// Jobs that it has in its process or on its socket.
+    pub fn holds(&self) -> impl Iterator<Item = &Frame> {
+        let running = self.running.as_ref().map(|running| &running.frame);
+        running.into_iter().chain(&self.socket)
+    }
+
+    pub fn unread(&self) -> Vec<u64> {
+        self.socket.iter().map(|frame| frame.execution).collect()
+    }
+
+    fn acts(&self) -> bool {
+        self.process == Process::Alive && !self.frozen
+    }
+}
+
+impl World {
+    // ---- templates ----
+
+    pub fn template_loads(&mut self, id: u64) {
+        let (broken, unlucky) = (self.app_broken, self.unlucky());
+        let Some(template) = self.templates.get_mut(&id).filter(|template| template.alive) else {
+            return;
+        };
+        match (broken, unlucky) {
+            (true, _) => {
+                template.said.push_back(FromTemplate::Failed);
+                template.alive = false;
+            }
+            // Without a word; or it hangs until somebody kills it.
+            (false, true) if self.rng.bool() => template.alive = false,
+            (false, true) => return,
+            (false, false) => template.said.push_back(FromTemplate::Ready),
+        }
+        self.soon(Happening::HearTemplate(id));
+    }
+
+    /// It reads one message of its socket.
+    pub fn template_acts(&mut self, id: u64) {
+        let unlucky = self.unlucky();
+        let Some(template) = self.templates.get_mut(&id).filter(|template| template.alive) else {
+            return;
+        };
+        match template.inbox.pop_front() {
+            Some(ToTemplate::Fork(worker)) if unlucky && self.rng.bool() => {
+                template.said.push_back(FromTemplate::ForkFailed(worker));
+            }
+            Some(ToTemplate::Fork(worker)) => {
+                if unlucky {
+                    // Killed between the fork and the message that tells of it.
+                    template.alive = false;
+                } else {
+                    template.said.push_back(FromTemplate::Forked(worker));
+                }
+                self.worker_is_forked(worker);
+            }
+            Some(ToTemplate::Stop) => template.alive = false,
+            None => {}
+        }
+        self.soon(Happening::HearTemplate(id));
+    }
+
+    pub fn template_dies(&mut self, id: u64) {
+        if let Some(template) = self.templates.get_mut(&id) {
+            template.alive = false;
+            self.soon(Happening::HearTemplate(id));
+        }
+    }
+
+    pub fn hear_template(&mut self, template: u64) {
+        while let Some(said) = self.templates.get_mut(&template).and_then(|t| t.said.pop_front()) {
+            match said {
+                FromTemplate::Ready => self.tell(Event::TemplateReady {
+                    template,
+                    report: LoadReport::default(),
+                }),
+                FromTemplate::Failed => self.tell(Event::TemplateFailed {
+                    template,
+                    error: "no module named `shop`".into(),
+                }),
+                FromTemplate::Forked(worker) => {
+                    if let Some(known) = self.workers.get_mut(&worker) {
+                        known.pid_known = true;
+                    }
+                    self.tell(Event::Forked {
+                        worker,
+                        pid: 1000 + worker as i32,
+                    });
+                    self.soon(Happening::Reap(worker));
+                }
+                FromTemplate::ForkFailed(worker) => {
+                    self.workers.remove(&worker);
+                    self.tell(Event::ForkFailed {
+                        worker,
+                        error: "out of memory".into(),
+                    });
+                }
+            }
+        }
+        if self
+            .templates
+            .get(&template)
+            .is_some_and(|template| !template.alive)
+        {
+            self.templates.remove(&template);
+            self.tell(Event::TemplateExited {
+                template,
+                how: "was killed by signal 9".into(),
+            });
+        }
+    }
+
+    // ---- workers ----
+
+    fn worker_is_forked(&mut self, id: u64) {
+        let after = self.between(500, 20_000);
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        worker.process = Process::Alive;
+        // Its lifeline has hung up already if it was killed before it was forked.
+        if worker.closed {
+            self.worker_dies(id);
+        } else {
+            self.after(after, Happening::WorkerActs(id));
+        }
+    }
+
+    pub fn worker_dies(&mut self, id: u64) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.process = Process::Dead;
+            self.soon(Happening::Reap(id));
+        }
+    }
+
+    pub fn worker_acts(&mut self, id: u64) {
+        let now = self.now.mono;
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.acts()) else {
+            return;
+        };
+        if !worker.ready {
+            worker.ready = true;
+            worker.said.push_back(Said::Ready);
+            self.soon(Happening::HearWorker(id));
+            self.soon(Happening::WorkerActs(id));
+        } else if worker.running.is_some() {
+            // It reads the next one when this one ends.
+        } else if let Some(frame) = worker.socket.pop_front() {
+            worker.begun += 1;
+            let limit = self.max_jobs(id);
+            let worker = self.workers.get_mut(&id).expect("it is there");
+            assert!(
+                worker.begun <= limit,
+                "worker {id} begins job {} of {limit}",
+                worker.begun
+            );
+            self.ledger.begins(&frame.claim);
+            let takes = self.duration_of(&frame);
+            let execution = frame.execution;
+            let running = Running {
+                started: now,
+                ends: now + takes,
+                frame,
+            };
+            self.workers.get_mut(&id).expect("it is there").running = Some(running);
+            self.after(
+                takes,
+                Happening::JobEnds {
+                    worker: id,
+                    execution,
+                },
+            );
+        } else if worker.closed {
+            self.worker_dies(id);
+        }
+    }
+
+    fn duration_of(&mut self, frame: &Frame) -> Duration {
+        let takes = match frame.task.as_str() {
+            "noop" | "large" => self.between(5, 60),
+            "short" | "fails" | "again" => self.between(500, 4_000),
+            "medium" | "poison" => self.between(50_000, 500_000),
+            "long" => self.between(1_000_000, 4_000_000),
+            // The runtime interrupts the one and can't interrupt the other.
+            "endless" => Duration::from_secs(3600),
+            _ => return Duration::from_secs(3600),
+        };
+        takes.min(frame.timeout.unwrap_or(takes))
+    }
+
+    pub fn job_ends(&mut self, id: u64, execution: u64) {
+        let now = self.now.mono;
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.acts()) else {
+            return;
+        };
+        let ended = |running: &mut Running| running.frame.execution == execution && running.ends <= now;
+        let Some(Running { frame, started, .. }) = worker.running.take_if(ended) else {
+            return;
+        };
+        let error = JobError::new("ValueError", "no such user");
+        let outcome = match frame.task.as_str() {
+            "poison" => {
+                worker.running = Some(Running {
+                    frame,
+                    started,
+                    ends: now,
+                });
+                return self.worker_dies(id);
+            }
+            "fails" => Outcome::Failure {
+                error,
+                retryable: true,
+            },
+            "again" => Outcome::Retry {
+                after: None,
+                reason: "not yet".into(),
+            },
+            "endless" => Outcome::TimedOut {
+                after: frame.timeout.unwrap_or_default(),
+            },
+            _ => Outcome::Success(Vec::new()),
+        };
+        worker.said.push_back(Said::Done {
+            execution,
+            started,
+            ended: now,
+            outcome,
+        });
+        self.soon(Happening::HearWorker(id));
+        self.soon(Happening::WorkerActs(id));
+    }
+
+    /// SIGCONT: it goes on where it stood.
+    pub fn worker_thaws(&mut self, id: u64) {
+        let now = self.now.mono;
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        worker.frozen = false;
+        let running = worker
+            .running
+            .as_ref()
+            .map(|running| (running.frame.execution, running.ends));
+        if let Some((execution, ends)) = running {
+            self.after(
+                ends.since(now),
+                Happening::JobEnds {
+                    worker: id,
+                    execution,
+                },
+            );
+        }
+        self.soon(Happening::WorkerActs(id));
+    }
+
+    pub fn hear_worker(&mut self, id: u64) {
+        while let Some(worker) = self.workers.get_mut(&id)
+            && let Some(said) = worker.said.pop_front()
+        {
+            match said {
+                _ if worker.unheard => {}
+                Said::Ready => self.tell(Event::WorkerReady { worker: id }),
+                Said::Done {
+                    execution,
+                    started,
+                    ended,
+                    outcome,
+                } => self.tell(Event::Done {
+                    worker: id,
+                    execution,
+                    started,
+                    ended,
+                    outcome,
+                }),
+                Said::Garbage => {
+                    worker.unheard = true;
+                    self.tell(Event::Garbage {
+                        worker: id,
+                        error: "frame version 71, expected 1".into(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The supervisor sees a worker's death: it reads what the worker said, then what it had not read.
+    pub fn reap(&mut self, id: u64) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        if worker.process != Process::Dead || !worker.pid_known {
+            return;
+        }
+        self.hear_worker(id);
+        // A job that was to be sent to it is one that it has not read.
+        self.turn();
+        let Some(worker) = self.workers.remove(&id) else {
+            return;
+        };
+        self.tell(Event::Exited {
+            worker: id,
+            unread: worker.unread(),
+            how: "killed by signal 9".into(),
+        });
+    }
+}

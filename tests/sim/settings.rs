@@ -1,0 +1,89 @@
+//! The settings of a simulated supervisor: drawn from the seed, so that every kind of pool occurs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fastrand::Rng;
+use pool::config::{
+    AppConfig, BrokerConfig, Config, Isolation, LogConfig, PoolConfig, Prefetch, RetryConfig,
+};
+use pool::job::{PoolName, QueueName};
+
+/// Names of the pools; each serves the queue of its name.
+pub const POOLS: [&str; 2] = ["default", "mail"];
+
+pub fn pool_name(name: &str) -> PoolName {
+    PoolName::new(name).expect("a valid name")
+}
+
+pub fn queue_name(name: &str) -> QueueName {
+    QueueName::new(name).expect("a valid name")
+}
+
+/// Settings with one pool or both.
+pub fn draw(rng: &mut Rng, pools: usize) -> Config {
+    let pools = POOLS[..pools].iter();
+    Config {
+        file: None,
+        broker: BrokerConfig::default(),
+        socket: PathBuf::from("pool.sock"),
+        app: app(rng),
+        pools: pools
+            .map(|name| (pool_name(name), draw_pool(rng, name)))
+            .collect(),
+        tasks: BTreeMap::new(),
+        log: LogConfig::default(),
+    }
+}
+
+/// Other settings for pools that stay, as a reload brings them.
+pub fn redraw(rng: &mut Rng, config: &Config) -> Config {
+    let pools = if rng.u8(..4) == 0 { 1 } else { POOLS.len() };
+    Config {
+        app: config.app.clone(),
+        ..draw(rng, pools)
+    }
+}
+
+fn draw_pool(rng: &mut Rng, name: &str) -> PoolConfig {
+    let min_workers = rng.u32(0..4);
+    let ways = [
+        Prefetch::Auto,
+        Prefetch::Auto,
+        Prefetch::Fixed(0),
+        Prefetch::Fixed(3),
+    ];
+    PoolConfig {
+        queues: vec![queue_name(name)],
+        min_workers,
+        max_workers: min_workers + rng.u32(1..5),
+        scaling_period: Duration::from_millis(rng.u64(500..5_000)),
+        utilization_window: Duration::from_secs(rng.u64(5..30)),
+        prefetch: ways[rng.usize(..ways.len())],
+        max_jobs: (rng.u8(..3) == 0).then(|| rng.u32(1..40)),
+        max_age: (rng.u8(..3) == 0).then(|| Duration::from_secs(rng.u64(2..30))),
+        max_worker_memory: (rng.u8(..4) == 0).then_some(45 << 20),
+        spare_workers: rng.u32(1..3),
+        // Frozen and endless jobs end by their timeout.
+        job_timeout: Some(Duration::from_secs(5)),
+        kill_grace: Duration::from_secs(1),
+        stop_timeout: Duration::from_secs(rng.u64(0..8)),
+        retry: RetryConfig {
+            retries: rng.u32(0..3),
+            backoff: Duration::from_millis(500),
+            backoff_max: Duration::from_secs(5),
+            max_worker_losses: 3,
+        },
+        ..PoolConfig::default()
+    }
+}
+
+fn app(rng: &mut Rng) -> AppConfig {
+    let fresh = rng.u8(..4) == 0;
+    AppConfig {
+        isolation: if fresh { Isolation::Fresh } else { Isolation::Warm },
+        load_timeout: Duration::from_secs(10),
+        ..AppConfig::default()
+    }
+}
