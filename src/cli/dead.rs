@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use clap::ArgGroup;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -69,12 +70,13 @@ struct ShowArgs {
 }
 
 #[derive(clap::Args, Clone, Debug)]
+#[command(group = ArgGroup::new("which").required(true))]
 struct ChosenArgs {
     /// Ids of jobs; `-` reads them from standard input, one a line
-    #[arg(value_name = "JOB", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "JOB", group = "which")]
     jobs: Vec<String>,
     /// All that failed for good, or those that --queue and --task choose
-    #[arg(long)]
+    #[arg(long, group = "which")]
     all: bool,
 
     #[command(flatten)]
@@ -140,7 +142,7 @@ async fn show(broker: &dyn Broker, args: &ShowArgs) -> Outcome {
     let Some(job) = found.into_iter().next().flatten() else {
         return Err(Failure::new(
             Code::Failed,
-            format!("there is no job {}", args.job),
+            format!("there is no job {}, or it was deleted", args.job),
         ));
     };
     if args.json {

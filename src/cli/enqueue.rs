@@ -67,7 +67,7 @@ pub struct EnqueueArgs {
     id: Option<JobId>,
     /// So many jobs of the same kind
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["id", "key"],
-          value_parser = clap::value_parser!(u64).range(1..), hide_default_value = true, help_heading = "Job")]
+          value_parser = count, hide_default_value = true, help_heading = "Job")]
     count: u64,
 
     /// Wait until it has ended, at most TIME, and print its result instead of its id; of several jobs, a line each as `pool wait` does
@@ -83,6 +83,13 @@ pub struct EnqueueArgs {
 
 fn task_name(text: &str) -> Result<String, NameError> {
     check_name(text).map(|()| text.to_owned())
+}
+
+fn count(text: &str) -> Result<u64, &'static str> {
+    text.parse()
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or("expected a whole number, 1 or more")
 }
 
 fn key(text: &str) -> Result<String, NameError> {
@@ -122,12 +129,19 @@ async fn enqueue(args: &EnqueueArgs, payload: Vec<u8>, broker: &dyn Broker) -> O
 
 /// The arguments as the job carries them: nothing at all when none are given.
 fn payload(args: Option<&str>) -> Result<Vec<u8>, Failure> {
-    let (what, text) = match args {
+    let text = match args {
         None => return Ok(Vec::new()),
-        Some("-") => ("standard input", read_stdin()?),
-        Some(text) => ("ARGS-JSON", text.to_owned()),
+        Some("-") => {
+            let text = read_stdin()?;
+            json::check("standard input", &text)?;
+            text
+        }
+        Some(text) => {
+            let quoting = r#"mind the shell: put it in single quotes, as in '{"n": 30}'"#;
+            json::check("ARGS-JSON", text).map_err(|failure| failure.hint(quoting))?;
+            text.to_owned()
+        }
     };
-    json::check(what, &text)?;
     Ok(text.trim().as_bytes().to_vec())
 }
 

@@ -11,15 +11,18 @@ pub fn check(what: &str, text: &str) -> Result<(), Failure> {
     let Err(error) = serde_json::from_str::<&RawValue>(text) else {
         return Ok(());
     };
+    if text.trim().is_empty() {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{what} is empty; expected a JSON value"),
+        ));
+    }
     let (line, column) = (error.line(), error.column());
     let said = error.to_string();
     let reason = said.split(" at line ").next().unwrap_or(&said);
-    let message = format!(
-        "{what} is no JSON: {reason} at line {line} column {column}{}",
-        excerpt(text, line, column)
-    );
-    Err(Failure::new(Code::Usage, message)
-        .hint(r#"mind the shell: put it in single quotes, as in '{"n": 30}'"#))
+    let excerpt = excerpt(text, line, column);
+    let message = format!("{what} is no JSON: {reason} at line {line} column {column}{excerpt}");
+    Err(Failure::new(Code::Usage, message))
 }
 
 /// The line in question with a mark below the column; nothing when there is no such line.

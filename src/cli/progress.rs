@@ -23,7 +23,7 @@ impl Progress {
     /// Counts up to `total` jobs; `what` is happening to them, as in `enqueued`.
     pub fn new(total: u64, what: &'static str) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
-        let template = "{spinner} {pos} of {len} {msg} [{bar:30}] {elapsed}, {eta} to go";
+        let template = "{spinner} {pos} of {len} {msg} [{bar:30}] {elapsed}";
         let template = if total > 1 {
             template
         } else {

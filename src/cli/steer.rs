@@ -1,5 +1,7 @@
 //! `pool scale`, `pause`, `resume`, `reload`, `drain`, `stop`: ask the supervisor, print what it answers.
 
+use clap::ArgGroup;
+
 use crate::config::ClientArgs;
 use crate::control::Request;
 use crate::job::PoolName;
@@ -9,6 +11,7 @@ use super::report::{Outcome, print};
 
 /// Change the limits of a pool, until the next reload
 #[derive(clap::Args, Clone, Debug)]
+#[command(group = ArgGroup::new("limits").required(true).multiple(true))]
 #[command(after_help = "\
 Examples:
   pool scale --max 8
@@ -18,10 +21,10 @@ pub struct ScaleArgs {
     #[arg(long, value_name = "NAME")]
     pool: Option<PoolName>,
     /// Never fewer workers
-    #[arg(long, value_name = "N", required_unless_present = "max")]
+    #[arg(long, value_name = "N", group = "limits", allow_negative_numbers = true)]
     min: Option<u32>,
     /// Never more workers
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", group = "limits", allow_negative_numbers = true)]
     max: Option<u32>,
 
     #[command(flatten, next_help_heading = "Connection")]

@@ -15,6 +15,10 @@ use super::progress::Progress;
 use super::report::{Code, Failure, Out, Outcome};
 use super::{client, json, render};
 
+/// Jobs that are watched at once. Of more, the first ones: each look costs as much as jobs are watched, and jobs end
+/// roughly in the order of their ids.
+const WATCHED_MAX: usize = 2_000;
+
 /// Ids that an error about open jobs names.
 const NAMED_MAX: usize = 5;
 
@@ -94,40 +98,72 @@ pub async fn wait_and_print(broker: &dyn Broker, ids: &[JobId], timeout: Option<
     }
 }
 
-/// Calls `each` with the jobs that have ended, whenever some have, until all have or the time is up. `None`
-/// stands for a job that is unknown. Returns the ids of those that have not ended.
+/// A job that has ended; `None` stands for one that is unknown.
+pub type Ended = (JobId, Option<JobView>);
+
+/// Calls `each` with the jobs that have ended, whenever some have, until all have or the time is up. Returns the
+/// ids of those that have not ended.
 pub async fn until_ended(
     broker: &dyn Broker,
     ids: &[JobId],
     timeout: Option<Duration>,
     progress: &Progress,
-    mut each: impl FnMut(&[(JobId, Option<JobView>)]) -> Outcome,
+    mut each: impl FnMut(&[Ended]) -> Outcome,
 ) -> Result<Vec<JobId>, Failure> {
-    let mut open = ids.to_vec();
+    let mut tell = |ended: Vec<Ended>| {
+        progress.advance(ended.len() as u64);
+        each(&ended)
+    };
+    let mut watched: Vec<JobId> = Vec::new();
+    let mut later = ids.iter().cloned();
     let work = async {
-        while !open.is_empty() {
-            let ended = broker.wait_any(&open).await?;
-            let mut is_open = vec![true; open.len()];
-            let ended: Vec<(JobId, Option<JobView>)> = ended
-                .into_iter()
-                .map(|(at, job)| {
-                    is_open[at] = false;
-                    (open[at].clone(), job)
-                })
-                .collect();
-            each(&ended)?;
-            progress.advance(ended.len() as u64);
-            let mut is_open = is_open.into_iter();
-            open.retain(|_| is_open.next().unwrap_or(true));
+        loop {
+            let room = WATCHED_MAX - watched.len();
+            watched.extend(later.by_ref().take(room));
+            if watched.is_empty() {
+                return Ok(());
+            }
+            let ended = broker.wait_any(&watched).await?;
+            tell(take(&mut watched, ended))?;
         }
-        Ok::<(), Failure>(())
     };
     let work = progress.during(work);
     match timeout {
         None => work.await?,
-        Some(timeout) => tokio::time::timeout(timeout, work).await.unwrap_or(Ok(()))?,
+        Some(timeout) => tokio::time::timeout(timeout, work)
+            .await
+            .unwrap_or(Ok::<(), Failure>(()))?,
     }
-    Ok(open)
+    // The time is up: of those not watched yet, some may have ended all the same.
+    let mut open = watched;
+    loop {
+        let mut chunk: Vec<JobId> = later.by_ref().take(WATCHED_MAX).collect();
+        if chunk.is_empty() {
+            return Ok(open);
+        }
+        let found = broker.find(&chunk).await?.into_iter().enumerate();
+        let has_ended = |job: &Option<JobView>| job.as_ref().is_none_or(|job| job.state.is_final());
+        tell(take(
+            &mut chunk,
+            found.filter(|(_, job)| has_ended(job)).collect(),
+        ))?;
+        open.extend(chunk);
+    }
+}
+
+/// Takes the jobs at these positions out of `ids`, whose order stays.
+fn take(ids: &mut Vec<JobId>, ended: Vec<(usize, Option<JobView>)>) -> Vec<Ended> {
+    let mut stays = vec![true; ids.len()];
+    let ended = ended
+        .into_iter()
+        .map(|(at, job)| {
+            stays[at] = false;
+            (ids[at].clone(), job)
+        })
+        .collect();
+    let mut stays = stays.into_iter();
+    ids.retain(|_| stays.next().unwrap_or(true));
+    ended
 }
 
 /// That the time is up, and who has not ended.

@@ -1,0 +1,69 @@
+//! What `--help` says, under review.
+
+use crate::kit::Place;
+
+macro_rules! help_of {
+    ($($name:ident: $($arg:literal)*;)+) => {$(
+        #[test]
+        fn $name() {
+            let place = Place::new();
+            let args = [$($arg,)* "--help"];
+            insta::assert_snapshot!(place.transcript(&args, &place.run(&args)));
+        }
+    )+};
+}
+
+help_of! {
+    help_of_the_program:;
+    help_of_run: "run";
+    help_of_enqueue: "enqueue";
+    help_of_wait: "wait";
+    help_of_result: "result";
+    help_of_status: "status";
+    help_of_scale: "scale";
+    help_of_pause: "pause";
+    help_of_resume: "resume";
+    help_of_reload: "reload";
+    help_of_drain: "drain";
+    help_of_stop: "stop";
+    help_of_dead: "dead";
+    help_of_dead_list: "dead" "list";
+    help_of_dead_show: "dead" "show";
+    help_of_dead_retry: "dead" "retry";
+    help_of_dead_delete: "dead" "delete";
+    help_of_demo: "demo";
+    help_of_completions: "completions";
+}
+
+#[test]
+fn check_takes_the_flags_of_run() {
+    let place = Place::new();
+    let flags_of = |verb: &str| -> Vec<String> {
+        let lines = place.lines(&[verb, "--help"]);
+        lines
+            .into_iter()
+            .filter(|line| line.trim_start().starts_with("--"))
+            .collect()
+    };
+    assert!(flags_of("check").len() > 40);
+    assert_eq!(flags_of("check"), flags_of("run"));
+}
+
+#[test]
+fn completions_know_the_verbs_and_their_flags() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.lines(&["completions", shell]).join("\n");
+        for word in ["enqueue", "result-ttl", "max-workers"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+#[test]
+fn the_man_page_has_its_sections() {
+    let page = Place::new().lines(&["man"]).join("\n");
+    for section in [".TH pool 1", ".SH SYNOPSIS", "pool\\-enqueue(1)"] {
+        assert!(page.contains(section), "{section} in {page}");
+    }
+}

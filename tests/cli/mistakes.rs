@@ -1,0 +1,192 @@
+//! Each kind of mistake gets a message that says what to do, and its exit code.
+
+use std::os::unix::net::UnixListener;
+
+use crate::kit::{Place, Supervisor, occupy};
+
+#[test]
+fn wrong_flags() {
+    insta::assert_snapshot!(Place::new().transcripts(&[
+        &["--max-worker", "3"],
+        &["fly"],
+        &["--max-workers"],
+        &[
+            "run",
+            "--max-workers",
+            "many",
+            "--scaling-period",
+            "5x",
+            "--utilization-threshold",
+            "1.5"
+        ],
+        &["run", "--min-workers", "6", "--max-workers", "5"],
+        &["run", "--runtime", "ruby"],
+        &["run", "--log-format", "xml"],
+        &["run", "--broker", "mysql://root:secret@db/jobs"],
+        &["run", "--config", "nowhere.toml"],
+        &["enqueue"],
+        &["enqueue", "noop", "--count", "0"],
+        &["enqueue", "noop", "--count", "2", "--id", "x"],
+        &["enqueue", "noop", "--in", "soon"],
+        &["enqueue", "noop", "--queue", ""],
+        &["enqueue", "no\nop"],
+        &["wait"],
+        &["result", ""],
+        &["scale"],
+        &["scale", "--max", "-1"],
+        &["dead", "retry"],
+        &["dead", "delete", "x", "--all"],
+    ]));
+}
+
+#[test]
+fn wrong_variables() {
+    let place = Place::new();
+    let args = ["run"];
+    let output = place
+        .command(args)
+        .env("POOL_MAX_WORKERS", "lots")
+        .env("POOL_SCALING_PERIOD", "-1")
+        .output()
+        .unwrap();
+    insta::assert_snapshot!(place.transcript(&args, &output));
+}
+
+#[test]
+fn a_wrong_file_shows_all_its_problems() {
+    let place = Place::new();
+    place.write(
+        "pool.toml",
+        "[broker]\nlease = \"5s\"\nheartbeat = \"4s\"\n\n[pools.default]\nmin_workers = 4\nmax_workers = 2\nmax_worker = 3\n",
+    );
+    place.write("torn.toml", "[broker\nurl = 1\n");
+    insta::assert_snapshot!(place.transcripts(&[
+        &["run", "--config", "pool.toml"],
+        &["check", "--config", "torn.toml"],
+        &["enqueue", "noop", "--config", "torn.toml"],
+    ]));
+}
+
+#[test]
+fn wrong_arguments() {
+    let place = Place::new();
+    let mut text = place.transcripts(&[
+        &["enqueue", "fib", "{\"n\": 30]"],
+        &["enqueue", "fib", "{n: 30}"],
+        &["enqueue", "fib", "{\"n\": 30} x"],
+        &["enqueue", "fib", ""],
+    ]);
+    let args = ["enqueue", "fib", "-"];
+    text.push('\n');
+    text.push_str(&place.transcript(&args, &place.run_with(&args, "{\n  \"n\": 30,\n}\n")));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn arguments_over_the_limit() {
+    let place = Place::new();
+    let args = ["enqueue", "echo", "-"];
+    let output = place.run_with(&args, &format!("\"{}\"", "x".repeat(1 << 20)));
+    insta::assert_snapshot!(place.transcript(&args, &output));
+}
+
+#[test]
+fn a_directory_that_cannot_be_written() {
+    insta::assert_snapshot!(Place::new().transcripts(&[
+        &["run", "--socket", "/proc/nobody/pool.sock"],
+        &[
+            "run",
+            "--broker",
+            "sqlite:/proc/nobody/jobs.db",
+            "--socket",
+            "pool.sock"
+        ],
+    ]));
+}
+
+#[test]
+fn nobody_answers() {
+    let place = Place::new();
+    let socket = place.path("stale.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    insta::assert_snapshot!(place.transcripts(&[
+        &["status"],
+        &["stop", "--socket", "stale.sock"],
+        &[
+            "scale",
+            "--max",
+            "3",
+            "--socket",
+            &format!("/tmp/{}", "x".repeat(120))
+        ],
+        &["enqueue", "noop", "--broker", "sqlite:/proc/nobody/jobs.db"],
+        &["wait", "x", "--broker", "sqlite:/proc/nobody/jobs.db"],
+    ]));
+}
+
+#[test]
+fn a_file_that_is_no_broker() {
+    let place = Place::new();
+    place.write("notes.txt", &"these are my notes, not a database\n".repeat(100));
+    insta::assert_snapshot!(place.transcripts(&[
+        &["enqueue", "noop", "--broker", "sqlite:notes.txt"],
+        &["run", "--broker", "sqlite:notes.txt"],
+    ]));
+}
+
+#[test]
+fn a_second_supervisor_on_the_same_socket() {
+    let place = Place::new();
+    let _alive = occupy(&place.path("pool.sock"));
+    insta::assert_snapshot!(place.transcripts(&[&["run", "--socket", "pool.sock"]]));
+}
+
+#[test]
+fn a_socket_path_that_is_taken_by_something_else() {
+    let place = Place::new();
+    place.write("pool.sock", "precious");
+    insta::assert_snapshot!(place.transcripts(&[&["run", "--socket", "pool.sock"]]));
+}
+
+#[test]
+fn jobs_that_are_not_there() {
+    let place = Place::new();
+    let waiting = place.lines(&["enqueue", "noop"]).remove(0);
+    let later = place.lines(&["enqueue", "noop", "--in", "1d"]).remove(0);
+    let text = place.transcripts(&[
+        &["result", "nosuch"],
+        &["wait", "nosuch"],
+        &["result", &waiting],
+        &["result", &later],
+        &["wait", &waiting, &later, "--timeout", "0.1"],
+        &["result", &waiting, "--wait=0.1"],
+        &["dead", "show", "nosuch"],
+        &["dead", "retry", "nosuch"],
+    ]);
+    insta::assert_snapshot!(hidden(
+        &hidden(&text, "`default` for ", " now"),
+        "it is due in ",
+        "\n"
+    ));
+}
+
+#[test]
+fn a_task_that_nobody_knows() {
+    let place = Place::new();
+    let _supervisor = Supervisor::start(&place, &[]);
+    insta::assert_snapshot!(place.transcripts(&[
+        &["enqueue", "fob", "{\"n\": 3}", "--wait"],
+        &["enqueue", "fib", "{\"m\": 3}", "--wait"],
+    ]));
+}
+
+/// The text with `[TIME]` for whatever stands between two others.
+fn hidden(text: &str, before: &str, after: &str) -> String {
+    let mut parts = text.split(before);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.find(after).map_or("", |at| &part[at..]);
+        shown.extend([before, "[TIME]", rest]);
+    }
+    shown
+}
