@@ -165,12 +165,26 @@ pub struct Claimed {
     pub timeout: Option<Duration>,
     /// Retries that the job asks for itself.
     pub retries: Option<u32>,
+    /// Wait before its next retry, when the job says so itself.
+    pub retry_after: Option<Duration>,
+    /// What the death of its worker means.
+    pub loss: Loss,
     /// Executions that failed before this one, 0 at first. A loss is not a failure.
     pub failures: u32,
     /// Executions that ended with their worker's death before this one.
     pub losses: u32,
     /// When it was enqueued.
     pub enqueued: Unix,
+}
+
+/// What the death of a job's worker means for the job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Loss {
+    /// No failure of the job: it runs again at once, up to a limit of losses.
+    #[default]
+    RunsAgain,
+    /// A failure like any other, as RQ has it: retried if it has retries left.
+    Fails,
 }
 
 /// The handle under which a broker knows one execution.
@@ -244,6 +258,10 @@ pub enum Outcome {
     },
     /// It did not run, or was interrupted by a shutdown: back to the front of its queue.
     GivenBack,
+    /// Somebody stopped it while it ran.
+    Stopped,
+    /// The runtime settled it with the broker itself: nothing is left to do.
+    Settled,
 }
 
 /// What becomes of a job after an execution: decided by `policy::retry`, carried out by a broker.
@@ -275,7 +293,11 @@ pub enum Verdict {
         failures: u32,
         /// Losses, this one included.
         losses: u32,
+        /// Not since it failed: somebody stopped it while it ran.
+        stopped: bool,
     },
+    /// It is settled already: forget the claim.
+    Forget,
 }
 
 /// A claim and what to do with it.
@@ -285,6 +307,19 @@ pub struct Settlement {
     pub claim: Claim,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// Who ran it and when; `None`: it did not begin.
+    pub run: Option<RunStamp>,
+}
+
+/// Who ran an execution, and when, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunStamp {
+    /// The worker's number.
+    pub worker: u64,
+    /// When it began.
+    pub started: Unix,
+    /// When it ended.
+    pub ended: Unix,
 }
 
 /// Where a job is; exactly one place at any instant.

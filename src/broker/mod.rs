@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::config::{BrokerConfig, BrokerUrl};
-use crate::job::{Claimed, JobId, JobView, NewJob, QueueName, Settlement};
+use crate::job::{Claim, Claimed, JobId, JobView, NewJob, PoolName, QueueName, Settlement};
 use crate::time::Unix;
 
 /// What went wrong at the broker, in words for the user; `Display` gives the whole sentence.
@@ -120,6 +120,45 @@ pub struct DeadFilter {
     pub limit: usize,
 }
 
+/// A worker as a broker shows it to others; see [`Broker::roster`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerView {
+    /// Its number, unique in the supervisor's life.
+    pub worker: u64,
+    /// Its process id.
+    pub pid: i32,
+    /// The pool that it works for.
+    pub pool: PoolName,
+    /// The queues that it serves.
+    pub queues: Vec<QueueName>,
+    /// It runs a job; else it is idle.
+    pub job: Option<RunningJob>,
+    /// Its pool was paused.
+    pub paused: bool,
+    /// When it became ready.
+    pub born: Unix,
+}
+
+/// A job that runs, and since when.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunningJob {
+    /// The execution.
+    pub claim: Claim,
+    /// When it began.
+    pub started: Unix,
+}
+
+/// What somebody asks of running jobs and workers through the broker; see [`Broker::order`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Stop a job that runs, for good.
+    StopJob(JobId),
+    /// Let a worker finish its job, then replace it.
+    ReplaceWorker(u64),
+    /// Kill a worker with its job.
+    KillWorker(u64),
+}
+
 /// A store of jobs. Cheap to share; all methods may be called concurrently.
 ///
 /// A claim is held under the lease of the handle that made it: one lease for all its claims, which
@@ -178,6 +217,23 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 
     /// Names of the queues that hold or held jobs, sorted.
     async fn queues(&self) -> Result<Vec<QueueName>, BrokerError>;
+
+    /// How often [`Broker::roster`] wants to be told although nothing changed; `None`: this broker shows no workers
+    /// and is not told at all.
+    fn roster_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Tells which workers there are and what they do, so that the broker can show it to others. Called when workers
+    /// come and go, when one runs the same job for longer than a moment, and each [`Broker::roster_interval`].
+    async fn roster(&self, _workers: Vec<WorkerView>) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    /// Returns when somebody asks something of a running job or a worker through the broker. Never, by default.
+    async fn order(&self) -> Result<Order, BrokerError> {
+        std::future::pending().await
+    }
 
     /// Gives up the lease (claims still held go back to the front of their queues) and closes.
     async fn close(&self) -> Result<(), BrokerError>;

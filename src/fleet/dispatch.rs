@@ -1,11 +1,11 @@
 //! Jobs in, outcomes out: the buffer, who gets the next job, what becomes of it.
 
 use crate::config::{Prefetch, TaskConfig};
-use crate::job::{Claimed, JobError, Outcome, PoolName, Settlement, Verdict};
+use crate::job::{Claimed, JobError, Outcome, PoolName, RunStamp, Settlement, Verdict};
 use crate::policy::prefetch;
 use crate::policy::recycle;
 use crate::policy::retry;
-use crate::time::Mono;
+use crate::time::{Mono, Unix};
 use crate::wire::frame::{HEADER_LEN, PACKET_LEN_MAX, Run};
 
 use super::worker::{Expiry, Held, State, Step, step};
@@ -246,7 +246,7 @@ impl Fleet {
         if !last && let Some(pool) = self.pools.get_mut(&name) {
             pool.meter.job_started(id, ended);
         }
-        self.settle(execution, outcome, now, out);
+        self.settle(execution, outcome, Some(stamp(id, started, ended, now)), now, out);
         if last {
             self.fell_idle(id, now, out);
         }
@@ -298,7 +298,14 @@ impl Fleet {
     }
 
     /// Decides what becomes of a job and forgets its execution.
-    pub(super) fn settle(&mut self, execution: u64, outcome: Outcome, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn settle(
+        &mut self,
+        execution: u64,
+        outcome: Outcome,
+        run: Option<RunStamp>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
         let Some(job) = self.executions.remove(&execution) else {
             return;
         };
@@ -322,7 +329,7 @@ impl Fleet {
             pool.lost += 1;
         }
         let verdict = retry::verdict(&job.claimed, outcome, &rules, now.unix, self.rng.f64());
-        let failed = |error: &JobError, dead: bool, due: Option<crate::time::Unix>| {
+        let failed = |error: &JobError, dead: bool, due: Option<Unix>| {
             Action::Notice(Notice::JobFailed {
                 job: job.claimed.claim.clone(),
                 pool: job.pool.clone(),
@@ -333,7 +340,7 @@ impl Fleet {
             })
         };
         match &verdict {
-            Verdict::Finish { .. } => pool.done += 1,
+            Verdict::Finish { .. } | Verdict::Forget => pool.done += 1,
             Verdict::Requeue {
                 error: Some(error),
                 due,
@@ -351,6 +358,7 @@ impl Fleet {
         out.push(Action::Settle(Settlement {
             claim: job.claimed.claim,
             verdict,
+            run,
         }));
     }
 
@@ -448,6 +456,17 @@ pub(super) fn give_back(job: &Claimed) -> Settlement {
             losses: job.losses,
             error: None,
         },
+        run: None,
+    }
+}
+
+/// Who ran what when, by the clock that records.
+pub(super) fn stamp(worker: u64, started: Mono, ended: Mono, now: Now) -> RunStamp {
+    let ago = |at: Mono| i64::try_from(now.mono.since(at).as_millis()).unwrap_or(i64::MAX);
+    RunStamp {
+        worker,
+        started: Unix(now.unix.0.saturating_sub(ago(started))),
+        ended: Unix(now.unix.0.saturating_sub(ago(ended))),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::broker::Backlog;
-use crate::job::{Claim, Claimed, Outcome, PoolName, Settlement};
+use crate::job::{Claim, Claimed, JobId, Outcome, PoolName, Settlement};
 use crate::time::Mono;
 use crate::wire::message::LoadReport;
 
@@ -141,6 +141,21 @@ pub enum Command {
     Resume {
         /// Which pool; `None`: all.
         pool: Option<PoolName>,
+    },
+    /// Stop a running job for good: its worker is killed.
+    StopJob {
+        /// Which job.
+        job: JobId,
+    },
+    /// Let a worker finish its job, then replace it.
+    ReplaceWorker {
+        /// Which.
+        worker: u64,
+    },
+    /// Kill a worker; its job counts as lost.
+    KillWorker {
+        /// Which.
+        worker: u64,
     },
     /// Finish what runs, give back what is held, leave.
     Drain {

@@ -1,6 +1,10 @@
 //! The fleet as [`Snapshot`]: what `status` and the logs show.
 
+use std::time::Duration;
+
+use crate::broker::{RunningJob, WorkerView};
 use crate::policy::shutdown::Stop;
+use crate::time::{Mono, Unix};
 
 use super::snapshot::{PoolSnapshot, ProcessSnapshot, Snapshot};
 use super::worker::{State, Worker};
@@ -21,6 +25,42 @@ impl Fleet {
                 .collect(),
             ..Snapshot::default()
         }
+    }
+
+    /// The workers as the broker shows them to others: all that are ready.
+    pub fn roster(&self, now: Now) -> Vec<WorkerView> {
+        let unix = |at: Mono| {
+            Unix(
+                now.unix
+                    .0
+                    .saturating_sub(i64::try_from(now.mono.since(at).as_millis()).unwrap_or(0)),
+            )
+        };
+        let shown = self.workers.iter().filter_map(|(id, worker)| {
+            let pool = self.pools.get(&worker.pool)?;
+            let job = self.running_job(*id).map(|job| RunningJob {
+                claim: job.claimed.claim.clone(),
+                started: unix(worker.running_since),
+            });
+            Some(WorkerView {
+                worker: *id,
+                pid: worker.pid?,
+                pool: worker.pool.clone(),
+                queues: pool.config.queues.clone(),
+                job,
+                paused: pool.paused,
+                born: unix(worker.ready?),
+            })
+        });
+        shown.collect()
+    }
+
+    /// When the first of the running jobs has run for `span`, seen from `now`; `None` when none will.
+    pub fn runs_for(&self, span: Duration, now: Mono) -> Option<Mono> {
+        let busy = self.workers.values().filter(|worker| worker.state == State::Busy);
+        busy.map(|worker| worker.running_since + span)
+            .filter(|at| *at > now)
+            .min()
     }
 
     fn state_name(&self) -> &'static str {

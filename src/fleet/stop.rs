@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::job::PoolName;
+use crate::job::{JobId, PoolName};
 use crate::policy::shutdown::{Event, Step};
 
-use super::worker::State;
+use super::worker::{Expiry, State, Worker};
 use super::{Action, Command, Fleet, Now};
 
 /// However long a job takes, nobody waits longer than a year.
@@ -18,6 +18,12 @@ impl Fleet {
             Command::Scale { pool, min, max } => self.scale(&pool, min, max, now, out),
             Command::Pause { pool } => self.pause(pool.as_ref(), true, now, out),
             Command::Resume { pool } => self.pause(pool.as_ref(), false, now, out),
+            Command::StopJob { job } => self.stop_job(&job, now, out),
+            Command::ReplaceWorker { worker } => self.replace_worker(worker, now, out),
+            Command::KillWorker { worker } => {
+                self.kill(worker, "somebody asked for it".into(), now, out);
+                Ok(format!("killing worker {worker}"))
+            }
             Command::Drain { patient } => {
                 self.patient |= patient;
                 self.stopping(Event::Drain, now, out);
@@ -30,6 +36,41 @@ impl Fleet {
         };
         self.leave_if_empty(now, out);
         answer
+    }
+
+    fn stop_job(&mut self, job: &JobId, now: Now, out: &mut Vec<Action>) -> Result<String, String> {
+        let runs = |worker: &Worker| {
+            let execution = worker
+                .held
+                .front()
+                .and_then(|held| self.executions.get(&held.execution));
+            execution.is_some_and(|execution| execution.claimed.claim.job == *job)
+        };
+        let Some(id) = self
+            .workers
+            .iter()
+            .find(|(_, worker)| runs(worker))
+            .map(|(id, _)| *id)
+        else {
+            return Err(format!("job {job} does not run here"));
+        };
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.stopped = true;
+        }
+        self.kill(id, "somebody stopped its job".into(), now, out);
+        Ok(format!("stopping job {job}"))
+    }
+
+    fn replace_worker(&mut self, id: u64, now: Now, out: &mut Vec<Action>) -> Result<String, String> {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return Err(format!("there is no worker {id}"));
+        };
+        worker.expiring = Some(Expiry::Asked);
+        worker.closing = true;
+        let name = worker.pool.clone();
+        self.fell_idle(id, now, out);
+        self.balance(&name, now, out);
+        Ok(format!("replacing worker {id}"))
     }
 
     fn pause(

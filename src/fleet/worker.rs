@@ -102,6 +102,8 @@ pub struct Held {
 pub enum Expiry {
     /// A newer generation of the app is loaded.
     Outdated,
+    /// Somebody asked for it.
+    Asked,
     /// It ran or grew long enough.
     Worn(recycle::Reason),
 }
@@ -111,6 +113,7 @@ impl Expiry {
     pub fn as_str(self) -> &'static str {
         match self {
             Expiry::Outdated => "reload",
+            Expiry::Asked => "asked",
             Expiry::Worn(recycle::Reason::MaxJobs) => "max_jobs",
             Expiry::Worn(recycle::Reason::MaxAge) => "max_age",
             Expiry::Worn(recycle::Reason::MaxWorkerMemory) => "max_worker_memory",
@@ -157,6 +160,8 @@ pub struct Worker {
     pub stalled: bool,
     /// It was looked whether it reads the job that it runs now.
     pub unread_checked: bool,
+    /// Somebody stopped its job.
+    pub stopped: bool,
     /// Why it is killed, for the job's error.
     pub kill_reason: Option<String>,
     /// Why it was told to leave.
@@ -189,6 +194,7 @@ impl Worker {
             jobs: 0,
             overdue: false,
             interrupted: false,
+            stopped: false,
             stalled: false,
             unread_checked: false,
             leave_reason: None,

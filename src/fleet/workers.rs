@@ -2,6 +2,7 @@
 
 use crate::job::{Outcome, PoolName};
 
+use super::dispatch::stamp;
 use super::worker::{State, Step, Worker};
 use super::{Action, Fleet, Notice, Now};
 
@@ -91,7 +92,8 @@ impl Fleet {
         }
         if let Some(execution) = began {
             let outcome = self.outcome_of_death(&worker, execution, &how);
-            self.settle(execution, outcome, now, out);
+            let run = stamp(id, worker.running_since, now.mono, now);
+            self.settle(execution, outcome, Some(run), now, out);
         }
         self.tell_exit(id, &worker, how, job, now, out);
         self.stop_left_templates(out);
@@ -100,6 +102,9 @@ impl Fleet {
     }
 
     fn outcome_of_death(&self, worker: &Worker, execution: u64, how: &str) -> Outcome {
+        if worker.stopped {
+            return Outcome::Stopped;
+        }
         if worker.interrupted {
             return Outcome::GivenBack;
         }

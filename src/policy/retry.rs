@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::unit;
-use crate::job::{Claimed, JobError, Outcome, Verdict};
+use crate::job::{Claimed, JobError, Loss, Outcome, Verdict};
 use crate::time::{Human, Unix};
 
 /// How failed and lost jobs are run again, where job and task say nothing else.
@@ -26,6 +26,8 @@ pub struct Rules {
 ///   RQ: a job can't run for ever by asking. The wait is the one it asked for, else the backoff.
 /// - A loss of its worker is no failure of the job: it runs again at once, ahead of what waits. The
 ///   `max_worker_losses`th one buries it: a job that kills its workers is poison.
+///   Unless the job counts a loss as a failure ([`Loss::Fails`]).
+/// - Stopped by somebody: no more runs. Settled by its runtime: nothing to do.
 /// - Given back: as if it had not been claimed.
 pub fn verdict(job: &Claimed, outcome: Outcome, rules: &Rules, now: Unix, jitter: f64) -> Verdict {
     let execution = Execution {
@@ -49,7 +51,17 @@ pub fn verdict(job: &Claimed, outcome: Outcome, rules: &Rules, now: Unix, jitter
             execution.failed(JobError::new("timeout", message), None)
         }
         Outcome::Retry { after, reason } => execution.failed(JobError::new("retry", reason), after),
-        Outcome::Lost { how } => execution.lost(&how),
+        Outcome::Lost { how } => match job.loss {
+            Loss::RunsAgain => execution.lost(&how),
+            Loss::Fails => execution.failed(JobError::new("worker lost", how), None),
+        },
+        Outcome::Stopped => Verdict::Bury {
+            error: JobError::new("stopped", "somebody stopped it while it ran"),
+            failures: job.failures,
+            losses: job.losses,
+            stopped: true,
+        },
+        Outcome::Settled => Verdict::Forget,
         Outcome::GivenBack => Verdict::Requeue {
             due: None,
             at_front: true,
@@ -93,7 +105,9 @@ impl Execution<'_> {
             return self.bury(error);
         }
         let failures = self.job.failures.saturating_add(1);
-        let wait = wait.unwrap_or_else(|| backoff(self.rules, failures, self.jitter));
+        let wait = wait
+            .or(self.job.retry_after)
+            .unwrap_or_else(|| backoff(self.rules, failures, self.jitter));
         Verdict::Requeue {
             due: (!wait.is_zero()).then(|| self.now + wait),
             at_front: false,
@@ -108,6 +122,7 @@ impl Execution<'_> {
             error,
             failures: self.job.failures.saturating_add(1),
             losses: self.job.losses,
+            stopped: false,
         }
     }
 
@@ -119,6 +134,7 @@ impl Execution<'_> {
                 error: JobError::new("worker lost", message),
                 failures,
                 losses,
+                stopped: false,
             };
         }
         Verdict::Requeue {
@@ -157,6 +173,8 @@ mod tests {
             payload: [].into(),
             timeout: None,
             retries: None,
+            retry_after: None,
+            loss: Loss::RunsAgain,
             failures,
             losses,
             enqueued: Unix(0),
@@ -200,6 +218,7 @@ mod tests {
                 error,
                 failures,
                 losses,
+                ..
             } => (error.to_string(), failures, losses),
             other => panic!("{other:?}"),
         }
@@ -324,7 +343,7 @@ mod tests {
                         prop_assert_eq!(failures + losses, now.failures + now.losses + 1);
                         (now.failures, now.losses) = (failures, losses);
                     }
-                    Verdict::Finish { .. } | Verdict::Bury { .. } => break,
+                    Verdict::Finish { .. } | Verdict::Bury { .. } | Verdict::Forget => break,
                 }
             }
             prop_assert!(runs <= retries + losses.max(1));

@@ -1,6 +1,6 @@
 //! Everything that reaches the loop from outside, in one channel, in the order of its arrival.
 
-use crate::broker::{Backlog, BrokerError};
+use crate::broker::{Backlog, BrokerError, Order};
 use crate::control::server::Call;
 use crate::fleet::Memory;
 use crate::job::{Claimed, PoolName, Settlement};
@@ -56,6 +56,10 @@ pub(super) enum Input {
     },
     /// The lease was renewed, or not.
     Extended(Result<(), BrokerError>),
+    /// The broker was told about the workers, or not.
+    Listed(Result<(), BrokerError>),
+    /// Somebody asks something through the broker.
+    Ordered(Result<Order, BrokerError>),
     /// What a scaling period measured.
     Measured {
         pool: PoolName,

@@ -7,6 +7,7 @@
 //! - `link`, `template`: our ends of the processes.
 //! - `jobs`: the traffic with the broker: claims, settlements, the lease.
 //! - `take`, `perform`, `periods`: the three parts of a turn: inputs, actions, time.
+//! - `roster`: our workers as the broker shows them to others.
 //! - `memory`: what the processes occupy. `notices`: what people are told.
 //! - `calls`: what people ask over the control socket.
 
@@ -20,6 +21,7 @@ mod memory;
 mod notices;
 mod perform;
 mod periods;
+mod roster;
 mod signals;
 mod take;
 mod template;
@@ -43,6 +45,7 @@ use crate::wire::frame::Packets;
 use input::Input;
 use jobs::Jobs;
 use link::Link;
+use roster::Roster;
 use template::Template;
 
 /// Inputs handled in one turn.
@@ -112,6 +115,7 @@ struct Supervisor {
     broker: Arc<dyn Broker>,
     fleet: Fleet,
     jobs: Jobs,
+    roster: Roster,
     links: HashMap<u64, Link>,
     templates: HashMap<u64, Template>,
     inputs: UnboundedSender<Input>,
@@ -143,6 +147,7 @@ impl Supervisor {
         let watchdog = notify::watchdog_interval().map(|every| (every, now.mono + every));
         Supervisor {
             jobs: Jobs::new(broker.clone(), config.broker.heartbeat, inputs.clone()),
+            roster: Roster::new(broker.clone(), inputs.clone()),
             config,
             options,
             broker,
@@ -206,6 +211,7 @@ impl Supervisor {
             .chain(watchdog)
             .chain(self.fleet.next_deadline())
             .chain(self.jobs.next_deadline())
+            .chain(self.roster.next_deadline())
             .min()
     }
 
@@ -213,6 +219,7 @@ impl Supervisor {
     fn turn(&mut self, now: Now) {
         self.act(now);
         self.jobs.pump(&self.fleet, now.mono);
+        self.roster.tell(&self.fleet, now);
         if self.options.burst && self.burst_is_over() {
             self.options.burst = false;
             tracing::info!("the queues are empty");

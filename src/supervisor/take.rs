@@ -58,6 +58,18 @@ impl Supervisor {
                 self.jobs.extended(result, now.mono);
                 None
             }
+            Input::Listed(result) => {
+                self.roster.told(result);
+                None
+            }
+            Input::Ordered(order) => {
+                if let Some(command) = self.roster.ordered(order) {
+                    match self.fleet.command(command, now, &mut self.actions) {
+                        Ok(message) | Err(message) => tracing::info!("asked through the broker: {message}"),
+                    }
+                }
+                None
+            }
             Input::Measured {
                 pool,
                 backlog,
@@ -142,6 +154,7 @@ impl Supervisor {
                 reason: String::from_utf8_lossy(&data).into_owned(),
             },
             Code::GivenBack => Outcome::GivenBack,
+            Code::Settled => Outcome::Settled,
         };
         Event::Done {
             worker,

@@ -97,6 +97,8 @@ pub enum Code {
     Retry = 4,
     /// Not started, or interrupted at the worker's own wish: give it back.
     GivenBack = 5,
+    /// The runtime has settled the job with the broker itself. No data.
+    Settled = 6,
 }
 
 impl Code {
@@ -108,6 +110,7 @@ impl Code {
             Code::TimedOut,
             Code::Retry,
             Code::GivenBack,
+            Code::Settled,
         ]
         .into_iter()
         .find(|code| *code as u8 == byte)
@@ -429,7 +432,7 @@ mod tests {
 
         #[test]
         fn an_outcome_survives_the_wire(
-            execution: u64, started: u64, ended: u64, code in 0u8..6,
+            execution: u64, started: u64, ended: u64, code in 0u8..7,
             after_ms in proptest::option::of(0u32..u32::MAX), data: Vec<u8>,
         ) {
             let done = FromWorker::Done(Done {

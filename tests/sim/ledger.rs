@@ -117,6 +117,8 @@ impl Ledger {
             payload: job.payload.clone(),
             timeout: None,
             retries: None,
+            retry_after: None,
+            loss: pool::job::Loss::RunsAgain,
             failures: job.failures,
             losses: job.losses,
             enqueued: job.enqueued,
@@ -125,7 +127,7 @@ impl Ledger {
 
     /// Carries out a verdict. A claim that is not held is the fleet's mistake: it settled twice.
     pub fn settle(&mut self, settlement: Settlement) {
-        let Settlement { claim, verdict } = settlement;
+        let Settlement { claim, verdict, .. } = settlement;
         let index = claim.handle as usize;
         let job = &mut self.jobs[index];
         let held = job.place == Place::Running && job.epoch == claim.epoch;
@@ -136,14 +138,14 @@ impl Ledger {
         );
         let lost = match verdict {
             Verdict::Bury { losses, .. } | Verdict::Requeue { losses, .. } => losses > job.losses,
-            Verdict::Finish { .. } => false,
+            Verdict::Finish { .. } | Verdict::Forget => false,
         };
         assert!(
             !lost || job.began_epoch == claim.epoch,
             "{claim:?} counts as lost and never began"
         );
         match verdict {
-            Verdict::Finish { .. } => job.place = Place::Finished,
+            Verdict::Finish { .. } | Verdict::Forget => job.place = Place::Finished,
             Verdict::Bury { losses, failures, .. } => {
                 job.place = Place::Dead;
                 (job.losses, job.failures) = (losses, failures);

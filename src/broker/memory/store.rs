@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::broker::{Backlog, BrokerError, DeadFilter, Enqueued, Maintained, check};
 use crate::job::{
-    Claim, Claimed, JobError, JobId, JobState, JobView, NewJob, QueueName, Settlement, Verdict,
+    Claim, Claimed, JobError, JobId, JobState, JobView, Loss, NewJob, QueueName, Settlement, Verdict,
 };
 use crate::time::Unix;
 
@@ -165,6 +165,8 @@ impl Store {
             payload: Arc::clone(&job.payload),
             timeout: job.new.timeout,
             retries: job.new.retries,
+            retry_after: None,
+            loss: Loss::RunsAgain,
             failures: job.failures,
             losses: job.losses,
             enqueued: job.enqueued,
@@ -203,7 +205,12 @@ impl Store {
             _ => return false,
         };
         match settled.verdict {
-            Verdict::Finish { result } => {
+            // No runtime settles with this broker itself; one that says so has no result.
+            verdict @ (Verdict::Finish { .. } | Verdict::Forget) => {
+                let result = match verdict {
+                    Verdict::Finish { result } => result,
+                    _ => b"null".to_vec(),
+                };
                 let ttl = job.new.result_ttl.unwrap_or(result_ttl);
                 self.release_key(handle);
                 if ttl.is_zero() {
@@ -244,6 +251,7 @@ impl Store {
                 error,
                 failures,
                 losses,
+                stopped: _,
             } => {
                 (job.failures, job.losses) = (failures, losses);
                 job.error = Some(error);

@@ -8,7 +8,7 @@ use super::error::Failure;
 use super::produce::job_id;
 use super::store::{Store, duration};
 use crate::broker::Maintained;
-use crate::job::{Claim, Claimed, JobError, QueueName, Settlement, Verdict};
+use crate::job::{Claim, Claimed, JobError, Loss, QueueName, Settlement, Verdict};
 
 /// Expired results deleted by one call of `maintain`: some tens of milliseconds of work.
 const EXPIRED_MAX: i64 = 5000;
@@ -117,9 +117,11 @@ impl Store {
         self.promote()?;
         let mut done = Vec::with_capacity(settlements.len());
         for settlement in settlements {
-            let Settlement { claim, verdict } = settlement;
+            let Settlement { claim, verdict, .. } = settlement;
             done.push(match verdict {
                 Verdict::Finish { result } => self.finish(claim, result)?,
+                // No runtime settles with an embedded broker itself; one that says so has no result.
+                Verdict::Forget => self.finish(claim, b"null")?,
                 _ => match self.take_back(claim)? {
                     None => false,
                     Some(slot) => {
@@ -191,7 +193,7 @@ impl Store {
         let handle = claim.handle;
         let epoch = i64::from(claim.epoch);
         match verdict {
-            Verdict::Finish { .. } => Ok(()),
+            Verdict::Finish { .. } | Verdict::Forget => Ok(()),
             Verdict::Requeue {
                 due,
                 at_front,
@@ -217,6 +219,7 @@ impl Store {
                 error,
                 failures,
                 losses,
+                stopped: _,
             } => {
                 self.remember(handle, *failures, *losses, Some(error))?;
                 let mut key = self
@@ -313,6 +316,8 @@ fn read_claim(row: &Row<'_>, queue: QueueName, task: &mut Arc<str>) -> Result<Cl
         payload: row.get_ref(5)?.as_blob()?.into(),
         timeout: row.get::<_, Option<i64>>(6)?.map(duration),
         retries: row.get(7)?,
+        retry_after: None,
+        loss: Loss::RunsAgain,
         failures: row.get::<_, Option<u32>>(9)?.unwrap_or(0),
         losses: row.get::<_, Option<u32>>(10)?.unwrap_or(0),
         enqueued: crate::time::Unix(row.get(8)?),

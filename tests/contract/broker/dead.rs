@@ -56,6 +56,7 @@ async fn a_buried_job_is_kept_with_its_error(kit: &Kit) {
         error: error.clone(),
         failures: 3,
         losses: 1,
+        stopped: false,
     };
     assert!(settle(&broker, &claimed, verdict).await);
     let dead = broker.dead(&all()).await.unwrap();

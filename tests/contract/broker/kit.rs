@@ -115,7 +115,14 @@ pub fn ids_of(claimed: &[Claimed]) -> Vec<String> {
 
 pub async fn settle(broker: &Arc<dyn Broker>, claimed: &Claimed, verdict: Verdict) -> bool {
     let claim = claimed.claim.clone();
-    let done = broker.settle(vec![Settlement { claim, verdict }]).await.unwrap();
+    let done = broker
+        .settle(vec![Settlement {
+            claim,
+            verdict,
+            run: None,
+        }])
+        .await
+        .unwrap();
     assert_eq!(done.len(), 1, "one answer a settlement");
     done[0]
 }
@@ -141,6 +148,7 @@ pub fn bury(message: &str) -> Verdict {
         error: JobError::new("ValueError", message),
         failures: 1,
         losses: 0,
+        stopped: false,
     }
 }
 

@@ -188,6 +188,7 @@ async fn jobs_given_back_stand_in_their_old_order(kit: &Kit) {
     let both = [&claimed[3], &claimed[0]].map(|claimed| Settlement {
         claim: claimed.claim.clone(),
         verdict: give_back(),
+        run: None,
     });
     assert_eq!(broker.settle(both.to_vec()).await.unwrap(), [true, true]);
     assert_eq!(claim_ids(&broker, 9).await, ["00000", "00001", "00003", "00004"]);
@@ -249,6 +250,7 @@ async fn verdicts_of_one_call_are_independent(kit: &Kit) {
     let settlements = claimed.iter().zip(verdicts).map(|(claimed, verdict)| Settlement {
         claim: claimed.claim.clone(),
         verdict,
+        run: None,
     });
     let done = broker.settle(settlements.collect()).await.unwrap();
     assert_eq!(done, [true, false, true, true]);

@@ -1,0 +1,136 @@
+//! Brokers that show workers to others are told about them, and pass on what others ask of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::input::Input;
+use crate::broker::{Broker, BrokerError, Order, WorkerView};
+use crate::fleet::{Command, Fleet, Now};
+use crate::time::Mono;
+
+/// A job that runs for less is never shown: telling would cost more than running it.
+const MOMENT: Duration = Duration::from_millis(100);
+/// Wait before the broker is asked again for orders after it failed.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the broker knows of our workers.
+#[derive(Debug)]
+pub(super) struct Roster {
+    broker: Arc<dyn Broker>,
+    inputs: UnboundedSender<Input>,
+    /// `None`: this broker shows no workers.
+    interval: Option<Duration>,
+    told: Vec<WorkerView>,
+    /// A message is on its way.
+    telling: bool,
+    next: Option<Mono>,
+    /// Workers when it was looked last, and when that was.
+    population: usize,
+    looked: Mono,
+    /// When it is told even if nothing changed.
+    next_full: Option<Mono>,
+}
+
+impl Roster {
+    pub fn new(broker: Arc<dyn Broker>, inputs: UnboundedSender<Input>) -> Self {
+        let interval = broker.roster_interval();
+        let roster = Roster {
+            broker,
+            inputs,
+            interval,
+            told: Vec::new(),
+            telling: false,
+            next: None,
+            population: 0,
+            looked: Mono(0),
+            next_full: None,
+        };
+        if interval.is_some() {
+            roster.listen(Duration::ZERO);
+        }
+        roster
+    }
+
+    /// Waits for the next order.
+    fn listen(&self, wait: Duration) {
+        let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let _ = inputs.send(Input::Ordered(broker.order().await));
+        });
+    }
+
+    /// When the broker is to be told next.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.next.filter(|_| !self.telling)
+    }
+
+    /// Tells the broker what changed, if something did, or if it is time.
+    pub fn tell(&mut self, fleet: &Fleet, now: Now) {
+        let Some(interval) = self.interval else { return };
+        if self.telling {
+            return;
+        }
+        // Looking costs, and turns are many: once a moment is enough, but for those who come and go.
+        let population = fleet.pids().len();
+        if population == self.population && now.mono < self.looked + MOMENT {
+            self.next = Some(self.looked + MOMENT);
+            return;
+        }
+        (self.population, self.looked) = (population, now.mono);
+        let mut workers = fleet.roster(now);
+        for worker in &mut workers {
+            // A job of a moment is not worth a word.
+            let short = |job: &crate::broker::RunningJob| now.unix.since(job.started) < MOMENT;
+            if worker.job.as_ref().is_some_and(short) {
+                worker.job = None;
+            }
+        }
+        let same =
+            |a: &WorkerView, b: &WorkerView| (a.worker, &a.job, a.paused) == (b.worker, &b.job, b.paused);
+        let changed = workers.len() != self.told.len()
+            || workers.iter().zip(&self.told).any(|(now, told)| !same(now, told));
+        let next = fleet.runs_for(MOMENT, now.mono);
+        if changed || self.next_full.is_some_and(|at| at <= now.mono) {
+            self.told.clone_from(&workers);
+            self.telling = true;
+            self.next_full = Some(now.mono + interval);
+            let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
+            tokio::spawn(async move {
+                let _ = inputs.send(Input::Listed(broker.roster(workers).await));
+            });
+        }
+        let full = *self.next_full.get_or_insert(now.mono + interval);
+        self.next = Some(next.map_or(full, |next| next.min(full)));
+    }
+
+    /// The broker was told. After a failure it is told again in time.
+    pub fn told(&mut self, result: Result<(), BrokerError>) {
+        self.telling = false;
+        if let Err(error) = result {
+            tracing::debug!(%error, "the broker does not know our workers now");
+            self.told.clear();
+        }
+    }
+
+    /// What somebody asks, as a command for the fleet.
+    pub fn ordered(&self, order: Result<Order, BrokerError>) -> Option<Command> {
+        match order {
+            Ok(order) => {
+                self.listen(Duration::ZERO);
+                Some(match order {
+                    Order::StopJob(job) => Command::StopJob { job },
+                    Order::ReplaceWorker(worker) => Command::ReplaceWorker { worker },
+                    Order::KillWorker(worker) => Command::KillWorker { worker },
+                })
+            }
+            Err(error) => {
+                tracing::debug!(%error, "orders can't be heard now");
+                self.listen(PATIENCE);
+                None
+            }
+        }
+    }
+}
