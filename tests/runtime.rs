@@ -8,6 +8,8 @@
 mod apps;
 #[path = "runtime/command.rs"]
 mod command;
+#[path = "runtime/cost.rs"]
+mod cost;
 #[allow(dead_code)] // its `main` is ours
 #[path = "../examples/shipping.rs"]
 mod example;
@@ -30,7 +32,11 @@ fn main() -> ExitCode {
     }
     // Workers of killed templates become ours, as they become a supervisor's.
     pool::sys::process::set_child_subreaper().expect("Linux has it");
-    let trials = [native::trials(), command::trials(), lifelines::trials()];
+    let costs = vec![
+        trial("cost::job", cost::a_job_costs_its_worker_a_few_microseconds).with_ignored_flag(true),
+        trial("cost::fork", cost::a_fork_takes_less_than_a_start).with_ignored_flag(true),
+    ];
+    let trials = [native::trials(), command::trials(), lifelines::trials(), costs];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }
 

@@ -5,7 +5,7 @@
 //! - [`pidfd`]: a process as a descriptor: signal it, see it end, reap it;
 //! - [`spawn`]: fork+exec of a template, ready to serve;
 //! - [`fork`]: the copy of a single-threaded process;
-//! - [`process`]: limits, signals, reaping; what an exit status means in words;
+//! - [`process`]: limits, threads, reaping; what an exit status means in words; [`signal`]: what signals do;
 //! - [`memory`]: huge pages, proportional set size;
 //! - [`title`]: what `ps` shows;
 //! - [`watch`]: descriptors that the event loop waits for.
@@ -17,6 +17,7 @@ pub mod lifeline;
 pub mod memory;
 pub mod pidfd;
 pub mod process;
+pub mod signal;
 pub mod socket;
 pub mod spawn;
 pub mod title;

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::{SysError, failed, retry};
@@ -54,34 +53,6 @@ pub fn lead_group(pid: i32) -> Result<(), SysError> {
 pub fn redirect_output(stdout: impl AsFd, stderr: impl AsFd) -> Result<(), SysError> {
     nix::unistd::dup2_stdout(stdout).map_err(failed("dup2"))?;
     nix::unistd::dup2_stderr(stderr).map_err(failed("dup2"))
-}
-
-/// Every signal at its default action and none blocked: what a program expects at its start.
-/// Async-signal-safe.
-pub fn default_signals() -> Result<(), SysError> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    for signal in Signal::iterator() {
-        if matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) {
-            continue;
-        }
-        // SAFETY: the default action runs no code of ours.
-        unsafe { sigaction(signal, &default) }.map_err(failed("sigaction"))?;
-    }
-    unblock_signals()
-}
-
-/// Blocks SIGCHLD and makes it readable: a descriptor that wakes a poll when children have ended. It never
-/// blocks a read. A forked copy that wants the signal back calls [`unblock_signals`].
-pub fn child_signals() -> Result<SignalFd, SysError> {
-    let mut mask = SigSet::empty();
-    mask.add(Signal::SIGCHLD);
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).map_err(failed("sigprocmask"))?;
-    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed("signalfd"))
-}
-
-/// Blocks no signal any more; what happens on each stays as it is.
-pub fn unblock_signals() -> Result<(), SysError> {
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(failed("sigprocmask"))
 }
 
 /// Reaps one child that has ended, whichever it is: its number and raw wait status; `None` when none has.

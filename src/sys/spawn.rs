@@ -15,7 +15,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 
 use super::pidfd::PidFd;
-use super::{SysError, failed, lifeline, process, socket};
+use super::{SysError, failed, lifeline, process, signal, socket};
 
 /// The template's end of its control socket.
 pub const CONTROL_FD: RawFd = 3;
@@ -124,7 +124,7 @@ pub fn template_descriptors() -> Result<(OwnedFd, OwnedFd), SysError> {
 /// is gone. A program that closes what it inherited still dies with the thread that started it.
 pub fn tie_to_lifeline(command: &mut Command, lifeline: OwnedFd) {
     let prepare = move || {
-        process::default_signals().map_err(io_error)?;
+        signal::default_signals().map_err(io_error)?;
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         // A duplicate that stays open over the exec. Arming comes last: it notices a parent that died before.
         fcntl(&lifeline, FcntlArg::F_DUPFD(LIFELINE_FD))?;
@@ -144,7 +144,7 @@ fn prepare(placed: &[(OwnedFd, RawFd)]) -> io::Result<()> {
         // SAFETY: the child owns nothing at the number `target` that it still needs, see `spawn_template`.
         Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), *target) })?;
     }
-    process::default_signals().map_err(io_error)?;
+    signal::default_signals().map_err(io_error)?;
     process::restore_nofile_limit()?;
     let lifeline = placed.iter().find(|(_, target)| *target == LIFELINE_FD);
     lifeline.map_or(Ok(()), |(fd, _)| lifeline::arm(fd).map_err(io_error))

@@ -19,7 +19,7 @@ use crate::job::JobError;
 use crate::runtime::executor::Executor;
 use crate::sys::fork::{Forked, fork};
 use crate::sys::title::Title;
-use crate::sys::{SysError, memory, process, spawn, title};
+use crate::sys::{SysError, memory, process, signal, spawn, title};
 use crate::time::Mono;
 use crate::wire::message::{FromTemplate, Load, LoadReport, ToTemplate};
 use crate::worker::{self, Station};
@@ -48,7 +48,7 @@ fn run(
         return Ok(ExitCode::SUCCESS);
     };
     let mut title = Title::claim();
-    let about = format!("{runtime} generation {}", order.generation);
+    let about = format!("{runtime} gen {}", order.generation);
     show(title.as_mut(), &["pool: template ", &about, " (loading)"]);
     let _ = title::set_name("pool-template"); // a name less, nothing else
     let open_before = report::open_descriptors();
@@ -69,7 +69,7 @@ fn run(
     report.warnings.extend(executor.warnings());
     collapse(order.huge_pages, &mut report);
     report.load_s = Mono::now().since(begun).as_secs_f64();
-    let signals = process::child_signals()?;
+    let signals = signal::child_signals()?;
     control.send(FromTemplate::Ready(report))?;
     show(title.as_mut(), &["pool: template ", &about]);
     let mut template = Template {
@@ -82,7 +82,7 @@ fn run(
     };
     // A worker from here on. What is the template's own is closed, not kept.
     drop((template, lifeline));
-    let station = post.take(title, order.max_result)?;
+    let station = post.take(title, &order)?;
     worker::run(station, executor)
 }
 
@@ -210,19 +210,21 @@ impl Template {
 
 impl Post {
     /// In the worker: makes it a process of its own.
-    fn take(self, title: Option<Title>, max_result: usize) -> Result<Station, SysError> {
+    fn take(self, title: Option<Title>, order: &Load) -> Result<Station, SysError> {
         let [jobs, lifeline, stdout, stderr] = self.descriptors;
         process::lead_group(0)?;
         process::redirect_output(stdout, stderr)?;
-        process::unblock_signals()?;
+        signal::unblock_signals()?;
         crate::sys::lifeline::arm(&lifeline)?;
-        let _ = title::set_name(&format!("pool-worker {}", self.worker));
+        signal::close_on_term(&jobs)?;
+        let _ = title::set_name(&format!("pool-worker-{}", self.worker));
+        let about = format!("worker {} {} gen {}", self.worker, self.pool, order.generation);
         Ok(Station {
-            pool: self.pool,
+            about,
             jobs,
             lifeline,
             title,
-            max_result,
+            max_result: order.max_result,
         })
     }
 }

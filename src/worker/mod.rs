@@ -1,6 +1,6 @@
 //! A worker after its fork: read one job, run it, report how it ended; leave at end of file.
 //!
-//! A blocking loop in one thread. It needs no broker, and its life hangs on its supervisor's by its lifeline.
+//! A blocking loop in one thread. SIGTERM makes it leave when its job is done. It needs no broker, and its life hangs on its supervisor's by its lifeline.
 
 mod outcome;
 
@@ -22,8 +22,8 @@ const RESULT_KEPT_MAX: usize = 1 << 20;
 /// What a worker got for its life.
 #[derive(Debug)]
 pub struct Station {
-    /// The pool that it works for, for its title.
-    pub pool: String,
+    /// What its title says before its state: its number, its pool, its generation.
+    pub about: String,
     /// Its end of the job socket.
     pub jobs: OwnedFd,
     /// The read end of its lifeline, armed: open for as long as it lives.
@@ -123,7 +123,7 @@ impl Worker {
             Received::Closed => return Ok(Read::End),
             Received::Nothing => {
                 if let Some(title) = &mut self.station.title {
-                    title.set(&["pool: worker ", &self.station.pool, " idle"]);
+                    title.set(&["pool: ", &self.station.about, " idle"]);
                 }
                 recv(jobs, buffer, Wait::Block)?
             }
@@ -137,7 +137,7 @@ impl Worker {
     /// Runs one job and writes its outcome into `packets`. Returns when it ended.
     fn execute(&mut self, run: &Run<'_>, started: Mono) -> Mono {
         if let Some(title) = &mut self.station.title {
-            title.set(&["pool: worker ", &self.station.pool, " busy: ", run.task]);
+            title.set(&["pool: ", &self.station.about, " busy ", run.task]);
         }
         self.result.clear();
         self.result.shrink_to(RESULT_KEPT_MAX);

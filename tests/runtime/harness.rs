@@ -280,9 +280,12 @@ impl Worker {
     }
 
     pub fn kill(&self) {
-        let pidfd = self.pidfd.as_ref().unwrap();
-        assert!(pidfd.send_signal(Signal::SIGKILL).unwrap());
-        wait_for_end(pidfd);
+        self.signal(Signal::SIGKILL);
+        wait_for_end(self.pidfd.as_ref().unwrap());
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        assert!(self.pidfd.as_ref().unwrap().send_signal(signal).unwrap());
     }
 
     /// What `ps` shows.

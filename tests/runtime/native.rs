@@ -2,6 +2,8 @@
 
 use std::os::fd::AsRawFd;
 
+use nix::sys::signal::Signal;
+
 use pool::sys::pidfd::Waited;
 use pool::sys::socket::{Received, Sent, Wait, recv, send};
 use pool::sys::spawn::spawn_template;
@@ -26,6 +28,7 @@ crate::trials![
     a_worker_that_aborts_is_reported_and_the_next_one_works,
     a_worker_leaves_at_end_of_file,
     a_worker_leaves_after_garbage,
+    a_worker_that_is_asked_to_end_finishes_its_job,
     a_worker_outlives_its_template,
     what_a_job_prints_comes_out_of_its_worker,
     titles_say_role_pool_and_state,
@@ -193,6 +196,21 @@ fn a_worker_leaves_after_garbage() {
     }
 }
 
+fn a_worker_that_is_asked_to_end_finishes_its_job() {
+    let mut template = Template::native("tasks");
+    let mut worker = template.fork();
+    let gate = Gate::new();
+    gate.send_to(&worker, 1);
+    gate.wait_until_begun();
+    worker.signal(Signal::SIGTERM);
+    gate.open();
+    assert_eq!(worker.done().code, Code::Success);
+    assert_eq!(template.hear_exit(), (worker.number, "exit status 0".into()));
+    let idle = template.fork();
+    idle.signal(Signal::SIGTERM);
+    assert_eq!(template.hear_exit(), (idle.number, "exit status 0".into()));
+}
+
 fn a_worker_outlives_its_template() {
     let mut template = Template::native("tasks");
     let mut worker = template.fork();
@@ -221,13 +239,10 @@ fn titles_say_role_pool_and_state() {
     let gate = Gate::new();
     gate.send_to(&worker, 1);
     gate.wait_until_begun();
-    assert_eq!(worker.title(), "pool: worker default busy: gate");
+    assert_eq!(worker.title(), "pool: worker 1 default gen 1 busy gate");
     gate.open();
     let cmdline = std::fs::read_to_string(format!("/proc/{}/cmdline", template.spawned.pid)).unwrap();
-    assert_eq!(
-        cmdline.trim_end_matches('\0'),
-        "pool: template native generation 1"
-    );
+    assert_eq!(cmdline.trim_end_matches('\0'), "pool: template native gen 1");
 }
 
 fn a_hook_that_fails_ends_the_worker() {
