@@ -1,0 +1,12 @@
+"""The same tasks for Celery: broker in one Redis database, results in another."""
+
+import os
+
+import rq_tasks
+from celery import Celery
+
+url = os.environ['BENCH_URL']
+app = Celery(broker=f'{url}/0', backend=f'{url}/1')
+app.conf.broker_connection_retry_on_startup = True
+noop = app.task(rq_tasks.noop, name='noop')
+now = app.task(rq_tasks.now, name='now')

@@ -1,0 +1,224 @@
+"""Measures pool's RQ workers beside the worker pools that Python has.
+
+    scripts/bench rq throughput              no-op jobs with results, two workers
+    scripts/bench rq throughput --preload heavy   the same with an application of 150 MB
+    scripts/bench rq latency                 from the call of enqueue to the start of the function
+    scripts/bench rq idle                    commands that an idle worker sends to Redis
+    scripts/bench rq mappers                 1000 jobs of an application with 150 SQLAlchemy classes
+    scripts/bench rq memory                  8 workers of the application of 150 MB after 800 jobs
+
+All peers of a run share its Redis server, one after the other. Prints a table; --json adds a file.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from support.server import RedisServer
+from support.wait import until
+
+import probe
+from peers import PEERS
+
+POOLS = ['pool', 'rq worker-pool', 'rq worker-pool, SimpleWorker', 'celery', 'dramatiq, prefetch 64', 'huey']
+WARM_UP_SHARE = 0.1  # of the jobs; before them the workers start
+
+
+@contextlib.contextmanager
+def working(peer, server, workers, preload=None, jobs=None):
+    """Workers of one peer, on a server emptied before; `jobs` are enqueued first."""
+    with server.client() as client:
+        client.flushall()
+    peer.connect(server.url)
+    if jobs:
+        peer.send(*jobs)
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        for command in peer.commands(server.url, workers, preload)
+    ]
+    try:
+        yield [process.pid for process in processes]
+    finally:
+        below = probe.tree([process.pid for process in processes])
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(15)
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        for process in processes:
+            process.wait()
+
+
+def throughput(peer, server, options):
+    """Jobs a second between the first tenth and the last, and what each of them costs."""
+    count = options.jobs or peer.jobs
+    module, function = ('heavy', 'read_part') if options.preload else ('rq_tasks', 'noop')
+    arguments = [(number,) if options.preload else () for number in range(count)]
+    with working(peer, server, options.workers, options.preload, (module, function, arguments)) as pids:
+        first = int(count * WARM_UP_SHARE)
+        until(lambda: peer.done() >= first, f'{peer.name} works', 300)
+        with server.client() as client:
+            begin, before, used = time.monotonic(), peer.done(), probe.cpu_seconds(pids)
+            commands, redis_cpu = probe.redis_use(client)
+            polls = progress(peer, count)
+            seconds, jobs = time.monotonic() - begin, peer.done() - before
+            commands_after, redis_cpu_after = probe.redis_use(client)
+            used = probe.cpu_seconds(pids) - used
+    return {
+        'jobs/s': jobs / seconds,
+        'CPU ms/job': used / jobs * 1000,
+        'Redis CPU ms/job': (redis_cpu_after - redis_cpu) / jobs * 1000,
+        'Redis commands/job': (commands_after - commands - polls) / jobs,
+    }
+
+
+def progress(peer, count):
+    """Waits until all jobs are done; returns how often it looked."""
+    polls, done, still_since = 0, 0, time.monotonic()
+    while done < count:
+        time.sleep(0.05)
+        polls += 1
+        now_done = peer.done()
+        if now_done > done:
+            done, still_since = now_done, time.monotonic()
+        if time.monotonic() - still_since > 60:
+            raise SystemExit(f'error: {peer.name} stopped at {done} of {count} jobs')
+    return polls
+
+
+def latency(peer, server, options):
+    """Milliseconds from the call of enqueue to the start of the function, one job at a time."""
+    count = options.jobs or 300
+    samples = []
+    with working(peer, server, options.workers):
+        for _ in range(20):
+            peer.ask('rq_tasks', 'now')
+        for _ in range(count):
+            time.sleep(0.01)  # the workers fall idle
+            called = time.monotonic_ns()
+            samples.append((peer.ask('rq_tasks', 'now') - called) / 1e6)
+    samples.sort()
+    return {'p50 ms': statistics.median(samples), 'p99 ms': samples[int(len(samples) * 0.99)], 'max ms': samples[-1]}
+
+
+def idle(peer, server, options):
+    """Commands a second that one idle worker sends."""
+    with working(peer, server, options.workers) as pids, server.client() as client:
+        peer.ask('rq_tasks', 'now')
+        time.sleep(3)
+        (before, _), used = probe.redis_use(client), probe.cpu_seconds(pids)
+        time.sleep(options.seconds)
+        (after, _), used = probe.redis_use(client), probe.cpu_seconds(pids) - used
+    # The two questions of `redis_use` before the end of the interval are not the worker's.
+    return {
+        'Redis commands/s a worker': max(after - before - 2, 0) / options.seconds / options.workers,
+        'CPU ms/s a worker': used / options.seconds / options.workers * 1000,
+    }
+
+
+def mappers(peer, server, options):
+    """Seconds for 1000 jobs that each write one row; from fewer jobs where each costs a second."""
+    count = options.jobs or min(peer.jobs, 1000)
+    jobs = ('mapped', 'record_event', [(number,) for number in range(count)])
+    with working(peer, server, 4, 'mapped', jobs) as pids:
+        until(lambda: peer.done() >= 1, f'{peer.name} works', 300)
+        began, before, used = time.monotonic(), peer.done(), probe.cpu_seconds(pids)
+        progress(peer, count)
+        seconds, used = time.monotonic() - began, probe.cpu_seconds(pids) - used
+    scale = 1000 / (count - before)
+    return {'s for 1000 jobs': seconds * scale, 'CPU s for 1000 jobs': used * scale}
+
+
+def memory(peer, server, options):
+    """Memory of 8 workers that hold the application of 150 MB, after 800 jobs that read it."""
+    count = options.jobs or 800
+    jobs = ('heavy', 'read_part', [(number,) for number in range(count)])
+    with working(peer, server, 8, 'heavy', jobs) as pids:
+        progress(peer, count)
+        time.sleep(1)  # forks of the last jobs leave
+        found = probe.memory(pids)
+    private = sorted(private for _, private in found)[-8:]
+    mib = 1024 * 1024
+    return {
+        'PSS MiB': sum(pss for pss, _ in found) / mib,
+        'processes': len(found),
+        'private MiB a worker': statistics.median(private) / mib,
+    }
+
+
+MEASURES = {
+    'throughput': (throughput, POOLS),
+    'latency': (latency, POOLS),
+    'idle': (idle, POOLS),
+    'mappers': (mappers, ['pool', 'rq worker-pool, mappers configured', 'rq worker-pool, app imported']),
+    'memory': (memory, ['pool', 'rq worker, separate', 'rq worker-pool, SimpleWorker', 'celery']),
+}
+
+
+def table(measure, rows):
+    """A Markdown table; its last column says how many times better pool's first figure is."""
+    columns = list(next(iter(rows.values())))
+    lines = [[measure, *columns, 'pool is better by'], ['---', *['---:'] * (len(columns) + 1)]]
+    for name, row in rows.items():
+        lines.append([name, *(figure(row[column]) for column in columns), better(columns[0], rows.get('pool'), row)])
+    print('\n' + '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines))
+
+
+def figure(value):
+    return f'{value:,.0f}' if value >= 1000 else f'{value:.3g}'
+
+
+def better(column, ours, row):
+    if not ours or ours is row:
+        return ''
+    more_is_better = column == 'jobs/s'
+    top, bottom = (ours[column], row[column]) if more_is_better else (row[column], ours[column])
+    return f'{top / bottom:.1f}×' if bottom else '∞'
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog='scripts/bench rq', description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument('measure', choices=MEASURES)
+    parser.add_argument('peers', nargs='*', help='default: all that fit; known: ' + '; '.join(PEERS))
+    parser.add_argument('--workers', type=int, default=2)
+    parser.add_argument('--jobs', type=int, help='instead of the number that suits each peer')
+    parser.add_argument('--seconds', type=float, default=30, help='how long idle watches')
+    parser.add_argument('--preload', help='the application that is loaded before the first fork')
+    parser.add_argument('--json', help='write the figures to this file as well')
+    options = parser.parse_intermixed_args()
+    unknown = set(options.peers) - PEERS.keys()
+    if unknown:
+        parser.error(f'no such peer: {", ".join(sorted(unknown))}; known: {", ".join(PEERS)}')
+    return options
+
+
+def main():
+    options = arguments()
+    measure, fitting = MEASURES[options.measure]
+    server = RedisServer()
+    os.environ['BENCH_URL'] = server.url.removesuffix('/0')
+    rows = {}
+    try:
+        for name in options.peers or fitting:
+            print(f'{name} …', file=sys.stderr)
+            rows[name] = measure(PEERS[name], server, options)
+    finally:
+        server.stop()
+    table(options.measure, rows)
+    if options.json:
+        with open(options.json, 'w') as file:
+            json.dump({'measure': options.measure, 'workers': options.workers, 'rows': rows}, file, indent=2)
+
+
+if __name__ == '__main__':
+    main()

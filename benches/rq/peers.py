@@ -1,0 +1,170 @@
+"""The worker pools that are measured, each behind the same few verbs.
+
+`Peer.commands` starts its workers; `send` enqueues many jobs; `ask` enqueues one and waits for its result;
+`done` counts results. `jobs` is how many no-op jobs it does in some seconds.
+"""
+
+import importlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from redis import Redis
+from rq import Queue
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Rq:
+    """Workers on RQ's queues; `command` is what differs between them."""
+
+    def __init__(self, name, jobs, command):
+        self.name = name
+        self.jobs = jobs
+        self.command = command
+
+    def commands(self, url, workers, preload):
+        return self.command(url, workers, preload)
+
+    def connect(self, url):
+        self.redis = Redis.from_url(url, socket_timeout=None)
+        self.queue = Queue('bench', connection=self.redis)
+
+    def send(self, module, function, arguments):
+        for start in range(0, len(arguments), 1000):
+            part = arguments[start : start + 1000]
+            data = [Queue.prepare_data(f'{module}.{function}', args=args, result_ttl=3600) for args in part]
+            self.queue.enqueue_many(data)
+
+    def ask(self, module, function):
+        result = self.queue.enqueue(f'{module}.{function}').latest_result(timeout=60)
+        return result.return_value
+
+    def done(self):
+        return self.redis.zcard('rq:finished:bench')
+
+
+class Framework:
+    """A peer with queues of its own; `module` is its application."""
+
+    def __init__(self, name, jobs, suffix, command, done, send, ask):
+        self.name = name
+        self.jobs = jobs
+        self.suffix = suffix
+        self.command = command
+        self.count = done
+        self.send_one = send
+        self.ask_one = ask
+
+    def commands(self, url, workers, preload):
+        module = f'{preload}_{self.suffix}' if preload else f'{self.suffix}_tasks'
+        return [self.command(module, workers)]
+
+    def connect(self, url):
+        self.redis = Redis.from_url(url, socket_timeout=None)
+        self.results = Redis.from_url(url.replace('/0', '/1'), socket_timeout=None)
+
+    def task(self, module, function):
+        name = f'{module}_{self.suffix}' if module != 'rq_tasks' else f'{self.suffix}_tasks'
+        return getattr(importlib.import_module(name), function)
+
+    def send(self, module, function, arguments):
+        task = self.task(module, function)
+        for args in arguments:
+            self.send_one(task, args)
+
+    def ask(self, module, function):
+        return self.ask_one(self.task(module, function))
+
+    def done(self):
+        return self.count(self)
+
+
+def worker_pool(plain, preloaded):
+    """`rq worker-pool`; with a preload its worker class is of that module, so that it is loaded before a fork."""
+
+    def command(url, workers, preload):
+        chosen = f'{preload}.{preloaded}' if preload else plain
+        return [[f'{BIN}/rq', 'worker-pool', '--url', url, '-n', str(workers), '--worker-class', chosen, 'bench']]
+
+    return command
+
+
+def separate_workers(url, workers, preload):
+    """As many `rq worker` as RQ's documentation tells its users to start."""
+    chosen = f'{preload}.Forking' if preload else 'rq.Worker'
+    return [[f'{BIN}/rq', 'worker', '--url', url, '--worker-class', chosen, 'bench'] for _ in range(workers)]
+
+
+def pool(isolation):
+    """The product; POOL_BIN names the binary, a release build by default."""
+
+    def command(url, workers, preload):
+        program = os.environ.get('POOL_BIN', f'{ROOT}/target/release/pool')
+        config = tempfile.NamedTemporaryFile('w', suffix='.toml', delete=False)
+        hooks = ['mapped.preload'] if preload == 'mapped' else []
+        config.write(f'[app]\nisolation = "{isolation}"\nbefore_fork = {hooks}\n')
+        config.close()
+        size = ['--min-workers', str(workers), '--max-workers', str(workers)]
+        loaded = ['--preload', preload] if preload else []
+        where = ['--broker', url, '--queue', 'bench', '--socket', tempfile.mktemp(suffix='.sock')]
+        python = ['--runtime', 'rq', '--python', sys.executable]
+        return [[program, 'run', '--config', config.name, *where, *python, *size, *loaded]]
+
+    return command
+
+
+def celery(module, workers):
+    return [f'{BIN}/celery', '-A', f'{module}:app', 'worker', '-c', str(workers), '--loglevel', 'warning']
+
+
+def dramatiq(module, workers):
+    prefetch = ['env', 'dramatiq_queue_prefetch=64']  # its fastest; the default is twice its threads
+    return [*prefetch, f'{BIN}/dramatiq', module, '--processes', str(workers), '--threads', '1']
+
+
+def huey(module, workers):
+    return [f'{BIN}/huey_consumer', f'{module}.huey', '-w', str(workers), '-k', 'process']
+
+
+PEERS = {
+    peer.name: peer
+    for peer in [
+        Rq('pool', 100_000, pool('warm')),
+        Rq('pool fresh', 6_000, pool('fresh')),
+        Rq('rq worker-pool', 800, worker_pool('rq.Worker', 'Forking')),
+        Rq('rq worker-pool, SimpleWorker', 3_000, worker_pool('rq.SimpleWorker', 'Simple')),
+        Rq('rq worker-pool, mappers configured', 1_000, worker_pool('rq.Worker', 'Configured')),
+        Rq('rq worker-pool, app imported', 100, worker_pool('rq.Worker', 'Imported')),
+        Rq('rq worker, separate', 800, separate_workers),
+        Framework(
+            'celery',
+            5_000,
+            'celery',
+            celery,
+            done=lambda peer: peer.results.dbsize(),
+            send=lambda task, args: task.apply_async(args),
+            ask=lambda task: task.delay().get(timeout=60),
+        ),
+        Framework(
+            'dramatiq, prefetch 64',
+            20_000,
+            'dramatiq',
+            dramatiq,
+            done=lambda peer: peer.results.dbsize(),
+            send=lambda task, args: task.send(*args),
+            ask=lambda task: task.send().get_result(block=True, timeout=60_000),
+        ),
+        Framework(
+            'huey',
+            5_000,
+            'huey',
+            huey,
+            done=lambda peer: peer.redis.hlen('huey.results.bench'),
+            send=lambda task, args: task(*args),
+            ask=lambda task: task().get(blocking=True, timeout=60),
+        ),
+    ]
+}
