@@ -75,7 +75,7 @@ impl From<SupervisorError> for Failure {
         let failure = Failure::new(Code::Failed, error.to_string());
         match error {
             SupervisorError::AppDoesNotLoad(_) => {
-                failure.hint("`pool check` with the same flags tries again and shows all")
+                failure.hint("`pool check` with the same flags tries again without running jobs")
             }
             SupervisorError::System(_) => failure,
         }
