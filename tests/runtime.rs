@@ -19,6 +19,8 @@ mod harness;
 mod lifelines;
 #[path = "runtime/native.rs"]
 mod native;
+#[path = "runtime/python.rs"]
+mod python;
 
 use std::process::ExitCode;
 
@@ -36,7 +38,18 @@ fn main() -> ExitCode {
         trial("cost::job", cost::a_job_costs_its_worker_a_few_microseconds).with_ignored_flag(true),
         trial("cost::fork", cost::a_fork_takes_less_than_a_start).with_ignored_flag(true),
     ];
-    let trials = [native::trials(), command::trials(), lifelines::trials(), costs];
+    let has_python = python::is_there();
+    let python = python::trials()
+        .into_iter()
+        .map(|trial| trial.with_ignored_flag(!has_python))
+        .collect();
+    let trials = [
+        native::trials(),
+        command::trials(),
+        lifelines::trials(),
+        python,
+        costs,
+    ];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }
 

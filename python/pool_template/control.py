@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from dataclasses import dataclass, field, fields
 from typing import Any, Optional
 
@@ -12,6 +13,7 @@ PACKET_LEN_MAX = 65_536
 #: Room that a report's other fields may take beside the longest one.
 _TEXT_LEN_MAX = 16_000
 FORK_DESCRIPTORS = 4
+_DESCRIPTOR = struct.Struct("i")
 
 
 class ControlError(Exception):
@@ -53,12 +55,13 @@ class ControlSocket:
 
     def receive(self) -> Optional[tuple[dict[str, Any], list[int]]]:
         """The next message and the descriptors that came with it; None when the supervisor has hung up."""
-        flags = socket.MSG_CMSG_CLOEXEC
-        packet, descriptors, flags, _ = socket.recv_fds(
-            self._socket, PACKET_LEN_MAX, FORK_DESCRIPTORS, flags
+        # Not `socket.recv_fds`: up to Python 3.11 it drops the flags, and descriptors would leak into jobs' programs.
+        packet, ancillary, flags, _ = self._socket.recvmsg(
+            PACKET_LEN_MAX, socket.CMSG_LEN(FORK_DESCRIPTORS * _DESCRIPTOR.size), socket.MSG_CMSG_CLOEXEC
         )
         if not packet:
             return None
+        descriptors = [fd for _, _, data in ancillary for (fd,) in _DESCRIPTOR.iter_unpack(data)]
         try:
             message = json.loads(packet)
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or not isinstance(message, dict):

@@ -1,10 +1,15 @@
-"""Interrupts a job at its timeout: SIGALRM raises `JobTimeout` wherever the job is."""
+"""Interrupts a job at its timeout: SIGALRM raises `JobTimeout` wherever the job is.
+
+A coroutine is canceled instead, in the way of its event loop: what a signal handler raises inside the loop
+itself, the loop may log and forget. Should the loop not get round to it, because the job blocks it, a
+second alarm raises after all.
+"""
 
 from __future__ import annotations
 
 import signal
 import time
-from typing import Any
+from typing import Any, Callable, Optional
 
 from pool_job import JobTimeout
 
@@ -14,6 +19,8 @@ except ImportError:
     from signal import getsignal
 
 _NS_PER_MS = 1_000_000
+#: From the cancellation of a coroutine to the second alarm; well below the usual `kill_grace`.
+_CANCELLATION_S = 1.0
 
 
 class Deadline:
@@ -26,6 +33,7 @@ class Deadline:
         self._timer_may_run = False
         #: Whether the running job was interrupted.
         self.struck = False
+        self._cancel: Optional[Callable[[], Any]] = None
         self._on_alarm = self._strike  # one object, to be recognised
 
     def set(self, timeout_ms: int, started_ns: int) -> None:
@@ -42,6 +50,15 @@ class Deadline:
             self._timer_may_run = False
             signal.setitimer(signal.ITIMER_REAL, 0)
 
+    @property
+    def message(self) -> str:
+        """What happened to a job that was struck."""
+        return f"ran longer than its timeout of {self._timeout_ms / 1000:g}s"
+
+    def cancel_by(self, cancel: Optional[Callable[[], Any]]) -> None:
+        """How to interrupt what runs from now on; None: by raising."""
+        self._cancel = cancel
+
     def clear(self) -> None:
         """The job has ended. The timer is left running: stopping it would be a system call a job, and an
         alarm without a deadline does nothing."""
@@ -54,6 +71,11 @@ class Deadline:
         if left_ns > 0:  # an alarm from an earlier job
             signal.setitimer(signal.ITIMER_REAL, left_ns / 1e9)
             return
-        self._at_ns = 0
         self.struck = True
-        raise JobTimeout(f"the job ran longer than its timeout of {self._timeout_ms / 1000:g} s")
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            cancel()
+            signal.setitimer(signal.ITIMER_REAL, _CANCELLATION_S)
+            return
+        self._at_ns = 0
+        raise JobTimeout(self.message)

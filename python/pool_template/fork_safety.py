@@ -34,9 +34,20 @@ _THREAD_STARTERS = (
 )
 
 
-def report(own: set[int]) -> list[str]:
-    """One sentence or two for each finding; `own` are the template's own descriptors."""
-    return [*_python_threads(), *_other_threads(), *_shared_descriptors(own)]
+def open_descriptors() -> dict[int, str]:
+    """What is open, by number: taken before the load, for `report` to leave out."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # the descriptor of the listing itself
+    return found
+
+
+def report(before: dict[int, str]) -> list[str]:
+    """One sentence or two for each thing that the load left behind; `before` was open before it."""
+    return [*_python_threads(), *_other_threads(), *_shared_descriptors(before)]
 
 
 def _python_threads() -> Iterator[str]:
@@ -93,16 +104,11 @@ def _thread_starters() -> Iterator[tuple[str, str]]:
             yield who, remedy
 
 
-def _shared_descriptors(own: set[int]) -> Iterator[str]:
+def _shared_descriptors(before: dict[int, str]) -> Iterator[str]:
     owners: Optional[dict[int, str]] = None
-    for name in sorted(os.listdir("/proc/self/fd"), key=int):
-        descriptor = int(name)
-        if descriptor in own:
+    for descriptor, target in sorted(open_descriptors().items()):
+        if before.get(descriptor) == target:
             continue
-        try:
-            target = os.readlink(f"/proc/self/fd/{descriptor}")
-        except OSError:
-            continue  # the descriptor of the listing itself
         if target == "anon_inode:[eventpoll]":
             yield (
                 f"an event loop (epoll, descriptor {descriptor}) is open: workers would take each other's events; "

@@ -83,6 +83,7 @@ class JobLoop:
         fixed_len, header_mask, whole_run = frames.RUN.size, frames.HEADER_MASK, frames.RUN_HEADER
         done_header = frames.DONE_HEADER
         ended = now()
+        self._title.set_state(BUSY)  # until it waits for the first time
         while not self._leaving:
             try:
                 frame = receive(room, no_wait)
@@ -91,13 +92,8 @@ class JobLoop:
                 started = ended
             except BlockingIOError:
                 frame = data = done = b""  # they may be long
-                self._wait()
-                try:
-                    frame = receive(room, no_wait)
-                except BlockingIOError:
-                    continue  # the supervisor took it back
+                frame = self._wait()
                 started = now()
-                self._title.set_state(BUSY)
             try:
                 header, execution, timeout_ms, _, id_len, queue_len, task_len = unpack(frame)
             except struct.error:
@@ -123,11 +119,19 @@ class JobLoop:
             else:
                 frames.send_frame(self._socket, done)
 
-    def _wait(self) -> None:
-        """Until the socket is readable. It reads nothing itself: SIGTERM can end it without losing a frame."""
+    def _wait(self) -> bytes:
+        """The next frame, whenever it comes."""
         self._title.set_state(IDLE)
-        self._waiting = True
-        if self._leaving:
-            raise Leave
-        self._poll.poll()
-        self._waiting = False
+        while True:
+            # Waiting and reading are two steps, so that SIGTERM ends the one without losing what the other read.
+            self._waiting = True
+            if self._leaving:
+                raise Leave
+            self._poll.poll()
+            self._waiting = False
+            try:
+                frame = self._socket.recv(frames.PACKET_LEN_MAX, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue  # the supervisor took it back
+            self._title.set_state(BUSY)
+            return frame

@@ -18,7 +18,7 @@ is_child = False
 
 def watch() -> None:
     """Called once in a worker, so that its children know what they are."""
-    os.register_at_fork(after_in_child=_mark)
+    os.register_at_fork(before=signals.hold_back, after_in_parent=signals.let_through, after_in_child=_mark)
 
 
 def end_child(error: Optional[BaseException]) -> NoReturn:
@@ -39,3 +39,4 @@ def _mark() -> None:
     global is_child
     is_child = True
     signals.set_up_child_of_job()
+    signals.let_through()

@@ -40,6 +40,7 @@ def _run() -> int:
         return 0
     title = Title.claim()
     title.set("pool-template", f"pool: template python gen {what.generation}")
+    open_before = fork_safety.open_descriptors()
     try:
         app = loader.load(what)
     except loader.LoadError as error:
@@ -47,8 +48,8 @@ def _run() -> int:
         return 1
     if not faulthandler.is_enabled():
         faulthandler.enable(file=2)  # a crash in a worker says where
+    report = _report(what, open_before)
     template = Template(control, LIFELINE_FD, what, app, title)
-    report = _report(what, template.own_descriptors())
     control.send("ready", load_s=time.monotonic() - started, **report)
     template.serve()
     atexit._run_exitfuncs()
@@ -64,9 +65,9 @@ def _first_message(control: ControlSocket) -> Optional[Load]:
     return Load.from_message(received[0])
 
 
-def _report(what: Load, own_descriptors: set[int]) -> dict[str, Any]:
-    """Gets memory ready for forks, and says what was found. Freezing comes first: it frees memory, too."""
-    warnings = fork_safety.report(own_descriptors)
+def _report(what: Load, open_before: dict[int, str]) -> dict[str, Any]:
+    """Gets memory ready for forks, and says what was found."""
+    warnings = fork_safety.report(open_before)
     loader.freeze()
     collapsed, skipped = huge_pages.collapse_heap() if what.huge_pages else (0, "app.huge_pages is off")
     return {

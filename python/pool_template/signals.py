@@ -10,6 +10,8 @@ import os
 import signal
 from typing import Any, Callable
 
+_OF_THE_WORKER = (signal.SIGTERM, signal.SIGINT)
+
 
 def pass_over(_signum: int, _frame: Any) -> None:
     """Handles a signal by doing nothing."""
@@ -37,6 +39,16 @@ def set_up_worker(on_terminate: Callable[[int, Any], Any]) -> None:
     signal.signal(signal.SIGINT, pass_over)
     signal.signal(signal.SIGTERM, on_terminate)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def hold_back() -> None:
+    """Before a job forks: a signal for the child that comes too early must not meet the worker's handler."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_WORKER)
+
+
+def let_through() -> None:
+    """After the fork, on both sides."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_WORKER)
 
 
 def set_up_child_of_job() -> None:

@@ -21,12 +21,16 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 _encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
-class BadArguments(Exception):
+class WrongArguments(Exception):
     """The arguments are no JSON, or none that the function takes."""
 
 
 class BadResult(Exception):
     """The result can't be kept."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class JsonRunner:
@@ -53,7 +57,7 @@ class JsonRunner:
                 if result is None:
                     return _NO_RESULT
                 if type(result) is CoroutineType:
-                    result = _complete(result)
+                    result = _complete(result, deadline)
                 return frames.SUCCESS, frames.AFTER_BY_POLICY, self._encode(result)
             finally:
                 deadline.clear()
@@ -70,11 +74,14 @@ class JsonRunner:
     def _call(self, function: Callable[..., Any], payload: bytes) -> Any:
         try:
             text = payload.decode()
-            arguments, end = _decode(text)
-            if end != len(text):
-                arguments = json.loads(text)  # white space around it, or more than one value
+            try:
+                arguments, end = _decode(text)
+            except ValueError:
+                end = -1
+            if end != len(text):  # white space around it, or no JSON
+                arguments = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise BadArguments(f"the arguments are not JSON: {error}") from None
+            raise WrongArguments(f"the arguments are not JSON: {error}") from None
         if type(arguments) is dict:
             return function(**arguments)
         if type(arguments) is list:
@@ -90,9 +97,11 @@ class JsonRunner:
                 data = _encode_ascii(result).encode()
         except (TypeError, ValueError, RecursionError) as error:
             kind = errors.type_name(result)
-            raise BadResult(f"the result (of type {kind}) is not JSON: {errors.message_of(error)}") from None
+            message = f"the result (of type {kind}) is not JSON: {errors.message_of(error)}"
+            raise BadResult("result not JSON", message) from None
         if len(data) > self._max_result:
-            raise BadResult(f"the result has {len(data)} bytes, above the limit of {self._max_result} (max_result)")
+            message = f"the result of {len(data)} bytes is above the limit of {self._max_result} (`broker.max_result`)"
+            raise BadResult("result too large", message)
         return data
 
     def _outcome_of(self, error: BaseException) -> Outcome:
@@ -105,20 +114,28 @@ class JsonRunner:
         message = errors.message_of(error)
         if self._deadline.struck:
             # Also when the job, or a library below it, made another exception of the interruption.
-            code, kind = frames.TIMED_OUT, "timeout"
+            code, kind, message = frames.TIMED_OUT, "timeout", self._deadline.message
         elif isinstance(error, UnknownTask):
             code, kind, detail = frames.REJECTED, "unknown task", ""
-        elif isinstance(error, BadArguments):
-            code, kind, detail = frames.REJECTED, "bad arguments", ""
+        elif isinstance(error, WrongArguments):
+            code, kind, detail = frames.REJECTED, "wrong arguments", ""
         elif isinstance(error, BadResult):
-            kind, detail = "bad result", ""
+            kind, detail = error.kind, ""
         elif isinstance(error, TypeError) and not errors.has_user_frames(error.__traceback__):
-            code, kind, detail = frames.REJECTED, "bad arguments", ""
+            code, kind, detail = frames.REJECTED, "wrong arguments", ""
         return code, frames.AFTER_BY_POLICY, errors.encode(kind, message, detail)
 
 
-def _complete(coroutine: Any) -> Any:
-    """Runs a coroutine function's body to its end, in an event loop of its own."""
+def _complete(coroutine: Any, deadline: Deadline) -> Any:
+    """Runs what a coroutine function returned to its end, in an event loop of its own."""
     import asyncio  # 50 ms and 4 MB that an application without coroutines need not spend
 
-    return asyncio.run(coroutine)
+    async def job() -> Any:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        deadline.cancel_by(lambda: loop.call_soon_threadsafe(task.cancel))
+        try:
+            return await coroutine
+        finally:
+            deadline.cancel_by(None)
+
+    return asyncio.run(job())

@@ -31,10 +31,6 @@ class Template:
         self._stopping = False
         self._wake = set_up_template(self._stop)
 
-    def own_descriptors(self) -> set[int]:
-        """What a worker closes."""
-        return {self._control.fileno(), self._lifeline, self._wake}
-
     def serve(self) -> None:
         """Until the supervisor says stop or hangs up, or SIGTERM."""
         poll = select.poll()

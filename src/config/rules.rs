@@ -119,15 +119,22 @@ impl Rules<'_> {
             app.runtime,
             RuntimeKind::Native,
         );
-        for (key, modules) in [("preload", &app.preload), ("modules", &app.modules)] {
-            for module in modules {
-                self.text(
-                    &format!("app.{key}"),
-                    module,
-                    is_dotted(module),
-                    "a module such as `myapp.tasks`",
-                );
-            }
+        for module in &app.preload {
+            self.text(
+                "app.preload",
+                module,
+                is_dotted(module),
+                "a module such as `myapp.tasks`",
+            );
+        }
+        for module in &app.modules {
+            let ok = is_dotted(module.strip_suffix(".*").unwrap_or(module));
+            self.text(
+                "app.modules",
+                module,
+                ok,
+                "a module such as `myapp.tasks`, or a package and all below it: `myapp.*`",
+            );
         }
         for (key, functions) in [("before_fork", &app.before_fork), ("after_fork", &app.after_fork)] {
             for function in functions {

@@ -18,12 +18,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 CARRIED = Path(__file__).resolve().parents[2] / "python"
 PYTHON = os.environ.get("POOL_TEST_PYTHON", sys.executable)
 #: How long anything may take before a test fails: far longer than it ever does.
-PATIENCE_S = 60.0
+PATIENCE_S = float(os.environ.get("POOL_TEST_PATIENCE_S", 60))
 
 SUCCESS, FAILURE, REJECTED, TIMED_OUT, RETRY, GIVEN_BACK = range(6)
 AFTER_BY_POLICY = 0xFFFF_FFFF
@@ -110,7 +110,10 @@ class Worker:
     def born(self, pid: int) -> None:
         """The template has forked it."""
         self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
+        try:
+            self.pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pass  # it has ended, and the template has reaped it
         self.theirs.close()
         os.close(self.lifeline_read)
         self.stdout.close_write()
@@ -175,13 +178,9 @@ class Worker:
         """End of file on the job socket: leave."""
         self.socket.close()
 
-    def is_gone(self) -> bool:
-        """Whether the process has ended, without waiting."""
-        return wait_end(self.pidfd, 0)
-
     def wait_gone(self) -> None:
         """Until the process has ended."""
-        assert wait_end(self.pidfd), f"worker {self.pid} does not end; it said: {self.stderr.all()}"
+        assert self.pidfd < 0 or wait_end(self.pidfd), f"worker {self.pid} does not end; it said: {self.stderr.all()}"
 
     def kill(self, number: int) -> None:
         """Sends it a signal."""
@@ -190,12 +189,20 @@ class Worker:
     def close(self) -> None:
         """Ends it by closing its lifeline, and waits for that."""
         os.close(self.lifeline)
-        if self.pid:
+        if self.pidfd >= 0:
             self.wait_gone()
             os.close(self.pidfd)
         self.socket.close()
         self.stdout.close()
         self.stderr.close()
+
+
+def eventually(what: Callable[[], Any], wanted: Any) -> None:
+    """Until `what()` is `wanted`: for what the kernel shows and nobody announces."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := what()) != wanted:
+        assert time.monotonic() < deadline, f"{found!r} does not become {wanted!r}"
+        select.select([], [], [], 0.002)
 
 
 def wait_end(pidfd: int, patience_s: float = PATIENCE_S) -> bool:
