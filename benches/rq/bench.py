@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 
+from support import child
 from support.server import RedisServer
 from support.wait import until
 
@@ -38,7 +39,7 @@ def working(peer, server, workers, preload=None, jobs=None):
     if jobs:
         peer.send(*jobs)
     processes = [
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        child.start(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         for command in peer.commands(server.url, workers, preload)
     ]
     try:

@@ -7,6 +7,7 @@ import tempfile
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from support import child
 from support.wait import until
 
 
@@ -23,8 +24,12 @@ class RedisServer:
         self.socket_path = f'{self.directory.name}/redis.sock'
         command = ['redis-server', '--bind', '127.0.0.1', '--port', str(self.port), '--unixsocket', self.socket_path]
         command += ['--save', '', '--appendonly', 'no', '--dir', self.directory.name, *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        until(self.answers, f'redis-server on port {self.port} answers')
+        self.process = child.start(command, stdout=subprocess.DEVNULL)
+        try:
+            until(self.answers, f'redis-server on port {self.port} answers')
+        except BaseException:
+            self.stop()
+            raise
 
     def client(self):
         """Blocking reads last as long as they say, whatever default the installed client has."""

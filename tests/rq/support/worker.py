@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rq import Worker
 
+from support import child
 from support.wait import DEADLINE, until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -101,7 +102,7 @@ class Workers:
         self.commands = commands
         self.log = tempfile.TemporaryFile()
         self.processes = [
-            subprocess.Popen(command, env=env, stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            child.start(command, env=env, stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
             for command in commands
         ]
 
