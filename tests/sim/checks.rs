@@ -126,3 +126,17 @@ pub fn each_job_ran_once(world: &World) {
         );
     }
 }
+
+/// Nothing went wrong: no job has a failure or a loss to its name.
+pub fn no_job_is_blamed(world: &World) {
+    for job in &world.ledger.jobs {
+        assert_eq!((job.failures, job.losses), (0, 0), "{job:?}");
+    }
+}
+
+/// With nothing to do, a pool shrinks to its minimum and its workers stand idle.
+pub fn pools_are_at_rest(world: &World) {
+    for (name, pool) in world.fleet.snapshot(world.now).pools {
+        assert_eq!((pool.workers, pool.busy), (pool.min, 0), "pool {name}: {pool:#?}");
+    }
+}

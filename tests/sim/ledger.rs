@@ -26,7 +26,7 @@ pub struct Record {
     pub place: Place,
     payload: Arc<[u8]>,
     enqueued: Unix,
-    failures: u32,
+    pub failures: u32,
     pub losses: u32,
     /// The claim that is or was the last one.
     epoch: u32,

@@ -53,6 +53,7 @@ fn nothing_is_lost_whatever_dies_freezes_or_lies() {
         world.run_for(Duration::from_secs(60));
         world.calm_down();
         world.finish_all_jobs();
+        world.come_to_rest();
         world.stop();
     });
 }
@@ -64,6 +65,7 @@ fn a_calm_world_runs_each_job_exactly_once() {
         world.run_for(Duration::from_secs(30));
         world.finish_all_jobs();
         checks::each_job_ran_once(&world);
+        world.come_to_rest();
         world.stop();
     });
 }
@@ -76,6 +78,7 @@ fn people_may_change_anything_while_jobs_run() {
         world.calm_down();
         world.finish_all_jobs();
         checks::each_job_ran_once(&world);
+        world.come_to_rest();
         world.stop();
     });
 }
@@ -88,5 +91,16 @@ fn a_stop_at_any_moment_gives_back_what_it_does_not_finish() {
         world.run_for(moment);
         world.calm_down();
         world.stop();
+    });
+}
+
+#[test]
+fn a_stop_counts_nothing_against_the_jobs_that_it_interrupts() {
+    for_each_seed(5, |seed| {
+        let mut world = World::new(seed, Mood::Calm);
+        let moment = Duration::from_millis(world.pick(20_000));
+        world.run_for(moment);
+        world.stop();
+        checks::no_job_is_blamed(&world);
     });
 }

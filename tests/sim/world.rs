@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 /// Virtual time in which a stop ends: the longest `stop_timeout`, or for a patient drain the longest job.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+/// Virtual time in which an idle pool shrinks to its minimum: the widest window and a period a worker.
+const REST: Duration = Duration::from_secs(80);
+
 /// Something that happens at an instant.
 #[derive(Debug)]
 pub enum Happening {
@@ -158,6 +161,13 @@ impl World {
             self.step();
         }
         assert_eq!(self.fleet.in_hand(), 0, "all jobs have ended");
+    }
+
+    /// Nothing happens for as long as the widest window and all steps down take.
+    pub fn come_to_rest(&mut self) {
+        self.budget = None;
+        self.run_for(REST);
+        checks::pools_are_at_rest(self);
     }
 
     /// Stops the supervisor in one of the ways that there are, and sees what it leaves behind.
