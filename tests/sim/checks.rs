@@ -134,9 +134,18 @@ pub fn no_job_is_blamed(world: &World) {
     }
 }
 
-/// With nothing to do, a pool shrinks to its minimum and its workers stand idle.
+/// With nothing to do, a pool shrinks to its minimum; its workers stand idle and are of the newest app.
 pub fn pools_are_at_rest(world: &World) {
-    for (name, pool) in world.fleet.snapshot(world.now).pools {
+    let picture = world.fleet.snapshot(world.now);
+    for (name, pool) in &picture.pools {
         assert_eq!((pool.workers, pool.busy), (pool.min, 0), "pool {name}: {pool:#?}");
+        for process in &pool.processes {
+            let newest = process.generation == picture.generation;
+            assert!(
+                newest,
+                "generation {} is loaded: {process:#?}",
+                picture.generation
+            );
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Pretended templates and workers: what they do by themselves, and how they die.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use pool::fleet::Event;
@@ -58,6 +58,8 @@ pub struct Worker {
     pub said: VecDeque<Said>,
     /// It said something that is no frame: nobody listens to it any more.
     unheard: bool,
+    /// Executions that were taken back from it while its present job runs.
+    pub taken_back: BTreeSet<u64>,
     pub begun: u32,
 }
 
@@ -102,6 +104,7 @@ impl Worker {
             running: None,
             said: VecDeque::new(),
             unheard: false,
+            taken_back: BTreeSet::new(),
             begun: 0,
         }
     }
@@ -304,6 +307,7 @@ impl World {
         let Some(Running { frame, started, .. }) = worker.running.take_if(ended) else {
             return;
         };
+        worker.taken_back.clear();
         let error = JobError::new("ValueError", "no such user");
         let outcome = match frame.task.as_str() {
             "poison" => {

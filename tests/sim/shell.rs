@@ -43,6 +43,10 @@ impl World {
         // A job that was to be sent before a pause or a stop is sent.
         self.turn();
         self.note(|| format!("{command:?}"));
+        // What a pause took back may go where it was when it ends.
+        self.workers
+            .values_mut()
+            .for_each(|worker| worker.taken_back.clear());
         self.stopping |= matches!(command, Command::Drain { .. } | Command::Stop);
         // Some ask for a pool that is gone; the fleet tells them so.
         _ = self.fleet.command(command, self.now, &mut self.actions);
@@ -185,7 +189,8 @@ impl World {
             Action::TakeBack { worker } => {
                 if let Some(link) = self.workers.get_mut(&worker) {
                     let frames = std::mem::take(&mut link.socket);
-                    let executions = frames.iter().map(|frame| frame.execution).collect();
+                    let executions: Vec<u64> = frames.iter().map(|frame| frame.execution).collect();
+                    link.taken_back.extend(&executions);
                     self.events.push_back(Event::TakenBack { worker, executions });
                 }
             }
@@ -262,6 +267,10 @@ impl World {
         assert!(
             !worker.closed,
             "job {execution} is sent to worker {id}, which was told to leave"
+        );
+        assert!(
+            !worker.taken_back.contains(&execution),
+            "job {execution} goes back to worker {id}, which is as busy as before"
         );
         let pool = worker.pool.as_str();
         assert!(
