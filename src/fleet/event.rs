@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::broker::Backlog;
 use crate::job::{Claim, Claimed, JobId, Outcome, PoolName, Settlement};
+use crate::policy::memory::Budget;
 use crate::time::Mono;
 use crate::wire::message::LoadReport;
 
@@ -241,12 +242,14 @@ pub enum Notice {
         /// The decision.
         decision: Decision,
     },
-    /// Growth is wanted and refused, told once until the reason changes.
+    /// Another size is wanted and refused, told once until the reason changes.
     Vetoed {
         /// Which pool.
         pool: PoolName,
         /// The decision.
         decision: Decision,
+        /// The memory budget, when that is the reason.
+        budget: Option<Budget>,
     },
     /// The app is loaded.
     AppLoaded {

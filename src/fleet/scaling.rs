@@ -3,7 +3,7 @@
 use crate::broker::Backlog;
 use crate::job::PoolName;
 use crate::policy::memory::{Budget, WorkerMemory};
-use crate::policy::scaling::{Limits, Policy, Sample};
+use crate::policy::scaling::{Limits, Reason, Sample};
 
 use super::snapshot::Decision;
 use super::{Action, Fleet, Memory, Notice, Now};
@@ -69,7 +69,7 @@ impl Fleet {
             loadable,
             memory: Budget::new(memory.pss_total, limit, &workers),
         };
-        let decided = Policy::Utilization.decide(&limits, &sample);
+        let decided = pool.config.policy.decide(&limits, &sample);
         let decision = Decision {
             at: now.unix,
             from: decided.from,
@@ -87,6 +87,7 @@ impl Fleet {
             out.push(Action::Notice(Notice::Vetoed {
                 pool: name.clone(),
                 decision: decision.clone(),
+                budget: (decided.reason == Reason::MemoryBudget).then_some(sample.memory),
             }));
         }
         pool.veto = veto;

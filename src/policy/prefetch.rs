@@ -59,15 +59,9 @@ impl ServiceTimes {
     /// How long the next job of `task` is expected to take: mean and one mean deviation, so that a task
     /// which is only sometimes slow counts as slow. `None`: never measured.
     pub fn expected(&self, task: &str) -> Option<Duration> {
-        let estimate = self.tasks.get(task)?;
-        // A float converts saturating.
-        Some(Duration::from_nanos(
-            (estimate.mean_ns + estimate.deviation_ns) as u64,
-        ))
+        self.tasks.get(task).copied().map(Estimate::expected)
     }
-}
 
-impl ServiceTimes {
     /// How long the next job of whatever task is expected to take; `None`: nothing measured yet. How
     /// many jobs to claim depends on it, before their tasks are known.
     pub fn typical(&self) -> Option<Duration> {
@@ -217,6 +211,15 @@ mod tests {
         slower.extend([MS; 50]);
         let expected = times_of(&task, &slower).expected("resize").unwrap();
         assert!(expected < 2 * MS, "{expected:?}");
+    }
+
+    #[test]
+    fn a_typical_job_is_that_of_all_tasks() {
+        assert_eq!(ServiceTimes::default().typical(), None);
+        let mut times = times_of(&"resize".into(), &[MS; 50]);
+        (0..50).for_each(|_| times.record(&"send".into(), 3 * MS));
+        let typical = times.typical().unwrap();
+        assert!((2 * MS..4 * MS).contains(&typical), "{typical:?}");
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! for the period: limits, and the first worker of a pool at zero.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use super::memory::Budget;
@@ -83,7 +82,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Growth was due and something that can pass forbade it; to be logged when it begins.
+    /// A change was due and something that can pass forbade it; to be logged when it begins.
     pub fn is_veto(self) -> bool {
         matches!(self, Reason::MemoryBudget | Reason::Paused | Reason::NotLoadable)
     }
@@ -120,16 +119,6 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// All policies, for messages.
-    pub const ALL: [Policy; 1] = [Policy::Utilization];
-
-    /// As the configuration names it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Policy::Utilization => "utilization",
-        }
-    }
-
     /// The decision of one scaling period: limits first, then what this policy says.
     pub fn decide(self, limits: &Limits, sample: &Sample) -> Decision {
         enforce(limits, sample).unwrap_or_else(|| match self {
@@ -137,19 +126,6 @@ impl Policy {
         })
     }
 }
-
-impl FromStr for Policy {
-    type Err = UnknownPolicy;
-    fn from_str(name: &str) -> Result<Self, UnknownPolicy> {
-        let known = Policy::ALL.into_iter().find(|policy| policy.as_str() == name);
-        known.ok_or_else(|| UnknownPolicy(name.to_owned()))
-    }
-}
-
-/// No policy has this name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no policy `{0}`, only `utilization`")]
-pub struct UnknownPolicy(String);
 
 /// What holds at once, without waiting for the scaling period: a pool outside its limits goes to the limit,
 /// and a pool without workers starts one when a job waits. `None` when nothing of that is due.
@@ -405,18 +381,6 @@ mod tests {
                 ..sample(3, 0.9)
             }),
             (4, "utilization")
-        );
-    }
-
-    #[test]
-    fn a_policy_is_chosen_by_its_name() {
-        for policy in Policy::ALL {
-            assert_eq!(policy.as_str().parse(), Ok(policy));
-        }
-        let error = "guess".parse::<Policy>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "there is no policy `guess`, only `utilization`"
         );
     }
 

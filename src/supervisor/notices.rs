@@ -11,13 +11,18 @@ use super::input::{Source, Stream};
 pub(super) fn tell(notice: &Notice) {
     match notice {
         Notice::Scaled { pool, decision } => log::scaled(pool.as_str(), decision),
-        Notice::Vetoed { pool, decision } => tracing::warn!(
+        Notice::Vetoed {
+            pool,
+            decision,
+            budget,
+        } => tracing::warn!(
             pool = %pool,
             workers = decision.from,
             reason = %decision.reason,
             utilization = decision.utilization,
             waiting = decision.waiting,
-            "not scaled up"
+            memory = budget.map(|budget| budget.to_string()),
+            "not scaled"
         ),
         Notice::AppLoaded { generation, report } => loaded(*generation, report),
         Notice::LoadFailed {
