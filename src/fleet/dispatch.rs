@@ -9,7 +9,7 @@ use crate::time::{Mono, Unix};
 use crate::wire::frame::{HEADER_LEN, PACKET_LEN_MAX, Run};
 
 use super::worker::{Expiry, Held, State, Step, step};
-use super::{Action, Execution, Fleet, Notice, Now};
+use super::{Action, Execution, Fleet, Notice, Now, PICKUP_LIMIT};
 
 impl Fleet {
     /// How many jobs to claim for a pool now; 0: none.
@@ -135,7 +135,8 @@ impl Fleet {
             .workers
             .iter()
             .filter(|(_, worker)| ready(worker))
-            .find(|(_, worker)| worker.state == State::Idle);
+            .filter(|(_, worker)| worker.state == State::Idle)
+            .min_by_key(|(id, worker)| (worker.suspect, **id));
         if let Some((id, _)) = idle {
             return Some((*id, held));
         }
@@ -144,7 +145,7 @@ impl Fleet {
         }
         self.workers
             .iter()
-            .filter(|(_, worker)| ready(worker) && !worker.stalled)
+            .filter(|(_, worker)| ready(worker) && !worker.stalled && !worker.suspect)
             .filter(|(_, worker)| worker.held.iter().all(|held| !held.alone))
             .filter(|(_, worker)| prefetch::room(pool.config.prefetch, &worker.load(), held.expected) > 0)
             .map(|(id, worker)| (worker.held.len(), *id))
@@ -239,6 +240,7 @@ impl Fleet {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.held.pop_front();
             worker.jobs += 1;
+            worker.suspect = false;
             worker.stalled = false;
             worker.unread_checked = false;
             worker.running_since = ended;
@@ -289,11 +291,24 @@ impl Fleet {
             }
         }
         if unread {
-            self.kill(id, "does not read its jobs".into(), now, out);
+            self.unread(id, now, out);
         }
         self.dispatch(&name, now, out);
         if last && !self.running() {
             self.fell_idle(id, now, out);
+        }
+    }
+
+    /// A worker has not begun the job that it is thought to run. On a busy machine it may only not have had its
+    /// turn: so it gets one job more, alone, and is killed when that lies unread for too long.
+    fn unread(&mut self, id: u64, now: Now, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        if now.mono.since(worker.running_since) >= PICKUP_LIMIT {
+            self.kill(id, "does not read its jobs".into(), now, out);
+        } else {
+            worker.suspect = true;
         }
     }
 

@@ -158,6 +158,8 @@ pub struct Worker {
     pub interrupted: bool,
     /// Its unread jobs were taken back, and its running one has not ended since: nothing more is sent.
     pub stalled: bool,
+    /// It did not read a job when it was expected to, and has not ended one since.
+    pub suspect: bool,
     /// It was looked whether it reads the job that it runs now.
     pub unread_checked: bool,
     /// Somebody stopped its job.
@@ -196,6 +198,7 @@ impl Worker {
             interrupted: false,
             stopped: false,
             stalled: false,
+            suspect: false,
             unread_checked: false,
             leave_reason: None,
             age_jitter: 0.0,
