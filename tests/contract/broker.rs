@@ -2,8 +2,10 @@
 //! embedded broker promises is in `embedded.rs`, and `model.rs` compares it with the one in memory.
 
 mod dead;
+mod embedded;
 mod kit;
 mod leases;
+mod model;
 mod queues;
 mod settling;
 mod waiting;

@@ -1,6 +1,6 @@
 //! The jobs themselves: plain data, time as an argument.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +77,13 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn enqueue(&mut self, jobs: Vec<NewJob>, now: Unix) -> Result<Vec<Enqueued>, BrokerError> {
         self.promote(now);
+        let mut keys = HashSet::new();
         for job in &jobs {
+            if let Some(key) = &job.unique_key
+                && (self.keys.contains_key(key) || !keys.insert(Arc::clone(key)))
+            {
+                continue; // a duplicate: its id will not be used
+            }
             if let Some(&handle) = self.ids.get(&job.id) {
                 if !self.jobs[&handle].has_expired(now) {
                     return Err(check::id_taken(&job.id));

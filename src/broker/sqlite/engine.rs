@@ -209,49 +209,55 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         loop {
-            if let Err(error) = self.sleep() {
-                // Descriptors of our own that poll(2) refuses: nothing will work from here on.
-                tracing::error!(%error, "the embedded broker can't wait for work");
-                return;
-            }
+            let mut look = match self.sleep() {
+                Ok(woken) => woken,
+                Err(error) => {
+                    // Descriptors of our own that poll(2) refuses: nothing will work from here on.
+                    tracing::error!(%error, "the embedded broker can't wait for work");
+                    return;
+                }
+            };
             let _ = self.wake.read(); // back to zero before the requests are taken
             let mut works = Vec::new();
             let mut access = Access::Read;
-            let mut close = None;
             while let Ok(request) = self.inbox.try_recv() {
                 match request {
                     Request::Run(how, work) => {
-                        if how == Access::Write {
-                            access = Access::Write;
-                        }
+                        access = access.max(how);
                         works.push(work);
                     }
-                    Request::Ready(queues, reply) => self.waiters.await_ready(queues, reply),
-                    Request::Ended(ids, reply) => self.waiters.await_ended(ids, reply),
+                    Request::Ready(queues, reply) => {
+                        self.waiters.await_ready(queues, reply);
+                        look = true;
+                    }
+                    Request::Ended(ids, reply) => {
+                        self.waiters.await_ended(ids, reply);
+                        look = true;
+                    }
                     Request::Close(reply) => {
-                        close = Some(reply);
-                        break;
+                        self.transact(access, works);
+                        return self.close(reply);
                     }
                     Request::Stop => return,
                 }
             }
-            if !works.is_empty() {
-                self.transact(access, works);
+            look |= self.transact(access, works);
+            if look {
+                self.attend();
             }
-            if let Some(reply) = close {
-                let closed = transact_one(&mut self.store, Access::Write, Store::give_up);
-                self.store.ring();
-                let closed = closed.map_err(|failure| failure.tell(&self.url));
-                drop(self); // before the answer: the file is closed when the caller hears so
-                let _ = reply.send(closed);
-                return;
-            }
-            self.attend();
         }
     }
 
-    /// Waits for a request, the bell or the alarm.
-    fn sleep(&self) -> io::Result<()> {
+    /// Gives up the lease and ends the thread.
+    fn close(mut self, reply: Reply<()>) {
+        let closed = transact_one(&mut self.store, Access::Write, Store::give_up);
+        let closed = closed.map_err(|failure| failure.tell(&self.url));
+        drop(self); // before the answer: the file is closed when the caller hears so
+        let _ = reply.send(closed);
+    }
+
+    /// Waits for a request, the bell or the alarm; whether it was more than a request.
+    fn sleep(&self) -> io::Result<bool> {
         let mut fds = vec![
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.alarm.as_fd(), PollFlags::POLLIN),
@@ -264,36 +270,37 @@ impl Thread {
         }
         loop {
             match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) => return Ok(fds.iter().skip(1).any(|fd| fd.any().unwrap_or(true))),
                 Err(Errno::EINTR) => {}
-                other => return other.map(drop).map_err(io::Error::from),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
     /// Runs works in one transaction, or, when that fails, each in its own; answers all.
-    fn transact(&mut self, access: Access, mut works: Vec<Box<dyn Work>>) {
-        if let Err(error) = self.store.begin(access) {
-            let error = error.tell(&self.url);
-            for work in works {
-                work.answer(Err(repeat(&error)));
-            }
-            return;
+    /// Returns whether they left something to see for those who wait.
+    fn transact(&mut self, access: Access, mut works: Vec<Box<dyn Work>>) -> bool {
+        if works.is_empty() {
+            return false;
         }
-        match finish(&mut self.store, &mut works) {
+        let done = self.store.begin(access).map_err(|failure| (failure, false));
+        let done = done.and_then(|()| finish(&mut self.store, &mut works).map_err(|failure| (failure, true)));
+        match done {
             Ok(()) => {
                 self.store.ring();
                 works.into_iter().for_each(|work| work.answer(Ok(())));
+                self.store.rings
             }
-            Err(failure) if works.len() == 1 => {
+            Err((_, true)) if works.len() > 1 => {
+                let alone = works.into_iter().map(|work| self.transact(access, vec![work]));
+                alone.fold(false, |any, rings| any | rings)
+            }
+            Err((failure, _)) => {
                 let error = failure.tell(&self.url);
                 works
                     .into_iter()
                     .for_each(|work| work.answer(Err(repeat(&error))));
-            }
-            Err(_) => {
-                for work in works {
-                    self.transact(access, vec![work]);
-                }
+                false
             }
         }
     }
@@ -301,26 +308,32 @@ impl Thread {
     /// Looks after those who wait, and sets the alarm for them.
     fn attend(&mut self) {
         if self.waiters.is_empty() {
-            return;
+            return self.set_alarm(None);
         }
-        // Noted before the look, so that a ring during the look causes another one.
-        let looked = self.store.bell.watch().and_then(|()| self.store.bell.hush());
-        let looked = looked
-            .map_err(|error| watch_failed(&self.url, &error))
-            .and_then(|()| {
-                self.waiters
-                    .look(&mut self.store)
-                    .map_err(|failure| failure.tell(&self.url))
-            });
-        match looked {
+        match self.look() {
             Ok(next) => self.set_alarm(next),
-            Err(error) => self.waiters.fail(|| repeat(&error)),
+            Err(error) => {
+                self.waiters.fail(|| repeat(&error));
+                self.set_alarm(None);
+            }
         }
     }
 
+    fn look(&mut self) -> Result<Option<Unix>, BrokerError> {
+        let tell = |failure: Failure| failure.tell(&self.url);
+        self.store.check_file().map_err(tell)?;
+        let bell = &mut self.store.bell;
+        // Noted before the look, so that a ring during the look causes another one.
+        bell.watch()
+            .and_then(|()| bell.hush())
+            .map_err(|error| watch_failed(&self.url, &error))?;
+        self.waiters.look(&mut self.store).map_err(tell)
+    }
+
+    /// Sets the alarm; one that went off is silent from then on.
     fn set_alarm(&mut self, at: Option<Unix>) {
-        let past = self.alarm_at.is_some_and(|at| at <= Unix::now());
-        if self.alarm_at == at && !past {
+        let went_off = self.alarm_at.is_some_and(|at| at <= Unix::now());
+        if self.alarm_at == at && !went_off {
             return;
         }
         let set = match at {
@@ -362,6 +375,7 @@ pub(super) fn transact_one<R>(
         Ok(_) => store.commit()?,
         Err(_) => store.rollback(),
     }
+    store.ring();
     done
 }
 

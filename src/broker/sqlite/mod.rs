@@ -13,6 +13,8 @@ mod inspect;
 mod open;
 mod produce;
 mod store;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 use std::path::Path;

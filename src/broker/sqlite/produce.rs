@@ -16,47 +16,46 @@ impl Store {
         let mut handle = first;
         // Jobs of one queue mostly come together: counted once for each run of them.
         for run in jobs.chunk_by(|a, b| a.queue == b.queue) {
-            let Some(queue) = run.first().map(|job| &job.queue) else {
-                continue;
-            };
-            let queue = self.queue_or_new(queue)?;
             let (mut waiting, mut scheduled) = (0, 0);
             for job in run {
-                let answer = self.enqueue_one(job, handle, queue)?;
-                if matches!(answer, Enqueued::New(_)) {
-                    match self.is_later(job) {
-                        false => waiting += 1,
-                        true => scheduled += 1,
-                    }
+                let holder = job.unique_key.as_deref().map(|key| self.key_holder(key));
+                if let Some(holder) = holder.transpose()?.flatten() {
+                    answers.push(Enqueued::Duplicate(holder));
+                    continue;
                 }
-                answers.push(answer);
+                self.enqueue_one(job, handle)?;
+                match self.is_later(job) {
+                    false => waiting += 1,
+                    true => scheduled += 1,
+                }
+                answers.push(Enqueued::New(job.id.clone()));
                 handle += 1;
             }
-            self.count(queue, waiting, scheduled)?;
+            if let Some(job) = run.first().filter(|_| waiting + scheduled > 0) {
+                let queue = self.queue_or_new(&job.queue)?;
+                self.count(queue, waiting, scheduled)?;
+            }
         }
-        self.rings = true;
+        self.rings |= handle > first;
         Ok(answers)
     }
 
-    fn enqueue_one(&self, job: &NewJob, handle: i64, queue: i64) -> Result<Enqueued, Failure> {
-        if let Some(key) = job.unique_key.as_deref() {
-            if let Some(holder) = self.key_holder(key)? {
-                return Ok(Enqueued::Duplicate(holder));
-            }
-            self.take_key(key, handle)?;
-        }
+    fn enqueue_one(&mut self, job: &NewJob, handle: i64) -> Result<(), Failure> {
+        let queue = self.queue_or_new(&job.queue)?;
         while !self.insert_job(job, handle, queue)? {
             if !self.forget_expired(&job.id)? {
                 return Err(check::id_taken(&job.id).into());
             }
         }
+        if let Some(key) = job.unique_key.as_deref() {
+            self.take_key(key, handle)?;
+        }
         let now = self.now.0;
         match job.due {
-            Some(due) if self.is_later(job) => self.schedule(handle, due.0, queue, job.at_front, 0)?,
-            _ if job.at_front => self.wait(queue, -handle, handle, now, 0)?,
-            _ => self.wait(queue, handle, handle, now, 0)?,
+            Some(due) if self.is_later(job) => self.schedule(handle, due.0, queue, job.at_front, 0),
+            _ if job.at_front => self.wait(queue, -handle, handle, now, 0),
+            _ => self.wait(queue, handle, handle, now, 0),
         }
-        Ok(Enqueued::New(job.id.clone()))
     }
 
     fn is_later(&self, job: &NewJob) -> bool {

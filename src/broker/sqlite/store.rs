@@ -28,7 +28,7 @@ pub(super) struct Settings {
 }
 
 /// Whether a transaction changes anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Access {
     Read,
     Write,
@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// Refuses to work on a file that has lost its name: others would never see what we write.
-    fn check_file(&self) -> Result<(), Failure> {
+    pub(super) fn check_file(&self) -> Result<(), Failure> {
         if std::fs::metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
             return Ok(());
         }

@@ -3,12 +3,17 @@
 //! They are looked at when one is added, when the bell rang, after own commits, and when the
 //! alarm goes off. A waiter whose future was dropped is forgotten at the next look.
 
+use std::time::Duration;
+
 use super::engine::{Reply, transact_one};
 use super::error::Failure;
 use super::store::{Access, Store};
 use crate::broker::BrokerError;
 use crate::job::{JobId, JobView, QueueName};
-use crate::time::Unix;
+use crate::time::{Mono, Unix};
+
+/// A look at jobs that are followed is free up to this time.
+const LOOK_COST_FREE: Duration = Duration::from_millis(2);
 
 /// Jobs that have ended, with their position among those asked for.
 pub(super) type Ended = Vec<(usize, Option<JobView>)>;
@@ -19,6 +24,8 @@ pub(super) struct Waiters {
     /// Added since the last look.
     new: Vec<(Vec<JobId>, Reply<Ended>)>,
     ended: Vec<Following>,
+    /// No look at `ended` before.
+    rest_until: Option<Unix>,
 }
 
 /// A caller who waits for one of these jobs, all of which were there and had not ended.
@@ -57,47 +64,70 @@ impl Waiters {
     pub(super) fn look(&mut self, store: &mut Store) -> Result<Option<Unix>, Failure> {
         self.ready.retain(|(_, reply)| !reply.is_closed());
         self.ended.retain(|following| !following.reply.is_closed());
-        let mut next = None;
-        if !self.ready.is_empty() {
-            next = self.look_for_ready(store)?;
-        }
-        if !self.new.is_empty() || !self.ended.is_empty() {
-            transact_one(store, Access::Read, |store| {
-                self.admit(store)?;
-                self.look_for_ended(store)
-            })?;
-        }
-        Ok(next)
+        let ready = match self.ready.is_empty() {
+            true => None,
+            false => self.look_for_ready(store)?,
+        };
+        let ended = match self.new.is_empty() && self.ended.is_empty() {
+            true => None,
+            false => self.look_for_ended(store)?,
+        };
+        Ok(ready.into_iter().chain(ended).min())
     }
 
     fn look_for_ready(&mut self, store: &mut Store) -> Result<Option<Unix>, Failure> {
-        let overdue = transact_one(store, Access::Read, |store| store.is_overdue())?;
-        if overdue {
+        loop {
+            let next = transact_one(store, Access::Read, |store| match store.is_overdue()? {
+                true => Ok(None),
+                false => self.answer_ready(store).map(Some),
+            })?;
+            if let Some(next) = next {
+                return Ok(next);
+            }
             transact_one(store, Access::Write, |store| {
                 store.promote()?;
                 store.recover()
             })?;
-            store.ring();
         }
-        let ready = &mut self.ready;
+    }
+
+    fn answer_ready(&mut self, store: &mut Store) -> Result<Option<Unix>, Failure> {
+        // All looked at before any is answered: after an error all are still here to hear of it.
+        let found = self.ready.iter().map(|(queues, _)| store.any_waiting(queues));
+        let mut found = found.collect::<Result<Vec<bool>, _>>()?.into_iter();
+        for (_, reply) in self.ready.extract_if(.., |_| found.next() == Some(true)) {
+            let _ = reply.send(Ok(()));
+        }
+        match self.ready.is_empty() {
+            true => Ok(None),
+            false => store.next_change(),
+        }
+    }
+
+    fn look_for_ended(&mut self, store: &mut Store) -> Result<Option<Unix>, Failure> {
+        let rests = self.rest_until.filter(|until| *until > Unix::now());
+        if self.new.is_empty() && rests.is_some() {
+            return Ok(rests);
+        }
+        let begun = Mono::now();
         transact_one(store, Access::Read, |store| {
-            for waiter in std::mem::take(ready) {
-                if store.any_waiting(&waiter.0)? {
-                    let _ = waiter.1.send(Ok(()));
-                } else {
-                    ready.push(waiter);
-                }
+            self.admit(store)?;
+            match rests {
+                None => self.answer_ended(store),
+                Some(_) => Ok(()),
             }
-            match ready.is_empty() {
-                true => Ok(None),
-                false => store.next_change(),
-            }
-        })
+        })?;
+        let cost = Mono::now().since(begun);
+        if rests.is_none() {
+            // Whoever follows very many jobs takes a tenth of a processor for it and no more.
+            self.rest_until = (cost > LOOK_COST_FREE).then(|| Unix::now() + cost * 9);
+        }
+        Ok(self.rest_until.filter(|_| !self.ended.is_empty()))
     }
 
     /// Looks the jobs of new callers up, once; from then on their handles do.
     fn admit(&mut self, store: &Store) -> Result<(), Failure> {
-        for (ids, reply) in std::mem::take(&mut self.new) {
+        while let Some((ids, _)) = self.new.last() {
             let mut handles = Vec::with_capacity(ids.len());
             let mut ended = Vec::new();
             for (at, id) in ids.iter().enumerate() {
@@ -107,30 +137,39 @@ impl Waiters {
                     Some((handle, _)) => handles.push(handle),
                 }
             }
-            if ended.is_empty() {
-                self.ended.push(Following { ids, handles, reply });
-            } else {
-                let _ = reply.send(Ok(ended));
+            if let Some((ids, reply)) = self.new.pop() {
+                if ended.is_empty() {
+                    self.ended.push(Following { ids, handles, reply });
+                } else {
+                    let _ = reply.send(Ok(ended));
+                }
             }
         }
         Ok(())
     }
 
-    fn look_for_ended(&mut self, store: &Store) -> Result<(), Failure> {
+    fn answer_ended(&mut self, store: &Store) -> Result<(), Failure> {
+        let found = self.ended.iter().map(|following| following.ended(store));
+        let mut found = found.collect::<Result<Vec<Ended>, _>>()?.into_iter();
         for following in std::mem::take(&mut self.ended) {
-            let mut ended = Vec::new();
-            for (at, &handle) in following.handles.iter().enumerate() {
-                if store.has_ended(handle)? {
-                    let view = store.find(&following.ids[at])?.map(|(_, view)| view);
-                    ended.push((at, view));
-                }
-            }
-            if ended.is_empty() {
-                self.ended.push(following);
-            } else {
-                let _ = following.reply.send(Ok(ended));
+            match found.next() {
+                Some(ended) if !ended.is_empty() => drop(following.reply.send(Ok(ended))),
+                _ => self.ended.push(following),
             }
         }
         Ok(())
+    }
+}
+
+impl Following {
+    /// Those of its jobs that have ended or are gone.
+    fn ended(&self, store: &Store) -> Result<Ended, Failure> {
+        let mut ended = Vec::new();
+        for (at, (&handle, id)) in self.handles.iter().zip(&self.ids).enumerate() {
+            if store.has_ended(handle)? {
+                ended.push((at, store.find(id)?.map(|(_, view)| view)));
+            }
+        }
+        Ok(ended)
     }
 }

@@ -165,8 +165,12 @@ async fn jobs_that_came_due_go_by_the_time_they_were_due(kit: &Kit) {
         soon_due("first", 60),
         soon_due("second", 140),
     ];
-    let last_due = jobs[0].due.unwrap();
+    let (first_due, last_due) = (jobs[1].due.unwrap(), jobs[0].due.unwrap());
     enqueue(&broker, jobs).await;
+    if Unix::now() >= first_due {
+        eprintln!("this machine stalled: nothing is proved");
+        return;
+    }
     tokio::time::sleep((last_due + Duration::from_millis(1)).since(Unix::now())).await;
     enqueue(&broker, vec![job("fourth", "default")]).await;
     assert_eq!(

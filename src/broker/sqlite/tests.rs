@@ -1,0 +1,138 @@
+//! What can be shown only from inside: a database that refuses.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::BrokerUrl;
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    broker: SqliteBroker,
+}
+
+async fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pool.db");
+    let config = BrokerConfig {
+        url: BrokerUrl::Sqlite(path.clone()),
+        lease: Duration::from_secs(60),
+        heartbeat: Duration::from_secs(20),
+        result_ttl: Duration::from_secs(60),
+        max_payload: 1 << 20,
+        max_result: 1 << 20,
+        fsync: false,
+    };
+    let broker = SqliteBroker::open(&path, &config).await.unwrap();
+    Fixture { directory, broker }
+}
+
+fn queue() -> QueueName {
+    QueueName::new("default").unwrap()
+}
+
+fn jobs(count: usize, payload_len: usize) -> Vec<NewJob> {
+    (0..count)
+        .map(|_| NewJob::new(queue(), "work", vec![b'x'; payload_len]))
+        .collect()
+}
+
+impl SqliteBroker {
+    /// Does something to the connection.
+    async fn with<R: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut store::Store) -> Result<R, error::Failure> + Send + 'static,
+    ) -> R {
+        self.engine.run(Access::Read, work).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_survived() {
+    let Fixture {
+        broker,
+        directory: _kept,
+    } = fixture().await;
+    broker.enqueue(jobs(3, 10)).await.unwrap();
+    let limit = |pages: i64| {
+        move |store: &mut store::Store| {
+            store
+                .conn
+                .pragma_update(None, "max_page_count", pages)
+                .map_err(Into::into)
+        }
+    };
+    let pages: i64 = broker
+        .with(|store| {
+            let pages = store
+                .conn
+                .pragma_query_value(None, "page_count", |row| row.get(0))?;
+            Ok(pages)
+        })
+        .await;
+    broker.with(limit(pages)).await;
+    let error = broker.enqueue(jobs(1000, 1000)).await.unwrap_err();
+    assert!(matches!(&error, BrokerError::Busy { .. }), "{error:?}");
+    assert!(
+        error.to_string().ends_with("refuses for now: the disk is full"),
+        "{error}"
+    );
+    let claimed = broker.claim(&[queue()], 9).await.unwrap();
+    assert_eq!(claimed.len(), 3, "what was there is there");
+    broker.with(limit(1 << 30)).await;
+    broker.enqueue(jobs(1000, 1000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_locked_for_too_long_is_said() {
+    let Fixture { directory, broker } = fixture().await;
+    let wait = Duration::from_millis(20);
+    broker.with(move |store| Ok(store.conn.busy_timeout(wait)?)).await;
+    let other = rusqlite::Connection::open(directory.path().join("pool.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (one, two) = tokio::join!(broker.enqueue(jobs(1, 1)), broker.enqueue(jobs(1, 1)));
+    for error in [one.unwrap_err(), two.unwrap_err()] {
+        assert!(matches!(&error, BrokerError::Busy { .. }), "{error:?}");
+        assert!(error.to_string().contains("another process"), "{error}");
+    }
+    assert_eq!(broker.queues().await.unwrap(), [], "reading goes on");
+    other.execute_batch("ROLLBACK").unwrap();
+    broker.enqueue(jobs(1, 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_request_harms_none_that_shares_its_commit() {
+    let Fixture {
+        broker,
+        directory: _kept,
+    } = fixture().await;
+    let taken = jobs(1, 1);
+    broker.enqueue(taken.clone()).await.unwrap();
+    let queues = [queue()];
+    // The thread is busy with the first while the others queue up.
+    let (_, good, bad, also_good) = tokio::join!(
+        broker.enqueue(jobs(500, 10)),
+        broker.enqueue(jobs(2, 1)),
+        broker.enqueue(taken),
+        broker.claim(&queues, 1),
+    );
+    assert_eq!(good.unwrap().len(), 2);
+    assert!(matches!(bad, Err(BrokerError::Refused(_))));
+    assert_eq!(also_good.unwrap().len(), 1);
+    assert_eq!(broker.backlog(&[queue()]).await.unwrap().waiting, 502);
+}
+
+#[tokio::test]
+async fn a_queue_undone_with_its_transaction_is_made_again() {
+    let Fixture {
+        broker,
+        directory: _kept,
+    } = fixture().await;
+    let new = jobs(1, 1);
+    broker.enqueue(new.clone()).await.unwrap();
+    let other = QueueName::new("other").unwrap();
+    let mut both = vec![NewJob::new(other.clone(), "work", ""), new[0].clone()];
+    assert!(broker.enqueue(both.clone()).await.is_err());
+    both.pop();
+    broker.enqueue(both).await.unwrap();
+    assert_eq!(broker.claim(&[other], 9).await.unwrap().len(), 1);
+}

@@ -1,0 +1,330 @@
+//! The embedded broker does what the one in memory does, whatever is asked of them.
+//!
+//! Random requests go to both and all answers are compared; at the end the file is checked: each
+//! job in exactly one place, each count right.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool::broker::{Broker, DeadFilter};
+use pool::job::{Claimed, JobError, JobId, JobView, NewJob, Settlement, Verdict};
+use pool::time::Unix;
+use proptest::prelude::*;
+use rusqlite::Connection;
+
+use super::kit::*;
+
+const QUEUES: [&str; 3] = ["a", "b", "c"];
+/// Handles on the store, as several supervisors have.
+const HANDLES: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Request {
+    Enqueue(Vec<New>),
+    Claim {
+        by: usize,
+        from: Vec<usize>,
+        limit: usize,
+    },
+    /// The claim is one of those made so far, perhaps settled already, perhaps another's.
+    Settle {
+        by: usize,
+        claims: Vec<(usize, Kind)>,
+    },
+    Extend {
+        by: usize,
+    },
+    Close {
+        handle: usize,
+    },
+    RetryDead(Vec<usize>),
+    DeleteDead(Vec<usize>),
+    Maintain {
+        by: usize,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct New {
+    id: usize,
+    queue: usize,
+    at_front: bool,
+    due: When,
+    key: Option<usize>,
+    keep: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum When {
+    Now,
+    Past,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Finish,
+    GiveBack,
+    Retry,
+    PutOff,
+    Bury,
+}
+
+impl When {
+    fn time(self) -> Option<Unix> {
+        match self {
+            When::Now => None,
+            When::Past => Some(Unix(1)),
+            When::Never => Some(Unix(i64::MAX)),
+        }
+    }
+}
+
+impl New {
+    fn job(&self) -> NewJob {
+        NewJob {
+            at_front: self.at_front,
+            due: self.due.time(),
+            unique_key: self.key.map(|key| format!("key {key}").into()),
+            result_ttl: (!self.keep).then_some(Duration::ZERO),
+            ..job(&format!("job {}", self.id), QUEUES[self.queue])
+        }
+    }
+}
+
+impl Kind {
+    fn verdict(self) -> Verdict {
+        let requeue = |due: When| Verdict::Requeue {
+            due: due.time(),
+            at_front: false,
+            failures: 1,
+            losses: 2,
+            error: Some(JobError::new("ValueError", "no")),
+        };
+        match self {
+            Kind::Finish => finish(),
+            Kind::GiveBack => give_back(),
+            Kind::Retry => requeue(When::Now),
+            Kind::PutOff => requeue(When::Never),
+            Kind::Bury => bury("no"),
+        }
+    }
+}
+
+fn requests() -> impl Strategy<Value = Vec<Request>> {
+    let id = || 0usize..24;
+    let handle = || 0usize..HANDLES;
+    let when = prop_oneof![6 => Just(When::Now), 1 => Just(When::Past), 1 => Just(When::Never)];
+    let new = (
+        id(),
+        0..QUEUES.len(),
+        prop::bool::weighted(0.2),
+        when,
+        prop::option::weighted(0.2, 0usize..3),
+        any::<bool>(),
+    )
+        .prop_map(|(id, queue, at_front, due, key, keep)| New {
+            id,
+            queue,
+            at_front,
+            due,
+            key,
+            keep,
+        });
+    let kind = prop_oneof![
+        Just(Kind::Finish),
+        Just(Kind::GiveBack),
+        Just(Kind::Retry),
+        Just(Kind::PutOff),
+        Just(Kind::Bury)
+    ];
+    let request = prop_oneof![
+        6 => prop::collection::vec(new, 1..4).prop_map(Request::Enqueue),
+        6 => (handle(), prop::collection::vec(0..QUEUES.len(), 0..4), 0usize..5)
+            .prop_map(|(by, from, limit)| Request::Claim { by, from, limit }),
+        6 => (handle(), prop::collection::vec((0usize..20, kind), 1..4))
+            .prop_map(|(by, claims)| Request::Settle { by, claims }),
+        1 => handle().prop_map(|by| Request::Extend { by }),
+        1 => handle().prop_map(|handle| Request::Close { handle }),
+        1 => prop::collection::vec(id(), 1..4).prop_map(Request::RetryDead),
+        1 => prop::collection::vec(id(), 1..4).prop_map(Request::DeleteDead),
+        1 => handle().prop_map(|by| Request::Maintain { by }),
+    ];
+    prop::collection::vec(request, 1..60)
+}
+
+/// One of the two, and the claims it made.
+struct Side {
+    kit: Kit,
+    handles: Vec<Arc<dyn Broker>>,
+    claims: Vec<Claimed>,
+}
+
+impl Side {
+    async fn new(kit: Kit) -> Self {
+        let mut handles = Vec::new();
+        for _ in 0..HANDLES {
+            handles.push(kit.handle().await);
+        }
+        Side {
+            kit,
+            handles,
+            claims: Vec::new(),
+        }
+    }
+
+    /// Carries a request out. Returns the answer as text, without what may differ.
+    async fn ask(&mut self, request: &Request) -> String {
+        let names = |numbers: &[usize]| {
+            numbers
+                .iter()
+                .map(|n| id(&format!("job {n}")))
+                .collect::<Vec<JobId>>()
+        };
+        match request {
+            Request::Enqueue(new) => {
+                let answer = self.handles[0].enqueue(new.iter().map(New::job).collect()).await;
+                format!("{:?}", answer.map_err(|error| error.to_string()))
+            }
+            Request::Claim { by, from, limit } => {
+                let queues: Vec<_> = from.iter().map(|number| queue(QUEUES[*number])).collect();
+                let claimed = self.handles[*by].claim(&queues, *limit).await.unwrap();
+                let text = claimed.iter().map(|job| {
+                    let Claimed {
+                        claim,
+                        queue,
+                        failures,
+                        losses,
+                        payload,
+                        ..
+                    } = job;
+                    format!(
+                        "{} {} {queue} {failures} {losses} {payload:?}",
+                        claim.job, claim.epoch
+                    )
+                });
+                let text: Vec<String> = text.collect();
+                self.claims.extend(claimed);
+                text.join("\n")
+            }
+            Request::Settle { by, claims } => {
+                let settlements = claims.iter().filter_map(|(number, kind)| {
+                    // Counted from the newest claim, so that most are still held.
+                    let claimed = self.claims.iter().rev().nth(*number)?;
+                    let claim = claimed.claim.clone();
+                    Some(Settlement {
+                        claim,
+                        verdict: kind.verdict(),
+                        run: None,
+                    })
+                });
+                let answer = self.handles[*by].settle(settlements.collect()).await;
+                format!("{:?}", answer.unwrap())
+            }
+            Request::Extend { by } => format!("{:?}", self.handles[*by].extend().await.unwrap()),
+            Request::Close { handle } => {
+                self.handles[*handle].close().await.unwrap();
+                self.handles[*handle] = self.kit.handle().await;
+                String::new()
+            }
+            Request::RetryDead(ids) => {
+                format!("{:?}", self.handles[0].retry_dead(&names(ids)).await.unwrap())
+            }
+            Request::DeleteDead(ids) => {
+                format!("{:?}", self.handles[0].delete_dead(&names(ids)).await.unwrap())
+            }
+            Request::Maintain { by } => format!("{:?}", self.handles[*by].maintain().await.unwrap()),
+        }
+    }
+
+    /// All that a reader sees, without times.
+    async fn picture(&self) -> String {
+        let broker = &self.handles[0];
+        let mut picture = format!("{:?}\n", broker.queues().await.unwrap());
+        for name in QUEUES {
+            let backlog = broker.backlog(&[queue(name)]).await.unwrap();
+            let oldest = backlog.oldest.is_some();
+            picture += &format!("{name} {} {} {oldest}\n", backlog.waiting, backlog.scheduled);
+        }
+        let ids: Vec<JobId> = (0..24).map(|number| id(&format!("job {number}"))).collect();
+        for view in broker.find(&ids).await.unwrap() {
+            picture += &format!("{:?}\n", view.map(timeless));
+        }
+        let all = DeadFilter {
+            limit: 100,
+            ..DeadFilter::default()
+        };
+        let mut dead: Vec<String> = Vec::new();
+        for view in broker.dead(&all).await.unwrap() {
+            dead.push(format!("{:?}", timeless(view)));
+        }
+        dead.sort(); // burials of one millisecond have no order
+        picture + &dead.join("\n")
+    }
+}
+
+fn timeless(mut view: JobView) -> JobView {
+    view.enqueued = Unix(0);
+    view.ended = view.ended.map(|_| Unix(0));
+    view
+}
+
+/// Each job in exactly one place, each place of a job that is there, each count right.
+pub fn check_file(database: &Connection) {
+    let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let places = "SELECT handle FROM waiting UNION ALL SELECT handle FROM scheduled
+                  UNION ALL SELECT handle FROM running UNION ALL SELECT handle FROM finished
+                  UNION ALL SELECT handle FROM dead";
+    let jobs = count("SELECT count(*) FROM jobs");
+    assert_eq!(
+        count(&format!("SELECT count(*) FROM ({places})")),
+        jobs,
+        "one place a job"
+    );
+    assert_eq!(
+        count(&format!(
+            "SELECT count(DISTINCT handle) FROM ({places}) JOIN jobs USING (handle)"
+        )),
+        jobs
+    );
+    for state in ["waiting", "scheduled"] {
+        let wrong = format!(
+            "SELECT count(*) FROM queues q
+             WHERE {state} <> (SELECT count(*) FROM {state} s WHERE s.queue = q.queue)"
+        );
+        assert_eq!(count(&wrong), 0, "the count of {state}");
+    }
+    assert_eq!(
+        count("SELECT count(*) FROM attempts WHERE handle NOT IN (SELECT handle FROM jobs)"),
+        0
+    );
+    let active =
+        "SELECT handle FROM waiting UNION SELECT handle FROM scheduled UNION SELECT handle FROM running";
+    let keyed = format!("SELECT count(*) FROM jobs WHERE unique_key NOTNULL AND handle IN ({active})");
+    assert_eq!(
+        count(&keyed),
+        count("SELECT count(*) FROM unique_keys JOIN jobs USING (handle)")
+    );
+    assert_eq!(
+        count("SELECT count(*) FROM running WHERE session NOT IN (SELECT session FROM sessions)"),
+        0
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_brokers_answer_alike(requests in requests()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut model = Side::new(Kit::memory()).await;
+            let mut embedded = Side::new(Kit::sqlite()).await;
+            for request in &requests {
+                assert_eq!(embedded.ask(request).await, model.ask(request).await, "{request:?}");
+                assert_eq!(embedded.picture().await, model.picture().await, "after {request:?}");
+            }
+            check_file(&Connection::open(embedded.kit.path()).unwrap());
+        });
+    }
+}
