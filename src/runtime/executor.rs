@@ -31,11 +31,6 @@ pub trait Executor {
     /// The tasks that it runs, by name.
     fn tasks(&self) -> Vec<String>;
 
-    /// What the load left to say about fork-safety, beyond what any process shows.
-    fn warnings(&self) -> Vec<String> {
-        Vec::new()
-    }
-
     /// Prepares a new worker. An error ends it.
     fn after_fork(&mut self) -> Result<(), String>;
 

@@ -32,9 +32,6 @@ const TITLE_ROOM: usize = 120;
 /// supervisor kills its worker, so the worker must have spoken by then.
 const COMMAND_GRACE_SHARE: f64 = 0.8;
 
-/// Largest standard output of a command that does not say so itself, in bytes.
-const COMMAND_OUTPUT_MAX: usize = 1 << 20;
-
 /// Why a template can't even be described.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -123,9 +120,64 @@ fn commands(config: &Config) -> std::collections::BTreeMap<String, CommandTask> 
                 command: task.command.clone(),
                 environment: task.environment.clone(),
                 directory: directory.map(|path| path.to_string_lossy().into_owned()),
-                max_output: task.max_output.unwrap_or(COMMAND_OUTPUT_MAX).min(max_result),
+                max_output: task.max_output.unwrap_or(max_result),
             };
             (name.to_string(), command)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, RunArgs};
+    use std::ffi::OsString;
+
+    fn config(file: &str) -> Config {
+        let mut path = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut path, file.as_bytes()).unwrap();
+        let args = RunArgs::from_flags(["--config".as_ref(), path.path().as_os_str()]).unwrap();
+        let home = |name: &str| (name == "HOME").then(|| OsString::from("/tmp"));
+        config::load(&args, home).unwrap()
+    }
+
+    #[test]
+    fn tasks_with_a_program_are_loaded_within_the_limits_of_the_pools() {
+        let config = config(
+            r#"
+            app.runtime = "command"
+            broker.max_result = "1M"
+            pools.a.kill_grace = "10s"
+            pools.b.kill_grace = "5s"
+            [tasks.list]
+            command = ["ls", "-l"]
+            directory = "/usr"
+            [tasks.count]
+            command = ["wc"]
+            max_output = "1K"
+            "#,
+        );
+        let (command, load) = template_command(&config, 7).unwrap();
+        assert_eq!(command.args[..2], ["__template", "command"]);
+        assert_eq!(load.generation, 7);
+        assert_eq!(load.kill_grace_s, 4.0, "below the shortest grace");
+        let outputs: Vec<_> = load
+            .commands
+            .iter()
+            .map(|(name, task)| (&**name, task.max_output))
+            .collect();
+        assert_eq!(outputs, [("count", 1024), ("list", 1 << 20)]);
+        assert_eq!(load.commands["list"].directory.as_deref(), Some("/usr"));
+    }
+
+    #[test]
+    fn a_native_template_is_this_program_or_the_one_that_is_named() {
+        let own = template_command(&config(""), 1).unwrap().0;
+        assert_eq!(own.program, std::env::current_exe().unwrap());
+        assert_eq!(own.args[..2], ["__template", "native"]);
+        let other = template_command(&config("app.program = \"/bin/cat\""), 1)
+            .unwrap()
+            .0;
+        assert_eq!(other.program, Path::new("/bin/cat"));
+    }
 }

@@ -1,4 +1,4 @@
-//! The copy of this process. Only a template calls it.
+//! The copy of this process, and its end. Only a template forks.
 
 use nix::unistd::ForkResult;
 
@@ -25,4 +25,11 @@ pub fn fork() -> Result<Forked, SysError> {
         ForkResult::Parent { child } => Ok(Forked::Parent(child.as_raw())),
         ForkResult::Child => Ok(Forked::Child),
     }
+}
+
+/// Ends a forked copy at once. What the process that it was copied from registered for its exit (C libraries do) is
+/// that process's to do, once; buffered output is the caller's to flush.
+pub fn exit_copy(code: i32) -> ! {
+    // SAFETY: _exit takes an integer and does not return.
+    unsafe { libc::_exit(code) }
 }

@@ -60,15 +60,15 @@ fn run(
             return Ok(ExitCode::FAILURE);
         }
     };
-    let mut report = LoadReport {
+    let (collapsed_bytes, collapse_skipped) = collapse(order.huge_pages);
+    let report = LoadReport {
         runtime: format!("{runtime} {}", env!("CARGO_PKG_VERSION")),
         tasks: executor.tasks(),
+        load_s: Mono::now().since(begun).as_secs_f64(),
+        collapsed_bytes,
+        collapse_skipped,
         warnings: report::shared_descriptors(&open_before),
-        ..LoadReport::default()
     };
-    report.warnings.extend(executor.warnings());
-    collapse(order.huge_pages, &mut report);
-    report.load_s = Mono::now().since(begun).as_secs_f64();
     let signals = signal::child_signals()?;
     control.send(FromTemplate::Ready(report))?;
     show(title.as_mut(), &["pool: template ", &about]);
@@ -82,8 +82,10 @@ fn run(
     };
     // A worker from here on. What is the template's own is closed, not kept.
     drop((template, lifeline));
-    let station = post.take(title, &order)?;
-    worker::run(station, executor)
+    match post.take(title, &order) {
+        Ok(station) => worker::run(station, executor),
+        Err(error) => worker::refuse(&error),
+    }
 }
 
 fn failed(error: &JobError) -> FromTemplate {
@@ -93,14 +95,16 @@ fn failed(error: &JobError) -> FromTemplate {
     }
 }
 
-fn collapse(wanted: bool, report: &mut LoadReport) {
-    if !wanted {
-        report.collapse_skipped = Some("`app.huge_pages` is off".into());
-        return;
-    }
-    match memory::collapse_heap() {
-        Ok(bytes) => report.collapsed_bytes = bytes,
-        Err(reason) => report.collapse_skipped = Some(reason),
+/// The bytes that are in huge pages now, or why there are none.
+fn collapse(wanted: bool) -> (u64, Option<String>) {
+    let collapsed = if wanted {
+        memory::collapse_heap()
+    } else {
+        Err("`app.huge_pages` is off".into())
+    };
+    match collapsed {
+        Ok(bytes) => (bytes, None),
+        Err(reason) => (0, Some(reason)),
     }
 }
 

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 
 use crate::runtime::executor::Executor;
 use crate::sys::SysError;
+use crate::sys::fork::exit_copy;
 use crate::sys::socket::{Received, Sent, Wait, recv, send};
 use crate::sys::title::Title;
 use crate::time::Mono;
@@ -49,12 +50,20 @@ enum WorkerError {
 /// dropped, which would copy the shared pages just to free them.
 pub fn run(station: Station, executor: Box<dyn Executor>) -> ! {
     match Worker::new(station, executor).work() {
-        Ok(()) => std::process::exit(0),
-        Err(error) => {
-            eprintln!("error: this worker can't go on: {error}");
-            std::process::exit(1);
-        }
+        Ok(()) => leave(0),
+        Err(error) => refuse(&error),
     }
+}
+
+/// Ends a worker that can't work, with the reason on its standard error.
+pub fn refuse(error: &dyn std::error::Error) -> ! {
+    eprintln!("error: this worker can't go on: {error}");
+    leave(1)
+}
+
+fn leave(code: i32) -> ! {
+    let _ = std::io::stdout().flush();
+    exit_copy(code)
 }
 
 struct Worker {
