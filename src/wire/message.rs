@@ -49,6 +49,60 @@ pub struct Load {
     pub max_result: usize,
     /// Collapse the heap into huge pages before the first fork.
     pub huge_pages: bool,
+    /// What RQ's jobs need; `None` under every other runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rq: Option<Box<RqLoad>>,
+}
+
+/// What a worker needs to run RQ's jobs; the names are those of `rq worker`'s options.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RqLoad {
+    /// Where Redis is, secrets included, as redis-py takes it: `redis://`, `rediss://`, `unix://`.
+    /// With Sentinel: user, password and database of the Redis server alone count.
+    pub url: String,
+    /// More keyword arguments of the connection: `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` …
+    pub connection: BTreeMap<String, String>,
+    /// The Sentinels to ask where Redis is; `None`: the URL says it.
+    pub sentinel: Option<RqSentinel>,
+    /// A worker's name; `{}` stands for its number.
+    pub worker_name: String,
+    /// The queues of each pool by its name.
+    pub queues: BTreeMap<String, Vec<String>>,
+    /// `pickle`, `json` or a dotted name; `None`: pickle.
+    pub serializer: Option<String>,
+    /// Dotted names of classes in place of RQ's own.
+    pub job_class: Option<String>,
+    /// See `job_class`.
+    pub queue_class: Option<String>,
+    /// See `job_class`; it configures, and finishes the jobs that need more than a plain one.
+    pub worker_class: Option<String>,
+    /// Dotted names of functions, in the order of `--exception-handler`.
+    pub exception_handlers: Vec<String>,
+    /// Whether failed jobs are kept out of the failed registry.
+    pub disable_default_exception_handler: bool,
+    /// Seconds to keep results of jobs that do not say; `None`: RQ's default.
+    pub results_ttl: Option<i64>,
+    /// Seconds after which a silent worker is forgotten; `None`: RQ's default.
+    pub worker_ttl: Option<u64>,
+    /// Seconds between two signs of life of a running job; `None`: RQ's default.
+    pub job_monitoring_interval: Option<u64>,
+    /// Whether log lines may hold a job's description.
+    pub disable_job_desc_logging: bool,
+    /// Directories in front of the module path.
+    pub path: Vec<String>,
+}
+
+/// Where Redis is found by Sentinel.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RqSentinel {
+    /// Host and port of each.
+    pub hosts: Vec<(String, u16)>,
+    /// The name that they know the primary by.
+    pub service: String,
+    /// Keyword arguments of the connections to the Sentinels themselves: `username`, `password` …
+    #[serde(default)]
+    pub connection: BTreeMap<String, String>,
 }
 
 /// A task of the command runtime.
