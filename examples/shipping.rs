@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --example shipping -- --max-workers 4
 //! cargo run --example shipping -- enqueue quote '{"country": "IS", "grams": 750}' --wait
+//! cargo run --example shipping -- enqueue track '{"parcel": "A7"}' --retries 5 --wait
 //! ```
 
 use std::collections::HashMap;

@@ -30,7 +30,7 @@ impl TaskError {
         TaskError(Ending::Rejected(JobError::new("rejected", message.to_string())))
     }
 
-    /// The job is to be run again after a time; this is no failure.
+    /// The job is to be run again after a time, while it has retries.
     pub fn retry_after(after: Duration, reason: impl Display) -> Self {
         TaskError(Ending::Retry {
             after: Some(after),
@@ -38,7 +38,7 @@ impl TaskError {
         })
     }
 
-    /// The job is to be run again when the retry policy says; this is no failure.
+    /// The job is to be run again when the retry policy says, while it has retries.
     pub fn retry(reason: impl Display) -> Self {
         TaskError(Ending::Retry {
             after: None,
