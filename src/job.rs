@@ -169,6 +169,8 @@ pub struct Claimed {
     pub retry_after: Option<Duration>,
     /// What the death of its worker means.
     pub loss: Loss,
+    /// Housekeeping that the broker hands out like a job: it is not counted.
+    pub chore: bool,
     /// Executions that failed before this one, 0 at first. A loss is not a failure.
     pub failures: u32,
     /// Executions that ended with their worker's death before this one.
@@ -316,10 +318,14 @@ pub struct Settlement {
 pub struct RunStamp {
     /// The worker's number.
     pub worker: u64,
+    /// The worker's seat; see [`crate::broker::WorkerView`].
+    pub seat: u16,
     /// When it began.
     pub started: Unix,
     /// When it ended.
     pub ended: Unix,
+    /// How its worker died with it: the raw wait status, where known.
+    pub death: Option<i32>,
 }
 
 /// Where a job is; exactly one place at any instant.

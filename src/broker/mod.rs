@@ -125,6 +125,8 @@ pub struct DeadFilter {
 pub struct WorkerView {
     /// Its number, unique in the supervisor's life.
     pub worker: u64,
+    /// The smallest number from 1 that was free when it began to serve: a name that stays while processes change.
+    pub seat: u16,
     /// Its process id.
     pub pid: i32,
     /// The pool that it works for.
@@ -135,6 +137,8 @@ pub struct WorkerView {
     pub job: Option<RunningJob>,
     /// Its pool was paused.
     pub paused: bool,
+    /// It was asked to leave and finishes its job.
+    pub leaving: bool,
     /// When it became ready.
     pub born: Unix,
 }
@@ -168,6 +172,11 @@ pub enum Order {
 pub trait Broker: Send + Sync + std::fmt::Debug {
     /// Its URL without secrets, for messages.
     fn url(&self) -> &str;
+
+    /// Called once, before the app is loaded. An error ends the supervisor: a name that is taken, a wrong password.
+    async fn begin(&self) -> Result<(), BrokerError> {
+        Ok(())
+    }
 
     /// Adds jobs, all or none; one answer a job, in order.
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError>;

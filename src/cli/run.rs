@@ -74,6 +74,7 @@ impl From<SupervisorError> for Failure {
     fn from(error: SupervisorError) -> Self {
         let failure = Failure::new(Code::Failed, error.to_string());
         match error {
+            SupervisorError::Broker(error) => Failure::from(error),
             SupervisorError::AppDoesNotLoad(_) => {
                 failure.hint("`pool check` with the same flags tries again without running jobs")
             }

@@ -226,7 +226,7 @@ impl Fleet {
             .map_or(now.mono, |worker| worker.running_since);
         let ended = ended.clamp(floor, now.mono.max(floor));
         let started = started.clamp(floor, ended);
-        let name = self.workers[&id].pool.clone();
+        let (name, seat) = (self.workers[&id].pool.clone(), self.workers[&id].seat);
         let task = self
             .executions
             .get(&execution)
@@ -248,7 +248,13 @@ impl Fleet {
         if !last && let Some(pool) = self.pools.get_mut(&name) {
             pool.meter.job_started(id, ended);
         }
-        self.settle(execution, outcome, Some(stamp(id, started, ended, now)), now, out);
+        self.settle(
+            execution,
+            outcome,
+            Some(stamp((id, seat), (started, ended), None, now)),
+            now,
+            out,
+        );
         if last {
             self.fell_idle(id, now, out);
         }
@@ -355,6 +361,7 @@ impl Fleet {
             })
         };
         match &verdict {
+            _ if job.claimed.chore => {}
             Verdict::Finish { .. } | Verdict::Forget => pool.done += 1,
             Verdict::Requeue {
                 error: Some(error),
@@ -476,10 +483,17 @@ pub(super) fn give_back(job: &Claimed) -> Settlement {
 }
 
 /// Who ran what when, by the clock that records.
-pub(super) fn stamp(worker: u64, started: Mono, ended: Mono, now: Now) -> RunStamp {
+pub(super) fn stamp(
+    (worker, seat): (u64, u16),
+    (started, ended): (Mono, Mono),
+    death: Option<i32>,
+    now: Now,
+) -> RunStamp {
     let ago = |at: Mono| i64::try_from(now.mono.since(at).as_millis()).unwrap_or(i64::MAX);
     RunStamp {
         worker,
+        seat,
+        death,
         started: Unix(now.unix.0.saturating_sub(ago(started))),
         ended: Unix(now.unix.0.saturating_sub(ago(ended))),
     }
@@ -490,6 +504,7 @@ fn fills_a_packet(job: &Claimed) -> bool {
         execution: 0,
         timeout_ms: 0,
         attempt: 0,
+        seat: 0,
         id: job.claim.job.as_str(),
         queue: job.queue.as_str(),
         task: &job.task,

@@ -89,6 +89,8 @@ pub enum Event {
         unread: Vec<u64>,
         /// How, such as `killed by signal 9`.
         how: String,
+        /// Its raw wait status, where known.
+        status: Option<i32>,
     },
     /// The broker handed out jobs.
     Claimed {

@@ -203,7 +203,12 @@ impl Fleet {
             Event::Garbage { worker, error } => {
                 self.kill(worker, format!("broke the protocol: {error}"), now, out);
             }
-            Event::Exited { worker, unread, how } => self.exited(worker, &unread, &how, now, out),
+            Event::Exited {
+                worker,
+                unread,
+                how,
+                status,
+            } => self.exited(worker, &unread, (&how, status), now, out),
             Event::Claimed { pool, jobs } => self.claimed(&pool, jobs, now, out),
             Event::Period {
                 pool,
@@ -264,6 +269,11 @@ impl Fleet {
             .iter()
             .filter_map(|(id, worker)| Some((*id, worker.pid?)))
             .collect()
+    }
+
+    /// A worker's seat; 0 while it has none.
+    pub fn seat_of(&self, worker: u64) -> u16 {
+        self.workers.get(&worker).map_or(0, |worker| worker.seat)
     }
 
     /// Names of the pools.

@@ -7,7 +7,7 @@ use crate::policy::shutdown::Stop;
 use crate::time::{Mono, Unix};
 
 use super::snapshot::{PoolSnapshot, ProcessSnapshot, Snapshot};
-use super::worker::{State, Worker};
+use super::worker::{Expiry, State, Worker};
 use super::{Fleet, Now};
 
 impl Fleet {
@@ -27,7 +27,7 @@ impl Fleet {
         }
     }
 
-    /// The workers as the broker shows them to others: all that are ready.
+    /// The workers as the broker shows them to others: all that serve and are ready.
     pub fn roster(&self, now: Now) -> Vec<WorkerView> {
         let unix = |at: Mono| {
             Unix(
@@ -36,22 +36,28 @@ impl Fleet {
                     .saturating_sub(i64::try_from(now.mono.since(at).as_millis()).unwrap_or(0)),
             )
         };
-        let shown = self.workers.iter().filter_map(|(id, worker)| {
-            let pool = self.pools.get(&worker.pool)?;
-            let job = self.running_job(*id).map(|job| RunningJob {
-                claim: job.claimed.claim.clone(),
-                started: unix(worker.running_since),
+        let shown = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.counted())
+            .filter_map(|(id, worker)| {
+                let pool = self.pools.get(&worker.pool)?;
+                let job = self.running_job(*id).map(|job| RunningJob {
+                    claim: job.claimed.claim.clone(),
+                    started: unix(worker.running_since),
+                });
+                Some(WorkerView {
+                    worker: *id,
+                    seat: worker.seat,
+                    pid: worker.pid?,
+                    pool: worker.pool.clone(),
+                    queues: pool.config.queues.clone(),
+                    job,
+                    paused: pool.paused,
+                    leaving: worker.closing && worker.expiring == Some(Expiry::Asked),
+                    born: unix(worker.ready?),
+                })
             });
-            Some(WorkerView {
-                worker: *id,
-                pid: worker.pid?,
-                pool: worker.pool.clone(),
-                queues: pool.config.queues.clone(),
-                job,
-                paused: pool.paused,
-                born: unix(worker.ready?),
-            })
-        });
         shown.collect()
     }
 

@@ -1,5 +1,7 @@
 //! A pool becomes what it should be: its size, its replacements, its spares.
 
+use std::collections::BTreeSet;
+
 use crate::job::PoolName;
 use crate::policy::recycle;
 
@@ -52,6 +54,20 @@ impl Fleet {
             .map(|(id, _)| *id)
     }
 
+    /// Gives a worker that begins to serve the smallest free seat.
+    fn seat(&mut self, id: u64) {
+        let taken: BTreeSet<u16> = self
+            .workers
+            .values()
+            .filter(|worker| worker.counted())
+            .map(|worker| worker.seat)
+            .collect();
+        let free = (1..u16::MAX).find(|seat| !taken.contains(seat));
+        if let (Some(worker), Some(free)) = (self.workers.get_mut(&id), free) {
+            worker.seat = free;
+        }
+    }
+
     /// A spare becomes a worker that runs jobs.
     fn promote(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) -> bool {
         let spare = self
@@ -61,8 +77,9 @@ impl Fleet {
             .filter(|(_, worker)| matches!(worker.state, State::Idle | State::Starting))
             .min_by_key(|(id, worker)| (worker.state == State::Starting, **id));
         let Some((id, worker)) = spare else { return false };
-        worker.spare = false;
         let (id, idle) = (*id, worker.state == State::Idle);
+        worker.spare = false;
+        self.seat(id);
         if idle && let Some(pool) = self.pools.get_mut(name) {
             pool.meter.worker_alive(id, now.mono);
         }
@@ -88,6 +105,9 @@ impl Fleet {
         let mut worker = Worker::new(name.clone(), template, generation, spare, now.mono);
         worker.age_jitter = self.rng.f64();
         self.workers.insert(self.last_worker, worker);
+        if !spare {
+            self.seat(self.last_worker);
+        }
         out.push(Action::Fork {
             template,
             worker: self.last_worker,

@@ -20,6 +20,9 @@ impl Fleet {
             Command::Resume { pool } => self.pause(pool.as_ref(), false, now, out),
             Command::StopJob { job } => self.stop_job(&job, now, out),
             Command::ReplaceWorker { worker } => self.replace_worker(worker, now, out),
+            Command::KillWorker { worker } if !self.is_busy(worker) => {
+                Err(format!("worker {worker} runs no job that could be killed"))
+            }
             Command::KillWorker { worker } => {
                 self.kill(worker, "somebody asked for it".into(), now, out);
                 Ok(format!("killing worker {worker}"))
@@ -36,6 +39,12 @@ impl Fleet {
         };
         self.leave_if_empty(now, out);
         answer
+    }
+
+    fn is_busy(&self, id: u64) -> bool {
+        self.workers
+            .get(&id)
+            .is_some_and(|worker| worker.state == State::Busy)
     }
 
     fn stop_job(&mut self, job: &JobId, now: Now, out: &mut Vec<Action>) -> Result<String, String> {

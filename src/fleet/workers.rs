@@ -58,7 +58,14 @@ impl Fleet {
     }
 
     /// A worker is dead: what it had not read goes first again, and what else it holds ran when it died.
-    pub(super) fn exited(&mut self, id: u64, unread: &[u64], how: &str, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn exited(
+        &mut self,
+        id: u64,
+        unread: &[u64],
+        (how, status): (&str, Option<i32>),
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
         let Some(mut worker) = self.workers.remove(&id) else {
             return;
         };
@@ -92,7 +99,7 @@ impl Fleet {
         }
         if let Some(execution) = began {
             let outcome = self.outcome_of_death(&worker, execution, &how);
-            let run = stamp(id, worker.running_since, now.mono, now);
+            let run = stamp((id, worker.seat), (worker.running_since, now.mono), status, now);
             self.settle(execution, outcome, Some(run), now, out);
         }
         self.tell_exit(id, &worker, how, job, now, out);

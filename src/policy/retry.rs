@@ -175,6 +175,7 @@ mod tests {
             retries: None,
             retry_after: None,
             loss: Loss::RunsAgain,
+            chore: false,
             failures,
             losses,
             enqueued: Unix(0),

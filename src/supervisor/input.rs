@@ -25,7 +25,11 @@ pub(super) enum Input {
     /// A worker broke the protocol.
     Garbage { worker: u64, error: String },
     /// A worker's process ended, and its socket is read to the end.
-    WorkerExited { worker: u64, how: String },
+    WorkerExited {
+        worker: u64,
+        how: String,
+        status: Option<i32>,
+    },
     /// A process printed a line.
     Line {
         from: Source,

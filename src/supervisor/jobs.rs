@@ -212,10 +212,13 @@ impl Jobs {
                     );
                 }
                 let again = |settlement: &Settlement| {
-                    matches!(settlement.verdict, Verdict::Requeue { due: None, .. })
+                    matches!(
+                        settlement.verdict,
+                        Verdict::Requeue { due: None, .. } | Verdict::Forget
+                    )
                 };
                 if settlements.iter().any(again) {
-                    // What was put back can be claimed at once; nobody else tells us.
+                    // What was put back, or enqueued by what the runtime settled itself, can be claimed at once.
                     self.sources.values_mut().for_each(|source| source.empty = false);
                 }
             }

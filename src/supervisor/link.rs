@@ -249,7 +249,7 @@ impl Reader {
         };
         while self.read_frames(&mut buffer) && self.more_to_read() {}
         let worker = self.worker;
-        let how = how_it_ended(pidfd, status).await;
+        let (how, status) = how_it_ended(pidfd, status).await;
         for output in &mut self.outputs {
             output.finish(|stream, line| {
                 let _ = self.inputs.send(Input::Line {
@@ -259,7 +259,7 @@ impl Reader {
                 });
             });
         }
-        let _ = self.inputs.send(Input::WorkerExited { worker, how });
+        let _ = self.inputs.send(Input::WorkerExited { worker, how, status });
     }
 
     fn more_to_read(&self) -> bool {
@@ -393,16 +393,19 @@ async fn death(born: oneshot::Receiver<Option<PidFd>>) -> Option<AsyncFd<PidFd>>
     }
 }
 
-/// How a dead process ended: from the kernel when it is our child, else from its parent.
-pub(super) async fn how_it_ended(pidfd: Option<AsyncFd<PidFd>>, status: oneshot::Receiver<i32>) -> String {
+/// How a dead process ended, in words and as its raw wait status: from the kernel when it is our child, else from its parent.
+pub(super) async fn how_it_ended(
+    pidfd: Option<AsyncFd<PidFd>>,
+    status: oneshot::Receiver<i32>,
+) -> (String, Option<i32>) {
     if let Some(pidfd) = pidfd
         && let Ok(Waited::Ended(status)) = pidfd.get_ref().wait()
     {
-        return process::describe_status(status);
+        return (process::describe_status(status), Some(status));
     }
     match tokio::time::timeout(STATUS_PATIENCE, status).await {
-        Ok(Ok(status)) => process::describe_status(status),
-        Ok(Err(_)) | Err(_) => "ended".to_owned(),
+        Ok(Ok(status)) => (process::describe_status(status), Some(status)),
+        Ok(Err(_)) | Err(_) => ("ended".to_owned(), None),
     }
 }
 

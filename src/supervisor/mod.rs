@@ -81,6 +81,9 @@ pub enum SupervisorError {
     /// The app did not load at the start.
     #[error("the app does not load: {0}")]
     AppDoesNotLoad(String),
+    /// The broker does not let us begin.
+    #[error(transparent)]
+    Broker(#[from] crate::broker::BrokerError),
     /// The system refused something without which nothing works.
     #[error("cannot supervise: {0}")]
     System(String),
@@ -101,6 +104,7 @@ pub async fn run(
     if let Err(error) = process::raise_nofile_limit() {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
+    broker.begin().await?;
     let (sender, inputs) = mpsc::unbounded_channel();
     signals::listen(&sender).map_err(|error| system(&error))?;
     calls::listen(calls, sender.clone());

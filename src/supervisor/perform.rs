@@ -62,6 +62,7 @@ impl Supervisor {
                     worker,
                     unread: link.map(|link| link.take_back()).unwrap_or_default(),
                     how: "ended with its template".into(),
+                    status: None,
                 });
             }
             Action::Settle(settlement) => self.jobs.settle(settlement),
@@ -113,6 +114,7 @@ impl Supervisor {
             execution,
             timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
             attempt: job.attempt,
+            seat: self.fleet.seat_of(worker),
             id: job.claimed.claim.job.as_str(),
             queue: job.claimed.queue.as_str(),
             task: &job.claimed.task,

@@ -22,7 +22,7 @@ impl Supervisor {
             Input::WorkerReady { worker } => Some(Event::WorkerReady { worker }),
             Input::Done(done) => Some(self.done(*done)),
             Input::Garbage { worker, error } => Some(Event::Garbage { worker, error }),
-            Input::WorkerExited { worker, how } => self.worker_exited(worker, how, now),
+            Input::WorkerExited { worker, how, status } => self.worker_exited(worker, (how, status), now),
             Input::Line { from, stream, line } => {
                 self.line(from, stream, &line);
                 None
@@ -85,7 +85,12 @@ impl Supervisor {
         }
     }
 
-    fn worker_exited(&mut self, worker: u64, how: String, now: Now) -> Option<Event> {
+    fn worker_exited(
+        &mut self,
+        worker: u64,
+        (how, status): (String, Option<i32>),
+        now: Now,
+    ) -> Option<Event> {
         // A job that was to be sent to it is one that it has not read: it must be on the socket by now.
         self.act(now);
         let mut link = self.links.remove(&worker)?;
@@ -95,6 +100,7 @@ impl Supervisor {
             worker,
             unread: link.take_back(),
             how,
+            status,
         })
     }
 

@@ -125,7 +125,7 @@ impl Reader {
                 let _ = self.inputs.send(Input::Line { from, stream, line });
             });
         }
-        let how = how_it_ended(Some(pidfd), status).await;
+        let (how, _) = how_it_ended(Some(pidfd), status).await;
         let _ = self.inputs.send(Input::TemplateExited {
             template: self.number,
             how,

@@ -6,7 +6,7 @@
 //! packet:  version u8 = 1 | kind u8 | flags u8 | reserved u8 = 0 | body part (up to 65,532 bytes)
 //! flags:   bit 0 MORE: the next packet carries more of this frame
 //! Run:     execution u64 | timeout_ms u32 (0: none) | attempt u32 | id_len u16 | queue_len u16 |
-//!          task_len u16 | reserved u16 | id | queue | task | payload (the rest)
+//!          task_len u16 | seat u16 | id | queue | task | payload (the rest)
 //! Ready:   empty
 //! Done:    execution u64 | started_ns u64 | ended_ns u64 | outcome u8 | reserved [u8; 3] |
 //!          after_ms u32 (outcome Retry; 4294967295: as the policy says) | data (the rest)
@@ -71,6 +71,8 @@ pub struct Run<'a> {
     pub timeout_ms: u32,
     /// 1 for the first run.
     pub attempt: u32,
+    /// The worker's seat in its supervisor; see `broker::WorkerView`.
+    pub seat: u16,
     /// The job's id.
     pub id: &'a str,
     /// The queue that it came from.
@@ -162,7 +164,7 @@ impl Run<'_> {
             let len = u16::try_from(name.len()).expect("names are bounded by NAME_LEN_MAX");
             out.put(&len.to_le_bytes());
         }
-        out.put(&[0; 2]);
+        out.put(&self.seat.to_le_bytes());
         for name in [self.id, self.queue, self.task] {
             out.put(name.as_bytes());
         }
@@ -182,11 +184,12 @@ impl Run<'_> {
         let id_len = u16::from_le_bytes(rest.array()?);
         let queue_len = u16::from_le_bytes(rest.array()?);
         let task_len = u16::from_le_bytes(rest.array()?);
-        let _reserved: [u8; 2] = rest.array()?;
+        let seat = u16::from_le_bytes(rest.array()?);
         Ok(Run {
             execution,
             timeout_ms,
             attempt,
+            seat,
             id: rest.text(id_len.into())?,
             queue: rest.text(queue_len.into())?,
             task: rest.text(task_len.into())?,
@@ -393,6 +396,7 @@ mod tests {
             execution: 1,
             timeout_ms: 0,
             attempt: 1,
+            seat: 1,
             id: "a",
             queue: "q",
             task: "t",
@@ -415,13 +419,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_run_survives_the_wire(
-            execution: u64, timeout_ms: u32, attempt: u32,
+            execution: u64, timeout_ms: u32, attempt: u32, seat: u16,
             id in "[a-z0-9-]{1,40}", queue in "\\PC{1,20}", task in "[a-z._]{1,40}",
             payload_len in prop_oneof![0usize..2000, 65_000usize..66_000, 130_000usize..140_000],
         ) {
             let payload: Vec<u8> = (0..payload_len).map(|i| i as u8).collect();
             let run = Run {
-                execution, timeout_ms, attempt, id: &id, queue: &queue, task: &task, payload: &payload,
+                execution, timeout_ms, attempt, seat, id: &id, queue: &queue, task: &task, payload: &payload,
             };
             let mut packets = Packets::default();
             run.encode(&mut packets);

@@ -119,6 +119,7 @@ impl Ledger {
             retries: None,
             retry_after: None,
             loss: pool::job::Loss::RunsAgain,
+            chore: false,
             failures: job.failures,
             losses: job.losses,
             enqueued: job.enqueued,

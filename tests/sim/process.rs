@@ -412,6 +412,7 @@ impl World {
             worker: id,
             unread: worker.unread(),
             how: "killed by signal 9".into(),
+            status: None,
         });
     }
 }

@@ -317,6 +317,7 @@ impl World {
             worker: id,
             unread,
             how,
+            status: None,
         });
     }
 }

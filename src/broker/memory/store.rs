@@ -173,6 +173,7 @@ impl Store {
             retries: job.new.retries,
             retry_after: None,
             loss: Loss::RunsAgain,
+            chore: false,
             failures: job.failures,
             losses: job.losses,
             enqueued: job.enqueued,

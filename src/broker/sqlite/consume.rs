@@ -318,6 +318,7 @@ fn read_claim(row: &Row<'_>, queue: QueueName, task: &mut Arc<str>) -> Result<Cl
         retries: row.get(7)?,
         retry_after: None,
         loss: Loss::RunsAgain,
+        chore: false,
         failures: row.get::<_, Option<u32>>(9)?.unwrap_or(0),
         losses: row.get::<_, Option<u32>>(10)?.unwrap_or(0),
         enqueued: crate::time::Unix(row.get(8)?),
