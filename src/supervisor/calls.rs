@@ -3,10 +3,10 @@
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 
-use super::Supervisor;
 use super::input::Input;
+use super::{Supervisor, notices};
 use crate::broker::Backlog;
-use crate::config::Config;
+use crate::config::{Config, Effect, reload_changes};
 use crate::control::server::Call;
 use crate::control::{Reply, Request};
 use crate::fleet::snapshot::Snapshot;
@@ -199,6 +199,12 @@ impl Supervisor {
         notify::reloading(now.mono);
         match (self.options.reload)() {
             Ok(config) => {
+                let changes = reload_changes(&self.config, &config);
+                changes.iter().for_each(notices::setting_changed);
+                let waiting = changes
+                    .into_iter()
+                    .filter(|change| change.effect == Effect::Restart);
+                self.needs_restart = waiting.map(|change| change.key).collect();
                 // A broker and a socket are for life; the rest changes under running jobs.
                 self.config = Config {
                     broker: self.config.broker.clone(),

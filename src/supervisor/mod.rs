@@ -130,6 +130,8 @@ struct Supervisor {
     periods: BTreeMap<PoolName, Mono>,
     maintained: Mono,
     watchdog: Option<(Duration, Mono)>,
+    /// Settings that a reload found changed, and that only a restart puts in force.
+    needs_restart: Vec<String>,
     /// Who waits for the end of a reload.
     reloads: Vec<tokio::sync::oneshot::Sender<crate::control::Reply>>,
     /// Who waits for our leaving.
@@ -165,6 +167,7 @@ impl Supervisor {
             periods: BTreeMap::new(),
             maintained: now.mono,
             watchdog,
+            needs_restart: Vec::new(),
             reloads: Vec::new(),
             leavers: Vec::new(),
             started: now.unix,

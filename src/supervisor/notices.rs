@@ -1,5 +1,6 @@
 //! What the fleet has to say becomes log lines; field names are stable.
 
+use crate::config::{Change, Effect};
 use crate::fleet::Notice;
 use crate::telemetry::log;
 use crate::time::Human;
@@ -78,6 +79,21 @@ pub(super) fn tell(notice: &Notice) {
         | Notice::WorkerLeft { .. }
         | Notice::WorkerLost { .. }
         | Notice::ForkFailed { .. } => worker(notice),
+    }
+}
+
+/// Writes one setting that a reload changes to the log.
+pub(super) fn setting_changed(change: &Change) {
+    let Change {
+        key,
+        from,
+        to,
+        effect,
+    } = change;
+    let (from, to) = (from.as_deref(), to.as_deref());
+    match effect {
+        Effect::Live | Effect::Generation => tracing::info!(key, from, to, "setting changed"),
+        Effect::Restart => tracing::warn!(key, from, to, "a changed setting needs a restart"),
     }
 }
 

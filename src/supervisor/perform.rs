@@ -129,9 +129,12 @@ impl Supervisor {
             Notice::AppLoaded { generation, .. } => {
                 self.announced = true;
                 notify::ready();
-                self.reloaded(Ok(format!(
-                    "generation {generation} is loaded; workers are replaced as they fall idle"
-                )));
+                let mut message =
+                    format!("generation {generation} is loaded; workers are replaced as they fall idle");
+                if !self.needs_restart.is_empty() {
+                    message += &format!("; only a restart changes {}", self.needs_restart.join(", "));
+                }
+                self.reloaded(Ok(message));
             }
             Notice::LoadFailed {
                 error,

@@ -116,6 +116,17 @@ fn a_configuration_that_does_not_parse_changes_nothing() {
 }
 
 #[test]
+fn a_reload_changes_limits_and_says_what_only_a_restart_changes() {
+    let pool = Pool::start("[defaults]\nmax_workers = 3\n");
+    pool.configure("[defaults]\nmax_workers = 7\n[log]\nformat = \"json\"\n");
+    let (said, ok) = pool.run(&["reload"]);
+    assert!(ok, "{}", pool.log());
+    assert!(said.contains("only a restart changes log.format"), "{said}");
+    pool.wait_for("the new maximum", |pool| pool.default_pool()["max"] == 7);
+    pool.wait_log("pools.default.max_workers");
+}
+
+#[test]
 fn limits_change_while_it_runs() {
     let pool = Pool::start("");
     let (_, ok) = pool.run(&["scale", "--min", "4", "--max", "6"]);
