@@ -8,7 +8,9 @@
 - `template`: forks and reaps;
 - `worker`: from the fork to the first job, and the exit;
 - `frames`, `job_loop`: the job socket, and one job after the other;
-- `tasks`, `names`, `deadline`, `errors`: how a function with JSON arguments is one job.
+- `tasks`, `names`, `deadline`, `errors`: how a function with JSON arguments is one job;
+- `rq_settings`, `rq_code`: what RQ's options name, imported once;
+- `rq_runner`, `rq_current`, `rq_environment`, `rq_lifecycle`: how RQ's jobs are run.
 
-Standard library only, Python 3.9 or newer. `docs/protocol.md` specifies both sockets.
+Standard library only (`rq_*`: and RQ with its client), Python 3.9 or newer. `docs/protocol.md` specifies both sockets.
 """

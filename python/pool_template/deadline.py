@@ -1,4 +1,4 @@
-"""Interrupts a job at its timeout: SIGALRM raises `JobTimeout` wherever the job is.
+"""Interrupts a job at its timeout: SIGALRM raises an exception wherever the job is.
 
 A coroutine is canceled instead, in the way of its event loop: what a signal handler raises inside the loop
 itself, the loop may log and forget. Should the loop not get round to it, because the job blocks it, a
@@ -10,8 +10,6 @@ from __future__ import annotations
 import signal
 import time
 from typing import Any, Callable, Optional
-
-from pool_job import JobTimeout
 
 try:
     from _signal import getsignal  # the public one takes a microsecond to make an enum member
@@ -26,7 +24,9 @@ _CANCELLATION_S = 1.0
 class Deadline:
     """The deadline of one job after the other. A job without one may use SIGALRM for itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, exception: Callable[[int], BaseException]) -> None:
+        #: Makes what is raised, of the timeout in milliseconds.
+        self._exception = exception
         #: When the running job must have ended, in nanoseconds of the monotonic clock; 0: no deadline.
         self._at_ns = 0
         self._timeout_ms = 0
@@ -50,10 +50,9 @@ class Deadline:
             self._timer_may_run = False
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    @property
-    def message(self) -> str:
-        """What happened to a job that was struck."""
-        return f"ran longer than its timeout of {self._timeout_ms / 1000:g}s"
+    def exception(self) -> BaseException:
+        """What a job that was struck gets to see."""
+        return self._exception(self._timeout_ms)
 
     def cancel_by(self, cancel: Optional[Callable[[], Any]]) -> None:
         """How to interrupt what runs from now on; None: by raising."""
@@ -78,4 +77,4 @@ class Deadline:
             signal.setitimer(signal.ITIMER_REAL, _CANCELLATION_S)
             return
         self._at_ns = 0
-        raise JobTimeout(self.message)
+        raise self.exception()

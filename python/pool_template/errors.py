@@ -9,6 +9,7 @@ from typing import Optional
 
 _MESSAGE_LEN_MAX = 4_000
 _DETAIL_LEN_MAX = 24_000
+_WHOLE_LEN_MAX = 200_000
 #: Frames of ours, of the import system and of the event loop: they tell a user nothing.
 _FOREIGN = ("<pool>/", "<string>", "<frozen importlib", "<frozen runpy")
 _FOREIGN_FILES = ("/importlib/__init__.py", "/asyncio/runners.py", "/asyncio/base_events.py")
@@ -36,6 +37,18 @@ def traceback_of(error: BaseException) -> str:
         return _shortened("".join(report.format()), _DETAIL_LEN_MAX)
     except Exception as second:
         return f"(the traceback can't be read: {type(second).__name__})"
+
+
+def whole_traceback_of(error: BaseException) -> str:
+    """As `traceback` prints it, less our own frames at its top."""
+    trace = error.__traceback__
+    while trace is not None and _is_foreign(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    try:
+        text = "".join(traceback.format_exception(type(error), error, trace))
+    except Exception as second:
+        return f"(the traceback can't be read: {type(second).__name__})"
+    return _shortened(text, _WHOLE_LEN_MAX)
 
 
 def has_user_frames(trace: Optional[TracebackType]) -> bool:

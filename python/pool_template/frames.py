@@ -30,7 +30,7 @@ DONE = struct.Struct("<IQQQB3xI")
 DONE_HEADER = _VERSION | _KIND_DONE << 8
 READY_FRAME = struct.pack("<I", _VERSION | _KIND_READY << 8)
 
-SUCCESS, FAILURE, REJECTED, TIMED_OUT, RETRY, GIVEN_BACK = range(6)
+SUCCESS, FAILURE, REJECTED, TIMED_OUT, RETRY, GIVEN_BACK, SETTLED = range(7)
 #: `after_ms` of a retry whose wait the policy chooses, and of every other outcome.
 AFTER_BY_POLICY = 0xFFFF_FFFF
 

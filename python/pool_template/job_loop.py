@@ -23,8 +23,8 @@ Outcome = Tuple[int, int, bytes]
 class Runner(Protocol):
     """How one job is run."""
 
-    def run(self, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
-        """Runs one job, which began at `started_ns`. Raises nothing: what the job raises is an outcome."""
+    def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
+        """Runs the job with the id `job`, which began at `started_ns`. Raises nothing: what the job raises is an outcome."""
         ...
 
 
@@ -102,12 +102,14 @@ class JobLoop:
                 raise frames.too_short(frame) from None
             if header & header_mask != whole_run:
                 frame = frames.complete_run(self._socket, frame)
-            task_at = fixed_len + id_len + queue_len
+            queue_at = fixed_len + id_len
+            task_at = queue_at + queue_len
             payload_at = task_at + task_len
             if payload_at > len(frame):
                 raise frames.FrameError("a length field points past the end of the frame")
             self._frame = frame
-            code, after_ms, data = run(frame[task_at:payload_at], frame[payload_at:], timeout_ms, started)
+            job, task = frame[fixed_len:queue_at], frame[task_at:payload_at]
+            code, after_ms, data = run(job, task, frame[payload_at:], timeout_ms, started)
             self._frame = None
             if lineage.is_child:
                 lineage.end_child(None)

@@ -8,10 +8,14 @@ import os
 import sys
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from pool_template import errors
 from pool_template.control import Load
+from pool_template.rq_settings import RqSettings
+
+if TYPE_CHECKING:
+    from pool_template.rq_code import RqCode
 
 Hook = Callable[[], Any]
 
@@ -30,18 +34,24 @@ class App:
 
     #: Functions to call in each worker, with their dotted names.
     after_fork: list[tuple[str, Hook]] = field(default_factory=list)
+    #: RQ's code as the options name it; None under every other runtime.
+    rq: Optional[RqCode] = None
 
 
 def load(what: Load) -> App:
     """Imports the preload modules, finds all hooks, calls those of `before_fork`."""
     put_directory_first(os.getcwd())
+    rq_settings = None if what.rq is None else RqSettings.from_message(what.rq)
+    if rq_settings is not None:
+        sys.path[:0] = rq_settings.path
     for module in what.preload:
         _trying(f"cannot import `{module}`", lambda name=module: importlib.import_module(name))
+    code = None if rq_settings is None else _trying("cannot set up RQ", lambda: _rq_code(rq_settings))
     before = [(name, _hook(name, "before_fork")) for name in what.before_fork]
     after = [(name, _hook(name, "after_fork")) for name in what.after_fork]
     for name, hook in before:
         _trying(f"the hook `{name}` (app.before_fork) failed", hook)
-    return App(after_fork=after)
+    return App(after_fork=after, rq=code)
 
 
 def freeze() -> None:
@@ -65,6 +75,12 @@ def import_if_there(name: str) -> Optional[ModuleType]:
         if name == missing or name.startswith(missing + "."):
             return None
         raise
+
+
+def _rq_code(settings: RqSettings) -> RqCode:
+    from pool_template.rq_code import RqCode  # under other runtimes there may be no `rq`
+
+    return RqCode(settings)
 
 
 def _hook(name: str, setting: str) -> Hook:

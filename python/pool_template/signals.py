@@ -41,6 +41,12 @@ def set_up_worker(on_terminate: Callable[[int, Any], Any]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
+def set_up_rq_worker() -> None:
+    """As RQ's work horse has them, jobs and the programs that they start included."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def hold_back() -> None:
     """Before a job forks: a signal for the child that comes too early must not meet the worker's handler."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_WORKER)

@@ -44,9 +44,9 @@ class JsonRunner:
         self._names = Names(modules)
         self._max_result = max_result
         self._functions: dict[bytes, Callable[..., Any]] = {}
-        self._deadline = Deadline()
+        self._deadline = Deadline(_timeout)
 
-    def run(self, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
+    def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
         """See `job_loop.Runner`."""
         deadline = self._deadline
         try:
@@ -57,7 +57,7 @@ class JsonRunner:
                 if result is None:
                     return _NO_RESULT
                 if type(result) is CoroutineType:
-                    result = _complete(result, deadline)
+                    result = complete(result, deadline)
                 return frames.SUCCESS, frames.AFTER_BY_POLICY, self._encode(result)
             finally:
                 deadline.clear()
@@ -114,7 +114,7 @@ class JsonRunner:
         message = errors.message_of(error)
         if self._deadline.struck:
             # Also when the job, or a library below it, made another exception of the interruption.
-            code, kind, message = frames.TIMED_OUT, "timeout", self._deadline.message
+            code, kind, message = frames.TIMED_OUT, "timeout", str(self._deadline.exception())
         elif isinstance(error, UnknownTask):
             code, kind, detail = frames.REJECTED, "unknown task", ""
         elif isinstance(error, WrongArguments):
@@ -126,7 +126,11 @@ class JsonRunner:
         return code, frames.AFTER_BY_POLICY, errors.encode(kind, message, detail)
 
 
-def _complete(coroutine: Any, deadline: Deadline) -> Any:
+def _timeout(timeout_ms: int) -> pool_job.JobTimeout:
+    return pool_job.JobTimeout(f"ran longer than its timeout of {timeout_ms / 1000:g}s")
+
+
+def complete(coroutine: Any, deadline: Deadline) -> Any:
     """Runs what a coroutine function returned to its end, in an event loop of its own."""
     import asyncio  # 50 ms and 4 MB that an application without coroutines need not spend
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 from pool_template import errors, lineage, signals, streams
 from pool_template.control import Load
 from pool_template.frames import FrameError
-from pool_template.job_loop import JobLoop
+from pool_template.job_loop import JobLoop, Runner
 from pool_template.loader import App
 from pool_template.tasks import JsonRunner
 from pool_template.title import IDLE, Title
@@ -88,13 +88,24 @@ def _set_up(birth: Birth) -> None:
 
 
 def _serve(birth: Birth) -> None:
-    runner = JsonRunner(birth.load.modules or birth.load.preload, birth.load.max_result)
+    runner = _runner(birth)
     with socket.socket(fileno=birth.descriptors.job_socket) as sock:
         loop = JobLoop(sock, runner, birth.title)
         # After the hooks, which may have set handlers for a program of their own.
         signals.set_up_worker(loop.leave_when_done)
+        if birth.app.rq is not None:
+            signals.set_up_rq_worker()
         lineage.watch()
         loop.serve()
+
+
+def _runner(birth: Birth) -> Runner:
+    load = birth.load
+    if birth.app.rq is None:
+        return JsonRunner(load.modules or load.preload, load.max_result)
+    from pool_template.rq_runner import RqRunner  # under other runtimes there may be no `rq`
+
+    return RqRunner(birth.app.rq, birth.number, birth.pool, load.max_result)
 
 
 def _hang_on(lifeline: int) -> None:

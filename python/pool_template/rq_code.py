@@ -1,0 +1,153 @@
+"""RQ's own code as the options name it: its classes, its serializer, and a worker object that lives in the pool.
+
+Imported in the template, so that all workers share it. Nothing here speaks to Redis.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from types import FunctionType
+from typing import Any, Iterable, Optional
+
+import rq
+from redis import Redis, Sentinel
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry as RedisRetry
+from rq.serializers import resolve_serializer
+from rq.utils import import_attribute
+
+from pool_template import lineage
+from pool_template.rq_settings import RqSettings
+
+_RQ_DIRECTORY = os.path.dirname(os.path.abspath(rq.__file__)) + os.sep
+#: What a worker's end of a job goes through; a queue class that changes one of them finishes its jobs itself.
+_QUEUE_LIFECYCLE = (
+    "_enqueue_job",
+    "enqueue_dependents",
+    "enqueue_job",
+    "enqueue_ready_jobs_by_queue",
+    "move_dependents_to_ready",
+    "push_job_id",
+    "schedule_job",
+)
+#: Redis may be away for a while: a job that has run must not be lost for it. Some four minutes.
+_RETRIES = 30
+_BACKOFF_S, _BACKOFF_S_MAX = 0.1, 10.0
+_SERIALIZERS = {"pickle": None, "json": "rq.serializers.JSONSerializer"}
+
+
+class InPool:
+    """A worker class's part that differs in a pool, where the supervisor registers, forks, stops and watches."""
+
+    #: When the function began, if it ran before RQ's code came to know of the job.
+    pool_ran_since: Optional[datetime] = None
+
+    def procline(self, message: str) -> None:
+        """The process title is the pool's."""
+
+    def prepare_job_execution(self, job: Any, *args: Any, **kwargs: Any) -> None:
+        """Says that the job starts; the broker has said it of one that ran already."""
+        if self.pool_ran_since is None:
+            super().prepare_job_execution(job, *args, **kwargs)  # type: ignore[misc]
+
+    def handle_execution_ended(self, job: Any, *args: Any, **kwargs: Any) -> None:
+        """The first step after the function. A process that the job forked does not come further."""
+        if lineage.is_child:
+            lineage.end_child(None)
+        if self.pool_ran_since is not None:
+            job.started_at = self.pool_ran_since
+        super().handle_execution_ended(job, *args, **kwargs)  # type: ignore[misc]
+
+
+_OURS = ("__init__", *(name for name in vars(InPool) if not name.startswith("_")))
+
+
+class RqCode:
+    """RQ's classes and functions as the options name them."""
+
+    def __init__(self, settings: RqSettings) -> None:
+        self.settings = settings
+        self.job_class: Any = _import_class(settings.job_class, rq.job.Job)
+        self.queue_class: Any = _import_class(settings.queue_class, rq.Queue)
+        worker_class = _import_class(settings.worker_class, rq.Worker)
+        self.worker_class: Any = type(worker_class.__name__, (InPool, worker_class), {})
+        self.serializer = resolve_serializer(_SERIALIZERS.get(settings.serializer or "pickle", settings.serializer))
+        self.handlers = [import_attribute(name) for name in settings.exception_handlers]
+
+    def is_stock(self) -> bool:
+        """Whether RQ's code does what RQ's code does: no class of the user's, and no patch of a tracer's or an error
+        tracker's, stands in it. Then a plain job need not go through it. To be asked after all hooks."""
+        lifecycle = [
+            *_functions(self.worker_class, but=_OURS),
+            *_functions(self.job_class),
+            *(getattr(self.queue_class, name, None) for name in _QUEUE_LIFECYCLE),
+        ]
+        return all(_is_of_rq(function) for function in lifecycle)
+
+    def connect(self) -> Redis:
+        """A client that connects when it is first used, and waits for a Redis that is away."""
+        settings = self.settings
+        options: dict[str, Any] = {
+            **settings.connection,
+            "retry": RedisRetry(ExponentialBackoff(cap=_BACKOFF_S_MAX, base=_BACKOFF_S), _RETRIES),
+            "retry_on_error": [RedisConnectionError, RedisTimeoutError],
+        }
+        if settings.sentinel is None:
+            return Redis.from_url(settings.url, **options)
+        from redis.connection import parse_url
+
+        target = {**parse_url(settings.url), **options}
+        for fixed in ("host", "port", "path", "connection_class"):
+            target.pop(fixed, None)
+        if settings.url.startswith("rediss:"):
+            target["ssl"] = True
+        sentinel = Sentinel(settings.sentinel.hosts, sentinel_kwargs=settings.sentinel.connection, **target)
+        return sentinel.master_for(settings.sentinel.service)
+
+    def worker(self, name: str, queues: list[str], connection: Redis) -> Any:
+        """A worker object of this name that serves these queues. Says nothing to Redis."""
+        settings = self.settings
+        given = {
+            "default_result_ttl": settings.results_ttl,
+            "worker_ttl": settings.worker_ttl,
+            "job_monitoring_interval": settings.job_monitoring_interval,
+        }
+        return self.worker_class(
+            [self.queue(queue, connection) for queue in queues],
+            name=name,
+            connection=connection,
+            job_class=self.job_class,
+            queue_class=self.queue_class,
+            exception_handlers=self.handlers or None,
+            disable_default_exception_handler=settings.disable_default_exception_handler,
+            log_job_description=not settings.disable_job_desc_logging,
+            serializer=self.serializer,
+            prepare_for_work=False,
+            **{option: value for option, value in given.items() if value is not None},
+        )
+
+    def queue(self, name: str, connection: Redis) -> Any:
+        """A queue object."""
+        return self.queue_class(name, connection=connection, job_class=self.job_class, serializer=self.serializer)
+
+
+def _import_class(name: Optional[str], default: Any) -> Any:
+    return import_attribute(name) if name else default
+
+
+def _functions(kind: type, but: Iterable[str] = ()) -> Iterable[Any]:
+    """All that can be called in a class and those that it inherits from, except `object`."""
+    for base in kind.__mro__:
+        for name, value in vars(base).items():
+            if name not in but and base is not object:
+                yield getattr(value, "fget", None) or getattr(value, "__func__", value)
+
+
+def _is_of_rq(value: Any) -> bool:
+    """Whether it is a function of RQ's own, or none at all. A wrapper may pretend to be what it wraps."""
+    if type(value) is FunctionType:
+        return value.__code__.co_filename.startswith(_RQ_DIRECTORY)
+    return not hasattr(value, "__wrapped__")

@@ -1,0 +1,209 @@
+"""Runs RQ's jobs, as the broker hands them out: the first byte of a payload says what it is.
+
+`P`: a plain job, already started in Redis; the rest is the `data` of its hash. Only its function is run here.
+`W`: a job that needs more of RQ than that: RQ's own code runs it from start to end.
+`I`: housekeeping, `{"do": ...}`: what RQ's own code must do and no job asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Coroutine
+from types import CoroutineType
+from typing import Any, Callable
+
+from rq.exceptions import DeserializationError
+from rq.job import Retry
+from rq.results import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
+from rq.timeouts import JobTimeoutException
+from rq.utils import import_attribute
+
+from pool_template import errors, frames, lineage, rq_current
+from pool_template.deadline import Deadline
+from pool_template.job_loop import Outcome
+from pool_template.rq_code import RqCode
+from pool_template.rq_environment import Environment
+from pool_template.rq_lifecycle import Lifecycle
+from pool_template.tasks import complete
+
+_PLAIN, _WHOLE, _INTERNAL = b"PWI"
+_NO_RESULT: Outcome = (frames.SUCCESS, frames.AFTER_BY_POLICY, b"")
+_SETTLED: Outcome = (frames.SETTLED, frames.AFTER_BY_POLICY, b"")
+#: Results of these types are neither coroutines nor `Retry`.
+_VALUES = frozenset((str, int, float, bool, bytes, list, dict, tuple))
+#: The low half of the first byte of what zlib compressed. Source: RFC 1950.
+_DEFLATE = 8
+
+
+class _Finish(Exception):
+    """What is left of this plain job is RQ's own code's."""
+
+
+class RqRunner:
+    """One worker's; see `job_loop.Runner`."""
+
+    def __init__(self, code: RqCode, number: int, pool: str, max_result: int) -> None:
+        name = code.settings.worker_name.replace("{}", str(number))
+        queues = code.settings.queues.get(pool) or ["default"]
+        self._lifecycle = Lifecycle(code, name, queues)
+        self._loads, self._dumps = code.serializer.loads, code.serializer.dumps
+        self._max_result = max_result
+        self._environment = Environment(name)
+        self._functions: dict[str, Callable[..., Any]] = {}
+        self._deadline = Deadline(_timeout)
+        self._job = b""
+        self._pending = rq_current.Pending(self._fetch_current)
+        rq_current.install(self._pending)
+        self._is_stock = code.is_stock()
+        self._has_handlers = bool(self._lifecycle.worker._exc_handlers)
+        self._fails_itself = self._has_handlers or code.settings.disable_default_exception_handler
+
+    def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
+        """See `job_loop.Runner`."""
+        self._job = job
+        kind = payload[0] if payload else 0
+        if kind == _PLAIN and self._is_stock:
+            self._environment.set_job(job)
+            return self._run_plain(payload, timeout_ms, started_ns)
+        try:
+            self._deadline.set(0, started_ns)  # RQ's code sets its own
+            if kind == _PLAIN:
+                self._environment.set_job(job)
+                self._lifecycle.run_started(job.decode())
+            elif kind == _WHOLE:
+                self._environment.set_job(job)
+                self._lifecycle.run_whole(job.decode())
+            elif kind == _INTERNAL:
+                self._keep_house(json.loads(payload[1:]))
+                return _NO_RESULT
+            else:
+                message = f"a payload of kind {payload[:1]!r}, expected P, W or I"
+                return frames.REJECTED, frames.AFTER_BY_POLICY, errors.encode("bad payload", message)
+            return _SETTLED
+        except BaseException as error:
+            if lineage.is_child:
+                lineage.end_child(error)
+            return _failure(error)
+
+    def _run_plain(self, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
+        pending, deadline = self._pending, self._deadline
+        pending.is_running = True
+        value = None
+        try:
+            try:
+                deadline.set(timeout_ms, started_ns)
+                value = self._call(payload)
+            finally:
+                deadline.clear()
+            return self._success(value)
+        except _Finish:
+            return self._finish(started_ns, lambda: value)
+        except BaseException as error:
+            if lineage.is_child:
+                lineage.end_child(error)
+            if not self._fails_itself and not pending.has_changed():
+                return _failure(error)
+            return self._finish(started_ns, _raiser(error))
+        finally:
+            pending.end()
+
+    def _call(self, payload: bytes) -> Any:
+        try:
+            data = payload[1:]
+            if data and data[0] & 0x0F == _DEFLATE:
+                try:
+                    data = zlib.decompress(data)
+                except zlib.error:
+                    pass  # it was never compressed
+            name, instance, args, kwargs = self._loads(data)
+        except Exception as error:
+            raise DeserializationError() from error
+        function = getattr(instance, name) if instance else self._functions.get(name) or self._find(name)
+        value = function(*args, **kwargs)
+        if type(value) is CoroutineType or (
+            value is not None and type(value) not in _VALUES and isinstance(value, Coroutine)
+        ):
+            return self._complete(value)
+        return value
+
+    def _complete(self, coroutine: Any) -> Any:
+        try:
+            return complete(coroutine, self._deadline)
+        except BaseException as error:
+            if self._deadline.struck and not isinstance(error, JobTimeoutException):
+                raise self._deadline.exception() from error
+            raise
+
+    def _find(self, name: str) -> Callable[..., Any]:
+        if name is None:
+            raise ValueError("Cannot execute job: function is None")
+        function = self._functions[name] = import_attribute(name)
+        return function
+
+    def _success(self, value: Any) -> Outcome:
+        if lineage.is_child:
+            lineage.end_child(None)
+        if self._pending.job is not None and self._pending.has_changed():
+            raise _Finish
+        if value is None:
+            return _NO_RESULT
+        if type(value) not in _VALUES and isinstance(value, Retry):
+            raise _Finish
+        try:
+            data = self._dumps(value)
+        except Exception:
+            data = self._dumps(UNSERIALIZABLE_RETURN_VALUE_PAYLOAD)
+        if len(data) > self._max_result:
+            raise _Finish  # RQ has no limit, and the supervisor's frames have
+        return frames.SUCCESS, frames.AFTER_BY_POLICY, data
+
+    def _finish(self, started_ns: int, replay: Callable[[], Any]) -> Outcome:
+        self._pending.is_running = False
+        try:
+            self._deadline.set(0, started_ns)
+            self._lifecycle.finish(self._job.decode(), self._pending.job, started_ns, replay)
+        except BaseException as error:
+            return _failure(error)
+        return _SETTLED
+
+    def _fetch_current(self) -> Any:
+        return self._lifecycle.fetch(self._job.decode())
+
+    def _keep_house(self, order: dict[str, Any]) -> None:
+        what = order.get("do")
+        if what == "finish":
+            order["result"] = base64.b64decode(order.get("result") or "")
+            self._lifecycle.finish_elsewhere(order)
+        elif what == "lost":
+            self._lifecycle.lost(order)
+        elif what == "stopped":
+            self._lifecycle.stopped(order)
+        elif what == "maintain":
+            self._lifecycle.maintain(order["queues"])
+        elif what == "enqueue":
+            self._lifecycle.enqueue(order["queue"], order["job_ids"])
+        else:
+            raise ValueError(f"an order to do {what!r}; expected finish, lost, stopped, maintain or enqueue")
+
+
+def _timeout(timeout_ms: int) -> JobTimeoutException:
+    """As RQ's own death penalty says it."""
+    seconds = timeout_ms / 1000
+    return JobTimeoutException(f"Task exceeded maximum timeout value ({seconds:g} seconds)")
+
+
+def _raiser(error: BaseException) -> Callable[[], Any]:
+    trace = error.__traceback__
+
+    def replay() -> Any:
+        raise error.with_traceback(trace)
+
+    return replay
+
+
+def _failure(error: BaseException) -> Outcome:
+    text = errors.whole_traceback_of(error)
+    data = errors.encode(errors.type_name(error), errors.message_of(error), text)
+    return frames.FAILURE, frames.AFTER_BY_POLICY, data

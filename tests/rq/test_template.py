@@ -1,0 +1,355 @@
+"""What a worker of pool's Python template does with RQ's jobs; the test plays supervisor and broker."""
+
+import base64
+import json
+import subprocess
+import sys
+import time
+import zlib
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from rq import Queue
+from rq.executions import ExecutionRegistry
+from rq.job import Callback, JobStatus, Retry
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
+from rq.serializers import JSONSerializer
+
+import jobs
+from support.worker import APP
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'python'))
+
+from supervisor import FAILURE, REJECTED, SUCCESS, Template  # noqa: E402
+
+SETTLED = 6
+NAME = 'pool.1'
+EXECUTION = 'e' * 32
+
+
+class Pool:
+    """A template and its first worker, which the broker would have registered."""
+
+    def __init__(self, redis, url, **options):
+        rq = {'url': url, 'worker_name': 'pool.{}', 'queues': {'default': ['default']}, 'path': [str(APP)], **options}
+        self.redis = redis
+        self.template = Template({}, python=sys.executable, environment={'PYTHONPATH': str(APP)})
+        self.template.ready('jobs', rq=rq)
+        self.worker = self.template.worker()
+        redis.hset(f'rq:worker:{NAME}', mapping={'state': 'idle', 'queues': 'default'})
+
+    def plain(self, job, timeout_ms=0):
+        """Runs it as a plain job: taken from its queue and started as the broker does it."""
+        self.redis.lrem(f'rq:queue:{job.origin}', 1, job.id)
+        with self.redis.pipeline() as pipeline:
+            job.prepare_for_execution(NAME, pipeline)
+            pipeline.zadd(f'rq:wip:{job.origin}', {f'{job.id}:{EXECUTION}': time.time() + 90})
+            pipeline.execute()
+        return self.worker.call(
+            'rq', payload=b'P' + self.redis.hget(job.key, 'data'), job=job.id, queue=job.origin, timeout_ms=timeout_ms
+        )
+
+    def whole(self, job):
+        """Runs it as a job that was only taken from its queue, over the intermediate list."""
+        self.redis.lmove(f'rq:queue:{job.origin}', f'rq:queue:{job.origin}:intermediate', 'LEFT', 'RIGHT')
+        return self.worker.call('rq', payload=b'W', job=job.id, queue=job.origin)
+
+    def keep_house(self, **order):
+        return self.worker.call('rq:maintenance', payload=b'I' + json.dumps(order).encode())
+
+
+@pytest.fixture
+def pool(redis, server):
+    """Starts a pool with these options of `Load.rq`."""
+    started = []
+
+    def start(**options):
+        started.append(Pool(redis, server.url, **options))
+        return started[-1]
+
+    yield start
+    for pool in started:
+        with pool.template:
+            pass
+
+
+def value_of(job, done, serializer=None):
+    assert done.code == SUCCESS, done
+    return (serializer or job.serializer).loads(done.data) if done.data else None
+
+
+def is_settled(job, redis):
+    """Nothing is left of the execution."""
+    assert not ExecutionRegistry(job.id, redis).get_execution_ids()
+    assert not redis.zrange(f'rq:wip:{job.origin}', 0, -1)
+    assert not redis.lrange(f'rq:queue:{job.origin}:intermediate', 0, -1)
+    assert redis.hget(f'rq:worker:{NAME}', 'state') == b'idle'
+    return True
+
+
+@pytest.mark.parametrize(
+    'function, args, kwargs, expected',
+    [
+        (jobs.add, (1,), {'b': 2}, 3),
+        (jobs.nothing, (), {}, None),
+        (jobs.add_later, (1, 2), {}, 3),
+        (jobs.Greeter('Hello').greet, ('Ann',), {}, 'Hello, Ann'),
+        (jobs.Greeter('Hello').greet_later, ('Ann',), {}, 'Hello, Ann'),
+        (jobs.Greeter.limited, (5,), {}, 3),
+        (len, ([1, 2],), {}, 2),
+        (jobs.unpicklable, (), {}, 'Unserializable return value'),
+    ],
+    ids='function nothing coroutine method async-method classmethod builtin unpicklable'.split(),
+)
+def test_a_plain_job_returns_its_serialized_value(pool, queue, function, args, kwargs, expected):
+    job = queue.enqueue(function, args=args, kwargs=kwargs)
+    assert value_of(job, pool().plain(job)) == expected
+
+
+def test_a_plain_job_costs_redis_nothing(pool, queue, redis):
+    pool = pool()
+    jobs_ = [queue.enqueue(jobs.add, 1, 2) for _ in range(3)]
+    clients = len(redis.client_list())
+    for job in jobs_:
+        assert value_of(job, pool.plain(job)) == 3
+    assert len(redis.client_list()) == clients
+
+
+def test_a_failure_carries_the_traceback_as_python_prints_it(pool, queue):
+    done = pool().plain(queue.enqueue(jobs.fail, 'bad luck'))
+    assert done.code == FAILURE
+    text = done.error['detail']
+    assert text.startswith('Traceback (most recent call last):\n  File')
+    assert text.endswith('ValueError: bad luck\n')
+    assert '<pool>' not in text and 'in fail' in text
+    assert (done.error['kind'], done.error['message']) == ('ValueError', 'bad luck')
+
+
+def test_data_that_cannot_be_read_fails_as_in_rq(pool, queue, redis):
+    job = queue.enqueue(jobs.add, 1, 2)
+    redis.hset(job.key, 'data', zlib.compress(b'garbage'))
+    done = pool().plain(job)
+    assert done.code == FAILURE and 'rq.exceptions.DeserializationError' in done.error['detail']
+
+
+def test_a_function_that_is_not_there_fails_as_in_rq(pool, queue):
+    done = pool().plain(queue.enqueue('jobs.absent'))
+    assert done.code == FAILURE and 'ValueError: Invalid attribute name: absent' in done.error['detail']
+
+
+@pytest.mark.parametrize('function', ['jobs.overrun', 'jobs.overrun_and_tidy'])
+def test_a_plain_job_is_interrupted_with_the_exception_of_rq(pool, queue, function):
+    done = pool().plain(queue.enqueue(function, job_timeout=1), timeout_ms=1000)
+    assert done.code == FAILURE
+    expected = 'rq.timeouts.JobTimeoutException: Task exceeded maximum timeout value (1 seconds)\n'
+    assert done.error['detail'].endswith(expected)
+
+
+def test_a_plain_job_can_ask_for_itself(pool, queue):
+    job = queue.enqueue(jobs.who, job_id='me')
+    known = value_of(job, pool().plain(job))
+    assert (known['id'], known['worker'], known['env']) == ('me', NAME, [NAME, 'me'])
+    assert known['status'] == 'started' and known['leader']
+
+
+def test_each_job_sees_its_own_id(pool, queue):
+    pool = pool()
+    for name in ('first-long-name', 'b', 'third'):
+        job = queue.enqueue(subprocess.getoutput, 'echo $RQ_JOB_ID', job_id=name)
+        assert value_of(job, pool.plain(job)) == name
+
+
+def test_a_plain_job_saves_meta(pool, queue):
+    job = queue.enqueue(jobs.save_meta, progress=50, meta={'owner': 'Ann'})
+    assert value_of(job, pool().plain(job)) == {'owner': 'Ann', 'progress': 50}
+    assert job.get_meta() == {'owner': 'Ann', 'progress': 50}
+
+
+def test_signals_are_those_of_a_work_horse(pool, queue):
+    job = queue.enqueue(jobs.signals)
+    assert value_of(job, pool().plain(job)) == [True, True]
+
+
+def test_a_job_that_asks_to_be_run_again_is_finished_by_rq(pool, queue, redis):
+    job = queue.enqueue(jobs.ask_retry, 2, interval=30)
+    assert pool().plain(job).code == SETTLED
+    assert job.get_status() is JobStatus.SCHEDULED and job.latest_result().type.name == 'RETRIED'
+    assert is_settled(job, redis)
+
+
+def test_exception_handlers_and_the_failed_registry_see_a_plain_failure(pool, queue, redis):
+    job = queue.enqueue(jobs.fail)
+    assert pool(exception_handlers=['jobs.handle']).plain(job).code == SETTLED
+    assert redis.lrange('notes', 0, -1) == [f'handle {job.id} ValueError'.encode()]
+    assert job.get_status() is JobStatus.FAILED and job.id in FailedJobRegistry(queue=queue)
+    assert 'in fail' in job.latest_result().exc_string
+    assert is_settled(job, redis)
+
+
+def test_a_job_that_changes_itself_is_finished_by_rq(pool, queue, redis):
+    job = queue.enqueue('jobs.set_result_ttl', 4000)
+    assert pool().plain(job).code == SETTLED
+    assert job.return_value() == 'set'
+    assert 3000 < redis.ttl(job.key) <= 4000
+    assert is_settled(job, redis)
+
+
+def test_a_result_above_the_limit_of_a_frame_is_kept_by_rq(pool, queue, redis):
+    job = queue.enqueue(jobs.big, 2 << 20)
+    assert pool().plain(job).code == SETTLED
+    assert len(job.return_value()) == 2 << 20
+    assert is_settled(job, redis)
+
+
+def test_a_whole_job_goes_through_rq_from_start_to_end(pool, queue, redis):
+    job = queue.enqueue(jobs.add, 1, 2, on_success=Callback(jobs.succeeded))
+    child = queue.enqueue(jobs.nothing, depends_on=job)
+    assert pool().whole(job).code == SETTLED
+    assert job.return_value() == 3 and job.get_status() is JobStatus.FINISHED
+    assert job.id in FinishedJobRegistry(queue=queue)
+    assert redis.lrange('notes', 0, -1) == [f'success {job.id} 3 finished'.encode()]
+    assert child.get_status() is JobStatus.QUEUED
+    assert job.latest_result().worker_name == NAME
+    assert redis.hget(f'rq:worker:{NAME}', 'successful_job_count') == b'1'
+    assert is_settled(job, redis)
+
+
+def test_a_whole_job_that_fails_runs_its_callback_and_its_retries(pool, queue, redis):
+    job = queue.enqueue(jobs.fail, retry=Retry(max=1), on_failure=Callback(jobs.failed))
+    pool = pool()
+    assert pool.whole(job).code == SETTLED
+    assert job.get_status() is JobStatus.QUEUED
+    assert pool.whole(job).code == SETTLED
+    assert job.get_status() is JobStatus.FAILED
+    assert redis.llen('notes') == 2
+    assert is_settled(job, redis)
+
+
+def test_a_whole_job_is_interrupted_by_rq_itself(pool, queue, redis):
+    job = queue.enqueue(jobs.overrun, job_timeout=1, on_failure=Callback(jobs.failed))
+    assert pool().whole(job).code == SETTLED
+    assert 'JobTimeoutException' in job.latest_result().exc_string
+
+
+def test_a_whole_job_that_was_deleted_is_passed_over(pool, queue):
+    job = queue.enqueue(jobs.add, 1, 2)
+    pool = pool()
+    payload = {'payload': b'W', 'job': job.id}
+    job.delete()
+    assert pool.worker.call('rq', **payload).code == SETTLED
+
+
+def test_another_serializer_reads_and_writes(pool, redis):
+    queue = Queue(connection=redis, serializer=JSONSerializer)
+    job = queue.enqueue(jobs.add, 1, b=2)
+    assert value_of(job, pool(serializer='json').plain(job), JSONSerializer) == 3
+
+
+def test_a_job_class_that_changes_how_jobs_run_is_asked(pool, redis):
+    job = Queue(connection=redis).enqueue(jobs.add, 1, 2)
+    assert pool(job_class='custom.CountedJob').plain(job).code == SETTLED
+    assert redis.lrange('notes', 0, -1) == [f'perform {job.id}'.encode()]
+    assert job.return_value() == 3
+    assert is_settled(job, redis)
+
+
+def test_a_worker_class_brings_its_handler(pool, queue, redis):
+    job = queue.enqueue(jobs.fail)
+    assert pool(worker_class='custom.HandlingWorker').plain(job).code == SETTLED
+    assert redis.lrange('notes', 0, -1) == [f'handle {job.id} ValueError'.encode()]
+
+
+def test_a_plain_job_that_came_to_have_dependents_is_finished_by_order(pool, queue, redis):
+    job = queue.enqueue(jobs.add, 1, 2)
+    pool = pool()
+    done = pool.plain(job)
+    child = queue.enqueue(jobs.nothing, depends_on=job)
+    order = {'job_id': job.id, 'execution_id': EXECUTION, 'worker_name': NAME, 'outcome': 'success'}
+    result = base64.b64encode(done.data).decode()
+    assert pool.keep_house(do='finish', result=result, started=time.time() - 1, ended=time.time(), **order).code == SUCCESS
+    assert job.return_value() == 3 and child.get_status() is JobStatus.QUEUED
+    assert is_settled(job, redis)
+
+
+def test_a_lost_job_fails_with_the_words_of_rq(pool, queue, redis):
+    job = queue.enqueue(jobs.add, 1, 2)
+    pool = pool()
+    pool.plain(job)
+    order = {'job_id': job.id, 'execution_id': EXECUTION, 'worker_name': 'pool.9'}
+    pool.keep_house(do='lost', how='killed by signal 9 (SIGKILL)', **order)
+    assert job.get_status() is JobStatus.FAILED
+    text = 'Work-horse terminated unexpectedly; waitpid returned 9 (signal 9); '
+    assert job.latest_result().exc_string == text and job.latest_result().worker_name == 'pool.9'
+    assert is_settled(job, redis)
+
+
+def test_a_stopped_job_runs_its_callback(pool, queue, redis):
+    job = queue.enqueue(jobs.add, 1, 2, on_stopped=Callback(jobs.stopped), retry=Retry(max=3))
+    pool = pool()
+    pool.plain(job)
+    pool.keep_house(do='stopped', job_id=job.id, worker_name=NAME)
+    assert job.get_status() is JobStatus.STOPPED and job.id in FailedJobRegistry(queue=queue)
+    assert redis.lrange('notes', 0, -1) == [f'stopped {job.id}'.encode()]
+    assert is_settled(job, redis)
+
+
+def test_maintenance_fails_abandoned_jobs(pool, queue, redis):
+    job = queue.enqueue(jobs.add, 1, 2)
+    pool = pool()
+    pool.plain(job)
+    for member in redis.zrange('rq:wip:default', 0, -1):
+        redis.zadd('rq:wip:default', {member: 1})
+    assert pool.keep_house(do='maintain', queues=['default']).code == SUCCESS
+    assert job.get_status() is JobStatus.FAILED
+    assert 'AbandonedJobError' in job.latest_result().exc_string
+    assert not StartedJobRegistry(queue=queue).get_job_ids()
+
+
+@pytest.mark.rq3
+def test_rate_limited_jobs_that_are_due_go_through_their_registry(pool, queue, redis):
+    from rq.rate_limit import RateLimit
+
+    job = queue.enqueue_in(timedelta(seconds=-1), jobs.add, 1, 2, rate_limit=RateLimit('key', 1))
+    assert pool().keep_house(do='enqueue', queue='default', job_ids=[job.id, 'gone']).code == SUCCESS
+    assert job.get_status() is JobStatus.QUEUED and queue.get_job_ids() == [job.id]
+    assert not queue.scheduled_job_registry.get_job_ids()
+
+
+def test_an_order_that_makes_no_sense_is_refused(pool):
+    pool = pool()
+    assert pool.keep_house(do='dance').code == FAILURE
+    assert pool.worker.call('rq', payload=b'?').code == REJECTED
+
+
+def test_a_class_that_is_not_there_does_not_load(redis, server):
+    with Template({}, python=sys.executable) as template:
+        answer = template.load(rq={'url': server.url, 'job_class': 'nowhere.Job'})
+    assert answer['type'] == 'failed' and 'cannot set up RQ' in answer['error'], answer
+
+
+TRACER = """
+import functools
+import rq.job, jobs
+
+def traced(perform):
+    @functools.wraps(perform)
+    def run(job):
+        jobs.note(f'traced {job.id}')
+        return perform(job)
+    return run
+
+rq.job.Job.perform = traced(rq.job.Job.perform)
+"""
+
+
+def test_a_tracer_that_patches_rq_sees_each_job(queue, redis, server):
+    """As Sentry, New Relic and OpenTelemetry patch it."""
+    environment = {'PYTHONPATH': str(APP)}
+    with Template({'tracer.py': TRACER}, python=sys.executable, environment=environment) as template:
+        template.ready('tracer', rq={'url': server.url, 'worker_name': 'pool.{}', 'queues': {'default': ['default']}})
+        worker = template.worker()
+        job = queue.enqueue(jobs.add, 1, 2)
+        assert worker.call('rq', payload=b'P' + redis.hget(job.key, 'data'), job=job.id).code == SETTLED
+    assert redis.lrange('notes', 0, -1) == [f'traced {job.id}'.encode()]
+    assert job.return_value() == 3
