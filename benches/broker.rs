@@ -2,7 +2,9 @@
 //!
 //! Prints, for each part, jobs a second and microseconds a job: of the clock, and of the
 //! processor (all threads of this process). The last part is a supervisor's life: what was claimed
-//! is settled while more is claimed, so that both share commits.
+//! is settled while more is claimed, so that both share commits. `crowd` is four producers that enqueue
+//! one job a call while a supervisor claims and settles, each with a connection of its own, as
+//! processes have; it prints how long a call took, too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +72,56 @@ async fn bench(config: &BrokerConfig, jobs: usize, batch: usize) -> Result<(), B
     }
     clock.report(&name("claim + settle together"), jobs);
     broker.close().await?;
+
+    let crowd = jobs / 50;
+    let clock = Clock::start();
+    let mut calls = crowded(config, &queues, crowd).await?;
+    clock.report(&name("crowd"), crowd);
+    calls.sort_unstable();
+    let at = |share: f64| calls[((calls.len() - 1) as f64 * share) as usize];
+    println!(
+        "    a call: median {:?}, 99 % within {:?}, longest {:?}",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
     Ok(())
+}
+
+/// Four producers of one job a call beside one supervisor. Returns how long each call took.
+async fn crowded(
+    config: &BrokerConfig,
+    queues: &[QueueName],
+    jobs: usize,
+) -> Result<Vec<Duration>, BrokerError> {
+    let mut producers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let producer = pool::broker::open(config).await?;
+        let queue = queues[0].clone();
+        producers.spawn(async move {
+            let mut calls = Vec::new();
+            for _ in 0..jobs / 4 {
+                let begun = Mono::now();
+                enqueue(&producer, &queue, 1).await?;
+                calls.push(Mono::now().since(begun));
+            }
+            Ok::<_, BrokerError>(calls)
+        });
+    }
+    let supervisor = pool::broker::open(config).await?;
+    let mut left = jobs / 4 * 4;
+    while left > 0 {
+        supervisor.ready(queues).await?;
+        let claimed = supervisor.claim(queues, 100).await?;
+        settle(&supervisor, &claimed).await?;
+        left -= claimed.len();
+    }
+    let calls = producers
+        .join_all()
+        .await
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(calls.concat())
 }
 
 async fn enqueue(broker: &Arc<dyn Broker>, queue: &QueueName, count: usize) -> Result<(), BrokerError> {

@@ -10,8 +10,8 @@ use super::store::{Store, duration};
 use crate::broker::Maintained;
 use crate::job::{Claim, Claimed, JobError, Loss, QueueName, Settlement, Verdict};
 
-/// Expired results deleted by one call of `maintain`: some tens of milliseconds of work.
-const EXPIRED_MAX: i64 = 5000;
+/// Expired results deleted by one transaction: some milliseconds of work.
+pub(super) const EXPIRED_MAX: u64 = 1000;
 
 /// Where a claimed job came from.
 struct Slot {
@@ -281,7 +281,7 @@ impl Store {
              RETURNING handle",
         )?;
         let expired: Vec<i64> = expired
-            .query_map([self.now.0, EXPIRED_MAX], |row| row.get(0))?
+            .query_map([self.now.0, EXPIRED_MAX.cast_signed()], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         for &handle in &expired {
             self.forget(handle)?;

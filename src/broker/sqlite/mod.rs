@@ -31,6 +31,9 @@ use crate::job::{Claimed, JobId, JobView, NewJob, QueueName, Settlement};
 /// How long a transaction waits for those of other processes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Turns of one call of `maintain`: some seconds of work after a very long neglect.
+const MAINTAIN_TURNS_MAX: u32 = 1000;
+
 /// A handle on the jobs of one SQLite file.
 ///
 /// Dropped without [`Broker::close`], it leaves its claims as a killed process does.
@@ -103,7 +106,17 @@ impl Broker for SqliteBroker {
     }
 
     async fn maintain(&self) -> Result<Maintained, BrokerError> {
-        self.engine.run(Access::Write, |store| store.maintain()).await
+        let mut done = Maintained::default();
+        // Each turn is a transaction of its own: claims and settlements go in between.
+        for _ in 0..MAINTAIN_TURNS_MAX {
+            let turn = self.engine.run(Access::Write, |store| store.maintain()).await?;
+            done.recovered += turn.recovered;
+            done.expired += turn.expired;
+            if turn.expired < consume::EXPIRED_MAX {
+                break;
+            }
+        }
+        Ok(done)
     }
 
     async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {

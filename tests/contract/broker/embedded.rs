@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pool::broker::{Broker, BrokerError};
 use pool::config::{BrokerConfig, BrokerUrl};
-use pool::job::NewJob;
+use pool::job::{NewJob, Settlement};
 use pool::time::Unix;
 use rusqlite::Connection;
 
@@ -398,6 +398,33 @@ async fn many_jobs_that_come_due_at_once_all_come() {
     }
     assert!(claimed.is_sorted(), "in the order of their enqueueing");
     assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().scheduled, 0);
+}
+
+#[tokio::test]
+async fn all_expired_results_are_deleted_in_one_go() {
+    let kit = Kit::sqlite();
+    let result_ttl = Duration::from_millis(1);
+    let broker = kit
+        .handle_with(BrokerConfig {
+            result_ttl,
+            ..config()
+        })
+        .await;
+    enqueue(&broker, jobs(0..2500, "default")).await;
+    let settlements = claim(&broker, &["default"], 2500).await.into_iter();
+    let settlements = settlements.map(|claimed| Settlement {
+        claim: claimed.claim,
+        verdict: finish(),
+        run: None,
+    });
+    broker.settle(settlements.collect()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(broker.maintain().await.unwrap().expired, 2500);
+    let database = Connection::open(kit.path()).unwrap();
+    let left: i64 = database
+        .query_row("SELECT count(*) FROM jobs", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(left, 0);
 }
 
 #[tokio::test]
