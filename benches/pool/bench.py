@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""What the pool itself costs on the embedded broker: `scripts/bench pool [throughput] [idle] [recovery]`.
+
+throughput  100,000 `noop` jobs: enqueued in bulk, then run by two native workers; the processor time of each part.
+idle        how often the supervisor wakes in 30 s with nothing to do (voluntary context switches).
+recovery    from `kill -9` of a worker to the next start of its job.
+
+Uses target/release/pool (POOL_BIN names another). Figures go to standard output as a Markdown table.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+POOL = os.environ.get("POOL_BIN", "target/release/pool")
+JOBS = 100_000
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Place:
+    """A directory with a broker file of its own, and the supervisor on it."""
+
+    def __init__(self, directory, *flags):
+        self.env = dict(os.environ, POOL_BROKER=f"sqlite:{directory}/jobs.db")
+        self.flags = flags
+        self.process = None
+
+    def call(self, *args):
+        return subprocess.run([POOL, *args], env=self.env, check=True, capture_output=True, text=True).stdout
+
+    def status(self):
+        try:
+            return json.loads(self.call("status", "--json"))["pools"]["default"]
+        except subprocess.CalledProcessError:
+            return None
+
+    def start(self):
+        self.process = subprocess.Popen([POOL, "run", *self.flags], env=self.env, stderr=subprocess.DEVNULL)
+        self.until(lambda: (self.status() or {}).get("workers") == 2)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=60)
+
+    @staticmethod
+    def until(check, seconds=120):
+        end = time.monotonic() + seconds
+        while not check():
+            if time.monotonic() > end:
+                sys.exit("waited in vain")
+            time.sleep(0.01)
+
+
+def cpu(stat):
+    """Processor seconds of one /proc/…/stat."""
+    fields = pathlib.Path(stat).read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def parts(place):
+    """Processor seconds by part: the supervisor's threads, and the workers."""
+    pid = place.process.pid
+    found = {}
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        part = "supervisor: loop" if task.name == str(pid) else "supervisor: broker and other threads"
+        found[part] = found.get(part, 0.0) + cpu(task / "stat")
+    found["workers"] = sum(cpu(f"/proc/{worker['pid']}/stat") for worker in place.status()["processes"])
+    return found
+
+
+def throughput(directory):
+    place = Place(directory, "--min-workers", "2", "--max-workers", "2")
+    begun = time.monotonic()
+    place.call("enqueue", "noop", "--count", str(JOBS))
+    enqueued = time.monotonic() - begun
+    row("enqueue in bulk", f"{JOBS / enqueued:,.0f} jobs/s")
+    place.start()
+    # The first load warms up; the second one is measured, from a paused pool.
+    Place.until(lambda: place.status()["done"] >= JOBS)
+    place.call("pause")
+    place.call("enqueue", "noop", "--count", str(JOBS))
+    before = parts(place)
+    begun = time.monotonic()
+    place.call("resume")
+    Place.until(lambda: place.status()["done"] >= 2 * JOBS)
+    took = time.monotonic() - begun
+    row("run by 2 native workers", f"{JOBS / took:,.0f} jobs/s")
+    for part, seconds in parts(place).items():
+        row(f"processor time, {part}", f"{(seconds - before.get(part, 0)) / JOBS * 1e6:.1f} µs a job")
+    place.stop()
+
+
+def idle(directory):
+    place = Place(directory, "--min-workers", "2", "--max-workers", "2")
+    place.start()
+    time.sleep(6)  # past the first scaling period
+
+    def switches():
+        tasks = pathlib.Path(f"/proc/{place.process.pid}/task").iterdir()
+        text = "".join((task / "status").read_text() for task in tasks)
+        return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("voluntary_ctxt"))
+
+    before, spent = switches(), cpu(f"/proc/{place.process.pid}/stat")
+    time.sleep(30)
+    row("idle for 30 s: voluntary context switches of the supervisor", str(switches() - before))
+    row("idle for 30 s: its processor time", f"{(cpu(f'/proc/{place.process.pid}/stat') - spent) * 1e3:.0f} ms")
+    place.stop()
+
+
+def recovery(directory):
+    place = Place(directory, "--min-workers", "2", "--max-workers", "2")
+    place.start()
+    times = []
+    for _ in range(5):
+        job = place.call("enqueue", "sleep", "60").strip()
+
+        def runner():
+            return next((w for w in place.status()["processes"] if w["job"] == job and w["state"] == "busy"), None)
+
+        Place.until(lambda: runner() is not None)
+        killed = runner()["pid"]
+        begun = time.monotonic()
+        os.kill(killed, signal.SIGKILL)
+        Place.until(lambda: (runner() or {"pid": killed})["pid"] != killed)
+        times.append(time.monotonic() - begun)
+        place.call("stop", "--now")
+        place.process.wait(timeout=60)
+        os.remove(f"{directory}/jobs.db")
+        place.start()
+    row("from kill -9 of a worker to its job's next run", f"{sorted(times)[2] * 1e3:.0f} ms (median of 5)")
+    place.stop()
+
+
+def row(what, value):
+    print(f"| {what} | {value} |", flush=True)
+
+
+def main():
+    measures = {"throughput": throughput, "idle": idle, "recovery": recovery}
+    wanted = sys.argv[1:] or list(measures)
+    if unknown := [name for name in wanted if name not in measures]:
+        sys.exit(f"unknown measure {unknown[0]}; there are {', '.join(measures)}")
+    print("| Measure | Value |\n|---|---|")
+    for name in wanted:
+        with tempfile.TemporaryDirectory() as directory:
+            measures[name](directory)
+
+
+if __name__ == "__main__":
+    main()
