@@ -31,8 +31,8 @@ fn problem(name: &str, node: &Node, path: &str, known: &[&str]) -> Problem {
     let mut hint = None;
     if let Some(meant) = closest(name, known) {
         message.push_str(&format!("; did you mean `{meant}`?"));
-    } else if let Some(home) = home_of(name) {
-        hint = Some(format!("`{name}` belongs in {home}"));
+    } else if let Some((meant, home)) = elsewhere(name) {
+        hint = Some(format!("`{meant}` belongs in {home}"));
     }
     Problem {
         key: key.clone(),
@@ -50,8 +50,8 @@ pub(super) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     (alike(&best) >= ALIKE || (name.len() >= 4 && best.starts_with(&name))).then_some(*best)
 }
 
-/// The tables that have a key of this name.
-fn home_of(name: &str) -> Option<&'static str> {
+/// The key of another table that has this name, or nearly so, and where it belongs.
+fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
     let homes: [(&mut dyn Section, &str); 5] = [
         (&mut PoolConfig::default(), "`[defaults]` or `[pools.NAME]`"),
         (&mut BrokerConfig::default(), "`[broker]`"),
@@ -59,8 +59,7 @@ fn home_of(name: &str) -> Option<&'static str> {
         (&mut LogConfig::default(), "`[log]`"),
         (&mut TaskConfig::default(), "`[tasks.NAME]`"),
     ];
-    let mut homes = homes.into_iter().map(|(section, home)| (names_of(section), home));
     homes
-        .find(|(names, _)| names.contains(&name))
-        .map(|(_, home)| home)
+        .into_iter()
+        .find_map(|(section, home)| Some((closest(name, &names_of(section))?, home)))
 }

@@ -79,7 +79,7 @@ fn every_syntax_error_has_its_line() {
 #[test]
 fn unknown_keys_name_the_one_that_was_meant() {
     insta::assert_snapshot!(problems(
-        "max_workers = 3
+        "max_worker = 3
 [brokr]
 [broker]
 url2 = 1
@@ -92,7 +92,7 @@ Queues = []
 comand = ['x']
 "), @r#"
     7 problems in `config.toml`
-      line 1: unknown key `max_workers`
+      line 1: unknown key `max_worker`
       line 2: unknown key `brokr`; did you mean `broker`?
       line 4: unknown key `broker.url2`; did you mean `url`?
       line 5: unknown key `broker.max-payload`; did you mean `max_payload`?
