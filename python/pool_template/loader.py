@@ -51,6 +51,8 @@ def load(what: Load) -> App:
     after = [(name, _hook(name, "after_fork")) for name in what.after_fork]
     for name, hook in before:
         _trying(f"the hook `{name}` (app.before_fork) failed", hook)
+    if code is not None:
+        code.is_stock = code.looks_stock()
     return App(after_fork=after, rq=code)
 
 
@@ -78,7 +80,8 @@ def import_if_there(name: str) -> Optional[ModuleType]:
 
 
 def _rq_code(settings: RqSettings) -> RqCode:
-    from pool_template.rq_code import RqCode  # under other runtimes there may be no `rq`
+    import pool_template.rq_runner  # under other runtimes there may be no `rq`; and here all workers share it
+    from pool_template.rq_code import RqCode
 
     return RqCode(settings)
 

@@ -76,10 +76,14 @@ class RqCode:
         self.worker_class: Any = type(worker_class.__name__, (InPool, worker_class), {})
         self.serializer = resolve_serializer(_SERIALIZERS.get(settings.serializer or "pickle", settings.serializer))
         self.handlers = [import_attribute(name) for name in settings.exception_handlers]
+        #: Whether somebody is to be told of exceptions. (A worker class may bring handlers of its own.)
+        self.has_handlers = bool(self.worker("", [], self.connect())._exc_handlers)
+        #: Whether RQ's code does what RQ's code does: no class of the user's, and no patch of a tracer's or an error
+        #: tracker's, stands in it. Then a plain job need not go through it.
+        self.is_stock = self.looks_stock()
 
-    def is_stock(self) -> bool:
-        """Whether RQ's code does what RQ's code does: no class of the user's, and no patch of a tracer's or an error
-        tracker's, stands in it. Then a plain job need not go through it. To be asked after all hooks."""
+    def looks_stock(self) -> bool:
+        """What `is_stock` is now; hooks may change it."""
         lifecycle = [
             *_functions(self.worker_class, but=_OURS),
             *_functions(self.job_class),

@@ -12,7 +12,7 @@ import json
 import zlib
 from collections.abc import Coroutine
 from types import CoroutineType
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from rq.exceptions import DeserializationError
 from rq.job import Retry
@@ -46,8 +46,9 @@ class RqRunner:
 
     def __init__(self, code: RqCode, number: int, pool: str, max_result: int) -> None:
         name = code.settings.worker_name.replace("{}", str(number))
-        queues = code.settings.queues.get(pool) or ["default"]
-        self._lifecycle = Lifecycle(code, name, queues)
+        self._code, self._name = code, name
+        self._queues = code.settings.queues.get(pool) or ["default"]
+        self._opened: Optional[Lifecycle] = None
         self._loads, self._dumps = code.serializer.loads, code.serializer.dumps
         self._max_result = max_result
         self._environment = Environment(name)
@@ -56,9 +57,15 @@ class RqRunner:
         self._job = b""
         self._pending = rq_current.Pending(self._fetch_current)
         rq_current.install(self._pending)
-        self._is_stock = code.is_stock()
-        self._has_handlers = bool(self._lifecycle.worker._exc_handlers)
-        self._fails_itself = self._has_handlers or code.settings.disable_default_exception_handler
+        self._is_stock = code.is_stock
+        self._fails_itself = code.has_handlers or code.settings.disable_default_exception_handler
+
+    @property
+    def _lifecycle(self) -> Lifecycle:
+        """RQ's own code, for the jobs that need it."""
+        if self._opened is None:
+            self._opened = Lifecycle(self._code, self._name, self._queues)
+        return self._opened
 
     def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
         """See `job_loop.Runner`."""

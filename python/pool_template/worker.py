@@ -105,6 +105,8 @@ def _runner(birth: Birth) -> Runner:
         return JsonRunner(load.modules or load.preload, load.max_result)
     from pool_template.rq_runner import RqRunner  # under other runtimes there may be no `rq`
 
+    if birth.app.after_fork:
+        birth.app.rq.is_stock = birth.app.rq.looks_stock()
     return RqRunner(birth.app.rq, birth.number, birth.pool, load.max_result)
 
 
