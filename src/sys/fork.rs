@@ -33,3 +33,14 @@ pub fn exit_copy(code: i32) -> ! {
     // SAFETY: _exit takes an integer and does not return.
     unsafe { libc::_exit(code) }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[should_panic(expected = "only a single-threaded process may fork")]
+    fn a_process_with_threads_may_not_fork() {
+        let (_keep, running) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || running.recv());
+        let _ = super::fork();
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -17,12 +16,6 @@ static NOFILE_BEFORE: OnceLock<u64> = OnceLock::new();
 /// Makes orphans below this process its children, so that it can reap them.
 pub fn set_child_subreaper() -> Result<(), SysError> {
     nix::sys::prctl::set_child_subreaper(true).map_err(failed("prctl(PR_SET_CHILD_SUBREAPER)"))
-}
-
-/// How late the kernel may let this thread's timers fire so as to bundle wake-ups. The default is 50 µs.
-pub fn set_timer_slack(slack: Duration) -> Result<(), SysError> {
-    let nanos = libc::c_ulong::try_from(slack.as_nanos()).unwrap_or(libc::c_ulong::MAX);
-    nix::sys::prctl::set_timerslack(nanos).map_err(failed("prctl(PR_SET_TIMERSLACK)"))
 }
 
 /// Raises the limit of open files to the highest allowed and returns it. Programs started

@@ -1,7 +1,7 @@
 //! What signals do to this process.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -11,49 +11,84 @@ use super::{SysError, failed};
 /// Every signal at its default action and none blocked: what a program expects at its start.
 /// Async-signal-safe.
 pub fn default_signals() -> Result<(), SysError> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     for signal in Signal::iterator() {
         if matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) {
             continue;
         }
-        // SAFETY: the default action runs no code of ours.
-        unsafe { sigaction(signal, &default) }.map_err(failed("sigaction"))?;
+        handle(signal, SigHandler::SigDfl, SaFlags::empty())?;
     }
     unblock_signals()
 }
 
-/// Blocks SIGCHLD and makes it readable: a descriptor that wakes a poll when children have ended. It never
-/// blocks a read. A forked copy that wants the signal back calls [`unblock_signals`].
-pub fn child_signals() -> Result<SignalFd, SysError> {
-    let mut mask = SigSet::empty();
-    mask.add(Signal::SIGCHLD);
+/// Blocks these signals and makes them readable: the descriptor wakes a poll when one has come, and a read of
+/// it never blocks. A forked copy that wants them back calls [`unblock_signals`].
+pub fn readable_signals(signals: &[Signal]) -> Result<SignalFd, SysError> {
+    let mask = SigSet::from_iter(signals.iter().copied());
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).map_err(failed("sigprocmask"))?;
     SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed("signalfd"))
 }
 
-/// The process that leaves politely, and its socket; see [`close_on_term`].
-static LEAVING: (AtomicI32, AtomicI32) = (AtomicI32::new(0), AtomicI32::new(-1));
+/// Reads the next signal that has come; `None` when there is none.
+pub fn next_signal(signals: &SignalFd) -> Option<Signal> {
+    let told = signals.read_signal().ok().flatten()?;
+    i32::try_from(told.ssi_signo).ok()?.try_into().ok()
+}
 
-/// From now on the first SIGTERM closes the reading side of `socket`, which must stay open: what has arrived
-/// can still be read, then comes the end of file. A second one ends the process at once.
-///
-/// No call is interrupted by it, and processes forked from this one are not affected.
-pub fn close_on_term(socket: impl AsFd) -> Result<(), SysError> {
-    LEAVING.0.store(nix::unistd::getpid().as_raw(), Ordering::Relaxed);
-    LEAVING.1.store(socket.as_fd().as_raw_fd(), Ordering::Relaxed);
-    let flags = SaFlags::SA_RESTART | SaFlags::SA_RESETHAND;
-    let action = SigAction::new(SigHandler::Handler(close_reading_side), flags, SigSet::empty());
-    // SAFETY: the handler makes two system calls, both async-signal-safe by POSIX, and reads two atomics.
-    let answer = unsafe { sigaction(Signal::SIGTERM, &action) };
+/// Lets a signal pass without effect. Programs that this process starts have its default again: they would
+/// inherit an ignored signal, but no handler.
+pub fn pass_over(signal: Signal) -> Result<(), SysError> {
+    handle(signal, SigHandler::Handler(do_nothing), SaFlags::SA_RESTART)
+}
+
+extern "C" fn do_nothing(_signal: libc::c_int) {}
+
+fn handle(signal: Signal, handler: SigHandler, flags: SaFlags) -> Result<(), SysError> {
+    let action = SigAction::new(handler, flags, SigSet::empty());
+    // SAFETY: the handlers of this file make async-signal-safe calls alone, on atomics and integers.
+    let answer = unsafe { sigaction(signal, &action) };
     answer.map(drop).map_err(failed("sigaction"))
 }
 
+/// What the SIGTERM of a process that leaves politely finds; see [`leave_on_term`].
+struct Leaving {
+    pid: AtomicI32,
+    socket: AtomicI32,
+    asked: AtomicBool,
+}
+
+static LEAVING: Leaving = Leaving {
+    pid: AtomicI32::new(0),
+    socket: AtomicI32::new(-1),
+    asked: AtomicBool::new(false),
+};
+
+/// From now on the first SIGTERM makes [`asked_to_leave`] true and ends a read that waits at `socket`, which must
+/// stay open. A second one ends the process at once.
+///
+/// It interrupts no call of user code, and does nothing in processes forked from this one.
+pub fn leave_on_term(socket: impl AsFd) -> Result<(), SysError> {
+    LEAVING
+        .pid
+        .store(nix::unistd::getpid().as_raw(), Ordering::Relaxed);
+    LEAVING
+        .socket
+        .store(socket.as_fd().as_raw_fd(), Ordering::Relaxed);
+    let flags = SaFlags::SA_RESTART | SaFlags::SA_RESETHAND;
+    handle(Signal::SIGTERM, SigHandler::Handler(close_reading_side), flags)
+}
+
+/// Whether SIGTERM has come.
+pub fn asked_to_leave() -> bool {
+    LEAVING.asked.load(Ordering::Relaxed)
+}
+
 extern "C" fn close_reading_side(_signal: libc::c_int) {
-    let (pid, socket) = (&LEAVING.0, &LEAVING.1);
     // SAFETY: both calls take integers alone and touch no memory of ours.
     unsafe {
-        if libc::getpid() == pid.load(Ordering::Relaxed) {
-            libc::shutdown(socket.load(Ordering::Relaxed), libc::SHUT_RD);
+        if libc::getpid() == LEAVING.pid.load(Ordering::Relaxed) {
+            LEAVING.asked.store(true, Ordering::Relaxed);
+            // A read that comes after a look at `asked` and before this finds the end of file too.
+            libc::shutdown(LEAVING.socket.load(Ordering::Relaxed), libc::SHUT_RD);
         }
     }
 }

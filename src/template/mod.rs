@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
 use self::control::{Control, ControlError, Message};
@@ -19,7 +20,7 @@ use crate::job::JobError;
 use crate::runtime::executor::Executor;
 use crate::sys::fork::{Forked, fork};
 use crate::sys::title::Title;
-use crate::sys::{SysError, memory, process, signal, spawn, title};
+use crate::sys::{SysError, lifeline, memory, process, signal, spawn, title};
 use crate::time::Mono;
 use crate::wire::message::{FromTemplate, Load, LoadReport, ToTemplate};
 use crate::worker::{self, Station};
@@ -69,7 +70,7 @@ fn run(
         collapse_skipped,
         warnings: report::shared_descriptors(&open_before),
     };
-    let signals = signal::child_signals()?;
+    let signals = signal::readable_signals(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT])?;
     control.send(FromTemplate::Ready(report))?;
     show(title.as_mut(), &["pool: template ", &about]);
     let mut template = Template {
@@ -117,7 +118,7 @@ fn show(title: Option<&mut Title>, parts: &[&str]) {
 /// A loaded template.
 struct Template {
     control: Control,
-    /// Wakes when workers have ended.
+    /// SIGCHLD: workers have ended. SIGTERM: leave. SIGINT: the supervisor's to judge.
     signals: SignalFd,
     /// The live workers' numbers by process id.
     workers: BTreeMap<i32, u64>,
@@ -135,7 +136,14 @@ impl Template {
     fn serve(&mut self) -> Result<Option<Post>, ControlError> {
         loop {
             self.wait()?;
+            let mut stopped = false;
+            while let Some(signal) = signal::next_signal(&self.signals) {
+                stopped |= signal == Signal::SIGTERM;
+            }
             self.reap()?;
+            if stopped {
+                return Ok(None);
+            }
             let Some(message) = self.control.next()? else {
                 continue;
             };
@@ -201,7 +209,6 @@ impl Template {
 
     /// Reaps every worker that has ended, and tells.
     fn reap(&mut self) -> Result<(), ControlError> {
-        while let Ok(Some(_)) = self.signals.read_signal() {}
         while let Some((pid, status)) = process::wait_any_nohang()? {
             // Else it is a child that the load left behind.
             if let Some(worker) = self.workers.remove(&pid) {
@@ -215,18 +222,19 @@ impl Template {
 impl Post {
     /// In the worker: makes it a process of its own.
     fn take(self, title: Option<Title>, order: &Load) -> Result<Station, SysError> {
-        let [jobs, lifeline, stdout, stderr] = self.descriptors;
+        let [jobs, lifeline_end, stdout, stderr] = self.descriptors;
         process::lead_group(0)?;
+        lifeline::arm(&lifeline_end)?;
         process::redirect_output(stdout, stderr)?;
+        signal::leave_on_term(&jobs)?;
+        signal::pass_over(Signal::SIGINT)?;
         signal::unblock_signals()?;
-        crate::sys::lifeline::arm(&lifeline)?;
-        signal::close_on_term(&jobs)?;
         let _ = title::set_name(&format!("pool-worker-{}", self.worker));
         let about = format!("worker {} {} gen {}", self.worker, self.pool, order.generation);
         Ok(Station {
             about,
             jobs,
-            lifeline,
+            lifeline: lifeline_end,
             title,
             max_result: order.max_result,
         })

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use crate::runtime::executor::Executor;
 use crate::sys::SysError;
 use crate::sys::fork::exit_copy;
+use crate::sys::signal::asked_to_leave;
 use crate::sys::socket::{Received, Sent, Wait, recv, send};
 use crate::sys::title::Title;
 use crate::time::Mono;
@@ -126,6 +127,9 @@ impl Worker {
 
     /// Takes the next packet: one that is there, else it shows that it is idle and waits.
     fn read(&mut self, buffer: &mut [u8]) -> Result<Read, SysError> {
+        if asked_to_leave() {
+            return Ok(Read::End);
+        }
         let jobs = &self.station.jobs;
         let waited = match recv(jobs, buffer, Wait::Never)? {
             Received::Packet(len) => return Ok(Read::Packet(len, false)),

@@ -37,6 +37,7 @@ crate::trials![
     threads_left_by_the_load_are_refused,
     sockets_left_by_the_load_are_warned_of,
     a_template_leaves_when_told_and_its_workers_stay,
+    a_template_leaves_on_sigterm_and_passes_over_sigint,
     a_fork_without_descriptors_is_refused,
     the_heap_is_collapsed_or_the_reason_told,
     the_built_in_tasks_answer,
@@ -202,9 +203,12 @@ fn a_worker_that_is_asked_to_end_finishes_its_job() {
     let gate = Gate::new();
     gate.send_to(&worker, 1);
     gate.wait_until_begun();
+    worker.send(2, &square());
+    worker.signal(Signal::SIGINT);
     worker.signal(Signal::SIGTERM);
     gate.open();
-    assert_eq!(worker.done().code, Code::Success);
+    assert_eq!(worker.done().execution, 1);
+    assert_eq!(worker.hear(), None, "the job that waits is left to others");
     assert_eq!(template.hear_exit(), (worker.number, "exit status 0".into()));
     let idle = template.fork();
     idle.signal(Signal::SIGTERM);
@@ -310,6 +314,15 @@ fn a_template_leaves_when_told_and_its_workers_stay() {
     wait_for_end(&template.spawned.pidfd);
     assert_eq!(template.spawned.pidfd.wait().unwrap(), Waited::Ended(0));
     assert_eq!(worker.run("square", r#"{"number": 6}"#).data, "36");
+}
+
+fn a_template_leaves_on_sigterm_and_passes_over_sigint() {
+    let mut template = Template::native("tasks");
+    assert!(template.spawned.pidfd.send_signal(Signal::SIGINT).unwrap());
+    let _worker = template.fork();
+    assert!(template.spawned.pidfd.send_signal(Signal::SIGTERM).unwrap());
+    wait_for_end(&template.spawned.pidfd);
+    assert_eq!(template.spawned.pidfd.wait().unwrap(), Waited::Ended(0));
 }
 
 fn a_fork_without_descriptors_is_refused() {
