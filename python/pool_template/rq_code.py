@@ -72,6 +72,8 @@ class RqCode:
         self.settings = settings
         self.job_class: Any = _import_class(settings.job_class, rq.job.Job)
         self.queue_class: Any = _import_class(settings.queue_class, rq.Queue)
+        _check_keys(self.job_class, rq.job.Job, "redis_job_namespace_prefix")
+        _check_keys(self.queue_class, rq.Queue, "redis_queue_namespace_prefix")
         worker_class = _import_class(settings.worker_class, rq.Worker)
         self.worker_class: Any = type(worker_class.__name__, (InPool, worker_class), {})
         self.serializer = resolve_serializer(_SERIALIZERS.get(settings.serializer or "pickle", settings.serializer))
@@ -140,6 +142,17 @@ class RqCode:
 
 def _import_class(name: Optional[str], default: Any) -> Any:
     return import_attribute(name) if name else default
+
+
+def _check_keys(given: Any, stock: Any, name: str) -> None:
+    """The supervisor claims and settles without asking Python, so it must know the keys."""
+    ours, theirs = getattr(stock, name, None), getattr(given, name, None)
+    if ours != theirs:
+        kind = f"{given.__module__}.{given.__qualname__}"
+        raise ValueError(
+            f"`{kind}` keeps its keys under {theirs!r}, and only {ours!r} is supported; change all keys together, "
+            "by RQ_KEY_PREFIX"
+        )
 
 
 def _functions(kind: type, but: Iterable[str] = ()) -> Iterable[Any]:

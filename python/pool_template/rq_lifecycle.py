@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 from uuid import uuid4
 
+import rq
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.executions import Execution, ExecutionRegistry
 from rq.job import JobStatus
@@ -84,7 +85,8 @@ class Lifecycle:
             job._result = self._code.serializer.loads(data) if data else None
             job._status = JobStatus.FINISHED
             _call(worker.handle_job_success, job, queue, queue.started_job_registry, execution=execution)
-            job.send_webhooks(JobStatus.FINISHED)
+            if hasattr(job, "send_webhooks"):  # not in every RQ 2
+                job.send_webhooks(JobStatus.FINISHED)
         else:
             job._status = JobStatus.FAILED
             _call(
@@ -117,8 +119,9 @@ class Lifecycle:
         worker, job, queue, execution = found
         worker._stopped_job_id = job.id
         job.ended_at = now()
-        if hasattr(worker, "_handle_stopped_job"):
-            worker._handle_stopped_job(job, queue, execution)
+        end = getattr(type(worker), "_handle_stopped_job", None) or getattr(rq.Worker, "_handle_stopped_job", None)
+        if end is not None:
+            end(worker, job, queue, execution)
             return
         try:  # RQ 2
             if job.stopped_callback:
