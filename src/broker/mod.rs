@@ -6,6 +6,7 @@
 mod check;
 pub mod memory;
 pub mod sqlite;
+mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use async_trait::async_trait;
 use crate::config::{BrokerConfig, BrokerUrl};
 use crate::job::{Claim, Claimed, JobId, JobView, NewJob, PoolName, QueueName, Settlement};
 use crate::time::Unix;
+
+pub use wait::{Awaited, Ended, wait_all};
 
 /// What went wrong at the broker, in words for the user; `Display` gives the whole sentence.
 #[derive(Debug, thiserror::Error)]

@@ -59,7 +59,7 @@ pub async fn wait_and_print(
     let progress = Progress::new(1, "waiting");
     let mut job = None;
     let open = wait::until_ended(broker, std::slice::from_ref(id), timeout, &progress, |ended| {
-        job = ended.iter().find_map(|(_, job)| job.clone());
+        job = ended.iter().find_map(|ended| ended.job.clone());
         Ok(())
     })
     .await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::broker::Broker;
+use crate::broker::{Awaited, Broker, Ended};
 use crate::config::ClientArgs;
 use crate::job::{JobError, JobId, JobState, JobView};
 use crate::time::{Human, parse_duration};
@@ -14,10 +14,6 @@ use crate::time::{Human, parse_duration};
 use super::progress::Progress;
 use super::report::{Code, Failure, Out, Outcome};
 use super::{client, json, render};
-
-/// Jobs that are watched at once. Of more, the first ones: each look costs as much as jobs are watched, and jobs end
-/// roughly in the order of their ids.
-const WATCHED_MAX: usize = 2_000;
 
 /// Ids that an error about open jobs names.
 const NAMED_MAX: usize = 5;
@@ -82,7 +78,7 @@ pub async fn wait_and_print(broker: &dyn Broker, ids: &[JobId], timeout: Option<
     let mut all_finished = true;
     let still_open = until_ended(broker, ids, timeout, &progress, |ended| {
         progress.aside(|| {
-            for (id, job) in ended {
+            for Ended { id, job, .. } in ended {
                 all_finished &= job.as_ref().is_some_and(|job| job.state == JobState::Finished);
                 out.line(line(id, job.as_ref()))?;
             }
@@ -98,9 +94,6 @@ pub async fn wait_and_print(broker: &dyn Broker, ids: &[JobId], timeout: Option<
     }
 }
 
-/// A job that has ended; `None` stands for one that is unknown.
-pub type Ended = (JobId, Option<JobView>);
-
 /// Calls `each` with the jobs that have ended, whenever some have, until all have or the time is up. Returns the
 /// ids of those that have not ended.
 pub async fn until_ended(
@@ -114,17 +107,14 @@ pub async fn until_ended(
         progress.advance(ended.len() as u64);
         each(&ended)
     };
-    let mut watched: Vec<JobId> = Vec::new();
-    let mut later = ids.iter().cloned();
+    let mut awaited = Awaited::new(ids.to_vec());
     let work = async {
         loop {
-            let room = WATCHED_MAX - watched.len();
-            watched.extend(later.by_ref().take(room));
-            if watched.is_empty() {
+            let ended = awaited.next(broker).await?;
+            if ended.is_empty() {
                 return Ok(());
             }
-            let ended = broker.wait_any(&watched).await?;
-            tell(take(&mut watched, ended))?;
+            tell(ended)?;
         }
     };
     let work = progress.during(work);
@@ -135,35 +125,10 @@ pub async fn until_ended(
             .unwrap_or(Ok::<(), Failure>(()))?,
     }
     // The time is up: of those not watched yet, some may have ended all the same.
-    let mut open = watched;
-    loop {
-        let mut chunk: Vec<JobId> = later.by_ref().take(WATCHED_MAX).collect();
-        if chunk.is_empty() {
-            return Ok(open);
-        }
-        let found = broker.find(&chunk).await?.into_iter().enumerate();
-        let has_ended = |job: &Option<JobView>| job.as_ref().is_none_or(|job| job.state.is_final());
-        tell(take(
-            &mut chunk,
-            found.filter(|(_, job)| has_ended(job)).collect(),
-        ))?;
-        open.extend(chunk);
+    while let Some(ended) = awaited.look(broker).await? {
+        tell(ended)?;
     }
-}
-
-/// Takes the jobs at these positions out of `ids`, whose order stays.
-fn take(ids: &mut Vec<JobId>, ended: Vec<(usize, Option<JobView>)>) -> Vec<Ended> {
-    let mut stays = vec![true; ids.len()];
-    let ended = ended
-        .into_iter()
-        .map(|(at, job)| {
-            stays[at] = false;
-            (ids[at].clone(), job)
-        })
-        .collect();
-    let mut stays = stays.into_iter();
-    ids.retain(|_| stays.next().unwrap_or(true));
-    ended
+    Ok(awaited.into_open())
 }
 
 /// That the time is up, and who has not ended.

@@ -1,8 +1,10 @@
 //! What a broker promises. Each rule below runs against each implementation; what only the
 //! embedded broker promises is in `embedded.rs`, and `model.rs` compares it with the one in memory.
 
+mod counting;
 mod dead;
 mod embedded;
+mod fanout;
 mod kit;
 mod leases;
 mod model;
