@@ -7,6 +7,7 @@ import faulthandler
 import os
 import sys
 import time
+import traceback
 from typing import Any, NoReturn, Optional
 
 from pool_template import fork_safety, huge_pages, loader, streams
@@ -24,6 +25,8 @@ def main() -> NoReturn:
         code = _run()
     except (ControlError, OSError) as error:
         print(f"pool: template: {error}; leaving", file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
     finally:
         streams.flush()
         os._exit(code)
@@ -39,7 +42,8 @@ def _run() -> int:
     if what is None:
         return 0
     title = Title.claim()
-    title.set("pool-template", f"pool: template python gen {what.generation}")
+    about = f"pool: template python gen {what.generation}"
+    title.set("pool-template", about + " (loading)")
     open_before = fork_safety.open_descriptors()
     try:
         app = loader.load(what)
@@ -50,6 +54,7 @@ def _run() -> int:
         faulthandler.enable(file=2)  # a crash in a worker says where
     report = _report(what, open_before)
     template = Template(control, LIFELINE_FD, what, app, title)
+    title.set("pool-template", about)
     control.send("ready", load_s=time.monotonic() - started, **report)
     template.serve()
     atexit._run_exitfuncs()

@@ -29,6 +29,8 @@ class Names:
     def find(self, task: str) -> Callable[..., Any]:
         """The function that a task names; imports its module if need be, and what that raises passes."""
         parts = task.split(".")
+        if not all(part.isidentifier() for part in parts):
+            raise UnknownTask(f"`{task}` is not the dotted name of a function")
         listed = False
         for cut in range(len(parts) - 1, 0, -1):
             name = ".".join(parts[:cut])

@@ -10,7 +10,7 @@ import os
 import select
 from typing import Any
 
-from pool_template import streams, worker
+from pool_template import shared_api, streams, worker
 from pool_template.control import FORK_DESCRIPTORS, ControlError, ControlSocket, Load, close_all
 from pool_template.loader import App
 from pool_template.signals import set_up_template
@@ -29,6 +29,7 @@ class Template:
         #: Worker numbers by process id.
         self._workers: dict[int, int] = {}
         self._stopping = False
+        self._shared_api = shared_api.make()
         self._wake = set_up_template(self._stop)
 
     def serve(self) -> None:
@@ -92,6 +93,7 @@ class Template:
                 load=self._load,
                 app=self._app,
                 title=self._title,
+                shared_api=self._shared_api,
             )
         )
 

@@ -11,9 +11,9 @@ import socket
 import sys
 import traceback
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Optional
 
-from pool_template import errors, lineage, signals, streams
+from pool_template import errors, lineage, shared_api, signals, streams
 from pool_template.control import Load
 from pool_template.frames import FrameError
 from pool_template.job_loop import JobLoop, Runner
@@ -45,6 +45,8 @@ class Birth:
     load: Load
     app: App
     title: Title
+    #: See `shared_api`.
+    shared_api: Optional[int]
 
 
 def live(birth: Birth) -> NoReturn:
@@ -76,6 +78,7 @@ def _set_up(birth: Birth) -> None:
     atexit._clear()
     text = f"pool: worker {birth.number} {birth.pool} gen {birth.load.generation}"
     birth.title.set(f"pool-worker-{birth.number}", text, IDLE)
+    shared_api.put_on_path(birth.shared_api)
     _reseed()
     for name, hook in birth.app.after_fork:
         try:
@@ -131,7 +134,9 @@ def _reseed() -> None:
 
 def _say_goodbye() -> None:
     """What jobs and hooks registered for the exit, and the log. Threads are not waited for."""
-    atexit._run_exitfuncs()
-    logging = sys.modules.get("logging")
-    if logging is not None:
-        logging.shutdown()
+    try:
+        atexit._run_exitfuncs()
+    finally:
+        logging = sys.modules.get("logging")
+        if logging is not None:
+            logging.shutdown()

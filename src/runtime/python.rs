@@ -47,6 +47,7 @@ const MODULES: &[(&str, &str)] = modules! {
     "pool_template.rq_lifecycle" => "pool_template/rq_lifecycle.py",
     "pool_template.rq_runner" => "pool_template/rq_runner.py",
     "pool_template.rq_settings" => "pool_template/rq_settings.py",
+    "pool_template.shared_api" => "pool_template/shared_api.py",
     "pool_template.signals" => "pool_template/signals.py",
     "pool_template.streams" => "pool_template/streams.py",
     "pool_template.tasks" => "pool_template/tasks.py",

@@ -71,8 +71,11 @@ def fork_and_raise(code):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 def square(n): return n * n
 def use_processes():
-    with multiprocessing.get_context('fork').Pool(2) as pool:
-        return pool.map(square, range(4))
+    found = []
+    for method in ('fork', 'spawn', 'forkserver'):
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            found += pool.map(square, range(4))
+    return found
 def terminate_process():
     process = multiprocessing.get_context('fork').Process(target=time.sleep, args=(1000,))
     process.start()
@@ -260,7 +263,8 @@ class Jobs(unittest.TestCase):
         for task, said in {
             "os.system": "`os.system` is in no module that jobs may name (they are: `app`",
             "app": "`app` is in no module",
-            "app.": "`app` has no ``",
+            "app.": "`app.` is not the dotted name of a function",
+            "pack.a b.f": "is not the dotted name of a function",
             "app.absent": "`app` has no `absent`",
             "app.VALUE": "`app.VALUE` is not a function",
             "app.Tasks": "`app.Tasks` is not a function",
@@ -307,7 +311,7 @@ class Jobs(unittest.TestCase):
         self.assertEqual(self.call("fork_and_raise", 5).value, 5)
 
     def test_multiprocessing_works_and_its_processes_can_be_terminated(self) -> None:
-        self.assertEqual(self.call("use_processes").value, [0, 1, 4, 9])
+        self.assertEqual(self.call("use_processes").value, [0, 1, 4, 9] * 3)
         self.assertEqual(self.call("terminate_process").value, -signal.SIGTERM)
 
     def test_programs_work_and_can_be_interrupted(self) -> None:
