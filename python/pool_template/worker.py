@@ -58,8 +58,10 @@ def live(birth: Birth) -> NoReturn:
         _serve(birth)
         _say_goodbye()
         code = 0
-    except (FrameError, OSError) as error:
+    except FrameError as error:
         print(f"pool: worker {birth.number}: job socket: {error}; leaving", file=sys.stderr)
+    except OSError as error:
+        print(f"pool: worker {birth.number}: {error}; leaving", file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:
