@@ -39,7 +39,7 @@ pub fn load(load: &Load) -> Result<Box<dyn Executor>, JobError> {
         .filter_map(|(name, task)| problem(task).map(|problem| format!("task `{name}`: {problem}")))
         .collect();
     if !problems.is_empty() {
-        return Err(JobError::new("command", problems.join("; ")));
+        return Err(JobError::new("not runnable", problems.join("; ")));
     }
     Ok(Box::new(Commands {
         tasks: load.commands.clone(),

@@ -136,7 +136,7 @@ fn programs_that_are_missing_fail_the_load() {
     };
     assert_eq!(
         error,
-        "command: task `resize`: no program `no-such-program` in PATH"
+        "not runnable: task `resize`: no program `no-such-program` in PATH"
     );
 }
 
