@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::defaults::{Places, directory};
+use super::defaults::{self, Places};
 use super::flags::{self, ClientArgs, RunArgs};
 use super::keys::variable_of;
 use super::problem::{ConfigErrors, Origin, Problem};
@@ -51,9 +51,10 @@ pub(super) fn read_all(
     env: impl Fn(&str) -> Option<OsString>,
     matters: impl Fn(&Problem) -> bool,
 ) -> Result<Explained, ConfigErrors> {
-    let (sources, mut problems) = sources(args, env);
-    let (explained, more) = validate::validate(&sources);
-    problems.extend(more);
+    let env = |name: &str| env(name).filter(|value| !value.is_empty());
+    // What could not be read may be what later problems miss, so these are told first.
+    let sources = sources(args, env).map_err(|problems| ConfigErrors::new(None, problems))?;
+    let (explained, mut problems) = validate::validate(&sources);
     problems.retain(matters);
     match problems.as_slice() {
         [] => Ok(explained),
@@ -61,72 +62,79 @@ pub(super) fn read_all(
     }
 }
 
-/// Gathers; what can't be read is left out and reported.
-fn sources(args: &RunArgs, env: impl Fn(&str) -> Option<OsString>) -> (Sources, Vec<Problem>) {
-    let env = |name: &str| env(name).filter(|value| !value.is_empty());
+/// Gathers all that was given; the error is what can't be read of it.
+fn sources(args: &RunArgs, env: impl Fn(&str) -> Option<OsString>) -> Result<Sources, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut problem = |origin: Origin, message: String| {
-        problems.push(Problem {
-            key: String::new(),
-            origin,
-            message,
-            hint: None,
-        });
+    let variables = variables(&env, &mut problems);
+    let directory = std::env::current_dir().unwrap_or_else(|error| {
+        let message = format!("cannot tell the current directory: {error}");
+        problems.push(unreadable(Origin::Default, message));
+        PathBuf::new()
+    });
+    let home = defaults::directory(&env, "HOME");
+    let base = Base { directory, home };
+    let by_variable =
+        || env("POOL_CONFIG").map(|path| (path.into(), Origin::Environment("POOL_CONFIG".into())));
+    let by_flag = args
+        .config
+        .clone()
+        .map(|path| (path, Origin::Flag("--config".into())));
+    let named: Option<(PathBuf, Origin)> = by_flag.or_else(by_variable);
+    let file = named.and_then(|(path, origin)| {
+        let tell = |error| {
+            let (name, path) = (origin.name(""), path.display());
+            unreadable(
+                origin.clone(),
+                format!("`{name}` names `{path}`, which can't be read: {error}"),
+            )
+        };
+        read(&path, &base)
+            .map_err(|error| problems.push(tell(error)))
+            .ok()
+    });
+    let flags = args.values.clone();
+    let places = Places::of(&env);
+    let sources = Sources {
+        flags,
+        variables,
+        file,
+        base,
+        places,
     };
+    if problems.is_empty() {
+        Ok(sources)
+    } else {
+        Err(problems)
+    }
+}
 
+/// The `POOL_*` variables, by the flag that each stands for.
+fn variables(
+    env: &impl Fn(&str) -> Option<OsString>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<&'static str, String> {
     let mut variables = BTreeMap::new();
     for key in flags::all() {
         let name = variable_of(key.flag);
         match env(&name).map(OsString::into_string) {
             Some(Ok(value)) => drop(variables.insert(key.flag, value)),
-            Some(Err(_)) => problem(
-                Origin::Environment(name.clone()),
-                format!("`{name}` is not UTF-8"),
-            ),
+            Some(Err(_)) => {
+                let message = format!("`{name}` is not UTF-8");
+                problems.push(unreadable(Origin::Environment(name), message));
+            }
             None => {}
         }
     }
-    let current = std::env::current_dir().unwrap_or_else(|error| {
-        problem(
-            Origin::Default,
-            format!("cannot tell the current directory: {error}"),
-        );
-        PathBuf::from("/")
-    });
-    let base = Base {
-        directory: current,
-        home: directory(&env, "HOME"),
-    };
-    let named = match &args.config {
-        Some(path) => Some((path.clone(), Origin::Flag("--config".to_owned()))),
-        None => env("POOL_CONFIG")
-            .map(|path| (PathBuf::from(path), Origin::Environment("POOL_CONFIG".to_owned()))),
-    };
-    let file = named.and_then(|(path, origin)| match read(&path, &base) {
-        Ok(file) => Some(file),
-        Err(error) => {
-            let name = origin.name("").to_owned();
-            problem(
-                origin,
-                format!(
-                    "`{name}` names `{}`, which can't be read: {error}",
-                    path.display()
-                ),
-            );
-            None
-        }
-    });
-    let places = Places::of(&env);
-    (
-        Sources {
-            flags: args.values.clone(),
-            variables,
-            file,
-            base,
-            places,
-        },
-        problems,
-    )
+    variables
+}
+
+fn unreadable(origin: Origin, message: String) -> Problem {
+    Problem {
+        key: String::new(),
+        origin,
+        message,
+        hint: None,
+    }
 }
 
 fn read(path: &Path, base: &Base) -> std::io::Result<File> {

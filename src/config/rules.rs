@@ -153,65 +153,53 @@ impl Rules<'_> {
         let path = |key: &str| format!("{at}.{key}");
         self.value(&path("queues"), !pool.queues.is_empty(), "at least one queue");
         let distinct: BTreeSet<_> = pool.queues.iter().collect();
-        self.value(
-            &path("queues"),
-            distinct.len() == pool.queues.len(),
-            "each queue once",
-        );
-        self.value(
-            &path("max_workers"),
-            (1..=WORKERS_MAX).contains(&pool.max_workers),
-            &format!("from 1 to {WORKERS_MAX}"),
-        );
+        let ok = distinct.len() == pool.queues.len();
+        self.value(&path("queues"), ok, "each queue once");
+        self.scaling(at, pool);
+        self.workers_and_jobs(at, pool);
+        if app.isolation == Isolation::Fresh {
+            self.fresh(at, pool);
+        }
+    }
+
+    fn scaling(&mut self, at: &str, pool: &PoolConfig) {
+        let path = |key: &str| format!("{at}.{key}");
+        let ok = (1..=WORKERS_MAX).contains(&pool.max_workers);
+        self.value(&path("max_workers"), ok, &format!("from 1 to {WORKERS_MAX}"));
         if pool.max_workers > 0 {
             let ok = pool.min_workers <= pool.max_workers;
             self.pair(&path("max_workers"), ok, "below", &path("min_workers"), "");
         }
-        let threshold = pool.utilization_threshold;
-        self.value(
-            &path("utilization_threshold"),
-            threshold > 0.0 && threshold <= 1.0,
-            "above 0, up to 1",
-        );
+        let ok = pool.utilization_threshold > 0.0 && pool.utilization_threshold <= 1.0;
+        self.value(&path("utilization_threshold"), ok, "above 0, up to 1");
         self.positive(&path("scaling_period"), pool.scaling_period);
         let ok = pool.utilization_window >= pool.scaling_period;
-        self.pair(
-            &path("utilization_window"),
-            ok,
-            "shorter than",
-            &path("scaling_period"),
-            "",
-        );
-        self.value(
-            &path("max_jobs"),
-            pool.max_jobs != Some(0),
-            "1 or more, or \"none\"",
-        );
+        let (window, period) = (path("utilization_window"), path("scaling_period"));
+        self.pair(&window, ok, "shorter than", &period, "");
+    }
+
+    fn workers_and_jobs(&mut self, at: &str, pool: &PoolConfig) {
+        let path = |key: &str| format!("{at}.{key}");
+        let ok = pool.max_jobs != Some(0);
+        self.value(&path("max_jobs"), ok, "1 or more, or \"none\"");
         for (key, time) in [("max_age", pool.max_age), ("job_timeout", pool.job_timeout)] {
-            self.value(
-                &path(key),
-                time != Some(Duration::ZERO),
-                "more than 0s, or \"none\"",
-            );
+            let ok = time != Some(Duration::ZERO);
+            self.value(&path(key), ok, "more than 0s, or \"none\"");
         }
         self.timeout(&path("job_timeout"), pool.job_timeout);
         let ok = pool.retry.backoff_max >= pool.retry.backoff;
         self.pair(&path("backoff_max"), ok, "shorter than", &path("backoff"), "");
-        self.value(
-            &path("max_worker_losses"),
-            pool.retry.max_worker_losses > 0,
-            "1 or more",
-        );
-        if app.isolation == Isolation::Fresh {
-            let why = "or `app.isolation = \"warm\"`: a fresh worker runs one job";
-            self.value(
-                &path("max_jobs"),
-                matches!(pool.max_jobs, None | Some(0 | 1)),
-                &format!("1 {why}"),
-            );
-            let ok = matches!(pool.prefetch, Prefetch::Auto | Prefetch::Fixed(0));
-            self.value(&path("prefetch"), ok, &format!("\"auto\" or 0, {why}"));
-        }
+        let ok = pool.retry.max_worker_losses > 0;
+        self.value(&path("max_worker_losses"), ok, "1 or more");
+    }
+
+    /// With `isolation = "fresh"` what speaks of several jobs a worker can't hold.
+    fn fresh(&mut self, at: &str, pool: &PoolConfig) {
+        let why = "or `app.isolation = \"warm\"`: a fresh worker runs one job";
+        let ok = matches!(pool.max_jobs, None | Some(0 | 1));
+        self.value(&format!("{at}.max_jobs"), ok, &format!("1 {why}"));
+        let ok = matches!(pool.prefetch, Prefetch::Auto | Prefetch::Fixed(0));
+        self.value(&format!("{at}.prefetch"), ok, &format!("\"auto\" or 0, {why}"));
     }
 
     /// A flag or variable holds for every pool; the same queues for all can't be meant.
