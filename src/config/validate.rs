@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::keys::{Key, SOCKET, Section, Visit, variable_of};
+use super::keys::{Key, SOCKET, Section, Visit, names_of, variable_of};
 use super::problem::{Origin, Problem};
 use super::raw::{self, Node, Table, Value};
 use super::render::Explained;
@@ -52,13 +52,14 @@ pub(super) fn validate(sources: &Sources) -> (Explained, Vec<Problem>) {
         Some(file) => raw::parse(&file.text),
         None => (Table::new(), Vec::new()),
     };
-    let mut reader = Reader::default();
-    let mut config = reader.config(sources, &table);
+    let mut reader = Reader::new(sources);
+    let mut config = reader.config(&table);
     defaults::give_way(&mut config, |path| reader.is_set(path));
     let Reader {
         origins,
         bad,
         mut problems,
+        ..
     } = reader;
     problems.extend(rules::broken(&config, &origins, &bad));
     if !errors.is_empty() {
@@ -80,58 +81,45 @@ fn syntax_problem(error: raw::SyntaxError) -> Problem {
     }
 }
 
-/// One source of values for the keys of a section.
-#[derive(Clone, Copy)]
-enum Layer<'a> {
-    /// A table of the file, with its path and a dot: `pools.mail.`
-    File {
-        table: &'a Table,
-        path: &'a str,
-        base: &'a Base,
-    },
-    /// Variables and flags over it.
-    Outside(&'a Sources),
-}
-
-#[derive(Default)]
-struct Reader {
+/// Reads sections. Paths of tables end with a dot, so that a key's path is the two together.
+struct Reader<'a> {
+    sources: &'a Sources,
     origins: BTreeMap<String, Origin>,
     /// Paths of keys whose value could not be read: no rule is tried on them.
     bad: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
-impl Reader {
-    fn config(&mut self, sources: &Sources, table: &Table) -> Config {
-        // Without a file the table is empty and its base never asked for.
-        let base = sources.file.as_ref().map_or(&sources.base, |file| &file.base);
-        let top = |name: &str| table.get(name);
-        self.problems.extend(unknown::at_top(table));
+impl<'a> Reader<'a> {
+    fn new(sources: &'a Sources) -> Self {
+        Reader {
+            sources,
+            origins: BTreeMap::new(),
+            bad: BTreeSet::new(),
+            problems: Vec::new(),
+        }
+    }
 
+    fn config(&mut self, table: &Table) -> Config {
+        self.problems.extend(unknown::at_top(table));
         let mut broker = BrokerConfig::default();
         let mut app = AppConfig {
-            directory: sources.base.directory.clone(),
+            directory: self.sources.base.directory.clone(),
             ..AppConfig::default()
         };
         let mut log = LogConfig::default();
-        self.whole("broker.", &mut broker, top("broker"), base, sources);
-        self.whole("app.", &mut app, top("app"), base, sources);
-        self.whole("log.", &mut log, top("log"), base, sources);
-        let pools = self.pools(sources, table, base);
-        let tasks = self.tasks(top("tasks"), base);
-        if !self.is_set("broker.url") {
-            match &sources.places.broker_file {
-                Some(file) => broker.url = BrokerUrl::Sqlite(file.clone()),
-                None => self.nowhere(
-                    "broker.url",
-                    "no place for the embedded broker's file: neither `STATE_DIRECTORY`, `XDG_STATE_HOME` nor `HOME` is set",
-                    "name one with `--broker sqlite:PATH`",
-                ),
-            }
+        self.whole("broker.", &mut broker, table.get("broker"));
+        self.whole("app.", &mut app, table.get("app"));
+        self.whole("log.", &mut log, table.get("log"));
+        let pools = self.pools(table);
+        let tasks = self.tasks(table.get("tasks"));
+        if !self.origins.contains_key("broker.url") {
+            broker.url = self.default_broker();
         }
-        let socket = self.socket(sources, table, base, &broker.url);
+        let socket = self.socket(table, &broker.url);
+        let file = self.sources.file.as_ref().map(|file| file.path.clone());
         Config {
-            file: sources.file.as_ref().map(|file| file.path.clone()),
+            file,
             broker,
             socket,
             app,
@@ -141,22 +129,21 @@ impl Reader {
         }
     }
 
-    /// A section that stands once: its table, then variables and flags.
-    fn whole(
-        &mut self,
-        path: &str,
-        section: &mut dyn Section,
-        node: Option<&Node>,
-        base: &Base,
-        sources: &Sources,
-    ) {
-        if let Some(table) = self.table(path, node) {
-            self.apply(path, section, Layer::File { table, path, base });
+    fn default_broker(&mut self) -> BrokerUrl {
+        match &self.sources.places.broker_file {
+            Some(file) => BrokerUrl::Sqlite(file.clone()),
+            None => {
+                self.nowhere(
+                    "broker.url",
+                    "no place for the embedded broker's file: neither `STATE_DIRECTORY`, `XDG_STATE_HOME` nor `HOME` is set",
+                    "name one with `--broker sqlite:PATH`",
+                );
+                BrokerUrl::Memory
+            }
         }
-        self.apply(path, section, Layer::Outside(sources));
     }
 
-    fn socket(&mut self, sources: &Sources, table: &Table, base: &Base, broker: &BrokerUrl) -> PathBuf {
+    fn socket(&mut self, table: &Table, broker: &BrokerUrl) -> PathBuf {
         struct Top(PathBuf);
         impl Section for Top {
             fn each_key(&mut self, visit: Visit<'_>) {
@@ -164,24 +151,10 @@ impl Reader {
             }
         }
         let mut top = Top(PathBuf::new());
-        // The other names at the top are the sections, read each by itself.
-        let only: Table = table
-            .get_key_value("socket")
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .into_iter()
-            .collect();
-        self.apply(
-            "",
-            &mut top,
-            Layer::File {
-                table: &only,
-                path: "",
-                base,
-            },
-        );
-        self.apply("", &mut top, Layer::Outside(sources));
+        self.values("", &mut top, table);
+        self.outside("", &mut top);
         if !self.is_set("socket") {
-            match sources.places.socket(broker) {
+            match self.sources.places.socket(broker) {
                 Some(path) => top.0 = path,
                 None => self.nowhere(
                     "socket",
@@ -193,36 +166,15 @@ impl Reader {
         top.0
     }
 
-    fn pools(&mut self, sources: &Sources, table: &Table, base: &Base) -> BTreeMap<PoolName, PoolConfig> {
+    fn pools(&mut self, table: &Table) -> BTreeMap<PoolName, PoolConfig> {
         let mut common = PoolConfig::default();
-        if let Some(table) = self.table("defaults.", table.get("defaults")) {
-            self.apply(
-                "defaults.",
-                &mut common,
-                Layer::File {
-                    table,
-                    path: "defaults.",
-                    base,
-                },
-            );
-        }
+        self.inside("defaults.", &mut common, table.get("defaults"));
         let mut pools = BTreeMap::new();
         for (name, node) in self.table("pools.", table.get("pools")).into_iter().flatten() {
             let path = format!("pools.{}.", bare_or_quoted(name));
             let mut pool = common.clone();
             self.inherit("defaults.", &path);
-            if let Some(table) = self.table(&path, Some(node)) {
-                self.apply(
-                    &path,
-                    &mut pool,
-                    Layer::File {
-                        table,
-                        path: &path,
-                        base,
-                    },
-                );
-            }
-            self.apply(&path, &mut pool, Layer::Outside(sources));
+            self.whole(&path, &mut pool, Some(node));
             match PoolName::new(name) {
                 Ok(name) => drop(pools.insert(name, pool)),
                 Err(error) => self.at(node.line, &path, format!("a pool's name {error}")),
@@ -230,36 +182,27 @@ impl Reader {
         }
         if pools.is_empty() {
             self.inherit("defaults.", "pools.default.");
-            self.apply("pools.default.", &mut common, Layer::Outside(sources));
+            self.outside("pools.default.", &mut common);
             pools.insert(PoolName::new("default").expect("a valid name"), common);
         }
         self.origins.retain(|path, _| !path.starts_with("defaults."));
         pools
     }
 
-    fn tasks(&mut self, node: Option<&Node>, base: &Base) -> BTreeMap<Arc<str>, TaskConfig> {
+    fn tasks(&mut self, node: Option<&Node>) -> BTreeMap<Arc<str>, TaskConfig> {
         let mut tasks = BTreeMap::new();
         for (name, node) in self.table("tasks.", node).into_iter().flatten() {
             let path = format!("tasks.{}.", bare_or_quoted(name));
+            // Where to point at when a key is missing.
+            self.origins.insert(
+                path.clone(),
+                Origin::File {
+                    line: node.line,
+                    key: path.clone(),
+                },
+            );
             let mut task = TaskConfig::default();
-            if let Some(table) = self.table(&path, Some(node)) {
-                self.origins.insert(
-                    path.clone(),
-                    Origin::File {
-                        line: node.line,
-                        key: path.clone(),
-                    },
-                );
-                self.apply(
-                    &path,
-                    &mut task,
-                    Layer::File {
-                        table,
-                        path: &path,
-                        base,
-                    },
-                );
-            }
+            self.inside(&path, &mut task, Some(node));
             if let Err(error) = check_name(name) {
                 self.at(node.line, &path, format!("a task's name {error}"));
             }
@@ -277,80 +220,76 @@ impl Reader {
     fn inherit(&mut self, from: &str, to: &str) {
         let moved = |path: &String| path.strip_prefix(from).map(|key| format!("{to}{key}"));
         let bad: Vec<String> = self.bad.iter().filter_map(moved).collect();
-        let origins: Vec<(String, Origin)> = self
-            .origins
-            .iter()
-            .filter_map(|(path, origin)| Some((moved(path)?, origin.clone())))
-            .collect();
+        let origin = |(path, origin): (&String, &Origin)| Some((moved(path)?, origin.clone()));
+        let origins: Vec<(String, Origin)> = self.origins.iter().filter_map(origin).collect();
         self.bad.extend(bad);
         self.origins.extend(origins);
     }
 
+    /// A section's table of the file, then variables and flags over it.
+    fn whole(&mut self, path: &str, section: &mut dyn Section, node: Option<&Node>) {
+        self.inside(path, section, node);
+        self.outside(path, section);
+    }
+
+    /// A section's table of the file.
+    fn inside(&mut self, path: &str, section: &mut dyn Section, node: Option<&Node>) {
+        if let Some(table) = self.table(path, node) {
+            self.values(path, section, table);
+            self.problems
+                .extend(unknown::in_table(table, path, &names_of(section)));
+        }
+    }
+
     /// The table at this place, if there is one; something else there is a problem.
     fn table<'t>(&mut self, path: &str, node: Option<&'t Node>) -> Option<&'t Table> {
-        match node {
-            None => None,
-            Some(Node {
-                value: Value::Table(table),
-                ..
-            }) => Some(table),
-            Some(node) => {
-                let path = path.trim_end_matches('.');
-                let found = describe(&node.value, str::to_owned);
-                self.at(
-                    node.line,
-                    path,
-                    format!("`{path}` is {found}; expected a table `[{path}]`"),
-                );
-                None
-            }
+        let node = node?;
+        if let Value::Table(table) = &node.value {
+            return Some(table);
         }
+        let path = path.trim_end_matches('.');
+        let found = describe(&node.value, str::to_owned);
+        let message = format!("`{path}` is {found}; expected a table `[{path}]`");
+        self.at(node.line, path, message);
+        None
     }
 
-    /// Sets each key of a section that the layer gives a value.
-    fn apply(&mut self, path: &str, section: &mut dyn Section, layer: Layer<'_>) {
-        let mut names = Vec::new();
+    fn values(&mut self, path: &str, section: &mut dyn Section, table: &Table) {
+        // Without a file there is no table, and its base is never asked for.
+        let base = self
+            .sources
+            .file
+            .as_ref()
+            .map_or(&self.sources.base, |file| &file.base);
         section.each_key(&mut |key, setting| {
-            names.push(key.name);
-            match layer {
-                Layer::File {
-                    table,
-                    path: written,
-                    base,
-                } => {
-                    if let Some(node) = table.get(key.name) {
-                        let written = format!("{written}{}", key.name);
-                        let origin = Origin::File {
-                            line: node.line,
-                            key: written.clone(),
-                        };
-                        self.set(path, key, setting, Given::Node(node), base, origin);
-                    }
-                }
-                Layer::Outside(sources) => self.outside(path, key, setting, sources),
+            if let Some(node) = table.get(key.name) {
+                let origin = Origin::File {
+                    line: node.line,
+                    key: format!("{path}{}", key.name),
+                };
+                self.set(path, key, setting, (Given::Node(node), base, origin));
             }
         });
-        if let Layer::File { table, path, .. } = layer {
-            self.problems.extend(unknown::in_table(table, path, &names));
-        }
     }
 
-    fn outside(&mut self, path: &str, key: &Key, setting: &mut dyn Setting, sources: &Sources) {
-        if let Some(word) = sources.variables.get(key.flag) {
-            let origin = Origin::Environment(variable_of(key.flag));
-            self.set(
-                path,
-                key,
-                setting,
-                Given::Words(std::slice::from_ref(word)),
-                &sources.base,
-                origin,
-            );
-        }
-        if let Some(words) = sources.flags.get(key.flag) {
-            let origin = Origin::Flag(format!("--{}", key.flag));
-            self.set(path, key, setting, Given::Words(words), &sources.base, origin);
-        }
+    fn outside(&mut self, path: &str, section: &mut dyn Section) {
+        let Sources {
+            variables,
+            flags,
+            base,
+            ..
+        } = self.sources;
+        section.each_key(&mut |key, setting| {
+            if let Some(word) = variables.get(key.flag) {
+                let given = Given::Words(std::slice::from_ref(word));
+                let origin = Origin::Environment(variable_of(key.flag));
+                self.set(path, key, setting, (given, base, origin));
+            }
+            if let Some(words) = flags.get(key.flag) {
+                let origin = Origin::Flag(format!("--{}", key.flag));
+                self.set(path, key, setting, (Given::Words(words), base, origin));
+            }
+        });
     }
 
     fn set(
@@ -358,9 +297,7 @@ impl Reader {
         path: &str,
         key: &Key,
         setting: &mut dyn Setting,
-        given: Given<'_>,
-        base: &Base,
-        origin: Origin,
+        (given, base, origin): (Given<'_>, &Base, Origin),
     ) {
         let path = format!("{path}{}", key.name);
         let Err(wrongs) = setting.set(given, base) else {
@@ -401,7 +338,11 @@ impl Reader {
         });
     }
 
+    /// Nobody said where, and the environment does not either. A wrong place has been told already.
     fn nowhere(&mut self, key: &str, message: &str, hint: &str) {
+        if self.bad.contains(key) {
+            return;
+        }
         self.problems.push(Problem {
             key: key.to_owned(),
             origin: Origin::Default,

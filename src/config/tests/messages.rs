@@ -105,6 +105,14 @@ comand = ['x']
 }
 
 #[test]
+fn a_wrong_broker_is_one_problem() {
+    insta::assert_snapshot!(problems("[broker]\nurl = 'redis://ann:secret@host/0'\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `broker.url` is the string "redis://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, or `memory:`
+    "#);
+}
+
+#[test]
 fn a_value_of_the_wrong_type_is_told_with_what_was_expected() {
     insta::assert_snapshot!(problems(
         "socket = 5
