@@ -9,6 +9,16 @@ use super::snapshot::Decision;
 use super::{Action, Fleet, Memory, Notice, Now};
 
 impl Fleet {
+    /// Takes note of what the processes occupy.
+    pub fn weigh(&mut self, memory: &Memory) {
+        for (id, pss, private) in &memory.workers {
+            if let Some(worker) = self.workers.get_mut(id) {
+                (worker.pss_bytes, worker.private_bytes) = (*pss, *private);
+            }
+        }
+        self.pss_total = memory.pss_total;
+    }
+
     /// One scaling period: take in what was measured, decide, act.
     pub(super) fn period(
         &mut self,
@@ -18,12 +28,7 @@ impl Fleet {
         now: Now,
         out: &mut Vec<Action>,
     ) {
-        for (id, pss, private) in &memory.workers {
-            if let Some(worker) = self.workers.get_mut(id) {
-                (worker.pss_bytes, worker.private_bytes) = (*pss, *private);
-            }
-        }
-        self.pss_total = memory.pss_total;
+        self.weigh(memory);
         if let (Some(pool), Some(backlog)) = (self.pools.get_mut(name), backlog) {
             pool.backlog = backlog;
         }

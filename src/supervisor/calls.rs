@@ -10,7 +10,7 @@ use crate::config::{Config, Effect, reload_changes};
 use crate::control::server::Call;
 use crate::control::{Reply, Request};
 use crate::fleet::snapshot::Snapshot;
-use crate::fleet::{Command, Now};
+use crate::fleet::{Command, Memory, Now};
 use crate::job::PoolName;
 use crate::telemetry::notify;
 
@@ -92,6 +92,7 @@ impl Supervisor {
             .into_iter()
             .filter_map(|pool| Some((self.fleet.pool_config(&pool)?.queues.clone(), pool)))
             .collect();
+        let measured = self.measurement(&[]);
         let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
         tokio::spawn(async move {
             let mut backlogs = Vec::with_capacity(pools.len());
@@ -100,16 +101,23 @@ impl Supervisor {
                     backlogs.push((pool, backlog));
                 }
             }
-            let _ = inputs.send(Input::Counted { reply, backlogs });
+            let memory = measured.await.unwrap_or_default();
+            let _ = inputs.send(Input::Counted {
+                reply,
+                backlogs,
+                memory,
+            });
         });
     }
 
     pub(super) fn answer_status(
-        &self,
+        &mut self,
         reply: oneshot::Sender<Reply>,
         backlogs: &[(PoolName, Backlog)],
+        memory: &Memory,
         now: Now,
     ) {
+        self.fleet.weigh(memory);
         let mut snapshot = self.snapshot(now);
         for (pool, backlog) in backlogs {
             if let Some(shown) = snapshot.pools.get_mut(pool.as_str()) {

@@ -74,6 +74,7 @@ pub(super) enum Input {
     Counted {
         reply: tokio::sync::oneshot::Sender<crate::control::Reply>,
         backlogs: Vec<(PoolName, Backlog)>,
+        memory: Memory,
     },
 }
 

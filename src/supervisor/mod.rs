@@ -37,7 +37,7 @@ use crate::config::Config;
 use crate::control::server::Call;
 use crate::fleet::{Action, Command, Event, Fleet, Now};
 use crate::job::PoolName;
-use crate::sys::process;
+use crate::sys::{process, signal};
 use crate::telemetry::notify;
 use crate::time::Mono;
 use crate::wire::frame::Packets;
@@ -101,6 +101,7 @@ pub async fn run(
 ) -> Result<(), SupervisorError> {
     let system = |error: &dyn std::fmt::Display| SupervisorError::System(error.to_string());
     process::set_child_subreaper().map_err(|error| system(&error))?;
+    signal::survive_file_size_limit().map_err(|error| system(&error))?;
     if let Err(error) = process::raise_nofile_limit() {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }

@@ -1,5 +1,7 @@
 //! What comes with time: deadlines, scaling periods with their measurements, housekeeping.
 
+use tokio::task::JoinHandle;
+
 use super::input::Input;
 use super::template::Template;
 use super::{MAINTAIN_ACTIVE, MAINTAIN_IDLE, Supervisor, memory};
@@ -50,13 +52,8 @@ impl Supervisor {
             return;
         };
         let empty = self.jobs.is_empty(pool);
-        let templates: Vec<i32> = self.templates.values().map(Template::pid).collect();
-        let workers = self.fleet.pids();
-        let limits: Vec<(PoolName, MemoryLimit)> = config
-            .max_memory
-            .map(|limit| (pool.clone(), limit))
-            .into_iter()
-            .collect();
+        let limit = config.max_memory.map(|limit| (pool.clone(), limit));
+        let measured = self.measurement(limit.as_slice());
         let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
         let (pool, queues) = (pool.clone(), config.queues.clone());
         tokio::spawn(async move {
@@ -65,8 +62,7 @@ impl Supervisor {
             } else {
                 Some(broker.backlog(&queues).await)
             };
-            let memory =
-                tokio::task::spawn_blocking(move || memory::measure(&templates, &workers, &limits)).await;
+            let memory = measured.await;
             let memory = memory.unwrap_or_default();
             let _ = inputs.send(Input::Measured {
                 pool,
@@ -74,6 +70,13 @@ impl Supervisor {
                 memory,
             });
         });
+    }
+
+    /// Measures the processes that live now, on a thread that may wait for it.
+    pub(super) fn measurement(&self, limits: &[(PoolName, MemoryLimit)]) -> JoinHandle<Memory> {
+        let templates: Vec<i32> = self.templates.values().map(Template::pid).collect();
+        let (workers, limits) = (self.fleet.pids(), limits.to_vec());
+        tokio::task::spawn_blocking(move || memory::measure(&templates, &workers, &limits))
     }
 
     pub(super) fn measured(

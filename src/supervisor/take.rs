@@ -75,8 +75,12 @@ impl Supervisor {
                 backlog,
                 memory,
             } => Some(self.measured(pool, backlog, memory)),
-            Input::Counted { reply, backlogs } => {
-                self.answer_status(reply, &backlogs, now);
+            Input::Counted {
+                reply,
+                backlogs,
+                memory,
+            } => {
+                self.answer_status(reply, &backlogs, &memory, now);
                 None
             }
         };

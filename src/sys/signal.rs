@@ -20,6 +20,12 @@ pub fn default_signals() -> Result<(), SysError> {
     unblock_signals()
 }
 
+/// A write above the limit of file sizes is an error of the write from now on, not the end of the process (SIGXFSZ).
+/// Programs started by [`super::spawn`] get the default action back.
+pub fn survive_file_size_limit() -> Result<(), SysError> {
+    handle(Signal::SIGXFSZ, SigHandler::SigIgn, SaFlags::empty())
+}
+
 /// Blocks these signals and makes them readable: the descriptor wakes a poll when one has come, and a read of
 /// it never blocks. A forked copy that wants them back calls [`unblock_signals`].
 pub fn readable_signals(signals: &[Signal]) -> Result<SignalFd, SysError> {

@@ -184,3 +184,19 @@ fn garbage_on_the_job_socket_costs_one_worker_and_no_other_job() {
     assert!(ended["error"].to_string().contains("protocol"), "{ended}");
     pool.assert_finished(&good);
 }
+
+#[test]
+fn outcomes_wait_for_a_disk_that_is_full() {
+    let pool = Pool::start("");
+    let ids = pool.enqueue(&["app.start_then_nap", "[\"job\", 1]"]);
+    pool.pid_of(&ids[0]);
+    // From now on no file of the supervisor's may grow: for its broker, and for its log, the disk is full.
+    pool.limit_files("1");
+    pool.wait_for("the broker to refuse", |pool| {
+        pool.state()["broker_error"].is_string()
+    });
+    assert_eq!(pool.ledger(), ["job"]);
+    pool.limit_files("unlimited");
+    pool.assert_finished(&ids);
+    assert_eq!(pool.ledger(), ["job"], "it ran once");
+}

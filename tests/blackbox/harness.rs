@@ -184,6 +184,16 @@ impl Pool {
         i32::try_from(child.id()).expect("a process id")
     }
 
+    /// Limits the size of files that the supervisor writes, in bytes.
+    pub fn limit_files(&self, bytes: &str) {
+        let status = Command::new("prlimit")
+            .arg(format!("--pid={}", self.pid()))
+            .arg(format!("--fsize={bytes}:unlimited"))
+            .status()
+            .expect("prlimit runs (util-linux)");
+        assert!(status.success());
+    }
+
     /// Signals the supervisor.
     pub fn signal(&self, signal: Signal) {
         send(self.pid(), signal);
