@@ -23,8 +23,8 @@ _MORE = 1
 RUN_HEADER = _VERSION | _KIND_RUN << 8
 HEADER_MASK = 0x00FF_FFFF
 
-#: header | execution | timeout_ms | attempt | id_len | queue_len | task_len
-RUN = struct.Struct("<IQIIHHHxx")
+#: header | execution | timeout_ms | attempt | id_len | queue_len | task_len | seat
+RUN = struct.Struct("<IQIIHHHH")
 #: header | execution | started_ns | ended_ns | outcome | after_ms
 DONE = struct.Struct("<IQQQB3xI")
 DONE_HEADER = _VERSION | _KIND_DONE << 8

@@ -28,6 +28,11 @@ class Runner(Protocol):
         ...
 
 
+    def sit(self, seat: int) -> None:
+        """Tells the worker's seat in its supervisor, before the first job and should it change."""
+        ...
+
+
 class Leave(Exception):
     """SIGTERM came while there was no job."""
 
@@ -68,7 +73,7 @@ class JobLoop:
         frame = self._frame
         if frame is None:
             return None
-        _, _, timeout_ms, attempt, *lengths = frames.RUN.unpack_from(frame)
+        _, _, timeout_ms, attempt, *lengths, _ = frames.RUN.unpack_from(frame)
         names, at = [], frames.RUN.size
         for length in lengths:
             names.append(frame[at : at + length].decode())
@@ -82,6 +87,7 @@ class JobLoop:
         room, no_wait = frames.PACKET_LEN_MAX, socket.MSG_DONTWAIT
         fixed_len, header_mask, whole_run = frames.RUN.size, frames.HEADER_MASK, frames.RUN_HEADER
         done_header = frames.DONE_HEADER
+        known_seat = -1
         ended = now()
         self._title.set_state(BUSY)  # until it waits for the first time
         while not self._leaving:
@@ -95,7 +101,7 @@ class JobLoop:
                 frame = self._wait()
                 started = now()
             try:
-                header, execution, timeout_ms, _, id_len, queue_len, task_len = unpack(frame)
+                header, execution, timeout_ms, _, id_len, queue_len, task_len, seat = unpack(frame)
             except struct.error:
                 if not frame:
                     return
@@ -107,6 +113,9 @@ class JobLoop:
             payload_at = task_at + task_len
             if payload_at > len(frame):
                 raise frames.FrameError("a length field points past the end of the frame")
+            if seat != known_seat:
+                known_seat = seat
+                self._runner.sit(seat)
             self._frame = frame
             job, task = frame[fixed_len:queue_at], frame[task_at:payload_at]
             code, after_ms, data = run(job, task, frame[payload_at:], timeout_ms, started)

@@ -21,8 +21,7 @@ class Environment:
     ever given. So it is given a buffer of ours, once (putenv(3)), and the id is written into it.
     """
 
-    def __init__(self, worker_name: str) -> None:
-        os.environ["RQ_WORKER_ID"] = worker_name
+    def __init__(self) -> None:
         self._values: Optional[dict[bytes, bytes]] = None
         values = getattr(os.environ, "_data", None)
         if ctypes is None or not isinstance(values, dict):
@@ -32,6 +31,10 @@ class Environment:
         if ctypes.CDLL(None).putenv(self._buffer) == 0 and _NAME in values:
             self._values = values
             self._room = memoryview(self._buffer).cast("B")[len(_NAME) + 1 :]
+
+    def set_worker(self, name: str) -> None:
+        """For the worker, whose name hardly ever changes."""
+        os.environ["RQ_WORKER_ID"] = name
 
     def set_job(self, job: bytes) -> None:
         """For the job that begins now."""

@@ -44,14 +44,15 @@ class _Finish(Exception):
 class RqRunner:
     """One worker's; see `job_loop.Runner`."""
 
-    def __init__(self, code: RqCode, number: int, pool: str, max_result: int) -> None:
-        name = code.settings.worker_name.replace("{}", str(number))
-        self._code, self._name = code, name
+    def __init__(self, code: RqCode, pool: str, max_result: int) -> None:
+        self._code = code
+        #: The name under which this worker is registered; it hangs on its seat.
+        self._name = ""
         self._queues = code.settings.queues.get(pool) or ["default"]
         self._opened: Optional[Lifecycle] = None
         self._loads, self._dumps = code.serializer.loads, code.serializer.dumps
         self._max_result = max_result
-        self._environment = Environment(name)
+        self._environment = Environment()
         self._functions: dict[str, Callable[..., Any]] = {}
         self._deadline = Deadline(_timeout)
         self._job = b""
@@ -59,6 +60,12 @@ class RqRunner:
         rq_current.install(self._pending)
         self._is_stock = code.is_stock
         self._fails_itself = code.has_handlers or code.settings.disable_default_exception_handler
+
+    def sit(self, seat: int) -> None:
+        """See `job_loop.Runner`."""
+        self._name = self._code.settings.worker_name.replace("{}", str(seat))
+        self._environment.set_worker(self._name)
+        self._opened = None
 
     @property
     def _lifecycle(self) -> Lifecycle:

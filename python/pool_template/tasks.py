@@ -66,6 +66,9 @@ class JsonRunner:
                 lineage.end_child(error)
             return self._outcome_of(error)
 
+    def sit(self, seat: int) -> None:
+        """See `job_loop.Runner`; nobody is told of this worker."""
+
     def _find(self, task: bytes) -> Callable[..., Any]:
         function = self._names.find(task.decode())
         self._functions[task] = function

@@ -112,7 +112,7 @@ def _runner(birth: Birth) -> Runner:
 
     if birth.app.after_fork:
         birth.app.rq.is_stock = birth.app.rq.looks_stock()
-    return RqRunner(birth.app.rq, birth.number, birth.pool, load.max_result)
+    return RqRunner(birth.app.rq, birth.pool, load.max_result)
 
 
 def _hang_on(lifeline: int) -> None:

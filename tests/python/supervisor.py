@@ -135,13 +135,14 @@ class Worker:
         attempt: int = 1,
         job: str = "job-1",
         queue: str = "default",
+        seat: int = 1,
     ) -> int:
         """Sends a Run frame; returns its execution number."""
         self._executions += 1
         if payload is None:
             payload = b"" if args is None else json.dumps(args).encode()
         names = [name.encode() for name in (job, queue, task)]
-        body = struct.pack("<QIIHHHxx", self._executions, timeout_ms, attempt, *map(len, names))
+        body = struct.pack("<QIIHHHH", self._executions, timeout_ms, attempt, *map(len, names), seat)
         self.send_body(body + b"".join(names) + payload)
         return self._executions
 
