@@ -306,6 +306,29 @@ fn nothing_is_left_undone_or_waits_by_sleeping() {
 }
 
 #[test]
+fn links_between_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    let at_top = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs", "examples"];
+    for document in sources(&at_top, ".md") {
+        let directory = root().join(&document.path);
+        let directory = directory.parent().unwrap_or(root());
+        for link in document
+            .text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let file = link.split('#').next().unwrap_or_default();
+            let is_elsewhere = link.contains("://") || link.starts_with("mailto:");
+            if !is_elsewhere && !directory.join(file).exists() {
+                broken.push(format!("{}: {link}", document.path));
+            }
+        }
+    }
+    assert_none(broken, "links to files that are not there:");
+}
+
+#[test]
 fn the_changelog_has_a_place_for_what_is_not_released() {
     assert!(read("CHANGELOG.md").contains("\n## [Unreleased]\n"));
 }
