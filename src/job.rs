@@ -91,6 +91,10 @@ name_type! {
     JobId
 }
 name_type! {
+    /// A group's identity, unique in its broker; the default is a UUIDv7.
+    GroupId
+}
+name_type! {
     /// A queue's name.
     QueueName
 }
@@ -104,6 +108,13 @@ impl JobId {
     pub fn generate() -> Self {
         let mut text = [0u8; uuid::fmt::Hyphenated::LENGTH];
         JobId((&*uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text)).into())
+    }
+}
+
+impl GroupId {
+    /// A fresh id that sorts by the time of its making.
+    pub fn generate() -> Self {
+        GroupId(JobId::generate().0)
     }
 }
 
@@ -336,6 +347,8 @@ pub enum JobState {
     Waiting,
     /// Due later.
     Scheduled,
+    /// Waits for other jobs to end: see [`crate::broker::flow`].
+    Deferred,
     /// Under a lease.
     Running,
     /// Ended well.

@@ -9,8 +9,12 @@ use crate::job::{JobId, NewJob, check_name};
 ///
 /// Queue names and ids are checked by their types. Returns the first problem as
 /// [`BrokerError::Refused`].
-pub(super) fn new_jobs(jobs: &[NewJob], payload_len_max: usize) -> Result<(), BrokerError> {
-    let mut ids = HashSet::with_capacity(jobs.len());
+pub(super) fn new_jobs<'a>(
+    jobs: impl IntoIterator<Item = &'a NewJob>,
+    payload_len_max: usize,
+) -> Result<(), BrokerError> {
+    let jobs = jobs.into_iter();
+    let mut ids = HashSet::with_capacity(jobs.size_hint().0);
     for job in jobs {
         let id = &job.id;
         if let Err(problem) = check_name(&job.task) {

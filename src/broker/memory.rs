@@ -1,6 +1,7 @@
 //! The broker in memory: one process, nothing kept. For tests, and the model that the embedded
 //! broker is compared with.
 
+mod flow;
 mod store;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,9 +12,10 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use self::store::Store;
-use super::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, Maintained, check};
+use super::flow::{check_chain, check_group};
+use super::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, check};
 use crate::config::BrokerConfig;
-use crate::job::{Claimed, JobId, JobView, NewJob, QueueName, Settlement};
+use crate::job::{Claimed, GroupId, JobId, JobView, NewJob, QueueName, Settlement};
 use crate::time::Unix;
 
 const URL: &str = "memory:";
@@ -151,6 +153,36 @@ impl Broker for MemoryBroker {
                 .collect();
             if !ended.is_empty() || ids.is_empty() {
                 return Ok(ended);
+            }
+            changed.await;
+        }
+    }
+
+    async fn enqueue_group(&self, group: NewGroup) -> Result<(), BrokerError> {
+        check_group(&group, self.payload_len_max)?;
+        self.changing(|store| store.enqueue_group(group, self.result_ttl, Unix::now()))?
+    }
+
+    async fn enqueue_chain(&self, jobs: Vec<NewJob>) -> Result<(), BrokerError> {
+        check_chain(&jobs, self.payload_len_max)?;
+        self.changing(|store| store.enqueue_chain(jobs, Unix::now()))?
+    }
+
+    async fn group(&self, id: &GroupId) -> Result<Option<GroupView>, BrokerError> {
+        Ok(self.store()?.find_group(id, Unix::now()))
+    }
+
+    async fn group_jobs(&self, id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
+        Ok(self.store()?.group_jobs(id))
+    }
+
+    async fn wait_group(&self, id: &GroupId, beyond: u64) -> Result<Option<GroupView>, BrokerError> {
+        loop {
+            let changed = self.shared.changed.notified();
+            let view = self.group(id).await?;
+            let is_over = |view: &GroupView| view.ended.is_some() || view.ended_jobs() > beyond;
+            if view.as_ref().is_none_or(is_over) {
+                return Ok(view);
             }
             changed.await;
         }

@@ -4,6 +4,7 @@
 //! job. Every implementation passes the same suite, `tests/contract/broker.rs`.
 
 mod check;
+pub mod flow;
 pub mod memory;
 pub mod sqlite;
 mod wait;
@@ -14,9 +15,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::config::{BrokerConfig, BrokerUrl};
-use crate::job::{Claim, Claimed, JobId, JobView, NewJob, PoolName, QueueName, Settlement};
+use crate::job::{Claim, Claimed, GroupId, JobId, JobView, NewJob, PoolName, QueueName, Settlement};
 use crate::time::Unix;
 
+pub use flow::{GroupView, NewGroup};
 pub use wait::{Awaited, Ended, wait_all};
 
 /// What went wrong at the broker, in words for the user; `Display` gives the whole sentence.
@@ -217,11 +219,44 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// as in [`Broker::find`], with their position in `ids`. Never polls.
     async fn wait_any(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError>;
 
+    /// Adds a group of jobs and its callbacks, all or nothing. Jobs are counted in the transaction that settles them,
+    /// and the one that ends the last of them puts the callback into its queue: once, whatever dies.
+    ///
+    /// A dead letter counts as ended. One that is retried counts no more until it ends again, unless
+    /// its group has ended by then: that counts no more and calls nobody again. Results of members are kept
+    /// at least until the group has ended, and for the broker's time to live from then on.
+    async fn enqueue_group(&self, _group: NewGroup) -> Result<(), BrokerError> {
+        Err(flow::not_here(self.url()))
+    }
+
+    /// Adds jobs that run one after the other, each with the result of the one before it (see [`flow`]). When one
+    /// fails for good, those after it become dead letters, and live again when it is retried.
+    async fn enqueue_chain(&self, _jobs: Vec<NewJob>) -> Result<(), BrokerError> {
+        Err(flow::not_here(self.url()))
+    }
+
+    /// How far a group is; `None` when it is unknown or has expired.
+    async fn group(&self, _id: &GroupId) -> Result<Option<GroupView>, BrokerError> {
+        Err(flow::not_here(self.url()))
+    }
+
+    /// The members of a group in their order, without those that left no result; none when it is unknown.
+    async fn group_jobs(&self, _id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
+        Err(flow::not_here(self.url()))
+    }
+
+    /// Waits until more than `beyond` members of a group have ended, or all, and returns how far it is then; `None`
+    /// when it is unknown. Never polls.
+    async fn wait_group(&self, _id: &GroupId, _beyond: u64) -> Result<Option<GroupView>, BrokerError> {
+        Err(flow::not_here(self.url()))
+    }
+
     /// Dead letters, the newest first.
     async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError>;
 
     /// Puts dead letters back into their queues, failures and losses forgotten. Returns those found;
-    /// one whose unique key another job has by now stays where it is.
+    /// one whose unique key another job has by now stays where it is, and so does one that never ran since a job
+    /// earlier in its chain failed: it comes back with that one.
     async fn retry_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError>;
 
     /// Deletes dead letters. Returns those found.

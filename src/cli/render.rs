@@ -239,6 +239,7 @@ pub fn state(state: JobState) -> &'static str {
     match state {
         JobState::Waiting => "waiting",
         JobState::Scheduled => "scheduled",
+        JobState::Deferred => "deferred",
         JobState::Running => "running",
         JobState::Finished => "finished",
         JobState::Dead => "dead",

@@ -79,7 +79,9 @@ fn print(id: &JobId, job: Option<&JobView>, raw: bool) -> Outcome {
     match job.state {
         JobState::Finished => print_value(job.result.as_deref().unwrap_or(b"null"), raw),
         JobState::Dead => Err(failed(job)),
-        JobState::Waiting | JobState::Scheduled | JobState::Running => Err(not_ended(job, Unix::now())),
+        JobState::Waiting | JobState::Scheduled | JobState::Deferred | JobState::Running => {
+            Err(not_ended(job, Unix::now()))
+        }
     }
 }
 
@@ -110,6 +112,7 @@ fn not_ended(job: &JobView, now: Unix) -> Failure {
     let message = match (job.state, job.due) {
         (JobState::Scheduled, Some(due)) => format!("it is due in {}", render::age(due.since(now))),
         (JobState::Running, _) => "it is running".to_owned(),
+        (JobState::Deferred, _) => "it waits for other jobs to end".to_owned(),
         _ => format!(
             "it waits in the queue `{}` for {} now",
             job.queue,

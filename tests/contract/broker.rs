@@ -5,11 +5,13 @@ mod counting;
 mod dead;
 mod embedded;
 mod fanout;
+mod flow;
 mod kit;
 mod leases;
 mod model;
 mod queues;
 mod settling;
+mod upgrade;
 mod waiting;
 
 /// Runs rules against every broker: `rule` becomes the tests `memory::rule` and `sqlite::rule`.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::flow::{Group, Ties};
 use crate::broker::{Backlog, BrokerError, DeadFilter, Enqueued, Maintained, check};
 use crate::job::{
     Claim, Claimed, JobError, JobId, JobState, JobView, Loss, NewJob, QueueName, Settlement, Verdict,
@@ -15,23 +16,26 @@ const EXPIRED_MAX: usize = 1000;
 
 /// A job and where it is.
 #[derive(Debug)]
-struct Job {
-    new: NewJob,
-    payload: Arc<[u8]>,
+pub(super) struct Job {
+    pub(super) new: NewJob,
+    pub(super) payload: Arc<[u8]>,
     enqueued: Unix,
     /// Claims so far.
-    epoch: u32,
+    pub(super) epoch: u32,
     failures: u32,
     losses: u32,
-    error: Option<JobError>,
-    place: Place,
+    pub(super) error: Option<JobError>,
+    pub(super) place: Place,
+    pub(super) ties: Ties,
 }
 
 /// Exactly one place at any instant.
 #[derive(Clone, Debug)]
-enum Place {
+pub(super) enum Place {
     Waiting(Slot),
     Scheduled(Unix),
+    /// Until other jobs have ended.
+    Deferred,
     Running {
         session: u64,
         slot: Slot,
@@ -48,9 +52,9 @@ enum Place {
 
 /// A place in a queue: the lowest position is next. A claim remembers it, for giving the job back.
 #[derive(Clone, Copy, Debug)]
-struct Slot {
-    position: i64,
-    since: Unix,
+pub(super) struct Slot {
+    pub(super) position: i64,
+    pub(super) since: Unix,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +67,8 @@ struct Queue {
 /// All jobs of a memory broker.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    jobs: HashMap<i64, Job>,
+    pub(super) jobs: HashMap<i64, Job>,
+    pub(super) groups: BTreeMap<i64, Group>,
     ids: HashMap<JobId, i64>,
     keys: HashMap<Arc<str>, i64>,
     queues: BTreeMap<QueueName, Queue>,
@@ -91,23 +96,40 @@ impl Store {
                 self.remove(handle);
             }
         }
-        Ok(jobs.into_iter().map(|job| self.enqueue_one(job, now)).collect())
+        Ok(jobs
+            .into_iter()
+            .map(|job| self.enqueue_one(job, Ties::default(), now))
+            .collect())
     }
 
-    fn enqueue_one(&mut self, mut new: NewJob, now: Unix) -> Enqueued {
+    pub(super) fn enqueue_one(&mut self, new: NewJob, ties: Ties, now: Unix) -> Enqueued {
         if let Some(holder) = new.unique_key.as_ref().and_then(|key| self.keys.get(key)) {
             return Enqueued::Duplicate(self.jobs[holder].new.id.clone());
         }
-        let handle = self.next();
-        let place = match new.due {
+        let id = new.id.clone();
+        let (due, at_front) = (new.due, new.at_front);
+        let place = |handle: i64| match due {
             Some(due) if due > now => Place::Scheduled(due),
             _ => Place::Waiting(Slot {
-                position: if new.at_front { -handle } else { handle },
+                position: if at_front { -handle } else { handle },
                 since: now,
             }),
         };
-        let id = new.id.clone();
-        self.ids.insert(id.clone(), handle);
+        self.add(new, place, ties, now);
+        Enqueued::New(id)
+    }
+
+    /// Adds a job in a place that its handle may have a part in; returns the handle.
+    pub(super) fn add(
+        &mut self,
+        mut new: NewJob,
+        place: impl Fn(i64) -> Place,
+        ties: Ties,
+        now: Unix,
+    ) -> i64 {
+        let handle = self.next();
+        let place = place(handle);
+        self.ids.insert(new.id.clone(), handle);
         if let Some(key) = &new.unique_key {
             self.keys.insert(Arc::clone(key), handle);
         }
@@ -120,10 +142,11 @@ impl Store {
             losses: 0,
             error: None,
             place: place.clone(),
+            ties,
         };
         self.jobs.insert(handle, job);
         self.put(handle, place);
-        Enqueued::New(id)
+        handle
     }
 
     pub(super) fn claim(
@@ -219,11 +242,13 @@ impl Store {
                     _ => b"null".to_vec(),
                 };
                 let ttl = job.new.result_ttl.unwrap_or(result_ttl);
+                let ties = job.ties;
                 self.release_key(handle);
+                let group_keeps = self.after_success(ties, &result, result_ttl, now);
                 if ttl.is_zero() {
                     self.remove(handle);
                 } else {
-                    let expires = now + ttl;
+                    let expires = if group_keeps { Unix(i64::MAX) } else { now + ttl };
                     self.put(
                         handle,
                         Place::Finished {
@@ -261,8 +286,10 @@ impl Store {
                 stopped: _,
             } => {
                 (job.failures, job.losses) = (failures, losses);
-                job.error = Some(error);
+                job.error = Some(error.clone());
+                let ties = job.ties;
                 self.release_key(handle);
+                self.after_failure(handle, ties, &error, result_ttl, now);
                 self.put(handle, Place::Dead { ended: now });
             }
         }
@@ -315,7 +342,7 @@ impl Store {
         }
         Maintained {
             recovered,
-            expired: expired.len() as u64,
+            expired: expired.len() as u64 + self.forget_groups(now),
         }
     }
 
@@ -344,6 +371,9 @@ impl Store {
     pub(super) fn retry_dead(&mut self, ids: &[JobId], now: Unix) -> Vec<JobId> {
         self.promote(now);
         self.of_dead(ids, |store, handle| {
+            if store.jobs[&handle].epoch == 0 {
+                return false; // it never ran: its chain failed earlier
+            }
             let key = store.jobs[&handle].new.unique_key.clone();
             if let Some(key) = key {
                 if store.keys.contains_key(&key) {
@@ -359,6 +389,7 @@ impl Store {
                 (job.failures, job.losses, job.error) = (0, 0, None);
             }
             store.put(handle, Place::Waiting(slot));
+            store.after_retry(handle);
             true
         })
     }
@@ -394,7 +425,7 @@ impl Store {
     }
 
     /// Moves scheduled jobs that are due into their queues.
-    fn promote(&mut self, now: Unix) {
+    pub(super) fn promote(&mut self, now: Unix) {
         while let Some(&(due, handle)) = self.scheduled.first()
             && due <= now
         {
@@ -440,7 +471,7 @@ impl Store {
     }
 
     /// Puts a job that stands nowhere at the moment into a place.
-    fn put(&mut self, handle: i64, place: Place) {
+    pub(super) fn put(&mut self, handle: i64, place: Place) {
         let Some(job) = self.jobs.get_mut(&handle) else {
             return;
         };
@@ -456,12 +487,19 @@ impl Store {
             Place::Finished { expires, .. } => {
                 self.expiring.insert((*expires, handle));
             }
-            Place::Running { .. } | Place::Dead { .. } => {}
+            Place::Deferred | Place::Running { .. } | Place::Dead { .. } => {}
         }
         job.place = place;
     }
 
-    fn remove(&mut self, handle: i64) {
+    /// Deletes the job with this id; the caller knows that it has expired, if there is one.
+    pub(super) fn remove_expired(&mut self, id: &JobId) {
+        if let Some(&handle) = self.ids.get(id) {
+            self.remove(handle);
+        }
+    }
+
+    pub(super) fn remove(&mut self, handle: i64) {
         if let Some(job) = self.jobs.remove(&handle) {
             self.ids.remove(&job.new.id);
             if let Place::Finished { expires, .. } = job.place {
@@ -476,7 +514,7 @@ impl Store {
         }
     }
 
-    fn next(&mut self) -> i64 {
+    pub(super) fn next(&mut self) -> i64 {
         self.sequence += 1;
         self.sequence
     }
@@ -498,6 +536,7 @@ impl Job {
         let (state, due, ended, result) = match &self.place {
             Place::Waiting(_) => (JobState::Waiting, None, None, None),
             Place::Scheduled(due) => (JobState::Scheduled, Some(*due), None, None),
+            Place::Deferred => (JobState::Deferred, None, None, None),
             Place::Running { .. } => (JobState::Running, None, None, None),
             Place::Finished { ended, result, .. } => {
                 (JobState::Finished, None, Some(*ended), Some(result.clone()))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, Row};
 
 use super::error::Failure;
+use super::flow::Ties;
 use super::produce::job_id;
 use super::store::{Store, duration};
 use crate::broker::Maintained;
@@ -144,24 +145,29 @@ impl Store {
             return Ok(false);
         }
         let mut options =
-            conn.prepare_cached("SELECT result_ttl_ms, unique_key FROM jobs WHERE handle = ?1")?;
+            conn.prepare_cached("SELECT result_ttl_ms, unique_key, grp, next FROM jobs WHERE handle = ?1")?;
         let mut options = options.query([claim.handle])?;
-        let ttl_ms = match options.next()? {
+        let (ttl_ms, ties) = match options.next()? {
             None => return Ok(true),
             Some(job) => {
                 if let Some(key) = job.get_ref(1)?.as_str_or_null()? {
                     self.release_key(key)?;
                 }
-                job.get::<_, Option<i64>>(0)?
+                (job.get::<_, Option<i64>>(0)?, read_ties(job, 2)?)
             }
+        };
+        let group_keeps = match ties.is_some() {
+            true => self.after_success(ties, result)?,
+            false => false,
         };
         let ttl = ttl_ms.map_or(self.settings.result_ttl, duration);
         if ttl.is_zero() {
             self.forget(claim.handle)?;
             return Ok(true);
         }
+        let expires = if group_keeps { i64::MAX } else { (self.now + ttl).0 };
         conn.prepare_cached("INSERT INTO finished (handle, ended, expires, result) VALUES (?1, ?2, ?3, ?4)")?
-            .execute((claim.handle, self.now.0, (self.now + ttl).0, result))?;
+            .execute((claim.handle, self.now.0, expires, result))?;
         Ok(true)
     }
 
@@ -222,24 +228,35 @@ impl Store {
                 stopped: _,
             } => {
                 self.remember(handle, *failures, *losses, Some(error))?;
-                let mut key = self
+                let mut job = self
                     .conn
-                    .prepare_cached("SELECT unique_key FROM jobs WHERE handle = ?1")?;
-                let key: Option<Option<String>> = key.query_row([handle], |row| row.get(0)).optional()?;
-                if let Some(key) = key.flatten() {
-                    self.release_key(&key)?;
+                    .prepare_cached("SELECT unique_key, grp, next FROM jobs WHERE handle = ?1")?;
+                let mut job = job.query([handle])?;
+                if let Some(job) = job.next()? {
+                    if let Some(key) = job.get_ref(0)?.as_str_or_null()? {
+                        self.release_key(key)?;
+                    }
+                    let ties = read_ties(job, 1)?;
+                    if ties.is_some() {
+                        self.after_failure(handle, ties, error)?;
+                    }
                 }
-                let mut bury = self
-                    .conn
-                    .prepare_cached("INSERT INTO dead (handle, ended, epoch) VALUES (?1, ?2, ?3)")?;
-                bury.execute((handle, self.now.0, epoch))?;
-                Ok(())
+                self.lay_out(handle, epoch)
             }
         }
     }
 
+    /// Puts a job that stands nowhere among the dead letters.
+    pub(super) fn lay_out(&self, handle: i64, epoch: i64) -> Result<(), Failure> {
+        let mut bury = self
+            .conn
+            .prepare_cached("INSERT INTO dead (handle, ended, epoch) VALUES (?1, ?2, ?3)")?;
+        bury.execute((handle, self.now.0, epoch))?;
+        Ok(())
+    }
+
     /// Keeps what went wrong; without a new error the last one stays.
-    fn remember(
+    pub(super) fn remember(
         &self,
         handle: i64,
         failures: u32,
@@ -288,7 +305,7 @@ impl Store {
         }
         Ok(Maintained {
             recovered,
-            expired: expired.len() as u64,
+            expired: expired.len() as u64 + self.forget_groups()?,
         })
     }
 
@@ -297,6 +314,14 @@ impl Store {
         self.give_back(self.session)?;
         Ok(())
     }
+}
+
+/// What ties a job to others: two columns, from `at`.
+fn read_ties(row: &Row<'_>, at: usize) -> Result<Ties, Failure> {
+    Ok(Ties {
+        grp: row.get(at)?,
+        next: row.get(at + 1)?,
+    })
 }
 
 /// One row of the claiming query. `task` is the last row's, which mostly is this one's as well.

@@ -26,8 +26,8 @@ use super::open::open;
 use super::store::{Access, Settings, Store};
 use super::url;
 use super::waiters::{Ended, Waiters};
-use crate::broker::BrokerError;
-use crate::job::{JobId, QueueName};
+use crate::broker::{BrokerError, GroupView};
+use crate::job::{GroupId, JobId, QueueName};
 use crate::time::Unix;
 
 /// Where an answer goes.
@@ -41,6 +41,8 @@ enum Request {
     Ready(Vec<QueueName>, Reply<()>),
     /// An answer once one of these jobs has ended.
     Ended(Vec<JobId>, Reply<Ended>),
+    /// An answer once more than so many members of this group have ended, or all.
+    Group(GroupId, u64, Reply<Option<GroupView>>),
     /// Give up the lease and end.
     Close(Reply<()>),
     /// The handle is gone; its lease is left to run out.
@@ -162,6 +164,11 @@ impl Engine {
         self.ask(|reply| Request::Ended(ids, reply)).await
     }
 
+    /// Waits until more than `beyond` members of a group have ended, or all.
+    pub(super) async fn group(&self, id: GroupId, beyond: u64) -> Result<Option<GroupView>, BrokerError> {
+        self.ask(|reply| Request::Group(id, beyond, reply)).await
+    }
+
     /// Gives up the lease and closes the database.
     pub(super) async fn close(&self) -> Result<(), BrokerError> {
         let (reply, answer) = oneshot::channel();
@@ -232,6 +239,10 @@ impl Thread {
                     }
                     Request::Ended(ids, reply) => {
                         self.waiters.await_ended(ids, reply);
+                        look = true;
+                    }
+                    Request::Group(id, beyond, reply) => {
+                        self.waiters.await_group(id, beyond, reply);
                         look = true;
                     }
                     Request::Close(reply) => {

@@ -15,6 +15,7 @@ const VIEW: &str = "
     a.failures, a.losses, f.result, a.error,
     CASE WHEN f.handle NOTNULL THEN 'finished' WHEN d.handle NOTNULL THEN 'dead'
          WHEN r.handle NOTNULL THEN 'running' WHEN s.handle NOTNULL THEN 'scheduled'
+         WHEN EXISTS (SELECT 1 FROM deferred w WHERE w.handle = j.handle) THEN 'deferred'
          ELSE 'waiting' END";
 const PLACES: &str = "
     JOIN queues q ON q.queue = j.queue
@@ -126,6 +127,9 @@ impl Store {
             let Some((handle, queue, epoch, key)) = self.find_dead(id)? else {
                 continue;
             };
+            if epoch == 0 {
+                continue; // it never ran: its chain failed earlier
+            }
             if let Some(key) = key {
                 if self.key_holder(&key)?.is_some() {
                     continue;
@@ -140,6 +144,7 @@ impl Store {
             }
             self.wait(queue, self.numbers(1)?, handle, self.now.0, epoch)?;
             self.count(queue, 1, 0)?;
+            self.after_retry(handle)?;
             retried.push(id.clone());
         }
         self.rings |= !retried.is_empty();
@@ -189,6 +194,7 @@ fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
         "dead" => JobState::Dead,
         "running" => JobState::Running,
         "scheduled" => JobState::Scheduled,
+        "deferred" => JobState::Deferred,
         _ => JobState::Waiting,
     };
     let error = row.get_ref(11)?.as_str_or_null()?;

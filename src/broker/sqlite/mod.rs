@@ -1,7 +1,7 @@
 //! The embedded broker: jobs in one SQLite file, for any number of processes of one host.
 //!
 //! Each handle has a thread that owns its connection (`engine.rs`). The verbs are SQL in
-//! `produce.rs`, `consume.rs` and `inspect.rs` over the tables of `schema.sql`; those who wait are in
+//! `produce.rs`, `consume.rs`, `flow.rs` and `inspect.rs` over the tables of `schema.sql` and what follows it; those who wait are in
 //! `waiters.rs`; processes hear of each other through a bell file (`bell.rs`).
 //! `docs/embedded-broker.md` says what users need to know.
 
@@ -9,6 +9,7 @@ mod bell;
 mod consume;
 mod engine;
 mod error;
+mod flow;
 mod inspect;
 mod open;
 mod produce;
@@ -24,9 +25,10 @@ use async_trait::async_trait;
 
 use self::engine::Engine;
 use self::store::{Access, Settings};
-use super::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, Maintained, check};
+use super::flow::{check_chain, check_group};
+use super::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, check};
 use crate::config::BrokerConfig;
-use crate::job::{Claimed, JobId, JobView, NewJob, QueueName, Settlement};
+use crate::job::{Claimed, GroupId, JobId, JobView, NewJob, QueueName, Settlement};
 
 /// How long a transaction waits for those of other processes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -134,6 +136,38 @@ impl Broker for SqliteBroker {
             return Ok(Vec::new());
         }
         self.engine.ended(ids.to_vec()).await
+    }
+
+    async fn enqueue_group(&self, group: NewGroup) -> Result<(), BrokerError> {
+        check_group(&group, self.payload_len_max)?;
+        self.engine
+            .run(Access::Write, move |store| store.enqueue_group(&group))
+            .await
+    }
+
+    async fn enqueue_chain(&self, jobs: Vec<NewJob>) -> Result<(), BrokerError> {
+        check_chain(&jobs, self.payload_len_max)?;
+        self.engine
+            .run(Access::Write, move |store| store.enqueue_chain(&jobs))
+            .await
+    }
+
+    async fn group(&self, id: &GroupId) -> Result<Option<GroupView>, BrokerError> {
+        let id = id.clone();
+        self.engine
+            .run(Access::Read, move |store| store.find_group(&id))
+            .await
+    }
+
+    async fn group_jobs(&self, id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
+        let id = id.clone();
+        self.engine
+            .run(Access::Read, move |store| store.group_jobs(&id))
+            .await
+    }
+
+    async fn wait_group(&self, id: &GroupId, beyond: u64) -> Result<Option<GroupView>, BrokerError> {
+        self.engine.group(id.clone(), beyond).await
     }
 
     async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {

@@ -3,6 +3,7 @@
 use rusqlite::OptionalExtension;
 
 use super::error::Failure;
+use super::flow::Ties;
 use super::store::{Store, millis};
 use crate::broker::{Enqueued, check};
 use crate::job::{JobId, NewJob};
@@ -11,6 +12,11 @@ impl Store {
     /// Adds jobs; one answer a job, in order.
     pub(super) fn enqueue(&mut self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Failure> {
         self.promote()?;
+        self.enqueue_tied(jobs, Ties::default())
+    }
+
+    /// Adds jobs that are all tied to the same others.
+    pub(super) fn enqueue_tied(&mut self, jobs: &[NewJob], ties: Ties) -> Result<Vec<Enqueued>, Failure> {
         let first = self.numbers(jobs.len())?;
         let mut answers = Vec::with_capacity(jobs.len());
         let mut handle = first;
@@ -23,7 +29,7 @@ impl Store {
                     answers.push(Enqueued::Duplicate(holder));
                     continue;
                 }
-                self.enqueue_one(job, handle)?;
+                self.enqueue_one(job, handle, ties)?;
                 match self.is_later(job) {
                     false => waiting += 1,
                     true => scheduled += 1,
@@ -40,13 +46,8 @@ impl Store {
         Ok(answers)
     }
 
-    fn enqueue_one(&mut self, job: &NewJob, handle: i64) -> Result<(), Failure> {
-        let queue = self.queue_or_new(&job.queue)?;
-        while !self.insert_job(job, handle, queue)? {
-            if !self.forget_expired(&job.id)? {
-                return Err(check::id_taken(&job.id).into());
-            }
-        }
+    fn enqueue_one(&mut self, job: &NewJob, handle: i64, ties: Ties) -> Result<(), Failure> {
+        let queue = self.insert_new(job, handle, ties)?;
         if let Some(key) = job.unique_key.as_deref() {
             self.take_key(key, handle)?;
         }
@@ -58,16 +59,27 @@ impl Store {
         }
     }
 
+    /// Writes the row of a job that stands nowhere yet, under an id that nobody has. Returns its queue.
+    pub(super) fn insert_new(&mut self, job: &NewJob, handle: i64, ties: Ties) -> Result<i64, Failure> {
+        let queue = self.queue_or_new(&job.queue)?;
+        while !self.insert_job(job, handle, queue, ties)? {
+            if !self.forget_expired(&job.id)? {
+                return Err(check::id_taken(&job.id).into());
+            }
+        }
+        Ok(queue)
+    }
+
     fn is_later(&self, job: &NewJob) -> bool {
         job.due.is_some_and(|due| due > self.now)
     }
 
     /// Writes the job's row; false when its id is taken.
-    fn insert_job(&self, job: &NewJob, handle: i64, queue: i64) -> Result<bool, Failure> {
+    fn insert_job(&self, job: &NewJob, handle: i64, queue: i64, ties: Ties) -> Result<bool, Failure> {
         let mut insert = self.conn.prepare_cached(
             "INSERT INTO jobs (handle, id, queue, task, enqueued, timeout_ms, retries, result_ttl_ms,
-                               unique_key, payload)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
+                               unique_key, payload, grp, next)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO NOTHING",
         )?;
         let inserted = insert.execute((
             handle,
@@ -80,6 +92,8 @@ impl Store {
             job.result_ttl.map(millis),
             job.unique_key.as_deref(),
             &job.payload,
+            ties.grp,
+            ties.next,
         ))?;
         Ok(inserted == 1)
     }

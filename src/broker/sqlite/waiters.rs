@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::engine::{Reply, transact_one};
 use super::error::Failure;
 use super::store::{Access, Store};
-use crate::broker::BrokerError;
-use crate::job::{JobId, JobView, QueueName};
+use crate::broker::{BrokerError, GroupView};
+use crate::job::{GroupId, JobId, JobView, QueueName};
 use crate::time::{Mono, Unix};
 
 /// A look at jobs that are followed is free up to this time.
@@ -24,6 +24,8 @@ pub(super) struct Waiters {
     /// Added since the last look.
     new: Vec<(Vec<JobId>, Reply<Ended>)>,
     ended: Vec<Following>,
+    /// Each until more members than it names have ended.
+    groups: Vec<(GroupId, u64, Reply<Option<GroupView>>)>,
     /// No look at `ended` before.
     rest_until: Option<Unix>,
 }
@@ -44,8 +46,12 @@ impl Waiters {
         self.new.push((ids, reply));
     }
 
+    pub(super) fn await_group(&mut self, id: GroupId, beyond: u64, reply: Reply<Option<GroupView>>) {
+        self.groups.push((id, beyond, reply));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.new.is_empty() && self.ended.is_empty()
+        self.ready.is_empty() && self.new.is_empty() && self.ended.is_empty() && self.groups.is_empty()
     }
 
     /// Answers all with an error.
@@ -56,6 +62,9 @@ impl Waiters {
         let new = self.new.drain(..).map(|(_, reply)| reply);
         let ended = self.ended.drain(..).map(|following| following.reply);
         for reply in new.chain(ended) {
+            let _ = reply.send(Err(error()));
+        }
+        for (.., reply) in self.groups.drain(..) {
             let _ = reply.send(Err(error()));
         }
     }
@@ -72,7 +81,25 @@ impl Waiters {
             true => None,
             false => self.look_for_ended(store)?,
         };
+        self.groups.retain(|(.., reply)| !reply.is_closed());
+        if !self.groups.is_empty() {
+            transact_one(store, Access::Read, |store| self.answer_groups(store))?;
+        }
         Ok(ready.into_iter().chain(ended).min())
+    }
+
+    fn answer_groups(&mut self, store: &Store) -> Result<(), Failure> {
+        let found = self.groups.iter().map(|(id, ..)| store.find_group(id));
+        let mut found = found.collect::<Result<Vec<_>, _>>()?.into_iter();
+        for (id, beyond, reply) in std::mem::take(&mut self.groups) {
+            match found.next().flatten() {
+                Some(view) if view.ended.is_none() && view.ended_jobs() <= beyond => {
+                    self.groups.push((id, beyond, reply));
+                }
+                over => drop(reply.send(Ok(over))),
+            }
+        }
+        Ok(())
     }
 
     fn look_for_ready(&mut self, store: &mut Store) -> Result<Option<Unix>, Failure> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use pool::broker::{Broker, BrokerError};
+use pool::broker::{Broker, BrokerError, NewGroup};
 use pool::config::{BrokerConfig, BrokerUrl};
 use pool::job::{NewJob, Settlement};
 use pool::time::Unix;
@@ -274,6 +274,39 @@ async fn jobs_of_a_killed_process_come_back_at_once() {
 }
 
 #[tokio::test]
+async fn a_group_calls_back_once_though_its_workers_are_killed() {
+    let kit = Kit::sqlite();
+    let broker = kit.handle().await;
+    let group = NewGroup {
+        on_done: Some(NewJob::new(queue("callbacks"), "work", "")),
+        ..NewGroup::new(jobs(0..400, "default"))
+    };
+    let id = group.id.clone();
+    broker.enqueue_group(group).await.unwrap();
+    for round in 1..=4 {
+        let mut worker = Process::start("claim", &kit);
+        for _ in 0..round * 5 {
+            worker.hear().expect("it lives");
+        }
+        worker.kill();
+    }
+    let _last = Process::start("claim", &kit);
+    let mut ended = 0;
+    while let view = soon(broker.wait_group(&id, ended)).await.unwrap().unwrap()
+        && view.ended.is_none()
+    {
+        ended = view.ended_jobs();
+    }
+    let called = claim(&broker, &["callbacks"], 9).await;
+    assert_eq!(called.len(), 1);
+    let summary: serde_json::Value = serde_json::from_slice(&called[0].payload).unwrap();
+    assert_eq!(
+        (&summary["finished"], &summary["failed"]),
+        (&400.into(), &0.into())
+    );
+}
+
+#[tokio::test]
 async fn a_handle_dropped_without_closing_is_as_good_as_killed() {
     let kit = Kit::sqlite();
     let (dropped, other) = (kit.handle().await, kit.handle().await);
@@ -492,7 +525,7 @@ async fn a_newer_schema_is_refused_with_both_versions() {
     newer.pragma_update(None, "user_version", 9000).unwrap();
     let error = refusal(&kit.path()).await;
     assert!(matches!(&error, BrokerError::Unreachable { .. }), "{error:?}");
-    for part in ["version 9000", "up to 1", "newer"] {
+    for part in ["version 9000", "up to 2", "newer"] {
         assert!(error.to_string().contains(part), "{error}");
     }
 }

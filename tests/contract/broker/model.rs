@@ -274,7 +274,7 @@ pub fn check_file(database: &Connection) {
     let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     let places = "SELECT handle FROM waiting UNION ALL SELECT handle FROM scheduled
                   UNION ALL SELECT handle FROM running UNION ALL SELECT handle FROM finished
-                  UNION ALL SELECT handle FROM dead";
+                  UNION ALL SELECT handle FROM dead UNION ALL SELECT handle FROM deferred";
     let jobs = count("SELECT count(*) FROM jobs");
     assert_eq!(
         count(&format!("SELECT count(*) FROM ({places})")),
