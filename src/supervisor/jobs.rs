@@ -33,6 +33,8 @@ struct Source {
     empty: bool,
     /// The broker was asked for that word.
     watching: bool,
+    /// The pool has no workers, and was told in this scaling period that jobs wait.
+    told: bool,
     /// Turns with each claim, for `order = "round_robin"`.
     turn: usize,
 }
@@ -142,7 +144,9 @@ impl Jobs {
         };
         let wanted = fleet.wants(pool).min(BATCH_MAX);
         let source = self.sources.entry(pool.clone()).or_default();
-        if wanted == 0 && !fleet.asleep(pool) || source.claiming {
+        // A pool without workers claims nothing, but a job wakes it.
+        let listens = fleet.asleep(pool) && !source.told;
+        if wanted == 0 && !listens || source.claiming {
             return;
         }
         let (broker, inputs, pool) = (self.broker.clone(), self.inputs.clone(), pool.clone());
@@ -154,7 +158,7 @@ impl Jobs {
                 let result = broker.claim(&queues, wanted).await;
                 let _ = inputs.send(Input::Claimed { pool, wanted, result });
             });
-        } else if source.empty && !source.watching {
+        } else if (source.empty || listens) && !source.watching {
             source.watching = true;
             let queues = config.queues.clone();
             tokio::spawn(async move {
@@ -188,9 +192,9 @@ impl Jobs {
         self.check(result, "wait for jobs", now);
     }
 
-    /// Nothing runs for this pool: look again when the broker says so.
-    pub fn watch(&mut self, pool: &PoolName) {
-        self.sources.entry(pool.clone()).or_default().empty = true;
+    /// A pool without workers was told that jobs wait, and decides: it need not be told again at once.
+    pub fn told(&mut self, pool: &PoolName, told: bool) {
+        self.sources.entry(pool.clone()).or_default().told = told;
     }
 
     /// Settlements came back; those that failed are tried again.

@@ -110,8 +110,17 @@ pub async fn run(
     signals::listen(&sender).map_err(|error| system(&error))?;
     calls::listen(calls, sender.clone());
     let now = Now::read();
+    let config = if options.burst { awake(config) } else { config };
     let supervisor = Supervisor::new(config, broker, options, sender, now);
     supervisor.run(inputs).await
+}
+
+/// A burst ends when every queue was looked into, and a pool without workers does not look.
+fn awake(mut config: Config) -> Config {
+    for pool in config.pools.values_mut() {
+        pool.min_workers = pool.min_workers.max(1);
+    }
+    config
 }
 
 struct Supervisor {

@@ -37,9 +37,7 @@ impl Supervisor {
                     pool.clone(),
                     if next > now.mono { next } else { now.mono + period },
                 );
-                if self.fleet.asleep(&pool) {
-                    self.jobs.watch(&pool);
-                }
+                self.jobs.told(&pool, false);
                 self.measure(&pool);
                 self.maintain(now.mono);
             }

@@ -46,6 +46,7 @@ impl Supervisor {
             Input::Ready { pool, result } => {
                 self.jobs.ready(&pool, result, now.mono);
                 if self.fleet.asleep(&pool) {
+                    self.jobs.told(&pool, true);
                     self.measure(&pool);
                 }
                 None

@@ -197,4 +197,8 @@ fn burst_leaves_when_the_queues_are_empty() {
     let (_, ok) = pool.run(&["run", "--burst"]);
     assert!(ok);
     pool.assert_finished(&ids);
+    let ids = pool.enqueue(&["app.mark", "\"z\"", "--count", "50"]);
+    let (_, ok) = pool.run(&["run", "--burst", "--min-workers", "0"]);
+    assert!(ok);
+    pool.assert_finished(&ids);
 }
