@@ -6,6 +6,7 @@
 mod check;
 pub mod flow;
 pub mod memory;
+pub mod rq;
 pub mod sqlite;
 mod wait;
 
@@ -64,6 +65,7 @@ pub async fn open(config: &BrokerConfig) -> Result<Arc<dyn Broker>, BrokerError>
     Ok(match &config.url {
         BrokerUrl::Memory => Arc::new(memory::MemoryBroker::new(config)),
         BrokerUrl::Sqlite(path) => Arc::new(sqlite::SqliteBroker::open(path, config).await?),
+        BrokerUrl::Redis(url) => Arc::new(Box::pin(rq::RqBroker::open(url, config)).await?),
     })
 }
 

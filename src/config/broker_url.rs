@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::BrokerUrl;
 
 /// What [`BrokerUrl::parse`] reads, for messages.
-pub const BROKER_EXPECTED: &str = "a broker URL: `sqlite:PATH` for the embedded broker, or `memory:`";
+pub const BROKER_EXPECTED: &str =
+    "a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for RQ, or `memory:`";
 
 impl BrokerUrl {
     /// Reads a URL; `absolute` completes a relative path of a file.
@@ -25,11 +26,109 @@ impl BrokerUrl {
                 path => Ok(BrokerUrl::Sqlite(absolute(Path::new(path)))),
             },
             ("memory", "" | "//") => Ok(BrokerUrl::Memory),
+            ("redis" | "rediss" | "redis+unix" | "unix" | "redis+sentinel" | "rediss+sentinel", _) => {
+                RedisUrl::parse(url).map(BrokerUrl::Redis)
+            }
             ("memory", _) => Err("`memory:` with nothing after it".to_owned()),
             _ => Err(BROKER_EXPECTED.to_owned()),
         }
     }
 }
+
+/// A Redis server, or the Sentinels that know it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl {
+    text: String,
+}
+
+impl RedisUrl {
+    fn parse(url: &str) -> Result<Self, String> {
+        let found = RedisUrl { text: url.to_owned() };
+        match found.sentinels() {
+            Some(sentinels) => drop(sentinels?),
+            None => drop(redis::parse_redis_url(url).ok_or_else(|| REDIS_EXPECTED.to_owned())?),
+        }
+        Ok(found)
+    }
+
+    /// The URL with its secrets, as the client library reads it; not for a log.
+    pub fn secret_text(&self) -> &str {
+        &self.text
+    }
+
+    /// The Sentinels, when the URL names them: `redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE`.
+    pub fn sentinels(&self) -> Option<Result<Sentinels, String>> {
+        let (scheme, rest) = self.text.split_once("://")?;
+        let tls = match scheme {
+            "redis+sentinel" => false,
+            "rediss+sentinel" => true,
+            _ => return None,
+        };
+        Some(
+            Sentinels::parse(tls, rest).ok_or_else(|| {
+                "Sentinels such as `redis+sentinel://HOST:26379,HOST:26379/MASTER/0`".to_owned()
+            }),
+        )
+    }
+}
+
+/// Not derived: it would show the password.
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisUrl({})", without_secrets(&self.text))
+    }
+}
+
+/// Sentinels and the name under which they know the server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sentinels {
+    /// Talk TLS to the server.
+    pub tls: bool,
+    /// Who signs in at the server; empty: nobody.
+    pub user: String,
+    /// With this password.
+    pub password: String,
+    /// `HOST:PORT` of each.
+    pub addresses: Vec<String>,
+    /// The server's name.
+    pub master: String,
+    /// The database's number.
+    pub database: i64,
+}
+
+impl Sentinels {
+    fn parse(tls: bool, rest: &str) -> Option<Self> {
+        let (credentials, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+        let mut parts = rest.split('/');
+        let with_port = |host: &str| match host.contains(':') {
+            true => host.to_owned(),
+            false => format!("{host}:26379"),
+        };
+        let addresses: Vec<String> = parts
+            .next()?
+            .split(',')
+            .filter(|host| !host.is_empty())
+            .map(with_port)
+            .collect();
+        let master = parts.next().filter(|name| !name.is_empty())?.to_owned();
+        let database = match parts.next() {
+            None | Some("") => 0,
+            Some(number) => number.parse().ok()?,
+        };
+        (!addresses.is_empty() && parts.next().is_none()).then(|| Sentinels {
+            tls,
+            user: user.to_owned(),
+            password: password.to_owned(),
+            addresses,
+            master,
+            database,
+        })
+    }
+}
+
+/// What a Redis URL looks like, for messages.
+const REDIS_EXPECTED: &str = "a Redis URL such as `redis://HOST:6379/0`, `rediss://USER:PASSWORD@HOST:6380/0` or `redis+unix:///run/redis.sock?db=0`";
 
 /// The URL as logs and pages show it: without secrets.
 impl fmt::Display for BrokerUrl {
@@ -37,6 +136,7 @@ impl fmt::Display for BrokerUrl {
         match self {
             BrokerUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             BrokerUrl::Memory => f.write_str("memory:"),
+            BrokerUrl::Redis(url) => f.write_str(&without_secrets(&url.text)),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::setting::bare_or_quoted;
 use super::{
     AppConfig, BrokerConfig, BrokerUrl, Config, Isolation, LogConfig, LogFormat, PoolConfig, Prefetch,
-    QueueOrder, RetryConfig, RuntimeKind, ScalingPolicy,
+    QueueOrder, RetryConfig, RqConfig, RuntimeKind, ScalingPolicy,
 };
 use crate::job::QueueName;
 
@@ -23,6 +23,10 @@ impl Default for BrokerConfig {
             max_payload: 1 << 20,
             max_result: 1 << 20,
             fsync: false,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
+            rq: RqConfig::default(),
         }
     }
 }
@@ -102,6 +106,7 @@ pub(super) fn give_way(config: &mut Config, is_set: impl Fn(&str) -> bool) {
     } else if !is_set("broker.lease") {
         broker.lease = broker.lease.max(broker.heartbeat.saturating_mul(4));
     }
+    config.broker.rq.single = config.pools.values().map(|pool| pool.max_workers).sum::<u32>() == 1;
     for (name, pool) in &mut config.pools {
         let unset = |key: &str| !is_set(&format!("pools.{}.{key}", bare_or_quoted(name.as_str())));
         if unset("min_workers") {
@@ -158,7 +163,7 @@ impl Places {
                 path.push(".sock");
                 Some(path.into())
             }
-            BrokerUrl::Memory => self
+            BrokerUrl::Memory | BrokerUrl::Redis(_) => self
                 .runtime_directory
                 .as_ref()
                 .map(|directory| directory.join("pool.sock")),

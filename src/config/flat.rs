@@ -47,6 +47,7 @@ pub(super) fn entries(config: &Config) -> Vec<Entry> {
         section.each_key(visit);
     };
     add("broker", &mut config.broker);
+    add("rq", &mut config.broker.rq);
     add("app", &mut config.app);
     for (name, pool) in &mut config.pools {
         add(&format!("pools.{}", bare_or_quoted(name.as_str())), pool);

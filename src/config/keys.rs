@@ -67,6 +67,7 @@ macro_rules! key {
         }
     };
 }
+pub(super) use key;
 
 /// The control socket, above all tables.
 pub(super) const SOCKET: &Key = key!(
@@ -77,7 +78,7 @@ pub(super) const SOCKET: &Key = key!(
 impl Section for BrokerConfig {
     fn each_key(&mut self, visit: Visit<'_>) {
         visit(
-            key!("url", "broker" "URL", "Where jobs wait: sqlite:PATH (the embedded broker) or memory: (tests)"),
+            key!("url", "broker" "URL", "Where jobs wait: sqlite:PATH (the embedded broker), redis://HOST (RQ) or memory: (tests)"),
             &mut self.url,
         );
         visit(
@@ -104,18 +105,30 @@ impl Section for BrokerConfig {
             key!("fsync", "fsync" "BOOL", "Wait for the disk at each commit: survives power loss, slower"),
             &mut self.fsync,
         );
+        visit(
+            key!("tls_ca", "tls-ca" "PATH", "Certificates that vouch for the broker; none: the system's (rediss)"),
+            &mut self.tls_ca,
+        );
+        visit(
+            key!("tls_cert", "tls-cert" "PATH", "Certificate by which the broker knows us (rediss)"),
+            &mut self.tls_cert,
+        );
+        visit(
+            key!("tls_key", "tls-key" "PATH", "Its private key (rediss)"),
+            &mut self.tls_key,
+        );
     }
 }
 
 impl Section for AppConfig {
     fn each_key(&mut self, visit: Visit<'_>) {
         visit(
-            key!("runtime", "runtime" "RUNTIME", "What runs the jobs: native, command or python"),
+            key!("runtime", "runtime" "RUNTIME", "What runs the jobs: native, command, python or rq"),
             &mut self.runtime,
         );
         let mut python = Program(std::mem::take(&mut self.python));
         visit(
-            key!("python", "python" "PATH", "Interpreter, of a virtual environment or not (python)"),
+            key!("python", "python" "PATH", "Interpreter, of a virtual environment or not (python, rq)"),
             &mut python,
         );
         self.python = python.0;
@@ -137,7 +150,7 @@ impl Section for AppConfig {
             &mut self.environment,
         );
         visit(
-            key!("preload", "preload" "MODULE", "Module to import before the first fork; repeatable (python)"),
+            key!("preload", "preload" "MODULE", "Module to import before the first fork; repeatable (python, rq)"),
             &mut self.preload,
         );
         visit(
@@ -145,11 +158,11 @@ impl Section for AppConfig {
             &mut self.modules,
         );
         visit(
-            key!("before_fork", "before-fork" "FUNCTION", "Called once after the preload; repeatable (python)"),
+            key!("before_fork", "before-fork" "FUNCTION", "Called once after the preload; repeatable (python, rq)"),
             &mut self.before_fork,
         );
         visit(
-            key!("after_fork", "after-fork" "FUNCTION", "Called in each new worker; repeatable (python)"),
+            key!("after_fork", "after-fork" "FUNCTION", "Called in each new worker; repeatable (python, rq)"),
             &mut self.after_fork,
         );
         visit(

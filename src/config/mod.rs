@@ -11,6 +11,7 @@ mod problem;
 mod raw;
 mod reload;
 mod render;
+mod rq;
 mod rules;
 mod scalars;
 mod setting;
@@ -25,11 +26,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use broker_url::{RedisUrl, Sentinels};
 pub use flags::{ClientArgs, RunArgs};
 pub use load::{ClientConfig, load, load_client};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reload::{Change, Effect, reload_changes};
 pub use render::{Explained, explain};
+pub use rq::RqConfig;
 pub use size::{Size, parse_size};
 
 use crate::job::{PoolName, QueueName};
@@ -74,6 +77,14 @@ pub struct BrokerConfig {
     pub max_result: usize,
     /// The embedded broker waits for the disk at each commit (survives power loss, slower).
     pub fsync: bool,
+    /// Certificates that vouch for the broker, PEM; `None`: the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate by which the broker knows us, PEM.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// `[rq]`: what only a broker in RQ's schema needs.
+    pub rq: RqConfig,
 }
 
 /// A broker URL, taken apart.
@@ -83,6 +94,8 @@ pub enum BrokerUrl {
     Sqlite(PathBuf),
     /// `memory:`: for tests; one process.
     Memory,
+    /// `redis://` and its kin: RQ's schema.
+    Redis(RedisUrl),
 }
 
 /// `[app]`
@@ -123,6 +136,8 @@ pub enum RuntimeKind {
     Command,
     /// Python functions.
     Python,
+    /// RQ jobs, on the Python template.
+    Rq,
 }
 
 /// `app.isolation`

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::flat::{self, Entry};
 use super::problem::{Origin, Problem};
+use super::rq::{RqConfig, is_key_prefix};
 use super::setting::bare_or_quoted;
 use super::{
-    AppConfig, BrokerConfig, Config, Isolation, LogConfig, PoolConfig, Prefetch, RuntimeKind, TaskConfig,
+    AppConfig, BrokerConfig, BrokerUrl, Config, Isolation, LogConfig, PoolConfig, Prefetch, RuntimeKind,
+    TaskConfig,
 };
 use crate::time::Human;
 
@@ -40,6 +42,7 @@ pub(super) fn broken(
     rules.socket(config);
     rules.broker(&config.broker);
     rules.app(&config.app);
+    rules.rq(config);
     for (name, pool) in &config.pools {
         rules.pool(
             &format!("pools.{}", bare_or_quoted(name.as_str())),
@@ -106,12 +109,14 @@ impl Rules<'_> {
         self.positive("app.load_timeout", app.load_timeout);
         let defaults = flat::literals(&mut AppConfig::default());
         for key in ["python", "preload", "modules", "before_fork", "after_fork"] {
-            self.only_for(
-                &format!("app.{key}"),
-                &defaults[key],
-                app.runtime,
-                RuntimeKind::Python,
-            );
+            if app.runtime != RuntimeKind::Rq || key == "modules" {
+                self.only_for(
+                    &format!("app.{key}"),
+                    &defaults[key],
+                    app.runtime,
+                    RuntimeKind::Python,
+                );
+            }
         }
         self.only_for(
             "app.program",
@@ -147,6 +152,72 @@ impl Rules<'_> {
                 );
             }
         }
+    }
+
+    fn rq(&mut self, config: &Config) {
+        let (rq, runtime) = (&config.broker.rq, config.app.runtime);
+        let redis = matches!(config.broker.url, BrokerUrl::Redis(_));
+        if redis != (runtime == RuntimeKind::Rq)
+            && !self.bad.contains("broker.url")
+            && !self.bad.contains("app.runtime")
+        {
+            let (path, needs, hint) = if redis {
+                (
+                    "broker.url",
+                    "holds RQ jobs, which only the rq runtime can run",
+                    "add `--runtime rq`",
+                )
+            } else {
+                (
+                    "app.runtime",
+                    "is \"rq\", whose jobs are in Redis",
+                    "name the server with `--broker redis://HOST`",
+                )
+            };
+            let message = format!("`{}` {needs}", self.origin(path).name(path));
+            self.add(path, message, hint);
+        }
+        let defaults = flat::literals(&mut RqConfig::default());
+        for (key, default) in &defaults {
+            self.only_for(&format!("rq.{key}"), default, runtime, RuntimeKind::Rq);
+        }
+        self.text(
+            "rq.key_prefix",
+            &rq.key_prefix,
+            is_key_prefix(&rq.key_prefix),
+            "letters, digits and `_ . : - { }`",
+        );
+        let classes = [
+            ("rq.job_class", &rq.job_class),
+            ("rq.queue_class", &rq.queue_class),
+            ("rq.worker_class", &rq.worker_class),
+        ];
+        for (path, class) in classes {
+            self.text(
+                path,
+                class,
+                is_dotted(class) && class.contains('.'),
+                "a class such as `myapp.rq.Job`",
+            );
+        }
+        let serializer = ["json", "pickle"].contains(&rq.serializer.as_str()) || rq.serializer.contains('.');
+        self.text(
+            "rq.serializer",
+            &rq.serializer,
+            serializer,
+            "json, pickle or a dotted name",
+        );
+        for handler in &rq.exception_handlers {
+            self.text(
+                "rq.exception_handlers",
+                handler,
+                is_dotted(handler) && handler.contains('.'),
+                "a function such as `myapp.errors.report`",
+            );
+        }
+        self.positive("rq.worker_ttl", rq.worker_ttl);
+        self.positive("rq.job_monitoring_interval", rq.job_monitoring_interval);
+        self.positive("rq.maintenance_interval", rq.maintenance_interval);
     }
 
     fn pool(&mut self, at: &str, pool: &PoolConfig, app: &AppConfig) {
@@ -276,7 +347,7 @@ impl Rules<'_> {
                 "a command in `[tasks.NAME]`",
                 "add `[tasks.NAME]` with `command = [\"program\", \"argument\"]` to the configuration file",
             ),
-            RuntimeKind::Native | RuntimeKind::Python | RuntimeKind::Command => return,
+            RuntimeKind::Native | RuntimeKind::Python | RuntimeKind::Command | RuntimeKind::Rq => return,
         };
         if ["app.preload", "app.modules"]
             .iter()

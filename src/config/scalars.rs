@@ -225,7 +225,7 @@ macro_rules! words {
     };
 }
 
-words!(RuntimeKind: "native" => Native, "command" => Command, "python" => Python);
+words!(RuntimeKind: "native" => Native, "command" => Command, "python" => Python, "rq" => Rq);
 words!(Isolation: "warm" => Warm, "fresh" => Fresh);
 words!(QueueOrder: "strict" => Strict, "round-robin" => RoundRobin, "random" => Random);
 words!(ScalingPolicy: "utilization" => Utilization);

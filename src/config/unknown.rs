@@ -7,7 +7,9 @@ use super::setting::bare_or_quoted;
 use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, TaskConfig};
 
 /// What may stand at the top of the file.
-const TOP: [&str; 7] = ["app", "broker", "defaults", "log", "pools", "socket", "tasks"];
+const TOP: [&str; 8] = [
+    "app", "broker", "defaults", "log", "pools", "rq", "socket", "tasks",
+];
 
 /// How alike two names must be, from 0 to 1, for one to be a misspelling of the other.
 const ALIKE: f64 = 0.75;

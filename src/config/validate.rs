@@ -109,6 +109,7 @@ impl<'a> Reader<'a> {
         };
         let mut log = LogConfig::default();
         self.whole("broker.", &mut broker, table.get("broker"));
+        self.whole("rq.", &mut broker.rq, table.get("rq"));
         self.whole("app.", &mut app, table.get("app"));
         self.whole("log.", &mut log, table.get("log"));
         let pools = self.pools(table);

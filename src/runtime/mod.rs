@@ -3,7 +3,7 @@
 //! - [`executor`]: what a worker needs from a runtime: run one job;
 //! - [`native`], [`task`]: typed Rust tasks, [`native::App`]; [`builtin`]: those of the `pool` binary itself;
 //! - [`command`]: programs named in the config; `child`: one run of one;
-//! - [`python`]: the interpreter and the modules that it is given.
+//! - [`python`]: the interpreter and the modules that it is given; `rq`: what RQ's jobs need besides.
 
 pub mod builtin;
 mod child;
@@ -11,6 +11,7 @@ pub mod command;
 pub mod executor;
 pub mod native;
 pub mod python;
+mod rq;
 pub mod task;
 
 use std::ffi::OsString;
@@ -54,7 +55,7 @@ pub fn template_command(config: &Config, generation: u64) -> Result<(TemplateCom
     let command = match config.app.runtime {
         RuntimeKind::Native => own_binary(config, config.app.program.as_deref(), "native")?,
         RuntimeKind::Command => own_binary(config, None, "command")?,
-        RuntimeKind::Python => python::template_command(&config.app)?,
+        RuntimeKind::Python | RuntimeKind::Rq => python::template_command(&config.app)?,
     };
     Ok((command, load))
 }
@@ -106,7 +107,7 @@ fn load(config: &Config, generation: u64) -> Load {
         kill_grace_s: grace.mul_f64(COMMAND_GRACE_SHARE).as_secs_f64(),
         max_result: config.broker.max_result,
         huge_pages: app.huge_pages,
-        rq: None,
+        rq: rq::load(config).map(Box::new),
     }
 }
 

@@ -21,6 +21,7 @@ async fn fixture() -> Fixture {
         max_payload: 1 << 20,
         max_result: 1 << 20,
         fsync: false,
+        ..BrokerConfig::default()
     };
     let broker = SqliteBroker::open(&path, &config).await.unwrap();
     Fixture { directory, broker }

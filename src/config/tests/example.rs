@@ -67,6 +67,7 @@ fn the_example_file_shows_every_key_with_its_flag_and_variable() {
         other => panic!("{other:?}"),
     };
     check(&mut BrokerConfig::default(), &table_of(&table["broker"]));
+    check(&mut RqConfig::default(), &table_of(&table["rq"]));
     check(&mut AppConfig::default(), &table_of(&table["app"]));
     check(&mut PoolConfig::default(), &table_of(&table["defaults"]));
     check(&mut LogConfig::default(), &table_of(&table["log"]));

@@ -118,12 +118,12 @@ fn a_value_of_the_wrong_type_is_told_with_what_was_expected() {
         "socket = 5
 pools = 3
 [broker]
-url = 'redis://ann:secret@host/0'
+url = 'redis+foo://ann:secret@host/0'
 lease = true
 max_payload = '5 bananas'
 fsync = 'yes'
 [app]
-runtime = 'rq'
+runtime = 'ruby'
 isolation = 1979-05-27
 preload = 'myapp'
 modules = ['myapp', 5]
@@ -147,11 +147,11 @@ level = 'inof'
     25 problems in `config.toml`
       line 1: `socket` is 5; expected a path
       line 2: `pools` is 3; expected a table `[pools]`
-      line 4: `broker.url` is the string "redis://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, or `memory:`
+      line 4: `broker.url` is the string "redis+foo://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for RQ, or `memory:`
       line 5: `broker.lease` is true; expected a duration such as `500ms`, `5s`, `1m30s`, `1h`, or a number of seconds
       line 6: `broker.max_payload` is the string "5 bananas"; expected a size such as `512M`, `2GiB` or a number of bytes
       line 7: `broker.fsync` is the string "yes"; expected true or false
-      line 9: `app.runtime` is the string "rq"; expected "native", "command" or "python"
+      line 9: `app.runtime` is the string "ruby"; expected "native", "command", "python" or "rq"
       line 10: `app.isolation` is 1979-05-27; expected "warm" or "fresh"
       line 11: `app.preload` is the string "myapp"; expected an array such as `["a", "b"]`
       line 12: `app.modules[1]` is 5; expected a string

@@ -29,6 +29,7 @@ pub fn config() -> BrokerConfig {
         max_payload: 1000,
         max_result: 1000,
         fsync: false,
+        ..BrokerConfig::default()
     }
 }
 

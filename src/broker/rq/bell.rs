@@ -1,0 +1,173 @@
+//! Waiting for a job without asking again and again.
+//!
+//! `BLMOVE queue queue LEFT LEFT` returns when the list is not empty, and moves its first element to where it was: it
+//! takes nothing and so can lose nothing. Each queue has a connection on which it waits; one that rang rings for all
+//! who wait, once.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::RedisError;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::RqBroker;
+use super::connection::Endpoint;
+use crate::broker::BrokerError;
+use crate::job::QueueName;
+use crate::time::Mono;
+
+/// How long the server is asked to wait before it is asked again, so that a connection that died silently is noticed.
+const BLOCK: Duration = Duration::from_secs(60);
+/// How much longer the answer may take.
+const SLACK: Duration = Duration::from_secs(10);
+/// While all workers are suspended RQ's workers look once a second, and Redis has nothing to wait for.
+const SUSPENDED: Duration = Duration::from_secs(1);
+
+/// What a bell has to say: nothing yet, that there are jobs, or what went wrong.
+type Ring = Option<Result<(), RedisError>>;
+
+#[derive(Debug)]
+struct Bell {
+    rings: watch::Receiver<Ring>,
+    task: AbortHandle,
+}
+
+/// The bells of the queues, by key.
+#[derive(Debug)]
+pub(super) struct Bells {
+    endpoint: Arc<Endpoint>,
+    hung: Mutex<HashMap<String, Bell>>,
+}
+
+impl Bells {
+    pub fn new(endpoint: Arc<Endpoint>) -> Self {
+        Bells {
+            endpoint,
+            hung: Mutex::default(),
+        }
+    }
+
+    /// Returns when one of these lists is not empty.
+    async fn any(&self, lists: Vec<String>) -> Result<(), RedisError> {
+        let bells: Vec<_> = lists.iter().map(|list| self.bell(list)).collect();
+        let waits = bells.into_iter().map(|mut bell| {
+            Box::pin(async move {
+                match bell.wait_for(Option::is_some).await {
+                    Ok(ring) => ring.clone().unwrap_or(Ok(())),
+                    Err(_) => Ok(()), // It was taken down: look for yourself.
+                }
+            })
+        });
+        let (ring, at, _) = futures_util::future::select_all(waits).await;
+        self.hung().remove(&lists[at]);
+        ring
+    }
+
+    fn bell(&self, list: &str) -> watch::Receiver<Ring> {
+        let hang = || {
+            let (ring, rings) = watch::channel(None);
+            let (endpoint, list) = (Arc::clone(&self.endpoint), list.to_owned());
+            let task = tokio::spawn(async move {
+                let heard = listen(&endpoint, &list).await;
+                let _ = ring.send(Some(heard));
+            });
+            Bell {
+                rings,
+                task: task.abort_handle(),
+            }
+        };
+        self.hung()
+            .entry(list.to_owned())
+            .or_insert_with(hang)
+            .rings
+            .clone()
+    }
+
+    fn hung(&self) -> std::sync::MutexGuard<'_, HashMap<String, Bell>> {
+        self.hung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes them all down.
+    pub fn stop(&self) {
+        for (_, bell) in self.hung().drain() {
+            bell.task.abort();
+        }
+    }
+}
+
+impl Drop for Bells {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+async fn listen(endpoint: &Endpoint, list: &str) -> Result<(), RedisError> {
+    let mut connection = endpoint.connect(BLOCK + SLACK).await?;
+    let mut wait = redis::cmd("BLMOVE");
+    wait.arg(list)
+        .arg(list)
+        .arg("LEFT")
+        .arg("LEFT")
+        .arg(BLOCK.as_secs());
+    loop {
+        let first: Option<Vec<u8>> = wait.query_async(&mut connection).await?;
+        if first.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+impl RqBroker {
+    /// Returns when there may be something to take.
+    pub(super) async fn wait(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
+        let came = self.chores_came.notified();
+        tokio::pin!(came);
+        came.as_mut().enable();
+        if !self.hand().chores.is_empty() {
+            return Ok(());
+        }
+        if self.suspended.load(Ordering::Relaxed) {
+            tokio::select! {
+                () = came => return Ok(()),
+                () = tokio::time::sleep(SUSPENDED) => {}
+            }
+            let key = self.keys.suspended();
+            self.set_suspended(self.command(redis::cmd("EXISTS").arg(key)).await?);
+            return Ok(());
+        }
+        let lists = queues
+            .iter()
+            .map(|queue| self.keys.queue(queue.as_str()))
+            .collect();
+        tokio::select! {
+            () = came => Ok(()),
+            () = self.housekeeping_due(queues) => Ok(()),
+            rang = self.bells.any(lists) => rang.map_err(|error| self.link.endpoint.error(&error)),
+        }
+    }
+
+    async fn housekeeping_due(&self, queues: &[QueueName]) {
+        let due = self
+            .maintenance_due
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(queues)
+            .copied();
+        if let Some(at) = due {
+            tokio::time::sleep(at.since(Mono::now())).await;
+        }
+    }
+
+    pub(super) fn set_suspended(&self, suspended: bool) {
+        if self.suspended.swap(suspended, Ordering::Relaxed) != suspended {
+            if suspended {
+                tracing::warn!("all workers are suspended by `rq suspend`; `rq resume` lets them go on");
+            } else {
+                tracing::info!("workers are resumed");
+            }
+        }
+    }
+}

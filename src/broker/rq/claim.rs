@@ -1,0 +1,264 @@
+//! Taking jobs: one script call takes a batch and starts the plain ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Value;
+
+use super::held::{Chore, Held, Kind};
+use super::{RqBroker, text};
+use crate::broker::BrokerError;
+use crate::job::{Claim, Claimed, JobId, Loss, QueueName};
+use crate::time::Unix;
+
+/// Jobs that one script call takes at most: the server does nothing else meanwhile.
+const BATCH_MAX: usize = 500;
+/// What RQ's code may need beyond a job's own timeout: its callbacks, each with a timeout of its own.
+const LIFECYCLE: Duration = Duration::from_secs(180);
+/// Longest run of a chore.
+const CHORE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What a claim found.
+pub(super) struct Found {
+    pub jobs: Vec<Claimed>,
+    /// All workers are suspended: nothing may be taken.
+    pub suspended: bool,
+}
+
+impl RqBroker {
+    /// Chores first, then jobs.
+    pub(super) async fn take(&self, queues: &[QueueName], limit: usize) -> Result<Found, BrokerError> {
+        self.maintain_when_due(queues);
+        let mut jobs = self.chores(queues, limit);
+        let mut suspended = false;
+        while jobs.len() < limit && !suspended {
+            let wanted = (limit - jobs.len()).min(BATCH_MAX);
+            let found = match self.take_batch(queues, wanted).await {
+                Ok(found) => found,
+                // What was taken before must reach its workers.
+                Err(_) if !jobs.is_empty() => break,
+                Err(error) => return Err(error),
+            };
+            suspended = found.suspended;
+            let count = found.jobs.len();
+            jobs.extend(found.jobs);
+            if count < wanted {
+                break;
+            }
+        }
+        Ok(Found { jobs, suspended })
+    }
+
+    async fn take_batch(&self, queues: &[QueueName], wanted: usize) -> Result<Found, BrokerError> {
+        // One at a time, so that at most one answer can be lost.
+        let mut lost = self.lost_claim.lock().await;
+        let (now, first) = (Unix::now(), self.hand().numbers(wanted));
+        let mut call = self.scripts.claim.prepare_invoke();
+        call.arg(self.keys.prefix())
+            .arg(wanted)
+            .arg(text::iso(now))
+            .arg(text::score(now))
+            .arg(self.config.job_monitoring_interval.as_secs())
+            .arg(self.any_worker())
+            .arg(&self.execution_prefix)
+            .arg(first)
+            .arg(first.to_string())
+            .arg(lost.clone().unwrap_or_default())
+            .arg(self.keys.last_claim(&self.execution_prefix))
+            .arg(text::seconds(now));
+        for queue in queues {
+            call.arg(queue.as_str());
+        }
+        let answer: Vec<Value> = match self.link.script(&call).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                if super::connection::is_broken(&error) && lost.is_none() {
+                    *lost = Some(first.to_string());
+                }
+                return Err(self.link.endpoint.error(&error));
+            }
+        };
+        *lost = None;
+        drop(lost);
+        let mut answer = answer.into_iter();
+        let suspended = matches!(answer.next(), Some(Value::Int(1)));
+        let mut jobs = Vec::with_capacity(answer.len());
+        for job in answer {
+            jobs.extend(self.taken(job));
+        }
+        Ok(Found { jobs, suspended })
+    }
+
+    /// One entry of the script's answer, in hand from now on.
+    fn taken(&self, entry: Value) -> Option<Claimed> {
+        let row: [Vec<u8>; 12] = match redis::from_redis_value::<Vec<Vec<u8>>>(entry) {
+            Ok(row) => row.try_into().ok()?,
+            Err(_) => return None,
+        };
+        let text = |at: usize| String::from_utf8_lossy(&row[at]).into_owned();
+        let number: i64 = text(2).parse().ok()?;
+        let timeout: i64 = text(5).parse::<f64>().ok()? as i64;
+        let (id, queue) = match (JobId::new(&text(0)), QueueName::new(&text(1))) {
+            (Ok(id), Ok(queue)) => (id, queue),
+            (id, _) => {
+                // Its entry among the started jobs expires, and RQ's housekeeping fails it with the reason.
+                tracing::error!(job = %text(0), error = ?id.err(), "cannot run a job with this id");
+                return None;
+            }
+        };
+        let whole = row[3] == b"W";
+        let description = text(9);
+        let task = text::task(&description).unwrap_or("rq");
+        let limit = u64::try_from(timeout)
+            .ok()
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs);
+        let kind = if whole {
+            Kind::Whole
+        } else {
+            Kind::Plain {
+                execution: self.execution(number),
+                stopped_callback: !row[10].is_empty(),
+            }
+        };
+        let retries_left: u32 = text(6).parse().unwrap_or(0);
+        let mut payload = Vec::with_capacity(1 + row[4].len());
+        payload.push(if whole { b'W' } else { b'P' });
+        payload.extend_from_slice(&row[4]);
+        let held = Held {
+            job: text(0),
+            queue: text(1),
+            kind,
+            shown: None,
+            tried: false,
+        };
+        self.hand().jobs.insert(number, held);
+        Some(Claimed {
+            claim: Claim {
+                job: id,
+                handle: number,
+                epoch: 0,
+            },
+            queue,
+            task: task.into(),
+            payload: payload.into(),
+            timeout: if whole {
+                limit.map(|limit| limit + LIFECYCLE)
+            } else {
+                limit
+            },
+            retries: Some(retries_left),
+            retry_after: Some(retry_after(&row[7], retries_left)),
+            loss: Loss::Fails,
+            chore: false,
+            failures: 0,
+            losses: 0,
+            enqueued: from_iso(&text(8)).unwrap_or_else(Unix::now),
+        })
+    }
+
+    /// The housekeeping of RQ's registries, at the start and each interval, becomes a chore.
+    fn maintain_when_due(&self, queues: &[QueueName]) {
+        let now = crate::time::Mono::now();
+        let mut due = self
+            .maintenance_due
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if due.get(queues).is_none_or(|at| *at <= now) {
+            due.insert(queues.to_vec(), now + self.config.maintenance_interval);
+            let queues = queues.iter().map(ToString::to_string).collect();
+            self.hand().chores.push_back(Chore::Maintain { queues });
+        }
+    }
+
+    fn chores(&self, queues: &[QueueName], limit: usize) -> Vec<Claimed> {
+        let mut hand = self.hand();
+        let count = hand.chores.len().min(limit);
+        let chores: Vec<Chore> = hand.chores.drain(..count).collect();
+        let Some(queue) = queues.first() else {
+            return Vec::new();
+        };
+        let mut jobs = Vec::with_capacity(count);
+        for chore in chores {
+            let number = hand.numbers(1);
+            let task: Arc<str> = chore.task().into();
+            let mut payload = vec![b'I'];
+            payload.extend(serde_json::to_vec(&chore).unwrap_or_default());
+            let Ok(id) = JobId::new(&format!("{task}:{number}")) else {
+                continue;
+            };
+            hand.jobs.insert(
+                number,
+                Held {
+                    job: id.to_string(),
+                    queue: queue.to_string(),
+                    kind: Kind::Chore(chore),
+                    shown: None,
+                    tried: false,
+                },
+            );
+            jobs.push(Claimed {
+                claim: Claim {
+                    job: id,
+                    handle: number,
+                    epoch: 0,
+                },
+                queue: queue.clone(),
+                task,
+                payload: payload.into(),
+                timeout: Some(CHORE_TIMEOUT),
+                retries: Some(3),
+                retry_after: Some(Duration::ZERO),
+                loss: Loss::RunsAgain,
+                chore: true,
+                failures: 0,
+                losses: 0,
+                enqueued: Unix::now(),
+            });
+        }
+        jobs
+    }
+}
+
+/// The wait before the next retry. Source: `rq/job.py`, `Job.get_retry_interval`.
+fn retry_after(intervals: &[u8], retries_left: u32) -> Duration {
+    let intervals: Vec<u64> = serde_json::from_slice(intervals).unwrap_or_default();
+    let at = intervals.len().saturating_sub(retries_left as usize);
+    Duration::from_secs(intervals.get(at).copied().unwrap_or(0))
+}
+
+/// Reads what [`text::iso`] writes, to the millisecond.
+pub(super) fn from_iso(text: &str) -> Option<Unix> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    let millis = number(20..23).unwrap_or(0);
+    // Days since 1970 of the proleptic Gregorian calendar, with years that begin in March.
+    let years = if month <= 2 { year - 1 } else { year };
+    let of_era = years.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = years.div_euclid(400) * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    Some(Unix(
+        (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + millis,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_reads_back_as_it_was_written() {
+        for millis in [0, 951_782_400_001, 1_772_355_900_250, 4_107_542_399_999] {
+            assert_eq!(from_iso(&text::iso(Unix(millis))), Some(Unix(millis)));
+        }
+        assert_eq!(from_iso("yesterday"), None);
+    }
+
+    #[test]
+    fn the_first_interval_holds_while_there_are_more_retries_than_intervals() {
+        let wait = |left| retry_after(b"[10, 30]", left).as_secs();
+        assert_eq!([wait(4), wait(3), wait(2), wait(1)], [10, 10, 10, 30]);
+        assert_eq!(retry_after(b"", 2), Duration::ZERO);
+    }
+}

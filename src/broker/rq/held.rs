@@ -1,0 +1,101 @@
+//! What this handle has taken and not settled, and the chores that it hands out as jobs of its own.
+
+use std::collections::{HashMap, VecDeque};
+
+use serde::Serialize;
+
+/// One job in hand.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub job: String,
+    pub queue: String,
+    pub kind: Kind,
+    /// The worker under whose name its execution was shown to others.
+    pub shown: Option<String>,
+    /// It was settled once already, and the answer was lost.
+    pub tried: bool,
+}
+
+/// How a job in hand is finished.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    /// By our scripts.
+    Plain {
+        /// Id of the execution, as RQ has it.
+        execution: String,
+        /// A function is to be called if it is stopped.
+        stopped_callback: bool,
+    },
+    /// By its worker, which runs RQ's own lifecycle.
+    Whole,
+    /// Ours: nothing of it is in Redis.
+    Chore(Chore),
+}
+
+/// Work that only RQ's own code does right; a worker does it between jobs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub(super) enum Chore {
+    /// Finish a plain job that turned out to have dependents.
+    Finish {
+        job_id: String,
+        execution_id: String,
+        worker_name: String,
+        started: f64,
+        ended: f64,
+        outcome: &'static str,
+        /// Base64 of the serialized value; empty: none.
+        result: String,
+        exc_string: String,
+    },
+    /// The worker died with a job.
+    Lost {
+        job_id: String,
+        execution_id: Option<String>,
+        worker_name: String,
+        how: String,
+        /// Its raw wait status, where known.
+        status: Option<i32>,
+    },
+    /// Somebody stopped a job.
+    Stopped {
+        job_id: String,
+        execution_id: Option<String>,
+        worker_name: String,
+    },
+    /// The housekeeping of RQ's registries.
+    Maintain { queues: Vec<String> },
+    /// Scheduled jobs with a rate limit that are due.
+    Enqueue { queue: String, job_ids: Vec<String> },
+}
+
+impl Chore {
+    /// Its task's name, for logs.
+    pub fn task(&self) -> &'static str {
+        match self {
+            Chore::Finish { .. } => "rq:finish",
+            Chore::Lost { .. } => "rq:lost",
+            Chore::Stopped { .. } => "rq:stopped",
+            Chore::Maintain { .. } => "rq:maintain",
+            Chore::Enqueue { .. } => "rq:enqueue",
+        }
+    }
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Hand {
+    pub jobs: HashMap<i64, Held>,
+    pub chores: VecDeque<Chore>,
+    /// The number of the newest claim.
+    pub last: i64,
+}
+
+impl Hand {
+    /// Numbers for the next `count` claims; the first one.
+    pub fn numbers(&mut self, count: usize) -> i64 {
+        let first = self.last + 1;
+        self.last += i64::try_from(count).unwrap_or(i64::MAX - self.last);
+        first
+    }
+}

@@ -1,0 +1,80 @@
+//! Every key of RQ's schema that this broker touches, each with its source in the `rq` package (3.0).
+//!
+//! The Lua scripts build the keys of single jobs by the same patterns: they get the prefix as an argument.
+
+/// Names of keys and channels under one prefix.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// Source: `rq/defaults.py`, `RQ_KEY_PREFIX`.
+    pub fn new(prefix: &str) -> Self {
+        Keys {
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    /// What every key begins with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// List of job ids: the right end is the newest. Source: `rq/queue.py`, `Queue.key`.
+    pub fn queue(&self, queue: &str) -> String {
+        format!("{}:queue:{queue}", self.prefix)
+    }
+
+    /// Set of the keys of all queues. Source: `rq/queue.py`, `Queue.redis_queues_keys`.
+    pub fn queues(&self) -> String {
+        format!("{}:queues", self.prefix)
+    }
+
+    /// Hash: a job's fields. Source: `rq/job.py`, `Job.key_for`.
+    pub fn job(&self, job: &str) -> String {
+        format!("{}:job:{job}", self.prefix)
+    }
+
+    /// Stream of a job's results, at most about 10. Source: `rq/results.py`, `Result.get_key`.
+    pub fn results(&self, job: &str) -> String {
+        format!("{}:results:{job}", self.prefix)
+    }
+
+    /// Sorted set of failed jobs' ids; the score is when they are forgotten.
+    /// Source: `rq/registry.py`, `FailedJobRegistry`.
+    pub fn failed(&self, queue: &str) -> String {
+        format!("{}:failed:{queue}", self.prefix)
+    }
+
+    /// Exists while all workers are suspended. Source: `rq/suspension.py`.
+    pub fn suspended(&self) -> String {
+        format!("{}:suspended", self.prefix)
+    }
+
+    /// Channel on which a worker is given orders. Source: `rq/command.py`.
+    pub fn channel(&self, worker: &str) -> String {
+        format!("{}:pubsub:{worker}", self.prefix)
+    }
+
+    /// What the last claim of a supervisor took, so that an answer that was lost on its way can be asked for again.
+    /// Ours, not RQ's; it expires.
+    pub fn last_claim(&self, supervisor: &str) -> String {
+        format!("{}:pool:{supervisor}:claim", self.prefix)
+    }
+
+    /// Who moves the scheduled jobs of a queue. Source: `rq/scheduler.py`, `SCHEDULER_LOCKING_KEY_TEMPLATE`.
+    pub fn scheduler_lock(&self, queue: &str) -> String {
+        format!("{}:scheduler-lock:{queue}", self.prefix)
+    }
+
+    /// Hash: a scheduler. Source: `rq/scheduler.py`, `SCHEDULER_KEY_TEMPLATE`.
+    pub fn scheduler(&self, name: &str) -> String {
+        format!("{}:scheduler:{name}", self.prefix)
+    }
+
+    /// Hash: a worker. Source: `rq/worker/base.py`, `redis_worker_namespace_prefix`.
+    pub fn worker(&self, name: &str) -> String {
+        format!("{}:worker:{name}", self.prefix)
+    }
+}

@@ -1,0 +1,41 @@
+//! Heartbeats of what is in hand. Source: `rq/worker/base.py`, `maintain_heartbeats`.
+
+use std::sync::PoisonError;
+
+use super::held::Kind;
+use super::{RqBroker, text};
+use crate::broker::BrokerError;
+use crate::time::{Mono, Unix};
+
+impl RqBroker {
+    /// Renews executions, started jobs and their last heartbeat; no more often than the monitoring interval says.
+    pub(super) async fn renew(&self) -> Result<(), BrokerError> {
+        let now = Mono::now();
+        let due = *self.beaten.lock().unwrap_or_else(PoisonError::into_inner);
+        if due.is_some_and(|at| now.since(at) + now.since(at) / 8 < self.config.job_monitoring_interval) {
+            return Ok(());
+        }
+        let at = Unix::now();
+        let mut call = self.scripts.extend.prepare_invoke();
+        call.arg(self.keys.prefix())
+            .arg(text::score(at))
+            .arg(text::seconds(at))
+            .arg(text::iso(at))
+            .arg(self.config.job_monitoring_interval.as_secs() + 60);
+        let mut count = 0;
+        for held in self.hand().jobs.values() {
+            let execution = match &held.kind {
+                Kind::Plain { execution, .. } => execution.as_str(),
+                Kind::Whole => "",
+                Kind::Chore(_) => continue,
+            };
+            call.arg(&held.job).arg(&held.queue).arg(execution);
+            count += 1;
+        }
+        if count > 0 {
+            let _: i64 = self.run(&call).await?;
+        }
+        *self.beaten.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! Inspection: what stands in queues, jobs by id, results to wait for, failed jobs.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::Value;
+
+use super::claim::from_iso;
+use super::held::Kind;
+use super::{RqBroker, text};
+use crate::broker::{Backlog, BrokerError, DeadFilter};
+use crate::job::{JobError, JobId, JobState, JobView, QueueName};
+use crate::time::Unix;
+
+/// How long one blocking read waits: a job whose result is not kept ends without a word in its stream.
+const BLOCK: Duration = Duration::from_secs(5);
+/// Ids that one call asks for.
+const PAGE: usize = 500;
+
+impl RqBroker {
+    pub(super) async fn count(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
+        let mut call = self.scripts.backlog.prepare_invoke();
+        call.arg(self.keys.prefix());
+        for queue in queues {
+            call.arg(queue.as_str());
+        }
+        let (waiting, scheduled, oldest): (u64, u64, String) = self.run(&call).await?;
+        Ok(Backlog {
+            waiting,
+            scheduled,
+            oldest: (waiting > 0).then(|| from_iso(&oldest).unwrap_or_else(Unix::now)),
+        })
+    }
+
+    pub(super) async fn queue_names(&self) -> Result<Vec<QueueName>, BrokerError> {
+        let keys: Vec<String> = self
+            .command(redis::cmd("SMEMBERS").arg(self.keys.queues()))
+            .await?;
+        let start = self.keys.queue("");
+        let mut names: Vec<QueueName> = keys
+            .iter()
+            .filter_map(|key| QueueName::new(key.strip_prefix(&start)?).ok())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    pub(super) async fn look_up(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
+        let mut views = Vec::with_capacity(ids.len());
+        for page in ids.chunks(PAGE) {
+            let mut pipeline = redis::pipe();
+            for id in page {
+                pipeline.cmd("HGETALL").arg(self.keys.job(id.as_str()));
+                pipeline
+                    .cmd("XREVRANGE")
+                    .arg(self.keys.results(id.as_str()))
+                    .arg("+")
+                    .arg("-")
+                    .arg("COUNT")
+                    .arg(1);
+            }
+            let answer: Result<Vec<Value>, _> = self.link.pipeline(&pipeline).await;
+            let answer = answer.map_err(|error| self.link.endpoint.error(&error))?;
+            for (id, pair) in page.iter().zip(answer.chunks(2)) {
+                views.push(self.view(id, pair));
+            }
+        }
+        Ok(views)
+    }
+
+    fn view(&self, id: &JobId, answer: &[Value]) -> Option<JobView> {
+        let hash: HashMap<String, Vec<u8>> = redis::from_redis_value(answer.first()?.clone()).ok()?;
+        let text = |name: &str| {
+            hash.get(name)
+                .map(|value| String::from_utf8_lossy(value).into_owned())
+        };
+        hash.get("data")?;
+        let entry: HashMap<String, Vec<u8>> = answer.get(1).and_then(last_entry).unwrap_or_default();
+        let state = state(&text("status").unwrap_or_default());
+        let description = text("description").unwrap_or_default();
+        let detail = hash
+            .get("exc_info")
+            .map(|bytes| uncompressed(bytes))
+            .unwrap_or_default();
+        let error = (state == JobState::Dead).then(|| JobError {
+            kind: text("status").unwrap_or_default(),
+            message: detail
+                .trim_end()
+                .lines()
+                .last()
+                .unwrap_or("no reason was kept")
+                .to_owned(),
+            detail,
+        });
+        let time = |name: &str| text(name).and_then(|value| from_iso(&value));
+        Some(JobView {
+            id: id.clone(),
+            queue: QueueName::new(&text("origin").unwrap_or_default()).ok()?,
+            task: text::task(&description).unwrap_or("rq").into(),
+            payload: Vec::new(),
+            state,
+            enqueued: time("enqueued_at")
+                .or_else(|| time("created_at"))
+                .unwrap_or_default(),
+            due: None,
+            ended: time("ended_at").filter(|_| state.is_final()),
+            failures: 0,
+            losses: 0,
+            result: self.result(state, &entry),
+            error,
+        })
+    }
+
+    /// A result that is JSON; one that was pickled is a Python object, which nobody here can read.
+    fn result(&self, state: JobState, entry: &HashMap<String, Vec<u8>>) -> Option<Vec<u8>> {
+        if state != JobState::Finished || self.config.serializer != "json" {
+            return None;
+        }
+        match entry.get("return_value") {
+            Some(value) => text::from_base64(value),
+            None => Some(b"null".to_vec()),
+        }
+    }
+
+    pub(super) async fn await_results(
+        &self,
+        ids: &[JobId],
+    ) -> Result<Vec<(usize, Option<JobView>)>, BrokerError> {
+        // A connection of its own: what blocks holds up all that is behind it.
+        let endpoint = &self.link.endpoint;
+        let connection = endpoint.connect(BLOCK + Duration::from_secs(10)).await;
+        let mut connection = connection.map_err(|error| endpoint.error(&error))?;
+        let mut read = redis::cmd("XREAD");
+        read.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS");
+        for id in ids {
+            read.arg(self.keys.results(id.as_str()));
+        }
+        for _ in ids {
+            // What is added from now on; what came before is seen by the look after the wait was armed at the latest.
+            read.arg("$");
+        }
+        loop {
+            let ended = self.ended(ids).await?;
+            if !ended.is_empty() || ids.is_empty() {
+                return Ok(ended);
+            }
+            let _: Value = read
+                .query_async(&mut connection)
+                .await
+                .map_err(|error| endpoint.error(&error))?;
+        }
+    }
+
+    async fn ended(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError> {
+        let views = self.look_up(ids).await?.into_iter().enumerate();
+        Ok(views
+            .filter(|(_, view)| view.as_ref().is_none_or(|view| view.state.is_final()))
+            .collect())
+    }
+
+    pub(super) async fn failed(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {
+        let queues = match &filter.queue {
+            Some(queue) => vec![queue.clone()],
+            None => self.queue_names().await?,
+        };
+        let mut views = Vec::new();
+        for queue in queues {
+            let mut at = 0;
+            loop {
+                let mut range = redis::cmd("ZREVRANGE");
+                range
+                    .arg(self.keys.failed(queue.as_str()))
+                    .arg(at)
+                    .arg(at + PAGE - 1);
+                let ids: Vec<String> = self.command(&range).await?;
+                let ids: Vec<JobId> = ids.iter().filter_map(|id| JobId::new(id).ok()).collect();
+                let found = self.look_up(&ids).await?;
+                let wanted = |view: &JobView| {
+                    filter.task.as_deref().is_none_or(|task| task == &*view.task)
+                        && filter
+                            .ended_by
+                            .is_none_or(|by| view.ended.is_none_or(|ended| ended <= by))
+                };
+                views.extend(found.into_iter().flatten().filter(wanted));
+                at += PAGE;
+                if ids.len() < PAGE || views.len() >= filter.limit.saturating_mul(2) {
+                    break;
+                }
+            }
+        }
+        views.sort_by_key(|view| std::cmp::Reverse(view.ended));
+        views.truncate(filter.limit);
+        Ok(views)
+    }
+
+    /// `what`: `requeue` or `delete`.
+    pub(super) async fn requeue(&self, ids: &[JobId], what: &str) -> Result<Vec<JobId>, BrokerError> {
+        let mut call = self.scripts.requeue.prepare_invoke();
+        call.arg(self.keys.prefix()).arg(what).arg(text::iso(Unix::now()));
+        for id in ids {
+            call.arg(id.as_str());
+        }
+        let found: Vec<String> = self.run(&call).await?;
+        Ok(found.iter().filter_map(|id| JobId::new(id).ok()).collect())
+    }
+
+    /// What is in hand when the supervisor leaves goes back to the front of its queue.
+    pub(super) async fn give_all_back(&self) -> Result<(), BrokerError> {
+        let settlements = {
+            let hand = self.hand();
+            let held = hand
+                .jobs
+                .iter()
+                .filter(|(_, held)| !matches!(held.kind, Kind::Chore(_)));
+            held.filter_map(|(number, held)| {
+                Some(crate::job::Settlement {
+                    claim: crate::job::Claim {
+                        job: JobId::new(&held.job).ok()?,
+                        handle: *number,
+                        epoch: 0,
+                    },
+                    verdict: crate::job::Verdict::Requeue {
+                        due: None,
+                        at_front: true,
+                        failures: 0,
+                        losses: 0,
+                        error: None,
+                    },
+                    run: None,
+                })
+            })
+            .collect()
+        };
+        self.end(settlements).await.map(drop)
+    }
+}
+
+/// Source: `rq/job.py`, `JobStatus`.
+fn state(status: &str) -> JobState {
+    match status {
+        "started" => JobState::Running,
+        "finished" => JobState::Finished,
+        "failed" | "stopped" | "canceled" => JobState::Dead,
+        "scheduled" | "deferred" => JobState::Scheduled,
+        _ => JobState::Waiting,
+    }
+}
+
+/// The fields of a stream's last entry.
+fn last_entry(range: &Value) -> Option<HashMap<String, Vec<u8>>> {
+    let entries: Vec<(String, HashMap<String, Vec<u8>>)> = redis::from_redis_value(range.clone()).ok()?;
+    entries.into_iter().next().map(|(_, fields)| fields)
+}
+
+/// The text of a field that may be compressed. Source: `rq/job.py`, `Job.restore`.
+fn uncompressed(bytes: &[u8]) -> String {
+    use std::io::Read;
+    // Bounded: nothing that a producer writes may fill our memory.
+    const LEN_MAX: u64 = 1 << 20;
+    let mut text = Vec::new();
+    match flate2::read::ZlibDecoder::new(bytes)
+        .take(LEN_MAX)
+        .read_to_end(&mut text)
+    {
+        Ok(_) => String::from_utf8_lossy(&text).into_owned(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}

@@ -1,0 +1,125 @@
+-- Carries out outcomes of plain jobs, as RQ's handle_job_success, handle_job_failure and Job.retry do.
+-- ARGV: prefix, now in seconds, default result ttl, then 13 of each job:
+--   what, id, execution, queue, worker, started as ISO, ended as ISO, started and ended in seconds,
+--   result or error (base64), error (zlib), due in seconds or '',
+--   the worker under whose name it was shown or ''
+-- what: X nothing more, S success, F failure, T stopped, R another run, B back to the front of its queue as if not taken.
+-- Returns one number a job: 1 done, 0 not held any more, 2 it has dependents: to be finished by RQ's own code.
+local p, now, default_ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local YEAR = 31536000
+
+local function release(id, execution, queue, shown)
+  redis.call('ZREM', p .. ':wip:' .. queue, id .. ':' .. execution)
+  redis.call('DEL', p .. ':execution:' .. id .. ':' .. execution)
+  redis.call('ZREM', p .. ':executions:' .. id, execution)
+  -- Only an execution that ran for a while was shown as its worker's.
+  if shown ~= '' then redis.call('SREM', p .. ':worker:' .. shown .. ':executions', id .. ':' .. execution) end
+end
+
+local function count(worker, field, seconds)
+  local key = p .. ':worker:' .. worker
+  if redis.call('EXISTS', key) == 1 then
+    redis.call('HINCRBY', key, field, 1)
+    if seconds then redis.call('HINCRBYFLOAT', key, 'total_working_time', seconds) end
+  end
+end
+
+local function delete(id, queue)
+  local key = p .. ':job:' .. id
+  local group = redis.call('HGET', key, 'group_id')
+  if group and group ~= '' then redis.call('SREM', p .. ':group:' .. group, id) end
+  redis.call('DEL', key, key .. ':dependents', p .. ':job::' .. id .. ':dependencies', p .. ':results:' .. id)
+end
+
+local function expire(id, ttl)
+  local key = p .. ':job:' .. id
+  if ttl > 0 then
+    redis.call('EXPIRE', key, ttl)
+    redis.call('EXPIRE', p .. ':job::' .. id .. ':dependencies', ttl)
+  end
+end
+
+local function result(id, ttl, kind, worker, execution, started, ended, field, value)
+  local key = p .. ':results:' .. id
+  local entry = {'type', kind, 'worker_name', worker}
+  if value ~= '' then entry[#entry + 1] = field; entry[#entry + 1] = value end
+  for _, pair in ipairs({{'execution_id', execution}, {'execution_started_at', started}, {'execution_ended_at', ended}}) do
+    if pair[2] ~= '' then entry[#entry + 1] = pair[1]; entry[#entry + 1] = pair[2] end
+  end
+  redis.call('XADD', key, 'MAXLEN', '~', '10', '*', unpack(entry))
+  if ttl == -1 then redis.call('PERSIST', key) elseif ttl then redis.call('EXPIRE', key, ttl) end
+end
+
+local function number(value)
+  if value and value ~= '' then return tonumber(value) end
+end
+
+local function settle(at)
+  local what, id, execution, queue, worker = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local started_iso, ended_iso, started, ended = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  local value, error, due, shown = ARGV[at + 9], ARGV[at + 10], ARGV[at + 11], ARGV[at + 12]
+  local key = p .. ':job:' .. id
+  if not redis.call('ZSCORE', p .. ':wip:' .. queue, id .. ':' .. execution) then return 0 end
+  local job = redis.call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
+    'enqueue_at_front_on_retry', 'timeout')
+  if not job[1] then
+    -- It was deleted while it ran.
+    release(id, execution, queue, shown)
+    return 1
+  end
+  if (what == 'S' or what == 'F' or what == 'T') and redis.call('EXISTS', key .. ':dependents') == 1 then return 2 end
+  release(id, execution, queue, shown)
+  -- Its runtime settled it.
+  if what == 'X' then return 1 end
+  if what == 'B' then
+    redis.call('HSET', key, 'status', 'queued', 'started_at', '', 'last_heartbeat', '', 'worker_name', '')
+    local ttl = number(job[4])
+    if ttl and ttl > 0 then redis.call('EXPIRE', key, ttl) end
+    redis.call('LPUSH', p .. ':queue:' .. queue, id)
+    return 1
+  end
+  local seconds
+  if started ~= '' then seconds = string.format('%.6f', tonumber(ended) - tonumber(started)) end
+  local stamps = {'ended_at', ended_iso, 'last_heartbeat', ended_iso, 'worker_name', worker}
+  if started_iso ~= '' then stamps[7] = 'started_at'; stamps[8] = started_iso end
+  if what == 'S' then
+    count(worker, 'successful_job_count', seconds)
+    local ttl = number(job[2]) or default_ttl
+    if ttl == 0 then delete(id, queue) return 1 end
+    redis.call('HSET', key, 'status', 'finished', unpack(stamps))
+    result(id, ttl, '1', worker, execution, started, ended, 'return_value', value)
+    local score = ttl < 0 and (ttl == -1 and '+inf' or ttl) or now + ttl
+    redis.call('ZADD', p .. ':finished:' .. queue, score, id)
+    expire(id, ttl)
+    return 1
+  end
+  count(worker, 'failed_job_count', seconds)
+  if what == 'R' then
+    redis.call('HSET', key, 'retries_left', (number(job[5]) or 1) - 1, unpack(stamps))
+    local ttl = number(job[4])
+    if ttl and ttl > 0 then redis.call('EXPIRE', key, ttl) end
+    if due ~= '' then
+      redis.call('HSET', key, 'status', 'scheduled')
+      redis.call('SADD', p .. ':queues', p .. ':queue:' .. queue)
+      redis.call('ZADD', p .. ':scheduled:' .. queue, due, id)
+      return 1
+    end
+    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', ended_iso)
+    if not number(job[7]) then redis.call('HSET', key, 'timeout', 180) end
+    local front = number(job[6])
+    redis.call(front and front ~= 0 and 'LPUSH' or 'RPUSH', p .. ':queue:' .. queue, id)
+    return 1
+  end
+  local ttl = number(job[3])
+  local kept = ttl or YEAR
+  redis.call('ZADD', p .. ':failed:' .. queue, kept < 0 and kept or now + kept, id)
+  if kept == 0 then delete(id, queue) return 1 end
+  redis.call('HSET', key, 'status', what == 'T' and 'stopped' or 'failed', 'exc_info', error, unpack(stamps))
+  result(id, ttl, '2', worker, execution, started, ended, 'exc_string', value)
+  expire(id, kept)
+  return 1
+end
+
+local answer = {}
+for at = 4, #ARGV, 13 do answer[#answer + 1] = settle(at) end
+return answer

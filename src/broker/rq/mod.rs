@@ -1,0 +1,268 @@
+//! RQ's jobs in Redis, in RQ's own schema: producers, dashboards and `rq info` see nothing unusual.
+//!
+//! The installed `rq` package (3.0) is the specification; each key and rule names its source there. A *plain* job (no
+//! callbacks, dependents, repeats, rate limit or webhooks) is taken and ended by Lua scripts, in batches. A job with
+//! more to it is *whole*: its worker runs RQ's own lifecycle for it. What only RQ's own code does right and no job
+//! asks for (housekeeping, the end of a job whose worker died) is handed out as a *chore*.
+//!
+//! - [`keys`]: every key with its source; [`text`]: how RQ writes times and errors; [`held`]: what is in hand;
+//! - [`connection`]: the server; [`claim`], [`settle`], [`lease`]: the life of a job; [`bell`]: waiting for one;
+//! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
+//! - [`scheduler`]: jobs that come due; [`look`]: inspection.
+
+mod bell;
+mod claim;
+mod connection;
+mod held;
+mod keys;
+mod lease;
+mod look;
+mod orders;
+mod roster;
+mod scheduler;
+mod settle;
+mod text;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{FromRedisValue, Script, ScriptInvocation};
+use tokio::sync::Notify;
+
+use self::connection::{Endpoint, Link};
+use self::held::Hand;
+use self::keys::Keys;
+use super::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, Maintained, Order, WorkerView};
+use crate::config::{BrokerConfig, RedisUrl, RqConfig};
+use crate::job::{Claimed, JobId, JobView, NewJob, QueueName, Settlement};
+use crate::time::Mono;
+
+/// The scripts, each sent once to a server and then called by its hash.
+#[derive(Debug)]
+struct Scripts {
+    claim: Script,
+    settle: Script,
+    whole: Script,
+    extend: Script,
+    roster: Script,
+    backlog: Script,
+    requeue: Script,
+}
+
+impl Scripts {
+    fn new() -> Self {
+        Scripts {
+            claim: Script::new(include_str!("lua/claim.lua")),
+            settle: Script::new(include_str!("lua/settle.lua")),
+            whole: Script::new(include_str!("lua/whole.lua")),
+            extend: Script::new(include_str!("lua/extend.lua")),
+            roster: Script::new(include_str!("lua/roster.lua")),
+            backlog: Script::new(include_str!("lua/backlog.lua")),
+            requeue: Script::new(include_str!("lua/requeue.lua")),
+        }
+    }
+}
+
+/// One handle on a Redis server that holds RQ's jobs.
+#[derive(Debug)]
+pub struct RqBroker {
+    link: Arc<Link>,
+    keys: Keys,
+    config: RqConfig,
+    scripts: Scripts,
+    hand: Arc<Mutex<Hand>>,
+    /// First half of the ids of our executions; the second is the claim's number.
+    execution_prefix: String,
+    /// The token of a claim whose answer did not arrive.
+    lost_claim: tokio::sync::Mutex<Option<String>>,
+    /// When the housekeeping of some queues is due.
+    maintenance_due: Mutex<HashMap<Vec<QueueName>, Mono>>,
+    chores_came: Arc<Notify>,
+    /// When running jobs got their last heartbeat.
+    beaten: Mutex<Option<Mono>>,
+    bells: bell::Bells,
+    roster: roster::Roster,
+    orders: orders::Orders,
+    scheduler: scheduler::Scheduler,
+    suspended: std::sync::atomic::AtomicBool,
+}
+
+impl RqBroker {
+    /// Opens a connection and makes sure that the server can do what is needed.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unreachable`] when nobody answers, [`BrokerError::Refused`] when the server is too old or a
+    /// certificate can't be read.
+    pub async fn open(url: &RedisUrl, config: &BrokerConfig) -> Result<Self, BrokerError> {
+        let endpoint = Arc::new(Endpoint::new(url, config)?);
+        let link = Arc::new(Link::new(Arc::clone(&endpoint)));
+        let keys = Keys::new(&config.rq.key_prefix);
+        let info: String = link
+            .command(redis::cmd("INFO").arg("server"))
+            .await
+            .map_err(|error| endpoint.error(&error))?;
+        check_version(&endpoint.shown, &info)?;
+        let id = uuid::Uuid::now_v7();
+        let execution_prefix = format!("{:016x}", id.as_u64_pair().1);
+        Ok(RqBroker {
+            bells: bell::Bells::new(Arc::clone(&endpoint)),
+            orders: orders::Orders::new(Arc::clone(&endpoint), keys.clone()),
+            roster: roster::Roster::default(),
+            link,
+            keys,
+            config: config.rq.clone(),
+            scripts: Scripts::new(),
+            hand: Arc::default(),
+            execution_prefix,
+            lost_claim: tokio::sync::Mutex::default(),
+            maintenance_due: Mutex::default(),
+            chores_came: Arc::default(),
+            beaten: Mutex::default(),
+            scheduler: scheduler::Scheduler::default(),
+            suspended: std::sync::atomic::AtomicBool::new(false),
+        })
+    }
+
+    fn hand(&self) -> MutexGuard<'_, Hand> {
+        self.hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The id of an execution, as RQ writes it: 32 hexadecimal digits.
+    fn execution(&self, number: i64) -> String {
+        format!("{}{number:016x}", self.execution_prefix)
+    }
+
+    /// A name under which one of our workers is registered: for a job that no worker has begun.
+    fn any_worker(&self) -> String {
+        self.roster.any().unwrap_or_else(|| self.config.worker_name(1))
+    }
+
+    async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, BrokerError> {
+        let answer = self.link.script(call).await;
+        answer.map_err(|error| self.link.endpoint.error(&error))
+    }
+
+    async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, BrokerError> {
+        let answer = self.link.command(command).await;
+        answer.map_err(|error| self.link.endpoint.error(&error))
+    }
+}
+
+/// `BLMOVE` and `LPOP` with a count came with 6.2.
+fn check_version(shown: &str, info: &str) -> Result<(), BrokerError> {
+    let version = info
+        .lines()
+        .find_map(|line| line.strip_prefix("redis_version:"))
+        .unwrap_or_default();
+    let mut numbers = version
+        .split('.')
+        .map(|number| number.parse::<u32>().unwrap_or(0));
+    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 2) {
+        return Ok(());
+    }
+    Err(BrokerError::Refused(format!(
+        "cannot use {shown}: it is Redis {version}; 6.2 or newer is needed (Valkey is fine too)"
+    )))
+}
+
+#[async_trait]
+impl Broker for RqBroker {
+    fn url(&self) -> &str {
+        &self.link.endpoint.shown
+    }
+
+    async fn begin(&self) -> Result<(), BrokerError> {
+        self.check_name().await
+    }
+
+    async fn enqueue(&self, _jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError> {
+        Err(BrokerError::Refused(
+            "cannot enqueue RQ jobs: their arguments are Python objects; enqueue them with `rq enqueue` or `Queue.enqueue`"
+                .to_owned(),
+        ))
+    }
+
+    async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
+        self.start_scheduler(queues).await?;
+        let found = self.take(queues, limit).await?;
+        self.set_suspended(found.suspended);
+        Ok(found.jobs)
+    }
+
+    async fn extend(&self) -> Result<(), BrokerError> {
+        self.renew().await
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError> {
+        self.end(settlements).await
+    }
+
+    async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
+        self.count(queues).await
+    }
+
+    async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
+        self.wait(queues).await
+    }
+
+    async fn maintain(&self) -> Result<Maintained, BrokerError> {
+        // RQ's own housekeeping runs as a chore, in a worker.
+        Ok(Maintained::default())
+    }
+
+    async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
+        self.look_up(ids).await
+    }
+
+    async fn wait_any(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError> {
+        self.await_results(ids).await
+    }
+
+    async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {
+        self.failed(filter).await
+    }
+
+    async fn retry_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
+        self.requeue(ids, "requeue").await
+    }
+
+    async fn delete_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
+        self.requeue(ids, "delete").await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueName>, BrokerError> {
+        self.queue_names().await
+    }
+
+    fn roster_interval(&self) -> Option<Duration> {
+        // Well within the life of a worker's key.
+        Some((self.config.worker_ttl / 3).min(Duration::from_secs(60)))
+    }
+
+    async fn roster(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {
+        self.show(workers).await
+    }
+
+    async fn order(&self) -> Result<Order, BrokerError> {
+        self.next_order().await
+    }
+
+    async fn close(&self) -> Result<(), BrokerError> {
+        self.leave().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_too_old_is_refused() {
+        assert!(check_version("redis://h", "redis_version:7.0.15\r\n").is_ok());
+        assert!(check_version("redis://h", "redis_version:6.2.0\r\n").is_ok());
+        let refusal = check_version("redis://h", "redis_version:5.0.7\r\n").unwrap_err();
+        assert!(refusal.to_string().contains("6.2 or newer"), "{refusal}");
+    }
+}

@@ -1,0 +1,172 @@
+//! Workers as `rq info`, `Worker.all()` and dashboards see them: their birth, heartbeats, state and death.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::held::Kind;
+use super::{RqBroker, text};
+use crate::broker::{BrokerError, WorkerView};
+use crate::time::Unix;
+
+/// The workers that are registered: process id and queues by name.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    known: Mutex<BTreeMap<String, (i32, String)>>,
+    /// Our address, as the server sees it.
+    address: tokio::sync::OnceCell<String>,
+}
+
+impl Roster {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, (i32, String)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Any registered name.
+    pub fn any(&self) -> Option<String> {
+        self.known().keys().next().cloned()
+    }
+}
+
+/// This host's name.
+pub(super) fn hostname() -> String {
+    nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
+}
+
+impl RqBroker {
+    /// Registers who is new, renews who lives, buries who is gone.
+    pub(super) async fn show(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {
+        let now = Unix::now();
+        // Of two in the one place that `--name` names, the one that stays is shown.
+        let mut workers: Vec<(String, WorkerView)> = workers
+            .into_iter()
+            .map(|worker| (self.config.worker_name(worker.seat), worker))
+            .collect();
+        workers.sort_by(|(a, first), (b, second)| (a, first.leaving).cmp(&(b, second.leaving)));
+        workers.dedup_by(|(second, _), (first, _)| second == first);
+        let mut living = BTreeMap::new();
+        for (name, worker) in &workers {
+            let queues: Vec<&str> = worker.queues.iter().map(|queue| queue.as_str()).collect();
+            living.insert(name.clone(), (worker.pid, queues.join(",")));
+        }
+        let known = self.roster.known().clone();
+        self.orders
+            .serve(workers.iter().map(|(name, worker)| (name.clone(), worker.worker)));
+        let mut call = self.scripts.roster.prepare_invoke();
+        call.arg(self.keys.prefix())
+            .arg(text::iso(now))
+            .arg(text::score(now))
+            .arg(self.config.worker_ttl.as_secs())
+            .arg(self.config.job_monitoring_interval.as_secs() + 60)
+            .arg(hostname())
+            .arg(self.address().await?)
+            .arg(workers.len());
+        for (name, worker) in &workers {
+            let new = known.get(name).is_none_or(|(pid, _)| *pid != worker.pid);
+            call.arg(name)
+                .arg(if new { "new" } else { "" })
+                .arg(worker.pid)
+                .arg(&living[name].1)
+                .arg(text::iso(worker.born))
+                .arg(self.state_of(worker));
+            let [job, queue, execution, since] = self.shown(worker, name);
+            call.arg(job).arg(queue).arg(execution).arg(since);
+        }
+        for (name, (_, queues)) in known.iter().filter(|(name, _)| !living.contains_key(*name)) {
+            call.arg(name).arg(queues);
+        }
+        let taken: Vec<String> = self.run(&call).await?;
+        living.retain(|name, _| !taken.contains(name));
+        *self.roster.known() = living;
+        match taken.as_slice() {
+            [] => Ok(()),
+            [name, ..] => {
+                let reason = format!(
+                    "there is an active worker named `{name}` on another host already (choose another name with `--name`)"
+                );
+                tracing::error!("{reason}");
+                Err(BrokerError::Refused(reason))
+            }
+        }
+    }
+
+    /// A name that somebody chose must be free. Source: `rq/worker/base.py`, `register_birth`.
+    pub(super) async fn check_name(&self) -> Result<(), BrokerError> {
+        if self.config.name.is_none() {
+            return Ok(());
+        }
+        let name = self.config.worker_name(1);
+        let mut ask = redis::cmd("HMGET");
+        ask.arg(self.keys.worker(&name))
+            .arg("birth")
+            .arg("death")
+            .arg("hostname")
+            .arg("pid");
+        let (birth, death, host, pid): (Option<String>, Option<String>, Option<String>, Option<String>) =
+            self.command(&ask).await?;
+        // One that was killed on this host can't have said goodbye.
+        let alive = host.is_none_or(|host| host != hostname())
+            || pid.is_some_and(|pid| std::path::Path::new("/proc").join(pid).exists());
+        if birth.is_some() && death.is_none() && alive {
+            return Err(BrokerError::Refused(format!(
+                "there exists an active worker named `{name}` already (choose another name with `--name`)"
+            )));
+        }
+        Ok(())
+    }
+
+    fn state_of(&self, worker: &WorkerView) -> &'static str {
+        if worker.job.is_some() {
+            "busy"
+        } else if worker.paused || self.suspended.load(Ordering::Relaxed) {
+            "suspended"
+        } else {
+            "idle"
+        }
+    }
+
+    /// Job, queue, execution and its start, for a plain job that has run for a moment; empty texts for others.
+    fn shown(&self, worker: &WorkerView, name: &str) -> [String; 4] {
+        let Some(running) = &worker.job else {
+            return Default::default();
+        };
+        let mut hand = self.hand();
+        let Some(held) = hand.jobs.get_mut(&running.claim.handle) else {
+            return Default::default();
+        };
+        let Kind::Plain { execution, .. } = &held.kind else {
+            return Default::default();
+        };
+        held.shown = Some(name.to_owned());
+        [
+            held.job.clone(),
+            held.queue.clone(),
+            execution.clone(),
+            text::seconds(running.started),
+        ]
+    }
+
+    /// Source: `rq/worker/base.py`, `_set_ip_address`.
+    async fn address(&self) -> Result<&str, BrokerError> {
+        let ask = || async {
+            let info: String = match self.command(redis::cmd("CLIENT").arg("INFO")).await {
+                Ok(info) => info,
+                // A user without this right, as some providers have it.
+                Err(BrokerError::Corrupt { .. }) => return Ok("unknown".to_owned()),
+                Err(error) => return Err(error),
+            };
+            let address = info.split(' ').find_map(|field| field.strip_prefix("addr="));
+            Ok(address.unwrap_or("unknown").to_owned())
+        };
+        self.roster.address.get_or_try_init(ask).await.map(String::as_str)
+    }
+
+    /// All workers leave, what is still in hand goes back, and the scheduler gives up its locks.
+    pub(super) async fn leave(&self) -> Result<(), BrokerError> {
+        self.bells.stop();
+        self.orders.stop();
+        self.stop_scheduler().await?;
+        self.give_all_back().await?;
+        self.show(Vec::new()).await
+    }
+}

@@ -1,0 +1,308 @@
+//! Ending jobs: one script call a batch for plain ones; what only RQ's own code does right becomes a chore.
+
+use redis::ScriptInvocation;
+
+use super::held::{Chore, Held, Kind};
+use super::{RqBroker, text};
+use crate::broker::BrokerError;
+use crate::job::{JobError, RunStamp, Settlement, Verdict};
+use crate::time::Unix;
+
+/// Jobs that one script call ends at most: the server does nothing else meanwhile.
+const BATCH_MAX: usize = 500;
+/// Kind of the error of a job whose worker died; see `policy::retry`.
+const WORKER_LOST: &str = "worker lost";
+/// Source: `rq/worker/worker_classes.py`, `Worker._handle_stopped_job`.
+const STOPPED: &str = "Job stopped by user, work-horse terminated.";
+
+/// What becomes of a plain job, in the words of `settle.lua`.
+struct Line {
+    at: usize,
+    number: i64,
+    held: Held,
+    what: &'static str,
+    result: Vec<u8>,
+    error: String,
+    due: Option<Unix>,
+    run: Option<RunStamp>,
+}
+
+impl RqBroker {
+    pub(super) async fn end(&self, mut settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError> {
+        let mut held = vec![false; settlements.len()];
+        let mut order: Vec<usize> = (0..settlements.len()).collect();
+        // Each one given back goes in front of those before it: the youngest claim first.
+        order.sort_by_key(|at| {
+            let settlement = &settlements[*at];
+            (
+                is_given_back(&settlement.verdict),
+                if is_given_back(&settlement.verdict) {
+                    -settlement.claim.handle
+                } else {
+                    0
+                },
+            )
+        });
+        let (mut plain, mut whole) = (Vec::new(), Vec::new());
+        for at in order {
+            let number = settlements[at].claim.handle;
+            let Some(job) = self.hand().jobs.get(&number).cloned() else {
+                continue;
+            };
+            let verdict = std::mem::replace(&mut settlements[at].verdict, Verdict::Forget);
+            let run = settlements[at].run;
+            held[at] = true;
+            match job.kind {
+                Kind::Plain { .. } => plain.push(line(at, number, job, verdict, run)),
+                Kind::Whole => whole.push((number, job, verdict, run)),
+                Kind::Chore(chore) => self.chore_ended(number, chore, &verdict),
+            }
+        }
+        self.end_whole(whole).await?;
+        for lines in plain.chunks(BATCH_MAX) {
+            self.end_plain(lines, &mut held).await?;
+        }
+        Ok(held)
+    }
+
+    /// A chore that its worker could not do is tried again; at the end it is told.
+    fn chore_ended(&self, number: i64, chore: Chore, verdict: &Verdict) {
+        let mut hand = self.hand();
+        hand.jobs.remove(&number);
+        match verdict {
+            Verdict::Finish { .. } | Verdict::Forget => {}
+            Verdict::Requeue { .. } => hand.chores.push_back(chore),
+            Verdict::Bury { error, .. } => {
+                tracing::error!(%error, detail = error.detail, "RQ's own code failed at {}", chore.task());
+            }
+        }
+    }
+
+    async fn end_whole(&self, jobs: Vec<(i64, Held, Verdict, Option<RunStamp>)>) -> Result<(), BrokerError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let mut call = self.scripts.whole.prepare_invoke();
+        call.arg(self.keys.prefix());
+        let mut chores = Vec::new();
+        for (_, held, verdict, run) in &jobs {
+            let worker_name = self.worker_of(*run);
+            let what = match verdict {
+                Verdict::Requeue { error: None, .. } => "B",
+                Verdict::Bury { stopped: true, .. } => {
+                    chores.push(Chore::Stopped {
+                        job_id: held.job.clone(),
+                        execution_id: None,
+                        worker_name,
+                    });
+                    "X"
+                }
+                Verdict::Requeue {
+                    error: Some(error), ..
+                }
+                | Verdict::Bury { error, .. } => {
+                    chores.push(Chore::Lost {
+                        job_id: held.job.clone(),
+                        execution_id: None,
+                        worker_name,
+                        how: error.message.clone(),
+                        status: run.and_then(|run| run.death),
+                    });
+                    "X"
+                }
+                Verdict::Finish { .. } | Verdict::Forget => "X",
+            };
+            call.arg(what).arg(&held.job).arg(&held.queue);
+        }
+        let _: Vec<i64> = self.run(&call).await?;
+        let mut hand = self.hand();
+        for (number, ..) in &jobs {
+            hand.jobs.remove(number);
+        }
+        if !chores.is_empty() {
+            hand.chores.extend(chores);
+            self.chores_came.notify_waiters();
+        }
+        Ok(())
+    }
+
+    async fn end_plain(&self, lines: &[Line], held: &mut [bool]) -> Result<(), BrokerError> {
+        let mut call = self.scripts.settle.prepare_invoke();
+        call.arg(self.keys.prefix())
+            .arg(text::score(Unix::now()))
+            .arg(self.config.results_ttl.as_secs());
+        let mut chores = Vec::new();
+        for line in lines {
+            let Kind::Plain {
+                stopped_callback,
+                execution,
+                ..
+            } = &line.held.kind
+            else {
+                continue;
+            };
+            let what = if line.what == "T" && *stopped_callback {
+                chores.push(Chore::Stopped {
+                    job_id: line.held.job.clone(),
+                    execution_id: Some(execution.clone()),
+                    worker_name: self.worker_of(line.run),
+                });
+                // Its execution stays for the chore to end.
+                continue;
+            } else {
+                line.what
+            };
+            self.add(&mut call, line, what, execution);
+        }
+        let answers: Vec<i64> = if chores.len() == lines.len() {
+            Vec::new()
+        } else {
+            match self.run(&call).await {
+                Ok(answers) => answers,
+                Err(error) => {
+                    let mut hand = self.hand();
+                    for line in lines {
+                        if let Some(held) = hand.jobs.get_mut(&line.number) {
+                            held.tried = true;
+                        }
+                    }
+                    return Err(error);
+                }
+            }
+        };
+        let mut answers = answers.into_iter();
+        let mut hand = self.hand();
+        for line in lines {
+            hand.jobs.remove(&line.number);
+            let Kind::Plain {
+                stopped_callback,
+                execution,
+                ..
+            } = &line.held.kind
+            else {
+                continue;
+            };
+            if line.what == "T" && *stopped_callback {
+                continue;
+            }
+            match answers.next() {
+                Some(2) => chores.push(self.finish(line, execution)),
+                Some(0) => held[line.at] = line.held.tried,
+                _ => {}
+            }
+        }
+        if !chores.is_empty() {
+            hand.chores.extend(chores);
+            self.chores_came.notify_waiters();
+        }
+        Ok(())
+    }
+
+    fn add(&self, call: &mut ScriptInvocation<'_>, line: &Line, what: &str, execution: &str) {
+        let run = line.run;
+        let time = |at: Option<Unix>, write: fn(Unix) -> String| at.map(write).unwrap_or_default();
+        let (started, ended) = (
+            run.map(|run| run.started),
+            run.map_or_else(Unix::now, |run| run.ended),
+        );
+        let error = match what {
+            "F" | "T" => text::compressed(&line.error),
+            _ => Vec::new(),
+        };
+        let value = match what {
+            "S" => text::base64(&line.result),
+            "F" | "T" => text::base64(&error),
+            _ => String::new(),
+        };
+        call.arg(what)
+            .arg(&line.held.job)
+            .arg(execution)
+            .arg(&line.held.queue)
+            .arg(self.worker_of(run))
+            .arg(time(started, text::iso))
+            .arg(text::iso(ended))
+            .arg(time(started, text::seconds))
+            .arg(text::seconds(ended))
+            .arg(value)
+            .arg(error)
+            .arg(
+                line.due
+                    .map(|due| text::score(due).to_string())
+                    .unwrap_or_default(),
+            )
+            .arg(line.held.shown.clone().unwrap_or_default());
+    }
+
+    /// The chore for a plain job that got dependents while it ran.
+    fn finish(&self, line: &Line, execution: &str) -> Chore {
+        if line.what == "T" {
+            return Chore::Stopped {
+                job_id: line.held.job.clone(),
+                execution_id: Some(execution.to_owned()),
+                worker_name: self.worker_of(line.run),
+            };
+        }
+        let seconds = |at: Unix| at.0 as f64 / 1000.0;
+        let now = Unix::now();
+        Chore::Finish {
+            job_id: line.held.job.clone(),
+            execution_id: execution.to_owned(),
+            worker_name: self.worker_of(line.run),
+            started: seconds(line.run.map_or(now, |run| run.started)),
+            ended: seconds(line.run.map_or(now, |run| run.ended)),
+            outcome: if line.what == "S" { "success" } else { "failure" },
+            result: text::base64(&line.result),
+            exc_string: line.error.clone(),
+        }
+    }
+
+    /// The name of the worker that ran it; of any worker when nobody knows.
+    fn worker_of(&self, run: Option<RunStamp>) -> String {
+        run.map_or_else(|| self.any_worker(), |run| self.config.worker_name(run.seat))
+    }
+}
+
+fn is_given_back(verdict: &Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::Requeue {
+            error: None,
+            at_front: true,
+            ..
+        }
+    )
+}
+
+fn line(at: usize, number: i64, held: Held, verdict: Verdict, run: Option<RunStamp>) -> Line {
+    let (what, result, error, due) = match verdict {
+        Verdict::Finish { result } => ("S", result, String::new(), None),
+        Verdict::Requeue { error: None, .. } => ("B", Vec::new(), String::new(), None),
+        Verdict::Requeue {
+            error: Some(_), due, ..
+        } => ("R", Vec::new(), String::new(), due),
+        Verdict::Bury { stopped: true, .. } => ("T", Vec::new(), STOPPED.to_owned(), None),
+        Verdict::Bury { error, .. } => ("F", Vec::new(), exc_string(&error, run), None),
+        Verdict::Forget => ("X", Vec::new(), String::new(), None),
+    };
+    Line {
+        at,
+        number,
+        held,
+        what,
+        result,
+        error,
+        due,
+        run,
+    }
+}
+
+/// The text that RQ keeps of an error: the traceback where there is one.
+fn exc_string(error: &JobError, run: Option<RunStamp>) -> String {
+    if error.kind == WORKER_LOST {
+        text::lost(run.and_then(|run| run.death))
+    } else if error.detail.is_empty() {
+        error.to_string()
+    } else {
+        error.detail.clone()
+    }
+}

@@ -1,0 +1,91 @@
+//! How RQ writes times and errors.
+
+use std::io::Write;
+
+use base64::Engine;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+
+use crate::time::Unix;
+
+/// `2026-03-01T09:05:00.250000Z`. Source: `rq/utils.py`, `utcformat`.
+pub(super) fn iso(at: Unix) -> String {
+    let text = at.to_string();
+    format!("{}000Z", text.trim_end_matches('Z'))
+}
+
+/// Seconds with their fraction. Source: `datetime.timestamp()`.
+pub(super) fn seconds(at: Unix) -> String {
+    format!("{}.{:03}", at.0.div_euclid(1000), at.0.rem_euclid(1000))
+}
+
+/// Whole seconds, as scores are. Source: `rq/utils.py`, `current_timestamp`.
+pub(super) fn score(at: Unix) -> i64 {
+    at.0.div_euclid(1000)
+}
+
+/// Text as the fields `exc_info` hold it. Source: `rq/job.py`, `Job.to_dict`.
+pub(super) fn compressed(text: &str) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    // Writing to memory does not fail.
+    let _ = encoder.write_all(text.as_bytes());
+    encoder.finish().unwrap_or_default()
+}
+
+/// Bytes as entries of the results stream hold them. Source: `rq/results.py`, `Result.serialize`.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The bytes that [`base64`] wrote.
+pub(super) fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
+    base64::engine::general_purpose::STANDARD.decode(text).ok()
+}
+
+/// The name of the function that a description such as `shop.send('a')` begins with.
+/// Source: `rq/utils.py`, `get_call_string`.
+pub(super) fn task(description: &str) -> Option<&str> {
+    let (name, _) = description.split_once('(')?;
+    let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    (!name.is_empty() && name.len() <= crate::job::NAME_LEN_MAX && name.chars().all(plain)).then_some(name)
+}
+
+/// What RQ says of a worker that died, from its wait status.
+/// Source: `rq/worker/worker_classes.py`, `Worker.monitor_work_horse`.
+pub(super) fn lost(status: Option<i32>) -> String {
+    let status = match status {
+        // The low seven bits are the signal. Source: wait(2).
+        Some(raw) if raw & 0x7f != 0 => format!("{raw} (signal {})", raw & 0x7f),
+        Some(raw) => raw.to_string(),
+        None => "None".to_owned(),
+    };
+    format!("Work-horse terminated unexpectedly; waitpid returned {status}; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_python_writes_them() {
+        let at = Unix(1_772_355_900_250);
+        assert_eq!(iso(at), "2026-03-01T09:05:00.250000Z");
+        assert_eq!(seconds(at), "1772355900.250");
+        assert_eq!(score(at), 1_772_355_900);
+    }
+
+    #[test]
+    fn a_description_gives_the_task_only_where_it_is_a_call() {
+        assert_eq!(task("shop.mail.send('a', b=1)"), Some("shop.mail.send"));
+        assert_eq!(task("Send the mail (now)"), None);
+        assert_eq!(task("no call"), None);
+    }
+
+    #[test]
+    fn a_lost_worker_is_told_in_the_words_of_rq() {
+        let told =
+            |status| lost(Some(status)).replace("Work-horse terminated unexpectedly; waitpid returned ", "");
+        assert_eq!(told(9), "9 (signal 9); ");
+        assert_eq!(told(256), "256; ");
+    }
+}

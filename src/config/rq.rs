@@ -1,0 +1,205 @@
+//! `[rq]`: the words of `rq worker`, under their own names.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::keys::{Key, Section, Visit, key};
+
+/// `[rq]`: what `rq worker` knows by the same names; only for the rq runtime.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RqConfig {
+    /// Name under which workers register; `None`: a name that is unique to this supervisor.
+    pub name: Option<String>,
+    /// What all keys begin with. Source: `rq/defaults.py`, `RQ_KEY_PREFIX`.
+    pub key_prefix: String,
+    /// Serializer of job data: `json`, `pickle` or a dotted name; must be the producers'.
+    pub serializer: String,
+    /// Dotted name of the job class.
+    pub job_class: String,
+    /// Dotted name of the queue class.
+    pub queue_class: String,
+    /// Dotted name of the worker class; it configures the lifecycle, and is never asked to dequeue or fork.
+    pub worker_class: String,
+    /// Dotted names of exception handlers, called in this order.
+    pub exception_handlers: Vec<String>,
+    /// Failures are left to the exception handlers alone.
+    pub disable_default_exception_handler: bool,
+    /// Move scheduled jobs that are due into their queues.
+    pub with_scheduler: bool,
+    /// How long results are kept when the job does not say.
+    pub results_ttl: Duration,
+    /// How long a worker that sends no heartbeat counts as alive.
+    pub worker_ttl: Duration,
+    /// Time between heartbeats of running jobs.
+    pub job_monitoring_interval: Duration,
+    /// Time between runs of the registries' housekeeping.
+    pub maintenance_interval: Duration,
+    /// Say nothing of a job's description in the log: it may hold its arguments.
+    pub disable_job_desc_logging: bool,
+    /// Directories to add to Python's module path.
+    pub path: Vec<String>,
+    /// At most one worker lives at a time, so that it carries the name without a number. Set by validation.
+    pub single: bool,
+}
+
+impl Default for RqConfig {
+    fn default() -> Self {
+        RqConfig {
+            name: None,
+            key_prefix: "rq".to_owned(),
+            serializer: "pickle".to_owned(),
+            job_class: "rq.job.Job".to_owned(),
+            queue_class: "rq.Queue".to_owned(),
+            worker_class: "rq.Worker".to_owned(),
+            exception_handlers: Vec::new(),
+            disable_default_exception_handler: false,
+            with_scheduler: false,
+            results_ttl: Duration::from_secs(500),
+            worker_ttl: Duration::from_secs(420),
+            job_monitoring_interval: Duration::from_secs(30),
+            maintenance_interval: Duration::from_secs(600),
+            disable_job_desc_logging: false,
+            path: Vec::new(),
+            single: false,
+        }
+    }
+}
+
+impl RqConfig {
+    /// What the names of this supervisor's workers begin with.
+    pub fn base_name(&self) -> &str {
+        static OWN: OnceLock<String> = OnceLock::new();
+        match &self.name {
+            Some(name) => name,
+            // As RQ does it: nobody else may have the name.
+            None => OWN.get_or_init(|| uuid::Uuid::now_v7().simple().to_string()),
+        }
+    }
+
+    /// The name under which the worker in this seat is registered: `NAME.SEAT`, or `NAME` when there is only one.
+    pub fn worker_name(&self, seat: u16) -> String {
+        self.name_pattern().replace("{}", &seat.to_string())
+    }
+
+    /// The name of a worker, with `{}` in place of its seat.
+    pub fn name_pattern(&self) -> String {
+        if self.single && self.name.is_some() {
+            self.base_name().to_owned()
+        } else {
+            format!("{}.{{}}", self.base_name())
+        }
+    }
+}
+
+impl Section for RqConfig {
+    fn each_key(&mut self, visit: Visit<'_>) {
+        self.each_name(visit);
+        visit(
+            key!("exception_handlers", "exception-handler" "FUNCTION", "Called with each exception of a job; repeatable (rq)"),
+            &mut self.exception_handlers,
+        );
+        visit(
+            key!(
+                "disable_default_exception_handler", "disable-default-exception-handler" "BOOL",
+                "Leave failed jobs to the exception handlers alone (rq)"
+            ),
+            &mut self.disable_default_exception_handler,
+        );
+        visit(
+            key!("with_scheduler", "with-scheduler" "BOOL", "Move scheduled jobs that are due into their queues (rq)"),
+            &mut self.with_scheduler,
+        );
+        self.each_time(visit);
+        visit(
+            key!(
+                "disable_job_desc_logging", "disable-job-desc-logging" "BOOL",
+                "Keep descriptions of jobs out of the log (rq)"
+            ),
+            &mut self.disable_job_desc_logging,
+        );
+        visit(
+            key!("path", "path" "DIRECTORY", "Directory to add to Python's module path; repeatable (rq)"),
+            &mut self.path,
+        );
+    }
+}
+
+impl RqConfig {
+    fn each_name(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("name", "name" "NAME", "Name of the worker; of several: NAME.1, NAME.2 … (rq)"),
+            &mut self.name,
+        );
+        visit(
+            key!("key_prefix", "key-prefix" "PREFIX", "What all keys in Redis begin with; also RQ_KEY_PREFIX (rq)"),
+            &mut self.key_prefix,
+        );
+        visit(
+            key!("serializer", "serializer" "NAME", "Serializer of the producers: pickle, json or a dotted name (rq)"),
+            &mut self.serializer,
+        );
+        visit(
+            key!("job_class", "job-class" "CLASS", "Class of jobs, by dotted name (rq)"),
+            &mut self.job_class,
+        );
+        visit(
+            key!("queue_class", "queue-class" "CLASS", "Class of queues, by dotted name (rq)"),
+            &mut self.queue_class,
+        );
+        visit(
+            key!("worker_class", "worker-class" "CLASS", "Class whose lifecycle methods finish a job; never dequeues or forks (rq)"),
+            &mut self.worker_class,
+        );
+    }
+
+    fn each_time(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("results_ttl", "results-ttl" "TIME", "How long results are kept when the job does not say (rq)"),
+            &mut self.results_ttl,
+        );
+        visit(
+            key!("worker_ttl", "worker-ttl" "TIME", "How long a worker without heartbeat counts as alive (rq)"),
+            &mut self.worker_ttl,
+        );
+        visit(
+            key!("job_monitoring_interval", "job-monitoring-interval" "TIME", "Time between heartbeats of running jobs (rq)"),
+            &mut self.job_monitoring_interval,
+        );
+        visit(
+            key!("maintenance_interval", "maintenance-interval" "TIME", "Time between runs of the registries' housekeeping (rq)"),
+            &mut self.maintenance_interval,
+        );
+    }
+}
+
+/// A key that can't be anything but letters, digits and `_ . : - { }`: it becomes part of key names and patterns.
+/// Source: `rq/defaults.py`.
+pub(super) fn is_key_prefix(text: &str) -> bool {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "_.:{}-".contains(c);
+    !text.is_empty() && text.chars().all(safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_worker_carries_the_name_itself_and_several_a_number() {
+        let mut rq = RqConfig {
+            name: Some("web".to_owned()),
+            ..RqConfig::default()
+        };
+        assert_eq!(rq.worker_name(3), "web.3");
+        rq.single = true;
+        assert_eq!(rq.worker_name(3), "web");
+        rq.name = None;
+        assert!(rq.worker_name(3).ends_with(".3"));
+        assert_eq!(rq.worker_name(3), rq.worker_name(3), "one name a process");
+    }
+
+    #[test]
+    fn a_prefix_is_safe_in_keys() {
+        assert!(is_key_prefix("rq") && is_key_prefix("{app}:rq-2"));
+        assert!(!is_key_prefix("") && !is_key_prefix("a b") && !is_key_prefix("a'"));
+    }
+}

@@ -1,0 +1,86 @@
+//! What the template needs to run RQ's jobs, from `[broker]` and `[rq]`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::config::{BrokerConfig, BrokerUrl, Config, RedisUrl, RqConfig, RuntimeKind};
+use crate::wire::message::{RqLoad, RqSentinel};
+
+/// `None` under every other runtime.
+pub(super) fn load(config: &Config) -> Option<RqLoad> {
+    let (BrokerUrl::Redis(url), RuntimeKind::Rq) = (&config.broker.url, config.app.runtime) else {
+        return None;
+    };
+    let rq = &config.broker.rq;
+    let other = |name: &str, default: String| (*name != default).then(|| name.to_owned());
+    let stock = RqConfig::default();
+    let (url, sentinel) = address(url);
+    Some(RqLoad {
+        url,
+        connection: certificates(&config.broker),
+        sentinel,
+        worker_name: rq.name_pattern(),
+        queues: config
+            .pools
+            .iter()
+            .map(|(name, pool)| {
+                (
+                    name.to_string(),
+                    pool.queues.iter().map(ToString::to_string).collect(),
+                )
+            })
+            .collect(),
+        serializer: other(&rq.serializer, stock.serializer),
+        job_class: other(&rq.job_class, stock.job_class),
+        queue_class: other(&rq.queue_class, stock.queue_class),
+        worker_class: other(&rq.worker_class, stock.worker_class),
+        exception_handlers: rq.exception_handlers.clone(),
+        disable_default_exception_handler: rq.disable_default_exception_handler,
+        results_ttl: i64::try_from(rq.results_ttl.as_secs()).ok(),
+        worker_ttl: Some(rq.worker_ttl.as_secs()),
+        job_monitoring_interval: Some(rq.job_monitoring_interval.as_secs()),
+        disable_job_desc_logging: rq.disable_job_desc_logging,
+        path: rq.path.clone(),
+    })
+}
+
+/// The URL as redis-py takes it, and the Sentinels.
+fn address(url: &RedisUrl) -> (String, Option<RqSentinel>) {
+    let text = url.secret_text();
+    let Some(Ok(sentinels)) = url.sentinels() else {
+        // redis-py has one name for a socket's path.
+        return (text.replacen("redis+unix:", "unix:", 1), None);
+    };
+    let hosts = sentinels.addresses.iter().filter_map(|address| {
+        let (host, port) = address.rsplit_once(':')?;
+        Some((host.to_owned(), port.parse().ok()?))
+    });
+    let sentinel = RqSentinel {
+        hosts: hosts.collect(),
+        service: sentinels.master.clone(),
+        connection: BTreeMap::new(),
+    };
+    let scheme = if sentinels.tls { "rediss" } else { "redis" };
+    let who = match (sentinels.user.as_str(), sentinels.password.as_str()) {
+        ("", "") => String::new(),
+        (user, password) => format!("{user}:{password}@"),
+    };
+    (
+        format!("{scheme}://{who}localhost/{}", sentinels.database),
+        Some(sentinel),
+    )
+}
+
+fn certificates(broker: &BrokerConfig) -> BTreeMap<String, String> {
+    let files: [(&str, &Option<PathBuf>); 3] = [
+        ("ssl_ca_certs", &broker.tls_ca),
+        ("ssl_certfile", &broker.tls_cert),
+        ("ssl_keyfile", &broker.tls_key),
+    ];
+    let given = files
+        .into_iter()
+        .filter_map(|(name, file)| Some((name, file.as_ref()?)));
+    given
+        .map(|(name, file)| (name.to_owned(), file.to_string_lossy().into_owned()))
+        .collect()
+}
