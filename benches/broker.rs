@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             max_payload: 1 << 20,
             max_result: 1 << 20,
             fsync,
+            ..BrokerConfig::default()
         };
         runtime.block_on(bench(&config, jobs, batch))?;
     }

@@ -91,9 +91,15 @@ impl RqBroker {
 
     /// One entry of the script's answer, in hand from now on.
     fn taken(&self, entry: Value) -> Option<Claimed> {
-        let row: [Vec<u8>; 12] = match redis::from_redis_value::<Vec<Vec<u8>>>(entry) {
-            Ok(row) => row.try_into().ok()?,
-            Err(_) => return None,
+        let row: Option<[Vec<u8>; 12]> = redis::from_redis_value::<Vec<Vec<u8>>>(entry)
+            .ok()
+            .and_then(|row| row.try_into().ok());
+        let Some(row) = row else {
+            // As below: it is failed with the reason in time.
+            tracing::error!(
+                "an answer of the server can't be read: a job that was taken from its queue is not run"
+            );
+            return None;
         };
         let text = |at: usize| String::from_utf8_lossy(&row[at]).into_owned();
         let number: i64 = text(2).parse().ok()?;

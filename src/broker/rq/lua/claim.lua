@@ -21,7 +21,7 @@ local function describe(id, queue, n)
     or given(job[11]) or given(job[12]) or (given(job[2]) and not tonumber(job[2]))
     or redis.call('EXISTS', p .. ':job:' .. id .. ':dependents') == 1
   local timeout = given(job[2]) and tonumber(job[2]) or 180
-  return {id, queue, n, whole and 'W' or 'P', whole and '' or job[1], tostring(timeout), job[3] or '',
+  return {id, queue, tostring(n), whole and 'W' or 'P', whole and '' or job[1], tostring(timeout), job[3] or '',
     job[4] or '', job[5] or '', job[6] or '', job[9] or '', job[13] or ''}
 end
 
