@@ -106,6 +106,7 @@ pub(super) fn give_way(config: &mut Config, is_set: impl Fn(&str) -> bool) {
     } else if !is_set("broker.lease") {
         broker.lease = broker.lease.max(broker.heartbeat.saturating_mul(4));
     }
+    config.broker.rq.python.clone_from(&config.app.python);
     config.broker.rq.single = config.pools.values().map(|pool| pool.max_workers).sum::<u32>() == 1;
     for (name, pool) in &mut config.pools {
         let unset = |key: &str| !is_set(&format!("pools.{}.{key}", bare_or_quoted(name.as_str())));

@@ -1,5 +1,6 @@
 //! `[rq]`: the words of `rq worker`, under their own names.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct RqConfig {
     pub path: Vec<String>,
     /// At most one worker lives at a time, so that it carries the name without a number. Set by validation.
     pub single: bool,
+    /// The application's interpreter, which knows the version of `rq`. Set by validation.
+    pub python: PathBuf,
 }
 
 impl Default for RqConfig {
@@ -61,6 +64,7 @@ impl Default for RqConfig {
             disable_job_desc_logging: false,
             path: Vec::new(),
             single: false,
+            python: PathBuf::from("python3"),
         }
     }
 }

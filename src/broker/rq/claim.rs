@@ -23,6 +23,8 @@ pub(super) struct Found {
     pub jobs: Vec<Claimed>,
     /// All workers are suspended: nothing may be taken.
     pub suspended: bool,
+    /// These were taken by an earlier call.
+    recovered: bool,
 }
 
 impl RqBroker {
@@ -42,11 +44,15 @@ impl RqBroker {
             suspended = found.suspended;
             let count = found.jobs.len();
             jobs.extend(found.jobs);
-            if count < wanted {
+            if count < wanted && !found.recovered {
                 break;
             }
         }
-        Ok(Found { jobs, suspended })
+        Ok(Found {
+            jobs,
+            suspended,
+            recovered: false,
+        })
     }
 
     async fn take_batch(&self, queues: &[QueueName], wanted: usize) -> Result<Found, BrokerError> {
@@ -62,9 +68,7 @@ impl RqBroker {
             .arg(self.any_worker())
             .arg(&self.execution_prefix)
             .arg(first)
-            .arg(first.to_string())
-            .arg(lost.clone().unwrap_or_default())
-            .arg(self.keys.last_claim(&self.execution_prefix))
+            .arg(lost.map(|first| first.to_string()).unwrap_or_default())
             .arg(text::seconds(now));
         for queue in queues {
             call.arg(queue.as_str());
@@ -73,12 +77,13 @@ impl RqBroker {
             Ok(answer) => answer,
             Err(error) => {
                 if super::connection::is_broken(&error) && lost.is_none() {
-                    *lost = Some(first.to_string());
+                    *lost = Some(first);
                 }
                 return Err(self.link.endpoint.error(&error));
             }
         };
-        *lost = None;
+        // What was recovered says nothing of how much there is.
+        let recovered = lost.take().is_some();
         drop(lost);
         let mut answer = answer.into_iter();
         let suspended = matches!(answer.next(), Some(Value::Int(1)));
@@ -86,7 +91,11 @@ impl RqBroker {
         for job in answer {
             jobs.extend(self.taken(job));
         }
-        Ok(Found { jobs, suspended })
+        Ok(Found {
+            jobs,
+            suspended,
+            recovered,
+        })
     }
 
     /// One entry of the script's answer, in hand from now on.

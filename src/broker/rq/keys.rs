@@ -57,12 +57,6 @@ impl Keys {
         format!("{}:pubsub:{worker}", self.prefix)
     }
 
-    /// What the last claim of a supervisor took, so that an answer that was lost on its way can be asked for again.
-    /// Ours, not RQ's; it expires.
-    pub fn last_claim(&self, supervisor: &str) -> String {
-        format!("{}:pool:{supervisor}:claim", self.prefix)
-    }
-
     /// Who moves the scheduled jobs of a queue. Source: `rq/scheduler.py`, `SCHEDULER_LOCKING_KEY_TEMPLATE`.
     pub fn scheduler_lock(&self, queue: &str) -> String {
         format!("{}:scheduler-lock:{queue}", self.prefix)

@@ -75,8 +75,8 @@ pub struct RqBroker {
     hand: Arc<Mutex<Hand>>,
     /// First half of the ids of our executions; the second is the claim's number.
     execution_prefix: String,
-    /// The token of a claim whose answer did not arrive.
-    lost_claim: tokio::sync::Mutex<Option<String>>,
+    /// The first number of claims whose answers did not arrive.
+    lost_claim: tokio::sync::Mutex<Option<i64>>,
     /// When the housekeeping of some queues is due.
     maintenance_due: Mutex<HashMap<Vec<QueueName>, Mono>>,
     chores_came: Arc<Notify>,
@@ -174,7 +174,9 @@ impl Broker for RqBroker {
     }
 
     async fn begin(&self) -> Result<(), BrokerError> {
-        self.check_name().await
+        self.check_name().await?;
+        self.versions().await;
+        Ok(())
     }
 
     async fn enqueue(&self, _jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError> {

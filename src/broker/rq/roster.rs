@@ -1,13 +1,22 @@
 //! Workers as `rq info`, `Worker.all()` and dashboards see them: their birth, heartbeats, state and death.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
 
 use super::held::Kind;
 use super::{RqBroker, text};
 use crate::broker::{BrokerError, WorkerView};
 use crate::time::Unix;
+
+/// Source: `rq/worker/base.py`, `serialize`.
+const VERSIONS: &str = "import json, sys\nfrom importlib.metadata import version\nprint(json.dumps([version('rq'), sys.version]))";
+/// Longest wait for it.
+const VERSIONS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The workers that are registered: process id and queues by name.
 #[derive(Debug, Default)]
@@ -15,6 +24,10 @@ pub(super) struct Roster {
     known: Mutex<BTreeMap<String, (i32, String)>>,
     /// Our address, as the server sees it.
     address: tokio::sync::OnceCell<String>,
+    /// Versions of `rq` and of Python.
+    versions: tokio::sync::OnceCell<[String; 2]>,
+    /// One at a time: who leaves must not be registered by an earlier word that comes late.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Roster {
@@ -36,6 +49,7 @@ pub(super) fn hostname() -> String {
 impl RqBroker {
     /// Registers who is new, renews who lives, buries who is gone.
     pub(super) async fn show(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {
+        let _turn = self.roster.turn.lock().await;
         let now = Unix::now();
         // Of two in the one place that `--name` names, the one that stays is shown.
         let mut workers: Vec<(String, WorkerView)> = workers
@@ -61,6 +75,8 @@ impl RqBroker {
             .arg(hostname())
             .arg(self.address().await?)
             .arg(workers.len());
+        let versions = self.versions().await;
+        call.arg(&versions[0]).arg(&versions[1]);
         for (name, worker) in &workers {
             let new = known.get(name).is_none_or(|(pid, _)| *pid != worker.pid);
             call.arg(name)
@@ -109,7 +125,7 @@ impl RqBroker {
             || pid.is_some_and(|pid| std::path::Path::new("/proc").join(pid).exists());
         if birth.is_some() && death.is_none() && alive {
             return Err(BrokerError::Refused(format!(
-                "there exists an active worker named `{name}` already (choose another name with `--name`)"
+                "There exists an active worker named '{name}' already (choose another name with `--name`)"
             )));
         }
         Ok(())
@@ -159,6 +175,27 @@ impl RqBroker {
             Ok(address.unwrap_or("unknown").to_owned())
         };
         self.roster.address.get_or_try_init(ask).await.map(String::as_str)
+    }
+
+    /// What the interpreter of the application says; empty where it says nothing.
+    pub(super) async fn versions(&self) -> &[String; 2] {
+        let ask = || async {
+            let mut python = tokio::process::Command::new(&self.config.python);
+            python
+                .args(["-c", VERSIONS])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .kill_on_drop(true);
+            let mut text = String::new();
+            if let Ok(mut child) = python.spawn()
+                && let Some(mut output) = child.stdout.take()
+            {
+                let _ = tokio::time::timeout(VERSIONS_PATIENCE, output.read_to_string(&mut text)).await;
+            }
+            serde_json::from_str(&text).unwrap_or_default()
+        };
+        self.roster.versions.get_or_init(ask).await
     }
 
     /// All workers leave, what is still in hand goes back, and the scheduler gives up its locks.

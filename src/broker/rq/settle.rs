@@ -205,13 +205,9 @@ impl RqBroker {
             run.map(|run| run.started),
             run.map_or_else(Unix::now, |run| run.ended),
         );
-        let error = match what {
-            "F" | "T" => text::compressed(&line.error),
-            _ => Vec::new(),
-        };
         let value = match what {
             "S" => text::base64(&line.result),
-            "F" | "T" => text::base64(&error),
+            "F" | "T" => text::base64(&text::compressed(&line.error)),
             _ => String::new(),
         };
         call.arg(what)
@@ -224,7 +220,6 @@ impl RqBroker {
             .arg(time(started, text::seconds))
             .arg(text::seconds(ended))
             .arg(value)
-            .arg(error)
             .arg(
                 line.due
                     .map(|due| text::score(due).to_string())

@@ -106,9 +106,9 @@ comand = ['x']
 
 #[test]
 fn a_wrong_broker_is_one_problem() {
-    insta::assert_snapshot!(problems("[broker]\nurl = 'redis://ann:secret@host/0'\n"), @r#"
+    insta::assert_snapshot!(problems("[broker]\nurl = 'kafka://ann:secret@host/0'\n"), @r#"
     1 problem in `config.toml`
-      line 2: `broker.url` is the string "redis://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, or `memory:`
+      line 2: `broker.url` is the string "kafka://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for RQ, or `memory:`
     "#);
 }
 

@@ -1,12 +1,11 @@
 -- Takes up to `limit` jobs from the queues in order, and starts the plain ones.
 -- ARGV: prefix, limit, now as ISO text, now in seconds, monitoring interval, worker name, execution prefix,
---       first number, token of this call, token of a call whose answer was lost (or ''), key of the last call,
---       now in seconds with their fraction, queue...
+--       first number, first number of calls whose answer was lost (or ''), now in seconds with their fraction, queue...
 -- Returns {state, job...}; state 1: all workers are suspended. A job is
 --   {id, queue, number, kind, data, timeout, retries_left, retry_intervals, enqueued_at, description, stopped callback, attempts}.
 local p, limit, now_iso, now_s = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local interval, worker, prefix, number = tonumber(ARGV[5]), ARGV[6], ARGV[7], tonumber(ARGV[8])
-local token, lost, last, now_f = ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+local lost, now_f = ARGV[9], ARGV[10]
 
 local fields = {'data', 'timeout', 'retries_left', 'retry_intervals', 'enqueued_at', 'description',
   'success_callback_name', 'failure_callback_name', 'stopped_callback_name', 'repeats_left',
@@ -21,13 +20,14 @@ local function describe(id, queue, n)
     or given(job[11]) or given(job[12]) or (given(job[2]) and not tonumber(job[2]))
     or redis.call('EXISTS', p .. ':job:' .. id .. ':dependents') == 1
   local timeout = given(job[2]) and tonumber(job[2]) or 180
-  return {id, queue, tostring(n), whole and 'W' or 'P', whole and '' or job[1], tostring(timeout), job[3] or '',
+  return {id, queue, tostring(n), whole and 'W' or 'P', job[1], tostring(timeout), job[3] or '',
     job[4] or '', job[5] or '', job[6] or '', job[9] or '', job[13] or ''}
 end
 
 local function start(job)
   local id, queue = job[1], job[2]
   if job[4] == 'W' then
+    job[5] = ''
     -- As RQ's dequeue leaves it: its worker takes it from there.
     redis.call('RPUSH', p .. ':queue:' .. queue .. ':intermediate', id)
     return
@@ -50,22 +50,24 @@ end
 
 local answer = {0}
 if lost ~= '' then
-  -- The answer to an earlier call never arrived: what it took is ours.
-  local before = redis.call('GET', last)
-  if before then
-    before = cjson.decode(before)
-    if before.token == lost then
-      for _, taken in ipairs(before.jobs) do
-        local job = describe(taken[1], taken[2], taken[3])
-        if job then job[4] = taken[4]; answer[#answer + 1] = job end
+  -- The answer to an earlier call never arrived: what it started is ours, and known by the numbers of its executions.
+  for at = 11, #ARGV do
+    local queue = ARGV[at]
+    for _, member in ipairs(redis.call('ZRANGE', p .. ':wip:' .. queue, 0, -1)) do
+      local id, execution = string.match(member, '^(.*):(%x+)$')
+      if execution and #execution == 32 and string.sub(execution, 1, 16) == prefix then
+        local n = tonumber(string.sub(execution, 17), 16)
+        if n >= tonumber(lost) and n < number then
+          local job = describe(id, queue, n)
+          if job then job[4] = 'P'; answer[#answer + 1] = job end
+        end
       end
-      return answer
     end
   end
+  return answer
 end
 if redis.call('EXISTS', p .. ':suspended') == 1 then return {1} end
-local taken = {}
-for at = 13, #ARGV do
+for at = 11, #ARGV do
   local queue = ARGV[at]
   while limit > 0 do
     local ids = redis.call('LPOP', p .. ':queue:' .. queue, limit)
@@ -75,11 +77,9 @@ for at = 13, #ARGV do
       if job then
         start(job)
         answer[#answer + 1] = job
-        taken[#taken + 1] = {id, queue, number, job[4]}
         number, limit = number + 1, limit - 1
       end
     end
   end
 end
-if #taken > 0 then redis.call('SET', last, cjson.encode({token = token, jobs = taken}), 'EX', 600) end
 return answer

@@ -1,6 +1,7 @@
 -- Registers workers, their heartbeats and their deaths. Source: rq/worker/base.py, register_birth, heartbeat,
 -- register_death; rq/worker_registration.py; rq/executions.py.
--- ARGV: prefix, now as ISO, now in seconds, worker ttl, monitoring ttl, hostname, ip address, count of the living;
+-- ARGV: prefix, now as ISO, now in seconds, worker ttl, monitoring ttl, hostname, ip address, count of the living,
+--   version of rq, of Python;
 --   then 10 of each living: name, new or '', pid, queues (comma list), birth as ISO, state, job or '', its queue,
 --   its execution or '', since (seconds); then 2 of each dead: name, queues.
 -- Returns the names that belong to somebody else.
@@ -13,7 +14,7 @@ local function each_set(queues, command, key)
 end
 
 local taken = {}
-local at = 9
+local at = 11
 for _ = 1, living do
   local name, new, pid, queues, birth, state = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   local job, queue, execution, since = ARGV[at + 6], ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
@@ -25,9 +26,10 @@ for _ = 1, living do
     taken[#taken + 1] = name
   else
     if new ~= '' or not there[3] then
-      redis.call('DEL', key)
+      -- What was counted before it was registered is its own.
+      if there[3] then redis.call('DEL', key) end
       redis.call('HSET', key, 'birth', birth, 'queues', queues, 'pid', pid, 'hostname', host, 'ip_address', ip,
-        'version', '', 'python_version', '')
+        'version', ARGV[9], 'python_version', ARGV[10])
       each_set(queues, 'SADD', key)
     end
     redis.call('HSET', key, 'state', state, 'last_heartbeat', now_iso)
@@ -48,7 +50,7 @@ for dead = at, #ARGV, 2 do
   local key = p .. ':worker:' .. ARGV[dead]
   each_set(ARGV[dead + 1], 'SREM', key)
   if redis.call('EXISTS', key) == 1 then
-    redis.call('HSET', key, 'death', now_iso)
+    redis.call('HSET', key, 'state', 'idle', 'death', now_iso)
     redis.call('EXPIRE', key, 60)
   end
   redis.call('DEL', key .. ':executions')

@@ -1,7 +1,7 @@
 -- Carries out outcomes of plain jobs, as RQ's handle_job_success, handle_job_failure and Job.retry do.
--- ARGV: prefix, now in seconds, default result ttl, then 13 of each job:
+-- ARGV: prefix, now in seconds, default result ttl, then 12 of each job:
 --   what, id, execution, queue, worker, started as ISO, ended as ISO, started and ended in seconds,
---   result or error (base64), error (zlib), due in seconds or '',
+--   result or error (base64), due in seconds or '',
 --   the worker under whose name it was shown or ''
 -- what: X nothing more, S success, F failure, T stopped, R another run, B back to the front of its queue as if not taken.
 -- Returns one number a job: 1 done, 0 not held any more, 2 it has dependents: to be finished by RQ's own code.
@@ -18,10 +18,10 @@ end
 
 local function count(worker, field, seconds)
   local key = p .. ':worker:' .. worker
-  if redis.call('EXISTS', key) == 1 then
-    redis.call('HINCRBY', key, field, 1)
-    if seconds then redis.call('HINCRBYFLOAT', key, 'total_working_time', seconds) end
-  end
+  -- A job may end before its worker is registered, and after it left.
+  local new = redis.call('HINCRBY', key, field, 1) == 1 and redis.call('TTL', key) == -1
+  if seconds then redis.call('HINCRBYFLOAT', key, 'total_working_time', seconds) end
+  if new then redis.call('EXPIRE', key, 480) end
 end
 
 local function delete(id, queue)
@@ -57,7 +57,7 @@ end
 local function settle(at)
   local what, id, execution, queue, worker = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local started_iso, ended_iso, started, ended = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
-  local value, error, due, shown = ARGV[at + 9], ARGV[at + 10], ARGV[at + 11], ARGV[at + 12]
+  local value, due, shown = ARGV[at + 9], ARGV[at + 10], ARGV[at + 11]
   local key = p .. ':job:' .. id
   if not redis.call('ZSCORE', p .. ':wip:' .. queue, id .. ':' .. execution) then return 0 end
   local job = redis.call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
@@ -114,12 +114,12 @@ local function settle(at)
   local kept = ttl or YEAR
   redis.call('ZADD', p .. ':failed:' .. queue, kept < 0 and kept or now + kept, id)
   if kept == 0 then delete(id, queue) return 1 end
-  redis.call('HSET', key, 'status', what == 'T' and 'stopped' or 'failed', 'exc_info', error, unpack(stamps))
+  redis.call('HSET', key, 'status', what == 'T' and 'stopped' or 'failed', unpack(stamps))
   result(id, ttl, '2', worker, execution, started, ended, 'exc_string', value)
   expire(id, kept)
   return 1
 end
 
 local answer = {}
-for at = 4, #ARGV, 13 do answer[#answer + 1] = settle(at) end
+for at = 4, #ARGV, 12 do answer[#answer + 1] = settle(at) end
 return answer
