@@ -75,7 +75,10 @@ impl Supervisor {
                 pool,
                 backlog,
                 memory,
-            } => Some(self.measured(pool, backlog, memory)),
+            } => {
+                tracing::trace!(pool = %pool, now_ns = now.mono.0, at = now.unix.0, "scaling period");
+                Some(self.measured(pool, backlog, memory))
+            }
             Input::Counted {
                 reply,
                 backlogs,
@@ -144,6 +147,13 @@ impl Supervisor {
             after_ms,
             data,
         } = done;
+        tracing::trace!(
+            worker,
+            execution,
+            started_ns = started.0,
+            ended_ns = ended.0,
+            "job ended"
+        );
         let outcome = match code {
             Code::Success => Outcome::Success(data),
             Code::Failure => Outcome::Failure {

@@ -67,13 +67,21 @@ impl Pool {
             .open(self.path("log"))
             .expect("the log opens");
         let child = self
-            .command(&["run", "--log-level", "debug"])
+            .command(&["run"])
+            .env("POOL_LOG_LEVEL", self.log_level())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("pool starts");
         self.child = Some(child);
+    }
+
+    /// The level that the settings ask for, or all that is worth reading after a failure.
+    fn log_level(&self) -> &'static str {
+        let settings = fs::read_to_string(self.path("pool.toml")).unwrap_or_default();
+        // An empty variable counts as not set.
+        if settings.contains("level =") { "" } else { "debug" }
     }
 
     /// A file in the test's directory.

@@ -1,20 +1,13 @@
 //! What the pool measures is what arithmetic says.
 
 use pool::time::Mono;
-use serde_json::Value;
 
 use crate::harness::Pool;
 
-/// Spans `(started, ended)` that jobs wrote down, in Unix seconds.
-fn spans(pool: &Pool) -> Vec<(f64, f64)> {
-    let number = |entry: &Value, key: &str| entry[key].as_f64().expect("a time");
-    let entries = pool
-        .ledger()
-        .into_iter()
-        .map(|line| serde_json::from_str::<Value>(&line).expect("JSON lines"));
-    entries
-        .map(|entry| (number(&entry, "started"), number(&entry, "ended")))
-        .collect()
+/// A number that a log line gives under this name.
+fn field(line: &str, name: &str) -> Option<f64> {
+    let at = line.find(&format!(" {name}="))? + name.len() + 2;
+    line[at..].split_whitespace().next()?.parse().ok()
 }
 
 #[test]
@@ -40,38 +33,50 @@ fn a_job_longer_than_the_window_reads_one_half_of_two_workers() {
 }
 
 #[test]
-fn short_jobs_read_what_their_own_times_add_up_to() {
+fn short_jobs_read_what_their_times_add_up_to() {
     let settings = "[defaults]\nmin_workers = 4\nmax_workers = 4\nscaling_period = \"500ms\"\n\
-                    utilization_window = \"3s\"\n";
+                    utilization_window = \"3s\"\n[log]\nlevel = \"debug,pool::supervisor=trace\"\n";
     let pool = Pool::start(settings);
     pool.wait_for("four workers", |pool| pool.workers().len() == 4);
-    let mut ids = Vec::new();
+    let begun = Mono::now();
     let mut decisions = Vec::new();
-    for round in 0..40 {
-        for job in 0..20 {
-            ids.extend(pool.enqueue(&["app.nap", &format!("[0.005, \"{round}.{job}\"]")]));
-        }
+    while Mono::now().since(begun).as_secs_f64() < 8.0 {
+        pool.enqueue(&["app.nap", "[0.005]", "--count", "20"]);
         decisions.push(pool.default_pool()["last_decision"].clone());
     }
-    pool.assert_finished(&ids);
-    let spans = spans(&pool);
+    pool.wait_for("all jobs to end", |pool| {
+        pool.default_pool()["waiting"] == 0 && pool.default_pool()["busy"] == 0
+    });
+    // The workers' own stamps, and what each period's reading was made of.
+    let log = std::fs::read_to_string(pool.path("log")).expect("the log");
+    let spans: Vec<(f64, f64)> = log
+        .lines()
+        .filter_map(|line| Some((field(line, "started_ns")?, field(line, "ended_ns")?)))
+        .collect();
+    let periods: Vec<(f64, f64)> = log
+        .lines()
+        .filter_map(|line| Some((field(line, "at")?, field(line, "now_ns")?)))
+        .collect();
+    let first = spans.iter().map(|span| span.0).fold(f64::INFINITY, f64::min);
     let mut compared = 0;
     for decision in decisions {
         let (Some(at), Some(read)) = (decision["at"].as_f64(), decision["utilization"].as_f64()) else {
             continue;
         };
-        let (from, to) = (at / 1000.0 - 3.0, at / 1000.0);
-        if spans.first().is_none_or(|first| first.0 > from) {
+        let Some((_, to)) = periods.iter().find(|period| period.0 == at) else {
+            continue;
+        };
+        let from = to - 3e9;
+        if first > from {
             continue;
         }
         let busy: f64 = spans
             .iter()
-            .map(|(start, end)| (end.min(to) - start.max(from)).max(0.0))
+            .map(|(start, end)| (end.min(*to) - start.max(from)).max(0.0))
             .sum();
-        let expected = busy / (4.0 * 3.0);
-        // A job's own clock starts after, and stops before, the worker's around it.
+        let expected = busy / (4.0 * 3e9);
         assert!((read - expected).abs() < 0.01, "read {read}, expected {expected}");
         compared += 1;
     }
-    assert!(compared > 3, "{compared} decisions compared");
+    assert!(compared > 3, "{compared} readings compared");
 }
