@@ -12,9 +12,10 @@ producers), copy it to where Python finds it.
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple, Optional
+import re
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
-__all__ = ["Job", "JobTimeout", "Retry", "current_job"]
+__all__ = ["Job", "JobTimeout", "Retry", "batch", "current_job", "current_jobs"]
 
 
 class Job(NamedTuple):
@@ -60,5 +61,61 @@ def current_job() -> Optional[Job]:
     return _read_current() if _read_current is not None else None
 
 
+def current_jobs() -> List[Job]:
+    """The jobs of the call that is running: in a batch task all of its batch, in the order of its arguments."""
+    return _read_batch() if _read_batch is not None else []
+
+
+class _Batch(NamedTuple):
+    """How a batch task wants its jobs gathered."""
+
+    size: int
+    linger_ms: int
+
+
+#: Batch tasks by their dotted names.
+_batches: Dict[str, _Batch] = {}
+
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
+_MS = {"ms": 1, "s": 1000, "m": 60_000}
+
+
+def batch(size: int, linger: Any = "50ms") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Marks a function that takes many jobs in one call.
+
+        @batch(size=100, linger="50ms")
+        def insert(jobs):               # the arguments of each job, as a list
+            write([...])
+            return [None for _ in jobs] # an answer for each, in their order
+
+    It is called with up to `size` jobs, or with what came within `linger` (a text such as "50ms", "1s"; seconds; a
+    `timedelta`) since the first one. Producers enqueue single jobs. An answer is a result, or an exception: it
+    fails that job; a `Retry` runs it again. What the function itself raises fails the whole batch.
+    """
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"batch: `size` is {size!r}; expected a whole number, 1 or more")
+    how = _Batch(size, _linger_ms(linger))
+
+    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        function.__pool_batch__ = how  # type: ignore[attr-defined]
+        _batches[f"{function.__module__}.{function.__qualname__}"] = how
+        return function
+
+    return mark
+
+
+def _linger_ms(linger: Any) -> int:
+    if isinstance(linger, str):
+        match = _TIME.fullmatch(linger.strip())
+        ms = float(match[1]) * _MS[match[2]] if match else -1.0
+    else:
+        ms = float(linger.total_seconds() if hasattr(linger, "total_seconds") else linger) * 1000
+    if not 0 <= ms < 2**32:
+        raise ValueError(f'batch: `linger` is {linger!r}; expected a time such as "50ms", or seconds')
+    return round(ms)
+
+
+#: Set by the worker.
+_read_batch: Optional[Callable[[], List[Job]]] = None
 #: Set by the worker.
 _read_current: Optional[Callable[[], Optional[Job]]] = None

@@ -37,4 +37,4 @@ pub mod wire;
 pub mod worker;
 
 pub use runtime::native::App;
-pub use runtime::task::{Context, TaskError, TaskResult};
+pub use runtime::task::{Context, JobRef, TaskError, TaskResult};

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import NamedTuple
 
 PACKET_LEN_MAX = 65_536
 HEADER_LEN = 4
@@ -18,6 +19,7 @@ _KIND_RUN = 1
 _KIND_READY = 16
 _KIND_DONE = 17
 _MORE = 1
+_BATCH = 2
 
 #: What the first four bytes of a Run frame in one packet are, under the mask that leaves the reserved byte out.
 RUN_HEADER = _VERSION | _KIND_RUN << 8
@@ -30,7 +32,7 @@ DONE = struct.Struct("<IQQQB3xI")
 DONE_HEADER = _VERSION | _KIND_DONE << 8
 READY_FRAME = struct.pack("<I", _VERSION | _KIND_READY << 8)
 
-SUCCESS, FAILURE, REJECTED, TIMED_OUT, RETRY, GIVEN_BACK, SETTLED = range(7)
+SUCCESS, FAILURE, REJECTED, TIMED_OUT, RETRY, GIVEN_BACK, SETTLED, BATCH_FAILURE = range(8)
 #: `after_ms` of a retry whose wait the policy chooses, and of every other outcome.
 AFTER_BY_POLICY = 0xFFFF_FFFF
 
@@ -46,6 +48,8 @@ def too_short(packet: bytes) -> FrameError:
 
 def complete_run(sock: socket.socket, first: bytes) -> bytes:
     """Reads the rest of a Run frame whose first packet says that more follow; refuses any other packet."""
+    if len(first) < HEADER_LEN:
+        raise too_short(first)
     version, kind = first[0], first[1]
     if version != _VERSION:
         raise FrameError(f"a packet of protocol version {version}, expected {_VERSION}")
@@ -65,6 +69,48 @@ def complete_run(sock: socket.socket, first: bytes) -> bytes:
         parts.append(packet[HEADER_LEN:])
         more = packet[2] & _MORE
     return b"".join(parts)
+
+
+def another_follows(frame: bytes) -> bool:
+    """Whether the next frame is another job of the same batch."""
+    return frame[2] & _BATCH != 0
+
+
+def rest_of_batch(sock: socket.socket, first: bytes) -> list[bytes]:
+    """Reads the frames behind the first one of a batch: all of them, the first one included."""
+    run_frames = [first]
+    while another_follows(run_frames[-1]):
+        packet = sock.recv(PACKET_LEN_MAX)
+        if not packet:
+            raise FrameError("the job socket was closed in the middle of a batch")
+        run_frames.append(complete_run(sock, packet))
+    return run_frames
+
+
+class RunFrame(NamedTuple):
+    """The fields of a Run frame."""
+
+    execution: int
+    timeout_ms: int
+    attempt: int
+    job: bytes
+    queue: bytes
+    task: bytes
+    payload: bytes
+
+    @classmethod
+    def read(cls, frame: bytes) -> RunFrame:
+        """Takes a frame apart."""
+        if len(frame) < RUN.size:
+            raise too_short(frame)
+        _, execution, timeout_ms, attempt, *lengths, _ = RUN.unpack_from(frame)
+        names, at = [], RUN.size
+        for length in lengths:
+            names.append(frame[at : at + length])
+            at += length
+        if at > len(frame):
+            raise FrameError("a length field points past the end of the frame")
+        return cls(execution, timeout_ms, attempt, *names, frame[at:])
 
 
 def send_frame(sock: socket.socket, frame: bytes) -> None:

@@ -46,6 +46,8 @@ class JobLoop:
         self._title = title
         #: The frame of the running job.
         self._frame: Optional[bytes] = None
+        #: The jobs of the running batch.
+        self._batch: list[frames.RunFrame] = []
         self._waiting = False
         self._leaving = False
         self._poll = select.poll()
@@ -54,6 +56,7 @@ class JobLoop:
     def serve(self) -> None:
         """Says Ready, then runs jobs."""
         pool_job._read_current = self.current
+        pool_job._read_batch = self.current_batch
         try:
             self._socket.send(frames.READY_FRAME)
             self._run_jobs()
@@ -70,15 +73,14 @@ class JobLoop:
 
     def current(self) -> Optional[pool_job.Job]:
         """The running job; see `pool_job.current_job`."""
-        frame = self._frame
-        if frame is None:
+        if self._frame is None:
             return None
-        _, _, timeout_ms, attempt, *lengths, _ = frames.RUN.unpack_from(frame)
-        names, at = [], frames.RUN.size
-        for length in lengths:
-            names.append(frame[at : at + length].decode())
-            at += length
-        return pool_job.Job(*names, attempt, timeout_ms / 1000 if timeout_ms else None)
+        return _described(frames.RunFrame.read(self._frame))
+
+    def current_batch(self) -> list[pool_job.Job]:
+        """The jobs of the running call; see `pool_job.current_jobs`."""
+        job = self.current()
+        return [_described(run) for run in self._batch] or ([job] if job is not None else [])
 
     def _run_jobs(self) -> None:
         receive, send = self._socket.recv, self._socket.send
@@ -106,16 +108,19 @@ class JobLoop:
                 if not frame:
                     return
                 raise frames.too_short(frame) from None
+            if seat != known_seat:
+                known_seat = seat
+                self._runner.sit(seat)
             if header & header_mask != whole_run:
                 frame = frames.complete_run(self._socket, frame)
+                if frames.another_follows(frame):
+                    ended = self._run_batch(frame, started)
+                    continue
             queue_at = fixed_len + id_len
             task_at = queue_at + queue_len
             payload_at = task_at + task_len
             if payload_at > len(frame):
                 raise frames.FrameError("a length field points past the end of the frame")
-            if seat != known_seat:
-                known_seat = seat
-                self._runner.sit(seat)
             self._frame = frame
             job, task = frame[fixed_len:queue_at], frame[task_at:payload_at]
             code, after_ms, data = run(job, task, frame[payload_at:], timeout_ms, started)
@@ -129,6 +134,45 @@ class JobLoop:
                 send(done)
             else:
                 frames.send_frame(self._socket, done)
+
+    def _run_batch(self, first: bytes, started: int) -> int:
+        """Runs a batch in one call and answers for each of its jobs. Returns when the last one ended."""
+        whole = frames.rest_of_batch(self._socket, first)
+        runs = [frames.RunFrame.read(frame) for frame in whole]
+        run_batch = getattr(self._runner, "run_batch", None)
+        self._frame, self._batch = first, runs
+        outcomes = run_batch(runs, started) if run_batch is not None else None
+        self._frame, self._batch = None, []
+        if outcomes is None:  # the function takes no batches
+            return self._run_one_by_one(whole, runs, started)
+        if lineage.is_child:
+            lineage.end_child(None)
+        streams.flush()
+        ended = time.monotonic_ns()
+        took = ended - started
+        for at, (run, outcome) in enumerate(zip(runs, outcomes)):
+            # Each gets an equal share of the time, so that the worker counts as busy once, not once a job.
+            share = (started + took * at // len(runs), started + took * (at + 1) // len(runs))
+            self._answer(run, share, outcome)
+        return ended
+
+    def _run_one_by_one(self, whole: list[bytes], runs: list[frames.RunFrame], started: int) -> int:
+        for frame, run in zip(whole, runs):
+            self._frame = frame
+            outcome = self._runner.run(run.job, run.task, run.payload, run.timeout_ms, started)
+            self._frame = None
+            if lineage.is_child:
+                lineage.end_child(None)
+            streams.flush()
+            ended = time.monotonic_ns()
+            self._answer(run, (started, ended), outcome)
+            started = ended
+        return started
+
+    def _answer(self, run: frames.RunFrame, times: Tuple[int, int], outcome: Outcome) -> None:
+        code, after_ms, data = outcome
+        done = frames.DONE.pack(frames.DONE_HEADER, run.execution, *times, code, after_ms) + data
+        frames.send_frame(self._socket, done)
 
     def _wait(self) -> bytes:
         """The next frame, whenever it comes."""
@@ -146,3 +190,8 @@ class JobLoop:
                 continue  # the supervisor took it back
             self._title.set_state(BUSY)
             return frame
+
+
+def _described(run: frames.RunFrame) -> pool_job.Job:
+    names = (run.job.decode(), run.queue.decode(), run.task.decode())
+    return pool_job.Job(*names, run.attempt, run.timeout_ms / 1000 if run.timeout_ms else None)

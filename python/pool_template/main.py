@@ -10,6 +10,7 @@ import time
 import traceback
 from typing import Any, NoReturn, Optional
 
+import pool_job
 from pool_template import fork_safety, huge_pages, loader, streams
 from pool_template.control import ControlError, ControlSocket, Load
 from pool_template.template import Template
@@ -80,4 +81,5 @@ def _report(what: Load, open_before: dict[int, str]) -> dict[str, Any]:
         "collapsed_bytes": collapsed,
         "collapse_skipped": skipped,
         "warnings": warnings,
+        "batches": {name: how._asdict() for name, how in pool_job._batches.items()},
     }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from types import CoroutineType
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import pool_job
 from pool_template import errors, frames, lineage
+from pool_template.batch import Batch
 from pool_template.deadline import Deadline
 from pool_template.job_loop import Outcome
 from pool_template.names import Names, UnknownTask
@@ -25,12 +26,31 @@ class WrongArguments(Exception):
     """The arguments are no JSON, or none that the function takes."""
 
 
+class TakesBatches(Exception):
+    """The function is a batch task: it is called with a list of jobs, be it of one."""
+
+
 class BadResult(Exception):
     """The result can't be kept."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+def arguments_of(payload: bytes) -> Any:
+    """A job's arguments from its JSON."""
+    try:
+        text = payload.decode()
+        try:
+            arguments, end = _decode(text)
+        except ValueError:
+            end = -1
+        if end != len(text):  # white space around it, or no JSON
+            arguments = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WrongArguments(f"the arguments are not JSON: {error}") from None
+    return arguments
 
 
 class JsonRunner:
@@ -44,6 +64,7 @@ class JsonRunner:
         self._names = Names(modules)
         self._max_result = max_result
         self._functions: dict[bytes, Callable[..., Any]] = {}
+        self._batches: dict[bytes, Callable[..., Any]] = {}
         self._deadline = Deadline(_timeout)
 
     def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
@@ -58,40 +79,63 @@ class JsonRunner:
                     return _NO_RESULT
                 if type(result) is CoroutineType:
                     result = complete(result, deadline)
-                return frames.SUCCESS, frames.AFTER_BY_POLICY, self._encode(result)
+                return frames.SUCCESS, frames.AFTER_BY_POLICY, self.encode(result)
             finally:
                 deadline.clear()
+        except TakesBatches:
+            outcomes = self.run_batch([frames.RunFrame(0, timeout_ms, 0, job, b"", task, payload)], started_ns)
+            return outcomes[0] if outcomes else _NO_RESULT
         except BaseException as error:
             if lineage.is_child:
                 lineage.end_child(error)
-            return self._outcome_of(error)
+            return self.outcome_of(error)
+
+    def run_batch(self, runs: list[frames.RunFrame], started_ns: int) -> Optional[list[Outcome]]:
+        """Calls a batch task once: an outcome for each of its jobs, in order. None: the task takes no batches."""
+        first = runs[0]
+        try:
+            function = self._batches.get(first.task)
+            if function is None:
+                self._find(first.task)
+                return None
+        except TakesBatches:
+            function = self._batches[first.task]
+        except BaseException:
+            return None  # each job will say the same of itself
+        batch = Batch(self, arguments_of, runs)
+        try:
+            self._deadline.set(first.timeout_ms, started_ns)
+            try:
+                batch.call(function, lambda coroutine: complete(coroutine, self._deadline))
+            finally:
+                self._deadline.clear()
+        except BaseException as error:
+            if lineage.is_child:
+                lineage.end_child(error)
+            batch.fail(self.outcome_of(error))
+        return batch.outcomes()
 
     def sit(self, seat: int) -> None:
         """See `job_loop.Runner`; nobody is told of this worker."""
 
     def _find(self, task: bytes) -> Callable[..., Any]:
         function = self._names.find(task.decode())
+        if hasattr(function, "__pool_batch__"):
+            self._batches[task] = function
+            raise TakesBatches
         self._functions[task] = function
         return function
 
     def _call(self, function: Callable[..., Any], payload: bytes) -> Any:
-        try:
-            text = payload.decode()
-            try:
-                arguments, end = _decode(text)
-            except ValueError:
-                end = -1
-            if end != len(text):  # white space around it, or no JSON
-                arguments = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise WrongArguments(f"the arguments are not JSON: {error}") from None
+        arguments = arguments_of(payload)
         if type(arguments) is dict:
             return function(**arguments)
         if type(arguments) is list:
             return function(*arguments)
         return function() if arguments is None else function(arguments)
 
-    def _encode(self, result: Any) -> bytes:
+    def encode(self, result: Any) -> bytes:
+        """A result as JSON, within its limit."""
         try:
             text = _encode(result)
             try:
@@ -107,7 +151,8 @@ class JsonRunner:
             raise BadResult("result too large", message)
         return data
 
-    def _outcome_of(self, error: BaseException) -> Outcome:
+    def outcome_of(self, error: BaseException) -> Outcome:
+        """What becomes of a job that raised this."""
         if isinstance(error, pool_job.Retry):
             after_ms = frames.AFTER_BY_POLICY
             if error.after_s is not None:

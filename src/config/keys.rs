@@ -315,6 +315,27 @@ impl Section for TaskConfig {
             key!("max_output", "Largest output; none: broker.max_result (command)"),
             &mut self.max_output,
         );
+        visit(
+            key!(
+                "batch_size",
+                "Most jobs of one call, 1: no batches; none: what the code says (native, python)"
+            ),
+            &mut self.batch_size,
+        );
+        visit(
+            key!(
+                "batch_linger",
+                "Longest wait for a batch to fill; none: what the code says (native, python)"
+            ),
+            &mut self.batch_linger,
+        );
+        visit(
+            key!(
+                "batch_split",
+                "Run a batch that failed as a whole again in halves, down to the job at fault"
+            ),
+            &mut self.batch_split,
+        );
     }
 }
 

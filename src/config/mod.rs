@@ -201,6 +201,9 @@ pub enum QueueOrder {
     Random,
 }
 
+/// Most jobs of a batch: all of them are held in memory, and go out in a row.
+pub const BATCH_SIZE_MAX: u32 = 4096;
+
 /// `[tasks.NAME]`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskConfig {
@@ -216,6 +219,12 @@ pub struct TaskConfig {
     pub directory: Option<PathBuf>,
     /// Largest standard output in bytes (command runtime).
     pub max_output: Option<usize>,
+    /// Most jobs of one call; `None`: what the code says.
+    pub batch_size: Option<u32>,
+    /// Longest wait for a batch to fill; `None`: what the code says.
+    pub batch_linger: Option<Duration>,
+    /// A batch that fails as a whole is run again in halves.
+    pub batch_split: bool,
 }
 
 /// `[log]`

@@ -79,7 +79,9 @@ fn effect(key: &str) -> Effect {
         key.rsplit('.').next().unwrap_or(key),
     );
     match (table, name) {
-        ("pools", _) | ("tasks", "timeout" | "retries") => Effect::Live,
+        ("pools", _) | ("tasks", "timeout" | "retries" | "batch_size" | "batch_linger" | "batch_split") => {
+            Effect::Live
+        }
         // The template carries them, and workers are its copies.
         ("app" | "tasks", _) => Effect::Generation,
         _ => Effect::Restart,

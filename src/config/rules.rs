@@ -8,8 +8,8 @@ use super::problem::{Origin, Problem};
 use super::rq::{RqConfig, is_key_prefix};
 use super::setting::bare_or_quoted;
 use super::{
-    AppConfig, BrokerConfig, BrokerUrl, Config, Isolation, LogConfig, PoolConfig, Prefetch, RuntimeKind,
-    TaskConfig,
+    AppConfig, BATCH_SIZE_MAX, BrokerConfig, BrokerUrl, Config, Isolation, LogConfig, PoolConfig, Prefetch,
+    RuntimeKind, TaskConfig,
 };
 use crate::time::Human;
 
@@ -328,6 +328,12 @@ impl Rules<'_> {
             &path("max_output"),
             task.max_output != Some(0),
             "1 byte or more, or \"none\"",
+        );
+        self.value(
+            &path("batch_size"),
+            task.batch_size
+                .is_none_or(|size| (1..=BATCH_SIZE_MAX).contains(&size)),
+            "1 to 4096 jobs, or \"none\"",
         );
         let ok = task
             .max_output

@@ -49,7 +49,7 @@ impl Fleet {
         if worker.stalled {
             return None;
         }
-        let at = if auto && worker.held.len() > 1 {
+        let at = if auto && worker.prefetched() > 0 {
             prefetch::stalled_at(worker.running_since, expected)
         } else if worker.unread_checked {
             return None;
@@ -80,7 +80,7 @@ impl Fleet {
                 }
                 Due::Unread => {
                     if let Some(worker) = self.workers.get_mut(&id) {
-                        worker.stalled = worker.held.len() > 1;
+                        worker.stalled = worker.prefetched() > 0;
                         worker.unread_checked = true;
                     }
                     out.push(Action::TakeBack { worker: id });
@@ -89,14 +89,16 @@ impl Fleet {
         }
     }
 
-    /// Buffers that nobody empties go back; workers are forked again after a pause.
+    /// Buffers that nobody empties go back; batches go out; workers are forked again after a pause.
     pub(super) fn tick_pools(&mut self, now: Now, out: &mut Vec<Action>) {
         for name in self.pool_names() {
+            self.tick_batches(&name, now, out);
             let Some(pool) = self.pools.get_mut(&name) else {
                 continue;
             };
             if !pool.buffer.is_empty() && pool.buffer_moved + BUFFER_LIMIT <= now.mono {
-                self.give_back_buffer(&name, out);
+                let stale = std::mem::take(&mut pool.buffer).into();
+                self.give_back_all(stale, out);
             }
             let Some(pool) = self.pools.get_mut(&name) else {
                 continue;

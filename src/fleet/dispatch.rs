@@ -1,5 +1,7 @@
 //! Jobs in, outcomes out: the buffer, who gets the next job, what becomes of it.
 
+use std::time::Duration;
+
 use crate::config::{Prefetch, TaskConfig};
 use crate::job::{Claimed, JobError, Outcome, PoolName, RunStamp, Settlement, Verdict};
 use crate::policy::prefetch;
@@ -40,11 +42,13 @@ impl Fleet {
             room += capacity.saturating_sub(worker.held.len());
         }
         let wanted = pool.buffer_wanted(workers);
+        let ready = pool.buffer.len() + pool.batches.ready_jobs();
+        let missing = pool.batches.missing();
         // Half a buffer is enough as long as nobody stands idle: claims stay few and large.
-        if idle <= pool.buffer.len() && pool.buffer.len() > wanted / 2 {
+        if missing == 0 && idle <= ready && ready > wanted / 2 {
             return 0;
         }
-        (room + wanted).saturating_sub(pool.buffer.len())
+        (room + wanted + missing).saturating_sub(ready)
     }
 
     /// Jobs from the broker.
@@ -55,20 +59,12 @@ impl Fleet {
             }
             return;
         }
-        let mut executions = Vec::with_capacity(jobs.len());
         for claimed in jobs {
             self.last_execution += 1;
             let execution = self.execution_of(name, claimed);
             self.executions.insert(self.last_execution, execution);
-            executions.push(self.last_execution);
+            self.line_up(name, self.last_execution, now);
         }
-        let Some(pool) = self.pools.get_mut(name) else {
-            return;
-        };
-        if pool.buffer.is_empty() {
-            pool.buffer_moved = now.mono;
-        }
-        pool.buffer.extend(executions);
         self.dispatch(name, now, out);
     }
 
@@ -79,14 +75,7 @@ impl Fleet {
     }
 
     fn execution_of(&self, name: &PoolName, claimed: Claimed) -> Execution {
-        let timeout = claimed
-            .timeout
-            .or_else(|| {
-                self.tasks
-                    .get(&claimed.task)
-                    .and_then(|task: &TaskConfig| task.timeout)
-            })
-            .or_else(|| self.pools.get(name).and_then(|pool| pool.config.job_timeout));
+        let timeout = self.timeout_of(name, &claimed);
         let attempt = 1 + claimed.failures + claimed.losses;
         Execution {
             claimed,
@@ -96,7 +85,19 @@ impl Fleet {
         }
     }
 
-    /// Sends buffered jobs, in order, as far as workers may take them. Where no more jobs are to run,
+    /// The longest run of a job: its own, its task's or its pool's.
+    pub(super) fn timeout_of(&self, name: &PoolName, claimed: &Claimed) -> Option<Duration> {
+        claimed
+            .timeout
+            .or_else(|| {
+                self.tasks
+                    .get(&claimed.task)
+                    .and_then(|task: &TaskConfig| task.timeout)
+            })
+            .or_else(|| self.pools.get(name).and_then(|pool| pool.config.job_timeout))
+    }
+
+    /// Sends buffered jobs and batches, in order, as far as workers may take them. Where no more jobs are to run,
     /// they go back to their queue.
     pub(super) fn dispatch(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
         if !self.serves(name) {
@@ -107,7 +108,18 @@ impl Fleet {
             .pools
             .get(name)
             .is_some_and(|pool| self.counted(name) > pool.target as usize);
-        while let Some(execution) = self.pools.get(name).and_then(|pool| pool.buffer.front().copied()) {
+        while let Some(pool) = self.pools.get(name) {
+            let (single, batch) = (pool.buffer.front().copied(), pool.batches.next());
+            // Numbers grow with each claim: the smaller one has waited longer.
+            if batch.is_some_and(|batch| single.is_none_or(|single| batch < single)) {
+                if !self.send_batch(name, now, out) {
+                    return;
+                }
+                continue;
+            }
+            let Some(execution) = single else {
+                return;
+            };
             let Some((worker, held)) = self.choose(name, execution, surplus) else {
                 return;
             };
@@ -131,14 +143,8 @@ impl Fleet {
             alone: fills_a_packet(job) || pool.printing.contains(&job.task),
         };
         let ready = |worker: &&super::Worker| worker.pool == *name && worker.takes_jobs();
-        let idle = self
-            .workers
-            .iter()
-            .filter(|(_, worker)| ready(worker))
-            .filter(|(_, worker)| worker.state == State::Idle)
-            .min_by_key(|(id, worker)| (worker.suspect, **id));
-        if let Some((id, _)) = idle {
-            return Some((*id, held));
+        if let Some(id) = self.idle_worker(name) {
+            return Some((id, held));
         }
         if surplus || held.alone || pool.config.prefetch == Prefetch::Fixed(0) {
             return None;
@@ -153,6 +159,16 @@ impl Fleet {
             .map(|(_, id)| (id, held))
     }
 
+    /// The idle worker that is next.
+    pub(super) fn idle_worker(&self, name: &PoolName) -> Option<u64> {
+        self.workers
+            .iter()
+            .filter(|(_, worker)| worker.pool == *name && worker.takes_jobs())
+            .filter(|(_, worker)| worker.state == State::Idle)
+            .min_by_key(|(id, worker)| (worker.suspect, **id))
+            .map(|(id, _)| *id)
+    }
+
     fn assign(&mut self, id: u64, held: Held, now: Now, out: &mut Vec<Action>) {
         let execution = held.execution;
         if !self.step(id, Step::Assigned, now, out) {
@@ -162,12 +178,10 @@ impl Fleet {
             return;
         };
         worker.assigned += 1;
-        if worker.held.is_empty() {
-            worker.running_since = now.mono;
-            worker.stalled = false;
-            worker.unread_checked = false;
-        }
         let first = worker.held.is_empty();
+        if first {
+            worker.begin_holding(now.mono);
+        }
         worker.held.push_back(held);
         let name = worker.pool.clone();
         if first && let Some(pool) = self.pools.get_mut(&name) {
@@ -186,7 +200,7 @@ impl Fleet {
         id: u64,
         execution: u64,
         (started, ended): (Mono, Mono),
-        outcome: Outcome,
+        (outcome, whole_batch): (Outcome, bool),
         now: Now,
         out: &mut Vec<Action>,
     ) {
@@ -248,17 +262,45 @@ impl Fleet {
         if !last && let Some(pool) = self.pools.get_mut(&name) {
             pool.meter.job_started(id, ended);
         }
-        self.settle(
-            execution,
-            outcome,
-            Some(stamp((id, seat), (started, ended), None, now)),
-            now,
-            out,
-        );
+        let run = stamp((id, seat), (started, ended), None, now);
+        self.answered(id, execution, (outcome, whole_batch), run, now, out);
         if last {
             self.fell_idle(id, now, out);
         }
         self.dispatch(&name, now, out);
+    }
+
+    /// Settles a job that its worker has answered for, unless it runs again with its batch.
+    fn answered(
+        &mut self,
+        id: u64,
+        execution: u64,
+        (outcome, whole_batch): (Outcome, bool),
+        run: RunStamp,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let fails = self
+            .workers
+            .get(&id)
+            .is_some_and(|worker| self.fails_its_batch(worker, execution, &outcome, whole_batch));
+        let error = match (&outcome, fails) {
+            (Outcome::Failure { error, .. }, true) => error.to_string(),
+            _ => "it ran past its timeout".to_owned(),
+        };
+        if !fails {
+            self.settle(execution, outcome, Some(run), now, out);
+        }
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        if fails {
+            worker.failed_together.push(execution);
+        }
+        if worker.held.is_empty() && !worker.failed_together.is_empty() {
+            let (name, jobs) = (worker.pool.clone(), std::mem::take(&mut worker.failed_together));
+            self.split(&name, jobs, error, out);
+        }
     }
 
     /// Unread jobs came back from a worker: they go first again.
@@ -266,9 +308,18 @@ impl Fleet {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
+        let holds = |execution: &u64| worker.held.iter().any(|held| held.execution == *execution);
+        let executions: Vec<u64> = executions.iter().copied().filter(holds).collect();
         if executions.is_empty() {
             return;
         }
+        if worker.batch > 0 && executions.len() < worker.held.len() {
+            // It reads them all before it begins: it never will.
+            worker.torn = true;
+            self.kill(id, "does not read its batch".into(), now, out);
+            return;
+        }
+        let whole_batch = worker.batch > 0;
         let unread = worker
             .held
             .front()
@@ -290,11 +341,8 @@ impl Fleet {
             now,
             out,
         );
-        for execution in executions.iter().rev() {
-            if let Some(pool) = self.pools.get_mut(&name) {
-                pool.buffer.push_front(*execution);
-                pool.buffer_moved = now.mono;
-            }
+        if let Some(pool) = self.pools.get_mut(&name) {
+            pool.put_back(&executions, whole_batch, now.mono);
         }
         if unread {
             self.unread(id, now, out);
@@ -389,8 +437,16 @@ impl Fleet {
         let Some(pool) = self.pools.get_mut(name) else {
             return;
         };
+        let mut jobs: Vec<u64> = std::mem::take(&mut pool.buffer).into();
+        jobs.extend(pool.batches.clear());
+        jobs.sort_unstable();
+        self.give_back_all(jobs, out);
+    }
+
+    /// Jobs that did not begin go back to their queue, in their order.
+    pub(super) fn give_back_all(&mut self, jobs: Vec<u64>, out: &mut Vec<Action>) {
         // Each goes to the front of its queue: the last one first keeps their order.
-        for execution in std::mem::take(&mut pool.buffer).into_iter().rev() {
+        for execution in jobs.into_iter().rev() {
             if let Some(job) = self.executions.remove(&execution) {
                 out.push(Action::Settle(give_back(&job.claimed)));
             }

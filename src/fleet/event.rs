@@ -66,6 +66,8 @@ pub enum Event {
         ended: Mono,
         /// How.
         outcome: Outcome,
+        /// It is the failure of the whole batch that the job was part of.
+        whole_batch: bool,
     },
     /// Jobs that a worker had not read were taken back from its socket, in their order.
     TakenBack {
@@ -205,6 +207,13 @@ pub enum Action {
         /// Which execution.
         execution: u64,
     },
+    /// Send several jobs to an idle worker as one batch, in this order.
+    SendBatch {
+        /// Which worker.
+        worker: u64,
+        /// Which executions.
+        executions: Vec<u64>,
+    },
     /// Take unread jobs back from a worker's socket, then report [`Event::TakenBack`].
     TakeBack {
         /// Which worker.
@@ -342,6 +351,17 @@ pub enum Notice {
         dead: bool,
         /// Until the next run, if delayed.
         retry_in: Option<Duration>,
+    },
+    /// A batch failed as a whole and runs again in halves.
+    BatchSplit {
+        /// Its pool.
+        pool: PoolName,
+        /// Its task.
+        task: std::sync::Arc<str>,
+        /// How many jobs failed together.
+        jobs: usize,
+        /// Why.
+        error: String,
     },
     /// An outcome arrived for an execution that its worker does not hold.
     StrayOutcome {

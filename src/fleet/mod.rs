@@ -6,14 +6,16 @@
 //! [`Action`]s, and a simulator drives the same functions.
 //!
 //! - [`event`]: the vocabulary. [`worker`]: a worker's life as a table.
-//! - `dispatch`: jobs in, outcomes out. `templates`, `workers`: processes come and go.
+//! - `dispatch`: jobs in, outcomes out. `gather`, `batches`: those of batch tasks. `templates`, `workers`: processes come and go.
 //! - `size`: how many there are, and who replaces whom. `deadlines`: what happens because nothing happened.
 //! - `scaling`: the decision of each period. `stop`: pause, drain, stop.
 //! - [`snapshot`]: the plain picture that every reader renders.
 
+mod batches;
 mod deadlines;
 mod dispatch;
 pub mod event;
+mod gather;
 mod picture;
 mod pool;
 mod scaling;
@@ -33,6 +35,7 @@ use crate::job::{Claimed, PoolName};
 use crate::policy::restart::Restarts;
 use crate::policy::shutdown::{self, Stop};
 use crate::time::Mono;
+use crate::wire::message::BatchTask;
 
 pub use crate::time::Now;
 pub use event::{Action, Command, Event, Memory, Notice};
@@ -89,6 +92,8 @@ struct Template {
 pub struct Fleet {
     app: AppConfig,
     tasks: BTreeMap<Arc<str>, TaskConfig>,
+    /// Batch tasks of the newest generation, as its code declares them.
+    declared_batches: BTreeMap<String, BatchTask>,
     pools: BTreeMap<PoolName, Pool>,
     templates: BTreeMap<u64, Template>,
     workers: BTreeMap<u64, Worker>,
@@ -128,6 +133,7 @@ impl Fleet {
         Fleet {
             app: config.app.clone(),
             tasks: config.tasks.clone(),
+            declared_batches: BTreeMap::new(),
             pools,
             templates: BTreeMap::new(),
             workers: BTreeMap::new(),
@@ -196,7 +202,9 @@ impl Fleet {
                 started,
                 ended,
                 outcome,
+                whole_batch,
             } => {
+                let outcome = (outcome, whole_batch);
                 self.done(worker, execution, (started, ended), outcome, now, out);
             }
             Event::TakenBack { worker, executions } => self.taken_back(worker, &executions, now, out),

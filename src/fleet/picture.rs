@@ -87,9 +87,7 @@ impl Fleet {
         let count = |of: &dyn Fn(&Worker) -> bool| {
             u32::try_from(workers().filter(|(_, worker)| of(worker)).count()).unwrap_or(u32::MAX)
         };
-        let held: usize = workers()
-            .map(|(_, worker)| worker.held.len().saturating_sub(1))
-            .sum();
+        let held: usize = workers().map(|(_, worker)| worker.prefetched()).sum();
         PoolSnapshot {
             queues: pool.config.queues.iter().map(ToString::to_string).collect(),
             workers: count(&Worker::counted),
@@ -105,7 +103,8 @@ impl Fleet {
             failed: pool.failed,
             lost: pool.lost,
             retried: pool.retried,
-            prefetched: (held + pool.buffer.len()) as u64,
+            prefetched: (held + pool.buffer.len() + pool.batches.jobs()) as u64,
+            gathering: pool.batches.jobs() as u64,
             last_decision: pool.last_decision.clone(),
             processes: workers()
                 .map(|(id, worker)| self.process_snapshot(*id, worker, now))
@@ -129,7 +128,8 @@ impl Fleet {
             task: job.map(|job| job.claimed.task.to_string()),
             since_s: now.mono.since(since).as_secs_f64(),
             jobs: worker.jobs,
-            held: worker.held.len().saturating_sub(1) as u64,
+            held: worker.prefetched() as u64,
+            batch: worker.batch as u64,
             pss_bytes: worker.pss_bytes,
             private_bytes: worker.private_bytes,
         }

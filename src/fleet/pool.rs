@@ -12,6 +12,7 @@ use crate::policy::utilization::Meter;
 use crate::time::Mono;
 
 use super::BUFFER_LIMIT;
+use super::gather::Batches;
 use super::snapshot::Decision;
 
 /// Jobs kept at hand in the supervisor: what the pool finishes in this time.
@@ -40,6 +41,8 @@ pub(super) struct Pool {
     pub printing: HashSet<Arc<str>>,
     /// Executions claimed and not sent, the next one first.
     pub buffer: VecDeque<u64>,
+    /// Jobs of batch tasks, claimed and not sent.
+    pub batches: Batches,
     /// When a job last left the buffer.
     pub buffer_moved: Mono,
     /// Failures of its workers to start.
@@ -68,6 +71,7 @@ impl Pool {
             service: ServiceTimes::default(),
             printing: HashSet::new(),
             buffer: VecDeque::new(),
+            batches: Batches::default(),
             buffer_moved: now,
             fork_failures: Restarts::default(),
             fork_after: None,
@@ -93,6 +97,18 @@ impl Pool {
         self.config = config;
     }
 
+    /// Jobs that their worker did not read go first again; those of a batch, together.
+    pub fn put_back(&mut self, executions: &[u64], as_batch: bool, now: Mono) {
+        if as_batch {
+            self.batches.put_back(executions.to_vec());
+            return;
+        }
+        for execution in executions.iter().rev() {
+            self.buffer.push_front(*execution);
+        }
+        self.buffer_moved = now;
+    }
+
     /// A job of this task printed something.
     pub fn prints(&mut self, task: &Arc<str>) {
         if self.printing.len() < PRINTING_MAX && !self.printing.contains(task) {
@@ -103,7 +119,10 @@ impl Pool {
     /// When jobs in the buffer go back, or forking may be tried again.
     pub fn deadline(&self) -> Option<Mono> {
         let give_back = (!self.buffer.is_empty()).then(|| self.buffer_moved + BUFFER_LIMIT);
-        [give_back, self.fork_after].into_iter().flatten().min()
+        [give_back, self.fork_after, self.batches.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Jobs to keep in the buffer beside `workers` workers.

@@ -33,6 +33,7 @@ impl Fleet {
             pool.backlog = backlog;
         }
         self.recycle(name, now);
+        self.give_back_stranded(name, out);
         self.decide(name, memory, now, out);
         self.balance(name, now, out);
     }

@@ -67,6 +67,9 @@ pub struct PoolSnapshot {
     pub retried: u64,
     /// Jobs claimed and held for workers, not running yet.
     pub prefetched: u64,
+    /// Of these, jobs of batch tasks that wait for their batch to fill or for a worker.
+    #[serde(default)]
+    pub gathering: u64,
     /// The last decision.
     pub last_decision: Option<Decision>,
     /// Its workers.
@@ -115,6 +118,9 @@ pub struct ProcessSnapshot {
     pub jobs: u64,
     /// Jobs that it holds beyond the running one.
     pub held: u64,
+    /// Jobs of the batch that it runs as one; 0: it runs one job at a time.
+    #[serde(default)]
+    pub batch: u64,
     /// Proportional set size in bytes, at the last scaling period.
     pub pss_bytes: u64,
     /// Private bytes, at the last scaling period.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::job::{JobId, PoolName};
 use crate::policy::shutdown::{Event, Step};
 
-use super::worker::{Expiry, State, Worker};
+use super::worker::{Expiry, Held, State, Worker};
 use super::{Action, Command, Fleet, Now};
 
 /// However long a job takes, nobody waits longer than a year.
@@ -48,23 +48,24 @@ impl Fleet {
     }
 
     fn stop_job(&mut self, job: &JobId, now: Now, out: &mut Vec<Action>) -> Result<String, String> {
-        let runs = |worker: &Worker| {
-            let execution = worker
-                .held
-                .front()
-                .and_then(|held| self.executions.get(&held.execution));
+        let is_it = |held: &&Held| {
+            let execution = self.executions.get(&held.execution);
             execution.is_some_and(|execution| execution.claimed.claim.job == *job)
         };
-        let Some(id) = self
+        let runs = |worker: &Worker| {
+            // What it holds behind a job that is no part of a batch has not begun.
+            let running = worker.held.iter().take(worker.batch.max(1));
+            running.clone().find(is_it).map(|held| held.execution)
+        };
+        let running = self
             .workers
             .iter()
-            .find(|(_, worker)| runs(worker))
-            .map(|(id, _)| *id)
-        else {
+            .find_map(|(id, worker)| Some((*id, runs(worker)?)));
+        let Some((id, execution)) = running else {
             return Err(format!("job {job} does not run here"));
         };
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.stopped = true;
+            worker.stopped = Some(execution);
         }
         self.kill(id, "somebody stopped its job".into(), now, out);
         Ok(format!("stopping job {job}"))
@@ -175,7 +176,7 @@ impl Fleet {
 
     fn take_back_held(&mut self, pool: impl Fn(&PoolName) -> bool, out: &mut Vec<Action>) {
         for (id, worker) in &self.workers {
-            if pool(&worker.pool) && worker.state == State::Busy && worker.held.len() > 1 {
+            if pool(&worker.pool) && worker.state == State::Busy && worker.prefetched() > 0 {
                 out.push(Action::TakeBack { worker: *id });
             }
         }

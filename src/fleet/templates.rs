@@ -52,6 +52,7 @@ impl Fleet {
         }
         self.load_error = None;
         self.loaded = Some(generation);
+        self.declared_batches.clone_from(&report.batches);
         out.push(Action::Notice(Notice::AppLoaded { generation, report }));
         for worker in self.workers.values_mut() {
             if worker.generation < generation {

@@ -164,8 +164,14 @@ pub struct Worker {
     pub suspect: bool,
     /// It was looked whether it reads the job that it runs now.
     pub unread_checked: bool,
-    /// Somebody stopped its job.
-    pub stopped: bool,
+    /// Somebody stopped this execution, which it runs.
+    pub stopped: Option<u64>,
+    /// Jobs of the batch that it was sent and runs as one; 0: it runs one job at a time.
+    pub batch: usize,
+    /// Executions of its batch that failed together; what becomes of them is decided when it has answered for all.
+    pub failed_together: Vec<u64>,
+    /// Its batch was taken from its socket after it had read a part of it: none of it has begun.
+    pub torn: bool,
     /// Why it is killed, for the job's error.
     pub kill_reason: Option<String>,
     /// Why it was told to leave.
@@ -199,7 +205,10 @@ impl Worker {
             jobs: 0,
             overdue: false,
             interrupted: false,
-            stopped: false,
+            stopped: None,
+            batch: 0,
+            failed_together: Vec::new(),
+            torn: false,
             stalled: false,
             suspect: false,
             unread_checked: false,
@@ -219,6 +228,11 @@ impl Worker {
     /// Can be sent a job.
     pub fn takes_jobs(&self) -> bool {
         !self.spare && !self.closing && matches!(self.state, State::Idle | State::Busy)
+    }
+
+    /// Jobs that it holds beyond what it runs.
+    pub fn prefetched(&self) -> usize {
+        self.held.len() - self.batch.max(1).min(self.held.len())
     }
 
     /// What it holds, for the prefetch rule.

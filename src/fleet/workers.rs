@@ -1,6 +1,6 @@
 //! Workers come and go: forked, ready, retired, killed, dead.
 
-use crate::job::{Outcome, PoolName};
+use crate::job::{Claim, Outcome, PoolName};
 
 use super::dispatch::stamp;
 use super::worker::{State, Step, Worker};
@@ -80,6 +80,11 @@ impl Fleet {
             }
             pool.meter.worker_gone(id, now.mono);
         }
+        if worker.batch > 0 {
+            let job = self.claim_of_front(&worker);
+            self.batch_exited(id, worker.clone(), unread, (&how, status), now, out);
+            return self.after_exit(id, &worker, (how, job), now, out);
+        }
         let began = worker
             .held
             .front()
@@ -102,17 +107,34 @@ impl Fleet {
             let run = stamp((id, worker.seat), (worker.running_since, now.mono), status, now);
             self.settle(execution, outcome, Some(run), now, out);
         }
-        self.tell_exit(id, &worker, how, job, now, out);
-        self.stop_left_templates(out);
-        self.balance(&name, now, out);
-        self.dispatch(&name, now, out);
+        self.after_exit(id, &worker, (how, job), now, out);
     }
 
-    fn outcome_of_death(&self, worker: &Worker, execution: u64, how: &str) -> Outcome {
-        if worker.stopped {
+    fn claim_of_front(&self, worker: &Worker) -> Option<Claim> {
+        let front = worker.held.front()?;
+        Some(self.executions.get(&front.execution)?.claimed.claim.clone())
+    }
+
+    fn after_exit(
+        &mut self,
+        id: u64,
+        worker: &Worker,
+        (how, job): (String, Option<Claim>),
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        self.tell_exit(id, worker, how, job, now, out);
+        self.stop_left_templates(out);
+        self.balance(&worker.pool, now, out);
+        self.dispatch(&worker.pool, now, out);
+    }
+
+    pub(super) fn outcome_of_death(&self, worker: &Worker, execution: u64, how: &str) -> Outcome {
+        if worker.stopped == Some(execution) {
             return Outcome::Stopped;
         }
-        if worker.interrupted {
+        // Also when another job of its batch was stopped.
+        if worker.interrupted || worker.stopped.is_some() {
             return Outcome::GivenBack;
         }
         match self.executions.get(&execution).and_then(|job| job.timeout) {
@@ -126,7 +148,7 @@ impl Fleet {
         id: u64,
         worker: &Worker,
         how: String,
-        job: Option<crate::job::Claim>,
+        job: Option<Claim>,
         now: Now,
         out: &mut Vec<Action>,
     ) {

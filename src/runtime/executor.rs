@@ -1,10 +1,12 @@
 //! What a worker needs from a runtime: run one job.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::job::JobError;
 use crate::time::Mono;
 use crate::wire::frame::Run;
+use crate::wire::message::BatchTask;
 
 /// How one execution ended, as the worker reports it.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,16 +28,38 @@ pub enum Ending {
     },
 }
 
+/// How one job of a batch ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// How.
+    pub ending: Ending,
+    /// Its result, of a success.
+    pub result: Vec<u8>,
+    /// It is not the job's own failure, but that of the whole batch.
+    pub whole_batch: bool,
+}
+
 /// A loaded app. It is loaded in the template; each worker has its own copy, by fork.
 pub trait Executor {
     /// The tasks that it runs, by name.
     fn tasks(&self) -> Vec<String>;
+
+    /// Those of them that take their jobs in batches.
+    fn batches(&self) -> BTreeMap<String, BatchTask> {
+        BTreeMap::new()
+    }
 
     /// Prepares a new worker. An error ends it.
     fn after_fork(&mut self) -> Result<(), String>;
 
     /// Runs one job that began at `started`, and appends its result to `result`, which is empty.
     fn execute(&mut self, run: &Run<'_>, started: Mono, result: &mut Vec<u8>) -> Ending;
+
+    /// Runs a batch, whose first job names the task, in one call that began at `started`: an answer for each job, in
+    /// order. `None`: the task takes no batches; its jobs are to be run one by one.
+    fn execute_batch(&mut self, _runs: &[Run<'_>], _started: Mono) -> Option<Vec<Answer>> {
+        None
+    }
 }
 
 /// The longest run that a frame allows; `None`: no limit.

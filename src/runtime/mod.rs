@@ -1,10 +1,11 @@
 //! How each runtime's template starts and what it loads, and the tasks that this crate runs itself.
 //!
 //! - [`executor`]: what a worker needs from a runtime: run one job;
-//! - [`native`], [`task`]: typed Rust tasks, [`native::App`]; [`builtin`]: those of the `pool` binary itself;
+//! - [`native`], [`task`]: typed Rust tasks, [`native::App`], `batch`: those that take many jobs a call; [`builtin`]: those of the `pool` binary itself;
 //! - [`command`]: programs named in the config; `child`: one run of one;
 //! - [`python`]: the interpreter and the modules that it is given; `rq`: what RQ's jobs need besides.
 
+mod batch;
 pub mod builtin;
 mod child;
 pub mod command;

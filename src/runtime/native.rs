@@ -6,15 +6,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::executor::{Ending, Executor, unknown_task};
+use super::batch::Batch;
+use super::executor::{Answer, Ending, Executor, unknown_task};
 use super::task::{Context, TaskError, TaskResult};
 use crate::job::JobError;
 use crate::time::Mono;
 use crate::wire::frame::Run;
+use crate::wire::message::BatchTask;
 
 /// A program's tasks, and the state that they share.
 ///
@@ -40,6 +43,7 @@ pub struct App<S = ()> {
     load_state: Box<dyn FnOnce() -> TaskResult<S>>,
     after_fork: Option<AfterFork<S>>,
     tasks: BTreeMap<String, Task<S>>,
+    batches: BTreeMap<String, Batch<S>>,
 }
 
 type AfterFork<S> = Box<dyn Fn(&S) -> TaskResult<()>>;
@@ -74,6 +78,7 @@ impl<S: 'static> App<S> {
             load_state: Box::new(load),
             after_fork: None,
             tasks: BTreeMap::new(),
+            batches: BTreeMap::new(),
         }
     }
 
@@ -85,7 +90,7 @@ impl<S: 'static> App<S> {
     #[must_use]
     pub fn state<T: 'static>(self, load: impl FnOnce() -> TaskResult<T> + 'static) -> App<T> {
         assert!(
-            self.tasks.is_empty() && self.after_fork.is_none(),
+            self.tasks.is_empty() && self.batches.is_empty() && self.after_fork.is_none(),
             "`App::state` comes before the tasks and hooks that use it"
         );
         App::with_state(load)
@@ -110,9 +115,44 @@ impl<S: 'static> App<S> {
             serde_json::to_writer(result, &value)
                 .map_err(|error| TaskError::failed(format!("the result is no JSON: {error}")))
         };
-        let before = self.tasks.insert(name.to_owned(), Box::new(task));
-        assert!(before.is_none(), "two tasks are named `{name}`");
+        self.assert_free(name);
+        self.tasks.insert(name.to_owned(), Box::new(task));
         self
+    }
+
+    /// Registers a task that takes its jobs in batches: up to `size` jobs, or what has come within `linger` since the
+    /// first one, in one call. Producers enqueue single jobs.
+    ///
+    /// `run` gets the arguments of all jobs and answers each, in order; [`Context::jobs`] says which jobs they
+    /// are. Jobs whose arguments do not fit are rejected and not part of the call. A panic, and a wrong number of answers, fail
+    /// the whole batch. `[tasks.NAME]` can set another size and linger.
+    ///
+    /// ```
+    /// # use pool::{App, Context, TaskResult};
+    /// # use std::time::Duration;
+    /// let app = App::new().batch_task("double", 100, Duration::from_millis(50), |numbers: Vec<i64>, _: &Context| {
+    ///     numbers.into_iter().map(|number| Ok(2 * number)).collect()
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    /// When the name is taken.
+    #[must_use]
+    pub fn batch_task<A, R, F>(mut self, name: &str, size: u32, linger: Duration, run: F) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+        F: Fn(Vec<A>, &Context<S>) -> Vec<TaskResult<R>> + 'static,
+    {
+        self.assert_free(name);
+        self.batches
+            .insert(name.to_owned(), Batch::new(size, linger, run));
+        self
+    }
+
+    fn assert_free(&self, name: &str) {
+        let taken = self.tasks.contains_key(name) || self.batches.contains_key(name);
+        assert!(!taken, "two tasks are named `{name}`");
     }
 
     /// Runs in each new worker before its first job: connections, threads and seeds of its own belong here.
@@ -134,6 +174,7 @@ impl<S: 'static> App<S> {
             context: Context::new(Rc::new(state)),
             after_fork: self.after_fork,
             tasks: self.tasks,
+            batches: self.batches,
         }))
     }
 }
@@ -143,11 +184,19 @@ struct Native<S> {
     context: Context<S>,
     after_fork: Option<AfterFork<S>>,
     tasks: BTreeMap<String, Task<S>>,
+    batches: BTreeMap<String, Batch<S>>,
 }
 
 impl<S> Executor for Native<S> {
     fn tasks(&self) -> Vec<String> {
-        self.tasks.keys().cloned().collect()
+        self.tasks.keys().chain(self.batches.keys()).cloned().collect()
+    }
+
+    fn batches(&self) -> BTreeMap<String, BatchTask> {
+        let declared = self.batches.iter();
+        declared
+            .map(|(name, batch)| (name.clone(), batch.declared))
+            .collect()
     }
 
     fn after_fork(&mut self) -> Result<(), String> {
@@ -163,6 +212,13 @@ impl<S> Executor for Native<S> {
 
     fn execute(&mut self, run: &Run<'_>, started: Mono, result: &mut Vec<u8>) -> Ending {
         let Some(task) = self.tasks.get(run.task) else {
+            if let Some(answer) = self
+                .execute_batch(std::slice::from_ref(run), started)
+                .and_then(|mut all| all.pop())
+            {
+                *result = answer.result;
+                return answer.ending;
+            }
             return Ending::Rejected(unknown_task(run.task, &self.tasks()));
         };
         self.context.begin(run, started);
@@ -172,10 +228,15 @@ impl<S> Executor for Native<S> {
             Err(panic) => Ending::Failure(panic),
         }
     }
+
+    fn execute_batch(&mut self, runs: &[Run<'_>], started: Mono) -> Option<Vec<Answer>> {
+        let batch = self.batches.get(runs.first()?.task)?;
+        Some(batch.answer(runs, started, &mut self.context))
+    }
 }
 
 /// A job's arguments. One without a payload has none: `null`, or for a task that takes fields, `{}`.
-fn arguments<A: DeserializeOwned>(payload: &[u8]) -> TaskResult<A> {
+pub(super) fn arguments<A: DeserializeOwned>(payload: &[u8]) -> TaskResult<A> {
     let payload = payload.trim_ascii();
     if payload.is_empty() || payload == b"null" {
         if let Ok(arguments) = serde_json::from_slice(b"null") {
@@ -227,7 +288,7 @@ fn record_panics() {
 }
 
 /// Calls user code; a panic in it becomes an error with its message and place.
-fn caught<T>(call: impl FnOnce() -> T) -> Result<T, JobError> {
+pub(super) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, JobError> {
     // What a panic leaves half changed is the app's own: its state, its statics. It may go on with it
     // just as a program that catches the panic of one of its threads.
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| JobError {
@@ -250,7 +311,6 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 mod tests {
     use super::*;
     use serde::Deserialize;
-    use std::time::Duration;
 
     #[derive(Deserialize)]
     struct Resize {

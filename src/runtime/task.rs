@@ -100,6 +100,18 @@ pub struct Context<S = ()> {
     attempt: u32,
     started: Mono,
     timeout: Option<Duration>,
+    jobs: Vec<JobRef>,
+}
+
+/// A job of a batch, as its task sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRef {
+    /// Its id.
+    pub id: String,
+    /// The queue that it came from.
+    pub queue: String,
+    /// 1 for its first run.
+    pub attempt: u32,
 }
 
 impl<S> Context<S> {
@@ -113,6 +125,7 @@ impl<S> Context<S> {
             attempt: 0,
             started: Mono::default(),
             timeout: None,
+            jobs: Vec::new(),
         }
     }
 
@@ -126,9 +139,29 @@ impl<S> Context<S> {
             field.clear();
             field.push_str(value);
         }
+        self.jobs.clear();
         self.attempt = run.attempt;
         self.started = started;
         self.timeout = timeout_of(run);
+    }
+
+    /// Turns to the next batch, of which at least one job is there.
+    pub(super) fn begin_batch(&mut self, runs: &[&Run<'_>], started: Mono) {
+        if let Some(first) = runs.first() {
+            self.begin(first, started);
+        }
+        let about = |run: &&Run<'_>| JobRef {
+            id: run.id.to_owned(),
+            queue: run.queue.to_owned(),
+            attempt: run.attempt,
+        };
+        self.jobs = runs.iter().map(about).collect();
+    }
+
+    /// In a batch task: the jobs of this call, in the order of their arguments. There, [`Context::job_id`], `queue` and
+    /// `attempt` are those of the first one. Empty in every other task.
+    pub fn jobs(&self) -> &[JobRef] {
+        &self.jobs
     }
 
     /// What the app's state loader returned. Shared with the other workers by fork: what a task changes

@@ -137,8 +137,9 @@ impl Link {
     }
 
     /// Sends a job; what does not fit now goes out when the worker has read some.
-    pub fn send(&self, run: &Run<'_>, packets: &mut Packets) {
-        run.encode(packets);
+    /// `another_follows`: the next one is of the same batch.
+    pub fn send(&self, run: &Run<'_>, another_follows: bool, packets: &mut Packets) {
+        run.encode_in_batch(another_follows, packets);
         let mut unsent = self.unsent.lock();
         for packet in packets.iter() {
             if !unsent.is_empty() || !self.send_now(packet) {

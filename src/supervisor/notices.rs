@@ -67,6 +67,18 @@ pub(super) fn tell(notice: &Notice) {
                 tracing::warn!(pool = %pool, job = id, task = %task, error = %error, retry_in, "job will run again");
             }
         }
+        Notice::BatchSplit {
+            pool,
+            task,
+            jobs,
+            error,
+        } => tracing::warn!(
+            pool = %pool,
+            task = %task,
+            jobs,
+            error = %error,
+            "a batch failed as a whole; it runs again in halves"
+        ),
         Notice::StrayOutcome { worker, execution } => {
             tracing::warn!(
                 worker,
@@ -142,6 +154,7 @@ fn worker(notice: &Notice) {
         | Notice::LoadFailed { .. }
         | Notice::TemplateDied { .. }
         | Notice::JobFailed { .. }
+        | Notice::BatchSplit { .. }
         | Notice::StrayOutcome { .. }
         | Notice::Defect { .. } => {}
     }

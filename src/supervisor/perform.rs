@@ -38,7 +38,12 @@ impl Supervisor {
                     self.events.push_back(Event::ForkFailed { worker, error });
                 }
             }
-            Action::Send { worker, execution } => self.send(worker, execution),
+            Action::Send { worker, execution } => self.send(worker, execution, false),
+            Action::SendBatch { worker, executions } => {
+                for (at, execution) in executions.iter().enumerate() {
+                    self.send(worker, *execution, at + 1 < executions.len());
+                }
+            }
             Action::TakeBack { worker } => {
                 if let Some(link) = self.links.get(&worker) {
                     let executions = link.take_back();
@@ -103,7 +108,8 @@ impl Supervisor {
         Ok(())
     }
 
-    pub(super) fn send(&mut self, worker: u64, execution: u64) {
+    /// Sends one job; `another_follows`: the next one is of the same batch.
+    pub(super) fn send(&mut self, worker: u64, execution: u64, another_follows: bool) {
         let (Some(link), Some(job)) = (self.links.get(&worker), self.fleet.execution(execution)) else {
             return;
         };
@@ -120,7 +126,7 @@ impl Supervisor {
             task: &job.claimed.task,
             payload: &job.claimed.payload,
         };
-        link.send(&run, &mut self.packets);
+        link.send(&run, another_follows, &mut self.packets);
     }
 
     pub(super) fn notice(&mut self, notice: &Notice, now: Now) {

@@ -156,7 +156,7 @@ impl Supervisor {
         );
         let outcome = match code {
             Code::Success => Outcome::Success(data),
-            Code::Failure => Outcome::Failure {
+            Code::Failure | Code::BatchFailure => Outcome::Failure {
                 error: job_error(&data),
                 retryable: true,
             },
@@ -183,6 +183,7 @@ impl Supervisor {
             started,
             ended,
             outcome,
+            whole_batch: code == Code::BatchFailure,
         }
     }
 

@@ -65,6 +65,7 @@ fn run(
     let report = LoadReport {
         runtime: format!("{runtime} {}", env!("CARGO_PKG_VERSION")),
         tasks: executor.tasks(),
+        batches: executor.batches(),
         load_s: Mono::now().since(begun).as_secs_f64(),
         collapsed_bytes,
         collapse_skipped,

@@ -5,9 +5,11 @@
 //! ```text
 //! packet:  version u8 = 1 | kind u8 | flags u8 | reserved u8 = 0 | body part (up to 65,532 bytes)
 //! flags:   bit 0 MORE: the next packet carries more of this frame
+//!          bit 1 BATCH: another Run of the same batch comes behind this frame
 //! Run:     execution u64 | timeout_ms u32 (0: none) | attempt u32 | id_len u16 | queue_len u16 |
 //!          task_len u16 | seat u16 | id | queue | task | payload (the rest)
 //! Ready:   empty
+//!          a batch is a row of Runs, all but the last with BATCH
 //! Done:    execution u64 | started_ns u64 | ended_ns u64 | outcome u8 | reserved [u8; 3] |
 //!          after_ms u32 (outcome Retry; 4294967295: as the policy says) | data (the rest)
 //! ```
@@ -24,12 +26,15 @@ pub const HEADER_LEN: usize = 4;
 pub const FLAGS_AT: usize = 2;
 /// Flag: the next packet carries more of this frame.
 pub const MORE: u8 = 1;
+/// Flag of a `Run`: the next frame is another job of the same batch.
+pub const BATCH: u8 = 2;
 
 const RUN_FIXED_LEN: usize = 24;
 const DONE_FIXED_LEN: usize = 32;
 const AFTER_BY_POLICY: u32 = u32::MAX;
 
-const KIND_RUN: u8 = 1;
+/// Kind of a [`Run`].
+pub const KIND_RUN: u8 = 1;
 const KIND_READY: u8 = 16;
 const KIND_DONE: u8 = 17;
 
@@ -101,6 +106,8 @@ pub enum Code {
     GivenBack = 5,
     /// The runtime has settled the job with the broker itself. No data.
     Settled = 6,
+    /// As `Failure`, of a job in a batch that failed as a whole: it may be another one's fault.
+    BatchFailure = 7,
 }
 
 impl Code {
@@ -113,6 +120,7 @@ impl Code {
             Code::Retry,
             Code::GivenBack,
             Code::Settled,
+            Code::BatchFailure,
         ]
         .into_iter()
         .find(|code| *code as u8 == byte)
@@ -156,7 +164,12 @@ impl Run<'_> {
     ///
     /// Names longer than 65,535 bytes can't occur: [`crate::job::NAME_LEN_MAX`] bounds them.
     pub fn encode(&self, out: &mut Packets) {
-        out.begin(KIND_RUN);
+        self.encode_in_batch(false, out);
+    }
+
+    /// As [`Run::encode`]; `another_follows`: the next frame is another job of the same batch.
+    pub fn encode_in_batch(&self, another_follows: bool, out: &mut Packets) {
+        out.begin_with(KIND_RUN, if another_follows { BATCH } else { 0 });
         out.put(&self.execution.to_le_bytes());
         out.put(&self.timeout_ms.to_le_bytes());
         out.put(&self.attempt.to_le_bytes());
@@ -250,6 +263,7 @@ pub struct Packets {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     kind: u8,
+    flags: u8,
 }
 
 impl Packets {
@@ -267,14 +281,19 @@ impl Packets {
     }
 
     fn begin(&mut self, kind: u8) {
+        self.begin_with(kind, 0);
+    }
+
+    fn begin_with(&mut self, kind: u8, flags: u8) {
         self.bytes.clear();
         self.ends.clear();
         self.kind = kind;
+        self.flags = flags;
         self.header();
     }
 
     fn header(&mut self) {
-        self.bytes.extend([VERSION, self.kind, 0, 0]);
+        self.bytes.extend([VERSION, self.kind, self.flags, 0]);
     }
 
     fn packet_start(&self) -> usize {
@@ -300,6 +319,11 @@ impl Packets {
     fn finish(&mut self) {
         self.ends.push(self.bytes.len());
     }
+}
+
+/// Whether the frame of this packet is a job of a batch, and not its last one: another frame of it follows.
+pub fn another_follows(packet: &[u8]) -> bool {
+    packet.get(FLAGS_AT).is_some_and(|flags| flags & BATCH != 0)
 }
 
 /// Puts packets together into frames, up to a limit.
@@ -407,6 +431,29 @@ mod tests {
     }
 
     #[test]
+    fn all_frames_of_a_batch_but_the_last_say_that_another_follows() {
+        let payload = vec![7; 70_000];
+        let (mut packets, mut assembler) = (Packets::default(), Assembler::new(1 << 20));
+        for (another, payload) in [(true, &payload[..]), (true, b""), (false, b""), (true, b"")] {
+            let run = Run {
+                execution: 1,
+                timeout_ms: 0,
+                attempt: 1,
+                seat: 1,
+                id: "a",
+                queue: "q",
+                task: "t",
+                payload,
+            };
+            run.encode_in_batch(another, &mut packets);
+            for packet in packets.iter() {
+                assembler.take(packet).unwrap();
+                assert_eq!(another_follows(packet), another);
+            }
+        }
+    }
+
+    #[test]
     fn garbage_is_an_error_and_no_panic() {
         let mut assembler = Assembler::new(1000);
         assert_eq!(assembler.take(b"x"), Err(FrameError::Short(1)));
@@ -436,7 +483,7 @@ mod tests {
 
         #[test]
         fn an_outcome_survives_the_wire(
-            execution: u64, started: u64, ended: u64, code in 0u8..7,
+            execution: u64, started: u64, ended: u64, code in 0u8..8,
             after_ms in proptest::option::of(0u32..u32::MAX), data: Vec<u8>,
         ) {
             let done = FromWorker::Done(Done {

@@ -155,6 +155,15 @@ pub enum FromTemplate {
     },
 }
 
+/// How a task wants its jobs gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchTask {
+    /// Most jobs of one call.
+    pub size: u32,
+    /// Longest wait for them, from the first one on, in milliseconds.
+    pub linger_ms: u32,
+}
+
 /// What a template found while it loaded: the fork-safety report and figures.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -163,6 +172,8 @@ pub struct LoadReport {
     pub runtime: String,
     /// Tasks that it knows by name (native, command); empty where names are resolved late (python).
     pub tasks: Vec<String>,
+    /// Tasks that take their jobs in batches, by name.
+    pub batches: BTreeMap<String, BatchTask>,
     /// Seconds from start to ready.
     pub load_s: f64,
     /// Bytes collapsed into huge pages.

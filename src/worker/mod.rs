@@ -1,7 +1,10 @@
 //! A worker after its fork: read one job, run it, report how it ended; leave at end of file.
 //!
+//! Jobs of a batch are read together, and the runtime is called once for all of them (`batch`).
+//!
 //! A blocking loop in one thread. SIGTERM makes it leave when its job is done. It needs no broker, and its life hangs on its supervisor's by its lifeline.
 
+mod batch;
 mod outcome;
 
 use std::io::Write;
@@ -14,7 +17,7 @@ use crate::sys::signal::asked_to_leave;
 use crate::sys::socket::{Received, Sent, Wait, recv, send};
 use crate::sys::title::Title;
 use crate::time::Mono;
-use crate::wire::frame::{Assembler, FrameError, FromWorker, PACKET_LEN_MAX, Packets, Run};
+use crate::wire::frame::{Assembler, FrameError, FromWorker, PACKET_LEN_MAX, Packets, Run, another_follows};
 
 /// Longest frame that a worker takes: the supervisor bounds payloads well below.
 const FRAME_LEN_MAX: usize = 1 << 30;
@@ -115,6 +118,17 @@ impl Worker {
             let Some((kind, body)) = frames.take(&buffer[..len])? else {
                 continue;
             };
+            if another_follows(&buffer[..len]) {
+                let first = body.to_vec();
+                let Some(bodies) = self.read_batch(first, &mut frames, &mut buffer)? else {
+                    return Ok(());
+                };
+                match self.run_batch(&bodies, free_since.unwrap_or_else(Mono::now))? {
+                    Some(ended) => free_since = Some(ended),
+                    None => return Ok(()),
+                }
+                continue;
+            }
             let run = Run::decode(kind, body)?;
             let started = free_since.unwrap_or_else(Mono::now);
             let ended = self.execute(&run, started);

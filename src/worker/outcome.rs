@@ -32,12 +32,27 @@ pub fn encode(
     result: &[u8],
     packets: &mut Packets,
 ) {
+    encode_answer(execution, (started, ended), (ending, false), result, packets);
+}
+
+/// As [`encode`]; `whole_batch`: it is the failure of the batch that the job was part of.
+pub fn encode_answer(
+    execution: u64,
+    (started, ended): (Mono, Mono),
+    (ending, whole_batch): (&Ending, bool),
+    result: &[u8],
+    packets: &mut Packets,
+) {
     let told;
     let (code, after_ms, data): (Code, Option<u32>, &[u8]) = match ending {
         Ending::Success => (Code::Success, None, result),
         Ending::Failure(error) | Ending::Rejected(error) | Ending::TimedOut(error) => {
             told = tell(error);
-            (code(ending), None, &told)
+            let code = match code(ending) {
+                Code::Failure if whole_batch => Code::BatchFailure,
+                own => own,
+            };
+            (code, None, &told)
         }
         Ending::Retry { after, reason } => {
             // The largest number means that the policy decides.

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+from pool_job import Retry, batch, current_jobs
+
 LEDGER = os.environ.get("LEDGER")
 
 
@@ -93,3 +95,29 @@ def garbage():
 def say(text):
     print(text)
     return text
+
+
+@batch(size=10, linger="5s")
+def insert(rows):
+    """Leaves a line for each call, with its rows; a row can be a wish."""
+    write(json.dumps({"rows": rows, "jobs": [job.id for job in current_jobs()], "pid": os.getpid()}))
+    answers = []
+    for row in rows:
+        if row == "rotten":
+            raise ValueError("a rotten row spoils the statement")
+        if row == "deadly":
+            os.kill(os.getpid(), 9)
+        if row == "slow":
+            time.sleep(600)
+        if row == "fail":
+            answers.append(ValueError("no such user"))
+        elif row == "again" and current_jobs()[len(answers)].attempt == 1:
+            answers.append(Retry(after=0))
+        else:
+            answers.append(row)
+    return answers
+
+
+@batch(size=5, linger=0.05)
+def forgetful(rows):
+    return rows[1:]

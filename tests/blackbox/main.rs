@@ -1,5 +1,7 @@
 //! The real binary, from outside: real processes, real kills, a ledger of job ids.
 
+mod batches;
+
 mod faults;
 mod harness;
 mod lifecycle;

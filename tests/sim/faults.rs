@@ -40,13 +40,14 @@ impl Mood {
     }
 }
 
-const PEACEFUL: [&str; 8] = [
-    "noop", "noop", "noop", "short", "short", "medium", "long", "large",
+const PEACEFUL: [&str; 12] = [
+    "noop", "noop", "noop", "short", "short", "medium", "long", "large", "row", "row", "row", "row",
 ];
 
-const ANY_TASK: [&str; 20] = [
-    "noop", "noop", "noop", "noop", "noop", "noop", "short", "short", "short", "short", "medium", "medium",
-    "long", "large", "fails", "fails", "again", "poison", "endless", "stubborn",
+const ANY_TASK: [&str; 27] = [
+    "row", "row", "row", "row", "mixed", "mixed", "mixed", "noop", "noop", "noop", "noop", "noop", "noop",
+    "short", "short", "short", "short", "medium", "medium", "long", "large", "fails", "fails", "again",
+    "poison", "endless", "stubborn",
 ];
 
 const PEOPLE: &[Fault] = &[scale, pause, resume, resume, reload, settings_change];
@@ -179,6 +180,7 @@ fn worker_invents_an_outcome(world: &mut World) {
             started: Mono(stamp),
             ended: Mono(0),
             outcome: Outcome::Success(Vec::new()),
+            whole_batch: false,
         })
     });
 }

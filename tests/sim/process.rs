@@ -66,6 +66,8 @@ pub struct Worker {
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub execution: u64,
+    /// The next frame is of the same batch.
+    pub another_follows: bool,
     pub claim: Claim,
     pub task: String,
     pub timeout: Option<Duration>,
@@ -75,6 +77,8 @@ pub struct Frame {
 #[derive(Debug)]
 pub struct Running {
     pub frame: Frame,
+    /// The other jobs of its batch.
+    pub others: Vec<Frame>,
     started: Mono,
     ends: Mono,
 }
@@ -87,8 +91,27 @@ pub enum Said {
         started: Mono,
         ended: Mono,
         outcome: Outcome,
+        whole_batch: bool,
     },
     Garbage,
+}
+
+/// What a rotten job does to the batch that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoils {
+    /// The call fails.
+    Call,
+    /// The worker dies.
+    Worker,
+}
+
+fn spoils(frame: &Frame) -> Option<Spoils> {
+    let number = frame.claim.handle;
+    match frame.task.as_str() {
+        "mixed" if number % 13 == 0 => Some(Spoils::Worker),
+        "mixed" if number % 7 == 0 => Some(Spoils::Call),
+        _ => None,
+    }
 }
 
 impl Worker {
@@ -111,12 +134,29 @@ impl Worker {
 
     /// Jobs that it has in its process or on its socket.
     pub fn holds(&self) -> impl Iterator<Item = &Frame> {
-        let running = self.running.as_ref().map(|running| &running.frame);
-        running.into_iter().chain(&self.socket)
+        let running = self.running.iter();
+        let running = running.flat_map(|running| std::iter::once(&running.frame).chain(&running.others));
+        running.chain(&self.socket)
     }
 
     pub fn unread(&self) -> Vec<u64> {
         self.socket.iter().map(|frame| frame.execution).collect()
+    }
+
+    /// Reads one frame, and all of its batch.
+    fn read(&mut self) -> Option<(Frame, Vec<Frame>)> {
+        let frame = self.socket.pop_front()?;
+        let mut others = Vec::new();
+        let mut another = frame.another_follows;
+        while another {
+            let next = self
+                .socket
+                .pop_front()
+                .expect("a batch lies on the socket as a whole");
+            another = next.another_follows;
+            others.push(next);
+        }
+        Some((frame, others))
     }
 
     fn acts(&self) -> bool {
@@ -255,8 +295,8 @@ impl World {
             self.soon(Happening::WorkerActs(id));
         } else if worker.running.is_some() {
             // It reads the next one when this one ends.
-        } else if let Some(frame) = worker.socket.pop_front() {
-            worker.begun += 1;
+        } else if let Some((frame, others)) = worker.read() {
+            worker.begun += 1 + others.len() as u32;
             let limit = self.max_jobs(id);
             let worker = self.workers.get_mut(&id).expect("it is there");
             assert!(
@@ -264,13 +304,16 @@ impl World {
                 "worker {id} begins job {} of {limit}",
                 worker.begun
             );
-            self.ledger.begins(&frame.claim);
+            for frame in std::iter::once(&frame).chain(&others) {
+                self.ledger.begins(&frame.claim);
+            }
             let takes = self.duration_of(&frame);
             let execution = frame.execution;
             let running = Running {
                 started: now,
                 ends: now + takes,
                 frame,
+                others,
             };
             self.workers.get_mut(&id).expect("it is there").running = Some(running);
             self.after(
@@ -288,7 +331,7 @@ impl World {
     fn duration_of(&mut self, frame: &Frame) -> Duration {
         let takes = match frame.task.as_str() {
             "noop" | "large" => self.between(5, 60),
-            "short" | "fails" | "again" => self.between(500, 4_000),
+            "short" | "fails" | "again" | "row" | "mixed" => self.between(500, 4_000),
             "medium" | "poison" => self.between(50_000, 500_000),
             "long" => self.between(1_000_000, 4_000_000),
             // The runtime interrupts the one and can't interrupt the other.
@@ -304,20 +347,29 @@ impl World {
             return;
         };
         let ended = |running: &mut Running| running.frame.execution == execution && running.ends <= now;
-        let Some(Running { frame, started, .. }) = worker.running.take_if(ended) else {
+        let Some(running) = worker.running.take_if(ended) else {
             return;
         };
         worker.taken_back.clear();
+        let spoiled = std::iter::once(&running.frame)
+            .chain(&running.others)
+            .find_map(spoils);
+        if running.frame.task == "poison" || spoiled == Some(Spoils::Worker) {
+            worker.running = Some(running);
+            return self.worker_dies(id);
+        }
+        let Running {
+            frame,
+            others,
+            started,
+            ..
+        } = running;
         let error = JobError::new("ValueError", "no such user");
         let outcome = match frame.task.as_str() {
-            "poison" => {
-                worker.running = Some(Running {
-                    frame,
-                    started,
-                    ends: now,
-                });
-                return self.worker_dies(id);
-            }
+            "mixed" if spoiled.is_some() => Outcome::Failure {
+                error,
+                retryable: true,
+            },
             "fails" => Outcome::Failure {
                 error,
                 retryable: true,
@@ -331,12 +383,16 @@ impl World {
             },
             _ => Outcome::Success(Vec::new()),
         };
-        worker.said.push_back(Said::Done {
-            execution,
-            started,
-            ended: now,
-            outcome,
-        });
+        let whole_batch = spoiled.is_some();
+        for frame in std::iter::once(frame).chain(others) {
+            worker.said.push_back(Said::Done {
+                execution: frame.execution,
+                started,
+                ended: now,
+                outcome: outcome.clone(),
+                whole_batch,
+            });
+        }
         self.soon(Happening::HearWorker(id));
         self.soon(Happening::WorkerActs(id));
     }
@@ -376,12 +432,14 @@ impl World {
                     started,
                     ended,
                     outcome,
+                    whole_batch,
                 } => self.tell(Event::Done {
                     worker: id,
                     execution,
                     started,
                     ended,
                     outcome,
+                    whole_batch,
                 }),
                 Said::Garbage => {
                     worker.unheard = true;

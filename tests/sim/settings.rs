@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use pool::config::{
-    AppConfig, BrokerConfig, Config, Isolation, LogConfig, PoolConfig, Prefetch, RetryConfig,
+    AppConfig, BrokerConfig, Config, Isolation, LogConfig, PoolConfig, Prefetch, RetryConfig, TaskConfig,
 };
 use pool::job::{PoolName, QueueName};
 
@@ -32,9 +33,21 @@ pub fn draw(rng: &mut Rng, pools: usize) -> Config {
         pools: pools
             .map(|name| (pool_name(name), draw_pool(rng, name)))
             .collect(),
-        tasks: BTreeMap::new(),
+        tasks: batch_tasks(rng),
         log: LogConfig::default(),
     }
+}
+
+/// `row` runs in batches, `mixed` in batches that a rotten job spoils.
+fn batch_tasks(rng: &mut Rng) -> BTreeMap<Arc<str>, TaskConfig> {
+    let names = ["row", "mixed"].into_iter();
+    let task = |rng: &mut Rng| TaskConfig {
+        batch_size: Some(rng.u32(1..40)),
+        batch_linger: Some(Duration::from_millis(rng.u64(0..200))),
+        batch_split: rng.bool(),
+        ..TaskConfig::default()
+    };
+    names.map(|name| (name.into(), task(rng))).collect()
 }
 
 /// Other settings for pools that stay, as a reload brings them.

@@ -185,7 +185,12 @@ impl World {
                 worker,
                 pool,
             } => self.fork(template, worker, pool),
-            Action::Send { worker, execution } => self.send(worker, execution, paused),
+            Action::Send { worker, execution } => self.send(worker, execution, false, paused),
+            Action::SendBatch { worker, executions } => {
+                for (at, execution) in executions.iter().enumerate() {
+                    self.send(worker, *execution, at + 1 < executions.len(), paused);
+                }
+            }
             Action::TakeBack { worker } => {
                 if let Some(link) = self.workers.get_mut(&worker) {
                     let frames = std::mem::take(&mut link.socket);
@@ -222,7 +227,7 @@ impl World {
         if !self
             .actions
             .iter()
-            .any(|action| matches!(action, Action::Send { .. }))
+            .any(|action| matches!(action, Action::Send { .. } | Action::SendBatch { .. }))
         {
             return Vec::new();
         }
@@ -262,7 +267,7 @@ impl World {
 
     // Of a worker that was reaped since it was decided, nothing is left to act upon.
 
-    fn send(&mut self, id: u64, execution: u64, paused: &[String]) {
+    fn send(&mut self, id: u64, execution: u64, another_follows: bool, paused: &[String]) {
         let (Some(worker), Some(job)) = (self.workers.get_mut(&id), self.fleet.execution(execution)) else {
             return;
         };
@@ -282,6 +287,7 @@ impl World {
         );
         worker.socket.push_back(Frame {
             execution,
+            another_follows,
             claim: job.claimed.claim.clone(),
             task: job.claimed.task.to_string(),
             timeout: job.timeout,
