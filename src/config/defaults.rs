@@ -106,6 +106,10 @@ pub(super) fn give_way(config: &mut Config, is_set: impl Fn(&str) -> bool) {
     } else if !is_set("broker.lease") {
         broker.lease = broker.lease.max(broker.heartbeat.saturating_mul(4));
     }
+    if config.app.runtime == RuntimeKind::Rq && !is_set("broker.heartbeat") {
+        let interval = config.broker.rq.job_monitoring_interval;
+        config.broker.heartbeat = config.broker.heartbeat.min(interval);
+    }
     config.broker.rq.python.clone_from(&config.app.python);
     config.broker.rq.single = config.pools.values().map(|pool| pool.max_workers).sum::<u32>() == 1;
     for (name, pool) in &mut config.pools {

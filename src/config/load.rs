@@ -116,7 +116,9 @@ fn variables(
     let mut variables = BTreeMap::new();
     for key in flags::all() {
         let name = variable_of(key.flag);
-        match env(&name).map(OsString::into_string) {
+        // RQ itself and its producers have a name of their own for this one.
+        let other = || (key.flag == "key-prefix").then(|| env("RQ_KEY_PREFIX")).flatten();
+        match env(&name).or_else(other).map(OsString::into_string) {
             Some(Ok(value)) => drop(variables.insert(key.flag, value)),
             Some(Err(_)) => {
                 let message = format!("`{name}` is not UTF-8");

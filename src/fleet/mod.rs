@@ -279,6 +279,16 @@ impl Fleet {
             .collect()
     }
 
+    /// Changes when a worker becomes ready, is asked to leave or is gone.
+    pub fn comings_and_goings(&self) -> u64 {
+        let stage = |worker: &Worker| u64::from(worker.ready.is_some()) + u64::from(worker.closing);
+        let each = self
+            .workers
+            .iter()
+            .map(|(id, worker)| id.wrapping_mul(4) + stage(worker));
+        each.fold(0, u64::wrapping_add)
+    }
+
     /// A worker's seat; 0 while it has none.
     pub fn seat_of(&self, worker: u64) -> u16 {
         self.workers.get(&worker).map_or(0, |worker| worker.seat)

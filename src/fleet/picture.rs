@@ -7,7 +7,7 @@ use crate::policy::shutdown::Stop;
 use crate::time::{Mono, Unix};
 
 use super::snapshot::{PoolSnapshot, ProcessSnapshot, Snapshot};
-use super::worker::{Expiry, State, Worker};
+use super::worker::{State, Worker};
 use super::{Fleet, Now};
 
 impl Fleet {
@@ -39,7 +39,7 @@ impl Fleet {
         let shown = self
             .workers
             .iter()
-            .filter(|(_, worker)| worker.counted())
+            .filter(|(_, worker)| worker.seat != 0)
             .filter_map(|(id, worker)| {
                 let pool = self.pools.get(&worker.pool)?;
                 let job = self.running_job(*id).map(|job| RunningJob {
@@ -54,7 +54,7 @@ impl Fleet {
                     queues: pool.config.queues.clone(),
                     job,
                     paused: pool.paused,
-                    leaving: worker.closing && worker.expiring == Some(Expiry::Asked),
+                    leaving: worker.closing,
                     born: unix(worker.ready?),
                 })
             });

@@ -56,7 +56,17 @@ pub fn template_command(config: &Config, generation: u64) -> Result<(TemplateCom
     let command = match config.app.runtime {
         RuntimeKind::Native => own_binary(config, config.app.program.as_deref(), "native")?,
         RuntimeKind::Command => own_binary(config, None, "command")?,
-        RuntimeKind::Python | RuntimeKind::Rq => python::template_command(&config.app)?,
+        RuntimeKind::Python => python::template_command(&config.app)?,
+        RuntimeKind::Rq => {
+            let mut command = python::template_command(&config.app)?;
+            // RQ reads it when it is imported.
+            let prefix = config.broker.rq.key_prefix.clone();
+            command
+                .environment
+                .entry("RQ_KEY_PREFIX".to_owned())
+                .or_insert(prefix);
+            command
+        }
     };
     Ok((command, load))
 }

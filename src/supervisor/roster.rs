@@ -26,8 +26,8 @@ pub(super) struct Roster {
     /// A message is on its way.
     telling: bool,
     next: Option<Mono>,
-    /// Workers when it was looked last, and when that was.
-    population: usize,
+    /// [`Fleet::comings_and_goings`] when it was looked last, and when that was.
+    population: u64,
     looked: Mono,
     /// When it is told even if nothing changed.
     next_full: Option<Mono>,
@@ -74,7 +74,7 @@ impl Roster {
             return;
         }
         // Looking costs, and turns are many: once a moment is enough, but for those who come and go.
-        let population = fleet.pids().len();
+        let population = fleet.comings_and_goings();
         if population == self.population && now.mono < self.looked + MOMENT {
             self.next = Some(self.looked + MOMENT);
             return;
@@ -88,8 +88,9 @@ impl Roster {
                 worker.job = None;
             }
         }
-        let same =
-            |a: &WorkerView, b: &WorkerView| (a.worker, &a.job, a.paused) == (b.worker, &b.job, b.paused);
+        let same = |a: &WorkerView, b: &WorkerView| {
+            (a.worker, &a.job, a.paused, a.leaving) == (b.worker, &b.job, b.paused, b.leaving)
+        };
         let changed = workers.len() != self.told.len()
             || workers.iter().zip(&self.told).any(|(now, told)| !same(now, told));
         let next = fleet.runs_for(MOMENT, now.mono);

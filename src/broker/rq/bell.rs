@@ -135,7 +135,8 @@ impl RqBroker {
                 () = tokio::time::sleep(SUSPENDED) => {}
             }
             let key = self.keys.suspended();
-            self.set_suspended(self.command(redis::cmd("EXISTS").arg(key)).await?);
+            let suspended = self.command(redis::cmd("EXISTS").arg(key)).await?;
+            self.set_suspended(suspended).await;
             return Ok(());
         }
         let lists = queues
@@ -161,13 +162,14 @@ impl RqBroker {
         }
     }
 
-    pub(super) fn set_suspended(&self, suspended: bool) {
+    pub(super) async fn set_suspended(&self, suspended: bool) {
         if self.suspended.swap(suspended, Ordering::Relaxed) != suspended {
             if suspended {
                 tracing::warn!("all workers are suspended by `rq suspend`; `rq resume` lets them go on");
             } else {
                 tracing::info!("workers are resumed");
             }
+            self.mark(suspended).await;
         }
     }
 }

@@ -174,6 +174,7 @@ impl Broker for RqBroker {
     }
 
     async fn begin(&self) -> Result<(), BrokerError> {
+        self.check_suspension().await?;
         self.check_name().await?;
         self.versions().await;
         Ok(())
@@ -189,7 +190,7 @@ impl Broker for RqBroker {
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
         self.start_scheduler(queues).await?;
         let found = self.take(queues, limit).await?;
-        self.set_suspended(found.suspended);
+        self.set_suspended(found.suspended).await;
         Ok(found.jobs)
     }
 
@@ -240,7 +241,7 @@ impl Broker for RqBroker {
 
     fn roster_interval(&self) -> Option<Duration> {
         // Well within the life of a worker's key.
-        Some((self.config.worker_ttl / 3).min(Duration::from_secs(60)))
+        Some((self.config.worker_ttl / 3).min(Duration::from_secs(30)))
     }
 
     async fn roster(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {

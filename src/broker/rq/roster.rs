@@ -87,6 +87,7 @@ impl RqBroker {
                 .arg(self.state_of(worker));
             let [job, queue, execution, since] = self.shown(worker, name);
             call.arg(job).arg(queue).arg(execution).arg(since);
+            call.arg(if worker.leaving { "leaving" } else { "" });
         }
         for (name, (_, queues)) in known.iter().filter(|(name, _)| !living.contains_key(*name)) {
             call.arg(name).arg(queues);
@@ -129,6 +130,37 @@ impl RqBroker {
             )));
         }
         Ok(())
+    }
+
+    /// No worker begins while all are suspended. Source: `rq/cli/workers.py`, `worker`.
+    pub(super) async fn check_suspension(&self) -> Result<(), BrokerError> {
+        let suspended: bool = self
+            .command(redis::cmd("EXISTS").arg(self.keys.suspended()))
+            .await?;
+        if suspended {
+            return Err(BrokerError::Refused(
+                "RQ is currently suspended, to resume job execution run \"rq resume\"".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Says of all workers at once that they are suspended, or idle again.
+    pub(super) async fn mark(&self, suspended: bool) {
+        let mut pipeline = redis::pipe();
+        for name in self.roster.known().keys() {
+            let state = if suspended { "suspended" } else { "idle" };
+            pipeline
+                .cmd("HSET")
+                .arg(self.keys.worker(name))
+                .arg("state")
+                .arg(state)
+                .ignore();
+        }
+        let done: Result<(), _> = self.link.pipeline(&pipeline).await;
+        if let Err(error) = done {
+            tracing::debug!(%error, "the state of workers can't be shown now");
+        }
     }
 
     fn state_of(&self, worker: &WorkerView) -> &'static str {

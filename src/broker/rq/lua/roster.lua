@@ -2,8 +2,8 @@
 -- register_death; rq/worker_registration.py; rq/executions.py.
 -- ARGV: prefix, now as ISO, now in seconds, worker ttl, monitoring ttl, hostname, ip address, count of the living,
 --   version of rq, of Python;
---   then 10 of each living: name, new or '', pid, queues (comma list), birth as ISO, state, job or '', its queue,
---   its execution or '', since (seconds); then 2 of each dead: name, queues.
+--   then 11 of each living: name, new or '', pid, queues (comma list), birth as ISO, state, job or '', its queue,
+--   its execution or '', since (seconds), leaving or ''; then 2 of each dead: name, queues.
 -- Returns the names that belong to somebody else.
 local p, now_iso, now, ttl, job_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local host, ip, living = ARGV[6], ARGV[7], tonumber(ARGV[8])
@@ -18,7 +18,8 @@ local at = 11
 for _ = 1, living do
   local name, new, pid, queues, birth, state = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   local job, queue, execution, since = ARGV[at + 6], ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
-  at = at + 10
+  local leaving = ARGV[at + 10]
+  at = at + 11
   local key = p .. ':worker:' .. name
   local there = redis.call('HMGET', key, 'hostname', 'death', 'birth')
   local foreign = new ~= '' and there[3] and not there[2] and there[1] ~= host
@@ -33,7 +34,8 @@ for _ = 1, living do
       each_set(queues, 'SADD', key)
     end
     redis.call('HSET', key, 'state', state, 'last_heartbeat', now_iso)
-    redis.call('EXPIRE', key, ttl + 60)
+    redis.call('EXPIRE', key, state == 'busy' and job_ttl or ttl + 60)
+    if leaving ~= '' then redis.call('HSETNX', key, 'shutdown_requested_date', now_iso) end
     if job ~= '' and execution ~= '' and redis.call('ZSCORE', p .. ':wip:' .. queue, job .. ':' .. execution) then
       local record = p .. ':execution:' .. job .. ':' .. execution
       redis.call('HSET', record, 'worker_name', name, 'created_at', since)

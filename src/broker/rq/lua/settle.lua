@@ -59,7 +59,9 @@ local function settle(at)
   local started_iso, ended_iso, started, ended = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
   local value, due, shown = ARGV[at + 9], ARGV[at + 10], ARGV[at + 11]
   local key = p .. ':job:' .. id
-  if not redis.call('ZSCORE', p .. ':wip:' .. queue, id .. ':' .. execution) then return 0 end
+  -- A job that was canceled while it runs is in no registry, and ends as it ends.
+  if not redis.call('ZSCORE', p .. ':wip:' .. queue, id .. ':' .. execution)
+    and redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 0 then return 0 end
   local job = redis.call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
     'enqueue_at_front_on_retry', 'timeout')
   if not job[1] then
