@@ -106,6 +106,7 @@ class Lifecycle:
             return
         status = _wait_status(order)
         signal = f" (signal {os.WTERMSIG(status)})" if status and os.WIFSIGNALED(status) else ""
+        _forget_start(job)
         job.ended_at = now()
         worker.handle_work_horse_killed(job, order.get("pid"), status, None)
         text = f"Work-horse terminated unexpectedly; waitpid returned {status}{signal}; "
@@ -118,11 +119,12 @@ class Lifecycle:
             return
         worker, job, queue, execution = found
         worker._stopped_job_id = job.id
-        job.ended_at = now()
+        _forget_start(job)
         end = getattr(type(worker), "_handle_stopped_job", None) or getattr(rq.Worker, "_handle_stopped_job", None)
         if end is not None:
             end(worker, job, queue, execution)
             return
+        job.ended_at = now()
         try:  # RQ 2
             if job.stopped_callback:
                 job.execute_stopped_callback(worker.death_penalty_class)
@@ -204,6 +206,11 @@ def _call(method: Callable[..., Any], *args: Any, execution: Execution, **kwargs
     if "execution" in inspect.signature(method).parameters:
         kwargs["execution"] = execution
     return method(*args, **kwargs)
+
+
+def _forget_start(job: Any) -> None:
+    """RQ's parent process ends a job with what it knew of it before the start, and writes that back."""
+    job.last_heartbeat = job.worker_name = None
 
 
 def _utc(seconds: Any) -> datetime:
