@@ -1,15 +1,17 @@
 //! `pool enqueue`: adds jobs, one or very many; prints their ids, or waits for what becomes of them.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::broker::{Broker, Enqueued};
+use crate::broker::{Broker, Enqueued, NewGroup};
 use crate::config::ClientArgs;
 use crate::job::{JobId, NameError, NewJob, QueueName, check_name};
 use crate::time::{Unix, parse_duration};
 
+use super::flow::{self, Step};
 use super::progress::Progress;
-use super::report::{Code, Failure, Out, Outcome, note};
+use super::report::{Code, Failure, Out, Outcome, note, print};
 use super::{client, json, result, wait};
 
 /// Jobs that go to the broker at once.
@@ -26,11 +28,15 @@ Examples:
   pool enqueue mail.send '[\"ada@example.org\"]' --in 10m --retries 3
   pool enqueue report - < arguments.json          arguments from standard input
   pool enqueue noop --count 100000 | wc -l        many at once
-  pool enqueue sync --key sync                    not twice while one waits or runs")]
+  pool enqueue sync --key sync                    not twice while one waits or runs
+  pool enqueue fetch '[\"a.png\"]' --then resize --then 'store [\"thumbs\"]'
+                                                  one after the other, each with the result before it
+  pool enqueue --group jobs.jsonl --on-done report
+                                                  many jobs, and one more when all have ended")]
 pub struct EnqueueArgs {
     /// Native task, `[tasks.NAME]` command or dotted Python function
-    #[arg(value_parser = task_name)]
-    task: String,
+    #[arg(value_parser = task_name, required_unless_present = "group")]
+    task: Option<String>,
     /// Arguments as JSON; `-` reads them from standard input
     #[arg(value_name = "ARGS-JSON", allow_hyphen_values = true)]
     args: Option<String>,
@@ -70,7 +76,33 @@ pub struct EnqueueArgs {
           value_parser = count, hide_default_value = true, help_heading = "Job")]
     count: u64,
 
-    /// Wait until it has ended, at most TIME, and print its result instead of its id; of several jobs, a line each as `pool wait` does
+    /// Task to run with the result, perhaps with arguments, as in 'store ["thumbs"]'; repeat it for a longer chain
+    #[arg(long, value_name = "TASK", conflicts_with_all = ["key", "count"], help_heading = "Chain and group")]
+    then: Vec<Step>,
+    /// Jobs to add as a group: a file of one JSON object a line with `task` and, if need be, `args`, `id`, `queue`, `in`,
+    /// `timeout`, `retries`, `result_ttl`; `-` reads standard input. Prints the group's id alone
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "args", "key", "count", "id", "then", "raw"], help_heading = "Chain and group")]
+    group: Option<PathBuf>,
+    /// Task to run once, when all jobs of the group have ended; it gets their counts
+    #[arg(
+        long,
+        value_name = "TASK",
+        requires = "group",
+        conflicts_with = "task",
+        help_heading = "Chain and group"
+    )]
+    on_done: Option<Step>,
+    /// Task to run once, as soon as the first job of the group has failed for good
+    #[arg(
+        long,
+        value_name = "TASK",
+        requires = "group",
+        conflicts_with = "task",
+        help_heading = "Chain and group"
+    )]
+    on_failure: Option<Step>,
+
+    /// Wait until it has ended, at most TIME, and print its result instead of its id (of a chain the last one's); of several jobs, a line each as `pool wait` does
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = parse_duration, help_heading = "Result")]
     wait: Option<Option<Duration>>,
     /// Print a result that is a JSON string without its quotes
@@ -98,25 +130,57 @@ fn key(text: &str) -> Result<String, NameError> {
 
 /// Adds the jobs.
 pub async fn run(args: EnqueueArgs) -> Outcome {
-    let payload = payload(args.args.as_deref())?;
+    let job = new_job(&args, payload(args.args.as_deref())?);
+    let group = args.group.as_deref().map(|file| flow::read_group(file, &job));
+    let group = group.transpose()?;
     let broker = client::broker(&args.client).await?;
-    let outcome = enqueue(&args, payload, &*broker).await;
+    let outcome = match group {
+        Some(jobs) => enqueue_group(&args, &job, jobs, &*broker).await,
+        None if !args.then.is_empty() => enqueue_chain(&args, job, &*broker).await,
+        None => enqueue(&args, &job, &*broker).await,
+    };
     broker.close().await?;
     outcome
 }
 
-async fn enqueue(args: &EnqueueArgs, payload: Vec<u8>, broker: &dyn Broker) -> Outcome {
-    let job = new_job(args, payload);
+async fn enqueue_group(args: &EnqueueArgs, like: &NewJob, jobs: Vec<NewJob>, broker: &dyn Broker) -> Outcome {
+    let callback = |step: &Step| step.job(like);
+    let group = NewGroup {
+        on_done: args.on_done.as_ref().map(callback),
+        on_failure: args.on_failure.as_ref().map(callback),
+        ..NewGroup::new(jobs)
+    };
+    let id = group.id.clone();
+    broker.enqueue_group(group).await?;
+    match args.wait {
+        None => print(&format!("{id}\n")),
+        Some(timeout) => wait::wait_for_group(broker, &id, timeout).await,
+    }
+}
+
+async fn enqueue_chain(args: &EnqueueArgs, first: NewJob, broker: &dyn Broker) -> Outcome {
+    let followers: Vec<NewJob> = args.then.iter().map(|step| step.job(&first)).collect();
+    let mut jobs = vec![first];
+    jobs.extend(followers);
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
+    broker.enqueue_chain(jobs).await?;
+    match (args.wait, ids.last()) {
+        (Some(timeout), Some(last)) => result::wait_and_print(broker, last, timeout, args.raw).await,
+        _ => print(&ids.iter().map(|id| format!("{id}\n")).collect::<String>()),
+    }
+}
+
+async fn enqueue(args: &EnqueueArgs, job: &NewJob, broker: &dyn Broker) -> Outcome {
     let Some(timeout) = args.wait else {
         let mut out = Out::new();
-        return add(broker, &job, args.count, |ids| {
+        return add(broker, job, args.count, |ids| {
             ids.iter().try_for_each(|id| out.line(id))?;
             out.flush()
         })
         .await;
     };
     let mut ids = Vec::new();
-    add(broker, &job, args.count, |added| {
+    add(broker, job, args.count, |added| {
         ids.extend_from_slice(added);
         Ok(())
     })
@@ -153,7 +217,9 @@ fn read_stdin() -> Result<String, Failure> {
 }
 
 fn new_job(args: &EnqueueArgs, payload: Vec<u8>) -> NewJob {
-    let mut job = NewJob::new(args.queue.clone(), &args.task, payload);
+    // Without a task it is the pattern for the jobs of a group.
+    let task = args.task.as_deref().unwrap_or_default();
+    let mut job = NewJob::new(args.queue.clone(), task, payload);
     if let Some(id) = &args.id {
         job.id = id.clone();
     }

@@ -10,6 +10,7 @@ mod completions;
 mod dead;
 mod demo;
 mod enqueue;
+mod flow;
 mod json;
 mod progress;
 mod render;
@@ -59,7 +60,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Verb {
     Run(run::RunVerb),
-    Enqueue(enqueue::EnqueueArgs),
+    Enqueue(Box<enqueue::EnqueueArgs>),
     Wait(wait::WaitArgs),
     Result(result::ResultArgs),
     Status(status::StatusArgs),
@@ -146,7 +147,7 @@ fn perform(cli: Cli) -> Outcome {
     match cli.verb {
         None => block_on(run::run(cli.run)),
         Some(Verb::Run(args)) => block_on(run::run(args.run)),
-        Some(Verb::Enqueue(args)) => block_on(enqueue::run(args)),
+        Some(Verb::Enqueue(args)) => block_on(enqueue::run(*args)),
         Some(Verb::Wait(args)) => block_on(wait::run(args)),
         Some(Verb::Result(args)) => block_on(result::run(args)),
         Some(Verb::Status(args)) => status::run(&args),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::broker::{Awaited, Broker, Ended};
 use crate::config::ClientArgs;
-use crate::job::{JobError, JobId, JobState, JobView};
+use crate::job::{GroupId, JobError, JobId, JobState, JobView};
 use crate::time::{Human, parse_duration};
 
 use super::progress::Progress;
@@ -26,11 +26,15 @@ if all jobs finished.
 
 Examples:
   pool wait 0199d1c5-6f3a-7c8e-9d55-0a1b2c3d4e5f --timeout 5m
-  pool enqueue thumbnail '{\"size\": 64}' --count 100 | pool wait -")]
+  pool enqueue thumbnail '{\"size\": 64}' --count 100 | pool wait -
+  pool wait --group $(pool enqueue --group jobs.jsonl)")]
 pub struct WaitArgs {
     /// Ids as `pool enqueue` prints them; `-` reads them from standard input, one a line
-    #[arg(value_name = "JOB", required = true)]
+    #[arg(value_name = "JOB", required_unless_present = "group")]
     jobs: Vec<String>,
+    /// All jobs of this group, as `pool enqueue --group` printed its id
+    #[arg(long, value_name = "ID", conflicts_with = "jobs")]
+    group: Option<GroupId>,
     /// Give up after this time, with exit code 1
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
@@ -43,7 +47,10 @@ pub struct WaitArgs {
 pub async fn run(args: WaitArgs) -> Outcome {
     let ids = job_ids(&args.jobs)?;
     let broker = client::broker(&args.client).await?;
-    let outcome = wait_and_print(&*broker, &ids, args.timeout).await;
+    let outcome = match &args.group {
+        None => wait_and_print(&*broker, &ids, args.timeout).await,
+        Some(group) => wait_for_group(&*broker, group, args.timeout).await,
+    };
     broker.close().await?;
     outcome
 }
@@ -73,6 +80,38 @@ fn job_id(text: &str) -> Result<JobId, Failure> {
 
 /// Waits for all of them and prints a line for each; fails unless all finished.
 pub async fn wait_and_print(broker: &dyn Broker, ids: &[JobId], timeout: Option<Duration>) -> Outcome {
+    match print_as_they_end(broker, ids, timeout).await? {
+        true => Ok(()),
+        false => Err(Failure::silent(Code::Failed)),
+    }
+}
+
+/// Waits for all members of a group and prints a line for each; fails if any failed.
+pub async fn wait_for_group(broker: &dyn Broker, id: &GroupId, timeout: Option<Duration>) -> Outcome {
+    if broker.group(id).await?.is_none() {
+        let message = format!("there is no group {id}, or its results have expired");
+        return Err(Failure::new(Code::Failed, message)
+            .hint("is this the broker that it was enqueued on? see --broker"));
+    }
+    let members = broker.group_jobs(id).await?;
+    let all_finished = print_as_they_end(broker, &members, timeout).await?;
+    // The group knows better: members that were to leave no result are unknown by now.
+    let succeeded = match broker.group(id).await? {
+        Some(group) => group.ended.is_some() && group.failed == 0,
+        None => all_finished,
+    };
+    match succeeded {
+        true => Ok(()),
+        false => Err(Failure::silent(Code::Failed)),
+    }
+}
+
+/// Prints a line for each as they end; whether all finished. Fails when the time is up before.
+async fn print_as_they_end(
+    broker: &dyn Broker,
+    ids: &[JobId],
+    timeout: Option<Duration>,
+) -> Result<bool, Failure> {
     let progress = Progress::new(ids.len() as u64, "ended");
     let mut out = Out::new();
     let mut all_finished = true;
@@ -89,8 +128,7 @@ pub async fn wait_and_print(broker: &dyn Broker, ids: &[JobId], timeout: Option<
     drop(progress);
     match timeout {
         Some(timeout) if !still_open.is_empty() => Err(open_after(timeout, ids.len(), &still_open)),
-        _ if all_finished => Ok(()),
-        _ => Err(Failure::silent(Code::Failed)),
+        _ => Ok(all_finished),
     }
 }
 

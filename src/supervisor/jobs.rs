@@ -29,6 +29,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 struct Source {
     /// A claim is on its way.
     claiming: bool,
+    /// What the claim on its way will say may be out of date.
+    doubtful: bool,
     /// The last claim found less than it wanted: the next one waits for the broker's word.
     empty: bool,
     /// The broker was asked for that word.
@@ -178,7 +180,8 @@ impl Jobs {
     ) -> Vec<Claimed> {
         if let Some(source) = self.sources.get_mut(pool) {
             source.claiming = false;
-            source.empty = result.as_ref().is_ok_and(|jobs| jobs.len() < wanted);
+            let doubtful = std::mem::take(&mut source.doubtful);
+            source.empty = !doubtful && result.as_ref().is_ok_and(|jobs| jobs.len() < wanted);
         }
         self.check(result, "claim jobs", now).unwrap_or_default()
     }
@@ -195,6 +198,14 @@ impl Jobs {
     /// A pool without workers was told that jobs wait, and decides: it need not be told again at once.
     pub fn told(&mut self, pool: &PoolName, told: bool) {
         self.sources.entry(pool.clone()).or_default().told = told;
+    }
+
+    /// There may be jobs by now: claims look again, without waiting for the broker's word.
+    pub fn look_again(&mut self) {
+        for source in self.sources.values_mut() {
+            source.empty = false;
+            source.doubtful = source.claiming;
+        }
     }
 
     /// Settlements came back; those that failed are tried again.
@@ -223,7 +234,7 @@ impl Jobs {
                 };
                 if settlements.iter().any(again) {
                     // What was put back, or enqueued by what the runtime settled itself, can be claimed at once.
-                    self.sources.values_mut().for_each(|source| source.empty = false);
+                    self.look_again();
                 }
             }
             None => drop(self.outbox.splice(0..0, settlements)),

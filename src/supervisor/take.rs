@@ -53,6 +53,10 @@ impl Supervisor {
             }
             Input::Settled { settlements, result } => {
                 self.jobs.settled(settlements, result, now.mono);
+                if self.options.burst {
+                    // Others may have waited for these jobs to end; the broker's word could come too late.
+                    self.jobs.look_again();
+                }
                 None
             }
             Input::Extended(result) => {
