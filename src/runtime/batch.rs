@@ -143,3 +143,104 @@ fn fill(places: Vec<Option<Answer>>, answers: Vec<Answer>) -> Vec<Answer> {
         .filter_map(|place| place.or_else(|| answers.next()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::executor::Executor;
+    use crate::{App, JobRef};
+
+    fn app() -> Box<dyn Executor> {
+        App::new()
+            .batch_task("halve", 3, Duration::from_millis(20), |numbers: Vec<u32>, ctx| {
+                assert!(!numbers.contains(&13), "unlucky");
+                assert_eq!(ctx.jobs().len(), numbers.len());
+                let even = |number: u32| number.is_multiple_of(2).then_some(number / 2);
+                numbers
+                    .into_iter()
+                    .filter(|number| *number != 99)
+                    .map(|number| even(number).ok_or(TaskError::failed("odd")))
+                    .collect()
+            })
+            .batch_task("who", 3, Duration::ZERO, |none: Vec<()>, ctx| {
+                let ids = ctx.jobs().iter().map(|job: &JobRef| Ok(job.id.clone()));
+                ids.take(none.len()).collect()
+            })
+            .load()
+            .unwrap()
+    }
+
+    fn answers(task: &str, payloads: &[&str]) -> Vec<(String, bool)> {
+        let run = |payload: &&'static str| Run {
+            execution: 1,
+            timeout_ms: 0,
+            attempt: 1,
+            seat: 1,
+            id: payload,
+            queue: "q",
+            task: "",
+            payload: payload.as_bytes(),
+        };
+        let payloads: Vec<&'static str> = payloads.iter().map(|text| &*text.to_string().leak()).collect();
+        let mut runs: Vec<Run<'_>> = payloads.iter().map(run).collect();
+        runs.iter_mut().for_each(|run| run.task = task);
+        let answers = app().execute_batch(&runs, Mono::default()).unwrap();
+        let told = |answer: Answer| match answer.ending {
+            Ending::Success => (String::from_utf8(answer.result).unwrap(), answer.whole_batch),
+            Ending::Failure(error) | Ending::Rejected(error) => (error.to_string(), answer.whole_batch),
+            ending => panic!("{ending:?}"),
+        };
+        answers.into_iter().map(told).collect()
+    }
+
+    fn own(text: &str) -> (String, bool) {
+        (text.into(), false)
+    }
+
+    #[test]
+    fn each_job_has_its_own_answer_in_its_place() {
+        let said = answers("halve", &["4", "x", "3", "8"]);
+        assert_eq!(said[0], own("2"));
+        assert!(said[1].0.starts_with("wrong arguments: "), "{said:?}");
+        assert_eq!(said[2..], [own("failure: odd"), own("4")]);
+    }
+
+    #[test]
+    fn a_call_that_fails_fails_all_jobs_that_were_part_of_it() {
+        let said = answers("halve", &["4", "x", "13"]);
+        assert_eq!(said[0], ("panic: unlucky".into(), true));
+        assert!(!said[1].1, "its arguments are its own fault");
+        assert_eq!(said[2], said[0]);
+    }
+
+    #[test]
+    fn a_wrong_number_of_answers_fails_all_jobs() {
+        let said = answers("halve", &["4", "99"]);
+        let message = "wrong answers: the batch task gave 1 answers for 2 jobs; it must give one for each, in their order";
+        assert_eq!(said, [(message.to_owned(), true), (message.to_owned(), true)]);
+    }
+
+    #[test]
+    fn a_task_knows_the_jobs_of_its_call() {
+        assert_eq!(answers("who", &["null", "7", "null"])[0], own("\"null\""));
+    }
+
+    #[test]
+    fn one_job_is_a_batch_of_one() {
+        let mut result = Vec::new();
+        let run = Run {
+            execution: 1,
+            timeout_ms: 0,
+            attempt: 1,
+            seat: 1,
+            id: "a",
+            queue: "q",
+            task: "halve",
+            payload: b"8",
+        };
+        assert_eq!(app().execute(&run, Mono::default(), &mut result), Ending::Success);
+        assert_eq!(result, b"4");
+        let declared = app().batches()["halve"];
+        assert_eq!((declared.size, declared.linger_ms), (3, 20));
+    }
+}

@@ -25,7 +25,7 @@ PYTHON = os.environ.get("POOL_TEST_PYTHON", sys.executable)
 #: How long anything may take before a test fails: far longer than it ever does.
 PATIENCE_S = float(os.environ.get("POOL_TEST_PATIENCE_S", 60))
 
-SUCCESS, FAILURE, REJECTED, TIMED_OUT, RETRY, GIVEN_BACK = range(6)
+SUCCESS, FAILURE, REJECTED, TIMED_OUT, RETRY, GIVEN_BACK, SETTLED, BATCH_FAILURE = range(8)
 AFTER_BY_POLICY = 0xFFFF_FFFF
 PACKET_LEN_MAX = 65_536
 
@@ -49,7 +49,7 @@ class Done(NamedTuple):
     @property
     def error(self) -> dict[str, str]:
         """What a failure says."""
-        assert self.code in (FAILURE, REJECTED, TIMED_OUT), self
+        assert self.code in (FAILURE, REJECTED, TIMED_OUT, BATCH_FAILURE), self
         return json.loads(self.data)
 
 
@@ -136,6 +136,7 @@ class Worker:
         job: str = "job-1",
         queue: str = "default",
         seat: int = 1,
+        another_follows: bool = False,
     ) -> int:
         """Sends a Run frame; returns its execution number."""
         self._executions += 1
@@ -143,15 +144,15 @@ class Worker:
             payload = b"" if args is None else json.dumps(args).encode()
         names = [name.encode() for name in (job, queue, task)]
         body = struct.pack("<QIIHHHH", self._executions, timeout_ms, attempt, *map(len, names), seat)
-        self.send_body(body + b"".join(names) + payload)
+        self.send_body(body + b"".join(names) + payload, 2 if another_follows else 0)
         return self._executions
 
-    def send_body(self, body: bytes) -> None:
-        """Sends a Run frame's body in as many packets as it takes."""
+    def send_body(self, body: bytes, flags: int = 0) -> None:
+        """Sends a Run frame's body in as many packets as it takes, all with these flags."""
         room = PACKET_LEN_MAX - 4
         parts = [body[at : at + room] for at in range(0, len(body), room)]
         for number, part in enumerate(parts, 1):
-            self.socket.send(bytes((1, 1, number < len(parts), 0)) + part)
+            self.socket.send(bytes((1, 1, flags | (number < len(parts)), 0)) + part)
 
     def done(self) -> Done:
         """Takes one Done frame."""
