@@ -32,7 +32,7 @@ pub use load::{ClientConfig, load, load_client};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reload::{Change, Effect, reload_changes};
 pub use render::{Explained, explain};
-pub use rq::RqConfig;
+pub use rq::{DequeueStrategy, RqConfig};
 pub use size::{Size, parse_size};
 
 use crate::job::{PoolName, QueueName};

@@ -27,6 +27,8 @@ pub struct RqConfig {
     pub disable_default_exception_handler: bool,
     /// Move scheduled jobs that are due into their queues.
     pub with_scheduler: bool,
+    /// How a worker chooses among its queues.
+    pub dequeue_strategy: DequeueStrategy,
     /// How long results are kept when the job does not say.
     pub results_ttl: Duration,
     /// How long a worker that sends no heartbeat counts as alive.
@@ -45,6 +47,17 @@ pub struct RqConfig {
     pub python: PathBuf,
 }
 
+/// `rq.dequeue_strategy`. Source: `rq/worker/base.py`, `DequeueStrategy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DequeueStrategy {
+    /// The first queue first, always.
+    Default,
+    /// One job of each queue in turn.
+    RoundRobin,
+    /// Any of them, anew for each job.
+    Random,
+}
+
 impl Default for RqConfig {
     fn default() -> Self {
         RqConfig {
@@ -57,6 +70,7 @@ impl Default for RqConfig {
             exception_handlers: Vec::new(),
             disable_default_exception_handler: false,
             with_scheduler: false,
+            dequeue_strategy: DequeueStrategy::Default,
             results_ttl: Duration::from_secs(500),
             worker_ttl: Duration::from_secs(420),
             job_monitoring_interval: Duration::from_secs(30),
@@ -112,6 +126,13 @@ impl Section for RqConfig {
         visit(
             key!("with_scheduler", "with-scheduler" "BOOL", "Move scheduled jobs that are due into their queues (rq)"),
             &mut self.with_scheduler,
+        );
+        visit(
+            key!(
+                "dequeue_strategy", "dequeue-strategy" "STRATEGY",
+                "How to choose among queues: default, round_robin or random (rq)"
+            ),
+            &mut self.dequeue_strategy,
         );
         self.each_time(visit);
         visit(

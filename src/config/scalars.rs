@@ -8,7 +8,10 @@ use super::broker_url::{BROKER_EXPECTED, without_secrets};
 use super::raw::Value;
 use super::setting::{Arity, Atom, Base, Expected, Scalar, quoted};
 use super::size::{SIZE_EXPECTED, Size, parse_size};
-use super::{BrokerUrl, Isolation, LogFormat, MemoryLimit, Prefetch, QueueOrder, RuntimeKind, ScalingPolicy};
+use super::{
+    BrokerUrl, DequeueStrategy, Isolation, LogFormat, MemoryLimit, Prefetch, QueueOrder, RuntimeKind,
+    ScalingPolicy,
+};
 use crate::job::QueueName;
 use crate::time::{Human, parse_duration, seconds_to_duration};
 
@@ -226,6 +229,7 @@ macro_rules! words {
 }
 
 words!(RuntimeKind: "native" => Native, "command" => Command, "python" => Python, "rq" => Rq);
+words!(DequeueStrategy: "default" => Default, "round_robin" => RoundRobin, "random" => Random);
 words!(Isolation: "warm" => Warm, "fresh" => Fresh);
 words!(QueueOrder: "strict" => Strict, "round-robin" => RoundRobin, "random" => Random);
 words!(ScalingPolicy: "utilization" => Utilization);

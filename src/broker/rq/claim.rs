@@ -8,6 +8,7 @@ use redis::Value;
 use super::held::{Chore, Held, Kind};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
+use crate::config::DequeueStrategy;
 use crate::job::{Claim, Claimed, JobId, Loss, QueueName};
 use crate::time::Unix;
 
@@ -69,8 +70,14 @@ impl RqBroker {
             .arg(&self.execution_prefix)
             .arg(first)
             .arg(lost.map(|first| first.to_string()).unwrap_or_default())
-            .arg(text::seconds(now));
-        for queue in queues {
+            .arg(text::seconds(now))
+            .arg(match self.config.dequeue_strategy {
+                DequeueStrategy::Default => "default",
+                DequeueStrategy::RoundRobin => "round_robin",
+                DequeueStrategy::Random => "random",
+            })
+            .arg(fastrand::u32(..));
+        for queue in self.in_turn(queues) {
             call.arg(queue.as_str());
         }
         let answer: Vec<Value> = match self.link.script(&call).await {
@@ -91,11 +98,33 @@ impl RqBroker {
         for job in answer {
             jobs.extend(self.taken(job));
         }
+        if let Some(last) = jobs.last() {
+            *self
+                .served
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(last.queue.clone());
+        }
         Ok(Found {
             jobs,
             suspended,
             recovered,
         })
+    }
+
+    /// The queues; with the strategy `round_robin` the one after the last that was served comes first.
+    fn in_turn<'q>(&self, queues: &'q [QueueName]) -> impl Iterator<Item = &'q QueueName> {
+        let served = self
+            .served
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let at = match (self.config.dequeue_strategy, &*served) {
+            (DequeueStrategy::RoundRobin, Some(last)) => queues
+                .iter()
+                .position(|queue| queue == last)
+                .map_or(0, |at| at + 1),
+            _ => 0,
+        };
+        queues[at..].iter().chain(&queues[..at])
     }
 
     /// One entry of the script's answer, in hand from now on.

@@ -77,6 +77,8 @@ pub struct RqBroker {
     execution_prefix: String,
     /// The first number of claims whose answers did not arrive.
     lost_claim: tokio::sync::Mutex<Option<i64>>,
+    /// The queue of the last job taken.
+    served: Mutex<Option<QueueName>>,
     /// When the housekeeping of some queues is due.
     maintenance_due: Mutex<HashMap<Vec<QueueName>, Mono>>,
     chores_came: Arc<Notify>,
@@ -117,6 +119,7 @@ impl RqBroker {
             hand: Arc::default(),
             execution_prefix,
             lost_claim: tokio::sync::Mutex::default(),
+            served: Mutex::default(),
             maintenance_due: Mutex::default(),
             chores_came: Arc::default(),
             beaten: Mutex::default(),

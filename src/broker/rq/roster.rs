@@ -78,9 +78,13 @@ impl RqBroker {
         let versions = self.versions().await;
         call.arg(&versions[0]).arg(&versions[1]);
         for (name, worker) in &workers {
-            let new = known.get(name).is_none_or(|(pid, _)| *pid != worker.pid);
+            let new = match known.get(name) {
+                None => "new",
+                Some((pid, _)) if *pid != worker.pid => "again",
+                Some(_) => "",
+            };
             call.arg(name)
-                .arg(if new { "new" } else { "" })
+                .arg(new)
                 .arg(worker.pid)
                 .arg(&living[name].1)
                 .arg(text::iso(worker.born))

@@ -207,7 +207,7 @@ impl RqBroker {
         );
         let value = match what {
             "S" => text::base64(&line.result),
-            "F" | "T" => text::base64(&text::compressed(&line.error)),
+            "F" | "L" | "T" => text::base64(&text::compressed(&line.error)),
             _ => String::new(),
         };
         call.arg(what)
@@ -273,10 +273,18 @@ fn line(at: usize, number: i64, held: Held, verdict: Verdict, run: Option<RunSta
         Verdict::Finish { result } => ("S", result, String::new(), None),
         Verdict::Requeue { error: None, .. } => ("B", Vec::new(), String::new(), None),
         Verdict::Requeue {
-            error: Some(_), due, ..
-        } => ("R", Vec::new(), String::new(), due),
+            error: Some(error),
+            due,
+            ..
+        } => {
+            let what = if error.kind == WORKER_LOST { "D" } else { "R" };
+            (what, Vec::new(), String::new(), due)
+        }
         Verdict::Bury { stopped: true, .. } => ("T", Vec::new(), STOPPED.to_owned(), None),
-        Verdict::Bury { error, .. } => ("F", Vec::new(), exc_string(&error, run), None),
+        Verdict::Bury { error, .. } => {
+            let what = if error.kind == WORKER_LOST { "L" } else { "F" };
+            (what, Vec::new(), exc_string(&error, run), None)
+        }
         Verdict::Forget => ("X", Vec::new(), String::new(), None),
     };
     Line {

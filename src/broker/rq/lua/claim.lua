@@ -1,6 +1,7 @@
 -- Takes up to `limit` jobs from the queues in order, and starts the plain ones.
 -- ARGV: prefix, limit, now as ISO text, now in seconds, monitoring interval, worker name, execution prefix,
---       first number, first number of calls whose answer was lost (or ''), now in seconds with their fraction, queue...
+--       first number, first number of calls whose answer was lost (or ''), now in seconds with their fraction,
+--       default or round_robin or random, seed, queue...
 -- Returns {state, job...}; state 1: all workers are suspended. A job is
 --   {id, queue, number, kind, data, timeout, retries_left, retry_intervals, enqueued_at, description, stopped callback, attempts}.
 local p, limit, now_iso, now_s = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
@@ -51,7 +52,7 @@ end
 local answer = {0}
 if lost ~= '' then
   -- The answer to an earlier call never arrived: what it started is ours, and known by the numbers of its executions.
-  for at = 11, #ARGV do
+  for at = 13, #ARGV do
     local queue = ARGV[at]
     for _, member in ipairs(redis.call('ZRANGE', p .. ':wip:' .. queue, 0, -1)) do
       local id, execution = string.match(member, '^(.*):(%x+)$')
@@ -67,19 +68,34 @@ if lost ~= '' then
   return answer
 end
 if redis.call('EXISTS', p .. ':suspended') == 1 then return {1} end
-for at = 11, #ARGV do
-  local queue = ARGV[at]
-  while limit > 0 do
-    local ids = redis.call('LPOP', p .. ':queue:' .. queue, limit)
-    if not ids or #ids == 0 then break end
-    for _, id in ipairs(ids) do
-      local job = describe(id, queue, number)
-      if job then
-        start(job)
-        answer[#answer + 1] = job
-        number, limit = number + 1, limit - 1
-      end
+local function take(id, queue)
+  local job = describe(id, queue, number)
+  if not job then return end
+  start(job)
+  answer[#answer + 1] = job
+  number, limit = number + 1, limit - 1
+end
+
+if ARGV[11] == 'default' then
+  for at = 13, #ARGV do
+    while limit > 0 do
+      local ids = redis.call('LPOP', p .. ':queue:' .. ARGV[at], limit)
+      if not ids or #ids == 0 then break end
+      for _, id in ipairs(ids) do take(id, ARGV[at]) end
     end
+  end
+  return answer
+end
+local queues = {}
+for at = 13, #ARGV do queues[#queues + 1] = ARGV[at] end
+math.randomseed(tonumber(ARGV[12]))
+while limit > 0 and #queues > 0 do
+  local at = ARGV[11] == 'random' and math.random(#queues) or 1
+  local queue = table.remove(queues, at)
+  local id = redis.call('LPOP', p .. ':queue:' .. queue)
+  if id then
+    take(id, queue)
+    queues[#queues + 1] = queue
   end
 end
 return answer

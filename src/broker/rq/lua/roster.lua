@@ -2,7 +2,7 @@
 -- register_death; rq/worker_registration.py; rq/executions.py.
 -- ARGV: prefix, now as ISO, now in seconds, worker ttl, monitoring ttl, hostname, ip address, count of the living,
 --   version of rq, of Python;
---   then 11 of each living: name, new or '', pid, queues (comma list), birth as ISO, state, job or '', its queue,
+--   then 11 of each living: name, new or again (another process) or '', pid, queues (comma list), birth as ISO, state, job or '', its queue,
 --   its execution or '', since (seconds), leaving or ''; then 2 of each dead: name, queues.
 -- Returns the names that belong to somebody else.
 local p, now_iso, now, ttl, job_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -22,11 +22,14 @@ for _ = 1, living do
   at = at + 11
   local key = p .. ':worker:' .. name
   local there = redis.call('HMGET', key, 'hostname', 'death', 'birth')
-  local foreign = new ~= '' and there[3] and not there[2] and there[1] ~= host
+  local foreign = new == 'new' and there[3] and not there[2] and there[1] ~= host
   if foreign then
     taken[#taken + 1] = name
   else
-    if new ~= '' or not there[3] then
+    if new == 'again' and there[3] then
+      -- The place is the same, and what was counted stays.
+      redis.call('HSET', key, 'pid', pid)
+    elseif new ~= '' or not there[3] then
       -- What was counted before it was registered is its own.
       if there[3] then redis.call('DEL', key) end
       redis.call('HSET', key, 'birth', birth, 'queues', queues, 'pid', pid, 'hostname', host, 'ip_address', ip,
@@ -45,7 +48,7 @@ for _ = 1, living do
       end
       redis.call('SADD', key .. ':executions', job .. ':' .. execution)
     end
-    redis.call('EXPIRE', key .. ':executions', ttl + 60)
+    redis.call('EXPIRE', key .. ':executions', state == 'busy' and job_ttl or ttl + 60)
   end
 end
 for dead = at, #ARGV, 2 do

@@ -3,7 +3,8 @@
 --   what, id, execution, queue, worker, started as ISO, ended as ISO, started and ended in seconds,
 --   result or error (base64), due in seconds or '',
 --   the worker under whose name it was shown or ''
--- what: X nothing more, S success, F failure, T stopped, R another run, B back to the front of its queue as if not taken.
+-- what: X nothing more, S success, F failure, L failure by the death of its worker, T stopped, R another run,
+--   D another run after the death of its worker, B back to the front of its queue as if not taken.
 -- Returns one number a job: 1 done, 0 not held any more, 2 it has dependents: to be finished by RQ's own code.
 local p, now, default_ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local YEAR = 31536000
@@ -69,7 +70,7 @@ local function settle(at)
     release(id, execution, queue, shown)
     return 1
   end
-  if (what == 'S' or what == 'F' or what == 'T') and redis.call('EXISTS', key .. ':dependents') == 1 then return 2 end
+  if (what == 'S' or what == 'F' or what == 'L' or what == 'T') and redis.call('EXISTS', key .. ':dependents') == 1 then return 2 end
   release(id, execution, queue, shown)
   -- Its runtime settled it.
   if what == 'X' then return 1 end
@@ -83,6 +84,11 @@ local function settle(at)
   local seconds
   if started ~= '' then seconds = string.format('%.6f', tonumber(ended) - tonumber(started)) end
   local stamps = {'ended_at', ended_iso, 'last_heartbeat', ended_iso, 'worker_name', worker}
+  if what == 'L' or what == 'D' or what == 'T' then
+    -- RQ's parent process ends such a job by the copy that it took from the queue.
+    stamps = {'ended_at', what == 'T' and '' or ended_iso, 'last_heartbeat', '', 'worker_name', ''}
+  end
+  if what == 'T' then ended, seconds = '', nil end
   if started_iso ~= '' then stamps[7] = 'started_at'; stamps[8] = started_iso end
   if what == 'S' then
     count(worker, 'successful_job_count', seconds)
@@ -96,7 +102,7 @@ local function settle(at)
     return 1
   end
   count(worker, 'failed_job_count', seconds)
-  if what == 'R' then
+  if what == 'R' or what == 'D' then
     redis.call('HSET', key, 'retries_left', (number(job[5]) or 1) - 1, unpack(stamps))
     local ttl = number(job[4])
     if ttl and ttl > 0 then redis.call('EXPIRE', key, ttl) end
