@@ -27,6 +27,16 @@ struct Line {
     run: Option<RunStamp>,
 }
 
+/// A job whose lifecycle was its worker's: its number, and how it ended.
+type WholeEnd = (i64, Held, Verdict, Option<RunStamp>);
+
+/// What is to be done here once all of a call has reached the server.
+#[derive(Default)]
+struct Ended {
+    numbers: Vec<i64>,
+    chores: Vec<Chore>,
+}
+
 impl RqBroker {
     pub(super) async fn end(&self, mut settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError> {
         let mut held = vec![false; settlements.len()];
@@ -58,11 +68,44 @@ impl RqBroker {
                 Kind::Chore(chore) => self.chore_ended(number, chore, &verdict),
             }
         }
-        self.end_whole(whole).await?;
-        for lines in plain.chunks(BATCH_MAX) {
-            self.end_plain(lines, &mut held).await?;
+        let mut ended = Ended::default();
+        let answer = self.end_all(&whole, &plain, &mut held, &mut ended).await;
+        let mut hand = self.hand();
+        if answer.is_err() {
+            // All of it is sent again; what was done already is found to be done.
+            for number in whole
+                .iter()
+                .map(|(number, ..)| number)
+                .chain(plain.iter().map(|line| &line.number))
+            {
+                if let Some(job) = hand.jobs.get_mut(number) {
+                    job.tried = true;
+                }
+            }
+            return answer.map(|()| held);
+        }
+        for number in &ended.numbers {
+            hand.jobs.remove(number);
+        }
+        if !ended.chores.is_empty() {
+            hand.chores.extend(ended.chores);
+            self.chores_came.notify_waiters();
         }
         Ok(held)
+    }
+
+    async fn end_all(
+        &self,
+        whole: &[WholeEnd],
+        plain: &[Line],
+        held: &mut [bool],
+        ended: &mut Ended,
+    ) -> Result<(), BrokerError> {
+        self.end_whole(whole, ended).await?;
+        for lines in plain.chunks(BATCH_MAX) {
+            self.end_plain(lines, held, ended).await?;
+        }
+        Ok(())
     }
 
     /// A chore that its worker could not do is tried again; at the end it is told.
@@ -78,19 +121,18 @@ impl RqBroker {
         }
     }
 
-    async fn end_whole(&self, jobs: Vec<(i64, Held, Verdict, Option<RunStamp>)>) -> Result<(), BrokerError> {
+    async fn end_whole(&self, jobs: &[WholeEnd], ended: &mut Ended) -> Result<(), BrokerError> {
         if jobs.is_empty() {
             return Ok(());
         }
         let mut call = self.scripts.whole.prepare_invoke();
         call.arg(self.keys.prefix());
-        let mut chores = Vec::new();
-        for (_, held, verdict, run) in &jobs {
+        for (_, held, verdict, run) in jobs {
             let worker_name = self.worker_of(*run);
             let what = match verdict {
                 Verdict::Requeue { error: None, .. } => "B",
                 Verdict::Bury { stopped: true, .. } => {
-                    chores.push(Chore::Stopped {
+                    ended.chores.push(Chore::Stopped {
                         job_id: held.job.clone(),
                         execution_id: None,
                         worker_name,
@@ -101,7 +143,7 @@ impl RqBroker {
                     error: Some(error), ..
                 }
                 | Verdict::Bury { error, .. } => {
-                    chores.push(Chore::Lost {
+                    ended.chores.push(Chore::Lost {
                         job_id: held.job.clone(),
                         execution_id: None,
                         worker_name,
@@ -115,85 +157,48 @@ impl RqBroker {
             call.arg(what).arg(&held.job).arg(&held.queue);
         }
         let _: Vec<i64> = self.run(&call).await?;
-        let mut hand = self.hand();
-        for (number, ..) in &jobs {
-            hand.jobs.remove(number);
-        }
-        if !chores.is_empty() {
-            hand.chores.extend(chores);
-            self.chores_came.notify_waiters();
-        }
+        ended.numbers.extend(jobs.iter().map(|(number, ..)| *number));
         Ok(())
     }
 
-    async fn end_plain(&self, lines: &[Line], held: &mut [bool]) -> Result<(), BrokerError> {
+    async fn end_plain(
+        &self,
+        lines: &[Line],
+        held: &mut [bool],
+        ended: &mut Ended,
+    ) -> Result<(), BrokerError> {
         let mut call = self.scripts.settle.prepare_invoke();
         call.arg(self.keys.prefix())
             .arg(text::score(Unix::now()))
             .arg(self.config.results_ttl.as_secs());
-        let mut chores = Vec::new();
+        let mut sent = Vec::with_capacity(lines.len());
         for line in lines {
             let Kind::Plain {
                 stopped_callback,
                 execution,
-                ..
             } = &line.held.kind
             else {
                 continue;
             };
-            let what = if line.what == "T" && *stopped_callback {
-                chores.push(Chore::Stopped {
-                    job_id: line.held.job.clone(),
-                    execution_id: Some(execution.clone()),
-                    worker_name: self.worker_of(line.run),
-                });
-                // Its execution stays for the chore to end.
-                continue;
-            } else {
-                line.what
-            };
-            self.add(&mut call, line, what, execution);
-        }
-        let answers: Vec<i64> = if chores.len() == lines.len() {
-            Vec::new()
-        } else {
-            match self.run(&call).await {
-                Ok(answers) => answers,
-                Err(error) => {
-                    let mut hand = self.hand();
-                    for line in lines {
-                        if let Some(held) = hand.jobs.get_mut(&line.number) {
-                            held.tried = true;
-                        }
-                    }
-                    return Err(error);
-                }
-            }
-        };
-        let mut answers = answers.into_iter();
-        let mut hand = self.hand();
-        for line in lines {
-            hand.jobs.remove(&line.number);
-            let Kind::Plain {
-                stopped_callback,
-                execution,
-                ..
-            } = &line.held.kind
-            else {
-                continue;
-            };
+            ended.numbers.push(line.number);
             if line.what == "T" && *stopped_callback {
-                continue;
+                // Its execution stays for the chore to end.
+                ended.chores.push(self.finish(line, execution));
+            } else {
+                self.add(&mut call, line, line.what, execution);
+                sent.push((line, execution));
             }
-            match answers.next() {
-                Some(2) => chores.push(self.finish(line, execution)),
-                Some(0) => held[line.at] = line.held.tried,
+        }
+        if sent.is_empty() {
+            return Ok(());
+        }
+        let answers: Vec<i64> = self.run(&call).await?;
+        for ((line, execution), answer) in sent.into_iter().zip(answers) {
+            match answer {
+                2 => ended.chores.push(self.finish(line, execution)),
+                0 => held[line.at] = line.held.tried,
                 _ => {}
             }
-        }
-        if !chores.is_empty() {
-            hand.chores.extend(chores);
-            self.chores_came.notify_waiters();
         }
         Ok(())
     }
