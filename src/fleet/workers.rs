@@ -3,7 +3,7 @@
 use crate::job::{Claim, Outcome, PoolName};
 
 use super::dispatch::stamp;
-use super::worker::{State, Step, Worker};
+use super::worker::{Held, State, Step, Worker};
 use super::{Action, Fleet, Notice, Now};
 
 impl Fleet {
@@ -57,7 +57,7 @@ impl Fleet {
         self.dispatch(&name, now, out);
     }
 
-    /// A worker is dead: what it had not read goes first again, and what else it holds ran when it died.
+    /// A worker is dead: what it had not read goes first again, and what it had read is lost with it.
     pub(super) fn exited(
         &mut self,
         id: u64,
@@ -85,27 +85,23 @@ impl Fleet {
             self.batch_exited(id, worker.clone(), unread, (&how, status), now, out);
             return self.after_exit(id, &worker, (how, job), now, out);
         }
-        let began = worker
+        let (unread, read): (Vec<Held>, Vec<Held>) = worker
             .held
-            .front()
-            .map(|held| held.execution)
-            .filter(|first| !unread.contains(first));
-        let job = began.and_then(|began| self.executions.get(&began));
-        let job = job.map(|execution| execution.claimed.claim.clone());
-        if began.is_some() {
-            worker.held.pop_front();
-        }
-        for held in worker.held.iter().rev() {
-            // It reads one job at a time, so these never began, whoever lost them.
-            if let Some(pool) = self.pools.get_mut(&name) {
+            .drain(..)
+            .partition(|held| unread.contains(&held.execution));
+        if let Some(pool) = self.pools.get_mut(&name) {
+            for held in unread.iter().rev() {
                 pool.buffer.push_front(held.execution);
                 pool.buffer_moved = now.mono;
             }
         }
-        if let Some(execution) = began {
-            let outcome = self.outcome_of_death(&worker, execution, &how);
-            let run = stamp((id, worker.seat), (worker.running_since, now.mono), status, now);
-            self.settle(execution, outcome, Some(run), now, out);
+        let job = read.first().and_then(|held| self.executions.get(&held.execution));
+        let job = job.map(|execution| execution.claimed.claim.clone());
+        let run = stamp((id, worker.seat), (worker.running_since, now.mono), status, now);
+        // It reads one job at a time; there are several only if it was not understood any more.
+        for held in read {
+            let outcome = self.outcome_of_death(&worker, held.execution, &how);
+            self.settle(held.execution, outcome, Some(run), now, out);
         }
         self.after_exit(id, &worker, (how, job), now, out);
     }
