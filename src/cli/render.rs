@@ -103,6 +103,7 @@ fn pools(of: &Snapshot) -> String {
         ">UTIL",
         ">WAITING",
         ">OLDEST",
+        ">GATHERING",
         ">SCHEDULED",
         ">DONE",
         ">FAILED",
@@ -114,7 +115,7 @@ fn pools(of: &Snapshot) -> String {
     table.print()
 }
 
-fn pool_cells(name: &str, pool: &PoolSnapshot) -> [String; 10] {
+fn pool_cells(name: &str, pool: &PoolSnapshot) -> [String; 11] {
     let oldest = seconds_to_duration(pool.oldest_waiting_s).unwrap_or_default();
     [
         if pool.paused {
@@ -131,6 +132,7 @@ fn pool_cells(name: &str, pool: &PoolSnapshot) -> [String; 10] {
         } else {
             age(oldest)
         },
+        pool.gathering.to_string(),
         pool.scheduled.to_string(),
         pool.done.to_string(),
         pool.failed.to_string(),
@@ -173,7 +175,6 @@ fn processes(of: &Snapshot) -> String {
 }
 
 fn process_cells(pool: &str, process: &ProcessSnapshot) -> [String; 10] {
-    let or_dash = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), one_line);
     [
         pool.to_owned(),
         process.worker.to_string(),
@@ -183,9 +184,18 @@ fn process_cells(pool: &str, process: &ProcessSnapshot) -> [String; 10] {
         age(seconds_to_duration(process.since_s).unwrap_or_default()),
         process.jobs.to_string(),
         bytes(process.pss_bytes),
-        or_dash(&process.task),
-        or_dash(&process.job),
+        task_cell(process),
+        process.job.as_deref().map_or("-".to_owned(), one_line),
     ]
+}
+
+/// `shop.insert`, and of a batch how many jobs it has: `shop.insert ×100`.
+fn task_cell(process: &ProcessSnapshot) -> String {
+    match &process.task {
+        None => "-".to_owned(),
+        Some(task) if process.batch > 0 => format!("{} ×{}", one_line(task), process.batch),
+        Some(task) => one_line(task),
+    }
 }
 
 /// `pool dead list`: a row a dead letter.
@@ -343,6 +353,7 @@ mod tests {
             utilization: Some(0.617),
             waiting: 12,
             oldest_waiting_s: 1.26,
+            gathering: 57,
             scheduled: 3,
             done: 10_234,
             failed: 3,
@@ -350,6 +361,10 @@ mod tests {
             processes: vec![
                 worker(1, "busy", Some("0199aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee")),
                 worker(2, "idle", None),
+                ProcessSnapshot {
+                    batch: 100,
+                    ..worker(3, "busy", Some("0199aaaa-bbbb-7ccc-8ddd-ffffffffffff"))
+                },
             ],
             ..PoolSnapshot::default()
         };
