@@ -12,10 +12,10 @@ use crate::time::{Unix, parse_duration};
 use super::flow::{self, Step};
 use super::progress::Progress;
 use super::report::{Code, Failure, Out, Outcome, note, print};
-use super::{client, json, result, wait};
+use super::{client, json, lines, result, wait};
 
 /// Jobs that go to the broker at once.
-const CHUNK_JOBS_MAX: usize = 5_000;
+pub const CHUNK_JOBS_MAX: usize = 5_000;
 
 /// Bytes of arguments that go to the broker at once, unless a single job has more.
 const CHUNK_BYTES_MAX: usize = 8 << 20;
@@ -28,6 +28,7 @@ Examples:
   pool enqueue mail.send '[\"ada@example.org\"]' --in 10m --retries 3
   pool enqueue report - < arguments.json          arguments from standard input
   pool enqueue noop --count 100000 | wc -l        many at once
+  pool enqueue shop.insert --jsonl orders.jsonl   one for each line of a file
   pool enqueue sync --key sync                    not twice while one waits or runs
   pool enqueue fetch '[\"a.png\"]' --then resize --then 'store [\"thumbs\"]'
                                                   one after the other, each with the result before it
@@ -75,13 +76,17 @@ pub struct EnqueueArgs {
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["id", "key"],
           value_parser = count, hide_default_value = true, help_heading = "Job")]
     count: u64,
+    /// A job for each line of FILE, which is its arguments as JSON; `-` reads standard input, and lines are enqueued as
+    /// they come
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["args", "id", "key", "count", "then", "raw"], help_heading = "Job")]
+    jsonl: Option<PathBuf>,
 
     /// Task to run with the result, perhaps with arguments, as in 'store ["thumbs"]'; repeat it for a longer chain
     #[arg(long, value_name = "TASK", conflicts_with_all = ["key", "count"], help_heading = "Chain and group")]
     then: Vec<Step>,
     /// Jobs to add as a group: a file of one JSON object a line with `task` and, if need be, `args`, `id`, `queue`, `in`,
     /// `timeout`, `retries`, `result_ttl`; `-` reads standard input. Prints the group's id alone
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "args", "key", "count", "id", "then", "raw"], help_heading = "Chain and group")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "args", "key", "count", "jsonl", "id", "then", "raw"], help_heading = "Chain and group")]
     group: Option<PathBuf>,
     /// Task to run once, when all jobs of the group have ended; it gets their counts
     #[arg(
@@ -173,21 +178,34 @@ async fn enqueue_chain(args: &EnqueueArgs, first: NewJob, broker: &dyn Broker) -
 async fn enqueue(args: &EnqueueArgs, job: &NewJob, broker: &dyn Broker) -> Outcome {
     let Some(timeout) = args.wait else {
         let mut out = Out::new();
-        return add(broker, job, args.count, |ids| {
+        return add(args, broker, job, |ids| {
             ids.iter().try_for_each(|id| out.line(id))?;
             out.flush()
         })
         .await;
     };
     let mut ids = Vec::new();
-    add(broker, job, args.count, |added| {
+    add(args, broker, job, |added| {
         ids.extend_from_slice(added);
         Ok(())
     })
     .await?;
     match ids.as_slice() {
-        [id] => result::wait_and_print(broker, id, timeout, args.raw).await,
+        [id] if args.jsonl.is_none() => result::wait_and_print(broker, id, timeout, args.raw).await,
         _ => wait::wait_and_print(broker, &ids, timeout).await,
+    }
+}
+
+/// Adds all jobs that are asked for and calls `added` with the ids of each chunk.
+async fn add(
+    args: &EnqueueArgs,
+    broker: &dyn Broker,
+    job: &NewJob,
+    added: impl FnMut(&[JobId]) -> Outcome,
+) -> Outcome {
+    match &args.jsonl {
+        Some(file) => lines::add(broker, job, file, added).await,
+        None => add_alike(broker, job, args.count, added).await,
     }
 }
 
@@ -232,8 +250,8 @@ fn new_job(args: &EnqueueArgs, payload: Vec<u8>) -> NewJob {
     job
 }
 
-/// Adds `count` jobs like `job` in chunks and calls `added` with the ids of each chunk.
-async fn add(
+/// Adds `count` jobs like `job`, in chunks.
+async fn add_alike(
     broker: &dyn Broker,
     job: &NewJob,
     count: u64,
@@ -254,18 +272,30 @@ async fn add(
             } else {
                 (0..now).map(fresh).collect()
             };
-            let answers = broker.enqueue(jobs).await?;
-            let ids: Vec<JobId> = answers.iter().map(|answer| answer.id().clone()).collect();
-            progress.aside(|| {
-                answers.iter().for_each(tell_duplicate);
-                added(&ids)
-            })?;
-            progress.advance(now);
+            send(broker, jobs, &progress, &mut added).await?;
             left -= now;
         }
         Ok(())
     };
     progress.during(work).await
+}
+
+/// Adds jobs, all or none, and calls `added` with their ids.
+pub async fn send(
+    broker: &dyn Broker,
+    jobs: Vec<NewJob>,
+    progress: &Progress,
+    added: &mut impl FnMut(&[JobId]) -> Outcome,
+) -> Outcome {
+    let count = jobs.len() as u64;
+    let answers = broker.enqueue(jobs).await?;
+    let ids: Vec<JobId> = answers.iter().map(|answer| answer.id().clone()).collect();
+    progress.aside(|| {
+        answers.iter().for_each(tell_duplicate);
+        added(&ids)
+    })?;
+    progress.advance(count);
+    Ok(())
 }
 
 fn tell_duplicate(answer: &Enqueued) {

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::job::{JobId, NewJob, QueueName, check_name};
 use crate::time::{Unix, parse_duration};
 
+use super::lines::name_of;
 use super::report::{Code, Failure};
 
 /// Problems of a file that are told at once.
@@ -103,13 +104,11 @@ impl Member {
 
 /// The jobs of a group from a file, or from standard input for `-`; `like` has the options that the flags give.
 pub fn read_group(path: &Path, like: &NewJob) -> Result<Vec<NewJob>, Failure> {
-    let (name, text) = if path == Path::new("-") {
-        (
-            "standard input".to_owned(),
-            std::io::read_to_string(std::io::stdin()),
-        )
+    let name = name_of(path);
+    let text = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
     } else {
-        (format!("`{}`", path.display()), std::fs::read_to_string(path))
+        std::fs::read_to_string(path)
     };
     let text = text.map_err(|error| Failure::new(Code::Usage, format!("cannot read {name}: {error}")))?;
     jobs(&name, &text, like)

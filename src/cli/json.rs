@@ -8,6 +8,15 @@ use super::report::{Code, Failure};
 
 /// Checks that a text is one JSON value; the failure points at the spot.
 pub fn check(what: &str, text: &str) -> Result<(), Failure> {
+    check_with(what, text, |line, column| format!("line {line} column {column}"))
+}
+
+/// The same for a text that is a line of something, which `what` names.
+pub fn check_line(what: &str, text: &str) -> Result<(), Failure> {
+    check_with(what, text, |_, column| format!("column {column}"))
+}
+
+fn check_with(what: &str, text: &str, spot: impl Fn(usize, usize) -> String) -> Result<(), Failure> {
     let Err(error) = serde_json::from_str::<&RawValue>(text) else {
         return Ok(());
     };
@@ -21,7 +30,8 @@ pub fn check(what: &str, text: &str) -> Result<(), Failure> {
     let said = error.to_string();
     let reason = said.split(" at line ").next().unwrap_or(&said);
     let excerpt = excerpt(text, line, column);
-    let message = format!("{what} is no JSON: {reason} at line {line} column {column}{excerpt}");
+    let spot = spot(line, column);
+    let message = format!("{what} is no JSON: {reason} at {spot}{excerpt}");
     Err(Failure::new(Code::Usage, message))
 }
 

@@ -12,6 +12,7 @@ mod demo;
 mod enqueue;
 mod flow;
 mod json;
+mod lines;
 mod progress;
 mod render;
 mod report;

@@ -22,15 +22,23 @@ pub struct Progress {
 impl Progress {
     /// Counts up to `total` jobs; `what` is happening to them, as in `enqueued`.
     pub fn new(total: u64, what: &'static str) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
-        let template = "{spinner} {pos} of {len} {msg} [{bar:30}] {elapsed}";
         let template = if total > 1 {
-            template
+            "{spinner} {pos} of {len} {msg} [{bar:30}] {elapsed}"
         } else {
             "{spinner} {msg} for {elapsed}"
         };
+        Progress::hidden(Some(total), template, what)
+    }
+
+    /// Counts jobs of which nobody knows how many there will be.
+    pub fn counting(what: &'static str) -> Self {
+        Progress::hidden(None, "{spinner} {pos} {msg} for {elapsed}", what)
+    }
+
+    fn hidden(total: Option<u64>, template: &str, what: &'static str) -> Self {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         bar.set_style(
-            ProgressStyle::with_template(template).expect("the template is a constant that parses"),
+            ProgressStyle::with_template(template).expect("all templates are constants that parse"),
         );
         bar.set_message(what);
         let is_terminal = std::io::stderr().is_terminal();

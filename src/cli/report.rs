@@ -62,6 +62,18 @@ impl Failure {
         Failure { message, ..self }
     }
 
+    /// Says what was done all the same, and how to go on: it was tried, and failed on its way.
+    pub fn but(self, done: &str, hint: String) -> Self {
+        Failure {
+            code: match self.code {
+                Code::Usage => Code::Failed,
+                code => code,
+            },
+            message: format!("{}\n{done}", self.message.trim_end()),
+            hint: Some(hint),
+        }
+    }
+
     /// Tells the user on standard error.
     pub fn print(&self) {
         if self.message.is_empty() {

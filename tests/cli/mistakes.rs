@@ -27,6 +27,7 @@ fn wrong_flags() {
         &["enqueue"],
         &["enqueue", "noop", "--count", "0"],
         &["enqueue", "noop", "--count", "2", "--id", "x"],
+        &["enqueue", "noop", "1", "--jsonl", "lines.jsonl"],
         &["enqueue", "noop", "--in", "soon"],
         &["enqueue", "noop", "--queue", ""],
         &["enqueue", "no\nop"],
@@ -79,6 +80,24 @@ fn wrong_arguments() {
     let args = ["enqueue", "fib", "-"];
     text.push('\n');
     text.push_str(&place.transcript(&args, &place.run_with(&args, "{\n  \"n\": 30,\n}\n")));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn wrong_lines() {
+    let place = Place::new();
+    place.write("first.jsonl", "{\"n\": 30]\n1\n");
+    place.write("third.jsonl", "1\n\n{n: 30}\n2\n");
+    let mut text = place.transcripts(&[
+        &["enqueue", "echo", "--jsonl", "missing.jsonl"],
+        &["enqueue", "echo", "--jsonl", "."],
+        &["enqueue", "echo", "--jsonl", "first.jsonl"],
+        &["enqueue", "echo", "--jsonl", "third.jsonl"],
+    ]);
+    let args = ["enqueue", "echo", "--jsonl", "-"];
+    let output = place.run_with(&args, &format!("\"{}\"\n", "x".repeat(1 << 20)));
+    text.push('\n');
+    text.push_str(&place.transcript(&args, &output));
     insta::assert_snapshot!(text);
 }
 

@@ -1,10 +1,12 @@
 //! Contracts of standard output: scripts read it.
 
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
+use std::sync::mpsc;
 
 use serde_json::Value;
 
-use crate::kit::{Place, Supervisor};
+use crate::kit::{PATIENCE, Place, Supervisor};
 
 fn json(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
@@ -106,6 +108,55 @@ fn wait_prints_one_json_line_a_job_as_they_end() {
 
     assert_eq!(place.lines(&["stop"]), ["stopped"]);
     assert_eq!(supervisor.wait(), Some(0));
+}
+
+#[test]
+fn enqueue_takes_a_job_from_each_line() {
+    let place = Place::new();
+    let _supervisor = Supervisor::start(&place, &[]);
+    place.write("lines.jsonl", "{\"n\": 1.10}\r\n\n  \"two words\"\n[3]"); // the last line has no end
+    let ids = place.lines(&["enqueue", "echo", "--jsonl", "lines.jsonl"]);
+    let results: Vec<String> = ids
+        .iter()
+        .flat_map(|id| place.lines(&["result", id, "--wait=60s"]))
+        .collect();
+    assert_eq!(results, [r#"{"n": 1.10}"#, r#""two words""#, "[3]"]);
+
+    let output = place.run_with(&["enqueue", "fib", "--jsonl", "-", "--wait"], "10\n");
+    let line = json(str::from_utf8(&output.stdout).unwrap());
+    assert_eq!(
+        (&line["state"], &line["result"]),
+        (&"finished".into(), &55.into())
+    );
+    assert!(
+        place
+            .lines(&["enqueue", "echo", "--jsonl", "/dev/null"])
+            .is_empty()
+    );
+}
+
+#[test]
+fn lines_are_enqueued_as_they_come() {
+    let place = Place::new();
+    let mut producer = place
+        .command(["enqueue", "echo", "--jsonl", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = producer.stdin.take().unwrap();
+    let out = BufReader::new(producer.stdout.take().unwrap());
+    let (id, ids) = mpsc::channel();
+    let reader = std::thread::spawn(move || out.lines().try_for_each(|line| id.send(line.unwrap())));
+    for line in ["1\n", "2\n"] {
+        lines.write_all(line.as_bytes()).unwrap();
+        let id = ids.recv_timeout(PATIENCE).expect("an id before the next line");
+        assert_eq!(id.len(), 36, "{id}");
+    }
+    drop(lines);
+    reader.join().unwrap().unwrap();
+    assert!(ids.try_recv().is_err(), "no third id");
+    assert!(producer.wait().unwrap().success());
 }
 
 #[test]
