@@ -13,9 +13,9 @@ producers), copy it to where Python finds it.
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-__all__ = ["Job", "JobTimeout", "Retry", "batch", "current_job", "current_jobs"]
+__all__ = ["Call", "Job", "JobTimeout", "Retry", "batch", "current_job", "current_jobs"]
 
 
 class Job(NamedTuple):
@@ -31,6 +31,15 @@ class Job(NamedTuple):
     attempt: int
     #: Longest run in seconds; None: no limit.
     timeout: Optional[float]
+
+
+class Call(NamedTuple):
+    """How a job of RQ's calls its function: what a batch task gets for each of them."""
+
+    #: Its positional arguments.
+    args: Tuple[Any, ...]
+    #: Its keyword arguments.
+    kwargs: Dict[str, Any]
 
 
 class Retry(Exception):
@@ -91,6 +100,8 @@ def batch(size: int, linger: Any = "50ms") -> Callable[[Callable[..., Any]], Cal
     It is called with up to `size` jobs, or with what came within `linger` (a text such as "50ms", "1s"; seconds; a
     `timedelta`) since the first one. Producers enqueue single jobs. An answer is a result, or an exception: it
     fails that job; a `Retry` runs it again. What the function itself raises fails the whole batch.
+
+    Jobs of RQ's come as a list of `Call`, and RQ's own `Retry` runs them again.
     """
     if not isinstance(size, int) or size < 1:
         raise ValueError(f"batch: `size` is {size!r}; expected a whole number, 1 or more")

@@ -182,6 +182,8 @@ pub struct Claimed {
     pub loss: Loss,
     /// Housekeeping that the broker hands out like a job: it is not counted.
     pub chore: bool,
+    /// Runs by itself, even if its task takes its jobs in batches.
+    pub alone: bool,
     /// Executions that failed before this one, 0 at first. A loss is not a failure.
     pub failures: u32,
     /// Executions that ended with their worker's death before this one.

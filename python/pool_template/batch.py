@@ -3,82 +3,77 @@
 from __future__ import annotations
 
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from pool_template import errors, frames
 
 if TYPE_CHECKING:
     from pool_template.job_loop import Outcome
-    from pool_template.tasks import JsonRunner
 
 
 class WrongAnswers(Exception):
     """The function did not give one answer for each job."""
 
 
+class Jobs(Protocol):
+    """What a runtime knows of jobs that are given to a batch task."""
+
+    def arguments(self, run: frames.RunFrame) -> Any:
+        """What the function gets for a job; what it raises ends the job."""
+        ...
+
+    def answered(self, run: frames.RunFrame, answer: Any) -> Outcome:
+        """What becomes of a job with this answer; exceptions are answers, too."""
+        ...
+
+
 class Batch:
     """The jobs of one call and what became of each."""
 
-    def __init__(self, runner: JsonRunner, read: Callable[[bytes], Any], runs: list[frames.RunFrame]) -> None:
-        self._runner = runner
-        #: Makes arguments of a payload; what it raises rejects the job.
-        self._read = read
+    def __init__(self, jobs: Jobs, runs: list[frames.RunFrame]) -> None:
+        self._jobs = jobs
         self._runs = runs
         #: None until the job is answered.
         self._outcomes: list[Optional[Outcome]] = [None] * len(runs)
+        #: What the call, or reading the arguments, said of each; with its place.
+        self._answers: list[tuple[int, Any]] = []
 
     def call(self, function: Callable[..., Any], complete: Callable[[Any], Any]) -> None:
-        """Calls the function with the jobs whose arguments can be read; the others are rejected. What it raises passes.
+        """Calls the function with the jobs whose arguments can be read. What it raises passes.
 
         `complete` runs the coroutine that a coroutine function returns."""
-        arguments, places = self._arguments()
-        if not arguments:
-            return
-        answers = function(arguments)
-        if type(answers) is CoroutineType:
-            answers = complete(answers)
-        if not isinstance(answers, (list, tuple)):
-            kind = errors.type_name(answers)
-            raise WrongAnswers(f"the batch task returned {kind} for {len(places)} jobs; {_EXPECTED}")
-        if len(answers) != len(places):
-            raise WrongAnswers(f"the batch task gave {len(answers)} answers for {len(places)} jobs; {_EXPECTED}")
-        for place, answer in zip(places, answers):
-            self._outcomes[place] = self._outcome(answer)
-
-    def fail(self, outcome: Outcome) -> None:
-        """The call failed: this is the outcome of all that it did not answer."""
-        code, after_ms, data = outcome
-        if code in (frames.FAILURE, frames.REJECTED):
-            # Rejected: the function itself does not take the list, which another version of it may.
-            code = frames.BATCH_FAILURE
-        for place, known in enumerate(self._outcomes):
-            if known is None:
-                self._outcomes[place] = code, after_ms, data
-
-    def outcomes(self) -> list[Outcome]:
-        """One for each job, in order."""
-        return [outcome for outcome in self._outcomes if outcome is not None]
-
-    def _arguments(self) -> tuple[list[Any], list[int]]:
         arguments, places = [], []
         for place, run in enumerate(self._runs):
             try:
-                arguments.append(self._read(run.payload) if run.payload else None)
+                arguments.append(self._jobs.arguments(run))
                 places.append(place)
             except Exception as error:
-                self._outcomes[place] = self._runner.outcome_of(error)
-        return arguments, places
+                self._answers.append((place, error))
+        if arguments:
+            self._answers += zip(places, answers_of(function, arguments, complete))
 
-    def _outcome(self, answer: Any) -> Outcome:
-        if isinstance(answer, TypeError):  # raised, it could mean that the function was called wrongly
-            told = errors.encode(errors.type_name(answer), errors.message_of(answer), errors.traceback_of(answer))
-            return frames.FAILURE, frames.AFTER_BY_POLICY, told
-        if isinstance(answer, BaseException):
-            return self._runner.outcome_of(answer)
-        try:
-            return frames.SUCCESS, frames.AFTER_BY_POLICY, self._runner.encode(answer)
-        except Exception as error:
-            return self._runner.outcome_of(error)
+    def outcomes(self, failed: Optional[Callable[[frames.RunFrame], Outcome]] = None) -> list[Outcome]:
+        """One for each job, in order. `failed` makes those of the jobs that a failed call did not answer."""
+        for place, answer in self._answers:
+            self._outcomes[place] = self._jobs.answered(self._runs[place], answer)
+        if failed is not None:
+            missing = (place for place, outcome in enumerate(self._outcomes) if outcome is None)
+            for place in missing:
+                self._outcomes[place] = failed(self._runs[place])
+        return [outcome for outcome in self._outcomes if outcome is not None]
+
+
+def answers_of(function: Callable[..., Any], arguments: list[Any], complete: Callable[[Any], Any]) -> Any:
+    """Calls a batch task; its answers, as many as there are arguments."""
+    answers = function(arguments)
+    if type(answers) is CoroutineType:
+        answers = complete(answers)
+    if not isinstance(answers, (list, tuple)):
+        kind = errors.type_name(answers)
+        raise WrongAnswers(f"the batch task returned {kind} for {len(arguments)} jobs; {_EXPECTED}")
+    if len(answers) != len(arguments):
+        raise WrongAnswers(f"the batch task gave {len(answers)} answers for {len(arguments)} jobs; {_EXPECTED}")
+    return answers
 
 
 _EXPECTED = "expected a list with one for each, in their order"

@@ -16,6 +16,7 @@ from rq.job import JobStatus
 from rq.registry import ScheduledJobRegistry
 from rq.utils import as_text, now
 
+from pool_template.rq_batch import let_rq_call
 from pool_template.rq_code import RqCode
 
 #: What ended a job, replayed to RQ's code: returns its value or raises its exception.
@@ -44,6 +45,7 @@ class Lifecycle:
             job = self.fetch(job_id)
         except NoSuchJobError:
             return  # deleted meanwhile
+        let_rq_call(job)
         job.redis_server_version = worker.get_redis_server_version()
         execution = worker.prepare_execution(job)
         self._perform(job, execution)
@@ -54,6 +56,7 @@ class Lifecycle:
             job = self.fetch(job_id)
         except NoSuchJobError:
             return
+        let_rq_call(job)
         self._perform(job, self._execution_of(job))
 
     def finish(self, job_id: str, job: Any, started_ns: int, replay: Replay) -> None:

@@ -20,7 +20,8 @@ from rq.results import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
 from rq.timeouts import JobTimeoutException
 from rq.utils import import_attribute
 
-from pool_template import errors, frames, lineage, rq_current
+from pool_template import errors, frames, lineage, rq_batch, rq_current
+from pool_template.batch import Batch
 from pool_template.deadline import Deadline
 from pool_template.job_loop import Outcome
 from pool_template.rq_code import RqCode
@@ -101,6 +102,47 @@ class RqRunner:
                 lineage.end_child(error)
             return _failure(error)
 
+    def run_batch(self, runs: list[frames.RunFrame], started_ns: int) -> Optional[list[Outcome]]:
+        """Calls a batch task once: an outcome for each of its jobs, in order. None: they don't call one batch task."""
+        if any(run.payload[:1] != b"P" for run in runs):
+            return None
+        self._environment.set_job(b"")
+        jobs = rq_batch.Jobs(self, runs, started_ns)
+        function = jobs.function()
+        if function is None:
+            return None
+        return jobs.run(function, len(runs) > 1 and runs[0].task.decode() in self._code.settings.batch_split)
+
+    def call_batch(self, batch: Batch, function: Callable[..., Any], timeout_ms: int, started_ns: int) -> None:
+        """Calls the function of a batch under its deadline; what it raises passes."""
+        try:
+            self._deadline.set(timeout_ms, started_ns)
+            batch.call(function, self._complete)
+        finally:
+            self._deadline.clear()
+
+    def end_of_batch(self, job: bytes, answer: Any, started_ns: int) -> Outcome:
+        """What becomes of one job of a batch that was given this answer."""
+        self._job = job
+        replay = _raiser(answer) if isinstance(answer, BaseException) else lambda: answer
+        if not self._is_stock:
+            return self._finish(started_ns, replay)
+        try:
+            if not isinstance(answer, BaseException):
+                return self._success(answer)
+            if not self._fails_itself:
+                return _failure(answer)
+        except _Finish:
+            pass
+        except BaseException as error:
+            return _failure(error)
+        return self._finish(started_ns, replay)
+
+    def batch_failure(self, error: BaseException) -> Outcome:
+        """A whole batch failed, and is to be run again in halves."""
+        _, after_ms, data = _failure(error)
+        return frames.BATCH_FAILURE, after_ms, data
+
     def _run_plain(self, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
         pending, deadline = self._pending, self._deadline
         pending.is_running = True
@@ -124,6 +166,16 @@ class RqRunner:
             pending.end()
 
     def _call(self, payload: bytes) -> Any:
+        function, args, kwargs = self.read(payload)
+        value = function(*args, **kwargs)
+        if type(value) is CoroutineType or (
+            value is not None and type(value) not in _VALUES and isinstance(value, Coroutine)
+        ):
+            return self._complete(value)
+        return value
+
+    def read(self, payload: bytes) -> tuple[Callable[..., Any], Any, Any]:
+        """The function of a plain job and its arguments."""
         try:
             data = payload[1:]
             if data and data[0] & 0x0F == _DEFLATE:
@@ -134,13 +186,9 @@ class RqRunner:
             name, instance, args, kwargs = self._loads(data)
         except Exception as error:
             raise DeserializationError() from error
-        function = getattr(instance, name) if instance else self._functions.get(name) or self._find(name)
-        value = function(*args, **kwargs)
-        if type(value) is CoroutineType or (
-            value is not None and type(value) not in _VALUES and isinstance(value, Coroutine)
-        ):
-            return self._complete(value)
-        return value
+        if instance:
+            return rq_batch.callable_alone(getattr(instance, name), self._complete), args, kwargs
+        return self._functions.get(name) or self._find(name), args, kwargs
 
     def _complete(self, coroutine: Any) -> Any:
         try:
@@ -153,7 +201,7 @@ class RqRunner:
     def _find(self, name: str) -> Callable[..., Any]:
         if name is None:
             raise ValueError("Cannot execute job: function is None")
-        function = self._functions[name] = import_attribute(name)
+        function = self._functions[name] = rq_batch.callable_alone(import_attribute(name), self._complete)
         return function
 
     def _success(self, value: Any) -> Outcome:

@@ -102,7 +102,7 @@ class JsonRunner:
             function = self._batches[first.task]
         except BaseException:
             return None  # each job will say the same of itself
-        batch = Batch(self, arguments_of, runs)
+        batch = Batch(self, runs)
         try:
             self._deadline.set(first.timeout_ms, started_ns)
             try:
@@ -112,8 +112,28 @@ class JsonRunner:
         except BaseException as error:
             if lineage.is_child:
                 lineage.end_child(error)
-            batch.fail(self.outcome_of(error))
+            code, after_ms, data = self.outcome_of(error)
+            if code in (frames.FAILURE, frames.REJECTED):
+                # Rejected: the function itself does not take the list, which another version of it may.
+                code = frames.BATCH_FAILURE
+            return batch.outcomes(lambda run: (code, after_ms, data))
         return batch.outcomes()
+
+    def arguments(self, run: frames.RunFrame) -> Any:
+        """See `batch.Jobs`."""
+        return arguments_of(run.payload) if run.payload else None
+
+    def answered(self, run: frames.RunFrame, answer: Any) -> Outcome:
+        """See `batch.Jobs`."""
+        if isinstance(answer, TypeError):  # raised, it could mean that the function was called wrongly
+            told = errors.encode(errors.type_name(answer), errors.message_of(answer), errors.traceback_of(answer))
+            return frames.FAILURE, frames.AFTER_BY_POLICY, told
+        if isinstance(answer, BaseException):
+            return self.outcome_of(answer)
+        try:
+            return frames.SUCCESS, frames.AFTER_BY_POLICY, self.encode(answer)
+        except Exception as error:
+            return self.outcome_of(error)
 
     def sit(self, seat: int) -> None:
         """See `job_loop.Runner`; nobody is told of this worker."""

@@ -22,7 +22,7 @@ impl Fleet {
     /// How jobs of this task are gathered; `None`: they run one by one. The settings win over the code.
     fn batch_rule(&self, job: &Claimed) -> Option<Rule> {
         // A process for each job has no use for a batch, and a program runs one job.
-        if self.fresh() || job.chore || self.app.runtime == RuntimeKind::Command {
+        if self.fresh() || job.alone || self.app.runtime == RuntimeKind::Command {
             return None;
         }
         let set = self.tasks.get(&job.task);

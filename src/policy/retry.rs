@@ -176,6 +176,7 @@ mod tests {
             retry_after: None,
             loss: Loss::RunsAgain,
             chore: false,
+            alone: false,
             failures,
             losses,
             enqueued: Unix(0),

@@ -43,6 +43,7 @@ const MODULES: &[(&str, &str)] = modules! {
     "pool_template.main" => "pool_template/main.py",
     "pool_template.names" => "pool_template/names.py",
     "pool_template.rq_code" => "pool_template/rq_code.py",
+    "pool_template.rq_batch" => "pool_template/rq_batch.py",
     "pool_template.rq_current" => "pool_template/rq_current.py",
     "pool_template.rq_environment" => "pool_template/rq_environment.py",
     "pool_template.rq_lifecycle" => "pool_template/rq_lifecycle.py",

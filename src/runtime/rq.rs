@@ -41,6 +41,12 @@ pub(super) fn load(config: &Config) -> Option<RqLoad> {
         job_monitoring_interval: Some(rq.job_monitoring_interval.as_secs()),
         disable_job_desc_logging: rq.disable_job_desc_logging,
         path: rq.path.clone(),
+        batch_split: config
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.batch_split)
+            .map(|(name, _)| name.to_string())
+            .collect(),
     })
 }
 

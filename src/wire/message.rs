@@ -91,6 +91,9 @@ pub struct RqLoad {
     pub disable_job_desc_logging: bool,
     /// Directories in front of the module path.
     pub path: Vec<String>,
+    /// Tasks whose batches run again in halves when they fail as a whole.
+    #[serde(default)]
+    pub batch_split: Vec<String>,
 }
 
 /// Where Redis is found by Sentinel.

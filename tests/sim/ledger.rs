@@ -125,6 +125,7 @@ impl Ledger {
             retry_after: None,
             loss: pool::job::Loss::RunsAgain,
             chore: false,
+            alone: false,
             failures: job.failures,
             losses: job.losses,
             enqueued: job.enqueued,

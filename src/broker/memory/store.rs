@@ -197,6 +197,7 @@ impl Store {
             retry_after: None,
             loss: Loss::RunsAgain,
             chore: false,
+            alone: false,
             failures: job.failures,
             losses: job.losses,
             enqueued: job.enqueued,

@@ -152,7 +152,10 @@ impl RqBroker {
         };
         let whole = row[3] == b"W";
         let description = text(9);
-        let task = text::task(&description).unwrap_or("rq");
+        let task = text::task(&description)
+            .map(str::to_owned)
+            .or_else(|| text::function(&row[4]));
+        let task = task.as_deref().unwrap_or("rq");
         let limit = u64::try_from(timeout)
             .ok()
             .filter(|seconds| *seconds > 0)
@@ -195,6 +198,8 @@ impl RqBroker {
             retry_after: Some(retry_after(&row[7], retries_left)),
             loss: Loss::Fails,
             chore: false,
+            // RQ's own code, which knows of one job, calls its function.
+            alone: whole,
             failures: 0,
             losses: 0,
             enqueued: from_iso(&text(8)).unwrap_or_else(Unix::now),
@@ -255,6 +260,7 @@ impl RqBroker {
                 retry_after: Some(Duration::ZERO),
                 loss: Loss::RunsAgain,
                 chore: true,
+                alone: true,
                 failures: 0,
                 losses: 0,
                 enqueued: Unix::now(),

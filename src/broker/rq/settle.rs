@@ -196,7 +196,8 @@ impl RqBroker {
         for ((line, execution), answer) in sent.into_iter().zip(answers) {
             match answer {
                 2 => ended.chores.push(self.finish(line, execution)),
-                0 => held[line.at] = line.held.tried,
+                // What its runtime has settled is not held any more.
+                0 if line.what != "X" => held[line.at] = line.held.tried,
                 _ => {}
             }
         }

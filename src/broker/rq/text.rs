@@ -1,12 +1,16 @@
 //! How RQ writes times and errors.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use base64::Engine;
 use flate2::Compression;
+use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 
 use crate::time::Unix;
+
+/// Bytes at the beginning of a job's data in which its function's name stands.
+const HEAD_LEN_MAX: usize = 512;
 
 /// `2026-03-01T09:05:00.250000Z`. Source: `rq/utils.py`, `utcformat`.
 pub(super) fn iso(at: Unix) -> String {
@@ -46,8 +50,43 @@ pub(super) fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
 /// Source: `rq/utils.py`, `get_call_string`.
 pub(super) fn task(description: &str) -> Option<&str> {
     let (name, _) = description.split_once('(')?;
+    is_name(name).then_some(name)
+}
+
+/// The name of the function that a job's `data` begins with, as far as it is written by pickle or as JSON.
+/// Source: `rq/job.py`, `Job._serialize`; Python's `pickletools`, opcodes of protocol 2 and later.
+pub(super) fn function(data: &[u8]) -> Option<String> {
+    let mut head = Vec::with_capacity(HEAD_LEN_MAX);
+    let mut unpacked = ZlibDecoder::new(data).take(HEAD_LEN_MAX as u64);
+    if unpacked.read_to_end(&mut head).is_err() {
+        head = data[..data.len().min(HEAD_LEN_MAX)].to_vec(); // it was never compressed
+    }
+    let name = match &*head {
+        [b'[', b'"', rest @ ..] => rest.split(|byte| *byte == b'"').next()?,
+        [0x80, _, rest @ ..] => {
+            // Protocol 4 begins with a frame: its opcode and eight bytes of length.
+            let rest = match rest {
+                [0x95, framed @ ..] => framed.get(8..)?,
+                _ => rest,
+            };
+            match rest {
+                // The tuple's mark, then a text: short, or with four bytes of length.
+                [b'(', 0x8c, len, text @ ..] => text.get(..usize::from(*len))?,
+                [b'(', b'X', a, b, c, d, text @ ..] => {
+                    text.get(..usize::try_from(u32::from_le_bytes([*a, *b, *c, *d])).ok()?)?
+                }
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    let name = std::str::from_utf8(name).ok()?;
+    is_name(name).then(|| name.to_owned())
+}
+
+fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
-    (!name.is_empty() && name.len() <= crate::job::NAME_LEN_MAX && name.chars().all(plain)).then_some(name)
+    !name.is_empty() && name.len() <= crate::job::NAME_LEN_MAX && name.chars().all(plain)
 }
 
 /// What RQ says of a worker that died, from its wait status.
@@ -79,6 +118,39 @@ mod tests {
         assert_eq!(task("shop.mail.send('a', b=1)"), Some("shop.mail.send"));
         assert_eq!(task("Send the mail (now)"), None);
         assert_eq!(task("no call"), None);
+    }
+
+    #[test]
+    fn data_names_its_function_in_each_format() {
+        let framed = b"\x80\x05\x95\x19\0\0\0\0\0\0\0(\x8c\x0bshop.insert\x94NK\x01\x85\x94}\x94t\x94.";
+        let unframed = b"\x80\x02(X\x0b\0\0\0shop.insertq\0NK\x01\x85q\x01}q\x02tq\x03.";
+        let json = br#"["shop.insert", null, [1], {}]"#;
+        for data in [&framed[..], unframed, json] {
+            assert_eq!(function(data).as_deref(), Some("shop.insert"));
+            assert_eq!(
+                function(&{
+                    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+                    encoder.write_all(data).unwrap();
+                    encoder.finish().unwrap()
+                })
+                .as_deref(),
+                Some("shop.insert")
+            );
+        }
+    }
+
+    #[test]
+    fn data_of_another_kind_names_nothing() {
+        for data in [
+            &b""[..],
+            b"\x80",
+            b"\x80\x05\x95\0",
+            b"\x80\x05(\x8c\xff",
+            b"[\"no name\"]",
+            b"\xff\xfe\x01",
+        ] {
+            assert_eq!(function(data), None, "{data:?}");
+        }
     }
 
     #[test]
