@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pool::policy::memory::Budget;
 use pool::policy::scaling::{Limits, Policy, Sample};
+use pool::policy::share::Share;
 use pool::policy::utilization::Meter;
 use pool::time::Mono;
 
@@ -92,6 +93,7 @@ impl World {
             paused: false,
             loadable: true,
             memory: Budget::UNLIMITED,
+            share: Share::UNLIMITED,
         };
         let to = Policy::Utilization.decide(&self.limits, &sample).to;
         if to != self.size() {

@@ -1,12 +1,13 @@
 //! `pool check`: would it start? The configuration in force, whether the broker answers and the app loads.
 
 use crate::broker;
-use crate::config::{self, RunArgs};
+use crate::config::{self, COST_UNKNOWN, Config, RunArgs};
 use crate::job::QueueName;
 
-use crate::supervisor::check::load_app;
+use crate::supervisor::check::{Loaded, load_app, total_memory};
 use crate::wire::message::LoadReport;
 
+use super::render::bytes;
 use super::report::{Code, Failure, Out, Outcome, note};
 
 /// Check the configuration, the broker and the application without running a job
@@ -47,14 +48,62 @@ pub async fn run(args: CheckArgs) -> Outcome {
     broker.close().await?;
     out.flush()?;
 
-    let report = load_app(config, note).await.map_err(|reason| {
+    let loaded = load_app(config, note).await.map_err(|reason| {
         Failure::new(
             Code::Failed,
             format!("the app does not load: {}", reason.trim_end()),
         )
     })?;
-    out.line(app(&report))?;
+    out.line(app(&loaded.report))?;
+    for line in totals(config, &loaded, total_memory(config))? {
+        out.line(line)?;
+    }
     out.flush()
+}
+
+/// Whether what the pools are promised fits into what all of them may have, as comments.
+///
+/// The error is a limit that not even the loaded application fits into, to say nothing of a worker.
+fn totals(config: &Config, loaded: &Loaded, memory: Option<u64>) -> Result<Vec<String>, Failure> {
+    let floors = || config.pools.iter().map(|(name, pool)| (name, pool.floor()));
+    let promised = floors().map(|(_, floor)| floor).fold(0, u32::saturating_add);
+    let mut lines = Vec::new();
+    if let Some(total) = config.supervisor.max_total_workers {
+        let each: Vec<String> = floors().map(|(name, floor)| format!("{name} {floor}")).collect();
+        let each = each.join(", ");
+        lines.push(format!(
+            "# workers: at most {total} in all; room is kept for {each}"
+        ));
+    }
+    let (Some(limit), Some(app)) = (memory, loaded.pss_bytes) else {
+        return Ok(lines);
+    };
+    if app >= limit {
+        return Err(Failure::new(
+            Code::Failed,
+            format!(
+                "the loaded app alone occupies {}, and supervisor.max_total_memory is {}",
+                bytes(app),
+                bytes(limit)
+            ),
+        )
+        .hint("raise the limit, or preload less"));
+    }
+    let needed = u64::from(promised)
+        .saturating_mul(COST_UNKNOWN)
+        .saturating_add(app);
+    let verdict = if needed <= limit {
+        "fit into"
+    } else {
+        "may not fit into"
+    };
+    lines.push(format!(
+        "# memory: the app ({}) and {promised} promised workers (about {} each, until some are measured) {verdict} {}",
+        bytes(app),
+        bytes(COST_UNKNOWN),
+        bytes(limit),
+    ));
+    Ok(lines)
 }
 
 /// What the template found, as comments.

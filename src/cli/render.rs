@@ -74,6 +74,7 @@ pub fn status(of: &Snapshot, now: Unix) -> String {
         bytes(of.pss_bytes),
         of.broker,
     );
+    text.push_str(&totals(of));
     for (what, why) in [
         ("the broker can't be used", &of.broker_error),
         ("the app does not load", &of.load_error),
@@ -93,6 +94,38 @@ pub fn status(of: &Snapshot, now: Unix) -> String {
         text.push_str(&format!("\n{}", processes(of)));
     }
     text
+}
+
+/// `total: 7 of 10 workers, 900.0M of 4.0G; kept free: mail 2 workers, web 32.0M`: nothing where there is no limit.
+fn totals(of: &Snapshot) -> String {
+    let workers: u32 = of.pools.values().map(|pool| pool.workers).sum();
+    let of_workers = of
+        .max_total_workers
+        .map(|total| format!("{workers} of {total} workers"));
+    let of_memory = of
+        .max_total_bytes
+        .map(|total| format!("{} of {}", bytes(of.pss_bytes), bytes(total)));
+    let limits: Vec<String> = of_workers.into_iter().chain(of_memory).collect();
+    if limits.is_empty() {
+        return String::new();
+    }
+    let kept = of.pools.iter().filter_map(|(name, pool)| {
+        let seats = of
+            .max_total_workers
+            .map(|_| pool.floor.saturating_sub(pool.workers));
+        let seats = seats
+            .filter(|seats| *seats > 0)
+            .map(|seats| format!("{seats} workers"));
+        let memory = Some(pool.kept_bytes).filter(|kept| *kept > 0).map(bytes);
+        let both: Vec<String> = seats.into_iter().chain(memory).collect();
+        (!both.is_empty()).then(|| format!("{name} {}", both.join(" and ")))
+    });
+    let kept: Vec<String> = kept.collect();
+    let kept = match kept.as_slice() {
+        [] => String::new(),
+        kept => format!("; kept free: {}", kept.join(", ")),
+    };
+    format!("total: {}{kept}\n", limits.join(", "))
 }
 
 fn pools(of: &Snapshot) -> String {
@@ -400,6 +433,21 @@ mod tests {
                 "warning: the app does not load: ModuleNotFoundError: No module named 'shop'",
             ]
         );
+    }
+
+    #[test]
+    fn status_shows_what_all_pools_share() {
+        let mut shared = snapshot();
+        shared.max_total_workers = Some(10);
+        shared.max_total_bytes = Some(4 << 30);
+        shared.pss_bytes = 900 << 20;
+        if let Some(pool) = shared.pools.get_mut("default") {
+            (pool.floor, pool.kept_bytes) = (4, 32 << 20);
+        }
+        let text = status(&shared, NOW);
+        let line = text.lines().nth(2).unwrap_or_default();
+        let expected = "total: 2 of 10 workers, 900.0M of 4.0G; kept free: default 2 workers and 32.0M";
+        assert_eq!(line, expected);
     }
 
     #[test]

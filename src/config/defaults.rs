@@ -57,6 +57,7 @@ impl Default for PoolConfig {
             order: QueueOrder::Strict,
             min_workers: 2,
             max_workers: 5,
+            reserve_workers: 0,
             policy: ScalingPolicy::Utilization,
             utilization_threshold: 0.5,
             scaling_period: Duration::from_secs(5),
@@ -112,12 +113,18 @@ pub(super) fn give_way(config: &mut Config, is_set: impl Fn(&str) -> bool) {
     }
     config.broker.rq.python.clone_from(&config.app.python);
     config.broker.rq.single = config.pools.values().map(|pool| pool.max_workers).sum::<u32>() == 1;
+    let total = config.supervisor.max_total_workers;
+    let share = total.map(|total| (total / config.pools.len().max(1) as u32).max(1));
     for (name, pool) in &mut config.pools {
         let unset = |key: &str| !is_set(&format!("pools.{}.{key}", bare_or_quoted(name.as_str())));
         if unset("min_workers") {
-            pool.min_workers = pool.min_workers.min(pool.max_workers);
+            let most = share.unwrap_or(u32::MAX).min(pool.max_workers);
+            pool.min_workers = pool.min_workers.min(most);
         } else if unset("max_workers") {
             pool.max_workers = pool.max_workers.max(pool.min_workers);
+        }
+        if unset("max_workers") {
+            pool.max_workers = pool.max_workers.max(pool.reserve_workers);
         }
         if unset("utilization_window") {
             pool.utilization_window = pool.utilization_window.max(pool.scaling_period);

@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::keys::{Key, SOCKET, Section};
 use super::setting::{Arity, Setting};
-use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, RqConfig};
+use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, RqConfig, SupervisorConfig};
 
 /// The settings on a command line, unchecked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -154,6 +154,7 @@ fn flags() -> Vec<Flag> {
         "Pool (of all pools, if the file has several)",
         &mut PoolConfig::default(),
     );
+    add("All pools together", &mut SupervisorConfig::default());
     add("RQ", &mut RqConfig::default());
     add("Logging", &mut LogConfig::default());
     flags.push(socket);

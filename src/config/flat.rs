@@ -49,6 +49,7 @@ pub(super) fn entries(config: &Config) -> Vec<Entry> {
     add("broker", &mut config.broker);
     add("rq", &mut config.broker.rq);
     add("app", &mut config.app);
+    add("supervisor", &mut config.supervisor);
     for (name, pool) in &mut config.pools {
         add(&format!("pools.{}", bare_or_quoted(name.as_str())), pool);
     }

@@ -5,7 +5,7 @@
 
 use super::scalars::Program;
 use super::setting::Setting;
-use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, TaskConfig};
+use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, SupervisorConfig, TaskConfig};
 
 /// What is known of a key besides its value.
 #[derive(Debug, PartialEq, Eq)]
@@ -180,6 +180,22 @@ impl Section for AppConfig {
     }
 }
 
+impl Section for SupervisorConfig {
+    fn each_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("max_total_workers", "max-total-workers" "N", "Never more workers in all pools together"),
+            &mut self.max_total_workers,
+        );
+        visit(
+            key!(
+                "max_total_memory", "max-total-memory" "SIZE",
+                "Memory (PSS) of all pools together above which no worker is added: a size or a share such as 50%"
+            ),
+            &mut self.max_total_memory,
+        );
+    }
+}
+
 impl Section for PoolConfig {
     fn each_key(&mut self, visit: Visit<'_>) {
         visit(
@@ -205,6 +221,13 @@ impl PoolConfig {
         visit(
             key!("max_workers", "max-workers" "N", "Never more workers"),
             &mut self.max_workers,
+        );
+        visit(
+            key!(
+                "reserve_workers", "reserve-workers" "N",
+                "Workers whose room no other pool's growth takes; at least min_workers and 1"
+            ),
+            &mut self.reserve_workers,
         );
         visit(
             key!("policy", "policy" "NAME", "What decides about the number of workers"),

@@ -18,6 +18,7 @@ mod setting;
 mod size;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod unknown;
 mod validate;
 
@@ -36,10 +37,11 @@ pub use rq::{DequeueStrategy, RqConfig};
 pub use size::{Size, parse_size};
 
 use crate::job::{PoolName, QueueName};
-pub use crate::policy::memory::MemoryLimit;
+pub use crate::policy::memory::{COST_UNKNOWN, MemoryLimit};
 pub use crate::policy::prefetch::Prefetch;
 pub use crate::policy::retry::Rules as RetryConfig;
 pub use crate::policy::scaling::Policy as ScalingPolicy;
+use crate::policy::share;
 
 /// All settings of one supervisor, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +54,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// What is loaded and forked.
     pub app: AppConfig,
+    /// What holds for all pools together.
+    pub supervisor: SupervisorConfig,
     /// At least one pool; the command line describes `default`.
     pub pools: BTreeMap<PoolName, PoolConfig>,
     /// Per-task settings, and the command runtime's programs.
@@ -149,6 +153,15 @@ pub enum Isolation {
     Fresh,
 }
 
+/// `[supervisor]`: what holds for all pools together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SupervisorConfig {
+    /// Most workers of all pools together; `None`: no limit but those of the pools.
+    pub max_total_workers: Option<u32>,
+    /// PSS of templates and workers above which no worker is added; `None`: no limit.
+    pub max_total_memory: Option<MemoryLimit>,
+}
+
 /// `[pools.NAME]` over `[defaults]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolConfig {
@@ -160,6 +173,8 @@ pub struct PoolConfig {
     pub min_workers: u32,
     /// Never more; at least 1.
     pub max_workers: u32,
+    /// Workers whose room no other pool's growth takes; at least `min_workers` and 1 are kept in any case.
+    pub reserve_workers: u32,
     /// What decides about the number of workers.
     pub policy: ScalingPolicy,
     /// Above it one more, below half of it one less; in `0.0..=1.0`, above 0.
@@ -188,6 +203,13 @@ pub struct PoolConfig {
     pub stop_timeout: Duration,
     /// How failed jobs are run again.
     pub retry: RetryConfig,
+}
+
+impl PoolConfig {
+    /// Workers that the pool may always have, whatever the others of its supervisor take.
+    pub fn floor(&self) -> u32 {
+        share::floor(self.min_workers, self.max_workers, self.reserve_workers)
+    }
 }
 
 /// `order`

@@ -79,9 +79,8 @@ fn effect(key: &str) -> Effect {
         key.rsplit('.').next().unwrap_or(key),
     );
     match (table, name) {
-        ("pools", _) | ("tasks", "timeout" | "retries" | "batch_size" | "batch_linger" | "batch_split") => {
-            Effect::Live
-        }
+        ("pools" | "supervisor", _)
+        | ("tasks", "timeout" | "retries" | "batch_size" | "batch_linger" | "batch_split") => Effect::Live,
         // The template carries them, and workers are its copies.
         ("app" | "tasks", _) => Effect::Generation,
         _ => Effect::Restart,

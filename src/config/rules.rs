@@ -51,6 +51,7 @@ pub(super) fn broken(
         );
     }
     rules.queues_of_several_pools(config);
+    rules.totals(config);
     for (name, task) in &config.tasks {
         rules.task(&format!("tasks.{}", bare_or_quoted(name)), task, config);
     }
@@ -59,7 +60,8 @@ pub(super) fn broken(
     rules.problems
 }
 
-struct Rules<'a> {
+/// The rules, and what they found.
+pub(super) struct Rules<'a> {
     entries: BTreeMap<String, Entry>,
     origins: &'a BTreeMap<String, Origin>,
     bad: &'a BTreeSet<String>,
@@ -240,6 +242,8 @@ impl Rules<'_> {
         if pool.max_workers > 0 {
             let ok = pool.min_workers <= pool.max_workers;
             self.pair(&path("max_workers"), ok, "below", &path("min_workers"), "");
+            let ok = pool.reserve_workers <= pool.max_workers;
+            self.pair(&path("max_workers"), ok, "below", &path("reserve_workers"), "");
         }
         let ok = pool.utilization_threshold > 0.0 && pool.utilization_threshold <= 1.0;
         self.value(&path("utilization_threshold"), ok, "above 0, up to 1");
@@ -410,7 +414,7 @@ impl Rules<'_> {
     }
 
     /// One key's own rule.
-    fn value(&mut self, path: &str, ok: bool, expected: &str) {
+    pub(super) fn value(&mut self, path: &str, ok: bool, expected: &str) {
         if ok || self.bad.contains(path) {
             return;
         }
@@ -432,7 +436,7 @@ impl Rules<'_> {
     }
 
     /// Two keys that must fit; the problem stands where the stronger one was set.
-    fn pair(&mut self, path: &str, ok: bool, relation: &str, other: &str, hint: &str) {
+    pub(super) fn pair(&mut self, path: &str, ok: bool, relation: &str, other: &str, hint: &str) {
         if ok || self.bad.contains(path) || self.bad.contains(other) {
             return;
         }
@@ -457,7 +461,7 @@ impl Rules<'_> {
         self.add(stronger, message, hint);
     }
 
-    fn add(&mut self, path: &str, message: String, hint: &str) {
+    pub(super) fn add(&mut self, path: &str, message: String, hint: &str) {
         self.problems.push(Problem {
             key: path.to_owned(),
             origin: self.origin(path).clone(),
@@ -466,8 +470,13 @@ impl Rules<'_> {
         });
     }
 
-    fn origin(&self, path: &str) -> &Origin {
+    pub(super) fn origin(&self, path: &str) -> &Origin {
         self.origins.get(path).unwrap_or(&Origin::Default)
+    }
+
+    /// Whether the key's value could not be read.
+    pub(super) fn is_bad(&self, path: &str) -> bool {
+        self.bad.contains(path)
     }
 
     fn literal(&self, path: &str) -> &str {

@@ -4,11 +4,19 @@ use super::keys::{Section, names_of};
 use super::problem::{Origin, Problem};
 use super::raw::{Node, Table};
 use super::setting::bare_or_quoted;
-use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, TaskConfig};
+use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, SupervisorConfig, TaskConfig};
 
 /// What may stand at the top of the file.
-const TOP: [&str; 8] = [
-    "app", "broker", "defaults", "log", "pools", "rq", "socket", "tasks",
+const TOP: [&str; 9] = [
+    "app",
+    "broker",
+    "defaults",
+    "log",
+    "pools",
+    "rq",
+    "socket",
+    "supervisor",
+    "tasks",
 ];
 
 /// How alike two names must be, from 0 to 1, for one to be a misspelling of the other.
@@ -54,12 +62,13 @@ pub(super) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
 
 /// The key of another table that has this name, or nearly so, and where it belongs.
 fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
-    let homes: [(&mut dyn Section, &str); 5] = [
+    let homes: [(&mut dyn Section, &str); 6] = [
         (&mut PoolConfig::default(), "`[defaults]` or `[pools.NAME]`"),
         (&mut BrokerConfig::default(), "`[broker]`"),
         (&mut AppConfig::default(), "`[app]`"),
         (&mut LogConfig::default(), "`[log]`"),
         (&mut TaskConfig::default(), "`[tasks.NAME]`"),
+        (&mut SupervisorConfig::default(), "`[supervisor]`"),
     ];
     homes
         .into_iter()

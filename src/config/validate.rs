@@ -15,7 +15,8 @@ use super::rules;
 use super::setting::{Base, Given, Setting, bare_or_quoted, describe};
 use super::unknown;
 use super::{
-    AppConfig, BrokerConfig, BrokerUrl, Config, LogConfig, PoolConfig, PoolName, TaskConfig, defaults,
+    AppConfig, BrokerConfig, BrokerUrl, Config, LogConfig, PoolConfig, PoolName, SupervisorConfig,
+    TaskConfig, defaults,
 };
 use crate::job::check_name;
 
@@ -111,6 +112,8 @@ impl<'a> Reader<'a> {
         self.whole("broker.", &mut broker, table.get("broker"));
         self.whole("rq.", &mut broker.rq, table.get("rq"));
         self.whole("app.", &mut app, table.get("app"));
+        let mut supervisor = SupervisorConfig::default();
+        self.whole("supervisor.", &mut supervisor, table.get("supervisor"));
         self.whole("log.", &mut log, table.get("log"));
         let pools = self.pools(table);
         let tasks = self.tasks(table.get("tasks"));
@@ -124,6 +127,7 @@ impl<'a> Reader<'a> {
             broker,
             socket,
             app,
+            supervisor,
             pools,
             tasks,
             log,

@@ -123,6 +123,8 @@ pub struct Memory {
     pub workers: Vec<(u64, u64, u64)>,
     /// The budget of each pool that has one, resolved to bytes.
     pub limits: Vec<(PoolName, u64)>,
+    /// The budget of all together, resolved to bytes.
+    pub total_limit: Option<u64>,
 }
 
 /// What somebody asks of the fleet.

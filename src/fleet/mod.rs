@@ -8,7 +8,7 @@
 //! - [`event`]: the vocabulary. [`worker`]: a worker's life as a table.
 //! - `dispatch`: jobs in, outcomes out. `gather`, `batches`: those of batch tasks. `templates`, `workers`: processes come and go.
 //! - `size`: how many there are, and who replaces whom. `deadlines`: what happens because nothing happened.
-//! - `scaling`: the decision of each period. `stop`: pause, drain, stop.
+//! - `scaling`: the decision of each period. `share`: what the pools leave each other. `stop`: pause, drain, stop.
 //! - [`snapshot`]: the plain picture that every reader renders.
 
 mod batches;
@@ -19,6 +19,7 @@ mod gather;
 mod picture;
 mod pool;
 mod scaling;
+mod share;
 mod size;
 pub mod snapshot;
 mod stop;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use crate::config::{AppConfig, Config, Isolation, TaskConfig};
 use crate::job::{Claimed, PoolName};
 use crate::policy::restart::Restarts;
+use crate::policy::share::Totals;
 use crate::policy::shutdown::{self, Stop};
 use crate::time::Mono;
 use crate::wire::message::BatchTask;
@@ -118,8 +120,8 @@ pub struct Fleet {
     last_worker: u64,
     last_execution: u64,
     rng: fastrand::Rng,
-    /// PSS of everything at the last scaling period, in bytes.
-    pss_total: u64,
+    /// Limits on all pools together, and what they occupy.
+    totals: Totals,
 }
 
 impl Fleet {
@@ -151,7 +153,10 @@ impl Fleet {
             last_worker: 0,
             last_execution: 0,
             rng: fastrand::Rng::with_seed(seed),
-            pss_total: 0,
+            totals: Totals {
+                workers: config.supervisor.max_total_workers,
+                ..Totals::default()
+            },
         }
     }
 
@@ -177,6 +182,8 @@ impl Fleet {
         for (name, pool) in &mut self.pools {
             pool.removed = !config.pools.contains_key(name);
         }
+        self.totals.workers = config.supervisor.max_total_workers;
+        self.give_way(now, out);
         if new_generation && self.running() {
             self.next_generation(now, out);
         }

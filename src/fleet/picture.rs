@@ -17,7 +17,9 @@ impl Fleet {
             state: self.state_name().into(),
             generation: self.loaded.unwrap_or(0),
             load_error: self.load_error.clone(),
-            pss_bytes: self.pss_total,
+            pss_bytes: self.totals.memory_used,
+            max_total_bytes: self.totals.memory,
+            max_total_workers: self.totals.workers,
             pools: self
                 .pools
                 .keys()
@@ -94,6 +96,9 @@ impl Fleet {
             busy: count(&|worker| worker.state == State::Busy),
             min: pool.min,
             max: pool.max,
+            target: pool.target,
+            floor: pool.floor(),
+            kept_bytes: self.kept_for(name, pool),
             paused: pool.paused,
             utilization: pool.meter.utilization(now.mono),
             waiting: pool.backlog.waiting,

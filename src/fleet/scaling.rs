@@ -2,23 +2,13 @@
 
 use crate::broker::Backlog;
 use crate::job::PoolName;
-use crate::policy::memory::{Budget, WorkerMemory};
+use crate::policy::memory::Budget;
 use crate::policy::scaling::{Limits, Reason, Sample};
 
 use super::snapshot::Decision;
 use super::{Action, Fleet, Memory, Notice, Now};
 
 impl Fleet {
-    /// Takes note of what the processes occupy.
-    pub fn weigh(&mut self, memory: &Memory) {
-        for (id, pss, private) in &memory.workers {
-            if let Some(worker) = self.workers.get_mut(id) {
-                (worker.pss_bytes, worker.private_bytes) = (*pss, *private);
-            }
-        }
-        self.pss_total = memory.pss_total;
-    }
-
     /// One scaling period: take in what was measured, decide, act.
     pub(super) fn period(
         &mut self,
@@ -43,24 +33,12 @@ impl Fleet {
             return;
         }
         let loadable = self.current.is_some();
-        let workers: Vec<WorkerMemory> = self
-            .workers
-            .values()
-            .filter(|worker| worker.counted() && worker.private_bytes > 0)
-            .map(|worker| WorkerMemory {
-                private: worker.private_bytes,
-                jobs: worker.jobs,
-            })
-            .collect();
+        let share = self.share_of(name);
+        let budget = self.own_budget(name, memory);
         let Some(pool) = self.pools.get_mut(name).filter(|pool| !pool.removed) else {
             return;
         };
         pool.meter.forget(now.mono);
-        let limit = memory
-            .limits
-            .iter()
-            .find(|(pool, _)| pool == name)
-            .map(|(_, bytes)| *bytes);
         let limits = Limits {
             min: pool.min,
             max: pool.max,
@@ -73,7 +51,8 @@ impl Fleet {
             oldest_waiting: pool.backlog.oldest_age(now.unix),
             paused: pool.paused,
             loadable,
-            memory: Budget::new(memory.pss_total, limit, &workers),
+            memory: budget,
+            share,
         };
         let decided = pool.config.policy.decide(&limits, &sample);
         let decision = Decision {
@@ -88,12 +67,17 @@ impl Fleet {
         };
         pool.target = decided.to;
         pool.last_decision = Some(decision.clone());
+        let scarcer = if share.memory.room() < budget.room() {
+            share.memory
+        } else {
+            budget
+        };
         let veto = decided.reason.is_veto().then(|| decision.reason.clone());
         if veto.is_some() && veto != pool.veto {
             out.push(Action::Notice(Notice::Vetoed {
                 pool: name.clone(),
                 decision: decision.clone(),
-                budget: (decided.reason == Reason::MemoryBudget).then_some(sample.memory),
+                budget: (decided.reason == Reason::MemoryBudget).then_some(scarcer),
             }));
         }
         pool.veto = veto;
@@ -102,6 +86,24 @@ impl Fleet {
                 pool: name.clone(),
                 decision,
             }));
+        }
+    }
+
+    /// The memory of the pool itself: its workers and the templates, without which there would be none.
+    fn own_budget(&self, name: &PoolName, memory: &Memory) -> Budget {
+        let of_others = |(id, ..): &&(u64, u64, u64)| self.pool_of(*id) != Some(name);
+        let others: u64 = memory
+            .workers
+            .iter()
+            .filter(of_others)
+            .map(|(_, pss, _)| pss)
+            .sum();
+        let limit = memory.limits.iter().find(|(pool, _)| pool == name);
+        Budget {
+            used: memory.pss_total.saturating_sub(others),
+            limit: limit.map(|(_, bytes)| *bytes),
+            kept: 0,
+            cost: self.cost_of_one_more(name),
         }
     }
 
@@ -120,7 +122,7 @@ impl Fleet {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
             .join(", ");
-        let Some(pool) = self.pools.get_mut(name) else {
+        let Some(pool) = self.pools.get(name) else {
             return Err(format!("there is no pool `{name}` (pools: {known})"));
         };
         let (new_min, new_max) = (min.unwrap_or(pool.min), max.unwrap_or(pool.max));
@@ -132,18 +134,25 @@ impl Fleet {
                 "min would be {new_min}, above max, which would be {new_max}"
             ));
         }
-        (pool.min, pool.max) = (new_min, new_max);
+        if let Some(why) = self.floors_too_high(name, new_min, new_max) {
+            return Err(why);
+        }
+        if let Some(pool) = self.pools.get_mut(name) {
+            (pool.min, pool.max) = (new_min, new_max);
+        }
         self.decide_limits(name, now, out);
-        self.balance(name, now, out);
+        self.give_way(now, out);
+        self.balance_all(now, out);
         Ok(format!("pool {name}: min {new_min}, max {new_max}"))
     }
 
     /// Limits hold at once; utilization waits for its period.
-    fn decide_limits(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
-        let Some(pool) = self.pools.get_mut(name) else {
+    pub(super) fn decide_limits(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
+        let ceiling = self.share_of(name).ceiling;
+        let Some(pool) = self.pools.get_mut(name).filter(|pool| !pool.removed) else {
             return;
         };
-        let to = pool.target.clamp(pool.min, pool.max);
+        let to = pool.target.clamp(pool.min, pool.max).min(ceiling);
         if to == pool.target {
             return;
         }

@@ -30,6 +30,12 @@ pub struct Snapshot {
     pub load_error: Option<String>,
     /// PSS of template and workers in bytes, at the last scaling period.
     pub pss_bytes: u64,
+    /// Most that they may occupy (`supervisor.max_total_memory`) in bytes, as resolved at the last scaling period.
+    #[serde(default)]
+    pub max_total_bytes: Option<u64>,
+    /// Most workers of all pools together (`supervisor.max_total_workers`).
+    #[serde(default)]
+    pub max_total_workers: Option<u32>,
     /// By name.
     pub pools: BTreeMap<String, PoolSnapshot>,
 }
@@ -47,6 +53,15 @@ pub struct PoolSnapshot {
     pub min: u32,
     /// Limits in force.
     pub max: u32,
+    /// Workers wanted; `workers` follows as they start, or fall idle and leave.
+    #[serde(default)]
+    pub target: u32,
+    /// Workers that it may always have: no other pool's growth takes their room.
+    #[serde(default)]
+    pub floor: u32,
+    /// Memory that is kept for its floor and for workers that have not run a job yet, in bytes.
+    #[serde(default)]
+    pub kept_bytes: u64,
     /// Claims no jobs until it is resumed.
     pub paused: bool,
     /// Over the window, now; `None` while no worker was alive.

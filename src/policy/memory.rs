@@ -46,6 +46,8 @@ pub struct Budget {
     pub used: u64,
     /// Most that they may use, in bytes; `None`: no limit.
     pub limit: Option<u64>,
+    /// Of the limit, what is kept for others and for workers that have not run a job yet, in bytes.
+    pub kept: u64,
     /// What one more worker would add, in bytes.
     pub cost: u64,
 }
@@ -55,22 +57,15 @@ impl Budget {
     pub const UNLIMITED: Budget = Budget {
         used: 0,
         limit: None,
+        kept: 0,
         cost: COST_UNKNOWN,
     };
-
-    /// A budget with the cost of one more worker predicted from those that live.
-    pub fn new(used: u64, limit: Option<u64>, workers: &[WorkerMemory]) -> Self {
-        Budget {
-            used,
-            limit,
-            cost: cost_of_one_more(workers),
-        }
-    }
 
     /// How many more workers fit; `u32::MAX` without a limit.
     pub fn room(&self) -> u32 {
         self.limit.map_or(u32::MAX, |limit| {
-            u32::try_from(limit.saturating_sub(self.used) / self.cost.max(1)).unwrap_or(u32::MAX)
+            let left = limit.saturating_sub(self.used).saturating_sub(self.kept);
+            u32::try_from(left / self.cost.max(1)).unwrap_or(u32::MAX)
         })
     }
 }
@@ -86,22 +81,24 @@ impl fmt::Display for Budget {
             mib(self.cost)
         )?;
         match self.limit {
-            Some(limit) => write!(f, "the limit is {} MiB", limit >> 20),
-            None => f.write_str("no limit"),
+            Some(limit) => write!(f, "the limit is {} MiB", limit >> 20)?,
+            None => f.write_str("no limit")?,
+        }
+        match self.kept {
+            0 => Ok(()),
+            kept => write!(f, ", of which {} MiB are kept for other workers", mib(kept)),
         }
     }
 }
 
 /// What one more worker would add to the PSS of all, in bytes: the mean of the private bytes of those that
-/// have run a job. Shared pages are counted once whoever maps them, so another sharer adds nothing.
-pub fn cost_of_one_more(workers: &[WorkerMemory]) -> u64 {
+/// have run a job; `None` if none has. Shared pages are counted once whoever maps them, so another sharer adds nothing.
+pub fn cost_of_one_more(workers: &[WorkerMemory]) -> Option<u64> {
     let warm = || workers.iter().filter(|worker| worker.jobs > 0);
     let count = warm().count() as u128;
     let sum: u128 = warm().map(|worker| u128::from(worker.private)).sum();
-    match sum.checked_div(count) {
-        Some(mean) => u64::try_from(mean).unwrap_or(u64::MAX),
-        None => COST_UNKNOWN,
-    }
+    let mean = sum.checked_div(count)?;
+    Some(u64::try_from(mean).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -113,6 +110,15 @@ mod tests {
 
     fn worker(private: u64, jobs: u64) -> WorkerMemory {
         WorkerMemory { private, jobs }
+    }
+
+    fn budget(used: u64, limit: Option<u64>, kept: u64, cost: u64) -> Budget {
+        Budget {
+            used,
+            limit,
+            kept,
+            cost,
+        }
     }
 
     #[test]
@@ -129,41 +135,50 @@ mod tests {
 
     #[test]
     fn one_more_costs_what_warm_workers_have_to_themselves() {
-        assert_eq!(cost_of_one_more(&[]), COST_UNKNOWN);
+        assert_eq!(cost_of_one_more(&[]), None);
         assert_eq!(
             cost_of_one_more(&[worker(MIB, 0)]),
-            COST_UNKNOWN,
+            None,
             "a fresh fork says nothing"
         );
         assert_eq!(
             cost_of_one_more(&[worker(10 * MIB, 5), worker(30 * MIB, 1), worker(MIB, 0)]),
-            20 * MIB
+            Some(20 * MIB)
         );
     }
 
     #[test]
     fn room_is_what_fits_under_the_limit() {
-        let budget = |used, limit| Budget::new(used, limit, &[worker(100, 1)]);
-        assert_eq!(budget(500, None).room(), u32::MAX);
-        assert_eq!(budget(500, Some(799)).room(), 2);
-        assert_eq!(budget(900, Some(799)).room(), 0, "over the limit already");
+        assert_eq!(budget(500, None, 0, 100).room(), u32::MAX);
+        assert_eq!(budget(500, Some(799), 0, 100).room(), 2);
+        assert_eq!(budget(500, Some(799), 199, 100).room(), 1, "some is kept");
+        assert_eq!(budget(900, Some(799), 0, 100).room(), 0, "over the limit already");
     }
 
     #[test]
     fn a_budget_says_its_numbers() {
-        let budget = Budget::new(900 * MIB, Some(950 * MIB), &[worker(80 * MIB, 1)]);
+        let one = budget(900 * MIB, Some(950 * MIB), 0, 80 * MIB);
         assert_eq!(
-            budget.to_string(),
+            one.to_string(),
             "900 MiB used, one more worker costs about 80 MiB, the limit is 950 MiB"
+        );
+        let shared = Budget {
+            kept: 160 * MIB,
+            ..one
+        };
+        assert_eq!(
+            shared.to_string(),
+            "900 MiB used, one more worker costs about 80 MiB, the limit is 950 MiB, \
+             of which 160 MiB are kept for other workers"
         );
     }
 
     proptest! {
         #[test]
-        fn what_has_room_fits(used: u64, limit: u64, private: u64) {
-            let budget = Budget::new(used, Some(limit), &[worker(private, 1)]);
-            let room = u128::from(budget.room());
-            prop_assert!(room == 0 || u128::from(used) + room * u128::from(private) <= u128::from(limit));
+        fn what_has_room_fits(used: u64, limit: u64, kept: u64, cost: u64) {
+            let room = u128::from(budget(used, Some(limit), kept, cost).room());
+            let taken = u128::from(used) + u128::from(kept);
+            prop_assert!(room == 0 || taken + room * u128::from(cost) <= u128::from(limit));
         }
 
         #[test]

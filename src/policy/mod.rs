@@ -2,6 +2,7 @@
 //!
 //! - [`utilization`]: how busy workers were, exactly, over a sliding window.
 //! - [`scaling`]: share and limits in, one worker more, one less or none out.
+//! - [`share`]: limits over all pools, with a floor for each.
 //! - [`memory`]: what the pool uses, what one more worker would cost, what is left.
 //! - [`retry`]: an execution's outcome becomes the job's fate.
 //! - [`restart`]: when a dead template is started again, and when it is a crash loop.
@@ -15,6 +16,7 @@ pub mod recycle;
 pub mod restart;
 pub mod retry;
 pub mod scaling;
+pub mod share;
 pub mod shutdown;
 pub mod utilization;
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::memory::Budget;
+use super::share::Share;
 
 /// What the pool's settings allow.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,8 +35,10 @@ pub struct Sample {
     pub paused: bool,
     /// A template is loaded, so that a worker could be forked.
     pub loadable: bool,
-    /// Memory used and left.
+    /// Memory of the pool, used and left.
     pub memory: Budget,
+    /// What is left of what all pools share.
+    pub share: Share,
 }
 
 /// What to do, and why.
@@ -67,12 +70,14 @@ pub enum Reason {
     Idle,
     /// Fewer than `min`.
     BelowMinimum,
-    /// More than `max`.
+    /// More than `max`, or more than the other pools leave of the workers of all.
     AboveMaximum,
     /// Growth was due, and there are `max` already.
     AtMaximum,
-    /// Growth was due, and another worker would exceed the memory budget.
+    /// Growth was due, and another worker would exceed the memory budget: the pool's own, or that of all.
     MemoryBudget,
+    /// Growth was due, and what is left of the workers of all pools is kept for the others' floors.
+    TotalWorkers,
     /// Growth was due, and the pool is paused.
     Paused,
     /// A change was due, and no worker could be forked now.
@@ -84,7 +89,10 @@ pub enum Reason {
 impl Reason {
     /// A change was due and something that can pass forbade it; to be logged when it begins.
     pub fn is_veto(self) -> bool {
-        matches!(self, Reason::MemoryBudget | Reason::Paused | Reason::NotLoadable)
+        matches!(
+            self,
+            Reason::MemoryBudget | Reason::TotalWorkers | Reason::Paused | Reason::NotLoadable
+        )
     }
 
     /// In words.
@@ -97,6 +105,7 @@ impl Reason {
             Reason::AboveMaximum => "above maximum",
             Reason::AtMaximum => "at maximum",
             Reason::MemoryBudget => "memory budget",
+            Reason::TotalWorkers => "total workers",
             Reason::Paused => "paused",
             Reason::NotLoadable => "app not loadable",
             Reason::Steady => "steady",
@@ -133,8 +142,9 @@ impl Policy {
 /// A worker is only retired when it is idle, so going down may take the caller a while.
 pub fn enforce(limits: &Limits, sample: &Sample) -> Option<Decision> {
     let floor = limits.min.min(limits.max);
-    if sample.workers > limits.max {
-        return Some(to(sample, limits.max, Reason::AboveMaximum));
+    let max = limits.max.min(sample.share.ceiling);
+    if sample.workers > max {
+        return Some(to(sample, max, Reason::AboveMaximum));
     }
     if sample.workers < floor {
         return Some(grow(sample, floor, Reason::BelowMinimum));
@@ -171,8 +181,8 @@ fn by_utilization(limits: &Limits, sample: &Sample) -> Decision {
     }
 }
 
-/// Growth to `wanted`, as far as nothing forbids it. The memory budget never forbids the first worker: a pool
-/// that can't run a single job is no saving.
+/// Growth to `wanted`, as far as nothing forbids it. A memory budget never forbids the first worker: a pool
+/// that can't run a single job is no saving. What all pools share never forbids a pool to reach its floor.
 fn grow(sample: &Sample, wanted: u32, reason: Reason) -> Decision {
     if sample.paused {
         return to(sample, sample.workers, Reason::Paused);
@@ -180,11 +190,18 @@ fn grow(sample: &Sample, wanted: u32, reason: Reason) -> Decision {
     if !sample.loadable {
         return to(sample, sample.workers, Reason::NotLoadable);
     }
-    let affordable = sample.workers.saturating_add(sample.memory.room()).max(1);
-    if affordable < wanted {
+    let with = |room: u32| sample.workers.saturating_add(room);
+    let own = with(sample.memory.room()).max(1);
+    let shared = with(sample.share.memory.room()).max(sample.share.floor);
+    let affordable = own.min(shared);
+    let seats = sample.share.workers.max(sample.workers);
+    if affordable.min(seats) >= wanted {
+        return to(sample, wanted, reason);
+    }
+    if affordable < seats {
         return to(sample, affordable, Reason::MemoryBudget);
     }
-    to(sample, wanted, reason)
+    to(sample, seats, Reason::TotalWorkers)
 }
 
 fn to(sample: &Sample, to: u32, reason: Reason) -> Decision {
@@ -215,6 +232,7 @@ mod tests {
             paused: false,
             loadable: true,
             memory: Budget::UNLIMITED,
+            share: Share::UNLIMITED,
         }
     }
 
@@ -230,6 +248,7 @@ mod tests {
         Budget {
             used: 100,
             limit: Some(100 + workers * 10),
+            kept: 0,
             cost: 10,
         }
     }
@@ -384,6 +403,39 @@ mod tests {
         );
     }
 
+    /// A share of which so many more workers and so much memory are left.
+    fn share(floor: u32, workers: u32, memory: u64) -> Share {
+        Share {
+            floor,
+            ceiling: workers,
+            workers,
+            memory: room_for(memory),
+        }
+    }
+
+    #[test]
+    fn what_all_pools_share_holds_growth_but_never_below_the_floor() {
+        let with = |share, workers, utilization| {
+            decide(Sample {
+                share,
+                ..sample(workers, utilization)
+            })
+        };
+        assert_eq!(with(share(1, 3, 9), 3, 0.9), (3, "total workers"));
+        assert_eq!(with(share(1, 9, 0), 3, 0.9), (3, "memory budget"));
+        assert_eq!(with(share(4, 4, 0), 3, 0.9), (4, "utilization"));
+        assert_eq!(with(share(2, 9, 0), 0, 0.0), (2, "below minimum"));
+    }
+
+    #[test]
+    fn a_pool_gives_way_to_the_floors_of_the_others() {
+        let crowded = Sample {
+            share: share(1, 3, 9),
+            ..sample(5, 0.9)
+        };
+        assert_eq!(decide(crowded), (3, "above maximum"));
+    }
+
     fn any_limits() -> impl Strategy<Value = Limits> {
         (0u32..20, 1u32..20, 0.01..=1.0f64).prop_map(|(min, more, threshold)| Limits {
             min,
@@ -396,8 +448,10 @@ mod tests {
         fn any_sample()(
             workers in 0u32..50, utilization in proptest::option::of(0.0..=1.0f64), waiting in 0u64..3,
             paused: bool, loadable: bool, room in 0u64..5,
+            floor in 1u32..5, ceiling in 5u32..60, fewer in 0u32..9, shared in 0u64..5,
         ) -> Sample {
-            Sample { utilization, waiting, paused, loadable, memory: room_for(room), ..sample(workers, 0.0) }
+            let share = Share { workers: ceiling.saturating_sub(fewer).max(floor), ..share(floor, ceiling, shared) };
+            Sample { utilization, waiting, paused, loadable, memory: room_for(room), share, ..sample(workers, 0.0) }
         }
     }
 
@@ -405,15 +459,26 @@ mod tests {
         #[test]
         fn the_target_stays_inside_its_limits(limits in any_limits(), sample in any_sample()) {
             let decision = Policy::Utilization.decide(&limits, &sample);
-            prop_assert!(decision.to <= limits.max);
-            prop_assert!(decision.to >= limits.min.min(sample.workers), "never retired below the minimum");
-            prop_assert!(decision.to >= limits.min || decision.reason.is_veto());
+            prop_assert!(decision.to <= limits.max.min(sample.share.ceiling));
+            let lowest = limits.min.min(sample.share.ceiling);
+            prop_assert!(decision.to >= lowest.min(sample.workers), "never retired below the minimum");
+            prop_assert!(decision.to >= lowest || decision.reason.is_veto());
+        }
+
+        #[test]
+        fn growth_beyond_the_floor_takes_only_what_is_left(limits in any_limits(), sample in any_sample()) {
+            let decision = Policy::Utilization.decide(&limits, &sample);
+            if decision.to > sample.workers && decision.to > sample.share.floor.max(1) {
+                prop_assert!(decision.to <= sample.share.workers);
+                prop_assert!(decision.to - sample.workers <= sample.share.memory.room());
+            }
         }
 
         #[test]
         fn the_size_moves_by_one_except_to_reach_a_limit(limits in any_limits(), sample in any_sample()) {
             let decision = Policy::Utilization.decide(&limits, &sample);
-            let outside = sample.workers < limits.min || sample.workers > limits.max;
+            let max = limits.max.min(sample.share.ceiling);
+            let outside = sample.workers < limits.min || sample.workers > max;
             prop_assert!(outside || decision.to.abs_diff(sample.workers) <= 1);
         }
 

@@ -3,17 +3,33 @@
 use tokio::sync::mpsc;
 
 use super::input::{Input, Source};
+use super::memory;
 use super::template::Template;
 use crate::config::Config;
 use crate::runtime;
+use crate::sys::memory::smaps_rollup;
 use crate::time::Human;
 use crate::wire::message::{FromTemplate, LoadReport};
+
+/// What a template found, and what it occupies.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it found.
+    pub report: LoadReport,
+    /// PSS of the template in bytes; `None` where the kernel does not say.
+    pub pss_bytes: Option<u64>,
+}
+
+/// `supervisor.max_total_memory` in bytes on this host; `None`: no limit.
+pub fn total_memory(config: &Config) -> Option<u64> {
+    config.supervisor.max_total_memory.and_then(memory::resolve)
+}
 
 /// Loads the app in a template of its own, without forking a worker, and returns what the template found.
 ///
 /// `printed` gets each line that the app prints meanwhile. Must be called inside a tokio runtime. The error says
 /// why the app does not load, with its traceback if there is one.
-pub async fn load_app(config: &Config, mut printed: impl FnMut(&str)) -> Result<LoadReport, String> {
+pub async fn load_app(config: &Config, mut printed: impl FnMut(&str)) -> Result<Loaded, String> {
     let (command, load) = runtime::template_command(config, 1).map_err(|error| error.to_string())?;
     let (inputs, mut from_template) = mpsc::unbounded_channel();
     let template = Template::start(0, &command, load, &inputs)?;
@@ -38,11 +54,13 @@ pub async fn load_app(config: &Config, mut printed: impl FnMut(&str)) -> Result<
         Err("the template is gone".to_owned())
     };
     let answer = tokio::time::timeout(config.app.load_timeout, answer).await;
+    let pss_bytes = smaps_rollup(template.pid()).map(|memory| memory.pss);
     template.kill();
-    answer.unwrap_or_else(|_| {
+    let report = answer.unwrap_or_else(|_| {
         let limit = Human(config.app.load_timeout);
         Err(format!(
             "it is not ready after {limit}, which is `app.load_timeout`"
         ))
-    })
+    })?;
+    Ok(Loaded { report, pss_bytes })
 }

@@ -11,6 +11,7 @@ pub(super) fn measure(
     templates: &[i32],
     workers: &[(u64, i32)],
     limits: &[(PoolName, MemoryLimit)],
+    total: Option<MemoryLimit>,
 ) -> Memory {
     let workers: Vec<(u64, u64, u64)> = workers
         .iter()
@@ -22,24 +23,30 @@ pub(super) fn measure(
         .map(|memory| memory.pss)
         .sum();
     let pss_total = templates + workers.iter().map(|(_, pss, _)| pss).sum::<u64>();
+    let resolve = resolver(limits.len() + usize::from(total.is_some()));
     Memory {
         pss_total,
         workers,
-        limits: resolve(limits),
+        limits: limits
+            .iter()
+            .filter_map(|(pool, limit)| Some((pool.clone(), resolve(*limit)?)))
+            .collect(),
+        total_limit: total.and_then(&resolve),
     }
 }
 
-fn resolve(limits: &[(PoolName, MemoryLimit)]) -> Vec<(PoolName, u64)> {
-    if limits.is_empty() {
-        return Vec::new();
-    }
-    let Ok(mut system) = sysinfo::System::new() else {
-        return Vec::new();
-    };
-    system.refresh_memory();
-    let cgroup = system.cgroup_limits().map(|limits| limits.total_memory);
-    limits
-        .iter()
-        .map(|(pool, limit)| (pool.clone(), limit.resolve(system.total_memory(), cgroup)))
-        .collect()
+/// Turns limits into bytes; the host is not asked when there are none.
+fn resolver(limits: usize) -> impl Fn(MemoryLimit) -> Option<u64> {
+    let system = (limits > 0).then(sysinfo::System::new).and_then(Result::ok);
+    let known = system.map(|mut system| {
+        system.refresh_memory();
+        let cgroup = system.cgroup_limits().map(|limits| limits.total_memory);
+        (system.total_memory(), cgroup)
+    });
+    move |limit| known.map(|(host, cgroup)| limit.resolve(host, cgroup))
+}
+
+/// `supervisor.max_total_memory` in bytes on this host.
+pub(super) fn resolve(limit: MemoryLimit) -> Option<u64> {
+    resolver(1)(limit)
 }

@@ -74,7 +74,8 @@ impl Supervisor {
     pub(super) fn measurement(&self, limits: &[(PoolName, MemoryLimit)]) -> JoinHandle<Memory> {
         let templates: Vec<i32> = self.templates.values().map(Template::pid).collect();
         let (workers, limits) = (self.fleet.pids(), limits.to_vec());
-        tokio::task::spawn_blocking(move || memory::measure(&templates, &workers, &limits))
+        let total = self.config.supervisor.max_total_memory;
+        tokio::task::spawn_blocking(move || memory::measure(&templates, &workers, &limits, total))
     }
 
     pub(super) fn measured(

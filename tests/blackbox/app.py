@@ -40,6 +40,13 @@ def nap(seconds, name=None):
     return seconds
 
 
+def wait_for(gate):
+    """Runs until there is a file of this name, then leaves a line."""
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    write(gate)
+
+
 def start_then_nap(name, seconds):
     write(name)
     time.sleep(seconds)

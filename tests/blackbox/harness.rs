@@ -48,11 +48,28 @@ impl Pool {
         pool
     }
 
+    /// Another supervisor, with settings, processes and socket of its own, on the same broker.
+    pub fn new_beside(other: &Pool, settings: &str) -> Pool {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let mut pool = Pool { dir, child: None };
+        fs::write(pool.path("app.py"), APP).expect("the app is written");
+        pool.configure_on(&other.path("jobs.db"), settings);
+        pool.launch();
+        pool.wait_for("the app to load", |pool| {
+            pool.state()["generation"].as_u64() >= Some(1)
+        });
+        pool
+    }
+
     /// Writes the configuration: the app and the broker's place, then `settings`.
     pub fn configure(&self, settings: &str) {
-        let dir = self.dir.path().display();
+        self.configure_on(&self.path("jobs.db"), settings);
+    }
+
+    fn configure_on(&self, broker: &Path, settings: &str) {
+        let (dir, broker) = (self.dir.path().display(), broker.display());
         let text = format!(
-            "[broker]\nurl = \"sqlite:{dir}/jobs.db\"\nlease = \"3s\"\nheartbeat = \"500ms\"\n\
+            "socket = \"{dir}/jobs.db.sock\"\n[broker]\nurl = \"sqlite:{broker}\"\nlease = \"3s\"\nheartbeat = \"500ms\"\n\
              [app]\nruntime = \"python\"\npython = \"python3\"\ndirectory = \"{dir}\"\npreload = [\"app\"]\n\
              {settings}"
         );

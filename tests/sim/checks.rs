@@ -19,6 +19,7 @@ pub fn check(world: &mut World) {
     no_job_is_on_two_live_workers(world);
     no_process_is_forgotten(world, &picture);
     queues_are_bounded(world, &picture);
+    all_pools_fit_together(&picture);
     let before = std::mem::take(&mut world.sizes);
     for (name, pool) in &picture.pools {
         size_is_within_limits(name, pool, before.get(name).copied().unwrap_or((0, 0)));
@@ -102,6 +103,20 @@ fn size_is_within_limits(name: &str, pool: &PoolSnapshot, (before, max_before): 
         "pool {name}: min {} max {}",
         pool.min,
         pool.max
+    );
+}
+
+/// What the pools want and what each may always have fit below the limit on all workers.
+fn all_pools_fit_together(picture: &Snapshot) {
+    let wanted = |pool: &PoolSnapshot| {
+        let staying = if pool.floor == 0 { 0 } else { pool.target };
+        staying.max(pool.floor)
+    };
+    let wanted: u32 = picture.pools.values().map(wanted).sum();
+    let total = picture.max_total_workers.unwrap_or(u32::MAX);
+    assert!(
+        wanted <= total,
+        "{wanted} workers wanted of {total}: {picture:#?}"
     );
 }
 

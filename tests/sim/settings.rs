@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use pool::config::{
-    AppConfig, BrokerConfig, Config, Isolation, LogConfig, PoolConfig, Prefetch, RetryConfig, TaskConfig,
+    AppConfig, BrokerConfig, Config, Isolation, LogConfig, PoolConfig, Prefetch, RetryConfig,
+    SupervisorConfig, TaskConfig,
 };
 use pool::job::{PoolName, QueueName};
 
@@ -24,18 +25,29 @@ pub fn queue_name(name: &str) -> QueueName {
 
 /// Settings with one pool or both.
 pub fn draw(rng: &mut Rng, pools: usize) -> Config {
+    let app = app(rng);
     let pools = POOLS[..pools].iter();
+    let pools: BTreeMap<PoolName, PoolConfig> = pools
+        .map(|name| (pool_name(name), draw_pool(rng, name)))
+        .collect();
     Config {
         file: None,
         broker: BrokerConfig::default(),
         socket: PathBuf::from("pool.sock"),
-        app: app(rng),
-        pools: pools
-            .map(|name| (pool_name(name), draw_pool(rng, name)))
-            .collect(),
+        app,
+        supervisor: SupervisorConfig {
+            max_total_workers: (rng.u8(..3) == 0).then(|| floors(&pools) + rng.u32(..5)),
+            max_total_memory: None,
+        },
+        pools,
         tasks: batch_tasks(rng),
         log: LogConfig::default(),
     }
+}
+
+/// Workers that the pools are promised together.
+fn floors(pools: &BTreeMap<PoolName, PoolConfig>) -> u32 {
+    pools.values().map(PoolConfig::floor).sum()
 }
 
 /// `row` runs in batches, `mixed` in batches that a rotten job spoils.
@@ -71,6 +83,7 @@ fn draw_pool(rng: &mut Rng, name: &str) -> PoolConfig {
         queues: vec![queue_name(name)],
         min_workers,
         max_workers: min_workers + rng.u32(1..5),
+        reserve_workers: rng.u32(..2) * min_workers + rng.u32(..2),
         scaling_period: Duration::from_millis(rng.u64(500..5_000)),
         utilization_window: Duration::from_secs(rng.u64(5..30)),
         prefetch: ways[rng.usize(..ways.len())],

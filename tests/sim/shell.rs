@@ -148,6 +148,7 @@ impl World {
                 .map(|bytes| (pool.clone(), bytes))
                 .into_iter()
                 .collect(),
+            total_limit: self.budget.map(|bytes| bytes * 2),
         };
         let backlog = backlog.filter(|_| !self.broker_away);
         self.tell(Event::Period {

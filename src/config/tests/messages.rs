@@ -245,6 +245,37 @@ fn an_output_can_t_be_larger_than_a_result() {
 }
 
 #[test]
+fn what_all_pools_are_promised_must_fit_below_the_limit_on_all() {
+    insta::assert_snapshot!(problems(
+        "[supervisor]\nmax_total_workers = 4\nmax_total_memory = '1GiB'\n\
+         [pools.mail]\nreserve_workers = 3\n[pools.reports]\nmin_workers = 2\nmax_memory = '2GiB'\n"), @r#"
+    2 problems in `config.toml`
+      line 2: `supervisor.max_total_workers` is 4, below the 5 workers that the pools are promised together: mail 3, reports 2
+      line 8: `pools.reports.max_memory` is 2GiB, above `supervisor.max_total_memory`, which is 1GiB
+    hint: a pool is promised the most of `min_workers`, `reserve_workers` and 1
+    "#);
+    insta::assert_snapshot!(problems("[supervisor]\nmax_total_workers = 0\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `supervisor.max_total_workers` is 0; expected from 1 to 10000, or "none"
+    "#);
+    insta::assert_snapshot!(problems("[pools.mail]\nmax_workers = 2\nreserve_workers = 3\n"), @r#"
+    1 problem in `config.toml`
+      line 3: `pools.mail.max_workers` is 2, below `pools.mail.reserve_workers`, which is 3
+    "#);
+}
+
+#[test]
+fn a_default_minimum_gives_way_to_the_limit_on_all_workers() {
+    let config = load_from(
+        "[supervisor]\nmax_total_workers = 3\n[pools.mail]\n[pools.web]\n",
+        &[],
+        &[],
+    )
+    .unwrap();
+    assert!(config.pools.values().all(|pool| pool.min_workers == 1));
+}
+
+#[test]
 fn queues_of_the_command_line_need_a_single_pool() {
     insta::assert_snapshot!(problems_of("[pools.mail]\n[pools.web]\n", &[], &["--queue", "high"]), @r#"
     1 problem in the flags
