@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::{self, Broker};
-use crate::config::{ClientArgs, ClientConfig, ConfigErrors, load_client};
+use crate::config::{ClientArgs, ConfigErrors, load_broker, load_socket};
 use crate::control::client::call;
 use crate::control::{Reply, Request};
 use crate::fleet::snapshot::Snapshot;
@@ -17,17 +17,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The broker that flags, environment and file name, opened.
 pub async fn broker(args: &ClientArgs) -> Result<Arc<dyn Broker>, Failure> {
-    Ok(broker::open(&settings(args)?.broker).await?)
+    let config = load_broker(args, |name| std::env::var_os(name)).map_err(unusable)?;
+    Ok(broker::open(&config).await?)
 }
 
 /// The control socket that flags, environment and file name.
 pub fn socket(args: &ClientArgs) -> Result<PathBuf, Failure> {
-    Ok(settings(args)?.socket)
+    load_socket(args, |name| std::env::var_os(name)).map_err(unusable)
 }
 
-fn settings(args: &ClientArgs) -> Result<ClientConfig, Failure> {
-    load_client(args, |name| std::env::var_os(name))
-        .map_err(|errors| Failure::from(errors).context("cannot use the configuration"))
+fn unusable(errors: ConfigErrors) -> Failure {
+    Failure::from(errors).context("cannot use the configuration")
 }
 
 impl From<ConfigErrors> for Failure {

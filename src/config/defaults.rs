@@ -144,7 +144,7 @@ pub(super) fn give_way(config: &mut Config, is_set: impl Fn(&str) -> bool) {
 pub(super) struct Places {
     /// The embedded broker's file; `None` if the environment names no directory for it.
     pub broker_file: Option<PathBuf>,
-    /// Where sockets go that have no file to be next to.
+    /// Where sockets go that have no file to be next to: beside the embedded broker's, if there is no better place.
     pub runtime_directory: Option<PathBuf>,
 }
 
@@ -157,12 +157,12 @@ impl Places {
                 .or_else(|| directory(env, "HOME").map(|home| home.join(".local/state")))
                 .map(|home| home.join("pool"))
         };
+        let state = directory(env, "STATE_DIRECTORY").or_else(state_home);
         Places {
-            broker_file: directory(env, "STATE_DIRECTORY")
-                .or_else(state_home)
-                .map(|d| d.join("pool.db")),
+            broker_file: state.as_ref().map(|d| d.join("pool.db")),
             runtime_directory: directory(env, "RUNTIME_DIRECTORY")
-                .or_else(|| directory(env, "XDG_RUNTIME_DIR")),
+                .or_else(|| directory(env, "XDG_RUNTIME_DIR"))
+                .or(state),
         }
     }
 
@@ -238,6 +238,11 @@ mod tests {
         assert_eq!(
             Places::of(&both).socket(&BrokerUrl::Memory),
             Some("/run/pool/pool.sock".into())
+        );
+        let home = env(&[("HOME", "/home/ann")]);
+        assert_eq!(
+            Places::of(&home).socket(&BrokerUrl::Memory),
+            Some("/home/ann/.local/state/pool/pool.sock".into())
         );
         assert_eq!(Places::default().socket(&BrokerUrl::Memory), None);
     }

@@ -23,26 +23,27 @@ pub fn load(args: &RunArgs, env: impl Fn(&str) -> Option<OsString>) -> Result<Co
     read_all(args, env, |_| true).map(|explained| explained.config)
 }
 
-/// What a verb needs to find the broker and the supervisor.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ClientConfig {
-    /// Where jobs wait.
-    pub broker: BrokerConfig,
-    /// The control socket.
-    pub socket: PathBuf,
-}
-
-/// The settings of a verb that talks to the broker or the supervisor, from the same sources.
+/// The control socket for a verb that asks the supervisor, from the same sources.
 ///
 /// # Errors
 /// The problems that matter to it: a mistake in a pool's settings does not keep `pool status` from
 /// asking the supervisor that runs with the settings of before.
-pub fn load_client(
+pub fn load_socket(
     args: &ClientArgs,
     env: impl Fn(&str) -> Option<OsString>,
-) -> Result<ClientConfig, ConfigErrors> {
-    let Config { broker, socket, .. } = read_all(&args.as_run_args(), env, Problem::concerns_clients)?.config;
-    Ok(ClientConfig { broker, socket })
+) -> Result<PathBuf, ConfigErrors> {
+    read_all(&args.as_run_args(), env, Problem::concerns_clients).map(|explained| explained.config.socket)
+}
+
+/// The broker for a verb that talks to it, from the same sources.
+///
+/// # Errors
+/// The problems that matter to it, as for [`load_socket`].
+pub fn load_broker(
+    args: &ClientArgs,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<BrokerConfig, ConfigErrors> {
+    read_all(&args.as_run_args(), env, Problem::concerns_producers).map(|explained| explained.config.broker)
 }
 
 /// The settings with their origins, or the problems that matter.

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 pub use broker_url::{RedisUrl, Sentinels};
 pub use flags::{ClientArgs, RunArgs};
-pub use load::{ClientConfig, load, load_client};
+pub use load::{load, load_broker, load_socket};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reload::{Change, Effect, reload_changes};
 pub use render::{Explained, explain};

@@ -46,10 +46,16 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Whether it matters to a verb that only talks to the broker or the supervisor: not so what
-    /// pools, application and tasks are.
+    /// Whether it matters to a verb that asks the supervisor: not so what pools, application and tasks are.
     pub(super) fn concerns_clients(&self) -> bool {
         self.key.starts_with("broker.") || !self.key.contains('.')
+    }
+
+    /// Whether it matters to a verb that only talks to the broker.
+    pub(super) fn concerns_producers(&self) -> bool {
+        // What the jobs of RQ look like.
+        let of_jobs = ["rq.key_prefix", "rq.serializer"].contains(&self.key.as_str());
+        of_jobs || self.concerns_clients() && self.key != "socket"
     }
 }
 

@@ -176,12 +176,20 @@ impl Rules<'_> {
                     "name the server with `--broker redis://HOST`",
                 )
             };
-            let message = format!("`{}` {needs}", self.origin(path).name(path));
-            self.add(path, message, hint);
+            let origin = self.origin(path).clone();
+            self.problems.push(Problem {
+                // Of no matter to a producer, who knows a broker alone.
+                key: "app.runtime".to_owned(),
+                message: format!("`{}` {needs}", origin.name(path)),
+                origin,
+                hint: Some(hint.to_owned()),
+            });
         }
+        // With RQ's jobs and another runtime, that alone is the problem.
+        let known_to = if redis { RuntimeKind::Rq } else { runtime };
         let defaults = flat::literals(&mut RqConfig::default());
         for (key, default) in &defaults {
-            self.only_for(&format!("rq.{key}"), default, runtime, RuntimeKind::Rq);
+            self.only_for(&format!("rq.{key}"), default, known_to, RuntimeKind::Rq);
         }
         self.text(
             "rq.key_prefix",

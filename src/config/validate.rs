@@ -163,7 +163,7 @@ impl<'a> Reader<'a> {
                 Some(path) => top.0 = path,
                 None => self.nowhere(
                     "socket",
-                    "no place for the control socket: the broker has no file, and neither `RUNTIME_DIRECTORY` nor `XDG_RUNTIME_DIR` is set",
+                    "no place for the control socket: the broker has no file, and none of `RUNTIME_DIRECTORY`, `XDG_RUNTIME_DIR`, `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME` is set",
                     "name one with `--socket PATH`",
                 ),
             }

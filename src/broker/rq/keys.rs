@@ -47,6 +47,12 @@ impl Keys {
         format!("{}:failed:{queue}", self.prefix)
     }
 
+    /// Sorted set of scheduled jobs' ids; the score is when they are due.
+    /// Source: `rq/registry.py`, `ScheduledJobRegistry`.
+    pub fn scheduled(&self, queue: &str) -> String {
+        format!("{}:scheduled:{queue}", self.prefix)
+    }
+
     /// Exists while all workers are suspended. Source: `rq/suspension.py`.
     pub fn suspended(&self) -> String {
         format!("{}:suspended", self.prefix)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::Value;
 
 use super::claim::from_iso;
+use super::data::Call;
 use super::held::Kind;
 use super::{RqBroker, text};
 use crate::broker::{Backlog, BrokerError, DeadFilter};
@@ -65,7 +66,31 @@ impl RqBroker {
                 views.push(self.view(id, pair));
             }
         }
+        self.look_up_due(&mut views).await?;
         Ok(views)
+    }
+
+    /// When scheduled jobs are due: their hashes do not say.
+    async fn look_up_due(&self, views: &mut [Option<JobView>]) -> Result<(), BrokerError> {
+        let mut scheduled: Vec<&mut JobView> = views
+            .iter_mut()
+            .flatten()
+            .filter(|view| view.state == JobState::Scheduled)
+            .collect();
+        if scheduled.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = redis::pipe();
+        for view in &scheduled {
+            let registry = self.keys.scheduled(view.queue.as_str());
+            pipeline.cmd("ZSCORE").arg(registry).arg(view.id.as_str());
+        }
+        let answer: Result<Vec<Option<f64>>, _> = self.link.pipeline(&pipeline).await;
+        let scores = answer.map_err(|error| self.link.endpoint.error(&error))?;
+        for (view, score) in scheduled.iter_mut().zip(scores) {
+            view.due = score.map(|second| Unix((second * 1000.0) as i64));
+        }
+        Ok(())
     }
 
     fn view(&self, id: &JobId, answer: &[Value]) -> Option<JobView> {
@@ -74,30 +99,27 @@ impl RqBroker {
             hash.get(name)
                 .map(|value| String::from_utf8_lossy(value).into_owned())
         };
-        hash.get("data")?;
+        let data = inflated(hash.get("data")?);
+        let call = data.and_then(|data| Call::read(&self.serializer, &data));
         let entry: HashMap<String, Vec<u8>> = answer.get(1).and_then(last_entry).unwrap_or_default();
         let state = state(&text("status").unwrap_or_default());
         let description = text("description").unwrap_or_default();
-        let detail = hash
-            .get("exc_info")
-            .map(|bytes| uncompressed(bytes))
-            .unwrap_or_default();
-        let error = (state == JobState::Dead).then(|| JobError {
-            kind: text("status").unwrap_or_default(),
-            message: detail
-                .trim_end()
-                .lines()
-                .last()
-                .unwrap_or("no reason was kept")
-                .to_owned(),
-            detail,
+        let error = (state == JobState::Dead).then(|| {
+            let kept = entry.get("exc_string").and_then(|text| text::from_base64(text));
+            error(
+                text("status").unwrap_or_default(),
+                kept.as_ref().or_else(|| hash.get("exc_info")),
+            )
         });
         let time = |name: &str| text(name).and_then(|value| from_iso(&value));
         Some(JobView {
             id: id.clone(),
             queue: QueueName::new(&text("origin").unwrap_or_default()).ok()?,
-            task: text::task(&description).unwrap_or("rq").into(),
-            payload: Vec::new(),
+            task: match &call {
+                Some(call) => call.function().into(),
+                None => text::task(&description).unwrap_or("rq").into(),
+            },
+            payload: call.as_ref().map(Call::payload).unwrap_or_default(),
             state,
             enqueued: time("enqueued_at")
                 .or_else(|| time("created_at"))
@@ -111,13 +133,12 @@ impl RqBroker {
         })
     }
 
-    /// A result that is JSON; one that was pickled is a Python object, which nobody here can read.
     fn result(&self, state: JobState, entry: &HashMap<String, Vec<u8>>) -> Option<Vec<u8>> {
-        if state != JobState::Finished || self.config.serializer != "json" {
+        if state != JobState::Finished {
             return None;
         }
         match entry.get("return_value") {
-            Some(value) => text::from_base64(value),
+            Some(value) => text::from_base64(value).map(|bytes| self.serializer.result(&bytes)),
             None => Some(b"null".to_vec()),
         }
     }
@@ -241,8 +262,25 @@ fn state(status: &str) -> JobState {
         "started" => JobState::Running,
         "finished" => JobState::Finished,
         "failed" | "stopped" | "canceled" => JobState::Dead,
-        "scheduled" | "deferred" => JobState::Scheduled,
+        "scheduled" => JobState::Scheduled,
+        "deferred" => JobState::Deferred,
         _ => JobState::Waiting,
+    }
+}
+
+/// Why a job failed, from the text that is kept: of a traceback the last line says it.
+fn error(status: String, kept: Option<&Vec<u8>>) -> JobError {
+    let detail = kept.and_then(|bytes| inflated(bytes)).unwrap_or_default();
+    let detail = String::from_utf8_lossy(&detail).into_owned();
+    JobError {
+        kind: status,
+        message: detail
+            .trim_end()
+            .lines()
+            .last()
+            .unwrap_or("no reason was kept")
+            .to_owned(),
+        detail,
     }
 }
 
@@ -252,17 +290,15 @@ fn last_entry(range: &Value) -> Option<HashMap<String, Vec<u8>>> {
     entries.into_iter().next().map(|(_, fields)| fields)
 }
 
-/// The text of a field that may be compressed. Source: `rq/job.py`, `Job.restore`.
-fn uncompressed(bytes: &[u8]) -> String {
+/// The bytes of a field that may be compressed; `None` when they are too many. Source: `rq/job.py`, `Job.restore`.
+fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
     use std::io::Read;
     // Bounded: nothing that a producer writes may fill our memory.
-    const LEN_MAX: u64 = 1 << 20;
-    let mut text = Vec::new();
-    match flate2::read::ZlibDecoder::new(bytes)
-        .take(LEN_MAX)
-        .read_to_end(&mut text)
-    {
-        Ok(_) => String::from_utf8_lossy(&text).into_owned(),
-        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    const LEN_MAX: usize = 16 << 20;
+    let mut inflated = Vec::new();
+    let mut decoder = flate2::read::ZlibDecoder::new(bytes).take(LEN_MAX as u64);
+    match decoder.read_to_end(&mut inflated) {
+        Ok(len) => (len < LEN_MAX).then_some(inflated),
+        Err(_) => Some(bytes.to_vec()),
     }
 }

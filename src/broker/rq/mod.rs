@@ -8,16 +8,20 @@
 //! - [`keys`]: every key with its source; [`text`]: how RQ writes times and errors; [`held`]: what is in hand;
 //! - [`connection`]: the server; [`claim`], [`settle`], [`lease`]: the life of a job; [`bell`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
-//! - [`scheduler`]: jobs that come due; [`look`]: inspection.
+//! - [`scheduler`]: jobs that come due; [`look`]: inspection;
+//! - [`enqueue`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
 
 mod bell;
 mod claim;
 mod connection;
+mod data;
+mod enqueue;
 mod held;
 mod keys;
 mod lease;
 mod look;
 mod orders;
+mod python;
 mod roster;
 mod scheduler;
 mod settle;
@@ -43,6 +47,7 @@ use crate::time::Mono;
 #[derive(Debug)]
 struct Scripts {
     claim: Script,
+    enqueue: Script,
     settle: Script,
     whole: Script,
     extend: Script,
@@ -55,6 +60,7 @@ impl Scripts {
     fn new() -> Self {
         Scripts {
             claim: Script::new(include_str!("lua/claim.lua")),
+            enqueue: Script::new(include_str!("lua/enqueue.lua")),
             settle: Script::new(include_str!("lua/settle.lua")),
             whole: Script::new(include_str!("lua/whole.lua")),
             extend: Script::new(include_str!("lua/extend.lua")),
@@ -71,6 +77,8 @@ pub struct RqBroker {
     link: Arc<Link>,
     keys: Keys,
     config: RqConfig,
+    serializer: data::Serializer,
+    payload_len_max: usize,
     scripts: Scripts,
     hand: Arc<Mutex<Hand>>,
     /// First half of the ids of our executions; the second is the claim's number.
@@ -115,6 +123,8 @@ impl RqBroker {
             link,
             keys,
             config: config.rq.clone(),
+            serializer: data::Serializer::named(&config.rq.serializer),
+            payload_len_max: config.max_payload,
             scripts: Scripts::new(),
             hand: Arc::default(),
             execution_prefix,
@@ -183,11 +193,8 @@ impl Broker for RqBroker {
         Ok(())
     }
 
-    async fn enqueue(&self, _jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError> {
-        Err(BrokerError::Refused(
-            "cannot enqueue RQ jobs: their arguments are Python objects; enqueue them with `rq enqueue` or `Queue.enqueue`"
-                .to_owned(),
-        ))
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError> {
+        self.add_jobs(&jobs).await
     }
 
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {

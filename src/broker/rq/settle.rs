@@ -213,7 +213,7 @@ impl RqBroker {
         );
         let value = match what {
             "S" => text::base64(&line.result),
-            "F" | "L" | "T" => text::base64(&text::compressed(&line.error)),
+            "F" | "L" | "T" => text::base64(&text::compressed(line.error.as_bytes())),
             _ => String::new(),
         };
         call.arg(what)

@@ -28,11 +28,11 @@ pub(super) fn score(at: Unix) -> i64 {
     at.0.div_euclid(1000)
 }
 
-/// Text as the fields `exc_info` hold it. Source: `rq/job.py`, `Job.to_dict`.
-pub(super) fn compressed(text: &str) -> Vec<u8> {
+/// Bytes as the fields `data` and `exc_info` hold them. Source: `rq/job.py`, `Job.to_dict`.
+pub(super) fn compressed(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
     // Writing to memory does not fail.
-    let _ = encoder.write_all(text.as_bytes());
+    let _ = encoder.write_all(bytes);
     encoder.finish().unwrap_or_default()
 }
 

@@ -294,13 +294,13 @@ fn without_a_home_broker_and_socket_must_be_named() {
     let args = RunArgs::from_flags(["--broker", "memory:"]).unwrap();
     insta::assert_snapshot!(load(&args, |_| None).unwrap_err(), @r#"
     1 problem in the settings
-      no place for the control socket: the broker has no file, and neither `RUNTIME_DIRECTORY` nor `XDG_RUNTIME_DIR` is set
+      no place for the control socket: the broker has no file, and none of `RUNTIME_DIRECTORY`, `XDG_RUNTIME_DIR`, `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME` is set
     hint: name one with `--socket PATH`
     "#);
     insta::assert_snapshot!(load(&RunArgs::default(), |_| None).unwrap_err(), @r#"
     2 problems in the settings
       no place for the embedded broker's file: neither `STATE_DIRECTORY`, `XDG_STATE_HOME` nor `HOME` is set
-      no place for the control socket: the broker has no file, and neither `RUNTIME_DIRECTORY` nor `XDG_RUNTIME_DIR` is set
+      no place for the control socket: the broker has no file, and none of `RUNTIME_DIRECTORY`, `XDG_RUNTIME_DIR`, `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME` is set
     hint: name one with `--broker sqlite:PATH`
     hint: name one with `--socket PATH`
     "#);

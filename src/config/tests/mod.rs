@@ -190,23 +190,40 @@ fn check_shows_where_each_value_comes_from() {
 fn a_client_is_not_kept_by_mistakes_that_do_not_concern_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.toml");
+    let args = ClientArgs {
+        config: Some(path.clone()),
+        ..ClientArgs::default()
+    };
     let client = |text: &str| {
         std::fs::write(&path, text).unwrap();
-        load_client(
-            &ClientArgs {
-                config: Some(path.clone()),
-                ..ClientArgs::default()
-            },
-            env(&[]),
-        )
+        load_socket(&args, env(&[]))
     };
     let found = client("[broker]\nurl = 'sqlite:a.db'\n[pools.mail]\nmax_workers = 0\n").unwrap();
-    assert_eq!(found.socket, directory.path().join("a.db.sock"));
+    assert_eq!(found, directory.path().join("a.db.sock"));
     assert!(
         client("[brokr]\nurl = 'sqlite:a.db'\n").is_err(),
         "it would look at another broker"
     );
     assert!(client("[broker]\nlease = 0\n").is_err());
+}
+
+#[test]
+fn a_producer_needs_the_broker_alone_and_knows_how_its_jobs_are_written() {
+    let args = ClientArgs {
+        broker: Some("redis://cache".to_owned()),
+        ..ClientArgs::default()
+    };
+    let found = load_broker(&args, env(&[("POOL_SERIALIZER", "json")])).unwrap();
+    assert_eq!(found.rq.serializer, "json");
+    assert!(
+        load_broker(&args, |_| None).is_ok(),
+        "it needs no place for a socket"
+    );
+    assert!(
+        load_broker(&args, env(&[("RQ_KEY_PREFIX", "a b")])).is_err(),
+        "it would write elsewhere"
+    );
+    assert!(load_broker(&args, env(&[("POOL_WORKER_TTL", "0")])).is_ok());
 }
 
 #[test]

@@ -7,7 +7,10 @@ for at = 4, #ARGV do
   local id = ARGV[at]
   local key = p .. ':job:' .. id
   local queue = redis.call('HGET', key, 'origin')
-  if queue and redis.call('ZREM', p .. ':failed:' .. queue, id) == 1 then
+  local limit = redis.call('HGET', key, 'rate_limit_key')
+  -- One with a rate limit must wait for its turn, which RQ's own code gives it.
+  local limited = what == 'requeue' and limit and limit ~= ''
+  if queue and not limited and redis.call('ZREM', p .. ':failed:' .. queue, id) == 1 then
     found[#found + 1] = id
     if what == 'delete' then
       local group = redis.call('HGET', key, 'group_id')

@@ -1,0 +1,222 @@
+//! Adding jobs, as RQ's own producers write them.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use redis::Value;
+
+use super::data::{Call, Serializer};
+use super::{RqBroker, text};
+use crate::broker::{BrokerError, Enqueued, check};
+use crate::job::{JobId, NewJob, QueueName};
+use crate::time::Unix;
+
+/// Longest run of a job that does not say. Source: `rq/queue.py`, `Queue.DEFAULT_TIMEOUT`.
+const TIMEOUT: u64 = 180;
+
+/// A job's hash as it is written, and where the job goes.
+pub(super) struct Row {
+    pub id: JobId,
+    pub queue: QueueName,
+    pub place: Place,
+    pub held: Held,
+    /// Fields of the hash. Source: `rq/job.py`, `Job.to_dict`.
+    pub fields: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// Where a job goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Behind all that waits in its queue.
+    Back,
+    /// Ahead of it.
+    Front,
+    /// Into its queue at this Unix second, by the scheduler.
+    Due(i64),
+}
+
+/// What becomes of a job when there is one with its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Nothing at all is enqueued.
+    Taken,
+    /// While that one has not ended, this one is not enqueued.
+    Open,
+}
+
+impl Row {
+    /// The row of a job; the error says why it can't be written.
+    pub fn new(job: &NewJob, serializer: &Serializer, now: Unix) -> Result<Self, String> {
+        let call = Call::new(&job.task, &job.payload).map_err(|why| format!("its arguments: {why}"))?;
+        let place = match (job.due, job.at_front) {
+            // Not before its time: seconds are all that the registry knows.
+            (Some(due), _) => Place::Due(due.0.div_euclid(1000) + i64::from(due.0.rem_euclid(1000) > 0)),
+            (None, true) => Place::Front,
+            (None, false) => Place::Back,
+        };
+        let now = text::iso(now);
+        let mut fields = vec![
+            ("created_at", now.clone().into_bytes()),
+            ("data", text::compressed(&call.data(serializer)?)),
+        ];
+        let mut field = |name, value: &str| fields.push((name, value.as_bytes().to_vec()));
+        for empty in [
+            "success_callback_name",
+            "failure_callback_name",
+            "stopped_callback_name",
+            "started_at",
+            "ended_at",
+            "last_heartbeat",
+            "worker_name",
+            "group_id",
+        ] {
+            field(empty, "");
+        }
+        field("origin", job.queue.as_str());
+        field("description", &call.description());
+        field("timeout", &job.timeout.map_or(TIMEOUT, seconds).to_string());
+        if let Some(retries) = job.retries.filter(|retries| *retries > 0) {
+            field("retries_left", &retries.to_string());
+            field("retry_intervals", "[0]");
+        }
+        if let Some(ttl) = job.result_ttl {
+            field("result_ttl", &seconds(ttl).to_string());
+        }
+        match place {
+            Place::Due(_) => field("status", "scheduled"),
+            Place::Front | Place::Back => {
+                field("status", "queued");
+                field("enqueued_at", &now);
+            }
+        }
+        if matches!(place, Place::Due(_)) && job.at_front {
+            field("enqueue_at_front", "1");
+        }
+        // A job with a key is known by it: that is what RQ's unique jobs are.
+        let (id, held) = match &job.unique_key {
+            Some(key) => (
+                JobId::new(key).map_err(|why| format!("its key {why}"))?,
+                Held::Open,
+            ),
+            None => (job.id.clone(), Held::Taken),
+        };
+        Ok(Row {
+            id,
+            queue: job.queue.clone(),
+            place,
+            held,
+            fields,
+        })
+    }
+}
+
+/// Whole seconds, as RQ counts, and never none of what was some.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+impl RqBroker {
+    pub(super) async fn add_jobs(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, BrokerError> {
+        check::new_jobs(jobs, self.payload_len_max)?;
+        let now = Unix::now();
+        let rows = jobs.iter().map(|job| {
+            Row::new(job, &self.serializer, now).map_err(|why| {
+                BrokerError::Refused(format!(
+                    "cannot enqueue job `{}` of task `{}`: {why}",
+                    job.id, job.task
+                ))
+            })
+        });
+        self.add_rows(&rows.collect::<Result<Vec<Row>, _>>()?).await
+    }
+
+    /// Writes rows, all or none; one answer a row, in order.
+    pub(super) async fn add_rows(&self, rows: &[Row]) -> Result<Vec<Enqueued>, BrokerError> {
+        let keys: HashSet<&JobId> = ids(rows, Held::Open).collect();
+        if let Some(id) = ids(rows, Held::Taken).find(|id| keys.contains(id)) {
+            return Err(check::id_taken(id));
+        }
+        let mut call = self.scripts.enqueue.prepare_invoke();
+        call.arg(self.keys.prefix());
+        for row in rows {
+            call.arg(row.id.as_str()).arg(row.queue.as_str());
+            match row.place {
+                Place::Back => call.arg("R"),
+                Place::Front => call.arg("L"),
+                Place::Due(second) => call.arg(second),
+            };
+            call.arg(match row.held {
+                Held::Taken => "taken",
+                Held::Open => "open",
+            });
+            call.arg(row.fields.len());
+            for (name, value) in &row.fields {
+                call.arg(*name).arg(value.as_slice());
+            }
+        }
+        let mut answer = self.run::<Vec<Value>>(&call).await?.into_iter();
+        let taken: String = answer
+            .next()
+            .and_then(|taken| redis::from_redis_value(taken).ok())
+            .unwrap_or_default();
+        if let Some(row) = rows.iter().find(|row| row.id.as_str() == taken) {
+            return Err(check::id_taken(&row.id));
+        }
+        let enqueued = rows.iter().zip(answer).map(|(row, added)| match added {
+            Value::Int(0) => Enqueued::Duplicate(row.id.clone()),
+            _ => Enqueued::New(row.id.clone()),
+        });
+        Ok(enqueued.collect())
+    }
+}
+
+fn ids(rows: &[Row], held: Held) -> impl Iterator<Item = &JobId> {
+    rows.iter().filter(move |row| row.held == held).map(|row| &row.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(change: impl FnOnce(&mut NewJob)) -> Row {
+        let queue = QueueName::new("mail").unwrap();
+        let mut job = NewJob::new(queue, "shop.send", "[1]");
+        change(&mut job);
+        Row::new(&job, &Serializer::Pickle, Unix(1_772_355_900_250)).unwrap()
+    }
+
+    fn field(row: &Row, name: &str) -> Option<String> {
+        let found = row.fields.iter().find(|(field, _)| *field == name);
+        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+    }
+
+    #[test]
+    fn times_are_whole_seconds_and_none_becomes_shorter() {
+        let row = row(|job| {
+            job.timeout = Some(Duration::from_millis(1500));
+            job.result_ttl = Some(Duration::ZERO);
+            job.due = Some(Unix(1_772_355_960_001));
+        });
+        assert_eq!(field(&row, "timeout").as_deref(), Some("2"));
+        assert_eq!(field(&row, "result_ttl").as_deref(), Some("0"));
+        assert_eq!(row.place, Place::Due(1_772_355_961));
+    }
+
+    #[test]
+    fn a_job_that_says_nothing_has_the_defaults_of_rq() {
+        let row = row(|_| ());
+        assert_eq!(field(&row, "timeout").as_deref(), Some("180"));
+        assert_eq!(field(&row, "description").as_deref(), Some("shop.send(1)"));
+        assert_eq!(
+            (field(&row, "retries_left"), field(&row, "result_ttl")),
+            (None, None)
+        );
+        assert_eq!(row.place, Place::Back);
+    }
+
+    #[test]
+    fn a_key_is_the_id() {
+        let row = row(|job| job.unique_key = Some("daily".into()));
+        assert_eq!((row.id.as_str(), row.held), ("daily", Held::Open));
+    }
+}
