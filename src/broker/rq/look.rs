@@ -1,7 +1,6 @@
 //! Inspection: what stands in queues, jobs by id, results to wait for, failed jobs.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use redis::Value;
 
@@ -13,10 +12,13 @@ use crate::broker::{Backlog, BrokerError, DeadFilter};
 use crate::job::{JobError, JobId, JobState, JobView, QueueName};
 use crate::time::Unix;
 
-/// How long one blocking read waits: a job whose result is not kept ends without a word in its stream.
-const BLOCK: Duration = Duration::from_secs(5);
 /// Ids that one call asks for.
-const PAGE: usize = 500;
+pub(super) const PAGE: usize = 500;
+/// Asks for many jobs in one command.
+pub(super) const SCRIPT: &str = include_str!("lua/look.lua");
+
+/// The fields of a hash, or of an entry of a stream.
+pub(super) type Hash = HashMap<String, Vec<u8>>;
 
 impl RqBroker {
     pub(super) async fn count(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
@@ -63,7 +65,11 @@ impl RqBroker {
             let answer: Result<Vec<Value>, _> = self.link.pipeline(&pipeline).await;
             let answer = answer.map_err(|error| self.link.endpoint.error(&error))?;
             for (id, pair) in page.iter().zip(answer.chunks(2)) {
-                views.push(self.view(id, pair));
+                let hash = pair
+                    .first()
+                    .and_then(|hash| redis::from_redis_value(hash.clone()).ok());
+                let entry = pair.get(1).and_then(last_entry).unwrap_or_default();
+                views.push(hash.and_then(|hash| self.view(id, &hash, &entry)));
             }
         }
         self.look_up_due(&mut views).await?;
@@ -93,15 +99,14 @@ impl RqBroker {
         Ok(())
     }
 
-    fn view(&self, id: &JobId, answer: &[Value]) -> Option<JobView> {
-        let hash: HashMap<String, Vec<u8>> = redis::from_redis_value(answer.first()?.clone()).ok()?;
+    /// A job as its hash and the newest entry of its results tell it; `None` when it is not there.
+    pub(super) fn view(&self, id: &JobId, hash: &Hash, entry: &Hash) -> Option<JobView> {
         let text = |name: &str| {
             hash.get(name)
                 .map(|value| String::from_utf8_lossy(value).into_owned())
         };
         let data = inflated(hash.get("data")?);
         let call = data.and_then(|data| Call::read(&self.serializer, &data));
-        let entry: HashMap<String, Vec<u8>> = answer.get(1).and_then(last_entry).unwrap_or_default();
         let state = state(&text("status").unwrap_or_default());
         let description = text("description").unwrap_or_default();
         let error = (state == JobState::Dead).then(|| {
@@ -128,12 +133,12 @@ impl RqBroker {
             ended: time("ended_at").filter(|_| state.is_final()),
             failures: 0,
             losses: 0,
-            result: self.result(state, &entry),
+            result: self.result(state, entry),
             error,
         })
     }
 
-    fn result(&self, state: JobState, entry: &HashMap<String, Vec<u8>>) -> Option<Vec<u8>> {
+    fn result(&self, state: JobState, entry: &Hash) -> Option<Vec<u8>> {
         if state != JobState::Finished {
             return None;
         }
@@ -141,42 +146,6 @@ impl RqBroker {
             Some(value) => text::from_base64(value).map(|bytes| self.serializer.result(&bytes)),
             None => Some(b"null".to_vec()),
         }
-    }
-
-    pub(super) async fn await_results(
-        &self,
-        ids: &[JobId],
-    ) -> Result<Vec<(usize, Option<JobView>)>, BrokerError> {
-        // A connection of its own: what blocks holds up all that is behind it.
-        let endpoint = &self.link.endpoint;
-        let connection = endpoint.connect(BLOCK + Duration::from_secs(10)).await;
-        let mut connection = connection.map_err(|error| endpoint.error(&error))?;
-        let mut read = redis::cmd("XREAD");
-        read.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS");
-        for id in ids {
-            read.arg(self.keys.results(id.as_str()));
-        }
-        for _ in ids {
-            // What is added from now on; what came before is seen by the look after the wait was armed at the latest.
-            read.arg("$");
-        }
-        loop {
-            let ended = self.ended(ids).await?;
-            if !ended.is_empty() || ids.is_empty() {
-                return Ok(ended);
-            }
-            let _: Value = read
-                .query_async(&mut connection)
-                .await
-                .map_err(|error| endpoint.error(&error))?;
-        }
-    }
-
-    async fn ended(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError> {
-        let views = self.look_up(ids).await?.into_iter().enumerate();
-        Ok(views
-            .filter(|(_, view)| view.as_ref().is_none_or(|view| view.state.is_final()))
-            .collect())
     }
 
     pub(super) async fn failed(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {
@@ -285,8 +254,8 @@ fn error(status: String, kept: Option<&Vec<u8>>) -> JobError {
 }
 
 /// The fields of a stream's last entry.
-fn last_entry(range: &Value) -> Option<HashMap<String, Vec<u8>>> {
-    let entries: Vec<(String, HashMap<String, Vec<u8>>)> = redis::from_redis_value(range.clone()).ok()?;
+fn last_entry(range: &Value) -> Option<Hash> {
+    let entries: Vec<(String, Hash)> = redis::from_redis_value(range.clone()).ok()?;
     entries.into_iter().next().map(|(_, fields)| fields)
 }
 

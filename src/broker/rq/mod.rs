@@ -8,7 +8,7 @@
 //! - [`keys`]: every key with its source; [`text`]: how RQ writes times and errors; [`held`]: what is in hand;
 //! - [`connection`]: the server; [`claim`], [`settle`], [`lease`]: the life of a job; [`bell`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
-//! - [`scheduler`]: jobs that come due; [`look`]: inspection;
+//! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`wait`]: waiting for jobs to end;
 //! - [`enqueue`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
 
 mod bell;
@@ -26,6 +26,7 @@ mod roster;
 mod scheduler;
 mod settle;
 mod text;
+mod wait;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,6 +98,8 @@ pub struct RqBroker {
     orders: orders::Orders,
     scheduler: scheduler::Scheduler,
     suspended: std::sync::atomic::AtomicBool,
+    /// What the last wait for results left.
+    watch: Mutex<Option<wait::Watch>>,
 }
 
 impl RqBroker {
@@ -135,6 +138,7 @@ impl RqBroker {
             beaten: Mutex::default(),
             scheduler: scheduler::Scheduler::default(),
             suspended: std::sync::atomic::AtomicBool::new(false),
+            watch: Mutex::default(),
         })
     }
 

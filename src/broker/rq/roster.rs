@@ -66,6 +66,9 @@ impl RqBroker {
         let known = self.roster.known().clone();
         self.orders
             .serve(workers.iter().map(|(name, worker)| (name.clone(), worker.worker)));
+        if workers.is_empty() && known.is_empty() {
+            return Ok(()); // such as a client that leaves
+        }
         let mut call = self.scripts.roster.prepare_invoke();
         call.arg(self.keys.prefix())
             .arg(text::iso(now))

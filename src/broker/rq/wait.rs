@@ -1,0 +1,241 @@
+//! Waiting for jobs to end: one blocking read over the results of all of them, on a connection of its own.
+//!
+//! RQ adds an entry to a job's stream of results in the transaction that ends the job, and so do our scripts. So a
+//! client asks once what there is, and then sleeps in `XREAD BLOCK` until the server has something to say. The entry
+//! tells how the job ended; what does not change was learned with the first look and is kept for the next wait.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, RedisResult};
+
+use super::connection::is_broken;
+use super::look::Hash;
+use super::{RqBroker, text};
+use crate::broker::BrokerError;
+use crate::job::{JobId, JobView};
+use crate::time::{Mono, Unix};
+
+/// As long as it takes: a connection that died is noticed by the system.
+const FOREVER: Duration = Duration::MAX;
+/// What is known of a job is trusted for so long by the next wait, which mostly follows at once: who asks for the jobs
+/// that are left may have done other things meanwhile, and a job may have been deleted.
+const KNOWN: Duration = Duration::from_secs(1);
+/// Wait before a connection that was lost is made anew; grows up to the longest.
+const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE_MAX: Duration = Duration::from_secs(5);
+/// A server that is away for so long is told to the user.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+/// Before the first entry of any stream.
+const START: &str = "0-0";
+
+/// A job, where it stands in what was asked for, and what became of it.
+type Ended = (usize, Option<JobView>);
+
+/// Jobs that are waited for.
+#[derive(Debug)]
+pub(super) struct Watch {
+    connection: MultiplexedConnection,
+    jobs: HashMap<JobId, Watched>,
+    used: Mono,
+}
+
+/// A job that has not ended.
+#[derive(Debug)]
+struct Watched {
+    hash: Hash,
+    /// The newest entry of its stream that was seen.
+    seen: String,
+}
+
+/// What one stream has to say: entries with their ids, the oldest first.
+type Entries = Vec<(String, Hash)>;
+
+impl RqBroker {
+    /// See [`super::super::Broker::wait_any`].
+    pub(super) async fn await_results(&self, ids: &[JobId]) -> Result<Vec<Ended>, BrokerError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut watch = match self.take_watch(ids) {
+            Some(watch) => watch,
+            None => self.new_watch().await.map_err(|error| self.told(&error))?,
+        };
+        loop {
+            // Taken out while it is used: a wait that is dropped leaves a connection that still blocks.
+            match self.watch_on(&mut watch, ids).await {
+                Ok(ended) => {
+                    watch.used = Mono::now();
+                    *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
+                    return Ok(ended);
+                }
+                Err(error) if is_broken(&error) || error.code() == Some("UNBLOCKED") => {
+                    watch = self.watch_again(error).await?;
+                }
+                Err(error) => return Err(self.told(&error)),
+            }
+        }
+    }
+
+    /// What the wait before this one left, if it still holds.
+    fn take_watch(&self, ids: &[JobId]) -> Option<Watch> {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        if watch.used + KNOWN < Mono::now() {
+            watch.jobs.clear();
+        }
+        let asked: HashSet<&JobId> = ids.iter().collect();
+        watch.jobs.retain(|id, _| asked.contains(id));
+        Some(watch)
+    }
+
+    async fn new_watch(&self) -> RedisResult<Watch> {
+        Ok(Watch {
+            connection: self.link.endpoint.connect(FOREVER).await?,
+            jobs: HashMap::new(),
+            used: Mono::now(),
+        })
+    }
+
+    /// The connection was lost: another one, as soon as there is one, on which nothing is known yet.
+    async fn watch_again(&self, mut error: RedisError) -> Result<Watch, BrokerError> {
+        let (lost, mut patience) = (Mono::now(), PATIENCE);
+        while Mono::now().since(lost) < AWAY_MAX {
+            tracing::debug!(%error, "the connection on which results are waited for was lost");
+            tokio::time::sleep(patience.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            patience = (patience * 2).min(PATIENCE_MAX);
+            match self.new_watch().await {
+                Ok(watch) => return Ok(watch),
+                Err(again) => error = again,
+            }
+        }
+        Err(self.told(&error))
+    }
+
+    fn told(&self, error: &RedisError) -> BrokerError {
+        self.link.endpoint.error(error)
+    }
+
+    async fn watch_on(&self, watch: &mut Watch, ids: &[JobId]) -> RedisResult<Vec<Ended>> {
+        let mut ended = self.look_first(watch, ids).await?;
+        while ended.is_empty() {
+            let unsure = self.read(watch, &mut ended).await?;
+            if !unsure.is_empty() {
+                self.look_at(watch, &unsure, &mut ended).await?;
+            }
+        }
+        let found = ids.iter().enumerate();
+        let found = found.filter_map(|(at, id)| Some((at, ended.get(id)?.clone())));
+        Ok(found.collect())
+    }
+
+    /// Asks for those of which nothing is known.
+    async fn look_first(
+        &self,
+        watch: &mut Watch,
+        ids: &[JobId],
+    ) -> RedisResult<HashMap<JobId, Option<JobView>>> {
+        let mut unknown: Vec<JobId> = Vec::new();
+        let mut asked = HashSet::new();
+        for id in ids {
+            if !watch.jobs.contains_key(id) && asked.insert(id) {
+                unknown.push(id.clone());
+            }
+        }
+        let mut ended = HashMap::new();
+        self.look_at(watch, &unknown, &mut ended).await?;
+        Ok(ended)
+    }
+
+    /// Asks how these jobs are.
+    async fn look_at(
+        &self,
+        watch: &mut Watch,
+        ids: &[JobId],
+        ended: &mut HashMap<JobId, Option<JobView>>,
+    ) -> RedisResult<()> {
+        for page in ids.chunks(super::look::PAGE) {
+            // Not by its hash: a server that does not know it yet would be asked three times.
+            let mut look = redis::cmd("EVAL");
+            look.arg(super::look::SCRIPT).arg(0).arg(self.keys.prefix());
+            for id in page {
+                look.arg(id.as_str());
+            }
+            let found: Vec<(Hash, Entries)> = look.query_async(&mut watch.connection).await?;
+            for (id, (hash, entries)) in page.iter().zip(found) {
+                let (seen, entry) = entries
+                    .into_iter()
+                    .next_back()
+                    .unwrap_or_else(|| (START.to_owned(), Hash::new()));
+                let view = self.view(id, &hash, &entry);
+                if view.as_ref().is_none_or(|view| view.state.is_final()) {
+                    watch.jobs.remove(id);
+                    ended.insert(id.clone(), view);
+                } else {
+                    watch.jobs.insert(id.clone(), Watched { hash, seen });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sleeps until there are results; puts the jobs that they end into `ended`, and returns those of which they don't
+    /// say enough.
+    async fn read(
+        &self,
+        watch: &mut Watch,
+        ended: &mut HashMap<JobId, Option<JobView>>,
+    ) -> RedisResult<Vec<JobId>> {
+        let mut read = redis::cmd("XREAD");
+        read.arg("BLOCK").arg(0).arg("STREAMS");
+        for id in watch.jobs.keys() {
+            read.arg(self.keys.results(id.as_str()));
+        }
+        for job in watch.jobs.values() {
+            read.arg(&job.seen);
+        }
+        let news: Option<Vec<(String, Entries)>> = read.query_async(&mut watch.connection).await?;
+        let start = self.keys.results("");
+        let mut unsure = Vec::new();
+        for (key, entries) in news.unwrap_or_default() {
+            let id = key.strip_prefix(&start).and_then(|id| JobId::new(id).ok());
+            let (Some(id), Some((at, entry))) = (id, entries.into_iter().next_back()) else {
+                continue;
+            };
+            let Some(job) = watch.jobs.get_mut(&id) else {
+                continue;
+            };
+            if ends_well(&job.hash, &entry) {
+                finish(&mut job.hash, &at, &entry);
+                let view = self.view(&id, &job.hash, &entry);
+                watch.jobs.remove(&id);
+                ended.insert(id, view);
+            } else {
+                job.seen = at;
+                unsure.push(id);
+            }
+        }
+        Ok(unsure)
+    }
+}
+
+/// Whether this result is the job's last one, and a good one. Source: `rq/results.py`, `Result.Type`.
+fn ends_well(job: &Hash, entry: &Hash) -> bool {
+    let repeats = job
+        .get("repeats_left")
+        .is_some_and(|left| !left.is_empty() && left != b"0");
+    entry.get("type").is_some_and(|kind| kind == b"1") && !repeats
+}
+
+/// Makes of what was known what is known now. `at`: the entry's id, which begins with when it was added, in milliseconds.
+fn finish(job: &mut Hash, at: &str, entry: &Hash) {
+    let written = |seconds: &[u8]| Some(std::str::from_utf8(seconds).ok()?.parse::<f64>().ok()? * 1000.0);
+    let ended = entry
+        .get("execution_ended_at")
+        .and_then(|seconds| written(seconds));
+    let added = at.split('-').next().and_then(|ms| ms.parse::<f64>().ok());
+    let millis = ended.or(added).unwrap_or_default().round();
+    job.insert("status".to_owned(), b"finished".to_vec());
+    job.insert("ended_at".to_owned(), text::iso(Unix(millis as i64)).into_bytes());
+}
