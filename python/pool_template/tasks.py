@@ -139,6 +139,8 @@ class JsonRunner:
         """See `job_loop.Runner`; nobody is told of this worker."""
 
     def _find(self, task: bytes) -> Callable[..., Any]:
+        if task in self._batches:  # found before
+            raise TakesBatches
         function = self._names.find(task.decode())
         if hasattr(function, "__pool_batch__"):
             self._batches[task] = function
