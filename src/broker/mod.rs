@@ -144,8 +144,10 @@ pub struct WorkerView {
     pub job: Option<RunningJob>,
     /// Its pool was paused.
     pub paused: bool,
-    /// It was asked to leave and finishes its job.
+    /// It takes no more jobs: its seat is, or will be, another's.
     pub leaving: bool,
+    /// Somebody asked it to leave, or all of us, and it finishes its job.
+    pub asked: bool,
     /// When it became ready.
     pub born: Unix,
 }

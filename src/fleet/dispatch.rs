@@ -241,10 +241,9 @@ impl Fleet {
         let ended = ended.clamp(floor, now.mono.max(floor));
         let started = started.clamp(floor, ended);
         let (name, seat) = (self.workers[&id].pool.clone(), self.workers[&id].seat);
-        let task = self
-            .executions
-            .get(&execution)
-            .map(|job| job.claimed.task.clone());
+        // What the broker asked for itself says nothing of how long jobs take.
+        let job = self.executions.get(&execution).filter(|job| !job.claimed.chore);
+        let task = job.map(|job| job.claimed.task.clone());
         if let Some(pool) = self.pools.get_mut(&name) {
             pool.meter.job_ended(id, started, ended, now.mono);
             if let Some(task) = task {

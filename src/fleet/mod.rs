@@ -293,7 +293,13 @@ impl Fleet {
             .workers
             .iter()
             .map(|(id, worker)| id.wrapping_mul(4) + stage(worker));
-        each.fold(0, u64::wrapping_add)
+        each.fold(u64::from(self.running()), u64::wrapping_add)
+    }
+
+    /// Changes when a worker begins or ends a job.
+    pub fn beginnings_and_ends(&self) -> u64 {
+        let running = self.workers.values().filter_map(|worker| worker.held.front());
+        running.fold(0, |all, job| all.wrapping_add(job.execution))
     }
 
     /// A worker's seat; 0 while it has none.

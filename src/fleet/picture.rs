@@ -1,13 +1,11 @@
 //! The fleet as [`Snapshot`]: what `status` and the logs show.
 
-use std::time::Duration;
-
 use crate::broker::{RunningJob, WorkerView};
 use crate::policy::shutdown::Stop;
 use crate::time::{Mono, Unix};
 
 use super::snapshot::{PoolSnapshot, ProcessSnapshot, Snapshot};
-use super::worker::{State, Worker};
+use super::worker::{Expiry, State, Worker};
 use super::{Fleet, Now};
 
 impl Fleet {
@@ -44,7 +42,11 @@ impl Fleet {
             .filter(|(_, worker)| worker.seat != 0)
             .filter_map(|(id, worker)| {
                 let pool = self.pools.get(&worker.pool)?;
-                let job = self.running_job(*id).map(|job| RunningJob {
+                // What the broker asked for itself is nobody's job.
+                let job = self.running_job(*id).filter(|job| !job.claimed.chore);
+                let asked = worker.expiring == Some(Expiry::Asked) || !self.running();
+                let asked = asked && job.is_some();
+                let job = job.map(|job| RunningJob {
                     claim: job.claimed.claim.clone(),
                     started: unix(worker.running_since),
                 });
@@ -56,19 +58,12 @@ impl Fleet {
                     queues: pool.config.queues.clone(),
                     job,
                     paused: pool.paused,
-                    leaving: worker.closing,
+                    leaving: worker.closing || worker.state == State::Retiring,
+                    asked,
                     born: unix(worker.ready?),
                 })
             });
         shown.collect()
-    }
-
-    /// When the first of the running jobs has run for `span`, seen from `now`; `None` when none will.
-    pub fn runs_for(&self, span: Duration, now: Mono) -> Option<Mono> {
-        let busy = self.workers.values().filter(|worker| worker.state == State::Busy);
-        busy.map(|worker| worker.running_since + span)
-            .filter(|at| *at > now)
-            .min()
     }
 
     fn state_name(&self) -> &'static str {

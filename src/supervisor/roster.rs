@@ -10,7 +10,8 @@ use crate::broker::{Broker, BrokerError, Order, WorkerView};
 use crate::fleet::{Command, Fleet, Now};
 use crate::time::Mono;
 
-/// A job that runs for less is never shown: telling would cost more than running it.
+/// The broker is told of changes so often at most, so that telling of jobs never costs more than running them: one that
+/// is shorter than this may not be shown.
 const MOMENT: Duration = Duration::from_millis(100);
 /// Wait before the broker is asked again for orders after it failed.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -28,7 +29,11 @@ pub(super) struct Roster {
     next: Option<Mono>,
     /// [`Fleet::comings_and_goings`] when it was looked last, and when that was.
     population: u64,
+    /// [`Fleet::beginnings_and_ends`] then.
+    running: u64,
     looked: Mono,
+    /// When a job that began was told out of turn.
+    hurried: Option<Mono>,
     /// When it is told even if nothing changed.
     next_full: Option<Mono>,
 }
@@ -44,7 +49,9 @@ impl Roster {
             telling: false,
             next: None,
             population: 0,
+            running: 0,
             looked: Mono(0),
+            hurried: None,
             next_full: None,
         };
         if interval.is_some() {
@@ -73,27 +80,26 @@ impl Roster {
         if self.telling {
             return;
         }
-        // Looking costs, and turns are many: once a moment is enough, but for those who come and go.
-        let population = fleet.comings_and_goings();
-        if population == self.population && now.mono < self.looked + MOMENT {
-            self.next = Some(self.looked + MOMENT);
-            return;
-        }
-        (self.population, self.looked) = (population, now.mono);
-        let mut workers = fleet.roster(now);
-        for worker in &mut workers {
-            // A job of a moment is not worth a word.
-            let short = |job: &crate::broker::RunningJob| now.unix.since(job.started) < MOMENT;
-            if worker.job.as_ref().is_some_and(short) {
-                worker.job = None;
+        // Looking costs, and turns are many: once a moment is enough, but for those who come and go, and for the first
+        // job after a while, which may be a long one.
+        let (population, running) = (fleet.comings_and_goings(), fleet.beginnings_and_ends());
+        let late = now.mono >= self.looked + MOMENT;
+        if population == self.population && !late {
+            if running == self.running || self.hurried.is_some_and(|at| now.mono < at + MOMENT) {
+                self.next = Some(self.looked + MOMENT);
+                return;
             }
+            self.hurried = Some(now.mono);
         }
+        (self.population, self.running, self.looked) = (population, running, now.mono);
+        let workers = fleet.roster(now);
         let same = |a: &WorkerView, b: &WorkerView| {
-            (a.worker, &a.job, a.paused, a.leaving) == (b.worker, &b.job, b.paused, b.leaving)
+            let state = |of: &WorkerView| (of.worker, of.paused, of.leaving, of.asked);
+            let job = |of: &WorkerView| of.job.as_ref().map(|job| job.claim.clone());
+            state(a) == state(b) && job(a) == job(b)
         };
         let changed = workers.len() != self.told.len()
             || workers.iter().zip(&self.told).any(|(now, told)| !same(now, told));
-        let next = fleet.runs_for(MOMENT, now.mono);
         if changed || self.next_full.is_some_and(|at| at <= now.mono) {
             self.told.clone_from(&workers);
             self.telling = true;
@@ -103,8 +109,7 @@ impl Roster {
                 let _ = inputs.send(Input::Listed(broker.roster(workers).await));
             });
         }
-        let full = *self.next_full.get_or_insert(now.mono + interval);
-        self.next = Some(next.map_or(full, |next| next.min(full)));
+        self.next = Some(*self.next_full.get_or_insert(now.mono + interval));
     }
 
     /// The broker was told. After a failure it is told again in time.

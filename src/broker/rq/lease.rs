@@ -21,7 +21,7 @@ impl RqBroker {
             .arg(text::score(at))
             .arg(text::seconds(at))
             .arg(text::iso(at))
-            .arg(self.config.job_monitoring_interval.as_secs() + 60);
+            .arg(self.config.job_monitoring_interval.as_secs());
         let mut count = 0;
         for held in self.hand().jobs.values() {
             let execution = match &held.kind {

@@ -44,6 +44,10 @@ use crate::config::{BrokerConfig, RedisUrl, RqConfig};
 use crate::job::{Claimed, JobId, JobView, NewJob, QueueName, Settlement};
 use crate::time::Mono;
 
+/// Bounds of the time between two heartbeats of our workers.
+const ROSTER_INTERVAL_MIN: Duration = Duration::from_secs(1);
+const ROSTER_INTERVAL_MAX: Duration = Duration::from_secs(30);
+
 /// The scripts, each sent once to a server and then called by its hash.
 #[derive(Debug)]
 struct Scripts {
@@ -254,8 +258,12 @@ impl Broker for RqBroker {
     }
 
     fn roster_interval(&self) -> Option<Duration> {
-        // Well within the life of a worker's key.
-        Some((self.config.worker_ttl / 3).min(Duration::from_secs(30)))
+        // Well within the life of a worker's key, and no later than RQ's worker beats while it has a job.
+        Some(
+            (self.config.worker_ttl / 3)
+                .min(self.config.job_monitoring_interval)
+                .clamp(ROSTER_INTERVAL_MIN, ROSTER_INTERVAL_MAX),
+        )
     }
 
     async fn roster(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {

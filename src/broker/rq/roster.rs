@@ -1,6 +1,6 @@
 //! Workers as `rq info`, `Worker.all()` and dashboards see them: their birth, heartbeats, state and death.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,10 +18,13 @@ const VERSIONS: &str = "import json, sys\nfrom importlib.metadata import version
 /// Longest wait for it.
 const VERSIONS_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The workers that are registered: process id and queues by name.
+/// The workers that are registered.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
+    /// Process id and queues by name.
     known: Mutex<BTreeMap<String, (i32, String)>>,
+    /// Names that were registered once: the record of such a name is ours, and what it counts goes on.
+    ours: Mutex<BTreeSet<String>>,
     /// Our address, as the server sees it.
     address: tokio::sync::OnceCell<String>,
     /// Versions of `rq` and of Python.
@@ -33,6 +36,10 @@ pub(super) struct Roster {
 impl Roster {
     fn known(&self) -> MutexGuard<'_, BTreeMap<String, (i32, String)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ours(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Any registered name.
@@ -82,9 +89,9 @@ impl RqBroker {
         call.arg(&versions[0]).arg(&versions[1]);
         for (name, worker) in &workers {
             let new = match known.get(name) {
-                None => "new",
-                Some((pid, _)) if *pid != worker.pid => "again",
-                Some(_) => "",
+                Some((pid, _)) if *pid == worker.pid => "",
+                None if !self.roster.ours().contains(name) => "new",
+                _ => "again",
             };
             call.arg(name)
                 .arg(new)
@@ -94,13 +101,14 @@ impl RqBroker {
                 .arg(self.state_of(worker));
             let [job, queue, execution, since] = self.shown(worker, name);
             call.arg(job).arg(queue).arg(execution).arg(since);
-            call.arg(if worker.leaving { "leaving" } else { "" });
+            call.arg(if worker.asked { "asked" } else { "" });
         }
         for (name, (_, queues)) in known.iter().filter(|(name, _)| !living.contains_key(*name)) {
             call.arg(name).arg(queues);
         }
         let taken: Vec<String> = self.run(&call).await?;
         living.retain(|name, _| !taken.contains(name));
+        self.roster.ours().extend(living.keys().cloned());
         *self.roster.known() = living;
         match taken.as_slice() {
             [] => Ok(()),

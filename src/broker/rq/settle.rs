@@ -231,7 +231,12 @@ impl RqBroker {
                     .map(|due| text::score(due).to_string())
                     .unwrap_or_default(),
             )
-            .arg(line.held.shown.clone().unwrap_or_default());
+            .arg(self.shown_at(line.number).unwrap_or_default());
+    }
+
+    /// The worker at which others see this job. Asked as late as can be: the roster may be telling of it just now.
+    fn shown_at(&self, number: i64) -> Option<String> {
+        self.hand().jobs.get(&number)?.shown.clone()
     }
 
     /// The chore for a plain job that got dependents while it ran.

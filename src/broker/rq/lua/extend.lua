@@ -1,12 +1,23 @@
--- Heartbeats of jobs in hand. ARGV: prefix, now in seconds, with their fraction, as ISO text, ttl; then 3 of each:
+-- Heartbeats of jobs in hand. Source: rq/worker/base.py, maintain_heartbeats, get_heartbeat_ttl.
+-- ARGV: prefix, now in seconds, with their fraction, as ISO text, monitoring interval; then 3 of each:
 --   id, queue, execution or '' (all executions of the job)
-local p, now, now_f, now_iso, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
+local p, now, now_f, now_iso, interval = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
+
+-- Until the next heartbeat or the end of the job's time, and a minute.
+local function time_to_live(timeout, since)
+  local left = interval
+  if timeout and timeout > 0 and since then left = math.min(left, timeout - (tonumber(now_f) - since)) end
+  return math.max(math.floor(left), 0) + 60
+end
+
 for at = 6, #ARGV, 3 do
   local id, queue = ARGV[at], ARGV[at + 1]
   local index = p .. ':executions:' .. id
+  local timeout = tonumber(redis.call('HGET', p .. ':job:' .. id, 'timeout') or '')
   local executions = ARGV[at + 2] ~= '' and {ARGV[at + 2]} or redis.call('ZRANGE', index, 0, -1)
   for _, execution in ipairs(executions) do
     local record = p .. ':execution:' .. id .. ':' .. execution
+    local ttl = time_to_live(timeout, tonumber(redis.call('HGET', record, 'created_at') or ''))
     if redis.call('EXISTS', record) == 1 then
       redis.call('HSET', record, 'last_heartbeat', now_f)
       redis.call('EXPIRE', record, ttl)
