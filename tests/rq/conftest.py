@@ -7,7 +7,9 @@ import rq
 from rq import Queue
 
 from support.server import RedisServer
-from support.worker import TARGETS, Work
+from support.worker import ROOT, TARGETS, Work
+
+DOCUMENTATION = ROOT / 'docs' / 'rq.md'
 
 
 def pytest_addoption(parser):
@@ -16,6 +18,13 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    documented = ' '.join(DOCUMENTATION.read_text().split())
+    for item in items:
+        for mark in item.iter_markers('differs'):
+            if mark.args[0] not in documented:
+                raise pytest.UsageError(f'{item.nodeid}: {DOCUMENTATION} does not say {mark.args[0]!r}')
+            if config.getoption('--worker') == 'pool':
+                item.add_marker(pytest.mark.skip(reason=f'docs/rq.md: {mark.args[0]}'))
     skipped = {}
     if not config.getoption('--slow'):
         skipped['slow'] = 'slow; run with --slow'

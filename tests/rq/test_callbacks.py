@@ -11,10 +11,7 @@ from rq.results import Result
 from rq.webhook import Webhook
 
 import jobs
-
-
-def notes(redis):
-    return [note.decode() for note in redis.lrange('notes', 0, -1)]
+from support.app import notes
 
 
 def test_success_is_told_with_the_result(work, queue, redis):

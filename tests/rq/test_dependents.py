@@ -7,11 +7,8 @@ from rq.group import Group
 from rq.job import Dependency, JobStatus, Retry
 
 import jobs
+from support.app import notes
 from support.versions import RateLimit, RateLimitRegistry
-
-
-def notes(redis):
-    return [note.decode() for note in redis.lrange('notes', 0, -1)]
 
 
 def test_a_dependent_runs_after_its_parent(work, queue, redis):

@@ -15,6 +15,7 @@ from rq.job import Dependency
 from rq.webhook import Webhook
 
 import jobs
+from support.app import entered
 from support.fingerprint import differences, fingerprint
 from support.versions import RateLimit
 from support.wait import until
@@ -145,7 +146,7 @@ def stuck_between_queue_and_worker(work, redis, queue):
 def abandoned(work, redis, queue, **options):
     queue.enqueue(jobs.hold, job_id='job', **options)
     running = work.start(name='killed')
-    redis.blpop('entered')
+    entered(redis)
     running.kill()
     for member in redis.zrange('rq:wip:default', 0, -1):
         redis.zadd('rq:wip:default', {member: 1_000_000_000})
@@ -167,31 +168,29 @@ def maintained(work, redis, queue):
     assert redis.exists(queue.intermediate_queue.get_first_seen_key(job.id))
 
 
-def idle(work, redis, queue):
-    work.start(name='web')
+def idle(work, redis, queue, **options):
+    work.start(name='web', **options)
+    until(lambda: redis.exists('rq:clean_groups'), 'the first maintenance is over')
     until(lambda: redis.hget('rq:worker:web', 'state') == b'idle', 'the worker is idle')
-    until(lambda: not redis.exists('rq:clean_registries:default'), 'the maintenance is over')
 
 
 def running(work, redis, queue):
     queue.enqueue(jobs.hold, job_id='job', job_timeout=600)
     work.start(name='web')
-    redis.blpop('entered')
+    entered(redis)
 
 
 def running_with_heartbeats(work, redis, queue):
     job = queue.enqueue(jobs.hold, job_id='job')
     work.start(name='web', job_monitoring_interval=1)
-    redis.blpop('entered')
+    entered(redis)
     beat = redis.hget(job.key, 'last_heartbeat')
     until(lambda: redis.hget(job.key, 'last_heartbeat') != beat, 'a heartbeat')
 
 
 def with_scheduler(work, redis, queue):
-    work.start(name='web', with_scheduler=True)
-    until(lambda: redis.hget('rq:worker:web', 'state') == b'idle', 'the worker is idle')
+    idle(work, redis, queue, with_scheduler=True)
     until(lambda: redis.keys('rq:scheduler:*'), 'the scheduler is registered')
-    until(lambda: not redis.exists('rq:clean_registries:default'), 'the maintenance is over')
 
 
 def commanded(command):
@@ -201,7 +200,7 @@ def commanded(command):
         options = {'on_stopped': Callback(jobs.stopped), 'on_failure': Callback(jobs.failed)}
         job = queue.enqueue(jobs.hold, job_id='job', **options)
         running = work.start(name='web')
-        redis.blpop('entered')
+        entered(redis)
         command(redis)
         job.latest_result(timeout=30)
         until(lambda: redis.hget('rq:worker:web', 'state') == b'idle', 'the worker is idle')

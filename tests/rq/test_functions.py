@@ -119,9 +119,8 @@ def test_a_custom_job_class_performs_its_jobs(work, redis):
     assert redis.lrange('notes', 0, -1) == [f'perform {job.id}'.encode()]
 
 
-def test_custom_classes_may_have_keys_of_their_own(work, redis, target):
-    if target.name == 'pool':
-        pytest.skip('the supervisor claims without asking Python, and refuses such classes: see test_template.py')
+@pytest.mark.differs('A class that keeps its keys under a prefix of its own is refused')
+def test_custom_classes_may_have_keys_of_their_own(work, redis):
     job = custom.OwnNamespaceQueue('own', connection=redis).enqueue(jobs.add, 1, 2)
     assert redis.exists(f'own:job:{job.id}', 'own:queue:own') == 2
     work.burst('own', job_class='custom.OwnNamespaceJob', queue_class='custom.OwnNamespaceQueue')

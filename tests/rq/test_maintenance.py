@@ -10,6 +10,7 @@ from rq.registry import StartedJobRegistry
 from rq.results import Result
 
 import jobs
+from support.app import entered
 from support.wait import until
 
 PAST = 1_000_000_000
@@ -22,7 +23,7 @@ def abandoned(work, queue, redis):
     def abandon(**options):
         job = queue.enqueue(jobs.hold, **options)
         running = work.start(name='killed')
-        redis.blpop('entered')
+        entered(redis)
         running.kill()
         expire_executions(redis, job)
         return job
@@ -70,7 +71,7 @@ def test_an_abandoned_job_releases_dependents_that_allow_it(work, queue, abandon
 def test_a_job_whose_worker_lives_is_left_alone(work, queue, redis):
     job = queue.enqueue(jobs.hold)
     running = work.start()
-    redis.blpop('entered')
+    entered(redis)
     work.burst()
     assert job.is_started
     redis.rpush('gate', 'open')

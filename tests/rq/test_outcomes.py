@@ -8,6 +8,7 @@ from rq.job import JobStatus
 from rq.results import Result
 
 import jobs
+from support.app import entered
 from support.near import near
 
 FOREVER = -1
@@ -154,7 +155,7 @@ def test_a_job_that_waited_longer_than_its_ttl_does_not_run(work, queue, redis):
 def test_a_running_job_does_not_expire(work, queue, redis):
     job = queue.enqueue(jobs.hold, ttl=100)
     running = work.start()
-    redis.blpop('entered', timeout=30)
+    entered(redis)
     assert redis.ttl(job.key) == FOREVER
     redis.rpush('gate', 'open')
     assert job.latest_result(timeout=30).return_value == 'released'

@@ -10,6 +10,7 @@ from rq.job import Dependency, JobStatus
 from rq.results import Result
 
 import jobs
+from support.app import entered
 from support.near import near
 from support.versions import send_stop_execution_command
 from support.wait import until
@@ -23,7 +24,7 @@ def held(work, redis, queue):
         def start(self, function=jobs.hold, worker=None, **options):
             self.job = queue.enqueue(function, **options)
             self.running = work.start(**{'name': 'web', **(worker or {})})
-            redis.blpop('entered')
+            entered(redis)
             self.job.refresh()
             return self.job
 
@@ -182,7 +183,7 @@ def test_a_killed_horse_fails_its_job(held, queue, redis):
 def test_a_killed_horse_is_retried(held, redis):
     job = held.start(retry=Retry(max=1))
     send_kill_horse_command(redis, 'web')
-    redis.blpop('entered')
+    entered(redis)
     assert held.release().type == Result.Type.SUCCESSFUL
     job.refresh()
     assert job.retries_left == 0

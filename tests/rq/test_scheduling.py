@@ -10,16 +10,13 @@ from rq.scheduler import RQScheduler
 from rq.suspension import resume, suspend
 
 import jobs
+from support.app import entered, notes
 from support.near import near
 from support.versions import RateLimit
 from support.wait import until
 from support.worker import registered
 
 PAST = datetime(2020, 1, 1, tzinfo=timezone.utc)
-
-
-def notes(redis):
-    return [note.decode() for note in redis.lrange('notes', 0, -1)]
 
 
 def fill(redis, names, each):
@@ -59,7 +56,7 @@ def test_an_unknown_strategy_is_refused(work):
 def test_a_queue_of_higher_rank_goes_first(work, redis):
     Queue('low', connection=redis).enqueue(jobs.hold)
     work.start('high', 'low')
-    redis.blpop('entered')
+    entered(redis)
     Queue('low', connection=redis).enqueue(jobs.note, 'low')
     last = Queue('high', connection=redis).enqueue(jobs.note, 'high')
     redis.rpush('gate', 'open')
@@ -78,7 +75,7 @@ def test_several_workers_run_jobs_at_once(work, redis, queue):
     held = [queue.enqueue(jobs.hold) for _ in range(3)]
     work.start(workers=3)
     for _ in held:
-        redis.blpop('entered')
+        entered(redis)
     redis.rpush('gate', 'open', 'open', 'open')
     for job in held:
         assert job.latest_result(timeout=30).return_value == 'released'
@@ -195,7 +192,7 @@ def test_a_suspension_ends_by_itself(work, queue, redis):
 def test_a_running_job_is_finished_though_suspended(work, queue, redis):
     job = queue.enqueue(jobs.hold)
     running = work.start()
-    redis.blpop('entered')
+    entered(redis)
     suspend(redis)
     redis.rpush('gate', 'open')
     assert job.latest_result(timeout=30).return_value == 'released'
