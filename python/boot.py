@@ -47,6 +47,7 @@ if sys.version_info < (3, 9):
 with os.fdopen(SOURCES_FD, "rb") as file:
     sys.meta_path.insert(0, Carried(json.loads(file.read().decode("utf-8"))))
 
+from pool_template import at_fork  # noqa: E402, F401 (before anything that it looks after)
 from pool_template.main import main  # noqa: E402
 
 main()

@@ -51,10 +51,6 @@ class ControlSocket:
         """For poll."""
         return self._socket.fileno()
 
-    def close(self) -> None:
-        """Closes this process's descriptor."""
-        self._socket.close()
-
     def receive(self) -> Optional[tuple[dict[str, Any], list[int]]]:
         """The next message and the descriptors that came with it; None when the supervisor has hung up."""
         # Not `socket.recv_fds`: up to Python 3.11 it drops the flags, and descriptors would leak into jobs' programs.

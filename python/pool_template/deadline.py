@@ -11,10 +11,7 @@ import signal
 import time
 from typing import Any, Callable, Optional
 
-try:
-    from _signal import getsignal  # the public one takes a microsecond to make an enum member
-except ImportError:
-    from signal import getsignal
+from pool_template.signals import quick
 
 _NS_PER_MS = 1_000_000
 #: From the cancellation of a coroutine to the second alarm; well below the usual `kill_grace`.
@@ -40,8 +37,8 @@ class Deadline:
         """For a job that began at `started_ns`; 0: it has all the time it wants."""
         self.struck = False
         if timeout_ms:
-            if getsignal(signal.SIGALRM) is not self._on_alarm:  # at first, or a job has set its own
-                signal.signal(signal.SIGALRM, self._on_alarm)
+            if quick.getsignal(signal.SIGALRM) is not self._on_alarm:  # at first, or a job has set its own
+                quick.signal(signal.SIGALRM, self._on_alarm)
             self._timeout_ms = timeout_ms
             self._timer_may_run = True
             self._at_ns = started_ns + timeout_ms * _NS_PER_MS

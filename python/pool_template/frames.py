@@ -46,7 +46,7 @@ def too_short(packet: bytes) -> FrameError:
     return FrameError(f"a packet of {len(packet)} bytes is shorter than the fixed fields of a Run frame")
 
 
-def complete_run(sock: socket.socket, first: bytes) -> bytes:
+def complete_run(sock: socket.SocketType, first: bytes) -> bytes:
     """Reads the rest of a Run frame whose first packet says that more follow; refuses any other packet."""
     if len(first) < HEADER_LEN:
         raise too_short(first)
@@ -76,7 +76,7 @@ def another_follows(frame: bytes) -> bool:
     return frame[2] & _BATCH != 0
 
 
-def rest_of_batch(sock: socket.socket, first: bytes) -> list[bytes]:
+def rest_of_batch(sock: socket.SocketType, first: bytes) -> list[bytes]:
     """Reads the frames behind the first one of a batch: all of them, the first one included."""
     run_frames = [first]
     while another_follows(run_frames[-1]):
@@ -113,7 +113,7 @@ class RunFrame(NamedTuple):
         return cls(execution, timeout_ms, attempt, *names, frame[at:])
 
 
-def send_frame(sock: socket.socket, frame: bytes) -> None:
+def send_frame(sock: socket.SocketType, frame: bytes) -> None:
     """Sends a frame of any length, in as many packets as it takes."""
     header, body = bytearray(frame[:HEADER_LEN]), memoryview(frame)[HEADER_LEN:]
     room = PACKET_LEN_MAX - HEADER_LEN

@@ -28,6 +28,10 @@ class Runner(Protocol):
         ...
 
 
+    def join(self, pool: str) -> None:
+        """Tells the worker's pool, before the first job and after the `after_fork` hooks."""
+        ...
+
     def sit(self, seat: int) -> None:
         """Tells the worker's seat in its supervisor, before the first job and should it change."""
         ...
@@ -38,10 +42,10 @@ class Leave(Exception):
 
 
 class JobLoop:
-    """Serves one job socket until its other end is closed, or SIGTERM."""
+    """Serves one job socket until its other end is closed, or SIGTERM. Made by the template, for all of its workers."""
 
-    def __init__(self, sock: socket.socket, runner: Runner, title: Title) -> None:
-        self._socket = sock
+    def __init__(self, runner: Runner, title: Title) -> None:
+        self._socket: socket.SocketType
         self._runner = runner
         self._title = title
         #: The frame of the running job.
@@ -51,14 +55,15 @@ class JobLoop:
         self._waiting = False
         self._leaving = False
         self._poll = select.poll()
-        self._poll.register(sock.fileno(), select.POLLIN)
-
-    def serve(self) -> None:
-        """Says Ready, then runs jobs."""
         pool_job._read_current = self.current
         pool_job._read_batch = self.current_batch
+
+    def serve(self, sock: socket.SocketType) -> None:
+        """Says Ready, then runs jobs."""
+        self._socket = sock
+        self._poll.register(sock.fileno(), select.POLLIN)
         try:
-            self._socket.send(frames.READY_FRAME)
+            sock.send(frames.READY_FRAME)
             self._run_jobs()
         except (Leave, ConnectionResetError, BrokenPipeError):
             pass  # each of them means: leave

@@ -11,7 +11,7 @@ import traceback
 from typing import Any, NoReturn, Optional
 
 import pool_job
-from pool_template import fork_safety, huge_pages, loader, streams
+from pool_template import fork_safety, huge_pages, loader, streams, worker
 from pool_template.control import ControlError, ControlSocket, Load
 from pool_template.template import Template
 from pool_template.title import Title
@@ -53,8 +53,9 @@ def _run() -> int:
         return 1
     if not faulthandler.is_enabled():
         faulthandler.enable(file=2)  # a crash in a worker says where
+    nest = worker.Nest(what, app, title)
     report = _report(what, open_before)
-    template = Template(control, LIFELINE_FD, what, app, title)
+    template = Template(control, LIFELINE_FD, nest)
     title.set("pool-template", about)
     control.send("ready", load_s=time.monotonic() - started, **report)
     template.serve()

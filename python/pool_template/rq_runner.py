@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import zlib
 from collections.abc import Coroutine
 from types import CoroutineType
@@ -45,11 +46,11 @@ class _Finish(Exception):
 class RqRunner:
     """One worker's; see `job_loop.Runner`."""
 
-    def __init__(self, code: RqCode, pool: str, max_result: int) -> None:
+    def __init__(self, code: RqCode, max_result: int) -> None:
         self._code = code
         #: The name under which this worker is registered; it hangs on its seat.
         self._name = ""
-        self._queues = code.settings.queues.get(pool) or ["default"]
+        self._queues = ["default"]
         self._opened: Optional[Lifecycle] = None
         self._loads, self._dumps = code.serializer.loads, code.serializer.dumps
         self._max_result = max_result
@@ -61,6 +62,11 @@ class RqRunner:
         rq_current.install(self._pending)
         self._is_stock = code.is_stock
         self._fails_itself = code.has_handlers or code.settings.disable_default_exception_handler
+
+    def join(self, pool: str) -> None:
+        """See `job_loop.Runner`."""
+        self._queues = self._code.settings.queues.get(pool) or ["default"]
+        self._is_stock = self._code.is_stock
 
     def sit(self, seat: int) -> None:
         """See `job_loop.Runner`."""
@@ -201,7 +207,10 @@ class RqRunner:
     def _find(self, name: str) -> Callable[..., Any]:
         if name is None:
             raise ValueError("Cannot execute job: function is None")
-        function = self._functions[name] = rq_batch.callable_alone(import_attribute(name), self._complete)
+        # The usual case of what `import_attribute` does; a worker of one job asks once for each job.
+        module, _, attribute = name.rpartition(".")
+        function = getattr(sys.modules.get(module), attribute, None) or import_attribute(name)
+        function = self._functions[name] = rq_batch.callable_alone(function, self._complete)
         return function
 
     def _success(self, value: Any) -> Outcome:

@@ -10,6 +10,12 @@ import os
 import signal
 from typing import Any, Callable
 
+try:
+    # The public ones make members of enumerations, which costs a worker more than the rest of this module.
+    import _signal as quick
+except ImportError:
+    quick = signal  # type: ignore[assignment]
+
 _OF_THE_WORKER = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -32,19 +38,22 @@ def set_up_template(on_terminate: Callable[[int, Any], Any]) -> int:
 
 def set_up_worker(on_terminate: Callable[[int, Any], Any]) -> None:
     """The first SIGTERM is `on_terminate`'s, SIGCHLD is the job's own business, Ctrl-C nobody's."""
-    write = signal.set_wakeup_fd(-1)
-    if write >= 0:
-        os.close(write)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, pass_over)
-    signal.signal(signal.SIGTERM, on_terminate)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    _set_up(pass_over, on_terminate)
 
 
 def set_up_rq_worker() -> None:
     """As RQ's work horse has them, jobs and the programs that they start included."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _set_up(quick.SIG_IGN, quick.SIG_DFL)
+
+
+def _set_up(on_interrupt: Any, on_terminate: Any) -> None:
+    write = quick.set_wakeup_fd(-1)
+    if write >= 0:
+        os.close(write)
+    quick.signal(quick.SIGCHLD, quick.SIG_DFL)
+    quick.signal(quick.SIGINT, on_interrupt)
+    quick.signal(quick.SIGTERM, on_terminate)
+    quick.pthread_sigmask(quick.SIG_SETMASK, ())
 
 
 def hold_back() -> None:

@@ -135,6 +135,9 @@ class JsonRunner:
         except Exception as error:
             return self.outcome_of(error)
 
+    def join(self, pool: str) -> None:
+        """See `job_loop.Runner`; all pools run the same tasks."""
+
     def sit(self, seat: int) -> None:
         """See `job_loop.Runner`; nobody is told of this worker."""
 

@@ -10,27 +10,24 @@ import os
 import select
 from typing import Any
 
-from pool_template import shared_api, streams, worker
-from pool_template.control import FORK_DESCRIPTORS, ControlError, ControlSocket, Load, close_all
-from pool_template.loader import App
+from pool_template import at_fork, shared_api, streams, worker
+from pool_template.control import FORK_DESCRIPTORS, ControlError, ControlSocket, close_all
 from pool_template.signals import set_up_template
-from pool_template.title import Title
 
 
 class Template:
     """The loaded application, the control socket, and the workers that were forked."""
 
-    def __init__(self, control: ControlSocket, lifeline: int, what: Load, app: App, title: Title) -> None:
+    def __init__(self, control: ControlSocket, lifeline: int, nest: worker.Nest) -> None:
         self._control = control
-        self._lifeline = lifeline
-        self._load = what
-        self._app = app
-        self._title = title
+        self._nest = nest
         #: Worker numbers by process id.
         self._workers: dict[int, int] = {}
         self._stopping = False
-        self._shared_api = shared_api.make()
+        nest.shared_api = shared_api.make()
         self._wake = set_up_template(self._stop)
+        #: What no worker may keep.
+        self._own = (control.fileno(), lifeline, self._wake)
 
     def serve(self) -> None:
         """Until the supervisor says stop or hangs up, or SIGTERM."""
@@ -70,7 +67,7 @@ class Template:
             return
         streams.flush()  # or the worker would print it a second time
         try:
-            pid = os.fork()
+            pid = at_fork.fork_worker()
         except OSError as error:
             close_all(descriptors)
             self._control.send("fork_failed", worker=number, error=f"fork: {error.strerror}")
@@ -82,20 +79,9 @@ class Template:
         self._control.send("forked", worker=number, pid=pid)
 
     def _become_worker(self, number: int, pool: str, descriptors: list[int]) -> None:
-        self._control.close()
-        os.close(self._lifeline)
-        os.close(self._wake)
-        worker.live(
-            worker.Birth(
-                number=number,
-                pool=pool,
-                descriptors=worker.Descriptors(*descriptors),
-                load=self._load,
-                app=self._app,
-                title=self._title,
-                shared_api=self._shared_api,
-            )
-        )
+        for descriptor in self._own:
+            os.close(descriptor)
+        worker.live(self._nest, number, pool, descriptors)
 
     def _reap(self) -> None:
         while True:

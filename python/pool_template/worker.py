@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import traceback
-from dataclasses import dataclass
 from typing import NoReturn, Optional
 
 from pool_template import errors, lineage, shared_api, signals, streams
@@ -25,43 +24,42 @@ from pool_template.title import IDLE, Title
 _F_SETSIG = 10
 
 
-@dataclass
-class Descriptors:
-    """What came with the `fork` message, in its order."""
+class Nest:
+    """What the workers of a template have in common, made before the first of them.
 
-    job_socket: int
-    lifeline: int
-    stdout: int
-    stderr: int
+    What is made here is made once. What a worker makes for itself it pays with every page that it
+    writes to, since each of them is copied then; and a reference count is written to by looking at an object.
+    """
 
-
-@dataclass
-class Birth:
-    """All that a worker knows when it is forked."""
-
-    number: int
-    pool: str
-    descriptors: Descriptors
-    load: Load
-    app: App
-    title: Title
-    #: See `shared_api`.
-    shared_api: Optional[int]
+    def __init__(self, load: Load, app: App, title: Title) -> None:
+        self.load = load
+        self.app = app
+        self.title = title
+        self.runner = _runner(load, app)
+        self.loop = JobLoop(self.runner, title)
+        #: See `shared_api`.
+        self.shared_api: Optional[int] = None
 
 
-def live(birth: Birth) -> NoReturn:
-    """A worker's whole life, in the process that was just forked. Whatever happens, it ends here: the
-    frames below belong to the template."""
+def live(nest: Nest, number: int, pool: str, descriptors: list[int]) -> NoReturn:
+    """A worker's whole life, in the process that was just forked, with the descriptors of the `fork` message. Whatever
+    happens, it ends here: the frames below belong to the template."""
     code = 1
     try:
-        _set_up(birth)
-        _serve(birth)
+        job_socket, lifeline, stdout, stderr = descriptors
+        os.setpgid(0, 0)
+        _hang_on(lifeline)
+        for descriptor, standard in ((stdout, 1), (stderr, 2)):
+            os.dup2(descriptor, standard)
+            os.close(descriptor)
+        _set_up(nest, number, pool)
+        _serve(nest, pool, job_socket)
         _say_goodbye()
         code = 0
     except FrameError as error:
-        print(f"pool: worker {birth.number}: job socket: {error}; leaving", file=sys.stderr)
+        print(f"pool: worker {number}: job socket: {error}; leaving", file=sys.stderr)
     except OSError as error:
-        print(f"pool: worker {birth.number}: {error}; leaving", file=sys.stderr)
+        print(f"pool: worker {number}: {error}; leaving", file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -69,50 +67,44 @@ def live(birth: Birth) -> NoReturn:
         os._exit(code)
 
 
-def _set_up(birth: Birth) -> None:
-    os.setpgid(0, 0)
-    given = birth.descriptors
-    _hang_on(given.lifeline)
-    for descriptor, standard in ((given.stdout, 1), (given.stderr, 2)):
-        os.dup2(descriptor, standard)
-        os.close(descriptor)
+def _set_up(nest: Nest, number: int, pool: str) -> None:
     # What the preload registered is the template's to undo: a worker must not remove its temporary files.
     atexit._clear()
-    text = f"pool: worker {birth.number} {birth.pool} gen {birth.load.generation}"
-    birth.title.set(f"pool-worker-{birth.number}", text, IDLE)
-    shared_api.put_on_path(birth.shared_api)
+    nest.title.set(f"pool-worker-{number}", f"pool: worker {number} {pool} gen {nest.load.generation}", IDLE)
+    shared_api.put_on_path(nest.shared_api)
     _reseed()
-    for name, hook in birth.app.after_fork:
+    for name, hook in nest.app.after_fork:
         try:
             hook()
         except BaseException as error:
             detail = errors.traceback_of(error)
-            print(f"{detail}pool: worker {birth.number}: the hook `{name}` (app.after_fork) failed", file=sys.stderr)
+            print(f"{detail}pool: worker {number}: the hook `{name}` (app.after_fork) failed", file=sys.stderr)
             streams.flush()
             os._exit(1)
+    if nest.app.after_fork and nest.app.rq is not None:
+        nest.app.rq.is_stock = nest.app.rq.looks_stock()
 
 
-def _serve(birth: Birth) -> None:
-    runner = _runner(birth)
-    with socket.socket(fileno=birth.descriptors.job_socket) as sock:
-        loop = JobLoop(sock, runner, birth.title)
-        # After the hooks, which may have set handlers for a program of their own.
-        signals.set_up_worker(loop.leave_when_done)
-        if birth.app.rq is not None:
-            signals.set_up_rq_worker()
-        lineage.watch()
-        loop.serve()
+def _serve(nest: Nest, pool: str, job_socket: int) -> None:
+    nest.runner.join(pool)
+    # The plain type: its child `socket.socket` asks the kernel what it is, and none of the rest is needed.
+    sock = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, job_socket)
+    # After the hooks, which may have set handlers for a program of their own.
+    if nest.app.rq is None:
+        signals.set_up_worker(nest.loop.leave_when_done)
+    else:
+        signals.set_up_rq_worker()
+    lineage.watch()
+    nest.loop.serve(sock)
+    sock.close()
 
 
-def _runner(birth: Birth) -> Runner:
-    load = birth.load
-    if birth.app.rq is None:
+def _runner(load: Load, app: App) -> Runner:
+    if app.rq is None:
         return JsonRunner(load.modules or load.preload, load.max_result)
     from pool_template.rq_runner import RqRunner  # under other runtimes there may be no `rq`
 
-    if birth.app.after_fork:
-        birth.app.rq.is_stock = birth.app.rq.looks_stock()
-    return RqRunner(birth.app.rq, birth.pool, load.max_result)
+    return RqRunner(app.rq, load.max_result)
 
 
 def _hang_on(lifeline: int) -> None:
