@@ -71,8 +71,9 @@ impl Awaited {
         Ok(Some(self.take(ended)))
     }
 
-    /// Those watched that have not ended.
-    pub fn into_open(self) -> Vec<JobId> {
+    /// Those that have not ended, as far as it is known.
+    pub fn into_open(mut self) -> Vec<JobId> {
+        self.watched.extend(self.later.map(|(_, id)| id));
         self.watched
     }
 
@@ -140,4 +141,17 @@ pub async fn wait_all(
         }
     }
     Ok(views)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_that_were_never_looked_at_are_open() {
+        let ids: Vec<JobId> = (0..WATCHED_MAX * 2).map(|_| JobId::generate()).collect();
+        let mut awaited = Awaited::new(ids.clone());
+        awaited.watch_more();
+        assert_eq!(awaited.into_open(), ids);
+    }
 }

@@ -15,6 +15,9 @@ use super::progress::Progress;
 use super::report::{Code, Failure, Out, Outcome};
 use super::{client, json, render};
 
+/// After the time is up: how long those not watched yet may be looked at.
+const LAST_LOOK_MAX: Duration = Duration::from_secs(1);
+
 /// Ids that an error about open jobs names.
 const NAMED_MAX: usize = 5;
 
@@ -162,10 +165,17 @@ pub async fn until_ended(
             .await
             .unwrap_or(Ok::<(), Failure>(()))?,
     }
-    // The time is up: of those not watched yet, some may have ended all the same.
-    while let Some(ended) = awaited.look(broker).await? {
-        tell(ended)?;
-    }
+    // The time is up: of those not watched yet, some may have ended all the same. With very many, or a broker
+    // that does not answer, not all are looked at: those count as open.
+    let last_look = async {
+        while let Some(ended) = awaited.look(broker).await? {
+            tell(ended)?;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(LAST_LOOK_MAX, last_look)
+        .await
+        .unwrap_or(Ok::<(), Failure>(()))?;
     Ok(awaited.into_open())
 }
 
