@@ -119,9 +119,10 @@ class Redis:
 
 
 def until(check, what, seconds=_PATIENCE_S, pause=0.01):
-    """Waits for something that can only be asked for."""
+    """Waits for something that can only be asked for, and returns the answer."""
     end = time.monotonic() + seconds
-    while not check():
+    while not (answer := check()):
         if time.monotonic() > end:
             raise SystemExit(f"error: waited {seconds} s in vain until {what}")
         time.sleep(pause)
+    return answer

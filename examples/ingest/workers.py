@@ -84,6 +84,10 @@ class Pool:
     def rows_done(self):
         return self.status()["done"]
 
+    def busy_workers(self):
+        """The process ids of those that run jobs at this moment."""
+        return [process["pid"] for process in self.status()["processes"] if process["state"] == "busy"]
+
     def has_ended(self, count):
         status = self.status()
         if status["failed"]:
