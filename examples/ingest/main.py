@@ -94,7 +94,7 @@ def survive_kills(bench, workers, batch, count):
             until(lambda at=kill * count // (KILLS + 2): pool.rows_done() >= at, "the next worker is to be killed", pause=0.001)
             busy = until(pool.busy_workers, "a worker is busy", pause=0.001)
             os.kill(chance.choice(busy), signal.SIGKILL)
-        until(lambda: pool.has_ended(count), "all rows are done")
+        until(lambda: pool.has_ended(count), "all rows are done", seconds=300)
         lost = pool.status()["lost"]
         log = pool.log()
     if not lost:

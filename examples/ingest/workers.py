@@ -91,7 +91,7 @@ class Pool:
     def has_ended(self, count):
         status = self.status()
         if status["failed"]:
-            raise SystemExit(f"error: {status['failed']} jobs failed; see `pool dead list --config {self._config}`")
+            raise SystemExit(f"error: {status['failed']} jobs failed:\n{self.log()[-5000:]}")
         return status["done"] >= count
 
     def status(self):
