@@ -6,6 +6,7 @@ import pytest
 import rq
 from rq import Queue
 
+from support.cli import Client
 from support.server import RedisServer
 from support.worker import ROOT, TARGETS, Work
 
@@ -72,3 +73,17 @@ def work(redis, server, target):
 def queue(redis):
     """The queue `default`."""
     return Queue(connection=redis)
+
+
+@pytest.fixture
+def cli(redis, server):
+    """Starts verbs of `pool`: `cli('wait', job.id)`."""
+    started = []
+
+    def start(*arguments):
+        started.append(Client(server, *arguments))
+        return started[-1]
+
+    yield start
+    for client in started:
+        client.close()

@@ -1,70 +1,22 @@
 """Waiting for results: `pool wait`, and RQ's own way, beside whichever worker runs the jobs."""
 
-import json
-import os
-import subprocess
 import threading
 
 import pytest
 from rq import Repeat, Retry
 
 import jobs
-from support import child
+from support.cli import blocked, needs_pool, until_blocked
 from support.monitor import Monitor, addresses_of
 from support.wait import until
-from support.worker import ROOT
 
-BIN = os.environ.get('POOL_BIN', str(ROOT / 'target' / 'debug' / 'pool'))
-
-pytestmark = pytest.mark.skipif(not os.path.exists(BIN), reason='pool is not built')
-
-
-class Waiting:
-    """A `pool wait` that runs."""
-
-    def __init__(self, server, *arguments):
-        self.process = child.start(
-            [BIN, 'wait', '--broker', server.url, *arguments],
-            env={**os.environ, 'POOL_RUNTIME': 'rq', 'XDG_RUNTIME_DIR': server.directory.name},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def line(self):
-        """Its next line."""
-        line = self.process.stdout.readline()
-        assert line, self.process.stderr.read()
-        return json.loads(line)
-
-    def end(self, status=0):
-        """Waits until it has ended; what is left of its output."""
-        out, err = self.process.communicate(timeout=30)
-        assert self.process.returncode == status, err
-        return [json.loads(line) for line in out.splitlines()]
+pytestmark = needs_pool
 
 
 @pytest.fixture
-def wait(server):
-    started = []
-
-    def start(*arguments):
-        started.append(Waiting(server, *map(str, arguments)))
-        return started[-1]
-
-    yield start
-    for waiting in started:
-        waiting.process.kill()
-        waiting.process.communicate()
-
-
-def blocked(redis):
-    """Clients that wait in a blocking read of streams."""
-    return [client for client in redis.client_list() if client['cmd'].startswith('xread') and 'b' in client['flags']]
-
-
-def until_blocked(redis, count=1):
-    until(lambda: len(blocked(redis)) == count, 'a client waits')
+def wait(cli):
+    """Starts `pool wait`."""
+    return lambda *arguments: cli('wait', *arguments)
 
 
 def test_a_wait_ends_when_its_job_does(work, queue, redis, wait):

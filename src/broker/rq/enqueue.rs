@@ -7,12 +7,15 @@ use redis::Value;
 
 use super::data::{Call, Serializer};
 use super::{RqBroker, text};
-use crate::broker::{BrokerError, Enqueued, check};
-use crate::job::{JobId, NewJob, QueueName};
+use crate::broker::{BrokerError, Enqueued, check, flow};
+use crate::job::{GroupId, JobId, NewJob, QueueName};
 use crate::time::Unix;
 
 /// Longest run of a job that does not say. Source: `rq/queue.py`, `Queue.DEFAULT_TIMEOUT`.
 const TIMEOUT: u64 = 180;
+
+/// What the script says in place of an id when there is a group of this name. No id has control characters.
+const GROUP_TAKEN: &str = "\n";
 
 /// A job's hash as it is written, and where the job goes.
 pub(super) struct Row {
@@ -33,6 +36,15 @@ pub(super) enum Place {
     Front,
     /// Into its queue at this Unix second, by the scheduler.
     Due(i64),
+    /// Since this Unix second it waits for the other jobs of its call to end.
+    Deferred(i64),
+}
+
+/// The group of the first jobs of a call.
+pub(super) struct Group<'a> {
+    pub id: &'a GroupId,
+    /// How many of the jobs are its members.
+    pub members: usize,
 }
 
 /// What becomes of a job when there is one with its id.
@@ -84,6 +96,7 @@ impl Row {
         }
         match place {
             Place::Due(_) => field("status", "scheduled"),
+            Place::Deferred(_) => field("status", "deferred"),
             Place::Front | Place::Back => {
                 field("status", "queued");
                 field("enqueued_at", &now);
@@ -108,6 +121,32 @@ impl Row {
             fields,
         })
     }
+
+    /// The same as a job that runs when these have ended, well or not. Source: `rq/queue.py`, `setup_dependencies`.
+    pub fn after(mut self, others: &[NewJob], now: Unix) -> Self {
+        let ids: Vec<&JobId> = others.iter().map(|job| &job.id).collect();
+        let Some(first) = ids.first() else {
+            return self; // Nothing is to be waited for.
+        };
+        self.place = Place::Deferred(text::score(now));
+        self.fields.retain(|(name, _)| *name != "enqueued_at");
+        self.set("status", "deferred");
+        self.set("dependency_id", first.as_str());
+        let written: Vec<String> = ids.iter().map(|id| serde_json::json!(id).to_string()).collect();
+        self.set("dependency_ids", &format!("[{}]", written.join(", ")));
+        self.set("allow_dependency_failures", "1");
+        self.set("enqueue_at_front", "0");
+        self
+    }
+
+    /// Sets a field of the hash.
+    fn set(&mut self, name: &'static str, value: &str) {
+        let value = value.as_bytes().to_vec();
+        match self.fields.iter_mut().find(|(field, _)| *field == name) {
+            Some((_, known)) => *known = value,
+            None => self.fields.push((name, value)),
+        }
+    }
 }
 
 /// Whole seconds, as RQ counts, and never none of what was some.
@@ -119,31 +158,40 @@ impl RqBroker {
     pub(super) async fn add_jobs(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, BrokerError> {
         check::new_jobs(jobs, self.payload_len_max)?;
         let now = Unix::now();
-        let rows = jobs.iter().map(|job| {
-            Row::new(job, &self.serializer, now).map_err(|why| {
-                BrokerError::Refused(format!(
-                    "cannot enqueue job `{}` of task `{}`: {why}",
-                    job.id, job.task
-                ))
-            })
-        });
-        self.add_rows(&rows.collect::<Result<Vec<Row>, _>>()?).await
+        let rows = jobs.iter().map(|job| self.row(job, now));
+        self.add_rows(&rows.collect::<Result<Vec<Row>, _>>()?, None).await
+    }
+
+    pub(super) fn row(&self, job: &NewJob, now: Unix) -> Result<Row, BrokerError> {
+        Row::new(job, &self.serializer, now).map_err(|why| {
+            BrokerError::Refused(format!(
+                "cannot enqueue job `{}` of task `{}`: {why}",
+                job.id, job.task
+            ))
+        })
     }
 
     /// Writes rows, all or none; one answer a row, in order.
-    pub(super) async fn add_rows(&self, rows: &[Row]) -> Result<Vec<Enqueued>, BrokerError> {
+    pub(super) async fn add_rows(
+        &self,
+        rows: &[Row],
+        group: Option<Group<'_>>,
+    ) -> Result<Vec<Enqueued>, BrokerError> {
         let keys: HashSet<&JobId> = ids(rows, Held::Open).collect();
         if let Some(id) = ids(rows, Held::Taken).find(|id| keys.contains(id)) {
             return Err(check::id_taken(id));
         }
         let mut call = self.scripts.enqueue.prepare_invoke();
-        call.arg(self.keys.prefix());
+        call.arg(self.keys.prefix())
+            .arg(group.as_ref().map_or("", |group| group.id.as_str()))
+            .arg(group.as_ref().map_or(0, |group| group.members));
         for row in rows {
             call.arg(row.id.as_str()).arg(row.queue.as_str());
             match row.place {
                 Place::Back => call.arg("R"),
                 Place::Front => call.arg("L"),
                 Place::Due(second) => call.arg(second),
+                Place::Deferred(since) => call.arg(format!("D{since}")),
             };
             call.arg(match row.held {
                 Held::Taken => "taken",
@@ -161,6 +209,9 @@ impl RqBroker {
             .unwrap_or_default();
         if let Some(row) = rows.iter().find(|row| row.id.as_str() == taken) {
             return Err(check::id_taken(&row.id));
+        }
+        if let Some(group) = group.filter(|_| taken == GROUP_TAKEN) {
+            return Err(flow::group_taken(group.id));
         }
         let enqueued = rows.iter().zip(answer).map(|(row, added)| match added {
             Value::Int(0) => Enqueued::Duplicate(row.id.clone()),

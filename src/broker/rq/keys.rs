@@ -31,11 +31,6 @@ impl Keys {
         format!("{}:queues", self.prefix)
     }
 
-    /// Hash: a job's fields. Source: `rq/job.py`, `Job.key_for`.
-    pub fn job(&self, job: &str) -> String {
-        format!("{}:job:{job}", self.prefix)
-    }
-
     /// Stream of a job's results, at most about 10. Source: `rq/results.py`, `Result.get_key`.
     pub fn results(&self, job: &str) -> String {
         format!("{}:results:{job}", self.prefix)
@@ -51,6 +46,11 @@ impl Keys {
     /// Source: `rq/registry.py`, `ScheduledJobRegistry`.
     pub fn scheduled(&self, queue: &str) -> String {
         format!("{}:scheduled:{queue}", self.prefix)
+    }
+
+    /// Set of the ids of a group's jobs. Source: `rq/group.py`, `Group.get_key`.
+    pub fn group(&self, group: &str) -> String {
+        format!("{}:group:{group}", self.prefix)
     }
 
     /// Exists while all workers are suspended. Source: `rq/suspension.py`.

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use redis::Value;
-
 use super::claim::from_iso;
 use super::data::Call;
 use super::held::Kind;
@@ -15,10 +13,16 @@ use crate::time::Unix;
 /// Ids that one call asks for.
 pub(super) const PAGE: usize = 500;
 /// Asks for many jobs in one command.
-pub(super) const SCRIPT: &str = include_str!("lua/look.lua");
+const LOOK: &str = include_str!("lua/look.lua");
 
 /// The fields of a hash, or of an entry of a stream.
 pub(super) type Hash = HashMap<String, Vec<u8>>;
+
+/// Entries of a stream with their ids, the oldest first.
+pub(super) type Entries = Vec<(String, Hash)>;
+
+/// A job's hash, and the newest entry of its results if there is one.
+pub(super) type Found = (Hash, Entries);
 
 impl RqBroker {
     pub(super) async fn count(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
@@ -51,29 +55,25 @@ impl RqBroker {
     pub(super) async fn look_up(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
         let mut views = Vec::with_capacity(ids.len());
         for page in ids.chunks(PAGE) {
-            let mut pipeline = redis::pipe();
-            for id in page {
-                pipeline.cmd("HGETALL").arg(self.keys.job(id.as_str()));
-                pipeline
-                    .cmd("XREVRANGE")
-                    .arg(self.keys.results(id.as_str()))
-                    .arg("+")
-                    .arg("-")
-                    .arg("COUNT")
-                    .arg(1);
-            }
-            let answer: Result<Vec<Value>, _> = self.link.pipeline(&pipeline).await;
-            let answer = answer.map_err(|error| self.link.endpoint.error(&error))?;
-            for (id, pair) in page.iter().zip(answer.chunks(2)) {
-                let hash = pair
-                    .first()
-                    .and_then(|hash| redis::from_redis_value(hash.clone()).ok());
-                let entry = pair.get(1).and_then(last_entry).unwrap_or_default();
-                views.push(hash.and_then(|hash| self.view(id, &hash, &entry)));
-            }
+            let found: Vec<Found> = self.command(&self.look(page)).await?;
+            views.extend(page.iter().zip(found).map(|(id, (hash, entries))| {
+                let (_, entry) = entries.into_iter().next().unwrap_or_default();
+                self.view(id, &hash, &entry)
+            }));
         }
         self.look_up_due(&mut views).await?;
         Ok(views)
+    }
+
+    /// The command that asks for these jobs, which are [`PAGE`] at the most; its answer is a [`Found`] for each.
+    pub(super) fn look(&self, ids: &[JobId]) -> redis::Cmd {
+        // Not by its hash: a server that does not know it yet would be asked three times.
+        let mut look = redis::cmd("EVAL");
+        look.arg(LOOK).arg(0).arg(self.keys.prefix());
+        for id in ids {
+            look.arg(id.as_str());
+        }
+        look
     }
 
     /// When scheduled jobs are due: their hashes do not say.
@@ -251,12 +251,6 @@ fn error(status: String, kept: Option<&Vec<u8>>) -> JobError {
             .to_owned(),
         detail,
     }
-}
-
-/// The fields of a stream's last entry.
-fn last_entry(range: &Value) -> Option<Hash> {
-    let entries: Vec<(String, Hash)> = redis::from_redis_value(range.clone()).ok()?;
-    entries.into_iter().next().map(|(_, fields)| fields)
 }
 
 /// The bytes of a field that may be compressed; `None` when they are too many. Source: `rq/job.py`, `Job.restore`.

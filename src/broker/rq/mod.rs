@@ -9,13 +9,14 @@
 //! - [`connection`]: the server; [`claim`], [`settle`], [`lease`]: the life of a job; [`bell`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`wait`]: waiting for jobs to end;
-//! - [`enqueue`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
+//! - [`enqueue`], [`group`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
 
 mod bell;
 mod claim;
 mod connection;
 mod data;
 mod enqueue;
+mod group;
 mod held;
 mod keys;
 mod lease;
@@ -39,9 +40,11 @@ use tokio::sync::Notify;
 use self::connection::{Endpoint, Link};
 use self::held::Hand;
 use self::keys::Keys;
-use super::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, Maintained, Order, WorkerView};
+use super::{
+    Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, Order, WorkerView,
+};
 use crate::config::{BrokerConfig, RedisUrl, RqConfig};
-use crate::job::{Claimed, JobId, JobView, NewJob, QueueName, Settlement};
+use crate::job::{Claimed, GroupId, JobId, JobView, NewJob, QueueName, Settlement};
 use crate::time::Mono;
 
 /// Bounds of the time between two heartbeats of our workers.
@@ -239,6 +242,30 @@ impl Broker for RqBroker {
 
     async fn wait_any(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError> {
         self.await_results(ids).await
+    }
+
+    async fn enqueue_group(&self, group: NewGroup) -> Result<(), BrokerError> {
+        self.add_group(group).await
+    }
+
+    async fn enqueue_chain(&self, _jobs: Vec<NewJob>) -> Result<(), BrokerError> {
+        Err(BrokerError::Refused(
+            "cannot enqueue a chain of RQ jobs: nothing hands a result on; with `Queue.enqueue(…, depends_on=job)` \
+             a function reads it as `get_current_job().dependency.return_value()`"
+                .to_owned(),
+        ))
+    }
+
+    async fn group(&self, id: &GroupId) -> Result<Option<GroupView>, BrokerError> {
+        self.group_view(id).await
+    }
+
+    async fn group_jobs(&self, id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
+        self.members(id).await
+    }
+
+    async fn wait_group(&self, id: &GroupId, beyond: u64) -> Result<Option<GroupView>, BrokerError> {
+        self.await_group(id, beyond).await
     }
 
     async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {

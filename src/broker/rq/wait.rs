@@ -12,7 +12,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 
 use super::connection::is_broken;
-use super::look::Hash;
+use super::look::{Entries, Found, Hash};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
 use crate::job::{JobId, JobView};
@@ -49,9 +49,6 @@ struct Watched {
     /// The newest entry of its stream that was seen.
     seen: String,
 }
-
-/// What one stream has to say: entries with their ids, the oldest first.
-type Entries = Vec<(String, Hash)>;
 
 impl RqBroker {
     /// See [`super::super::Broker::wait_any`].
@@ -156,13 +153,7 @@ impl RqBroker {
         ended: &mut HashMap<JobId, Option<JobView>>,
     ) -> RedisResult<()> {
         for page in ids.chunks(super::look::PAGE) {
-            // Not by its hash: a server that does not know it yet would be asked three times.
-            let mut look = redis::cmd("EVAL");
-            look.arg(super::look::SCRIPT).arg(0).arg(self.keys.prefix());
-            for id in page {
-                look.arg(id.as_str());
-            }
-            let found: Vec<(Hash, Entries)> = look.query_async(&mut watch.connection).await?;
+            let found: Vec<Found> = self.look(page).query_async(&mut watch.connection).await?;
             for (id, (hash, entries)) in page.iter().zip(found) {
                 let (seen, entry) = entries
                     .into_iter()

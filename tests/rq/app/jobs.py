@@ -1,6 +1,7 @@
 """The application whose jobs the suite runs: importable by the worker under test and by the tests."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -232,3 +233,8 @@ def set_result_ttl(seconds):
     """Changes its own job object, and does not save it."""
     get_current_job().result_ttl = seconds
     return 'set'
+
+
+def report(*arguments, **named):
+    """A job that runs after others: notes what it was given."""
+    note(f'report {json.dumps([arguments, named])}')

@@ -1,12 +1,16 @@
 -- Adds jobs, all or none. Source: rq/queue.py, enqueue_job and schedule_job; rq/scripts.py, UNIQUE_ENQUEUE_SCRIPT.
--- ARGV: prefix, then for each job: id, queue, place, held, number of fields, field, value...
--- place: 'L' front, 'R' back, 'N' in no list, or the Unix second when it is due.
+-- ARGV: prefix, group or '', how many of the jobs are its members; then for each job: id, queue, place, held,
+--   number of fields, field, value...
+-- place: 'L' front, 'R' back, or the Unix second when it is due; 'D' and the Unix second since when it waits for the
+--   members of the group.
 -- held: what becomes of it when there is a job of this id: 'taken', all is refused; 'open', while that one has not ended
 --   this one is not added, else it takes its place.
--- Returns {id that is taken or ''}, then 1 or 0 for each job: whether it was added.
-local p = ARGV[1]
+-- Returns {id that is taken, or a line feed if the group is, or ''}, then 1 or 0 for each job: whether it was added.
+local p, group, members = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local group_key = p .. ':group:' .. group
+if group ~= '' and redis.call('EXISTS', group_key) == 1 then return {'\n'} end
 local function each(visit)
-  local at = 2
+  local at = 4
   while at <= #ARGV do
     local fields = tonumber(ARGV[at + 4])
     local stop = visit(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], at + 5, at + 4 + 2 * fields)
@@ -32,7 +36,16 @@ local function forget(id, key)
   redis.call('DEL', key, key .. ':dependents', p .. ':job::' .. id .. ':dependencies', p .. ':results:' .. id)
 end
 
-local answer, queues = {''}, {}
+-- Source: rq/job.py, register_dependency.
+local function defer(id, queue, since, others)
+  redis.call('ZADD', p .. ':deferred:' .. queue, since, id)
+  for _, other in ipairs(others) do
+    redis.call('SADD', p .. ':job:' .. other .. ':dependents', id)
+    redis.call('SADD', p .. ':job::' .. id .. ':dependencies', other)
+  end
+end
+
+local answer, queues, grouped = {''}, {}, {}
 each(function(id, queue, place, held, first, last)
   local key = p .. ':job:' .. id
   local status = held == 'open' and redis.call('HGET', key, 'status')
@@ -42,6 +55,16 @@ each(function(id, queue, place, held, first, last)
   end
   if status then forget(id, key) end
   redis.call('HSET', key, unpack(ARGV, first, last))
+  answer[#answer + 1] = 1
+  if #grouped < members then
+    grouped[#grouped + 1] = id
+    redis.call('HSET', key, 'group_id', group)
+    redis.call('SADD', group_key, id)
+  end
+  if string.sub(place, 1, 1) == 'D' then
+    defer(id, queue, string.sub(place, 2), grouped)
+    return
+  end
   local list = p .. ':queue:' .. queue
   if not queues[queue] then
     queues[queue] = true
@@ -49,7 +72,8 @@ each(function(id, queue, place, held, first, last)
   end
   if place == 'L' then redis.call('LPUSH', list, id)
   elseif place == 'R' then redis.call('RPUSH', list, id)
-  elseif place ~= 'N' then redis.call('ZADD', p .. ':scheduled:' .. queue, place, id) end
-  answer[#answer + 1] = 1
+  else redis.call('ZADD', p .. ':scheduled:' .. queue, place, id) end
 end)
+-- Source: rq/group.py, _add_jobs.
+if #grouped > 0 then redis.call('SADD', p .. ':groups', group) end
 return answer
