@@ -1,5 +1,7 @@
 //! The verbs of readers: backlog, find, dead letters, queues.
 
+use std::sync::LazyLock;
+
 use rusqlite::{OptionalExtension, Row};
 
 use super::error::Failure;
@@ -23,6 +25,14 @@ const PLACES: &str = "
     LEFT JOIN scheduled s ON s.handle = j.handle
     LEFT JOIN running r ON r.handle = j.handle
     LEFT JOIN finished f ON f.handle = j.handle";
+
+/// The job with an id, unless its result has expired.
+pub(super) static FIND: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {VIEW} FROM jobs j {PLACES} LEFT JOIN dead d ON d.handle = j.handle
+         WHERE j.id = ?1 AND coalesce(f.expires > ?2, 1)"
+    )
+});
 
 impl Store {
     /// What waits in these queues.
@@ -79,11 +89,7 @@ impl Store {
 
     /// Looks a job up, with its handle.
     pub(super) fn find(&self, id: &JobId) -> Result<Option<(i64, JobView)>, Failure> {
-        let sql = format!(
-            "SELECT {VIEW} FROM jobs j {PLACES} LEFT JOIN dead d ON d.handle = j.handle
-             WHERE j.id = ?1 AND coalesce(f.expires > ?2, 1)"
-        );
-        let mut find = self.conn.prepare_cached(&sql)?;
+        let mut find = self.conn.prepare_cached(&FIND)?;
         let mut rows = find.query((id.as_str(), self.now.0))?;
         rows.next()?.map(read_view).transpose()
     }

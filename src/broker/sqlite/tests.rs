@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rusqlite::StatementStatus;
+
 use super::*;
 use crate::config::BrokerUrl;
 
@@ -45,6 +47,29 @@ impl SqliteBroker {
     ) -> R {
         self.engine.run(Access::Read, work).await.unwrap()
     }
+}
+
+/// Planning a statement costs ten times as much as running it.
+#[tokio::test]
+async fn a_statement_is_not_planned_again_for_other_values() {
+    let Fixture {
+        broker,
+        directory: _kept,
+    } = fixture().await;
+    let jobs = jobs(20, 10);
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
+    broker.enqueue(jobs).await.unwrap();
+    for _ in 0..2 {
+        broker.find(&ids).await.unwrap();
+    }
+    let planned = |store: &mut store::Store| {
+        let find = store.conn.prepare_cached(&inspect::FIND)?;
+        Ok((
+            find.get_status(StatementStatus::Run),
+            find.get_status(StatementStatus::RePrepare),
+        ))
+    };
+    assert_eq!(broker.with(planned).await, (40, 0));
 }
 
 #[tokio::test]
