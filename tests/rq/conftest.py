@@ -10,6 +10,7 @@ from support.cli import Client
 from support.server import RedisServer
 from support.worker import ROOT, TARGETS, Work
 
+OUR_OWN = {'test_template.py', 'test_batches.py'}
 DOCUMENTATION = ROOT / 'docs' / 'rq.md'
 
 
@@ -26,6 +27,11 @@ def pytest_collection_modifyitems(config, items):
                 raise pytest.UsageError(f'{item.nodeid}: {DOCUMENTATION} does not say {mark.args[0]!r}')
             if config.getoption('--worker') == 'pool':
                 item.add_marker(pytest.mark.skip(reason=f'docs/rq.md: {mark.args[0]}'))
+    if config.getoption('--worker') == 'stock':
+        # It says of the pool's own parts what they do, whatever worker is under test.
+        ours = [item for item in items if item.path.name in OUR_OWN]
+        config.hook.pytest_deselected(items=ours)
+        items[:] = [item for item in items if item not in ours]
     skipped = {}
     if not config.getoption('--slow'):
         skipped['slow'] = 'slow; run with --slow'

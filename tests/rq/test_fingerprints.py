@@ -272,6 +272,7 @@ def told(story, target, server, redis):
 
 
 @pytest.mark.rq3
+@pytest.mark.compared
 @pytest.mark.parametrize('name', STORIES)
 def test_the_state_left_behind_is_that_of_stock_rq(name, target, server, redis):
     expected = told(STORIES[name], Stock(), server, redis)

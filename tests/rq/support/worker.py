@@ -14,6 +14,7 @@ from pathlib import Path
 from rq import Worker
 
 from support import child
+from support.nursery import Nursery
 from support.wait import DEADLINE, until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,6 +26,13 @@ class Stock:
     """`rq worker`; several workers are several processes, as its users run it."""
 
     name = 'stock'
+    nursery = Nursery()
+
+    def start(self, command, env, log):
+        # RQ reads the prefix of its keys when it is imported.
+        if 'RQ_KEY_PREFIX' in env:
+            return start(command, env, log)
+        return self.nursery.start(command, env, log)
 
     def commands(self, url, queues, workers, options):
         options = dict(options)
@@ -38,6 +46,9 @@ class Pool:
 
     name = 'pool'
 
+    def start(self, command, env, log):
+        return start(command, env, log)
+
     def commands(self, url, queues, workers, options):
         program = os.environ.get('POOL_BIN', str(ROOT / 'target' / 'debug' / 'pool'))
         url = url.replace('unix://', 'redis+unix://')
@@ -46,6 +57,11 @@ class Pool:
         python = ['--python', sys.executable]
         listed = [part for queue in queues for part in ('--queue', queue)]
         return [[program, 'run', '--runtime', 'rq', '--broker', url, *python, *size, *socket, *listed, *flags(options)]]
+
+
+def start(command, env, log):
+    """A process whose output goes to the open file `log`."""
+    return child.start(command, env=env, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
 
 TARGETS = {target.name: target for target in (Stock(), Pool())}
@@ -84,7 +100,7 @@ class Work:
         """Starts workers and waits for nothing; without a queue they serve `default`, as RQ does."""
         commands = self.target.commands(url or self.server.url, queues, workers, options)
         environment = {**os.environ, 'PYTHONPATH': str(APP), 'SUITE_REDIS_URL': self.server.url, **(env or {})}
-        running = Workers(commands, environment)
+        running = Workers(self.target, commands, environment)
         self.started.append(running)
         return running
 
@@ -98,13 +114,10 @@ class Work:
 class Workers:
     """The processes of one or several workers; their output goes to one file."""
 
-    def __init__(self, commands, env):
+    def __init__(self, target, commands, env):
         self.commands = commands
         self.log = tempfile.TemporaryFile()
-        self.processes = [
-            child.start(command, env=env, stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-            for command in commands
-        ]
+        self.processes = [target.start(command, env, self.log) for command in commands]
 
     def are_at_work(self, client, queues, count):
         for process in self.processes:
