@@ -3,7 +3,8 @@
     scripts/bench rq throughput              no-op jobs with results, two workers
     scripts/bench rq throughput --preload heavy   the same with an application of 150 MB
     scripts/bench rq latency                 from the call of enqueue to the start of the function
-    scripts/bench rq idle                    commands that an idle worker sends to Redis
+    scripts/bench rq idle                    commands that an idle worker sends to Redis, and an idle `pool wait`
+    scripts/bench rq fanout                  what a client asks of Redis that waits for ten jobs of two seconds
     scripts/bench rq mappers                 1000 jobs of an application with 150 SQLAlchemy classes
     scripts/bench rq memory                  8 workers of the application of 150 MB after 800 jobs
 
@@ -24,6 +25,7 @@ from support.server import RedisServer
 from support.wait import until
 
 import probe
+import waiting
 from peers import PEERS
 
 POOLS = ['pool', 'rq worker-pool', 'rq worker-pool, SimpleWorker', 'celery', 'dramatiq, prefetch 64', 'huey']
@@ -116,13 +118,26 @@ def idle(peer, server, options):
         peer.ask('rq_tasks', 'now')
         time.sleep(3)
         (before, _), used = probe.redis_use(client), probe.cpu_seconds(pids)
+        told = probe.commands(client)
         time.sleep(options.seconds)
+        told = probe.commands(client) - told
         (after, _), used = probe.redis_use(client), probe.cpu_seconds(pids) - used
-    # The two questions of `redis_use` before the end of the interval are not the worker's.
+    names = ', '.join(f'{name} {count}' for name, count in sorted(told.items()) if not name.startswith('info'))
+    print(f'{peer.name} in {options.seconds:g} s, those inside scripts included: {names or "nothing"}', file=sys.stderr)
+    if peer.name == 'pool':
+        asked = waiting.idle_client(server, options.seconds)
+        print(f'`pool wait` in {options.seconds:g} s: {len(asked)} commands {asked or ""}', file=sys.stderr)
+    # The four questions before the end of the interval are not the worker's.
     return {
-        'Redis commands/s a worker': max(after - before - 2, 0) / options.seconds / options.workers,
+        'Redis commands/s a worker': max(after - before - 4, 0) / options.seconds / options.workers,
         'CPU ms/s a worker': used / options.seconds / options.workers * 1000,
     }
+
+
+def fanout(peer, server, options):
+    """What a client asks that waits for ten jobs at the same time, and how late it is."""
+    with working(peer, server, waiting.SUBTASKS):
+        return waiting.fan_out(peer, server)
 
 
 def mappers(peer, server, options):
@@ -159,6 +174,7 @@ MEASURES = {
     'throughput': (throughput, POOLS),
     'latency': (latency, POOLS),
     'idle': (idle, POOLS),
+    'fanout': (fanout, list(waiting.CLIENTS)),
     'mappers': (mappers, ['pool', 'rq worker-pool, mappers configured', 'rq worker-pool, app imported']),
     'memory': (memory, ['pool', 'rq worker, separate', 'rq worker-pool, SimpleWorker', 'celery']),
 }

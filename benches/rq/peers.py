@@ -15,6 +15,7 @@ from rq import Queue
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
+POOL = os.environ.get('POOL_BIN', f'{ROOT}/target/release/pool')
 
 
 class Rq:
@@ -102,7 +103,6 @@ def pool(isolation):
     """The product; POOL_BIN names the binary, a release build by default."""
 
     def command(url, workers, preload):
-        program = os.environ.get('POOL_BIN', f'{ROOT}/target/release/pool')
         config = tempfile.NamedTemporaryFile('w', suffix='.toml', delete=False)
         hooks = ['mapped.preload'] if preload == 'mapped' else []
         config.write(f'[app]\nisolation = "{isolation}"\nbefore_fork = {hooks}\n')
@@ -111,7 +111,7 @@ def pool(isolation):
         loaded = ['--preload', preload] if preload else []
         where = ['--broker', url, '--queue', 'bench', '--socket', tempfile.mktemp(suffix='.sock')]
         python = ['--runtime', 'rq', '--python', sys.executable]
-        return [[program, 'run', '--config', config.name, *where, *python, *size, *loaded]]
+        return [[POOL, 'run', '--config', config.name, *where, *python, *size, *loaded]]
 
     return command
 

@@ -1,6 +1,7 @@
 """What processes and Redis used: read from /proc and INFO."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 TICKS = os.sysconf('SC_CLK_TCK')
@@ -47,3 +48,9 @@ def redis_use(client):
     """Commands run so far (those inside scripts included), and the server's processor time in seconds."""
     stats, cpu = client.info('stats'), client.info('cpu')
     return stats['total_commands_processed'], cpu['used_cpu_user'] + cpu['used_cpu_sys']
+
+
+def commands(client):
+    """How often each command was run so far, those inside scripts included."""
+    stats = client.info('commandstats')
+    return Counter({name.removeprefix('cmdstat_'): each['calls'] for name, each in stats.items()})

@@ -10,3 +10,4 @@ app = Celery(broker=f'{url}/0', backend=f'{url}/1')
 app.conf.broker_connection_retry_on_startup = True
 noop = app.task(rq_tasks.noop, name='noop')
 now = app.task(rq_tasks.now, name='now')
+rest = app.task(rq_tasks.rest, name='rest')

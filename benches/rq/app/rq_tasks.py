@@ -10,3 +10,8 @@ def noop():
 def now():
     """When it runs: CLOCK_MONOTONIC is the same in all processes of a host."""
     return time.monotonic_ns()
+
+
+def rest(seconds):
+    """Takes so long."""
+    time.sleep(seconds)
