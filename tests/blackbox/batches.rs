@@ -152,3 +152,19 @@ fn a_batch_has_one_deadline() {
     }
     assert_eq!(pool.default_pool()["lost"], 0, "its worker lives on");
 }
+
+#[test]
+fn a_batch_that_its_worker_does_not_read_to_the_end_goes_to_another() {
+    let app = "after_fork = [\"app.stop_amid_a_batch\"]\n";
+    let mut pool = Pool::start_with_app(app, ONE_WORKER);
+    pool.wait_for("a worker", |pool| pool.workers().len() == 1);
+    let stopped = *pool.workers().first().expect("one worker");
+    let rows: Vec<Value> = (0..10).map(|row| json!(row)).collect();
+    let ids = insert(&pool, &rows);
+    pool.assert_finished(&ids);
+    assert_eq!(calls(&pool), [rows], "none of its jobs had begun");
+    wait_gone(stopped);
+    assert!(pool.log().contains("does not read its batch"), "{}", pool.log());
+    assert_eq!(pool.default_pool()["lost"], 0, "nothing counts against its jobs");
+    pool.assert_clean_stop();
+}

@@ -2,6 +2,7 @@
 
 mod batches;
 mod fairness;
+mod flow;
 
 mod faults;
 mod harness;
