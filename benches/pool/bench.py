@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""What the pool itself costs on the embedded broker: `scripts/bench pool [throughput] [idle] [recovery]`.
+"""What the pool itself costs on the embedded broker: `scripts/bench pool [throughput] [idle] [recovery] [fairness]`.
 
 throughput  100,000 `noop` jobs: enqueued in bulk, then run by two native workers; the processor time of each part.
 idle        how often the supervisor wakes in 30 s with nothing to do (voluntary context switches).
 recovery    from `kill -9` of a worker to the next start of its job.
+fairness    a job of 10 s with 1,000 of 1 ms behind it, of the same task, on two workers: how long the short ones took, from
+            the moment that they could run until `pool wait` told their end; with prefetch = "auto" and 64, native and python.
 
 Uses target/release/pool (POOL_BIN names another). Figures go to standard output as a Markdown table.
 """
@@ -136,12 +138,57 @@ def recovery(directory):
     place.stop()
 
 
+NAP = """
+import time
+
+def nap(seconds):
+    time.sleep(seconds)
+"""
+
+
+def fairness(directory):
+    pathlib.Path(directory, "naps.py").write_text(NAP)
+    python = ["--runtime", "python", "--preload", "naps", "--directory", directory]
+    for runtime, task, flags in [("native", "sleep", []), ("python", "naps.nap", python)]:
+        for prefetch in ["auto", "64"]:
+            place = Place(directory, "--min-workers", "2", "--max-workers", "2", "--prefetch", prefetch, *flags)
+            place.start()
+            seconds = sorted(short_among_long(place, task))
+            place.stop()
+            at = {share: seconds[int(len(seconds) * share)] for share in (0.5, 0.9, 0.99)}
+            figures = ", ".join(f"p{share * 100:.0f} {value:.2f} s" for share, value in at.items())
+            held = sum(value > LONG_S for value in seconds)
+            row(f"{runtime}, prefetch = {prefetch}: 1,000 short jobs beside a long one", f"{figures}; {held} waited for it")
+
+
+LONG_S = 10
+
+
+def short_among_long(place, task):
+    """Seconds until each short job had ended, as a waiting client sees it."""
+    before = place.call("enqueue", task, "0.001", "--count", "100")
+    subprocess.run([POOL, "wait", "-"], env=place.env, input=before, check=True, capture_output=True, text=True)
+    place.call("pause")
+    place.call("enqueue", task, str(LONG_S))
+    short = place.call("enqueue", task, "0.001", "--count", "1000")
+    command = [POOL, "wait", "-"]
+    with subprocess.Popen(command, env=place.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as waiting:
+        waiting.stdin.write(short)
+        waiting.stdin.close()
+        begun = time.monotonic()
+        place.call("resume")
+        ended = [time.monotonic() - begun for _ in waiting.stdout]
+    if len(ended) != 1000:
+        sys.exit(f"{len(ended)} of 1000 jobs ended")
+    return ended
+
+
 def row(what, value):
     print(f"| {what} | {value} |", flush=True)
 
 
 def main():
-    measures = {"throughput": throughput, "idle": idle, "recovery": recovery}
+    measures = {"throughput": throughput, "idle": idle, "recovery": recovery, "fairness": fairness}
     wanted = sys.argv[1:] or list(measures)
     if unknown := [name for name in wanted if name not in measures]:
         sys.exit(f"unknown measure {unknown[0]}; there are {', '.join(measures)}")
