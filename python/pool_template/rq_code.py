@@ -48,10 +48,11 @@ class InPool:
     def procline(self, message: str) -> None:
         """The process title is the pool's."""
 
-    def prepare_job_execution(self, job: Any, *args: Any, **kwargs: Any) -> None:
-        """Says that the job starts; the broker has said it of one that ran already."""
+    def prepare_job_execution(self, job: Any, *_: Any, **__: Any) -> None:
+        """Says that the job starts; the broker has said it of one that ran already. The broker claims through the
+        intermediate lists, however many queues there are."""
         if self.pool_ran_since is None:
-            super().prepare_job_execution(job, *args, **kwargs)  # type: ignore[misc]
+            super().prepare_job_execution(job, remove_from_intermediate_queue=True)  # type: ignore[misc]
 
     def handle_execution_ended(self, job: Any, *args: Any, **kwargs: Any) -> None:
         """The first step after the function. A process that the job forked does not come further."""

@@ -56,7 +56,8 @@ impl RedisUrl {
         &self.text
     }
 
-    /// The Sentinels, when the URL names them: `redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE`.
+    /// The Sentinels, when the URL names them: `redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE`,
+    /// and behind it `?sentinel_username=…&sentinel_password=…` where the Sentinels ask for them.
     pub fn sentinels(&self) -> Option<Result<Sentinels, String>> {
         let (scheme, rest) = self.text.split_once("://")?;
         let tls = match scheme {
@@ -82,7 +83,7 @@ impl fmt::Debug for RedisUrl {
 /// Sentinels and the name under which they know the server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sentinels {
-    /// Talk TLS to the server.
+    /// Talk TLS, to the Sentinels and to the server.
     pub tls: bool,
     /// Who signs in at the server; empty: nobody.
     pub user: String,
@@ -94,10 +95,15 @@ pub struct Sentinels {
     pub master: String,
     /// The database's number.
     pub database: i64,
+    /// Who signs in at the Sentinels; `None`: nobody, or the one user without a name.
+    pub sentinel_user: Option<String>,
+    /// With this password.
+    pub sentinel_password: Option<String>,
 }
 
 impl Sentinels {
     fn parse(tls: bool, rest: &str) -> Option<Self> {
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (credentials, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
         let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
         let mut parts = rest.split('/');
@@ -116,15 +122,58 @@ impl Sentinels {
             None | Some("") => 0,
             Some(number) => number.parse().ok()?,
         };
-        (!addresses.is_empty() && parts.next().is_none()).then(|| Sentinels {
+        if addresses.is_empty() || parts.next().is_some() {
+            return None;
+        }
+        let mut found = Sentinels {
             tls,
-            user: user.to_owned(),
-            password: password.to_owned(),
+            user: decoded(user)?,
+            password: decoded(password)?,
             addresses,
             master,
             database,
-        })
+            sentinel_user: None,
+            sentinel_password: None,
+        };
+        for option in query.split('&').filter(|option| !option.is_empty()) {
+            match option.split_once('=')? {
+                ("sentinel_username", user) => found.sentinel_user = Some(decoded(user)?),
+                ("sentinel_password", password) => found.sentinel_password = Some(decoded(password)?),
+                _ => return None,
+            }
+        }
+        Some(found)
     }
+}
+
+/// A part of a URL, with `%40` read as `@`; `None` if it is no text then.
+fn decoded(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let digits = std::str::from_utf8(after.get(..2)?).ok()?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &after[2..];
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Text as a part of a URL: what [`decoded`] reads.
+pub fn encoded(text: &str) -> String {
+    let mut part = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            part.push(char::from(byte));
+        } else {
+            part.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    part
 }
 
 /// What a Redis URL looks like, for messages.
@@ -203,6 +252,35 @@ mod tests {
         for url in ["sqlite:/a/jobs.db", "memory:"] {
             assert_eq!(parse(url).unwrap().to_string(), url);
         }
+    }
+
+    #[test]
+    fn sentinels_read_with_all_that_is_said_of_them() {
+        let url = "rediss+sentinel://u:p%40ss@a:1,b/mymaster/3?sentinel_password=s%26";
+        let Ok(BrokerUrl::Redis(redis)) = parse(url) else {
+            panic!("{url} is refused")
+        };
+        let found = redis.sentinels().unwrap().unwrap();
+        assert_eq!(found.addresses, ["a:1", "b:26379"]);
+        assert_eq!((found.user.as_str(), found.password.as_str()), ("u", "p@ss"));
+        assert_eq!(
+            (found.master.as_str(), found.database, found.tls),
+            ("mymaster", 3, true)
+        );
+        assert_eq!(
+            (found.sentinel_user, found.sentinel_password.as_deref()),
+            (None, Some("s&"))
+        );
+        for wrong in [
+            "redis+sentinel://a:1",
+            "redis+sentinel:///m",
+            "redis+sentinel://a/m/x",
+            "redis+sentinel://a/m?db=1",
+            "redis+sentinel://:%zz@a/m",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(decoded(&encoded("a b@ß")).as_deref(), Some("a b@ß"));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use broker_url::{RedisUrl, Sentinels};
+pub use broker_url::{RedisUrl, Sentinels, encoded};
 pub use flags::{ClientArgs, RunArgs};
 pub use load::{load, load_broker, load_socket};
 pub use problem::{ConfigErrors, Origin, Problem};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::config::{BrokerConfig, BrokerUrl, Config, RedisUrl, RqConfig, RuntimeKind};
+use crate::config::{BrokerConfig, BrokerUrl, Config, RedisUrl, RqConfig, RuntimeKind, Sentinels, encoded};
 use crate::wire::message::{RqLoad, RqSentinel};
 
 /// `None` under every other runtime.
@@ -14,7 +14,7 @@ pub(super) fn load(config: &Config) -> Option<RqLoad> {
     let rq = &config.broker.rq;
     let other = |name: &str, default: String| (*name != default).then(|| name.to_owned());
     let stock = RqConfig::default();
-    let (url, sentinel) = address(url);
+    let (url, sentinel) = address(url, &config.broker);
     Some(RqLoad {
         url,
         connection: certificates(&config.broker),
@@ -51,7 +51,7 @@ pub(super) fn load(config: &Config) -> Option<RqLoad> {
 }
 
 /// The URL as redis-py takes it, and the Sentinels.
-fn address(url: &RedisUrl) -> (String, Option<RqSentinel>) {
+fn address(url: &RedisUrl, broker: &BrokerConfig) -> (String, Option<RqSentinel>) {
     let text = url.secret_text();
     let Some(Ok(sentinels)) = url.sentinels() else {
         // redis-py has one name for a socket's path.
@@ -64,17 +64,34 @@ fn address(url: &RedisUrl) -> (String, Option<RqSentinel>) {
     let sentinel = RqSentinel {
         hosts: hosts.collect(),
         service: sentinels.master.clone(),
-        connection: BTreeMap::new(),
+        connection: sentinel_connection(&sentinels, broker),
     };
     let scheme = if sentinels.tls { "rediss" } else { "redis" };
     let who = match (sentinels.user.as_str(), sentinels.password.as_str()) {
         ("", "") => String::new(),
-        (user, password) => format!("{user}:{password}@"),
+        (user, password) => format!("{}:{}@", encoded(user), encoded(password)),
     };
     (
         format!("{scheme}://{who}localhost/{}", sentinels.database),
         Some(sentinel),
     )
+}
+
+/// Keyword arguments of redis-py's connections to the Sentinels.
+fn sentinel_connection(sentinels: &Sentinels, broker: &BrokerConfig) -> BTreeMap<String, String> {
+    let mut connection = BTreeMap::new();
+    if sentinels.tls {
+        connection = certificates(broker);
+        connection.insert("ssl".to_owned(), "true".to_owned());
+    }
+    let sign_in = [
+        ("username", &sentinels.sentinel_user),
+        ("password", &sentinels.sentinel_password),
+    ];
+    for (name, value) in sign_in {
+        connection.extend(value.clone().map(|value| (name.to_owned(), value)));
+    }
+    connection
 }
 
 fn certificates(broker: &BrokerConfig) -> BTreeMap<String, String> {

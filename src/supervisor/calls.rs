@@ -1,5 +1,7 @@
 //! What people ask over the control socket or by signal, and what they are told.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 
@@ -13,6 +15,9 @@ use crate::fleet::snapshot::Snapshot;
 use crate::fleet::{Command, Memory, Now};
 use crate::job::PoolName;
 use crate::telemetry::notify;
+
+/// Longest wait for fresh figures of the broker; then the last ones are shown.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Requests become inputs until the supervisor leaves; then `calls` closes, which ends the listener.
 pub(super) fn listen(mut calls: mpsc::Receiver<Call>, inputs: UnboundedSender<Input>) {
@@ -97,8 +102,10 @@ impl Supervisor {
         tokio::spawn(async move {
             let mut backlogs = Vec::with_capacity(pools.len());
             for (queues, pool) in pools {
-                if let Ok(backlog) = broker.backlog(&queues).await {
-                    backlogs.push((pool, backlog));
+                // Who asks is told of a broker that hangs, not left to hang with it.
+                match tokio::time::timeout(FRESH, broker.backlog(&queues)).await {
+                    Ok(Ok(backlog)) => backlogs.push((pool, backlog)),
+                    Ok(Err(_)) | Err(_) => break,
                 }
             }
             let memory = measured.await.unwrap_or_default();

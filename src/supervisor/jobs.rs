@@ -243,7 +243,12 @@ impl Jobs {
 
     /// The lease was renewed, or not.
     pub fn extended(&mut self, result: Result<(), BrokerError>, now: Mono) {
+        let failed = result.is_err();
         self.check(result, "renew the lease", now);
+        if failed {
+            // It may run out before the next one is due.
+            self.next_heartbeat = self.retry_at;
+        }
     }
 
     /// Takes note of the broker's health. Returns what it said, if it was well.
@@ -262,11 +267,14 @@ impl Jobs {
                     tracing::error!(%error, "cannot {doing}; running jobs go on, and their outcomes are kept");
                 }
                 self.error = Some(error);
-                self.failures += 1;
-                let wait = BACKOFF
-                    .saturating_mul(1 << self.failures.min(10))
-                    .min(BACKOFF_MAX);
-                self.retry_at = Some(now + wait.mul_f64(0.5 + self.rng.f64() / 2.0));
+                // All that was on its way when the broker failed tells of one failure.
+                if self.retry_at.is_none_or(|at| at <= now) {
+                    self.failures += 1;
+                    let wait = BACKOFF
+                        .saturating_mul(1 << self.failures.min(10))
+                        .min(BACKOFF_MAX);
+                    self.retry_at = Some(now + wait.mul_f64(0.5 + self.rng.f64() / 2.0));
+                }
                 None
             }
         }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::RqBroker;
-use super::connection::Endpoint;
+use super::endpoint::Endpoint;
 use crate::broker::BrokerError;
 use crate::job::QueueName;
 use crate::time::Mono;
@@ -104,6 +104,10 @@ impl Drop for Bells {
     }
 }
 
+async fn sleep_until(at: Mono) {
+    tokio::time::sleep(at.since(Mono::now())).await;
+}
+
 async fn listen(endpoint: &Endpoint, list: &str) -> Result<(), RedisError> {
     let mut connection = endpoint.connect(BLOCK + SLACK).await?;
     let mut wait = redis::cmd("BLMOVE");
@@ -146,6 +150,7 @@ impl RqBroker {
         tokio::select! {
             () = came => Ok(()),
             () = self.housekeeping_due(queues) => Ok(()),
+            () = self.doubt_due(queues) => Ok(()),
             rang = self.bells.any(lists) => rang.map_err(|error| self.link.endpoint.error(&error)),
         }
     }
@@ -158,7 +163,16 @@ impl RqBroker {
             .get(queues)
             .copied();
         if let Some(at) = due {
-            tokio::time::sleep(at.since(Mono::now())).await;
+            sleep_until(at).await;
+        }
+    }
+
+    /// A claim whose answer never came is made sure of.
+    async fn doubt_due(&self, queues: &[QueueName]) {
+        let due = self.doubts().next(queues);
+        match due {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
         }
     }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::connection::{IN_TIME, is_broken};
 use super::held::{Chore, Held, Kind};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
 use crate::config::DequeueStrategy;
 use crate::job::{Claim, Claimed, JobId, Loss, QueueName};
-use crate::time::Unix;
+use crate::time::{Mono, Unix};
 
 /// Jobs that one script call takes at most: the server does nothing else meanwhile.
 const BATCH_MAX: usize = 500;
@@ -19,47 +20,96 @@ const LIFECYCLE: Duration = Duration::from_secs(180);
 /// Longest run of a chore.
 const CHORE_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How much later than asked a server may carry out a claim, for clocks that don't run alike.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// A job as the scripts hand it out, see `lua/job.lua`.
+type Row = [Vec<u8>; 12];
+
 /// What a claim found.
 pub(super) struct Found {
     pub jobs: Vec<Claimed>,
     /// All workers are suspended: nothing may be taken.
     pub suspended: bool,
-    /// These were taken by an earlier call.
-    recovered: bool,
 }
 
 impl RqBroker {
-    /// Chores first, then jobs.
+    /// Chores first, then what an earlier claim took unheard, then jobs.
     pub(super) async fn take(&self, queues: &[QueueName], limit: usize) -> Result<Found, BrokerError> {
         self.maintain_when_due(queues);
-        let mut jobs = self.chores(queues, limit);
-        let mut suspended = false;
-        while jobs.len() < limit && !suspended {
-            let wanted = (limit - jobs.len()).min(BATCH_MAX);
+        let mut jobs = self.recover(queues).await?;
+        let room = limit.saturating_sub(self.hand().chores.len());
+        let suspended = loop {
+            let wanted = room.saturating_sub(jobs.len()).min(BATCH_MAX);
             let found = match self.take_batch(queues, wanted).await {
                 Ok(found) => found,
                 // What was taken before must reach its workers.
-                Err(_) if !jobs.is_empty() => break,
+                Err(_) if !jobs.is_empty() => break false,
                 Err(error) => return Err(error),
             };
-            suspended = found.suspended;
             let count = found.jobs.len();
             jobs.extend(found.jobs);
-            if count < wanted && !found.recovered {
-                break;
+            if found.suspended || count < wanted || jobs.len() >= room {
+                break found.suspended;
             }
+        };
+        // The server has answered: without it a worker could do nothing about them.
+        jobs.splice(0..0, self.chores(queues, limit));
+        Ok(Found { jobs, suspended })
+    }
+
+    /// What an earlier claim for these queues took although its answer never came.
+    async fn recover(&self, queues: &[QueueName]) -> Result<Vec<Claimed>, BrokerError> {
+        let ranges = self.doubts().ranges(queues);
+        if ranges.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(Found {
-            jobs,
-            suspended,
-            recovered: false,
-        })
+        let began = Mono::now();
+        let mut call = self.scripts.recover.prepare_invoke();
+        call.arg(self.keys.prefix())
+            .arg(&self.execution_prefix)
+            .arg(ranges.len());
+        for (first, end) in ranges {
+            call.arg(first).arg(end);
+        }
+        for queue in queues {
+            call.arg(queue.as_str());
+        }
+        let found: Vec<Value> = self.run(&call).await?;
+        let jobs: Vec<Claimed> = found.into_iter().filter_map(|job| self.recovered(job)).collect();
+        self.doubts().looked(queues, began);
+        if !jobs.is_empty() {
+            tracing::info!(
+                jobs = jobs.len(),
+                "jobs were taken although no answer came; they run now"
+            );
+        }
+        Ok(jobs)
+    }
+
+    /// Makes sure of all claims whose answer never came; what they took is in hand then.
+    pub(super) async fn recover_all(&self) -> Result<(), BrokerError> {
+        loop {
+            let Some((queues, until)) = self.doubts().first() else {
+                return Ok(());
+            };
+            tokio::time::sleep(until.since(Mono::now())).await;
+            self.recover(&queues).await?;
+        }
+    }
+
+    /// One of those, if it is not known already.
+    fn recovered(&self, job: Value) -> Option<Claimed> {
+        let row = row(job)?;
+        let number = String::from_utf8_lossy(&row[2]).parse().ok()?;
+        let is_new = self.doubts().find(number);
+        is_new.then(|| self.taken(&row)).flatten()
     }
 
     async fn take_batch(&self, queues: &[QueueName], wanted: usize) -> Result<Found, BrokerError> {
-        // One at a time, so that at most one answer can be lost.
-        let mut lost = self.lost_claim.lock().await;
-        let (now, first) = (Unix::now(), self.hand().numbers(wanted));
+        let line = self.link.line().await;
+        let line = line.map_err(|error| self.link.endpoint.error(&error))?;
+        let (now, sent, first) = (Unix::now(), Mono::now(), self.hand().numbers(wanted));
         let mut call = self.scripts.claim.prepare_invoke();
         call.arg(self.keys.prefix())
             .arg(wanted)
@@ -69,7 +119,7 @@ impl RqBroker {
             .arg(self.any_worker())
             .arg(&self.execution_prefix)
             .arg(first)
-            .arg(lost.map(|first| first.to_string()).unwrap_or_default())
+            .arg(line.deadline())
             .arg(text::seconds(now))
             .arg(match self.config.dequeue_strategy {
                 DequeueStrategy::Default => "default",
@@ -80,23 +130,34 @@ impl RqBroker {
         for queue in self.in_turn(queues) {
             call.arg(queue.as_str());
         }
-        let answer: Vec<Value> = match self.link.script(&call).await {
+        let answer: Vec<Value> = match self.link.script_on(line.clone(), &call).await {
             Ok(answer) => answer,
             Err(error) => {
-                if super::connection::is_broken(&error) && lost.is_none() {
-                    *lost = Some(first);
+                if wanted > 0 && is_broken(&error) {
+                    self.doubts().add(queues, first, wanted, sent + IN_TIME + MARGIN);
                 }
                 return Err(self.link.endpoint.error(&error));
             }
         };
-        // What was recovered says nothing of how much there is.
-        let recovered = lost.take().is_some();
-        drop(lost);
         let mut answer = answer.into_iter();
-        let suspended = matches!(answer.next(), Some(Value::Int(1)));
+        let state = answer.next();
+        if matches!(state, Some(Value::Int(2))) {
+            // Its clock was set meanwhile, or it took long to say the time.
+            self.link.leave(&line).await;
+            return Err(BrokerError::Busy {
+                url: self.link.endpoint.shown.clone(),
+                reason: "it got a claim too late to carry it out".to_owned(),
+            });
+        }
         let mut jobs = Vec::with_capacity(answer.len());
         for job in answer {
-            jobs.extend(self.taken(job));
+            match row(job) {
+                Some(row) => jobs.extend(self.taken(&row)),
+                // As in `taken`: it is failed with the reason in time.
+                None => tracing::error!(
+                    "an answer of the server can't be read: a job that was taken from its queue is not run"
+                ),
+            }
         }
         if let Some(last) = jobs.last() {
             *self
@@ -104,11 +165,8 @@ impl RqBroker {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(last.queue.clone());
         }
-        Ok(Found {
-            jobs,
-            suspended,
-            recovered,
-        })
+        let suspended = matches!(state, Some(Value::Int(1)));
+        Ok(Found { jobs, suspended })
     }
 
     /// The queues; with the strategy `round_robin` the one after the last that was served comes first.
@@ -128,17 +186,7 @@ impl RqBroker {
     }
 
     /// One entry of the script's answer, in hand from now on.
-    fn taken(&self, entry: Value) -> Option<Claimed> {
-        let row: Option<[Vec<u8>; 12]> = redis::from_redis_value::<Vec<Vec<u8>>>(entry)
-            .ok()
-            .and_then(|row| row.try_into().ok());
-        let Some(row) = row else {
-            // As below: it is failed with the reason in time.
-            tracing::error!(
-                "an answer of the server can't be read: a job that was taken from its queue is not run"
-            );
-            return None;
-        };
+    fn taken(&self, row: &Row) -> Option<Claimed> {
         let text = |at: usize| String::from_utf8_lossy(&row[at]).into_owned();
         let number: i64 = text(2).parse().ok()?;
         let timeout: i64 = text(5).parse::<f64>().ok()? as i64;
@@ -208,7 +256,7 @@ impl RqBroker {
 
     /// The housekeeping of RQ's registries, at the start and each interval, becomes a chore.
     fn maintain_when_due(&self, queues: &[QueueName]) {
-        let now = crate::time::Mono::now();
+        let now = Mono::now();
         let mut due = self
             .maintenance_due
             .lock()
@@ -268,6 +316,12 @@ impl RqBroker {
         }
         jobs
     }
+}
+
+/// One job of a script's answer.
+fn row(job: Value) -> Option<Row> {
+    let fields: Vec<Vec<u8>> = redis::from_redis_value(job).ok()?;
+    fields.try_into().ok()
 }
 
 /// The wait before the next retry. Source: `rq/job.py`, `Job.get_retry_interval`.

@@ -6,7 +6,8 @@
 //! asks for (housekeeping, the end of a job whose worker died) is handed out as a *chore*.
 //!
 //! - [`keys`]: every key with its source; [`text`]: how RQ writes times and errors; [`held`]: what is in hand;
-//! - [`connection`]: the server; [`claim`], [`settle`], [`lease`]: the life of a job; [`bell`]: waiting for one;
+//! - [`endpoint`], [`connection`]: the server; [`claim`], [`doubt`], [`settle`], [`lease`]: the life of a job;
+//!   [`bell`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`wait`]: waiting for jobs to end;
 //! - [`enqueue`], [`group`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
@@ -15,6 +16,8 @@ mod bell;
 mod claim;
 mod connection;
 mod data;
+mod doubt;
+mod endpoint;
 mod enqueue;
 mod group;
 mod held;
@@ -37,7 +40,9 @@ use async_trait::async_trait;
 use redis::{FromRedisValue, Script, ScriptInvocation};
 use tokio::sync::Notify;
 
-use self::connection::{Endpoint, Link};
+use self::connection::Link;
+use self::doubt::Doubts;
+use self::endpoint::Endpoint;
 use self::held::Hand;
 use self::keys::Keys;
 use super::{
@@ -56,6 +61,7 @@ const ROSTER_INTERVAL_MAX: Duration = Duration::from_secs(30);
 struct Scripts {
     claim: Script,
     enqueue: Script,
+    recover: Script,
     settle: Script,
     whole: Script,
     extend: Script,
@@ -67,8 +73,15 @@ struct Scripts {
 impl Scripts {
     fn new() -> Self {
         Scripts {
-            claim: Script::new(include_str!("lua/claim.lua")),
             enqueue: Script::new(include_str!("lua/enqueue.lua")),
+            claim: Script::new(concat!(
+                include_str!("lua/job.lua"),
+                include_str!("lua/claim.lua")
+            )),
+            recover: Script::new(concat!(
+                include_str!("lua/job.lua"),
+                include_str!("lua/recover.lua")
+            )),
             settle: Script::new(include_str!("lua/settle.lua")),
             whole: Script::new(include_str!("lua/whole.lua")),
             extend: Script::new(include_str!("lua/extend.lua")),
@@ -91,8 +104,8 @@ pub struct RqBroker {
     hand: Arc<Mutex<Hand>>,
     /// First half of the ids of our executions; the second is the claim's number.
     execution_prefix: String,
-    /// The first number of claims whose answers did not arrive.
-    lost_claim: tokio::sync::Mutex<Option<i64>>,
+    /// Claims whose answer never came.
+    doubts: Mutex<Doubts>,
     /// The queue of the last job taken.
     served: Mutex<Option<QueueName>>,
     /// When the housekeeping of some queues is due.
@@ -138,7 +151,7 @@ impl RqBroker {
             scripts: Scripts::new(),
             hand: Arc::default(),
             execution_prefix,
-            lost_claim: tokio::sync::Mutex::default(),
+            doubts: Mutex::default(),
             served: Mutex::default(),
             maintenance_due: Mutex::default(),
             chores_came: Arc::default(),
@@ -151,6 +164,10 @@ impl RqBroker {
 
     fn hand(&self) -> MutexGuard<'_, Hand> {
         self.hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn doubts(&self) -> MutexGuard<'_, Doubts> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The id of an execution, as RQ writes it: 32 hexadecimal digits.

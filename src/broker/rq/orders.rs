@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::RqBroker;
-use super::connection::Endpoint;
+use super::endpoint::Endpoint;
 use super::held::Kind;
 use super::keys::Keys;
 use crate::broker::{BrokerError, Order};

@@ -127,7 +127,7 @@ impl RqBroker {
         }
         let mut call = self.scripts.whole.prepare_invoke();
         call.arg(self.keys.prefix());
-        for (_, held, verdict, run) in jobs {
+        for (number, held, verdict, run) in jobs {
             let worker_name = self.worker_of(*run);
             let what = match verdict {
                 Verdict::Requeue { error: None, .. } => "B",
@@ -154,9 +154,14 @@ impl RqBroker {
                 }
                 Verdict::Finish { .. } | Verdict::Forget => "X",
             };
-            call.arg(what).arg(&held.job).arg(&held.queue);
+            let worker = run.map(|run| self.config.worker_name(run.seat));
+            call.arg(what)
+                .arg(&held.job)
+                .arg(&held.queue)
+                .arg(self.execution(*number))
+                .arg(worker.unwrap_or_default());
         }
-        let _: Vec<i64> = self.run(&call).await?;
+        let _: i64 = self.run(&call).await?;
         ended.numbers.extend(jobs.iter().map(|(number, ..)| *number));
         Ok(())
     }

@@ -1,0 +1,236 @@
+//! Where the server is: what the URL and the certificates say, how it is reached, and what went wrong in words.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo,
+    RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode,
+};
+
+use crate::broker::BrokerError;
+use crate::config::{BrokerConfig, RedisUrl, Sentinels};
+
+/// Longest wait for a connection, with all that it takes until the first command.
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
+/// Longest wait for one of the Sentinels, so that one that hangs does not hide the others.
+const SENTINEL: Duration = Duration::from_secs(2);
+/// A connection on which nothing is heard for so long is asked whether it is still there, and again after the second
+/// time; one that has not said anything by the third is given up: a blocking read notices a host that vanished.
+const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE_AGAIN: Duration = Duration::from_secs(5);
+const SILENCE_MAX: Duration = Duration::from_secs(25);
+
+/// Where the server is.
+pub(super) struct Endpoint {
+    way: Way,
+    /// The URL without secrets.
+    pub shown: String,
+}
+
+enum Way {
+    Direct(Box<Client>),
+    /// The Sentinels are asked for the master with each new connection, so that a failover is followed.
+    Sentinel(Box<Sentinels>, Option<TlsCertificates>),
+}
+
+/// Not derived: a client would show its password.
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Endpoint({})", self.shown)
+    }
+}
+
+impl Endpoint {
+    /// Reads the URL and the certificates; connects to nothing yet.
+    pub fn new(url: &RedisUrl, config: &BrokerConfig) -> Result<Self, BrokerError> {
+        let shown = config.url.to_string();
+        let certificates = certificates(config)?;
+        let refused = |error: RedisError| BrokerError::Refused(format!("cannot use {shown}: {error}"));
+        let way = match url.sentinels() {
+            Some(sentinels) => {
+                let sentinels = sentinels.map_err(BrokerError::Refused)?;
+                Way::Sentinel(Box::new(sentinels), certificates)
+            }
+            None => Way::Direct(Box::new(client(url, certificates).map_err(refused)?)),
+        };
+        Ok(Endpoint { way, shown })
+    }
+
+    async fn client(&self) -> RedisResult<Client> {
+        match &self.way {
+            Way::Direct(client) => Ok(Client::clone(client)),
+            Way::Sentinel(sentinels, certificates) => find_master(sentinels, certificates.as_ref()).await,
+        }
+    }
+
+    /// A connection whose answers may take so long.
+    pub async fn connect(&self, answer: Duration) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(answer));
+        let attempt: Attempt<'_, _> = Box::pin(async {
+            let client = self.client().await?;
+            client.get_multiplexed_async_connection_with_config(&config).await
+        });
+        in_time(CONNECT, attempt).await
+    }
+
+    /// A connection for subscriptions.
+    pub async fn subscriber(&self) -> RedisResult<PubSub> {
+        let attempt: Attempt<'_, _> = Box::pin(async { self.client().await?.get_async_pubsub().await });
+        in_time(CONNECT, attempt).await
+    }
+
+    /// What went wrong, in words for the user.
+    pub fn error(&self, error: &RedisError) -> BrokerError {
+        let (url, reason) = (self.shown.clone(), error.to_string());
+        match error.kind() {
+            ErrorKind::Server(
+                ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown,
+            ) => BrokerError::Busy { url, reason },
+            _ if matches!(
+                error.code(),
+                Some("OOM" | "MISCONF" | "BUSY" | "NOREPLICAS" | "UNBLOCKED")
+            ) =>
+            {
+                BrokerError::Busy { url, reason }
+            }
+            ErrorKind::AuthenticationFailed => BrokerError::Unreachable {
+                url,
+                reason,
+                hint: "check user and password of the URL",
+            },
+            ErrorKind::Server(ServerErrorKind::NoPerm) => BrokerError::Unreachable {
+                url,
+                reason,
+                hint: "this user needs the commands and keys that docs/rq.md lists",
+            },
+            ErrorKind::Server(_)
+            | ErrorKind::Extension
+            | ErrorKind::UnexpectedReturnType
+            | ErrorKind::Parse => BrokerError::Corrupt { url, reason },
+            ErrorKind::MasterNameNotFoundBySentinel => BrokerError::Unreachable {
+                url,
+                reason,
+                hint: "do these Sentinels watch a master of this name, and is it up?",
+            },
+            _ => BrokerError::Unreachable {
+                url,
+                reason,
+                hint: "is the server running, and is this its address?",
+            },
+        }
+    }
+}
+
+/// Boxed as what it gives, not as what it is: the types of all that it takes to connect are too long for the compiler.
+type Attempt<'a, T> = Pin<Box<dyn Future<Output = RedisResult<T>> + Send + 'a>>;
+
+/// What the attempt gives, if it gives it in time.
+async fn in_time<T>(limit: Duration, attempt: Attempt<'_, T>) -> RedisResult<T> {
+    match tokio::time::timeout(limit, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
+}
+
+/// A server that is known by its address.
+fn client(url: &RedisUrl, certificates: Option<TlsCertificates>) -> RedisResult<Client> {
+    let address = url.secret_text().into_connection_info()?.set_tcp_settings(tcp());
+    match certificates {
+        Some(certificates) => Client::build_with_tls(address, certificates),
+        None => Client::open(address),
+    }
+}
+
+/// Short commands leave at once, and a peer that is gone is noticed although nothing is sent.
+fn tcp() -> TcpSettings {
+    TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(
+            TcpKeepalive::new()
+                .with_time(SILENCE)
+                .with_interval(SILENCE_AGAIN),
+        )
+        .set_user_timeout(SILENCE_MAX)
+}
+
+/// Asks all Sentinels at once: the first that knows a master which says that it is one.
+async fn find_master(sentinels: &Sentinels, certificates: Option<&TlsCertificates>) -> RedisResult<Client> {
+    let asked = sentinels.addresses.iter().map(|address| {
+        let attempt: Attempt<'_, Client> = Box::pin(async move {
+            let mut one = sentinel_client(sentinels, address, certificates)?.build()?;
+            one.async_get_client().await
+        });
+        Box::pin(in_time(SENTINEL, attempt))
+    });
+    let (client, _) = futures_util::future::select_ok(asked).await?;
+    Ok(client)
+}
+
+fn sentinel_client(
+    sentinels: &Sentinels,
+    address: &str,
+    certificates: Option<&TlsCertificates>,
+) -> RedisResult<SentinelClientBuilder> {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "26379"));
+    let address = ConnectionAddr::Tcp(host.to_owned(), port.parse().unwrap_or(26379));
+    let mut builder = SentinelClientBuilder::new([address], &sentinels.master, SentinelServerType::Master)?
+        .set_client_to_redis_db(sentinels.database)
+        .set_client_to_redis_tcp_settings(tcp())
+        .set_client_to_sentinel_tcp_settings(tcp());
+    if !sentinels.user.is_empty() {
+        builder = builder.set_client_to_redis_username(&sentinels.user);
+    }
+    if !sentinels.password.is_empty() {
+        builder = builder.set_client_to_redis_password(&sentinels.password);
+    }
+    if let Some(user) = &sentinels.sentinel_user {
+        builder = builder.set_client_to_sentinel_username(user);
+    }
+    if let Some(password) = &sentinels.sentinel_password {
+        builder = builder.set_client_to_sentinel_password(password);
+    }
+    if sentinels.tls {
+        builder = builder
+            .set_client_to_redis_tls_mode(TlsMode::Secure)
+            .set_client_to_sentinel_tls_mode(TlsMode::Secure);
+        if let Some(certificates) = certificates {
+            builder = builder
+                .set_client_to_redis_certificates(certificates.clone())
+                .set_client_to_sentinel_certificates(certificates.clone());
+        }
+    }
+    Ok(builder)
+}
+
+/// The certificates that the settings name, if any.
+fn certificates(config: &BrokerConfig) -> Result<Option<TlsCertificates>, BrokerError> {
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|error| {
+            BrokerError::Refused(format!(
+                "cannot read the certificate `{}`: {error}",
+                path.display()
+            ))
+        })
+    };
+    let root_cert = config.tls_ca.as_ref().map(read).transpose()?;
+    let client_tls = match (&config.tls_cert, &config.tls_key) {
+        (Some(certificate), Some(key)) => Some(ClientTlsConfig {
+            client_cert: read(certificate)?,
+            client_key: read(key)?,
+        }),
+        _ => None,
+    };
+    Ok(
+        (root_cert.is_some() || client_tls.is_some()).then_some(TlsCertificates {
+            client_tls,
+            root_cert,
+        }),
+    )
+}

@@ -1,0 +1,22 @@
+-- How a job is read; goes before the scripts that hand out jobs. ARGV[1]: prefix.
+-- A job is {id, queue, number, kind, data, timeout, retries_left, retry_intervals, enqueued_at, description,
+--   stopped callback, attempts}; kind W: its worker runs RQ's own lifecycle, P: it does not.
+local p = ARGV[1]
+
+local fields = {'data', 'timeout', 'retries_left', 'retry_intervals', 'enqueued_at', 'description',
+  'success_callback_name', 'failure_callback_name', 'stopped_callback_name', 'repeats_left',
+  'rate_limit_key', 'webhooks', 'number_of_retries', 'enqueue_at_front_on_retry'}
+
+local function given(value) return value and value ~= '' end
+
+local function describe(id, queue, n)
+  -- A key of another type must not end the script: what it took already would be nowhere.
+  local job = redis.pcall('HMGET', p .. ':job:' .. id, unpack(fields))
+  if not job[1] then return nil end
+  local whole = given(job[7]) or given(job[8]) or (given(job[10]) and tonumber(job[10]) ~= 0)
+    or given(job[11]) or given(job[12]) or (given(job[2]) and not tonumber(job[2]))
+    or redis.call('EXISTS', p .. ':job:' .. id .. ':dependents') == 1
+  local timeout = given(job[2]) and tonumber(job[2]) or 180
+  return {id, queue, tostring(n), whole and 'W' or 'P', job[1], tostring(timeout), job[3] or '',
+    job[4] or '', job[5] or '', job[6] or '', job[9] or '', job[13] or ''}
+end

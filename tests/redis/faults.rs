@@ -1,0 +1,78 @@
+//! A server that fails: running jobs go on, their outcomes are settled later, nothing is lost and nothing runs twice.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::ledger::{Ledger, assert_one_more_job_runs, count};
+use crate::pool::Pool;
+use crate::proxy::Proxy;
+use crate::server::{DURABLE, Server};
+use crate::{jobs, wait_for};
+
+#[test]
+fn a_server_that_is_killed_and_started_again_loses_nothing() {
+    let (mut ledger, mut server) = (Ledger::new(), Server::start(&DURABLE));
+    let mut pool = Pool::start(&server.url(), "");
+    let jobs = ledger.jobs(count(3000));
+    for part in jobs.chunks(jobs.len().div_ceil(6)) {
+        jobs::enqueue(&mut server.connection(), "default", part);
+        let lines = ledger.rng.usize(0..part.len());
+        ledger.wait_for_progress(&pool, lines);
+        server.kill();
+        server.launch(&[]);
+    }
+    let connection = &mut server.connection();
+    let summary = ledger.assert_settled(&pool, connection);
+    assert_eq!((summary.lost, summary.repeated), (0, 0));
+    assert_one_more_job_runs(&pool, connection, "more");
+    pool.assert_clean_stop();
+}
+
+#[test]
+fn a_server_that_stands_still_for_longer_than_anybody_waits_loses_nothing() {
+    let (mut ledger, server) = (Ledger::new(), Server::start(&[]));
+    let mut pool = Pool::start(&server.url(), "");
+    let jobs = ledger.jobs(count(2000));
+    let connection = &mut server.connection();
+    jobs::enqueue(connection, "default", &jobs);
+    ledger.wait_for_progress(&pool, jobs.len() / 4);
+    server.signal(Signal::SIGSTOP);
+    // What was sent before lies in the server's socket, and is carried out when nobody waits for it any more.
+    pool.wait_for("the supervisor to give up waiting", |pool| {
+        pool.state()["broker_error"].is_string()
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    server.signal(Signal::SIGCONT);
+    let summary = ledger.assert_settled(&pool, connection);
+    assert_eq!((summary.lost, summary.repeated), (0, 0));
+    assert_one_more_job_runs(&pool, connection, "more");
+    pool.assert_clean_stop();
+}
+
+#[test]
+fn connections_that_are_cut_in_the_middle_of_scripts_lose_nothing() {
+    let (mut ledger, server) = (Ledger::new(), Server::start(&[]));
+    let proxy = Proxy::start(server.port(), ledger.rng.fork());
+    let mut pool = Pool::start(&proxy.url(), "");
+    let jobs = ledger.jobs(count(3000));
+    let connection = &mut server.connection();
+    for part in jobs.chunks(jobs.len().div_ceil(10)) {
+        let cuts = proxy.cuts();
+        proxy.be_bad(true);
+        jobs::enqueue(connection, "default", part);
+        wait_for(
+            "connections to be cut",
+            || pool.log(),
+            || (proxy.cuts() > cuts).then_some(()),
+        );
+        let lines = ledger.rng.usize(0..part.len());
+        ledger.wait_for_progress(&pool, lines);
+        proxy.be_bad(false);
+    }
+    println!("{} connections were cut", proxy.cuts());
+    let summary = ledger.assert_settled(&pool, connection);
+    assert_eq!((summary.lost, summary.repeated), (0, 0));
+    assert_one_more_job_runs(&pool, connection, "more");
+    pool.assert_clean_stop();
+}

@@ -1,0 +1,91 @@
+//! A network that breaks: connections to a server that are cut after a while, in the middle of what is said.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use fastrand::Rng;
+
+/// Passes on what clients and server say, on a port of its own.
+pub struct Proxy {
+    port: u16,
+    network: Arc<Network>,
+}
+
+struct Network {
+    /// Connections are cut.
+    is_bad: AtomicBool,
+    /// How often one was.
+    cuts: AtomicU64,
+    rng: Mutex<Rng>,
+}
+
+impl Proxy {
+    pub fn start(server: u16, rng: Rng) -> Proxy {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let network = Arc::new(Network {
+            is_bad: AtomicBool::new(false),
+            cuts: AtomicU64::new(0),
+            rng: Mutex::new(rng),
+        });
+        let shared = network.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if let Ok(server) = TcpStream::connect(("127.0.0.1", server)) {
+                    shared.join(&client, &server);
+                }
+            }
+        });
+        Proxy { port, network }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// From now on every connection is cut after some bytes; those that are there too. Or no more.
+    pub fn be_bad(&self, bad: bool) {
+        self.network.is_bad.store(bad, Ordering::Relaxed);
+    }
+
+    /// How many connections were cut.
+    pub fn cuts(&self) -> u64 {
+        self.network.cuts.load(Ordering::Relaxed)
+    }
+}
+
+impl Network {
+    /// Passes bytes on in both directions, as long as there are bytes left that this connection may live for.
+    fn join(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) {
+        // From a handshake to many answers of claims.
+        let left = 1_i64 << self.rng.lock().unwrap().u32(8..18);
+        let left = Arc::new(AtomicI64::new(left));
+        for (from, to) in [(client, server), (server, client)] {
+            let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+            let (network, left) = (self.clone(), left.clone());
+            std::thread::spawn(move || network.pass_on(from, to, &left));
+        }
+    }
+
+    fn pass_on(&self, mut from: TcpStream, mut to: TcpStream, left: &AtomicI64) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            let mut passed = count;
+            if self.is_bad.load(Ordering::Relaxed) {
+                let before = left.fetch_sub(i64::try_from(count).unwrap(), Ordering::Relaxed);
+                passed = count.min(usize::try_from(before).unwrap_or(0));
+            }
+            if to.write_all(&buffer[..passed]).is_err() {
+                break;
+            }
+            if passed < count {
+                self.cuts.fetch_add(1, Ordering::Relaxed);
+                break;
+            }
+        }
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    }
+}

@@ -1,0 +1,127 @@
+//! A redis-server of its own, on a free loopback port and in a directory of its own, stopped by its process id.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use redis::Connection;
+
+use crate::wait_for;
+
+pub struct Server {
+    dir: tempfile::TempDir,
+    port: u16,
+    program: Vec<String>,
+    options: Vec<String>,
+    child: Option<Child>,
+}
+
+/// What makes a server keep each command that it answered.
+pub const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+impl Server {
+    /// Starts a server and waits until it answers.
+    pub fn start(options: &[&str]) -> Server {
+        Server::start_as(&["redis-server"], options)
+    }
+
+    /// As [`Server::start`], with another program that takes the options of redis-server.
+    pub fn start_as(program: &[&str], options: &[&str]) -> Server {
+        let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+        let mut server = Server {
+            dir: tempfile::tempdir().unwrap(),
+            port: free_port(),
+            program: owned(program),
+            options: owned(options),
+            child: None,
+        };
+        server.launch(&[]);
+        server
+    }
+
+    /// Starts it (again) in its directory, with further options.
+    pub fn launch(&mut self, more: &[&str]) {
+        // `setpriv`: should this process die, the server does too.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).args(&self.program);
+        command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
+        command.args(["--save", "", "--dir"]).arg(self.dir.path());
+        command.args(&self.options).args(more);
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))
+            .unwrap();
+        command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null());
+        let mut child = command.spawn().expect("redis-server and setpriv are installed");
+        wait_for(
+            "the server to listen",
+            || self.log(),
+            || {
+                let ended = child.try_wait().unwrap();
+                assert!(ended.is_none(), "the server ended: {ended:?}\n{}", self.log());
+                std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()
+            },
+        );
+        self.child = Some(child);
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Its URL, for nobody in particular.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// A connection of the test's own, once the server has loaded its data.
+    pub fn connection(&self) -> Connection {
+        connection(&self.url(), || self.log())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.as_ref().unwrap().id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A connection to a server that answers by now or will soon.
+pub fn connection(url: &str, state: impl Fn() -> String) -> Connection {
+    let client = redis::Client::open(url).unwrap();
+    wait_for(&format!("{url} to answer"), state, || {
+        let mut connection = client.get_connection().ok()?;
+        redis::cmd("PING").query::<String>(&mut connection).ok()?;
+        Some(connection)
+    })
+}
+
+/// A loopback port that nobody listens on.
+pub fn free_port() -> u16 {
+    let probe = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    probe.local_addr().unwrap().port()
+}
