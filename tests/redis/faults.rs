@@ -57,7 +57,7 @@ fn connections_that_are_cut_in_the_middle_of_scripts_lose_nothing() {
     let mut pool = Pool::start(&proxy.url(), "");
     let jobs = ledger.jobs(count(3000));
     let connection = &mut server.connection();
-    for part in jobs.chunks(jobs.len().div_ceil(10)) {
+    for part in jobs.chunks(jobs.len().div_ceil(6)) {
         let cuts = proxy.cuts();
         proxy.be_bad(true);
         jobs::enqueue(connection, "default", part);

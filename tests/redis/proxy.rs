@@ -59,8 +59,8 @@ impl Proxy {
 impl Network {
     /// Passes bytes on in both directions, as long as there are bytes left that this connection may live for.
     fn join(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) {
-        // From a handshake to many answers of claims.
-        let left = 1_i64 << self.rng.lock().unwrap().u32(8..18);
+        // From a handshake to many answers.
+        let left = 1_i64 << self.rng.lock().unwrap().u32(11..18);
         let left = Arc::new(AtomicI64::new(left));
         for (from, to) in [(client, server), (server, client)] {
             let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
