@@ -169,7 +169,7 @@ impl Drop for Pool {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if std::thread::panicking() && std::env::var_os("POOL_KEEP").is_some() {
+        if std::env::var_os("POOL_KEEP").is_some() {
             let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
             eprintln!("kept: {}", dir.keep().display());
         }

@@ -60,7 +60,7 @@ impl Network {
     /// Passes bytes on in both directions, as long as there are bytes left that this connection may live for.
     fn join(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) {
         // From a handshake to many answers.
-        let left = 1_i64 << self.rng.lock().unwrap().u32(11..18);
+        let left = 1_i64 << self.rng.lock().unwrap().u32(12..19);
         let left = Arc::new(AtomicI64::new(left));
         for (from, to) in [(client, server), (server, client)] {
             let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());

@@ -110,10 +110,15 @@ impl Endpoint {
                 reason,
                 hint: "this user needs the commands and keys that docs/rq.md lists",
             },
-            ErrorKind::Server(_)
-            | ErrorKind::Extension
-            | ErrorKind::UnexpectedReturnType
-            | ErrorKind::Parse => BrokerError::Corrupt { url, reason },
+            ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => {
+                BrokerError::Corrupt { url, reason }
+            }
+            // A connection that ends in the middle of an answer reads so.
+            ErrorKind::Parse => BrokerError::Unreachable {
+                url,
+                reason,
+                hint: "the connection broke in the middle of an answer, or this is no Redis server",
+            },
             ErrorKind::MasterNameNotFoundBySentinel => BrokerError::Unreachable {
                 url,
                 reason,
