@@ -43,7 +43,9 @@ def load(what: Load) -> App:
     put_directory_first(os.getcwd())
     rq_settings = None if what.rq is None else RqSettings.from_message(what.rq)
     if rq_settings is not None:
-        sys.path[:0] = rq_settings.path
+        sys.path += rq_settings.path
+        if rq_settings.config is not None:
+            _trying(f"cannot use the settings of `{rq_settings.config}`", lambda: _use_config(rq_settings.config))
     for module in what.preload:
         _trying(f"cannot import `{module}`", lambda name=module: importlib.import_module(name))
     code = None if rq_settings is None else _trying("cannot set up RQ", lambda: _rq_code(rq_settings))
@@ -77,6 +79,21 @@ def import_if_there(name: str) -> Optional[ModuleType]:
         if name == missing or name.startswith(missing + "."):
             return None
         raise
+
+
+def _use_config(name: str) -> None:
+    """Does with a settings module what `rq worker --config` does, as far as the supervisor has not done it."""
+    module = importlib.import_module(name)
+    if getattr(module, "DICT_CONFIG", None):
+        import logging.config  # other applications need not pay for it
+
+        logging.config.dictConfig(module.DICT_CONFIG)
+    if getattr(module, "SENTRY_DSN", None):
+        # RQ 3 has no word for it any more; it must not look as if errors were reported.
+        print(
+            f"pool: SENTRY_DSN of {name} is not used: call sentry_sdk.init() in a module that is preloaded",
+            file=sys.stderr,
+        )
 
 
 def _rq_code(settings: RqSettings) -> RqCode:

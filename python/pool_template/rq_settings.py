@@ -38,6 +38,8 @@ class RqSettings:
     job_monitoring_interval: Optional[int] = None
     disable_job_desc_logging: bool = False
     path: list[str] = field(default_factory=list)
+    #: Module of RQ's settings, of which `DICT_CONFIG` holds here.
+    config: Optional[str] = None
     #: Tasks whose batches run again in halves when they fail as a whole.
     batch_split: list[str] = field(default_factory=list)
 

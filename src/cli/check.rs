@@ -19,13 +19,17 @@ comments. Takes the flags of `pool run`, listed by `pool run --help`.
 Example:
   pool check --config /etc/pool/config.toml")]
 pub struct CheckArgs {
+    /// Queues to serve, as `pool run` takes them
+    #[arg(value_name = "QUEUE")]
+    queues: Vec<String>,
     #[command(flatten)]
     run: RunArgs,
 }
 
 /// Checks and prints; the first thing that is wrong is the failure.
 pub async fn run(args: CheckArgs) -> Outcome {
-    let explained = config::explain(&args.run, |name| std::env::var_os(name))
+    let flags = args.run.and_queues(args.queues);
+    let explained = config::explain(&flags, |name| std::env::var_os(name))
         .map_err(|errors| Failure::from(errors).context("the configuration is wrong"))?;
     let mut out = Out::new();
     out.line(explained.to_toml().trim_start())?;

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::RunArgs;
+use crate::config::{RunArgs, spelled_out};
 use report::{Code, Failure, Outcome};
 
 /// Runs background jobs on workers that it forks on demand from an application loaded once
@@ -125,13 +125,20 @@ fn shortened(arg: clap::Arg) -> clap::Arg {
 /// A program with tasks of its own gets here by `App::main`, after it has found that it is no template.
 pub fn main() -> ExitCode {
     let parsed = command()
-        .try_get_matches()
+        .try_get_matches_from(spelled_out(std::env::args_os()))
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too, with exit code 0; a closed stream leaves nobody to tell.
             let _ = error.print();
+            // What stands behind flags is meant as `rq worker` takes it.
+            let behind_flags = std::env::args()
+                .nth(1)
+                .is_some_and(|first| first.starts_with('-'));
+            if behind_flags && error.kind() == clap::error::ErrorKind::InvalidSubcommand {
+                report::note("A queue is named by `--queue NAME`, or behind the verb: `pool run NAME...`");
+            }
             return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { 0 });
         }
     };
@@ -147,7 +154,7 @@ pub fn main() -> ExitCode {
 fn perform(cli: Cli) -> Outcome {
     match cli.verb {
         None => block_on(run::run(cli.run)),
-        Some(Verb::Run(args)) => block_on(run::run(args.run)),
+        Some(Verb::Run(args)) => block_on(run::run(args.run.and_queues(args.queues))),
         Some(Verb::Enqueue(args)) => block_on(enqueue::run(*args)),
         Some(Verb::Wait(args)) => block_on(wait::run(args)),
         Some(Verb::Result(args)) => block_on(result::run(args)),

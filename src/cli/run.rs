@@ -1,5 +1,6 @@
 //! `pool run`: the supervisor, until it is told to stop.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -27,6 +28,9 @@ Examples:
   pool run --runtime python --preload shop.jobs --queue mail --queue default
   pool run --burst                            until the queues are empty")]
 pub struct RunVerb {
+    /// Queues to serve, behind those of `--queue`: as `rq worker` has them
+    #[arg(value_name = "QUEUE")]
+    pub queues: Vec<String>,
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -38,6 +42,9 @@ pub async fn run(args: RunArgs) -> Outcome {
     log::init(&config.log).map_err(|error| cannot_start(error.into()))?;
     // Before the broker: a second supervisor by mistake touches nothing.
     let listener = server::bind(&config.socket).map_err(|error| cannot_start(error.into()))?;
+    if let Some(path) = &config.broker.rq.pid {
+        write_pid(path).map_err(cannot_start)?;
+    }
     let broker = broker::open(&config.broker)
         .await
         .map_err(|error| cannot_start(error.into()))?;
@@ -48,6 +55,18 @@ pub async fn run(args: RunArgs) -> Outcome {
     supervise(config, broker, listener, options)
         .await
         .map_err(cannot_start)
+}
+
+/// For whoever watches or stops this process by its id; like RQ it leaves the file there.
+fn write_pid(path: &Path) -> Outcome {
+    std::fs::write(path, std::process::id().to_string()).map_err(|error| {
+        let path = path.display();
+        Failure::new(
+            Code::Failed,
+            format!("cannot write the process id to `{path}`: {error}"),
+        )
+        .hint("name another file with `--pid PATH`")
+    })
 }
 
 fn load(args: &RunArgs) -> Result<Config, config::ConfigErrors> {

@@ -111,6 +111,11 @@ pub(super) fn give_way(config: &mut Config, is_set: impl Fn(&str) -> bool) {
         let interval = config.broker.rq.job_monitoring_interval;
         config.broker.heartbeat = config.broker.heartbeat.min(interval);
     }
+    if let Some(strategy) = config.broker.rq.strategy_of_class()
+        && !is_set("rq.dequeue_strategy")
+    {
+        config.broker.rq.dequeue_strategy = strategy;
+    }
     config.broker.rq.python.clone_from(&config.app.python);
     config.broker.rq.single = config.pools.values().map(|pool| pool.max_workers).sum::<u32>() == 1;
     let total = config.supervisor.max_total_workers;

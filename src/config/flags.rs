@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::keys::{Key, SOCKET, Section};
+use super::rq_words;
 use super::setting::{Arity, Setting};
 use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, RqConfig, SupervisorConfig};
 
@@ -21,6 +22,8 @@ pub struct RunArgs {
     pub burst: bool,
     /// The texts of each flag that was given, by flag.
     pub(super) values: BTreeMap<&'static str, Vec<String>>,
+    /// Flags that only RQ knows, with their values.
+    pub(super) rq_words: BTreeMap<&'static str, String>,
 }
 
 impl RunArgs {
@@ -33,9 +36,25 @@ impl RunArgs {
         T: Into<std::ffi::OsString> + Clone,
     {
         let command = Self::augment_args(Command::new("pool").no_binary_name(true));
+        let flags = rq_words::spelled_out(flags.into_iter().map(Into::into));
         command
             .try_get_matches_from(flags)
             .and_then(|matches| Self::from_arg_matches(&matches))
+    }
+
+    /// The rq runtime is asked for by a flag, so that `--config` may be meant as RQ has it.
+    pub(super) fn is_for_rq(&self) -> bool {
+        self.values
+            .get("runtime")
+            .is_some_and(|texts| texts.iter().any(|text| text == "rq"))
+    }
+
+    /// As if these queues had been named by `--queue`, behind those that were.
+    pub fn and_queues(mut self, queues: Vec<String>) -> Self {
+        if !queues.is_empty() {
+            self.values.entry("queue").or_default().extend(queues);
+        }
+        self
     }
 }
 
@@ -60,6 +79,7 @@ impl ClientArgs {
         RunArgs {
             config: self.config.clone(),
             burst: false,
+            rq_words: BTreeMap::new(),
             values: [given("broker", &self.broker), given("socket", &self.socket)]
                 .into_iter()
                 .flatten()
@@ -81,12 +101,14 @@ impl Args for RunArgs {
             .arg(
                 Arg::new("burst")
                     .long("burst")
+                    .short('b')
                     .action(ArgAction::SetTrue)
                     .help("Run until the queues are empty and nothing runs, then exit"),
             );
-        flags()
+        let command = flags()
             .into_iter()
-            .fold(command, |command, flag| command.arg(flag.arg()))
+            .fold(command, |command, flag| command.arg(flag.arg()));
+        rq_words::args().fold(command, Command::arg)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -111,6 +133,7 @@ impl FromArgMatches for RunArgs {
                 self.values.insert(flag.key.flag, texts.cloned().collect());
             }
         }
+        self.rq_words.extend(rq_words::given(matches));
         Ok(())
     }
 }
@@ -155,7 +178,10 @@ fn flags() -> Vec<Flag> {
         &mut PoolConfig::default(),
     );
     add("All pools together", &mut SupervisorConfig::default());
-    add("RQ", &mut RqConfig::default());
+    add(
+        "RQ, in the words of `rq worker` (runtime rq)",
+        &mut RqConfig::default(),
+    );
     add("Logging", &mut LogConfig::default());
     flags.push(socket);
     flags
@@ -184,6 +210,15 @@ impl Flag {
             .help(format!("{}{default} [env: {variable}]", self.key.meaning))
             .help_heading(self.heading)
             .allow_negative_numbers(true);
+        let arg = match rq_words::short_of(self.key.flag) {
+            Some(letter) => arg.short(letter),
+            None => arg,
+        };
+        let arg = if self.key.flag == "broker" {
+            arg.visible_alias("url")
+        } else {
+            arg
+        };
         match self.arity {
             Arity::One => arg.action(ArgAction::Set),
             Arity::Many => arg.action(ArgAction::Append),

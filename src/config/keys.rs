@@ -263,7 +263,7 @@ impl PoolConfig {
             &mut self.prefetch,
         );
         visit(
-            key!("max_jobs", "max-jobs" "N", "Jobs after which a worker is replaced"),
+            key!("max_jobs", "max-jobs" "N", "Jobs after which a worker is replaced; with rq the only one, and each of a burst, ends"),
             &mut self.max_jobs,
         );
         visit(

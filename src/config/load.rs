@@ -10,8 +10,8 @@ use super::keys::variable_of;
 use super::problem::{ConfigErrors, Origin, Problem};
 use super::render::Explained;
 use super::setting::Base;
-use super::validate::{self, File, Sources};
-use super::{BrokerConfig, Config};
+use super::validate::{self, File, Settings, Sources};
+use super::{BrokerConfig, Config, RuntimeKind, rq_module, rq_source, rq_words};
 
 /// The settings of a supervisor: flags over `POOL_*` variables over the file over defaults.
 ///
@@ -54,8 +54,16 @@ pub(super) fn read_all(
 ) -> Result<Explained, ConfigErrors> {
     let env = |name: &str| env(name).filter(|value| !value.is_empty());
     // What could not be read may be what later problems miss, so these are told first.
-    let sources = sources(args, env).map_err(|problems| ConfigErrors::new(None, problems))?;
-    let (explained, mut problems) = validate::validate(&sources);
+    let mut sources = sources(args, &env).map_err(|problems| ConfigErrors::new(None, problems))?;
+    let (mut explained, mut problems) = validate::validate(&sources);
+    match rq_settings(&explained, env) {
+        Ok(None) => {}
+        Ok(Some(settings)) => {
+            sources.settings = Some(settings);
+            (explained, problems) = validate::validate(&sources);
+        }
+        Err(problem) => problems.push(problem),
+    }
     problems.retain(matters);
     match problems.as_slice() {
         [] => Ok(explained),
@@ -63,16 +71,59 @@ pub(super) fn read_all(
     }
 }
 
+/// What RQ's own settings say under the rq runtime: those of the module that is named, or else of the environment.
+fn rq_settings(
+    explained: &Explained,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<Settings>, Problem> {
+    let config = &explained.config;
+    if config.app.runtime != RuntimeKind::Rq {
+        return Ok(None);
+    }
+    // As in RQ, whoever names a server names all of it.
+    let wants_server = *explained.origin("broker.url") == Origin::Default;
+    let module = config.broker.rq.config.clone();
+    let values = match &module {
+        Some(module) => {
+            rq_module::read(module, &config.app, &config.broker.rq).map_err(|message| Problem {
+                key: "rq.config".to_owned(),
+                origin: explained.origin("rq.config").clone(),
+                message,
+                hint: Some(
+                    "its name is a dotted one, and it is looked for as a module of the application is"
+                        .to_owned(),
+                ),
+            })?
+        }
+        None => {
+            let names = rq_source::NAMES.iter().filter(|name| name.starts_with("REDIS_"));
+            let value = |name: &&str| Some(((*name).to_owned(), env(name)?.into_string().ok()?.into()));
+            names.filter_map(value).collect()
+        }
+    };
+    let said = rq_source::said(&values, wants_server).map_err(|why| Problem {
+        key: "broker.url".to_owned(),
+        origin: explained.origin("rq.config").clone(),
+        message: match &module {
+            Some(module) => format!("the settings module `{module}`: {why}"),
+            None => format!("the environment: {why}"),
+        },
+        hint: None,
+    })?;
+    Ok((!said.is_empty()).then_some(Settings { module, said }))
+}
+
 /// Gathers all that was given; the error is what can't be read of it.
-fn sources(args: &RunArgs, env: impl Fn(&str) -> Option<OsString>) -> Result<Sources, Vec<Problem>> {
+fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<Sources, Vec<Problem>> {
     let mut problems = Vec::new();
-    let variables = variables(&env, &mut problems);
+    let variables = variables(env, &mut problems);
+    let rq_variables = rq_words::variables(|name| env(name)?.into_string().ok());
     let directory = std::env::current_dir().unwrap_or_else(|error| {
         let message = format!("cannot tell the current directory: {error}");
         problems.push(unreadable(Origin::Default, message));
         PathBuf::new()
     });
-    let home = defaults::directory(&env, "HOME");
+    let home = defaults::directory(env, "HOME");
     let base = Base { directory, home };
     let by_variable =
         || env("POOL_CONFIG").map(|path| (path.into(), Origin::Environment("POOL_CONFIG".into())));
@@ -84,20 +135,26 @@ fn sources(args: &RunArgs, env: impl Fn(&str) -> Option<OsString>) -> Result<Sou
     let file = named.and_then(|(path, origin)| {
         let tell = |error| {
             let (name, path) = (origin.name(""), path.display());
-            unreadable(
-                origin.clone(),
-                format!("`{name}` names `{path}`, which can't be read: {error}"),
-            )
+            let message = format!("`{name}` names `{path}`, which can't be read: {error}");
+            let hint = || "a module of RQ's settings is named by `--rq-config`".to_owned();
+            Problem {
+                hint: args.is_for_rq().then(hint),
+                ..unreadable(origin.clone(), message)
+            }
         };
         read(&path, &base)
             .map_err(|error| problems.push(tell(error)))
             .ok()
     });
-    let flags = args.values.clone();
-    let places = Places::of(&env);
+    let mut flags = args.values.clone();
+    let told = rq_words::translate(&args.rq_words, &mut flags);
+    let places = Places::of(env);
     let sources = Sources {
         flags,
+        told,
         variables,
+        rq_variables,
+        settings: None,
         file,
         base,
         places,
@@ -117,9 +174,7 @@ fn variables(
     let mut variables = BTreeMap::new();
     for key in flags::all() {
         let name = variable_of(key.flag);
-        // RQ itself and its producers have a name of their own for this one.
-        let other = || (key.flag == "key-prefix").then(|| env("RQ_KEY_PREFIX")).flatten();
-        match env(&name).or_else(other).map(OsString::into_string) {
+        match env(&name).map(OsString::into_string) {
             Some(Ok(value)) => drop(variables.insert(key.flag, value)),
             Some(Err(_)) => {
                 let message = format!("`{name}` is not UTF-8");

@@ -8,6 +8,13 @@ use std::path::PathBuf;
 pub enum Origin {
     /// Nobody said anything.
     Default,
+    /// RQ's own settings: of a settings module, or the variables `REDIS_URL` and the like.
+    Settings {
+        /// The setting, such as `REDIS_URL`.
+        name: &'static str,
+        /// The module; `None`: the environment.
+        module: Option<String>,
+    },
     /// The configuration file.
     File {
         /// From 1.
@@ -26,6 +33,7 @@ impl Origin {
     pub(super) fn name<'o>(&'o self, path: &'o str) -> &'o str {
         match self {
             Origin::Default => path,
+            Origin::Settings { name, .. } => name,
             Origin::File { key, .. } => key,
             Origin::Environment(name) | Origin::Flag(name) => name,
         }
@@ -89,6 +97,9 @@ impl ConfigErrors {
         if let (Some(file), true) = (&self.file, any(|origin| matches!(origin, Origin::File { .. }))) {
             sources.push(format!("`{}`", file.display()));
         }
+        if any(|origin| matches!(origin, Origin::Settings { .. })) {
+            sources.push("RQ's settings".to_owned());
+        }
         if any(|origin| matches!(origin, Origin::Environment(_))) {
             sources.push("the environment".to_owned());
         }
@@ -124,7 +135,9 @@ impl fmt::Display for ConfigErrors {
         {
             match origin {
                 Origin::File { line, .. } => write!(f, "\n  line {line}: {message}")?,
-                Origin::Default | Origin::Environment(_) | Origin::Flag(_) => write!(f, "\n  {message}")?,
+                Origin::Default | Origin::Settings { .. } | Origin::Environment(_) | Origin::Flag(_) => {
+                    write!(f, "\n  {message}")?
+                }
             }
             hints.extend(hint.as_deref().filter(|hint| !hints.contains(hint)));
         }

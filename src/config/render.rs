@@ -52,6 +52,10 @@ impl Explained {
     fn shown(&self, origin: &Origin) -> String {
         match (origin, &self.config.file) {
             (Origin::Default, _) => "default".to_owned(),
+            (Origin::Settings { name, module }, _) => match module {
+                Some(module) => format!("{name} of {module}"),
+                None => format!("environment {name}"),
+            },
             (Origin::File { line, .. }, Some(file)) => format!("{}:{line}", file.display()),
             (Origin::File { line, .. }, None) => format!("line {line}"),
             (Origin::Environment(name), _) => format!("environment {name}"),

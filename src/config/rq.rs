@@ -9,6 +9,8 @@ use super::keys::{Key, Section, Visit, key};
 /// `[rq]`: what `rq worker` knows by the same names; only for the rq runtime.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RqConfig {
+    /// Module of RQ's settings, `REDIS_URL`, `QUEUES`, `NAME` …; weaker than all that is said here.
+    pub config: Option<String>,
     /// Name under which workers register; `None`: a name that is unique to this supervisor.
     pub name: Option<String>,
     /// What all keys begin with. Source: `rq/defaults.py`, `RQ_KEY_PREFIX`.
@@ -30,7 +32,7 @@ pub struct RqConfig {
     /// How a worker chooses among its queues.
     pub dequeue_strategy: DequeueStrategy,
     /// How long results are kept when the job does not say.
-    pub results_ttl: Duration,
+    pub results_ttl: Keep,
     /// How long a worker that sends no heartbeat counts as alive.
     pub worker_ttl: Duration,
     /// Time between heartbeats of running jobs.
@@ -41,6 +43,10 @@ pub struct RqConfig {
     pub disable_job_desc_logging: bool,
     /// Directories to add to Python's module path.
     pub path: Vec<String>,
+    /// Stop when no job was there for so long.
+    pub max_idle_time: Option<Duration>,
+    /// A file that the supervisor's process id is written to.
+    pub pid: Option<PathBuf>,
     /// At most one worker lives at a time, so that it carries the name without a number. Set by validation.
     pub single: bool,
     /// The application's interpreter, which knows the version of `rq`. Set by validation.
@@ -58,9 +64,29 @@ pub enum DequeueStrategy {
     Random,
 }
 
+/// `rq.results_ttl`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// For so long; zero: not at all.
+    For(Duration),
+    /// Until somebody deletes it: -1, as RQ has it.
+    Forever,
+}
+
+impl Keep {
+    /// As RQ counts: -1 is forever.
+    pub fn seconds(self) -> i64 {
+        match self {
+            Keep::For(time) => i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+            Keep::Forever => -1,
+        }
+    }
+}
+
 impl Default for RqConfig {
     fn default() -> Self {
         RqConfig {
+            config: None,
             name: None,
             key_prefix: "rq".to_owned(),
             serializer: "pickle".to_owned(),
@@ -71,12 +97,14 @@ impl Default for RqConfig {
             disable_default_exception_handler: false,
             with_scheduler: false,
             dequeue_strategy: DequeueStrategy::Default,
-            results_ttl: Duration::from_secs(500),
+            results_ttl: Keep::For(Duration::from_secs(500)),
             worker_ttl: Duration::from_secs(420),
             job_monitoring_interval: Duration::from_secs(30),
             maintenance_interval: Duration::from_secs(600),
             disable_job_desc_logging: false,
             path: Vec::new(),
+            max_idle_time: None,
+            pid: None,
             single: false,
             python: PathBuf::from("python3"),
         }
@@ -91,6 +119,16 @@ impl RqConfig {
             Some(name) => name,
             // As RQ does it: nobody else may have the name.
             None => OWN.get_or_init(|| uuid::Uuid::now_v7().simple().to_string()),
+        }
+    }
+
+    /// The strategy that one of RQ's deprecated worker classes stands for.
+    /// Source: `rq/worker/worker_classes.py`, `RoundRobinWorker`, `RandomWorker`.
+    pub(super) fn strategy_of_class(&self) -> Option<DequeueStrategy> {
+        match self.worker_class.strip_prefix("rq.")?.rsplit('.').next()? {
+            "RoundRobinWorker" => Some(DequeueStrategy::RoundRobin),
+            "RandomWorker" => Some(DequeueStrategy::Random),
+            _ => None,
         }
     }
 
@@ -111,26 +149,30 @@ impl RqConfig {
 
 impl Section for RqConfig {
     fn each_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("config", "rq-config" "MODULE", "Module of RQ's settings: REDIS_URL, QUEUES, NAME, DICT_CONFIG …; also RQ_CONFIG"),
+            &mut self.config,
+        );
         self.each_name(visit);
         visit(
-            key!("exception_handlers", "exception-handler" "FUNCTION", "Called with each exception of a job; repeatable (rq)"),
+            key!("exception_handlers", "exception-handler" "FUNCTION", "Called with each exception of a job; repeatable"),
             &mut self.exception_handlers,
         );
         visit(
             key!(
                 "disable_default_exception_handler", "disable-default-exception-handler" "BOOL",
-                "Leave failed jobs to the exception handlers alone (rq)"
+                "Leave failed jobs to the exception handlers alone"
             ),
             &mut self.disable_default_exception_handler,
         );
         visit(
-            key!("with_scheduler", "with-scheduler" "BOOL", "Move scheduled jobs that are due into their queues (rq)"),
+            key!("with_scheduler", "with-scheduler" "BOOL", "Move scheduled jobs that are due into their queues"),
             &mut self.with_scheduler,
         );
         visit(
             key!(
                 "dequeue_strategy", "dequeue-strategy" "STRATEGY",
-                "How to choose among queues: default, round_robin or random (rq)"
+                "How to choose among queues: default, round_robin or random"
             ),
             &mut self.dequeue_strategy,
         );
@@ -138,13 +180,21 @@ impl Section for RqConfig {
         visit(
             key!(
                 "disable_job_desc_logging", "disable-job-desc-logging" "BOOL",
-                "Keep descriptions of jobs out of the log (rq)"
+                "Keep descriptions of jobs out of the log"
             ),
             &mut self.disable_job_desc_logging,
         );
         visit(
-            key!("path", "path" "DIRECTORY", "Directory to add to Python's module path; repeatable (rq)"),
+            key!("path", "path" "DIRECTORY", "Directory to add to Python's module path; repeatable"),
             &mut self.path,
+        );
+        visit(
+            key!("max_idle_time", "max-idle-time" "TIME", "Stop when there was no job for so long"),
+            &mut self.max_idle_time,
+        );
+        visit(
+            key!("pid", "pid" "PATH", "File to write the supervisor's process id to"),
+            &mut self.pid,
         );
     }
 }
@@ -152,46 +202,46 @@ impl Section for RqConfig {
 impl RqConfig {
     fn each_name(&mut self, visit: Visit<'_>) {
         visit(
-            key!("name", "name" "NAME", "Name of the worker; of several: NAME.1, NAME.2 … (rq)"),
+            key!("name", "name" "NAME", "Name of the worker; of several: NAME.1, NAME.2 …"),
             &mut self.name,
         );
         visit(
-            key!("key_prefix", "key-prefix" "PREFIX", "What all keys in Redis begin with; also RQ_KEY_PREFIX (rq)"),
+            key!("key_prefix", "key-prefix" "PREFIX", "What all keys in Redis begin with; also RQ_KEY_PREFIX"),
             &mut self.key_prefix,
         );
         visit(
-            key!("serializer", "serializer" "NAME", "Serializer of the producers: pickle, json or a dotted name (rq)"),
+            key!("serializer", "serializer" "NAME", "Serializer of the producers: pickle, json or a dotted name"),
             &mut self.serializer,
         );
         visit(
-            key!("job_class", "job-class" "CLASS", "Class of jobs, by dotted name (rq)"),
+            key!("job_class", "job-class" "CLASS", "Class of jobs, by dotted name"),
             &mut self.job_class,
         );
         visit(
-            key!("queue_class", "queue-class" "CLASS", "Class of queues, by dotted name (rq)"),
+            key!("queue_class", "queue-class" "CLASS", "Class of queues, by dotted name"),
             &mut self.queue_class,
         );
         visit(
-            key!("worker_class", "worker-class" "CLASS", "Class whose lifecycle methods finish a job; never dequeues or forks (rq)"),
+            key!("worker_class", "worker-class" "CLASS", "Class whose lifecycle methods finish a job; never dequeues or forks"),
             &mut self.worker_class,
         );
     }
 
     fn each_time(&mut self, visit: Visit<'_>) {
         visit(
-            key!("results_ttl", "results-ttl" "TIME", "How long results are kept when the job does not say (rq)"),
+            key!("results_ttl", "results-ttl" "TIME", "How long results are kept when the job does not say"),
             &mut self.results_ttl,
         );
         visit(
-            key!("worker_ttl", "worker-ttl" "TIME", "How long a worker without heartbeat counts as alive (rq)"),
+            key!("worker_ttl", "worker-ttl" "TIME", "How long a worker without heartbeat counts as alive"),
             &mut self.worker_ttl,
         );
         visit(
-            key!("job_monitoring_interval", "job-monitoring-interval" "TIME", "Time between heartbeats of running jobs (rq)"),
+            key!("job_monitoring_interval", "job-monitoring-interval" "TIME", "Time between heartbeats of running jobs"),
             &mut self.job_monitoring_interval,
         );
         visit(
-            key!("maintenance_interval", "maintenance-interval" "TIME", "Time between runs of the registries' housekeeping (rq)"),
+            key!("maintenance_interval", "maintenance-interval" "TIME", "Time between runs of the registries' housekeeping"),
             &mut self.maintenance_interval,
         );
     }

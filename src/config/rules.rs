@@ -48,6 +48,7 @@ pub(super) fn broken(
             &format!("pools.{}", bare_or_quoted(name.as_str())),
             pool,
             &config.app,
+            config.app.runtime == RuntimeKind::Rq && config.broker.rq.single,
         );
     }
     rules.queues_of_several_pools(config);
@@ -210,6 +211,22 @@ impl Rules<'_> {
                 "a class such as `myapp.rq.Job`",
             );
         }
+        if rq
+            .strategy_of_class()
+            .is_some_and(|strategy| strategy != rq.dequeue_strategy)
+        {
+            let message = format!(
+                "`{}` is another way of choosing than `{}`, which the class {} stands for",
+                self.origin("rq.dequeue_strategy").name("rq.dequeue_strategy"),
+                self.origin("rq.worker_class").name("rq.worker_class"),
+                rq.worker_class
+            );
+            self.add(
+                "rq.dequeue_strategy",
+                message,
+                "leave the worker class out: RQ has deprecated it",
+            );
+        }
         let serializer = ["json", "pickle"].contains(&rq.serializer.as_str()) || rq.serializer.contains('.');
         self.text(
             "rq.serializer",
@@ -225,12 +242,22 @@ impl Rules<'_> {
                 "a function such as `myapp.errors.report`",
             );
         }
+        if let Some(module) = &rq.config {
+            self.text(
+                "rq.config",
+                module,
+                is_dotted(module),
+                "a module such as `myapp.settings`",
+            );
+        }
+        let ok = rq.max_idle_time != Some(Duration::ZERO);
+        self.value("rq.max_idle_time", ok, "more than 0s, or \"none\"");
         self.positive("rq.worker_ttl", rq.worker_ttl);
         self.positive("rq.job_monitoring_interval", rq.job_monitoring_interval);
         self.positive("rq.maintenance_interval", rq.maintenance_interval);
     }
 
-    fn pool(&mut self, at: &str, pool: &PoolConfig, app: &AppConfig) {
+    fn pool(&mut self, at: &str, pool: &PoolConfig, app: &AppConfig, is_single: bool) {
         let path = |key: &str| format!("{at}.{key}");
         self.value(&path("queues"), !pool.queues.is_empty(), "at least one queue");
         let distinct: BTreeSet<_> = pool.queues.iter().collect();
@@ -239,7 +266,7 @@ impl Rules<'_> {
         self.scaling(at, pool);
         self.workers_and_jobs(at, pool);
         if app.isolation == Isolation::Fresh {
-            self.fresh(at, pool);
+            self.fresh(at, pool, is_single);
         }
     }
 
@@ -277,9 +304,10 @@ impl Rules<'_> {
     }
 
     /// With `isolation = "fresh"` what speaks of several jobs a worker can't hold.
-    fn fresh(&mut self, at: &str, pool: &PoolConfig) {
+    fn fresh(&mut self, at: &str, pool: &PoolConfig, is_single: bool) {
         let why = "or `app.isolation = \"warm\"`: a fresh worker runs one job";
-        let ok = matches!(pool.max_jobs, None | Some(0 | 1));
+        // The only worker of RQ ends for good, and so counts the jobs of its forks.
+        let ok = is_single || matches!(pool.max_jobs, None | Some(0 | 1));
         self.value(&format!("{at}.max_jobs"), ok, &format!("1 {why}"));
         let ok = matches!(pool.prefetch, Prefetch::Auto | Prefetch::Fixed(0));
         self.value(&format!("{at}.prefetch"), ok, &format!("\"auto\" or 0, {why}"));

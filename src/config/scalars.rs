@@ -9,7 +9,7 @@ use super::raw::Value;
 use super::setting::{Arity, Atom, Base, Expected, Scalar, quoted};
 use super::size::{SIZE_EXPECTED, Size, parse_size};
 use super::{
-    BrokerUrl, DequeueStrategy, Isolation, LogFormat, MemoryLimit, Prefetch, QueueOrder, RuntimeKind,
+    BrokerUrl, DequeueStrategy, Isolation, Keep, LogFormat, MemoryLimit, Prefetch, QueueOrder, RuntimeKind,
     ScalingPolicy,
 };
 use crate::job::QueueName;
@@ -67,6 +67,23 @@ impl Scalar for Duration {
             quoted(&Human(*self).to_string())
         } else {
             format!("{:?}", self.as_secs_f64())
+        }
+    }
+}
+
+impl Scalar for Keep {
+    fn read(atom: Atom<'_>, base: &Base) -> Result<Self, Expected> {
+        if atom.text() == Some("forever") || atom.integer() == Some(-1) {
+            return Ok(Keep::Forever);
+        }
+        Duration::read(atom, base)
+            .map(Keep::For)
+            .map_err(|expected| format!("{expected}, or \"forever\" (-1)").into())
+    }
+    fn print(&self) -> String {
+        match self {
+            Keep::For(time) => time.print(),
+            Keep::Forever => quoted("forever"),
         }
     }
 }

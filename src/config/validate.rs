@@ -11,12 +11,14 @@ use super::keys::{Key, SOCKET, Section, Visit, names_of, variable_of};
 use super::problem::{Origin, Problem};
 use super::raw::{self, Node, Table, Value};
 use super::render::Explained;
+use super::rq_source::Said;
+use super::rq_words;
 use super::rules;
 use super::setting::{Base, Given, Setting, bare_or_quoted, describe};
 use super::unknown;
 use super::{
-    AppConfig, BrokerConfig, BrokerUrl, Config, LogConfig, PoolConfig, PoolName, SupervisorConfig,
-    TaskConfig, defaults,
+    AppConfig, BrokerConfig, BrokerUrl, Config, LogConfig, PoolConfig, PoolName, RuntimeKind,
+    SupervisorConfig, TaskConfig, defaults,
 };
 use crate::job::check_name;
 
@@ -25,14 +27,29 @@ use crate::job::check_name;
 pub(super) struct Sources {
     /// By flag, without dashes.
     pub flags: BTreeMap<&'static str, Vec<String>>,
+    /// What is wrong with the flags by themselves.
+    pub told: Vec<Problem>,
     /// By the flag that each stands for.
     pub variables: BTreeMap<&'static str, String>,
+    /// RQ's own variables, by the flag that each stands for: name and text. They hold under the rq runtime.
+    pub rq_variables: BTreeMap<&'static str, (&'static str, String)>,
+    /// RQ's settings, once they are known.
+    pub settings: Option<Settings>,
     /// The file, if one was named.
     pub file: Option<File>,
     /// What relative paths of flags and variables are relative to.
     pub base: Base,
     /// Where things are by default.
     pub places: defaults::Places,
+}
+
+/// What RQ's settings say, below all else.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// The module that holds them; `None`: the environment.
+    pub module: Option<String>,
+    /// By flag.
+    pub said: Said,
 }
 
 /// The configuration file.
@@ -89,6 +106,8 @@ struct Reader<'a> {
     /// Paths of keys whose value could not be read: no rule is tried on them.
     bad: BTreeSet<String>,
     problems: Vec<Problem>,
+    /// RQ's own variables are heeded.
+    is_rq: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -97,7 +116,8 @@ impl<'a> Reader<'a> {
             sources,
             origins: BTreeMap::new(),
             bad: BTreeSet::new(),
-            problems: Vec::new(),
+            problems: sources.told.clone(),
+            is_rq: false,
         }
     }
 
@@ -109,16 +129,16 @@ impl<'a> Reader<'a> {
             ..AppConfig::default()
         };
         let mut log = LogConfig::default();
-        self.whole("broker.", &mut broker, table.get("broker"));
-        self.whole("rq.", &mut broker.rq, table.get("rq"));
         self.whole("app.", &mut app, table.get("app"));
+        self.is_rq = app.runtime == RuntimeKind::Rq;
+        self.broker(&mut broker, table);
         let mut supervisor = SupervisorConfig::default();
         self.whole("supervisor.", &mut supervisor, table.get("supervisor"));
         self.whole("log.", &mut log, table.get("log"));
         let pools = self.pools(table);
         let tasks = self.tasks(table.get("tasks"));
         if !self.origins.contains_key("broker.url") {
-            broker.url = self.default_broker();
+            broker.url = self.default_broker(app.runtime);
         }
         let socket = self.socket(table, &broker.url);
         let file = self.sources.file.as_ref().map(|file| file.path.clone());
@@ -134,7 +154,29 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn default_broker(&mut self) -> BrokerUrl {
+    fn broker(&mut self, broker: &mut BrokerConfig, table: &Table) {
+        self.whole("broker.", broker, table.get("broker"));
+        if !self.is_set("broker.url") {
+            self.fill("broker.", broker);
+        }
+        let variables = &self.sources.rq_variables;
+        if self.is_rq
+            && let Some((name, class)) = variables.get("connection-class")
+        {
+            self.problems.extend(rq_words::connection_variable(name, class));
+        }
+        // A producer has no runtime, and writes for those who have.
+        self.is_rq |= matches!(broker.url, BrokerUrl::Redis(_));
+        self.whole("rq.", &mut broker.rq, table.get("rq"));
+        self.fill("rq.", &mut broker.rq);
+    }
+
+    fn default_broker(&mut self, runtime: RuntimeKind) -> BrokerUrl {
+        if runtime == RuntimeKind::Rq {
+            // Where RQ looks for it.
+            let local = BrokerUrl::parse("redis://localhost:6379/0", std::path::Path::to_path_buf);
+            return local.unwrap_or(BrokerUrl::Memory);
+        }
         match &self.sources.places.broker_file {
             Some(file) => BrokerUrl::Sqlite(file.clone()),
             None => {
@@ -180,6 +222,7 @@ impl<'a> Reader<'a> {
             let mut pool = common.clone();
             self.inherit("defaults.", &path);
             self.whole(&path, &mut pool, Some(node));
+            self.fill(&path, &mut pool);
             match PoolName::new(name) {
                 Ok(name) => drop(pools.insert(name, pool)),
                 Err(error) => self.at(node.line, &path, format!("a pool's name {error}")),
@@ -188,6 +231,7 @@ impl<'a> Reader<'a> {
         if pools.is_empty() {
             self.inherit("defaults.", "pools.default.");
             self.outside("pools.default.", &mut common);
+            self.fill("pools.default.", &mut common);
             pools.insert(PoolName::new("default").expect("a valid name"), common);
         }
         self.origins.retain(|path, _| !path.starts_with("defaults."));
@@ -277,17 +321,44 @@ impl<'a> Reader<'a> {
         });
     }
 
+    /// Keys of which nobody said anything, as RQ's settings have them.
+    fn fill(&mut self, path: &str, section: &mut dyn Section) {
+        let Some(Settings { module, said }) = &self.sources.settings else {
+            return;
+        };
+        section.each_key(&mut |key, setting| {
+            let unset = !self.is_set(&format!("{path}{}", key.name));
+            if let Some((texts, name)) = said.get(key.flag).filter(|_| unset) {
+                let origin = Origin::Settings {
+                    name,
+                    module: module.clone(),
+                };
+                self.set(
+                    path,
+                    key,
+                    setting,
+                    (Given::Words(texts), &self.sources.base, origin),
+                );
+            }
+        });
+    }
+
     fn outside(&mut self, path: &str, section: &mut dyn Section) {
+        let is_rq = self.is_rq;
         let Sources {
             variables,
+            rq_variables,
             flags,
             base,
             ..
         } = self.sources;
         section.each_key(&mut |key, setting| {
-            if let Some(word) = variables.get(key.flag) {
+            let own = variables.get(key.flag).map(|word| (word, variable_of(key.flag)));
+            let of_rq = || rq_variables.get(key.flag).filter(|_| is_rq);
+            let of_rq = || of_rq().map(|(name, word)| (word, (*name).to_owned()));
+            if let Some((word, name)) = own.or_else(of_rq) {
                 let given = Given::Words(std::slice::from_ref(word));
-                let origin = Origin::Environment(variable_of(key.flag));
+                let origin = Origin::Environment(name);
                 self.set(path, key, setting, (given, base, origin));
             }
             if let Some(words) = flags.get(key.flag) {

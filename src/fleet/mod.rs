@@ -328,6 +328,11 @@ impl Fleet {
         self.running() && self.pools.get(pool).is_some_and(|pool| !awake(pool))
     }
 
+    /// Whether any job is in hand; housekeeping is none.
+    pub fn has_jobs(&self) -> bool {
+        self.executions.values().any(|execution| !execution.claimed.chore)
+    }
+
     /// Jobs held under the lease: buffered, sent or running.
     pub fn in_hand(&self) -> usize {
         self.executions.len()

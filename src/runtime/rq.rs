@@ -36,11 +36,12 @@ pub(super) fn load(config: &Config) -> Option<RqLoad> {
         worker_class: other(&rq.worker_class, stock.worker_class),
         exception_handlers: rq.exception_handlers.clone(),
         disable_default_exception_handler: rq.disable_default_exception_handler,
-        results_ttl: i64::try_from(rq.results_ttl.as_secs()).ok(),
+        results_ttl: Some(rq.results_ttl.seconds()),
         worker_ttl: Some(rq.worker_ttl.as_secs()),
         job_monitoring_interval: Some(rq.job_monitoring_interval.as_secs()),
         disable_job_desc_logging: rq.disable_job_desc_logging,
         path: rq.path.clone(),
+        config: rq.config.clone(),
         batch_split: config
             .tasks
             .iter()

@@ -39,6 +39,15 @@ struct Source {
     told: bool,
     /// Turns with each claim, for `order = "round_robin"`.
     turn: usize,
+    /// Jobs that may still be taken; `None`: any number.
+    quota: Option<u64>,
+}
+
+impl Source {
+    /// All that may be taken was taken.
+    fn is_spent(&self) -> bool {
+        self.quota == Some(0) && !self.claiming
+    }
 }
 
 /// The traffic with the broker.
@@ -78,6 +87,17 @@ impl Jobs {
         }
     }
 
+    /// From now on, at the most so many jobs are taken for this pool.
+    pub fn take_no_more_than(&mut self, jobs: u64, pool: &PoolName) {
+        self.sources.entry(pool.clone()).or_default().quota = Some(jobs);
+    }
+
+    /// These pools have a quota each, and took all of it.
+    pub fn all_spent(&self, pools: &[PoolName]) -> bool {
+        let spent = |pool| self.sources.get(pool).is_some_and(Source::is_spent);
+        pools.iter().all(spent)
+    }
+
     /// An outcome to settle.
     pub fn settle(&mut self, settlement: Settlement) {
         self.outbox.push(settlement);
@@ -97,7 +117,7 @@ impl Jobs {
     pub fn is_empty(&self, pool: &PoolName) -> bool {
         self.sources
             .get(pool)
-            .is_some_and(|source| source.empty && !source.claiming)
+            .is_some_and(|source| source.is_spent() || source.empty && !source.claiming)
     }
 
     /// Every pool's queues are empty and no claim is on its way.
@@ -146,8 +166,11 @@ impl Jobs {
         };
         let wanted = fleet.wants(pool).min(BATCH_MAX);
         let source = self.sources.entry(pool.clone()).or_default();
+        let wanted = source
+            .quota
+            .map_or(wanted, |left| wanted.min(usize::try_from(left).unwrap_or(wanted)));
         // A pool without workers claims nothing, but a job wakes it.
-        let listens = fleet.asleep(pool) && !source.told;
+        let listens = fleet.asleep(pool) && !source.told && !source.is_spent();
         if wanted == 0 && !listens || source.claiming {
             return;
         }
@@ -180,6 +203,10 @@ impl Jobs {
     ) -> Vec<Claimed> {
         if let Some(source) = self.sources.get_mut(pool) {
             source.claiming = false;
+            if let (Some(left), Ok(jobs)) = (&mut source.quota, &result) {
+                let taken = jobs.iter().filter(|job| !job.chore).count() as u64;
+                *left = left.saturating_sub(taken);
+            }
             let doubtful = std::mem::take(&mut source.doubtful);
             source.empty = !doubtful && result.as_ref().is_ok_and(|jobs| jobs.len() < wanted);
         }

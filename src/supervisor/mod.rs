@@ -7,12 +7,14 @@
 //! - `link`, `template`: our ends of the processes.
 //! - `jobs`: the traffic with the broker: claims, settlements, the lease.
 //! - `take`, `perform`, `periods`: the three parts of a turn: inputs, actions, time.
+//! - `ends`: when to leave unasked.
 //! - `roster`: our workers as the broker shows them to others.
 //! - `memory`: what the processes occupy. `notices`: what people are told.
 //! - `calls`: what people ask over the control socket.
 
 mod calls;
 pub mod check;
+mod ends;
 mod input;
 mod jobs;
 mod lines;
@@ -35,7 +37,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::control::server::Call;
-use crate::fleet::{Action, Command, Event, Fleet, Now};
+use crate::fleet::{Action, Event, Fleet, Now};
 use crate::job::PoolName;
 use crate::sys::{process, signal};
 use crate::telemetry::notify;
@@ -148,6 +150,10 @@ struct Supervisor {
     leavers: Vec<tokio::sync::oneshot::Sender<crate::control::Reply>>,
     started: crate::time::Unix,
     announced: bool,
+    /// Since when no job has been in hand, if `max_idle_time` says how long that may be.
+    idle_since: Option<Mono>,
+    /// It was decided to leave unasked.
+    ending: bool,
     leaving: bool,
 }
 
@@ -161,8 +167,12 @@ impl Supervisor {
     ) -> Self {
         let fleet = Fleet::new(&config, fastrand::u64(..), now);
         let watchdog = notify::watchdog_interval().map(|every| (every, now.mono + every));
+        let mut jobs = Jobs::new(broker.clone(), config.broker.heartbeat, inputs.clone());
+        for (pool, quota) in ends::quotas(&config, options.burst) {
+            jobs.take_no_more_than(quota, &pool);
+        }
         Supervisor {
-            jobs: Jobs::new(broker.clone(), config.broker.heartbeat, inputs.clone()),
+            jobs,
             roster: Roster::new(broker.clone(), inputs.clone()),
             config,
             options,
@@ -182,6 +192,8 @@ impl Supervisor {
             leavers: Vec::new(),
             started: now.unix,
             announced: false,
+            idle_since: None,
+            ending: false,
             leaving: false,
         }
     }
@@ -229,6 +241,7 @@ impl Supervisor {
             .chain(self.fleet.next_deadline())
             .chain(self.jobs.next_deadline())
             .chain(self.roster.next_deadline())
+            .chain(self.idle_deadline())
             .min()
     }
 
@@ -237,14 +250,8 @@ impl Supervisor {
         self.act(now);
         self.jobs.pump(&self.fleet, now.mono);
         self.roster.tell(&self.fleet, now);
-        if self.options.burst && self.burst_is_over() {
-            self.options.burst = false;
-            tracing::info!("the queues are empty");
-            let _ = self
-                .fleet
-                .command(Command::Drain { patient: false }, now, &mut self.actions);
-            self.turn(now);
-        }
+        self.mark_idle(now.mono);
+        self.end_when_over(now);
     }
 
     /// Performs what was decided, and what that brings about.
@@ -258,11 +265,6 @@ impl Supervisor {
             };
             self.fleet.on(event, now, &mut self.actions);
         }
-    }
-
-    fn burst_is_over(&self) -> bool {
-        let pools = self.fleet.pool_names();
-        self.announced && self.fleet.in_hand() == 0 && self.jobs.all_settled() && self.jobs.all_empty(&pools)
     }
 
     /// Settles what is left, gives up the lease, and leaves no child behind.

@@ -89,8 +89,11 @@ pub struct RqLoad {
     pub job_monitoring_interval: Option<u64>,
     /// Whether log lines may hold a job's description.
     pub disable_job_desc_logging: bool,
-    /// Directories in front of the module path.
+    /// Directories behind the module path.
     pub path: Vec<String>,
+    /// Module of RQ's settings; the template puts its `DICT_CONFIG` in force.
+    #[serde(default)]
+    pub config: Option<String>,
     /// Tasks whose batches run again in halves when they fail as a whole.
     #[serde(default)]
     pub batch_split: Vec<String>,

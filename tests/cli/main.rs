@@ -6,4 +6,5 @@ mod help;
 mod kit;
 mod mistakes;
 mod output;
+mod rq_words;
 mod surroundings;

@@ -175,7 +175,7 @@ impl RqBroker {
         let mut call = self.scripts.settle.prepare_invoke();
         call.arg(self.keys.prefix())
             .arg(text::score(Unix::now()))
-            .arg(self.config.results_ttl.as_secs());
+            .arg(self.config.results_ttl.seconds());
         let mut sent = Vec::with_capacity(lines.len());
         for line in lines {
             let Kind::Plain {

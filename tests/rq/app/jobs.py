@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import random
 import signal
@@ -238,3 +239,14 @@ def set_result_ttl(seconds):
 def report(*arguments, **named):
     """A job that runs after others: notes what it was given."""
     note(f'report {json.dumps([arguments, named])}')
+
+
+def log(text):
+    logging.getLogger('app').info(text)
+
+
+def enqueue(function, *args):
+    """Enqueues another job behind this one."""
+    from rq import Queue
+
+    Queue(connection=redis()).enqueue(function, *args)
