@@ -108,11 +108,11 @@ def survive_kills(bench, workers, batch, count):
     )
 
 
-def measure_all(bench, rounds):
+def measure_all(bench, redis, rounds):
     """A row of the table for each number of workers and each size, and for Celery: the medians of some rounds."""
     found = {}
     for number in range(rounds):
-        for run, result in measure_once(bench):
+        for run, result in measure_once(bench, redis):
             found.setdefault(run, []).append(result)
             runner, workers, size = run
             print(f"round {number + 1}: {runner}, {workers} workers, {size} a call: {result['rows/s']:,.0f} rows/s", file=sys.stderr)
@@ -123,7 +123,7 @@ def measure_all(bench, rounds):
     ]
 
 
-def measure_once(bench):
+def measure_once(bench, redis):
     """One round of everything, run by run."""
     dsn = bench.database.dsn
     for workers in WORKERS:
@@ -132,10 +132,9 @@ def measure_once(bench):
             yield (POOL, workers, size), bench.measure(Pool(bench.place(), dsn, workers, size), rows)
         pool = Pool(bench.place(), dsn, workers, SIZES[-1], task="tasks.discard")
         yield (DISCARDING, workers, SIZES[-1]), bench.measure(pool, bench.rows, is_stored=False)
-    with Redis(bench.place()) as redis:
-        for workers in WORKERS:
-            peer = Celery(redis, dsn, workers, bench.count_rows)
-            yield (CELERY, workers, 1), bench.measure(peer, bench.rows[:ROWS_A_SIZE])
+    for workers in WORKERS:
+        peer = Celery(redis, dsn, workers, bench.count_rows)
+        yield (CELERY, workers, 1), bench.measure(peer, bench.rows[:ROWS_A_SIZE])
 
 
 def report(table, bench):
@@ -198,7 +197,8 @@ def main():
         survive_kills(bench, workers=4, batch=10 if options.quick else 50, count=10_000 if options.quick else ROWS_MAX)
         if options.quick:
             return
-        table = measure_all(bench, options.rounds)
+        with Redis(bench.place()) as redis:
+            table = measure_all(bench, redis, options.rounds)
         wrong = report(table, bench)
     import plot
 
