@@ -6,7 +6,7 @@
 - `fork_safety`: what workers would share or miss, in words;
 - `huge_pages`: makes forks cheap; `title`: what `ps` shows; `signals`: who answers which signal;
 - `template`: forks and reaps; `at_fork`: what a fork of its need not do;
-- `worker`: from the fork to the first job, and the exit; `shared_api`: `pool_job` for processes of jobs;
+- `worker`: from the fork to the first job, and the exit; `fresh`: a process for each job; `shared_api`: `pool_job` for processes of jobs;
 - `frames`, `job_loop`: the job socket, and one job after the other;
 - `tasks`, `names`, `deadline`, `errors`: how a function with JSON arguments is one job;
 - `rq_settings`, `rq_code`: what RQ's options name, imported once;

@@ -31,6 +31,8 @@ class Load:
     after_fork: list[str] = field(default_factory=list)
     max_result: int = 1 << 20
     huge_pages: bool = True
+    #: Whether each job gets a process of its own; see `fresh`.
+    fresh: bool = False
     #: See `rq_settings`; None under every other runtime.
     rq: Optional[dict[str, Any]] = None
 

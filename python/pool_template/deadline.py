@@ -33,6 +33,10 @@ class Deadline:
         self._cancel: Optional[Callable[[], Any]] = None
         self._on_alarm = self._strike  # one object, to be recognised
 
+    def prepare(self) -> None:
+        """Takes SIGALRM ahead of the first job."""
+        quick.signal(quick.SIGALRM, self._on_alarm)
+
     def set(self, timeout_ms: int, started_ns: int) -> None:
         """For a job that began at `started_ns`; 0: it has all the time it wants."""
         self.struck = False

@@ -13,7 +13,7 @@ import time
 from typing import Any, Optional, Protocol, Tuple
 
 import pool_job
-from pool_template import frames, lineage, streams
+from pool_template import frames, fresh, lineage, streams
 from pool_template.title import BUSY, IDLE, Title
 
 #: Outcome code, milliseconds to wait before a retry, data.
@@ -29,7 +29,7 @@ class Runner(Protocol):
 
 
     def join(self, pool: str) -> None:
-        """Tells the worker's pool, before the first job and after the `after_fork` hooks."""
+        """Tells the worker's pool, before the first job, and again after `after_fork` hooks."""
         ...
 
     def sit(self, seat: int) -> None:
@@ -58,15 +58,18 @@ class JobLoop:
         pool_job._read_current = self.current
         pool_job._read_batch = self.current_batch
 
-    def serve(self, sock: socket.SocketType) -> None:
-        """Says Ready, then runs jobs."""
+    def serve(self, sock: socket.SocketType, turn: Optional[fresh.Turn] = None) -> None:
+        """Says Ready, then runs jobs; in a process for one job, that one."""
         self._socket = sock
         self._poll.register(sock.fileno(), select.POLLIN)
         try:
-            sock.send(frames.READY_FRAME)
-            self._run_jobs()
+            if turn is None or turn.number == 1:
+                sock.send(frames.READY_FRAME)
+            self._run_jobs(turn)
         except (Leave, ConnectionResetError, BrokenPipeError):
             pass  # each of them means: leave
+        if turn is not None:
+            turn.ended()
 
     def leave_when_done(self, *_signal: Any) -> None:
         """Handles SIGTERM: ends with the running job. A second one ends it at once."""
@@ -87,7 +90,7 @@ class JobLoop:
         job = self.current()
         return [_described(run) for run in self._batch] or ([job] if job is not None else [])
 
-    def _run_jobs(self) -> None:
+    def _run_jobs(self, turn: Optional[fresh.Turn]) -> None:
         receive, send = self._socket.recv, self._socket.send
         run, flush, now = self._runner.run, streams.flush, time.monotonic_ns
         unpack, pack = frames.RUN.unpack_from, frames.DONE.pack
@@ -95,7 +98,7 @@ class JobLoop:
         fixed_len, header_mask, whole_run = frames.RUN.size, frames.HEADER_MASK, frames.RUN_HEADER
         done_header = frames.DONE_HEADER
         known_seat = -1
-        ended = now()
+        ended = now() if turn is None else turn.since_ns
         self._title.set_state(BUSY)  # until it waits for the first time
         while not self._leaving:
             try:
@@ -113,6 +116,9 @@ class JobLoop:
                 if not frame:
                     return
                 raise frames.too_short(frame) from None
+            if turn is not None:
+                self._leaving = True
+                turn.reached(fresh.TOOK_JOB)
             if seat != known_seat:
                 known_seat = seat
                 self._runner.sit(seat)

@@ -67,6 +67,7 @@ class RqRunner:
         """See `job_loop.Runner`."""
         self._queues = self._code.settings.queues.get(pool) or ["default"]
         self._is_stock = self._code.is_stock
+        self._deadline.prepare()
 
     def sit(self, seat: int) -> None:
         """See `job_loop.Runner`."""

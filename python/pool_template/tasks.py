@@ -137,6 +137,7 @@ class JsonRunner:
 
     def join(self, pool: str) -> None:
         """See `job_loop.Runner`; all pools run the same tasks."""
+        self._deadline.prepare()
 
     def sit(self, seat: int) -> None:
         """See `job_loop.Runner`; nobody is told of this worker."""

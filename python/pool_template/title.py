@@ -10,7 +10,7 @@ try:
 except ImportError:  # an interpreter built without libffi
     ctypes = None  # type: ignore[assignment]
 
-IDLE, BUSY = b"idle", b"busy"
+IDLE, BUSY, FORKS = b"idle", b"busy", b"fork"
 
 
 class Title:

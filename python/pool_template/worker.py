@@ -10,15 +10,15 @@ import signal
 import socket
 import sys
 import traceback
-from typing import NoReturn, Optional
+from typing import Callable, NoReturn, Optional
 
-from pool_template import errors, lineage, shared_api, signals, streams
+from pool_template import errors, fresh, lineage, shared_api, signals, streams
 from pool_template.control import Load
 from pool_template.frames import FrameError
 from pool_template.job_loop import JobLoop, Runner
 from pool_template.loader import App
 from pool_template.tasks import JsonRunner
-from pool_template.title import IDLE, Title
+from pool_template.title import FORKS, IDLE, Title
 
 #: `fcntl` command: the signal that announces input. Source: Linux, include/uapi/asm-generic/fcntl.h.
 _F_SETSIG = 10
@@ -44,17 +44,23 @@ class Nest:
 def live(nest: Nest, number: int, pool: str, descriptors: list[int]) -> NoReturn:
     """A worker's whole life, in the process that was just forked, with the descriptors of the `fork` message. Whatever
     happens, it ends here: the frames below belong to the template."""
+
+    def life() -> None:
+        _set_up(nest, number, pool, descriptors)
+        # The plain type: its child `socket.socket` asks the kernel what it is, and none of the rest is needed.
+        sock = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
+        if nest.load.fresh:
+            _keep(nest, number, pool, sock)
+        else:
+            _work(nest, number, pool, sock)
+
+    _to_the_end(number, life)
+
+
+def _to_the_end(number: int, life: Callable[[], None]) -> NoReturn:
     code = 1
     try:
-        job_socket, lifeline, stdout, stderr = descriptors
-        os.setpgid(0, 0)
-        _hang_on(lifeline)
-        for descriptor, standard in ((stdout, 1), (stderr, 2)):
-            os.dup2(descriptor, standard)
-            os.close(descriptor)
-        _set_up(nest, number, pool)
-        _serve(nest, pool, job_socket)
-        _say_goodbye()
+        life()
         code = 0
     except FrameError as error:
         print(f"pool: worker {number}: job socket: {error}; leaving", file=sys.stderr)
@@ -67,12 +73,49 @@ def live(nest: Nest, number: int, pool: str, descriptors: list[int]) -> NoReturn
         os._exit(code)
 
 
-def _set_up(nest: Nest, number: int, pool: str) -> None:
+def _set_up(nest: Nest, number: int, pool: str, descriptors: list[int]) -> None:
+    _, lifeline, stdout, stderr = descriptors
+    os.setpgid(0, 0)
+    _hang_on(lifeline)
+    for descriptor, standard in ((stdout, 1), (stderr, 2)):
+        os.dup2(descriptor, standard)
+        os.close(descriptor)
     # What the preload registered is the template's to undo: a worker must not remove its temporary files.
     atexit._clear()
     nest.title.set(f"pool-worker-{number}", f"pool: worker {number} {pool} gen {nest.load.generation}", IDLE)
     shared_api.put_on_path(nest.shared_api)
+    nest.runner.join(pool)
+
+
+def _keep(nest: Nest, number: int, pool: str, sock: socket.SocketType) -> None:
+    """A process for each job: see `fresh`."""
+
+    def live_for_one(turn: fresh.Turn) -> NoReturn:
+        _to_the_end(number, lambda: _work(nest, number, pool, sock, turn))
+
+    keeper = fresh.Keeper(live_for_one)
+    _set_up_signals(nest, keeper.leave_when_done)
+    nest.title.set_state(FORKS)
+    keeper.serve()
+
+
+def _work(
+    nest: Nest, number: int, pool: str, sock: socket.SocketType, turn: Optional[fresh.Turn] = None
+) -> None:
     _reseed()
+    if nest.app.after_fork:
+        _call_hooks(nest, number)
+        nest.runner.join(pool)
+    # After the hooks, which may have set handlers for a program of their own. Those of RQ are the same in a child.
+    if turn is None or nest.app.rq is None or nest.app.after_fork:
+        _set_up_signals(nest, nest.loop.leave_when_done)
+    lineage.watch()
+    nest.loop.serve(sock, turn)
+    sock.close()
+    _say_goodbye()
+
+
+def _call_hooks(nest: Nest, number: int) -> None:
     for name, hook in nest.app.after_fork:
         try:
             hook()
@@ -81,22 +124,15 @@ def _set_up(nest: Nest, number: int, pool: str) -> None:
             print(f"{detail}pool: worker {number}: the hook `{name}` (app.after_fork) failed", file=sys.stderr)
             streams.flush()
             os._exit(1)
-    if nest.app.after_fork and nest.app.rq is not None:
+    if nest.app.rq is not None:
         nest.app.rq.is_stock = nest.app.rq.looks_stock()
 
 
-def _serve(nest: Nest, pool: str, job_socket: int) -> None:
-    nest.runner.join(pool)
-    # The plain type: its child `socket.socket` asks the kernel what it is, and none of the rest is needed.
-    sock = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, job_socket)
-    # After the hooks, which may have set handlers for a program of their own.
+def _set_up_signals(nest: Nest, on_terminate: Callable[..., None]) -> None:
     if nest.app.rq is None:
-        signals.set_up_worker(nest.loop.leave_when_done)
+        signals.set_up_worker(on_terminate)
     else:
         signals.set_up_rq_worker()
-    lineage.watch()
-    nest.loop.serve(sock)
-    sock.close()
 
 
 def _runner(load: Load, app: App) -> Runner:
@@ -129,8 +165,10 @@ def _reseed() -> None:
 def _say_goodbye() -> None:
     """What jobs and hooks registered for the exit, and the log. Threads are not waited for."""
     try:
-        atexit._run_exitfuncs()
+        if atexit._ncallbacks():
+            atexit._run_exitfuncs()
     finally:
         logging = sys.modules.get("logging")
-        if logging is not None:
+        # One handler is always there, and keeps nothing: that of last resort.
+        if logging is not None and len(getattr(logging, "_handlerList", "unknown")) > 1:
             logging.shutdown()

@@ -135,6 +135,14 @@ pub struct AppConfig {
     pub load_timeout: Duration,
 }
 
+impl AppConfig {
+    /// With `isolation = "fresh"`: whether a worker lives on and forks a process for each of its jobs by itself, as the
+    /// Python template's do; else a worker is that process, and ends with its job.
+    pub fn worker_forks(&self) -> bool {
+        self.isolation == Isolation::Fresh && matches!(self.runtime, RuntimeKind::Python | RuntimeKind::Rq)
+    }
+}
+
 /// `app.runtime`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuntimeKind {
@@ -153,7 +161,7 @@ pub enum RuntimeKind {
 pub enum Isolation {
     /// A worker runs many jobs.
     Warm,
-    /// A worker runs one job; the next is forked ahead.
+    /// Each job has a process of its own, forked ahead.
     Fresh,
 }
 
@@ -197,7 +205,7 @@ pub struct PoolConfig {
     pub max_age: Option<Duration>,
     /// PSS above which it is replaced, in bytes; `None`: never.
     pub max_worker_memory: Option<u64>,
-    /// Workers kept ready beyond those that run, for `isolation = "fresh"`.
+    /// Workers kept ready beyond those that run, where a worker ends with its job.
     pub spare_workers: u32,
     /// Longest run of a job; `None`: no limit.
     pub job_timeout: Option<Duration>,

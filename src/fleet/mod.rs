@@ -352,6 +352,11 @@ impl Fleet {
         self.app.isolation == Isolation::Fresh
     }
 
+    /// A worker ends with its job.
+    fn one_job_a_worker(&self) -> bool {
+        self.fresh() && !self.app.worker_forks()
+    }
+
     fn running(&self) -> bool {
         !self.stop.is_stopping()
     }

@@ -155,7 +155,7 @@ impl Fleet {
             .filter(|(_, worker)| worker.counted() && worker.expiring.is_some())
             .count();
         let limit = pool.config.spare_workers.max(1) as usize;
-        let wanted = match (pool.removed || pool.target == 0, self.fresh()) {
+        let wanted = match (pool.removed || pool.target == 0, self.one_job_a_worker()) {
             (true, _) => 0,
             (false, true) => limit,
             (false, false) => expiring.min(limit),
@@ -202,7 +202,7 @@ impl Fleet {
     pub(super) fn recycle_rules(&self, name: &PoolName) -> recycle::Rules {
         let config = self.pools.get(name).map(|pool| &pool.config);
         recycle::Rules {
-            max_jobs: if self.fresh() {
+            max_jobs: if self.one_job_a_worker() {
                 Some(1)
             } else {
                 config.and_then(|config| config.max_jobs)

@@ -37,6 +37,7 @@ const MODULES: &[(&str, &str)] = modules! {
     "pool_template.errors" => "pool_template/errors.py",
     "pool_template.fork_safety" => "pool_template/fork_safety.py",
     "pool_template.frames" => "pool_template/frames.py",
+    "pool_template.fresh" => "pool_template/fresh.py",
     "pool_template.huge_pages" => "pool_template/huge_pages.py",
     "pool_template.job_loop" => "pool_template/job_loop.py",
     "pool_template.lineage" => "pool_template/lineage.py",

@@ -3,19 +3,26 @@
 use crate::config::MemoryLimit;
 use crate::fleet::Memory;
 use crate::job::PoolName;
-use crate::sys::memory::smaps_rollup;
+use crate::sys::memory::{children_of, smaps_rollup};
 
-/// Measures processes: the templates' ids, and `(worker, pid)`. Reads `/proc`, some milliseconds for large
-/// processes: not for the loop's own thread.
+/// Measures processes: the templates' ids, and `(worker, pid)`, each with its job's process where workers `fork` one.
+/// Reads `/proc`, some milliseconds for large processes: not for the loop's own thread.
 pub(super) fn measure(
     templates: &[i32],
-    workers: &[(u64, i32)],
+    (workers, fork): (&[(u64, i32)], bool),
     limits: &[(PoolName, MemoryLimit)],
     total: Option<MemoryLimit>,
 ) -> Memory {
     let workers: Vec<(u64, u64, u64)> = workers
         .iter()
-        .filter_map(|(worker, pid)| smaps_rollup(*pid).map(|memory| (*worker, memory.pss, memory.private)))
+        .filter_map(|(worker, pid)| {
+            let own = smaps_rollup(*pid)?;
+            let children = if fork { children_of(*pid) } else { Vec::new() };
+            let jobs: Vec<_> = children.into_iter().filter_map(smaps_rollup).collect();
+            let pss = own.pss + jobs.iter().map(|memory| memory.pss).sum::<u64>();
+            let private = own.private + jobs.iter().map(|memory| memory.private).sum::<u64>();
+            Some((*worker, pss, private))
+        })
         .collect();
     let templates: u64 = templates
         .iter()

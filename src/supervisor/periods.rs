@@ -75,7 +75,8 @@ impl Supervisor {
         let templates: Vec<i32> = self.templates.values().map(Template::pid).collect();
         let (workers, limits) = (self.fleet.pids(), limits.to_vec());
         let total = self.config.supervisor.max_total_memory;
-        tokio::task::spawn_blocking(move || memory::measure(&templates, &workers, &limits, total))
+        let fork = self.config.app.worker_forks();
+        tokio::task::spawn_blocking(move || memory::measure(&templates, (&workers, fork), &limits, total))
     }
 
     pub(super) fn measured(

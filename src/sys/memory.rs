@@ -24,6 +24,14 @@ pub fn smaps_rollup(pid: i32) -> Option<Memory> {
     Some(parse_rollup(&text))
 }
 
+/// The children of a process's first thread; none when it is gone, or where the kernel does not tell.
+pub fn children_of(pid: i32) -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .collect()
+}
+
 /// Collapses this process's own anonymous memory into huge pages, where most of a huge page is
 /// in use: a fork then copies 512 times fewer page-table entries, and shares the same memory.
 ///

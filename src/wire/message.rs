@@ -49,6 +49,9 @@ pub struct Load {
     pub max_result: usize,
     /// Collapse the heap into huge pages before the first fork.
     pub huge_pages: bool,
+    /// A worker forks a process for each of its jobs (python).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh: bool,
     /// What RQ's jobs need; `None` under every other runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rq: Option<Box<RqLoad>>,

@@ -1,0 +1,150 @@
+"""A process for each job: `app.isolation = "fresh"`.
+
+The worker itself runs no job. It forks a child that waits for one, runs it, answers and ends; then it forks the next.
+So a job finds a process that is there already, and what a worker sets up is set up once, not once a job.
+
+To the supervisor the two are one worker. The child has the worker's job socket and process group, so that it is
+stopped, killed and taken back from as a worker is; and when it dies with a job, the worker dies in the same way.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import resource
+import signal
+import time
+from typing import Any, Callable, NoReturn, Optional
+
+from pool_template import at_fork
+from pool_template.signals import quick
+
+try:
+    import ctypes
+except ImportError:  # an interpreter built without libffi
+    ctypes = None  # type: ignore[assignment]
+
+#: How far a child came, in the byte that it shares with its worker.
+WAITING, TOOK_JOB, ANSWERED, LEFT = range(4)
+
+#: Source: Linux, include/uapi/linux/prctl.h.
+_PR_SET_CHILD_SUBREAPER = 36
+_TERMINATION = (signal.SIGTERM,)
+
+
+class Turn:
+    """What a child knows of its one job."""
+
+    def __init__(self, number: int, progress: mmap.mmap, since_ns: int) -> None:
+        #: 1 for a worker's first child.
+        self.number = number
+        #: When the one before it ended.
+        self.since_ns = since_ns
+        self._progress = progress
+
+    def reached(self, point: int) -> None:
+        """Tells the worker how far this child came."""
+        self._progress[0] = point
+
+    def ended(self) -> None:
+        """The loop came to its end: the job, if there was one, is answered."""
+        self._progress[0] = ANSWERED if self._progress[0] == TOOK_JOB else LEFT
+
+
+class Keeper:
+    """Keeps a child that waits for a job, until the supervisor hangs up or SIGTERM comes."""
+
+    def __init__(self, live: Callable[[Turn], NoReturn]) -> None:
+        self._live = live
+        self._progress = mmap.mmap(-1, mmap.PAGESIZE)
+        self._child = 0
+        self._leaving = False
+
+    def serve(self) -> None:
+        """Returns when the worker is to leave."""
+        _adopt_orphans()
+        number, since_ns = 0, time.monotonic_ns()
+        while not self._leaving:
+            number += 1
+            status = self._run_child(Turn(number, self._progress, since_ns))
+            since_ns = time.monotonic_ns()
+            point = self._progress[0]
+            if point == LEFT or (self._leaving and point == WAITING):
+                return
+            if point != ANSWERED:
+                _die_like(status)
+            _end_leftovers()
+
+    def leave_when_done(self, *_signal: Any) -> None:
+        """Handles SIGTERM: ends with the running job. A second one ends it at once."""
+        quick.signal(quick.SIGTERM, quick.SIG_DFL)
+        self._leaving = True
+        if self._child:
+            os.kill(self._child, signal.SIGTERM)
+
+    def _run_child(self, turn: Turn) -> int:
+        """Forks a child and waits for its end; its wait status."""
+        turn.reached(WAITING)
+        # In the child the signal must not find the worker's handler.
+        quick.pthread_sigmask(quick.SIG_BLOCK, _TERMINATION)
+        pid = at_fork.fork_worker()
+        if pid == 0:
+            if quick.getsignal(quick.SIGTERM) != quick.SIG_DFL:
+                quick.signal(quick.SIGTERM, quick.SIG_DFL)
+            quick.pthread_sigmask(quick.SIG_UNBLOCK, _TERMINATION)
+            self._live(turn)
+        self._child = pid
+        quick.pthread_sigmask(quick.SIG_UNBLOCK, _TERMINATION)
+        _, status = os.waitpid(pid, 0)
+        self._child = 0
+        return status
+
+
+def _adopt_orphans() -> None:
+    """What a job leaves running becomes a child of the worker. Without `ctypes` it ends with the worker."""
+    if ctypes is not None:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _end_leftovers() -> None:
+    """What a job left running in the worker's group ends with the job's process. Daemons have left the group."""
+    while True:
+        try:
+            ended, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if ended:
+            continue
+        left = [pid for pid in _children() if _group_of(pid) == os.getpgrp()]
+        if not left:
+            return
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        for pid in left:
+            os.waitpid(pid, 0)
+
+
+def _children() -> list[int]:
+    try:
+        with open("/proc/thread-self/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []  # a kernel that does not tell: they end with the worker
+
+
+def _group_of(pid: int) -> Optional[int]:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _die_like(status: int) -> NoReturn:
+    """Ends as the child did, so that the supervisor learns how."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the child's is the one to look into
+        if number != signal.SIGKILL:
+            quick.signal(number, quick.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.WEXITSTATUS(status))
