@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool::broker::{Broker, DeadFilter};
-use pool::job::{Claimed, JobError, JobId, JobView, NewJob, Settlement, Verdict};
+use pool::broker::{Broker, DeadFilter, NewGroup};
+use pool::job::{Claimed, GroupId, JobError, JobId, JobView, NewJob, Settlement, Verdict};
 use pool::time::Unix;
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -17,10 +17,21 @@ use super::kit::*;
 const QUEUES: [&str; 3] = ["a", "b", "c"];
 /// Handles on the store, as several supervisors have.
 const HANDLES: usize = 3;
+/// Ids of jobs and of groups that requests choose from.
+const JOBS: usize = 24;
+const GROUPS: usize = 4;
 
 #[derive(Clone, Debug)]
 enum Request {
     Enqueue(Vec<New>),
+    /// Callbacks and the jobs of a chain are named by the numbers of their ids.
+    Group {
+        group: usize,
+        members: Vec<New>,
+        on_done: Option<usize>,
+        on_failure: Option<usize>,
+    },
+    Chain(Vec<usize>),
     Claim {
         by: usize,
         from: Vec<usize>,
@@ -92,6 +103,18 @@ impl New {
     }
 }
 
+/// A callback of a group, or a job of a chain.
+fn follower(number: usize) -> NewJob {
+    NewJob {
+        payload: Vec::new(),
+        ..job(&format!("job {number}"), QUEUES[number % QUEUES.len()])
+    }
+}
+
+fn group_id(number: usize) -> GroupId {
+    GroupId::new(&format!("group {number}")).unwrap()
+}
+
 impl Kind {
     fn verdict(self) -> Verdict {
         let requeue = |due: When| Verdict::Requeue {
@@ -112,25 +135,27 @@ impl Kind {
 }
 
 fn requests() -> impl Strategy<Value = Vec<Request>> {
-    let id = || 0usize..24;
+    let id = || 0..JOBS;
     let handle = || 0usize..HANDLES;
-    let when = prop_oneof![6 => Just(When::Now), 1 => Just(When::Past), 1 => Just(When::Never)];
-    let new = (
-        id(),
-        0..QUEUES.len(),
-        prop::bool::weighted(0.2),
-        when,
-        prop::option::weighted(0.2, 0usize..3),
-        any::<bool>(),
-    )
-        .prop_map(|(id, queue, at_front, due, key, keep)| New {
-            id,
-            queue,
-            at_front,
-            due,
-            key,
-            keep,
-        });
+    let when = || prop_oneof![6 => Just(When::Now), 1 => Just(When::Past), 1 => Just(When::Never)];
+    let new = || {
+        (
+            id(),
+            0..QUEUES.len(),
+            prop::bool::weighted(0.2),
+            when(),
+            prop::option::weighted(0.2, 0usize..3),
+            any::<bool>(),
+        )
+            .prop_map(|(id, queue, at_front, due, key, keep)| New {
+                id,
+                queue,
+                at_front,
+                due,
+                key,
+                keep,
+            })
+    };
     let kind = prop_oneof![
         Just(Kind::Finish),
         Just(Kind::GiveBack),
@@ -139,7 +164,10 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
         Just(Kind::Bury)
     ];
     let request = prop_oneof![
-        6 => prop::collection::vec(new, 1..4).prop_map(Request::Enqueue),
+        6 => prop::collection::vec(new(), 1..4).prop_map(Request::Enqueue),
+        2 => (0..GROUPS, prop::collection::vec(new(), 0..4), prop::option::of(id()), prop::option::of(id()))
+            .prop_map(|(group, members, on_done, on_failure)| Request::Group { group, members, on_done, on_failure }),
+        2 => prop::collection::vec(id(), 0..4).prop_map(Request::Chain),
         6 => (handle(), prop::collection::vec(0..QUEUES.len(), 0..4), 0usize..5)
             .prop_map(|(by, from, limit)| Request::Claim { by, from, limit }),
         6 => (handle(), prop::collection::vec((0usize..20, kind), 1..4))
@@ -185,6 +213,25 @@ impl Side {
             Request::Enqueue(new) => {
                 let answer = self.handles[0].enqueue(new.iter().map(New::job).collect()).await;
                 format!("{:?}", answer.map_err(|error| error.to_string()))
+            }
+            Request::Group {
+                group,
+                members,
+                on_done,
+                on_failure,
+            } => {
+                let group = NewGroup {
+                    id: group_id(*group),
+                    on_done: on_done.map(follower),
+                    on_failure: on_failure.map(follower),
+                    ..NewGroup::new(members.iter().map(New::job).collect())
+                };
+                // Of several ids that are taken, either may be named.
+                format!("{:?}", self.handles[0].enqueue_group(group).await.is_ok())
+            }
+            Request::Chain(numbers) => {
+                let jobs = numbers.iter().copied().map(follower).collect();
+                format!("{:?}", self.handles[0].enqueue_chain(jobs).await.is_ok())
             }
             Request::Claim { by, from, limit } => {
                 let queues: Vec<_> = from.iter().map(|number| queue(QUEUES[*number])).collect();
@@ -246,9 +293,18 @@ impl Side {
             let oldest = backlog.oldest.is_some();
             picture += &format!("{name} {} {} {oldest}\n", backlog.waiting, backlog.scheduled);
         }
-        let ids: Vec<JobId> = (0..24).map(|number| id(&format!("job {number}"))).collect();
+        let ids: Vec<JobId> = (0..JOBS).map(|number| id(&format!("job {number}"))).collect();
         for view in broker.find(&ids).await.unwrap() {
             picture += &format!("{:?}\n", view.map(timeless));
+        }
+        for number in 0..GROUPS {
+            let group = broker.group(&group_id(number)).await.unwrap().map(|mut group| {
+                group.created = Unix(0);
+                group.ended = group.ended.map(|_| Unix(0));
+                group
+            });
+            let members = broker.group_jobs(&group_id(number)).await.unwrap();
+            picture += &format!("{group:?} {members:?}\n");
         }
         let all = DeadFilter {
             limit: 100,
