@@ -1,6 +1,6 @@
-//! A million Fibonacci jobs over three queues and two supervisors on one embedded broker; each result fetched by id.
+//! A million Fibonacci jobs over three queues and two supervisors on one broker; each result fetched by id.
 //!
-//! `examples/million/run` drives this and the same on Redis. By itself:
+//! `examples/million/run` drives this on each broker, and Celery beside it. By itself:
 //!
 //! ```sh
 //! cargo run --release --example million -- drive --jobs 1000000
@@ -9,15 +9,15 @@
 //! It fails unless every result is right. Figures go to standard output as one JSON object.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use pool::broker::{self, Broker};
-use pool::config::{BrokerConfig, BrokerUrl};
+use pool::config::{ClientArgs, load_broker};
 use pool::job::{JobId, JobState, JobView, NewJob, QueueName};
 use pool::time::Mono;
 use pool::{App, Context, TaskResult};
@@ -29,6 +29,10 @@ const SUPERVISORS: [(&str, &str); 2] = [("one", "high,default,low"), ("two", "lo
 const NUMBERS: u64 = 91;
 /// Jobs that go to the broker, and results that come from it, at once.
 const CHUNK: u64 = 5_000;
+/// How long results are kept.
+const RESULT_TTL: Duration = Duration::from_secs(86_400);
+/// Longest start of redis-server.
+const START_MAX: Duration = Duration::from_secs(30);
 /// From one look at what still waits to the next.
 const FRAME: Duration = Duration::from_millis(500);
 
@@ -40,12 +44,93 @@ struct Options {
     /// Workers of each supervisor
     #[arg(long, default_value_t = 2)]
     workers: u32,
-    /// What runs them: native or python
+    /// What runs them: native or python, on the embedded broker; rq, on a redis-server of our own
     #[arg(long, default_value = "native")]
     runtime: String,
-    /// Directory of `tasks.py`, for python
+    /// Interpreter, for python and rq
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
+    /// Directory of `tasks.py`, for python and rq
     #[arg(long, default_value = "examples/million")]
     directory: PathBuf,
+}
+
+/// The broker, in a directory of its own.
+struct Place {
+    directory: tempfile::TempDir,
+    url: String,
+    redis: Option<Child>,
+}
+
+impl Place {
+    fn new(runtime: &str) -> Result<Self, Box<dyn Error>> {
+        let directory = tempfile::tempdir()?;
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        if runtime != "rq" {
+            let url = format!("sqlite:{}", path("pool.db"));
+            return Ok(Place {
+                directory,
+                url,
+                redis: None,
+            });
+        }
+        let socket = path("redis.sock");
+        // Each job's result is a stream of one entry, for which Redis sets aside as much as a node may hold.
+        let settings = ["--port", "0", "--save", "", "--stream-node-max-bytes", "256"];
+        let redis = Command::new("redis-server")
+            .args(settings)
+            .args(["--unixsocket", &socket, "--dir", &path("")])
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("cannot start redis-server: {error}"))?;
+        Ok(Place {
+            directory,
+            url: format!("redis+unix://{socket}"),
+            redis: Some(redis),
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A client of the broker, once it answers.
+    async fn open(&self) -> Result<Arc<dyn Broker>, Box<dyn Error>> {
+        let args = ClientArgs {
+            broker: Some(self.url.clone()),
+            ..ClientArgs::default()
+        };
+        let settings = load_broker(&args, |_| None)?;
+        let until = Mono::now() + START_MAX;
+        loop {
+            match broker::open(&settings).await {
+                Ok(client) => return Ok(client),
+                Err(error) if Mono::now() > until => return Err(error.into()),
+                Err(_) => tokio::time::sleep(FRAME / 10).await, // redis-server starts
+            }
+        }
+    }
+
+    /// What the broker occupies: its file and log, or the memory of its server.
+    fn bytes(&self) -> Result<u64, Box<dyn Error>> {
+        let Some(redis) = &self.redis else {
+            let files = ["pool.db", "pool.db-wal"].map(|name| std::fs::metadata(self.path(name)));
+            return Ok(files.into_iter().flatten().map(|file| file.len()).sum());
+        };
+        let status = std::fs::read_to_string(format!("/proc/{}/status", redis.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.unwrap_or(0) * 1024)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(redis) = &mut self.redis {
+            let _ = redis.kill();
+            let _ = redis.wait();
+        }
+    }
 }
 
 /// The nth Fibonacci number.
@@ -57,7 +142,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     if args.nth(1).is_none_or(|verb| verb != "drive") {
         // A supervisor that is started below, its template, its workers.
-        let task = |n: u64, _: &Context| -> TaskResult<u64> { Ok(fib(n)) };
+        let task = |(n,): (u64,), _: &Context| -> TaskResult<u64> { Ok(fib(n)) };
         return App::new().task("fib", task).main();
     }
     let options = Options::parse_from(std::iter::once("million drive".into()).chain(args));
@@ -75,19 +160,15 @@ fn main() -> ExitCode {
 }
 
 async fn drive(options: &Options) -> Result<(), Box<dyn Error>> {
-    let place = tempfile::tempdir()?;
-    let file = place.path().join("pool.db");
-    let settings = BrokerConfig {
-        url: BrokerUrl::Sqlite(file.clone()),
-        ..BrokerConfig::default()
-    };
-    let client = broker::open(&settings).await?;
+    let place = Place::new(&options.runtime)?;
+    let client = place.open().await?;
 
     let begun = Mono::now();
     let ids = enqueue(&*client, options).await?;
     let enqueued = Mono::now();
-    run(&client, options, place.path()).await?;
+    run(&client, options, &place).await?;
     let ended = Mono::now();
+    let broker_bytes = place.bytes()?;
     verify(&*client, &ids).await?;
     let fetched = Mono::now();
     client.close().await?;
@@ -98,7 +179,7 @@ async fn drive(options: &Options) -> Result<(), Box<dyn Error>> {
             "enqueue_s": enqueued.since(begun).as_secs_f64(),
             "run_s": ended.since(enqueued).as_secs_f64(),
             "fetch_s": fetched.since(ended).as_secs_f64(),
-            "broker_bytes": std::fs::metadata(&file)?.len(),
+            "broker_bytes": broker_bytes,
         })
     );
     Ok(())
@@ -107,10 +188,10 @@ async fn drive(options: &Options) -> Result<(), Box<dyn Error>> {
 /// Adds all jobs; the nth asks for the Fibonacci number of `n % NUMBERS` and goes to the next queue.
 async fn enqueue(client: &dyn Broker, options: &Options) -> Result<Vec<JobId>, Box<dyn Error>> {
     let queues: Vec<QueueName> = QUEUES.into_iter().map(QueueName::new).collect::<Result<_, _>>()?;
-    let task = if options.runtime == "python" {
-        "tasks.fib"
-    } else {
+    let task = if options.runtime == "native" {
         "fib"
+    } else {
+        "tasks.fib"
     };
     let bar = progress(options.jobs, "enqueued");
     let mut ids = Vec::with_capacity(usize::try_from(options.jobs)?);
@@ -118,7 +199,11 @@ async fn enqueue(client: &dyn Broker, options: &Options) -> Result<Vec<JobId>, B
         let numbers = first..options.jobs.min(first + CHUNK);
         let jobs: Vec<NewJob> = numbers
             .zip(queues.iter().cycle())
-            .map(|(n, queue)| NewJob::new(queue.clone(), task, (n % NUMBERS).to_string()))
+            .map(|(n, queue)| NewJob {
+                // RQ's 500 s would be over before all are fetched.
+                result_ttl: Some(RESULT_TTL),
+                ..NewJob::new(queue.clone(), task, format!("[{}]", n % NUMBERS))
+            })
             .collect();
         ids.extend(jobs.iter().map(|job| job.id.clone()));
         bar.inc(jobs.len() as u64);
@@ -129,7 +214,7 @@ async fn enqueue(client: &dyn Broker, options: &Options) -> Result<Vec<JobId>, B
 }
 
 /// Runs both supervisors until the queues are empty.
-async fn run(client: &Arc<dyn Broker>, options: &Options, place: &Path) -> Result<(), Box<dyn Error>> {
+async fn run(client: &Arc<dyn Broker>, options: &Options, place: &Place) -> Result<(), Box<dyn Error>> {
     let mut supervisors = Vec::new();
     for (name, queues) in SUPERVISORS {
         supervisors.push(supervise(name, queues, options, place)?);
@@ -147,20 +232,24 @@ async fn run(client: &Arc<dyn Broker>, options: &Options, place: &Path) -> Resul
     Ok(())
 }
 
-fn supervise(name: &str, queues: &str, options: &Options, place: &Path) -> std::io::Result<Child> {
+fn supervise(name: &str, queues: &str, options: &Options, place: &Place) -> std::io::Result<Child> {
     let workers = options.workers.to_string();
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args(["run", "--burst", "--runtime", &options.runtime, "--queue", queues])
         .args(["--min-workers", &workers, "--max-workers", &workers])
-        .args(["--log-level", "warn", "--broker"])
-        .arg(format!("sqlite:{}", place.join("pool.db").display()))
+        .args(["--log-level", "warn", "--broker", &place.url])
         .arg("--socket")
-        .arg(place.join(format!("{name}.sock")));
-    if options.runtime == "python" {
+        .arg(place.path(&format!("{name}.sock")));
+    if options.runtime != "native" {
         command
             .args(["--preload", "tasks", "--directory"])
-            .arg(&options.directory);
+            .arg(&options.directory)
+            .arg("--python")
+            .arg(&options.python);
+    }
+    if options.runtime == "rq" {
+        command.args(["--name", name]);
     }
     command.spawn()
 }

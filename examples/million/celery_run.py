@@ -1,8 +1,7 @@
-"""The million on Redis: `on_redis.py rq|celery JOBS WORKERS`; `run` starts it with the right interpreter and path.
+"""The same jobs with Celery, prefork: `celery_run.py JOBS WORKERS`, started by `run` with the right interpreter and path.
 
-Starts a redis-server of its own, adds the jobs with the library that users add them with, runs them on two supervisors
-(rq: `pool --runtime rq`, named by POOL_BIN; celery: two nodes), fetches each result by its id and compares it. Progress
-goes to standard error, the figures as one JSON object to standard output.
+Starts a redis-server of its own, adds the jobs, runs them on two nodes, fetches each result by its id and compares it.
+Progress goes to standard error, the figures as one JSON object to standard output.
 """
 
 import json
@@ -10,10 +9,10 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
+from redis import Redis
 from support import child
 from support.server import RedisServer
 from support.wait import until
@@ -22,10 +21,9 @@ import tasks
 
 HERE = Path(__file__).resolve().parent
 QUEUES = ['high', 'default', 'low']
-SUPERVISORS = {'one': ['high', 'default', 'low'], 'two': ['low', 'default', 'high']}
+NODES = {'one': ['high', 'default', 'low'], 'two': ['low', 'default', 'high']}
 NUMBERS = 91  # the numbers asked for are below this, as in main.rs
 CHUNK = 1000
-RESULT_TTL = 24 * 3600  # RQ's 500 s would be over before all are fetched
 FRAME = 0.5
 
 
@@ -55,71 +53,15 @@ class Progress:
         return f'{self.what:9} {self.done:>9,} of {self.jobs:,} {seconds:6.1f} s {self.done / seconds:9,.0f}/s'
 
 
-class Rq:
-    """RQ's producers and readers, and pool's workers in the place of RQ's."""
-
-    def __init__(self, server):
-        self.server = server
-        self.redis = server.client()
-
-    def enqueue(self, numbers, queue):
-        from rq import Queue
-
-        to = Queue(queue, connection=self.redis)
-        data = [Queue.prepare_data('tasks.fib', args=(n,), result_ttl=RESULT_TTL) for n in numbers]
-        return [job.id for job in to.enqueue_many(data)]
-
-    def run(self, workers, jobs):
-        """Two bursts; their whole time, from start to exit."""
-        bar = Progress(jobs, 'begun')
-        running = [self.supervise(name, queues, workers) for name, queues in SUPERVISORS.items()]
-        ended = threading.Event()
-        watch = threading.Thread(target=self.watch, args=(bar, ended))
-        watch.start()
-        statuses = [process.wait() for process in running]
-        ended.set()
-        watch.join()
-        if any(statuses):
-            raise SystemExit(f'error: the supervisors ended with {statuses}')
-        bar.show(jobs)
-        return bar.finish()
-
-    def supervise(self, name, queues, workers):
-        size = ['--min-workers', str(workers), '--max-workers', str(workers)]
-        options = ['--name', name, '--queue', ','.join(queues), '--log-level', 'warn']
-        where = ['--broker', self.server.url, '--socket', f'{self.server.directory.name}/{name}.sock']
-        app = ['--runtime', 'rq', '--python', sys.executable, '--path', str(HERE), '--preload', 'tasks']
-        return child.start([os.environ['POOL_BIN'], 'run', '--burst', *where, *app, *size, *options])
-
-    def watch(self, bar, ended):
-        """Shows how many jobs no longer wait."""
-        while not ended.wait(FRAME):
-            bar.show(bar.jobs - sum(self.redis.llen(f'rq:queue:{queue}') for queue in QUEUES))
-
-    def results(self, ids):
-        from rq.results import Result
-
-        pipeline = self.redis.pipeline(transaction=False)
-        for id in ids:
-            pipeline.xrevrange(Result.get_key(id), '+', '-', count=1)
-        for id, entries in zip(ids, pipeline.execute(), strict=True):
-            if not entries:
-                yield id, None
-                continue
-            entry, payload = entries[0]
-            result = Result.restore(id, entry.decode(), payload, connection=self.redis)
-            yield id, result.return_value if result.type == Result.Type.SUCCESSFUL else result.exc_string
-
-
 class Celery:
-    """Celery, prefork: two nodes in the place of the two supervisors."""
+    """Two nodes in the place of the two supervisors."""
 
     def __init__(self, server):
-        os.environ['MILLION_REDIS'] = server.url.removesuffix('/0')
+        url = os.environ['MILLION_REDIS'] = server.url.removesuffix('/0')
         import celery_app
 
         self.app = celery_app
-        self.results_of = server.client().__class__.from_url(server.url.removesuffix('/0') + '/1')
+        self.results_of = Redis.from_url(f'{url}/1')
 
     def enqueue(self, numbers, queue):
         with self.app.app.producer_pool.acquire(block=True) as producer:
@@ -133,7 +75,7 @@ class Celery:
         running = [
             child.start([*command, '-c', str(workers), '-n', f'{name}@%h', '-Q', ','.join(queues)], env=environment,
                         stdout=log, stderr=subprocess.STDOUT)
-            for name, queues in SUPERVISORS.items()
+            for name, queues in NODES.items()
         ]
         try:
             until(lambda: self.results_of.dbsize() > 0, 'Celery works', 60)
@@ -154,25 +96,25 @@ class Celery:
             yield id, self.app.fib.AsyncResult(id).result
 
 
-def enqueue(runner, jobs):
+def enqueue(celery, jobs):
     """The nth job asks for the Fibonacci number of `n % NUMBERS` and goes to the next queue."""
     bar, ids = Progress(jobs, 'enqueued'), [None] * jobs
     for first in range(0, jobs, CHUNK * len(QUEUES)):
         last = min(jobs, first + CHUNK * len(QUEUES))
         for at, queue in enumerate(QUEUES, first):
             places = range(at, last, len(QUEUES))
-            added = runner.enqueue([n % NUMBERS for n in places], queue)
+            added = celery.enqueue([n % NUMBERS for n in places], queue)
             for place, id in zip(places, added, strict=True):
                 ids[place] = id
         bar.advance(last - first)
     return ids, bar.finish()
 
 
-def verify(runner, ids):
+def verify(celery, ids):
     bar = Progress(len(ids), 'verified')
     expected = [tasks.fib(n) for n in range(NUMBERS)]
     for first in range(0, len(ids), CHUNK):
-        for n, (id, result) in enumerate(runner.results(ids[first : first + CHUNK]), first):
+        for n, (id, result) in enumerate(celery.results(ids[first : first + CHUNK]), first):
             if result != expected[n % NUMBERS]:
                 raise SystemExit(f'error: job {id} should have the result {expected[n % NUMBERS]}: {result!r}')
         bar.advance(min(CHUNK, len(ids) - first))
@@ -180,15 +122,15 @@ def verify(runner, ids):
 
 
 def main():
-    case, jobs, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    jobs, workers = int(sys.argv[1]), int(sys.argv[2])
     server = RedisServer()
     try:
-        runner = {'rq': Rq, 'celery': Celery}[case](server)
-        ids, enqueue_s = enqueue(runner, jobs)
-        run_s = runner.run(workers, jobs)
+        celery = Celery(server)
+        ids, enqueue_s = enqueue(celery, jobs)
+        run_s = celery.run(workers, jobs)
         with server.client() as client:
             broker_bytes = client.info('memory')['used_memory']
-        fetch_s = verify(runner, ids)
+        fetch_s = verify(celery, ids)
     finally:
         server.stop()
     figures = {'jobs': jobs, 'enqueue_s': enqueue_s, 'run_s': run_s, 'fetch_s': fetch_s, 'broker_bytes': broker_bytes}
