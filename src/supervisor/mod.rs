@@ -39,6 +39,7 @@ use crate::config::Config;
 use crate::control::server::Call;
 use crate::fleet::{Action, Event, Fleet, Now};
 use crate::job::PoolName;
+use crate::sys::title::Title;
 use crate::sys::{process, signal};
 use crate::telemetry::notify;
 use crate::time::Mono;
@@ -112,9 +113,18 @@ pub async fn run(
     signals::listen(&sender).map_err(|error| system(&error))?;
     calls::listen(calls, sender.clone());
     let now = Now::read();
+    show_title(&config);
     let config = if options.burst { awake(config) } else { config };
     let supervisor = Supervisor::new(config, broker, options, sender, now);
     supervisor.run(inputs).await
+}
+
+/// In `ps` the pools stand in the place of the command line, which may hold the broker's password.
+fn show_title(config: &Config) {
+    let names: Vec<&str> = config.pools.keys().map(PoolName::as_str).collect();
+    if let Some(mut title) = Title::claim() {
+        title.set(&["pool: supervisor ", &names.join(" ")]);
+    }
 }
 
 /// A burst ends when every queue was looked into, and a pool without workers does not look.

@@ -22,6 +22,18 @@ pub const CONTROL_FD: RawFd = 3;
 /// The read end of the template's lifeline. A worker that it forks closes both.
 pub const LIFELINE_FD: RawFd = 4;
 
+/// What systemd says to the supervisor alone: in the application's processes it would let a library speak to systemd
+/// in the supervisor's name, or take descriptors for sockets that are something else there.
+/// Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
+const NOT_FOR_CHILDREN: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+];
+
 /// How a template is started.
 #[derive(Debug)]
 pub struct TemplateCommand {
@@ -75,6 +87,9 @@ pub fn spawn_template(command: &TemplateCommand) -> Result<Spawned, SysError> {
         placed.push((above(fd, first_free)?, *target));
     }
     let mut child = Command::new(&command.program);
+    for variable in NOT_FOR_CHILDREN {
+        child.env_remove(variable);
+    }
     child
         .args(&command.args)
         .envs(&command.environment)

@@ -67,6 +67,50 @@ fn systemd_hears_of_every_turn() {
 }
 
 #[test]
+fn what_systemd_says_to_the_supervisor_is_not_for_jobs() {
+    let place = Place::new();
+    place.write(
+        "config.toml",
+        "[app]\nruntime = 'command'\n[tasks.env]\ncommand = ['env']\n",
+    );
+    let _systemd = Systemd::listen(&place.path("notify"));
+    let mut pool = place
+        .command(["run", "--config", "config.toml"])
+        .env("NOTIFY_SOCKET", place.path("notify"))
+        .env("WATCHDOG_USEC", "60000000")
+        .env("LISTEN_FDS", "1")
+        .env("GREETING", "hello")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let printed = place.lines(&["enqueue", "env", "--wait", "--raw"]);
+    assert!(printed.contains(&"GREETING=hello".to_owned()), "{printed:?}");
+    let private = ["NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_"];
+    let is_private = |line: &String| private.iter().any(|name| line.starts_with(name));
+    assert!(!printed.iter().any(is_private), "{printed:?}");
+    signal(&pool, Signal::SIGTERM);
+    assert_eq!(pool.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_process_list_shows_the_pools_and_no_password() {
+    let place = Place::new();
+    let systemd = Systemd::listen(&place.path("notify"));
+    let mut pool = place
+        .command(["run", "--broker", "sqlite:a-name-that-nobody-shall-see.db"])
+        .env("NOTIFY_SOCKET", place.path("notify"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    systemd.wait_for("READY=1");
+    let shown = std::fs::read(format!("/proc/{}/cmdline", pool.id())).unwrap();
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert_eq!(shown.trim_end_matches('\0'), "pool: supervisor default");
+    signal(&pool, Signal::SIGTERM);
+    assert_eq!(pool.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_supervisor_whose_log_nobody_reads_goes_on() {
     let place = Place::new();
     // The read end stays open and is never read; the level makes sure that the pipe fills.
