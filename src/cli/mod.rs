@@ -22,9 +22,11 @@ mod status;
 mod steer;
 mod wait;
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{RunArgs, spelled_out};
@@ -124,21 +126,11 @@ fn shortened(arg: clap::Arg) -> clap::Arg {
 ///
 /// A program with tasks of its own gets here by `App::main`, after it has found that it is no template.
 pub fn main() -> ExitCode {
-    let parsed = command()
-        .try_get_matches_from(spelled_out(std::env::args_os()))
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
+    let cli = match parse(&spelled_out(std::env::args_os()).collect::<Vec<_>>()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too, with exit code 0; a closed stream leaves nobody to tell.
             let _ = error.print();
-            // What stands behind flags is meant as `rq worker` takes it.
-            let behind_flags = std::env::args()
-                .nth(1)
-                .is_some_and(|first| first.starts_with('-'));
-            if behind_flags && error.kind() == clap::error::ErrorKind::InvalidSubcommand {
-                report::note("A queue is named by `--queue NAME`, or behind the verb: `pool run NAME...`");
-            }
             return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { 0 });
         }
     };
@@ -149,6 +141,30 @@ pub fn main() -> ExitCode {
             ExitCode::from(&failure)
         }
     }
+}
+
+/// Reads a command line. Without a verb, words behind the flags of the rq runtime are queues, as `rq worker` has them.
+fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+    let read = |words: &[OsString]| {
+        let matches = command().try_get_matches_from(words)?;
+        Cli::from_arg_matches(&matches)
+    };
+    read(words).or_else(|error| match (error.kind(), words) {
+        (ErrorKind::InvalidSubcommand | ErrorKind::ArgumentConflict, [program, rest @ ..])
+            if is_run_of_rq(rest) =>
+        {
+            read(&[&[program.clone(), "run".into()], rest].concat())
+        }
+        _ => Err(error),
+    })
+}
+
+/// Flags stand first, so that a verb can't follow, and the runtime is among them.
+fn is_run_of_rq(words: &[OsString]) -> bool {
+    let is_flag = |word: &OsString| word.as_encoded_bytes().starts_with(b"-");
+    let is_pair = |pair: &[OsString]| pair[0] == "--runtime" && pair[1] == "rq";
+    words.first().is_some_and(is_flag)
+        && (words.windows(2).any(is_pair) || words.iter().any(|word| word == "--runtime=rq"))
 }
 
 fn perform(cli: Cli) -> Outcome {

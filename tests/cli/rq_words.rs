@@ -53,6 +53,29 @@ fn queues_stand_behind_the_options() {
 }
 
 #[test]
+fn no_verb_is_needed_before_them() {
+    let place = Place::new();
+    // Nobody answers there: it is the run that fails, not the command line.
+    let output = place.run(&[
+        "--runtime",
+        "rq",
+        "--broker",
+        "redis://127.0.0.1:1",
+        "-b",
+        "high",
+        "default",
+    ]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    let output = place.run(&["--broker", "redis://127.0.0.1:1", "staus"]);
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "elsewhere it is a verb in the wrong place"
+    );
+}
+
+#[test]
 fn options_of_the_worker_keep_name_and_meaning() {
     for (flags, setting) in [
         (&["--name", "web"][..], "name = \"web\""),
