@@ -6,6 +6,7 @@ Imported in the template, so that all workers share it. Nothing here speaks to R
 from __future__ import annotations
 
 import os
+import time
 from datetime import datetime
 from types import FunctionType
 from typing import Any, Iterable, Optional
@@ -14,8 +15,10 @@ import rq
 from redis import Redis, Sentinel
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as RedisRetry
+from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 from rq.serializers import resolve_serializer
 from rq.utils import import_attribute
 
@@ -37,6 +40,46 @@ _QUEUE_LIFECYCLE = (
 _RETRIES = 30
 _BACKOFF_S, _BACKOFF_S_MAX = 0.1, 10.0
 _SERIALIZERS = {"pickle": None, "json": "rq.serializers.JSONSerializer"}
+
+
+class _Patience(RedisRetry):
+    """Waits for a server that refuses for now (as in a failover) as for one that is away."""
+
+    def call_with_retry(self, do: Any, fail: Any, *args: Any, **kwargs: Any) -> Any:
+        def attempt() -> Any:
+            try:
+                return do()
+            except ResponseError as error:
+                if not _refuses_for_now(error):
+                    raise
+                # RQ repeats a transaction at once when the keys that it watches may have changed.
+                time.sleep(_BACKOFF_S)
+                raise RedisConnectionError(str(error)) from error
+
+        return super().call_with_retry(attempt, fail, *args, **kwargs)
+
+
+def _refuses_for_now(error: ResponseError) -> bool:
+    if isinstance(error, (ReadOnlyError, OutOfMemoryError, MasterDownError)):
+        return True
+    return any(f"{word} " in str(error) for word in ("NOREPLICAS", "MISCONF", "BUSY", "UNBLOCKED"))
+
+
+class _Following:
+    """A connection that asks the Sentinels again whenever it connects; redis-py 8.1 reconnects to the old master."""
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        if not self._sock:  # type: ignore[attr-defined]
+            self.connect()  # type: ignore[attr-defined]
+        super().send_packed_command(command, check_health)  # type: ignore[misc]
+
+
+class _FollowingConnection(_Following, SentinelManagedConnection):
+    pass
+
+
+class _FollowingSSLConnection(_Following, SentinelManagedSSLConnection):
+    pass
 
 
 class InPool:
@@ -99,7 +142,7 @@ class RqCode:
         settings = self.settings
         options: dict[str, Any] = {
             **settings.connection,
-            "retry": RedisRetry(ExponentialBackoff(cap=_BACKOFF_S_MAX, base=_BACKOFF_S), _RETRIES),
+            "retry": _Patience(ExponentialBackoff(cap=_BACKOFF_S_MAX, base=_BACKOFF_S), _RETRIES),
             "retry_on_error": [RedisConnectionError, RedisTimeoutError],
         }
         if settings.sentinel is None:
@@ -109,10 +152,10 @@ class RqCode:
         target = {**parse_url(settings.url), **options}
         for fixed in ("host", "port", "path", "connection_class"):
             target.pop(fixed, None)
-        if settings.url.startswith("rediss:"):
-            target["ssl"] = True
+        is_tls = settings.url.startswith("rediss:")
+        kind = _FollowingSSLConnection if is_tls else _FollowingConnection
         sentinel = Sentinel(settings.sentinel.hosts, sentinel_kwargs=settings.sentinel.connection, **target)
-        return sentinel.master_for(settings.sentinel.service)
+        return sentinel.master_for(settings.sentinel.service, connection_class=kind)
 
     def worker(self, name: str, queues: list[str], connection: Redis) -> Any:
         """A worker object of this name that serves these queues. Says nothing to Redis."""

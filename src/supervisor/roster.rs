@@ -13,7 +13,7 @@ use crate::time::Mono;
 /// The broker is told of changes so often at most, so that telling of jobs never costs more than running them: one that
 /// is shorter than this may not be shown.
 const MOMENT: Duration = Duration::from_millis(100);
-/// Wait before the broker is asked again for orders after it failed.
+/// Wait before the broker is asked for orders, or told of workers, again after it failed.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the broker knows of our workers.
@@ -36,6 +36,8 @@ pub(super) struct Roster {
     hurried: Option<Mono>,
     /// When it is told even if nothing changed.
     next_full: Option<Mono>,
+    /// It could not be told, and is told again no sooner.
+    again: Option<Mono>,
 }
 
 impl Roster {
@@ -53,6 +55,7 @@ impl Roster {
             looked: Mono(0),
             hurried: None,
             next_full: None,
+            again: None,
         };
         if interval.is_some() {
             roster.listen(Duration::ZERO);
@@ -80,6 +83,11 @@ impl Roster {
         if self.telling {
             return;
         }
+        if let Some(at) = self.again.filter(|at| now.mono < *at) {
+            self.next = Some(at);
+            return;
+        }
+        self.again = None;
         // Looking costs, and turns are many: once a moment is enough, but for those who come and go, and for the first
         // job after a while, which may be a long one.
         let (population, running) = (fleet.comings_and_goings(), fleet.beginnings_and_ends());
@@ -113,11 +121,12 @@ impl Roster {
     }
 
     /// The broker was told. After a failure it is told again in time.
-    pub fn told(&mut self, result: Result<(), BrokerError>) {
+    pub fn told(&mut self, result: Result<(), BrokerError>, now: Mono) {
         self.telling = false;
         if let Err(error) = result {
             tracing::debug!(%error, "the broker does not know our workers now");
             self.told.clear();
+            self.again = Some(now + PATIENCE);
         }
     }
 

@@ -64,7 +64,7 @@ impl Supervisor {
                 None
             }
             Input::Listed(result) => {
-                self.roster.told(result);
+                self.roster.told(result, now.mono);
                 None
             }
             Input::Ordered(order) => {

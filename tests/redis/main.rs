@@ -5,12 +5,15 @@
 
 #![allow(clippy::unwrap_used)] // a test says what is wrong by failing
 
+mod certificates;
+mod connections;
 mod faults;
 mod jobs;
 mod kills;
 mod ledger;
 mod pool;
 mod proxy;
+mod sentinel;
 mod server;
 
 use std::time::Duration;

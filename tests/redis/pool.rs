@@ -61,6 +61,14 @@ impl Pool {
 
     /// Starts the supervisor (again) and waits until the application is loaded.
     pub fn launch(&mut self) {
+        self.spawn();
+        self.wait_for("the application to load", |pool| {
+            pool.state()["generation"].as_u64() >= Some(1)
+        });
+    }
+
+    /// Starts the supervisor.
+    pub fn spawn(&mut self) {
         self.life += 1;
         let log = fs::OpenOptions::new()
             .create(true)
@@ -70,9 +78,6 @@ impl Pool {
         let mut command = self.command("run");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
-        self.wait_for("the application to load", |pool| {
-            pool.state()["generation"].as_u64() >= Some(1)
-        });
     }
 
     /// A file in the test's directory.

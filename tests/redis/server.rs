@@ -18,6 +18,9 @@ pub struct Server {
     child: Option<Child>,
 }
 
+/// No snapshots: what a test wants kept, it says.
+const NO_SNAPSHOTS: [&str; 2] = ["--save", ""];
+
 /// What makes a server keep each command that it answered.
 pub const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
@@ -34,11 +37,31 @@ impl Server {
             dir: tempfile::tempdir().unwrap(),
             port: free_port(),
             program: owned(program),
-            options: owned(options),
+            options: [owned(&NO_SNAPSHOTS), owned(options)].concat(),
             child: None,
         };
         server.launch(&[]);
         server
+    }
+
+    /// A Sentinel that watches the server on this port under the name `main`.
+    pub fn sentinel(master: u16) -> Server {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("sentinel.conf");
+        let text = format!(
+            "sentinel monitor main 127.0.0.1 {master} 2\nsentinel down-after-milliseconds main 1000\n\
+             sentinel failover-timeout main 10000\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut sentinel = Server {
+            dir,
+            port: free_port(),
+            program: vec!["redis-server".to_owned(), file.display().to_string()],
+            options: vec!["--sentinel".to_owned()],
+            child: None,
+        };
+        sentinel.launch(&[]);
+        sentinel
     }
 
     /// Starts it (again) in its directory, with further options.
@@ -47,7 +70,7 @@ impl Server {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).args(&self.program);
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
-        command.args(["--save", "", "--dir"]).arg(self.dir.path());
+        command.arg("--dir").arg(self.dir.path());
         command.args(&self.options).args(more);
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -99,7 +122,8 @@ impl Server {
         }
     }
 
-    fn log(&self) -> String {
+    /// What it logged.
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 }

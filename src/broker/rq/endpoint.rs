@@ -100,11 +100,15 @@ impl Endpoint {
             {
                 BrokerError::Busy { url, reason }
             }
-            ErrorKind::AuthenticationFailed => BrokerError::Unreachable {
-                url,
-                reason,
-                hint: "check user and password of the URL",
-            },
+            _ if error.kind() == ErrorKind::AuthenticationFailed
+                || matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) =>
+            {
+                BrokerError::Unreachable {
+                    url,
+                    reason,
+                    hint: "check user and password of the URL",
+                }
+            }
             ErrorKind::Server(ServerErrorKind::NoPerm) => BrokerError::Unreachable {
                 url,
                 reason,
@@ -124,6 +128,14 @@ impl Endpoint {
                 reason,
                 hint: "do these Sentinels watch a master of this name, and is it up?",
             },
+            // The library has no kind for it, and hands on the words of rustls.
+            _ if reason.to_lowercase().contains("certificate") || reason.contains("fatal alert") => {
+                BrokerError::Unreachable {
+                    url,
+                    reason,
+                    hint: "check tls_ca, tls_cert and tls_key, and that the server's certificate is for this host",
+                }
+            }
             _ => BrokerError::Unreachable {
                 url,
                 reason,
