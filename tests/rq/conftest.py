@@ -10,13 +10,14 @@ from support.cli import Client
 from support.server import RedisServer
 from support.worker import ROOT, TARGETS, Work
 
+#: What these say of pool's own parts does not depend on the worker under test.
 OUR_OWN = {'test_template.py', 'test_batches.py'}
 DOCUMENTATION = ROOT / 'docs' / 'rq.md'
 
 
 def pytest_addoption(parser):
     parser.addoption('--worker', choices=TARGETS, default='stock', help='the worker under test')
-    parser.addoption('--slow', action='store_true', help='run the tests that take more than a minute, too')
+    parser.addoption('--slow', action='store_true', help='with stock RQ, run the slow tests, too')
 
 
 def pytest_collection_modifyitems(config, items):
@@ -28,12 +29,11 @@ def pytest_collection_modifyitems(config, items):
             if config.getoption('--worker') == 'pool':
                 item.add_marker(pytest.mark.skip(reason=f'docs/rq.md: {mark.args[0]}'))
     if config.getoption('--worker') == 'stock':
-        # It says of the pool's own parts what they do, whatever worker is under test.
-        ours = [item for item in items if item.path.name in OUR_OWN]
+        ours = [item for item in items if item.path.name in OUR_OWN or item.get_closest_marker('pool')]
         config.hook.pytest_deselected(items=ours)
         items[:] = [item for item in items if item not in ours]
     skipped = {}
-    if not config.getoption('--slow'):
+    if config.getoption('--worker') == 'stock' and not config.getoption('--slow'):
         skipped['slow'] = 'slow; run with --slow'
     if rq.VERSION.startswith('2.'):
         skipped['rq3'] = f'no rule of RQ {rq.VERSION}'

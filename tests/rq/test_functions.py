@@ -119,6 +119,22 @@ def test_a_custom_job_class_performs_its_jobs(work, redis):
     assert redis.lrange('notes', 0, -1) == [f'perform {job.id}'.encode()]
 
 
+@pytest.mark.rq3
+def test_a_custom_queue_class_enqueues_dependents(work, queue, redis):
+    parent = queue.enqueue(jobs.add, 1, 1)
+    child = queue.enqueue(jobs.add, 1, 2, depends_on=parent)
+    work.burst(queue_class='custom.NotingQueue')
+    assert child.return_value() == 3
+    assert redis.lrange('notes', 0, -1) == [f'ready {child.id}'.encode(), b'none more', b'none more']
+
+
+def test_a_custom_worker_class_ends_its_jobs(work, queue, redis):
+    good, bad = queue.enqueue(jobs.add, 1, 2), queue.enqueue(jobs.fail)
+    work.burst(worker_class='custom.NotingWorker')
+    assert good.return_value() == 3 and bad.is_failed
+    assert redis.lrange('notes', 0, -1) == [f'success {good.id}'.encode(), f'failure {bad.id}'.encode()]
+
+
 @pytest.mark.differs('A class that keeps its keys under a prefix of its own is refused')
 def test_custom_classes_may_have_keys_of_their_own(work, redis):
     job = custom.OwnNamespaceQueue('own', connection=redis).enqueue(jobs.add, 1, 2)

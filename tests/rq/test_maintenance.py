@@ -25,6 +25,8 @@ def abandoned(work, queue, redis):
         running = work.start(name='killed')
         entered(redis)
         running.kill()
+        # Else the server would give the next element of the list `gate` to a job that is dead.
+        until(lambda: redis.info('clients')['blocked_clients'] == 0, 'nobody waits any more')
         expire_executions(redis, job)
         return job
 

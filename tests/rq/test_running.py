@@ -165,9 +165,12 @@ def test_a_command_for_another_job_changes_nothing(held, redis):
 
 
 def test_a_command_for_an_idle_worker_changes_nothing(work, queue, redis):
-    work.start(name='web')
-    send_kill_horse_command(redis, 'web')
+    running = work.start(name='web')
+    before = len(running.output())
     send_command(redis, 'web', 'stop-job', job_id='another')
+    send_kill_horse_command(redis, 'web')
+    # The next job must not be there yet when the command is.
+    until(lambda: 'kill' in running.output()[before:], 'the worker speaks of the command')
     assert queue.enqueue(jobs.add, 1, 2).latest_result(timeout=30).return_value == 3
 
 

@@ -70,8 +70,29 @@ def test_an_idle_worker_sends_heartbeats(work, redis):
 
 def test_workers_without_a_name_have_different_ones(work, redis):
     running = work.start(workers=2)
-    assert len(registered(redis)) == 2
+    assert len(registered(redis)) == Worker.count(connection=redis) == 2
     running.stop()
+    assert Worker.count(connection=redis) == 0
+
+
+@pytest.mark.pool
+def test_several_workers_of_one_name_have_numbers(work, redis):
+    running = work.start(workers=2, name='web')
+    assert registered(redis) == {'web.1', 'web.2'}
+    running.stop()
+
+
+def test_a_busy_worker_is_shut_down_after_its_job(work, redis, queue):
+    job = queue.enqueue(jobs.hold)
+    work.start(workers=2)
+    entered(redis)
+    [one] = [seen.name for seen in Worker.all(connection=redis) if seen.get_state() == 'busy']
+    process = worker(redis, one).pid
+    send_shutdown_command(redis, one)
+    until(lambda: worker(redis, one).shutdown_requested_date, 'the worker says that it stops')
+    redis.rpush('gate', 'open')
+    assert job.latest_result(timeout=30).return_value == 'released'
+    until(lambda: process not in [seen.pid for seen in Worker.all(connection=redis)], f'{one} leaves')
 
 
 def test_a_worker_leaves_cleanly(work, redis):

@@ -293,12 +293,12 @@ fn line(at: usize, number: i64, held: Held, verdict: Verdict, run: Option<RunSta
             due,
             ..
         } => {
-            let what = if error.kind == WORKER_LOST { "D" } else { "R" };
+            let what = if died(&error, run) { "D" } else { "R" };
             (what, Vec::new(), String::new(), due)
         }
         Verdict::Bury { stopped: true, .. } => ("T", Vec::new(), STOPPED.to_owned(), None),
         Verdict::Bury { error, .. } => {
-            let what = if error.kind == WORKER_LOST { "L" } else { "F" };
+            let what = if died(&error, run) { "L" } else { "F" };
             (what, Vec::new(), exc_string(&error, run), None)
         }
         Verdict::Forget => ("X", Vec::new(), String::new(), None),
@@ -315,9 +315,14 @@ fn line(at: usize, number: i64, held: Held, verdict: Verdict, run: Option<RunSta
     }
 }
 
+/// Whether the worker died with the job: by itself, or killed for the job's timeout.
+fn died(error: &JobError, run: Option<RunStamp>) -> bool {
+    error.kind == WORKER_LOST || run.is_some_and(|run| run.death.is_some())
+}
+
 /// The text that RQ keeps of an error: the traceback where there is one.
 fn exc_string(error: &JobError, run: Option<RunStamp>) -> String {
-    if error.kind == WORKER_LOST {
+    if died(error, run) {
         text::lost(run.and_then(|run| run.death))
     } else if error.detail.is_empty() {
         error.to_string()

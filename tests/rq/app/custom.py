@@ -44,3 +44,23 @@ class HandlingWorker(Worker):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.push_exc_handler(jobs.handle)
+
+
+class NotingQueue(Queue):
+    """Says which dependents it enqueues."""
+
+    def enqueue_ready_jobs_by_queue(self, ids):
+        self.connection.rpush('notes', *(f'ready {job_id}' for of_one in ids.values() for job_id in of_one), 'none more')
+        return super().enqueue_ready_jobs_by_queue(ids)
+
+
+class NotingWorker(Worker):
+    """Says how jobs end."""
+
+    def handle_job_success(self, job, *args, **kwargs):
+        self.connection.rpush('notes', f'success {job.id}')
+        return super().handle_job_success(job, *args, **kwargs)
+
+    def handle_job_failure(self, job, *args, **kwargs):
+        self.connection.rpush('notes', f'failure {job.id}')
+        return super().handle_job_failure(job, *args, **kwargs)
