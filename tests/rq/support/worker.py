@@ -116,7 +116,7 @@ class Workers:
 
     def __init__(self, target, commands, env):
         self.commands = commands
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile('a+b')  # read while others write: they append
         self.processes = [target.start(command, env, self.log) for command in commands]
 
     def are_at_work(self, client, queues, count):
