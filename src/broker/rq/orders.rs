@@ -1,6 +1,6 @@
 //! What others ask of our workers by `PUBLISH`: stop a job, kill a horse, shut a worker down. Source: `rq/command.py`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ use crate::job::JobId;
 const PATIENCE: Duration = Duration::from_millis(250);
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 
+/// Longest wait for the subscription to a new worker's channel.
+const SUBSCRIPTION: Duration = Duration::from_secs(2);
+
 /// A message on a worker's channel.
 #[derive(Debug, Deserialize)]
 struct Message {
@@ -38,6 +41,8 @@ pub(super) struct Orders {
     endpoint: Arc<Endpoint>,
     keys: Keys,
     channels: watch::Sender<Channels>,
+    /// The channels that the server has confirmed.
+    subscribed: watch::Sender<BTreeSet<String>>,
     heard: tokio::sync::Mutex<Option<mpsc::UnboundedReceiver<(u64, Message)>>>,
     task: Mutex<Option<AbortHandle>>,
 }
@@ -48,21 +53,26 @@ impl Orders {
             endpoint,
             keys,
             channels: watch::Sender::new(Channels::new()),
+            subscribed: watch::Sender::new(BTreeSet::new()),
             heard: tokio::sync::Mutex::default(),
             task: Mutex::default(),
         }
     }
 
-    /// Listens to the channels of these workers, given by name and number, and to no others.
-    pub fn serve(&self, workers: impl Iterator<Item = (String, u64)>) {
+    /// Listens to the channels of these workers, given by name and number, and to no others. Returns when the server
+    /// has confirmed it, so that who sees a worker can speak to it; after a while in any case.
+    pub async fn serve(&self, workers: impl Iterator<Item = (String, u64)>) {
         let channels: Channels = workers
             .map(|(name, number)| (self.keys.channel(&name), number))
             .collect();
+        let is_heard = |heard: &BTreeSet<String>| channels.keys().all(|channel| heard.contains(channel));
+        let mut subscribed = self.subscribed.subscribe();
         self.channels.send_if_modified(|now| {
             let changed = *now != channels;
-            *now = channels;
+            now.clone_from(&channels);
             changed
         });
+        let _ = tokio::time::timeout(SUBSCRIPTION, subscribed.wait_for(is_heard)).await;
     }
 
     /// The next message with its worker.
@@ -73,6 +83,7 @@ impl Orders {
             let task = tokio::spawn(listen(
                 Arc::clone(&self.endpoint),
                 self.channels.subscribe(),
+                self.subscribed.clone(),
                 hear,
             ));
             *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
@@ -101,6 +112,7 @@ impl Drop for Orders {
 async fn listen(
     endpoint: Arc<Endpoint>,
     mut channels: watch::Receiver<Channels>,
+    heard: watch::Sender<BTreeSet<String>>,
     hear: mpsc::UnboundedSender<(u64, Message)>,
 ) {
     let mut patience = PATIENCE;
@@ -109,7 +121,9 @@ async fn listen(
         if channels.wait_for(|channels| !channels.is_empty()).await.is_err() {
             return;
         }
-        match subscribe(&endpoint, &mut channels, &hear).await {
+        let ended = subscribe(&endpoint, &mut channels, &heard, &hear).await;
+        heard.send_replace(BTreeSet::new());
+        match ended {
             Ok(()) => patience = PATIENCE,
             Err(error) => {
                 tracing::debug!(%error, "orders can't be heard now");
@@ -124,6 +138,7 @@ async fn listen(
 async fn subscribe(
     endpoint: &Endpoint,
     channels: &mut watch::Receiver<Channels>,
+    heard: &watch::Sender<BTreeSet<String>>,
     hear: &mpsc::UnboundedSender<(u64, Message)>,
 ) -> Result<(), RedisError> {
     let (mut sink, mut messages) = endpoint.subscriber().await?.split();
@@ -137,6 +152,7 @@ async fn subscribe(
             sink.unsubscribe(channel).await?;
         }
         subscribed = wanted;
+        heard.send_replace(subscribed.keys().cloned().collect());
         if subscribed.is_empty() {
             return Ok(());
         }

@@ -72,7 +72,8 @@ impl RqBroker {
         }
         let known = self.roster.known().clone();
         self.orders
-            .serve(workers.iter().map(|(name, worker)| (name.clone(), worker.worker)));
+            .serve(workers.iter().map(|(name, worker)| (name.clone(), worker.worker)))
+            .await;
         if workers.is_empty() && known.is_empty() {
             return Ok(()); // such as a client that leaves
         }
