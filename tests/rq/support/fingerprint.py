@@ -108,7 +108,8 @@ def moment(text, now):
         then = datetime.strptime(text, '%Y-%m-%dT%H:%M:%S.%fZ').replace(tzinfo=timezone.utc)
         return ['iso', near(then.timestamp() - now)]
     if UNIX.fullmatch(text):
-        whole = float(text).is_integer()
+        # As it is written: a fraction may happen to be zero.
+        whole = '.' not in text or text.endswith('.0')
         return ['unix second' if whole else 'unix second with fraction', near(float(text) - now)]
     return text
 
