@@ -6,7 +6,7 @@ Imported in the template, so that all workers share it. Nothing here speaks to R
 from __future__ import annotations
 
 import os
-import time
+import select
 from datetime import datetime
 from types import FunctionType
 from typing import Any, Iterable, Optional
@@ -52,8 +52,8 @@ class _Patience(RedisRetry):
             except ResponseError as error:
                 if not _refuses_for_now(error):
                     raise
-                # RQ repeats a transaction at once when the keys that it watches may have changed.
-                time.sleep(_BACKOFF_S)
+                # The backoff of those who have none: RQ repeats at once a transaction whose watch was lost.
+                select.select((), (), (), _BACKOFF_S)
                 raise RedisConnectionError(str(error)) from error
 
         return super().call_with_retry(attempt, fail, *args, **kwargs)
