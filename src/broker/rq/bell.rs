@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::RedisError;
+use redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -40,13 +41,18 @@ struct Bell {
 pub(super) struct Bells {
     endpoint: Arc<Endpoint>,
     hung: Mutex<HashMap<String, Bell>>,
+    /// Connections of bells that rang, for the next ones.
+    spare: Arc<Spare>,
 }
+
+type Spare = Mutex<Vec<MultiplexedConnection>>;
 
 impl Bells {
     pub fn new(endpoint: Arc<Endpoint>) -> Self {
         Bells {
             endpoint,
             hung: Mutex::default(),
+            spare: Arc::default(),
         }
     }
 
@@ -69,9 +75,10 @@ impl Bells {
     fn bell(&self, list: &str) -> watch::Receiver<Ring> {
         let hang = || {
             let (ring, rings) = watch::channel(None);
-            let (endpoint, list) = (Arc::clone(&self.endpoint), list.to_owned());
+            let (endpoint, spare) = (Arc::clone(&self.endpoint), Arc::clone(&self.spare));
+            let list = list.to_owned();
             let task = tokio::spawn(async move {
-                let heard = listen(&endpoint, &list).await;
+                let heard = listen(&endpoint, &spare, &list).await;
                 let _ = ring.send(Some(heard));
             });
             Bell {
@@ -95,6 +102,7 @@ impl Bells {
         for (_, bell) in self.hung().drain() {
             bell.task.abort();
         }
+        spares(&self.spare).clear();
     }
 }
 
@@ -108,8 +116,22 @@ async fn sleep_until(at: Mono) {
     tokio::time::sleep(at.since(Mono::now())).await;
 }
 
-async fn listen(endpoint: &Endpoint, list: &str) -> Result<(), RedisError> {
+/// Waits until the list is not empty, on a connection that is there if it still works.
+async fn listen(endpoint: &Endpoint, spare: &Spare, list: &str) -> Result<(), RedisError> {
+    let known = spares(spare).pop();
+    if let Some(mut connection) = known
+        && ring(&mut connection, list).await.is_ok()
+    {
+        spares(spare).push(connection);
+        return Ok(());
+    }
     let mut connection = endpoint.connect(BLOCK + SLACK).await?;
+    ring(&mut connection, list).await?;
+    spares(spare).push(connection);
+    Ok(())
+}
+
+async fn ring(connection: &mut MultiplexedConnection, list: &str) -> Result<(), RedisError> {
     let mut wait = redis::cmd("BLMOVE");
     wait.arg(list)
         .arg(list)
@@ -117,11 +139,15 @@ async fn listen(endpoint: &Endpoint, list: &str) -> Result<(), RedisError> {
         .arg("LEFT")
         .arg(BLOCK.as_secs());
     loop {
-        let first: Option<Vec<u8>> = wait.query_async(&mut connection).await?;
+        let first: Option<Vec<u8>> = wait.query_async(connection).await?;
         if first.is_some() {
             return Ok(());
         }
     }
+}
+
+fn spares(spare: &Spare) -> std::sync::MutexGuard<'_, Vec<MultiplexedConnection>> {
+    spare.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RqBroker {

@@ -17,12 +17,24 @@ local function release(id, execution, queue, shown)
   if shown ~= '' then redis.call('SREM', p .. ':worker:' .. shown .. ':executions', id .. ':' .. execution) end
 end
 
+-- What each worker did in this batch: counted here, and written once.
+local did = {}
+
 local function count(worker, field, seconds)
-  local key = p .. ':worker:' .. worker
-  -- A job may end before its worker is registered, and after it left.
-  local new = redis.call('HINCRBY', key, field, 1) == 1 and redis.call('TTL', key) == -1
-  if seconds then redis.call('HINCRBYFLOAT', key, 'total_working_time', seconds) end
-  if new then redis.call('EXPIRE', key, 480) end
+  local of = did[worker] or {fields = {}}
+  did[worker] = of
+  of.fields[field] = (of.fields[field] or 0) + 1
+  if seconds then of.seconds = (of.seconds or 0) + seconds end
+end
+
+local function write_counts()
+  for worker, of in pairs(did) do
+    local key = p .. ':worker:' .. worker
+    for field, by in pairs(of.fields) do redis.call('HINCRBY', key, field, by) end
+    if of.seconds then redis.call('HINCRBYFLOAT', key, 'total_working_time', string.format('%.6f', of.seconds)) end
+    -- A job may end before its worker is registered, and after it left.
+    if redis.call('TTL', key) == -1 then redis.call('EXPIRE', key, 480) end
+  end
 end
 
 local function delete(id, queue)
@@ -82,7 +94,7 @@ local function settle(at)
     return 1
   end
   local seconds
-  if started ~= '' then seconds = string.format('%.6f', tonumber(ended) - tonumber(started)) end
+  if started ~= '' then seconds = tonumber(ended) - tonumber(started) end
   local stamps = {'ended_at', ended_iso, 'last_heartbeat', ended_iso, 'worker_name', worker}
   if what == 'L' or what == 'D' or what == 'T' then
     -- RQ's parent process ends such a job by the copy that it took from the queue.
@@ -130,4 +142,5 @@ end
 
 local answer = {}
 for at = 4, #ARGV, 12 do answer[#answer + 1] = settle(at) end
+write_counts()
 return answer
