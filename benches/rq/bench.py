@@ -29,6 +29,7 @@ import waiting
 from peers import PEERS
 
 POOLS = ['pool', 'rq worker-pool', 'rq worker-pool, SimpleWorker', 'celery', 'dramatiq, prefetch 64', 'huey']
+MIB = 1024 * 1024
 WARM_UP_SHARE = 0.1  # of the jobs; before them the workers start
 
 
@@ -156,18 +157,35 @@ def mappers(peer, server, options):
 def memory(peer, server, options):
     """Memory of 8 workers that hold the application of 150 MB, after 800 jobs that read it."""
     count = options.jobs or 800
-    jobs = ('heavy', 'read_part', [(number,) for number in range(count)])
-    with working(peer, server, 8, 'heavy', jobs) as pids:
+    with working(peer, server, 8, 'heavy') as pids:
+        new = steady(pids)
+        peer.send('heavy', 'read_part', [(number,) for number in range(count)])
         progress(peer, count)
-        time.sleep(1)  # forks of the last jobs leave
-        found = probe.memory(pids)
-    private = sorted(private for _, private in found)[-8:]
-    mib = 1024 * 1024
+        found = steady(pids)
+    before, after = private_mib(new), private_mib(found)
     return {
-        'PSS MiB': sum(pss for pss, _ in found) / mib,
+        'PSS MiB': sum(pss for pss, _ in found) / MIB,
         'processes': len(found),
-        'private MiB a worker': statistics.median(private) / mib,
+        'private MiB a worker': after,
+        'of it by jobs': max(after - before, 0),
     }
+
+
+def steady(pids):
+    """The memory of all processes once all have loaded, or the last fork has left: when it stays the same."""
+    last, since = 0, time.monotonic()
+    while time.monotonic() - since < 3:
+        time.sleep(0.5)
+        found = probe.memory(pids)
+        total = sum(pss for pss, _ in found)
+        if abs(total - last) > last / 100:
+            last, since = total, time.monotonic()
+    return found
+
+
+def private_mib(found):
+    """What the median of the 8 workers shares with nobody."""
+    return statistics.median(sorted(private for _, private in found)[-8:]) / MIB
 
 
 MEASURES = {
