@@ -131,7 +131,8 @@ impl RqBroker {
                 .unwrap_or_default(),
             due: None,
             ended: time("ended_at").filter(|_| state.is_final()),
-            failures: 0,
+            // RQ keeps no count: it is one at the least.
+            failures: u32::from(text("status").as_deref() == Some("failed")),
             losses: 0,
             result: self.result(state, entry),
             error,
