@@ -3,7 +3,7 @@
 //! One claim a pool and one settlement at a time are on their way; what ends meanwhile goes with the next.
 //! When the broker can't be used, outcomes are kept and tried again; nothing new is claimed until then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,14 +39,22 @@ struct Source {
     told: bool,
     /// Turns with each claim, for `order = "round_robin"`.
     turn: usize,
-    /// Jobs that may still be taken; `None`: any number.
-    quota: Option<u64>,
+    /// How many jobs it may take; `None`: any number.
+    quota: Option<Quota>,
+}
+
+/// A bound on the jobs that a pool takes in all.
+#[derive(Debug)]
+struct Quota {
+    left: u64,
+    /// Claims, by the broker's numbers, that have not ended: one that is given back was not taken.
+    taken: HashSet<i64>,
 }
 
 impl Source {
     /// All that may be taken was taken.
     fn is_spent(&self) -> bool {
-        self.quota == Some(0) && !self.claiming
+        self.quota.as_ref().is_some_and(|quota| quota.left == 0) && !self.claiming
     }
 }
 
@@ -89,7 +97,10 @@ impl Jobs {
 
     /// From now on, at the most so many jobs are taken for this pool.
     pub fn take_no_more_than(&mut self, jobs: u64, pool: &PoolName) {
-        self.sources.entry(pool.clone()).or_default().quota = Some(jobs);
+        self.sources.entry(pool.clone()).or_default().quota = Some(Quota {
+            left: jobs,
+            taken: HashSet::new(),
+        });
     }
 
     /// These pools have a quota each, and took all of it.
@@ -100,6 +111,15 @@ impl Jobs {
 
     /// An outcome to settle.
     pub fn settle(&mut self, settlement: Settlement) {
+        let given_back = matches!(settlement.verdict, Verdict::Requeue { error: None, .. });
+        for quota in self
+            .sources
+            .values_mut()
+            .filter_map(|source| source.quota.as_mut())
+        {
+            let was_taken = quota.taken.remove(&settlement.claim.handle);
+            quota.left += u64::from(was_taken && given_back);
+        }
         self.outbox.push(settlement);
     }
 
@@ -166,9 +186,9 @@ impl Jobs {
         };
         let wanted = fleet.wants(pool).min(BATCH_MAX);
         let source = self.sources.entry(pool.clone()).or_default();
-        let wanted = source
-            .quota
-            .map_or(wanted, |left| wanted.min(usize::try_from(left).unwrap_or(wanted)));
+        let wanted = source.quota.as_ref().map_or(wanted, |quota| {
+            wanted.min(usize::try_from(quota.left).unwrap_or(wanted))
+        });
         // A pool without workers claims nothing, but a job wakes it.
         let listens = fleet.asleep(pool) && !source.told && !source.is_spent();
         if wanted == 0 && !listens || source.claiming {
@@ -203,9 +223,11 @@ impl Jobs {
     ) -> Vec<Claimed> {
         if let Some(source) = self.sources.get_mut(pool) {
             source.claiming = false;
-            if let (Some(left), Ok(jobs)) = (&mut source.quota, &result) {
-                let taken = jobs.iter().filter(|job| !job.chore).count() as u64;
-                *left = left.saturating_sub(taken);
+            if let (Some(quota), Ok(jobs)) = (&mut source.quota, &result) {
+                for job in jobs.iter().filter(|job| !job.chore) {
+                    quota.left = quota.left.saturating_sub(1);
+                    quota.taken.insert(job.claim.handle);
+                }
             }
             let doubtful = std::mem::take(&mut source.doubtful);
             source.empty = !doubtful && result.as_ref().is_ok_and(|jobs| jobs.len() < wanted);
