@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::encoded;
+
 /// The settings that are read, of a module or of the environment.
 pub(super) const NAMES: [&str; 14] = [
     "REDIS_URL",
@@ -77,7 +79,7 @@ fn server(settings: &Map<String, Value>, said: &mut Said) -> Result<(), String> 
     }
     let who = match part("REDIS_PASSWORD", "").as_str() {
         "" => String::new(),
-        password => format!(":{}@", escaped(password)),
+        password => format!(":{}@", encoded(password)),
     };
     let (host, port, db) = (
         part("REDIS_HOST", "localhost"),
@@ -138,7 +140,7 @@ fn sentinels(settings: &Value) -> Result<String, String> {
                 format!("`{kwargs}` of `SENTINEL` has `{name}`, an argument of Python's client that can't be had here")
             })?;
             let separator = if query.is_empty() { '?' } else { '&' };
-            query.push_str(&format!("{separator}sentinel_{name}={}", escaped(&value)));
+            query.push_str(&format!("{separator}sentinel_{name}={}", encoded(&value)));
         }
     }
     let instance = |one: &Value| Some(format!("{}:{}", text(one.get(0)?)?, text(one.get(1)?)?));
@@ -150,7 +152,7 @@ fn sentinels(settings: &Value) -> Result<String, String> {
     let scheme = if is_true(part("SSL"))? { "rediss" } else { "redis" };
     let who = match (word("USERNAME", ""), word("PASSWORD", "")) {
         (user, password) if user.is_empty() && password.is_empty() => String::new(),
-        (user, password) => format!("{}:{}@", escaped(&user), escaped(&password)),
+        (user, password) => format!("{}:{}@", encoded(&user), encoded(&password)),
     };
     let (master, db) = (word("MASTER_NAME", "mymaster"), word("DB", "0"));
     Ok(format!(
@@ -171,21 +173,6 @@ fn is_true(value: Option<&Value>) -> Result<bool, String> {
         },
         Some(other) => Err(format!("`REDIS_SSL` is {other}; expected True or False")),
     }
-}
-
-/// A part of a URL in which no character has a meaning.
-fn escaped(part: &str) -> String {
-    use std::fmt::Write;
-    let mut out = String::with_capacity(part.len());
-    for byte in part.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to memory does not fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 #[cfg(test)]
