@@ -213,14 +213,12 @@ def test_a_burst_worker_ends_when_its_queues_are_empty(work, queue, redis):
     assert all(job.is_finished for job in done) and registered(redis) == set()
 
 
-@pytest.mark.differs('per worker; the pool replaces it and goes on')
 def test_a_worker_ends_after_its_number_of_jobs(work, queue):
     done = [queue.enqueue(jobs.add, 1, 2) for _ in range(3)]
     work.start(max_jobs=2).wait()
     assert [job.is_finished for job in done] == [True, True, False]
 
 
-@pytest.mark.differs('`--max-idle-time`, `--config` (a settings module) | not there')
 def test_a_worker_ends_when_it_was_idle_for_long(work, queue):
     job = queue.enqueue(jobs.add, 1, 2)
     work.launch(max_idle_time=1).wait()
@@ -232,7 +230,6 @@ def test_a_log_keeps_arguments_to_itself_when_told(work, queue):
     assert 'hush-hush' not in work.burst(disable_job_desc_logging=True)
 
 
-@pytest.mark.differs('`--max-idle-time`, `--config` (a settings module) | not there')
 def test_settings_come_from_a_module(work, redis):
     job = Queue('from-settings', connection=redis).enqueue(jobs.add, 1, 2)
     work.burst(rq_config='settings')
