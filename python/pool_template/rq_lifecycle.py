@@ -42,12 +42,16 @@ class Lifecycle:
         """A job that was only taken from its queue: all of it, as RQ's worker does between two jobs."""
         worker = self.worker
         try:
-            job = self.fetch(job_id)
+            job = self._code.job_class.fetch(job_id, connection=self._connection, serializer=self._code.serializer)
         except NoSuchJobError:
             return  # deleted meanwhile
+        # Until it begins it bears the name of the broker's claim, see `claim.lua`.
+        claim, job.worker_name = job.worker_name, worker.name
         let_rq_call(job)
         job.redis_server_version = worker.get_redis_server_version()
         execution = worker.prepare_execution(job)
+        if claim:
+            self._connection.zrem(job.started_job_registry.key, f"{job.id}:{claim}")
         self._perform(job, execution)
 
     def run_started(self, job_id: str) -> None:

@@ -53,7 +53,9 @@ fn jobs_of_a_supervisor_that_is_killed_are_found_by_the_housekeeping() {
         let_time_pass(connection);
         pool.launch();
     }
-    ledger.assert_settled(&pool, connection);
+    let summary = ledger.assert_settled(&pool, connection);
+    // What had not begun waits again, but for what a worker was just about to begin.
+    assert!(summary.lost_unbegun <= 3 * 5, "{summary:?}");
     assert_one_more_job_runs(&pool, connection, "more");
     pool.assert_clean_stop();
 }
@@ -63,8 +65,9 @@ fn jobs_of_a_supervisor_that_is_killed_are_found_by_the_housekeeping() {
 fn let_time_pass(connection: &mut Connection) {
     let script = "
         local past = redis.call('TIME')[1] - 100
-        for _, member in ipairs(redis.call('ZRANGE', 'rq:wip:default', 0, -1)) do
-          redis.call('ZADD', 'rq:wip:default', past, member)
+        local claims = redis.call('ZRANGE', 'rq:wip:default', 0, -1, 'WITHSCORES')
+        for at = 1, #claims, 2 do
+          redis.call('ZADD', 'rq:wip:default', past + claims[at + 1] % 1, claims[at])
         end
         for _, id in ipairs(redis.call('LRANGE', 'rq:queue:default:intermediate', 0, -1)) do
           redis.call('SET', 'rq:queue:default:intermediate:first_seen:' .. id, past, 'EX', 86400)

@@ -182,12 +182,7 @@ impl RqBroker {
     }
 
     async fn housekeeping_due(&self, queues: &[QueueName]) {
-        let due = self
-            .maintenance_due
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(queues)
-            .copied();
+        let due = self.maintenance().get(queues).copied();
         if let Some(at) = due {
             sleep_until(at).await;
         }

@@ -20,6 +20,9 @@ const LIFECYCLE: Duration = Duration::from_secs(180);
 /// Longest run of a chore.
 const CHORE_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long a claim lives beyond the heartbeat that was due, and a little more. Source: `rq/worker/base.py`,
+/// `get_heartbeat_ttl`.
+const ABANDONED: Duration = Duration::from_secs(65);
 /// How much later than asked a server may carry out a claim, for clocks that don't run alike.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -36,7 +39,7 @@ pub(super) struct Found {
 impl RqBroker {
     /// Chores first, then what an earlier claim took unheard, then jobs.
     pub(super) async fn take(&self, queues: &[QueueName], limit: usize) -> Result<Found, BrokerError> {
-        self.maintain_when_due(queues);
+        self.maintain_when_due(queues).await?;
         let mut jobs = self.recover(queues).await?;
         let room = limit.saturating_sub(self.hand().chores.len());
         let suspended = loop {
@@ -255,17 +258,39 @@ impl RqBroker {
     }
 
     /// The housekeeping of RQ's registries, at the start and each interval, becomes a chore.
-    fn maintain_when_due(&self, queues: &[QueueName]) {
+    async fn maintain_when_due(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
         let now = Mono::now();
-        let mut due = self
-            .maintenance_due
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if due.get(queues).is_none_or(|at| *at <= now) {
-            due.insert(queues.to_vec(), now + self.config.maintenance_interval);
-            let queues = queues.iter().map(ToString::to_string).collect();
-            self.hand().chores.push_back(Chore::Maintain { queues });
+        let due = self.maintenance().get(queues).copied();
+        if due.is_some_and(|at| at > now) {
+            return Ok(());
         }
+        self.reclaim(queues).await?;
+        let mut wait = self.config.maintenance_interval;
+        if due.is_none() {
+            // What a predecessor had taken when it was killed has expired by then.
+            wait = wait.min(self.config.job_monitoring_interval + ABANDONED);
+        }
+        self.maintenance().insert(queues.to_vec(), now + wait);
+        let queues = queues.iter().map(ToString::to_string).collect();
+        self.hand().chores.push_back(Chore::Maintain { queues });
+        Ok(())
+    }
+
+    /// What a supervisor that is no more had taken and not begun waits again.
+    async fn reclaim(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
+        let mut call = self.scripts.reclaim.prepare_invoke();
+        call.arg(self.keys.prefix()).arg(text::score(Unix::now()));
+        for queue in queues {
+            call.arg(queue.as_str());
+        }
+        let moved: u64 = self.run(&call).await?;
+        if moved > 0 {
+            tracing::info!(
+                jobs = moved,
+                "a supervisor died with jobs that it had not begun; they wait again"
+            );
+        }
+        Ok(())
     }
 
     fn chores(&self, queues: &[QueueName], limit: usize) -> Vec<Claimed> {

@@ -23,13 +23,18 @@ impl RqBroker {
             .arg(text::iso(at))
             .arg(self.config.job_monitoring_interval.as_secs());
         let mut count = 0;
-        for held in self.hand().jobs.values() {
-            let execution = match &held.kind {
-                Kind::Plain { execution, .. } => execution.as_str(),
-                Kind::Whole => "",
+        for (number, held) in &self.hand().jobs {
+            let claim = self.execution(*number);
+            // One that RQ's code runs has executions of RQ's, and its claim is over when it begins.
+            let (execution, is_held) = match &held.kind {
+                Kind::Plain { .. } => (claim.as_str(), held.shown.is_none()),
+                Kind::Whole => ("", true),
                 Kind::Chore(_) => continue,
             };
-            call.arg(&held.job).arg(&held.queue).arg(execution);
+            call.arg(&held.job)
+                .arg(&held.queue)
+                .arg(execution)
+                .arg(if is_held { claim.as_str() } else { "" });
             count += 1;
         }
         if count > 0 {

@@ -62,6 +62,7 @@ struct Scripts {
     claim: Script,
     enqueue: Script,
     recover: Script,
+    reclaim: Script,
     settle: Script,
     whole: Script,
     extend: Script,
@@ -82,6 +83,7 @@ impl Scripts {
                 include_str!("lua/job.lua"),
                 include_str!("lua/recover.lua")
             )),
+            reclaim: Script::new(include_str!("lua/reclaim.lua")),
             settle: Script::new(include_str!("lua/settle.lua")),
             whole: Script::new(include_str!("lua/whole.lua")),
             extend: Script::new(include_str!("lua/extend.lua")),
@@ -164,6 +166,12 @@ impl RqBroker {
 
     fn hand(&self) -> MutexGuard<'_, Hand> {
         self.hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn maintenance(&self) -> MutexGuard<'_, HashMap<Vec<QueueName>, Mono>> {
+        self.maintenance_due
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn doubts(&self) -> MutexGuard<'_, Doubts> {

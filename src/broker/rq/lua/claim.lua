@@ -12,18 +12,19 @@ if time[1] * 1000 + time[2] / 1000 > tonumber(ARGV[9]) then return {2} end
 local function start(job)
   local id, queue = job[1], job[2]
   local execution = string.format('%s%016x', prefix, job[3])
+  local ttl = interval + 60
   if job[4] == 'W' then
     job[5] = ''
     -- As RQ's dequeue leaves it: its worker takes it from there, and writes its name over ours.
     redis.call('RPUSH', p .. ':queue:' .. queue .. ':intermediate', id)
     redis.call('HSET', p .. ':job:' .. id, 'worker_name', execution)
+    redis.call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, id .. ':' .. execution)
     return
   end
   local timeout = tonumber(job[6])
-  local ttl = interval + 60
   if timeout > 0 then ttl = math.floor(math.min(timeout, interval)) + 60 end
   local record, index = p .. ':execution:' .. id .. ':' .. execution, p .. ':executions:' .. id
-  redis.call('ZADD', p .. ':wip:' .. queue, now_s + ttl, id .. ':' .. execution)
+  redis.call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, id .. ':' .. execution)
   redis.call('HSET', record, 'id', execution, 'job_id', id, 'created_at', now_f, 'last_heartbeat', now_f,
     'worker_name', worker)
   redis.call('EXPIRE', record, ttl)

@@ -1,6 +1,6 @@
 -- Heartbeats of jobs in hand. Source: rq/worker/base.py, maintain_heartbeats, get_heartbeat_ttl.
--- ARGV: prefix, now in seconds, with their fraction, as ISO text, monitoring interval; then 3 of each:
---   id, queue, execution or '' (all executions of the job)
+-- ARGV: prefix, now in seconds, with their fraction, as ISO text, monitoring interval; then 4 of each:
+--   id, queue, execution or '' (all executions of the job), the claim that is not known to have begun or ''
 local p, now, now_f, now_iso, interval = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 
 -- Until the next heartbeat or the end of the job's time, and a minute.
@@ -10,8 +10,8 @@ local function time_to_live(timeout, since)
   return math.max(math.floor(left), 0) + 60
 end
 
-for at = 6, #ARGV, 3 do
-  local id, queue = ARGV[at], ARGV[at + 1]
+for at = 6, #ARGV, 4 do
+  local id, queue, claim = ARGV[at], ARGV[at + 1], ARGV[at + 3]
   local index = p .. ':executions:' .. id
   local timeout = tonumber(redis.call('HGET', p .. ':job:' .. id, 'timeout') or '')
   local executions = ARGV[at + 2] ~= '' and {ARGV[at + 2]} or redis.call('ZRANGE', index, 0, -1)
@@ -25,6 +25,10 @@ for at = 6, #ARGV, 3 do
     redis.call('ZADD', p .. ':wip:' .. queue, 'XX', now + ttl, id .. ':' .. execution)
     redis.call('ZADD', index, 'XX', now + ttl + 60, execution)
     redis.call('EXPIRE', index, ttl + 60)
+  end
+  if claim ~= '' then
+    -- See job.lua for the fraction.
+    redis.call('ZADD', p .. ':wip:' .. queue, 'XX', now + time_to_live() + 0.5, id .. ':' .. claim)
   end
   if #executions > 0 and redis.call('EXISTS', p .. ':job:' .. id) == 1 then
     redis.call('HSET', p .. ':job:' .. id, 'last_heartbeat', now_iso)

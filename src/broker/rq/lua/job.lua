@@ -2,6 +2,8 @@
 -- A job is {id, queue, number, kind, data, timeout, retries_left, retry_intervals, enqueued_at, description,
 --   stopped callback, attempts}; kind W: its worker runs RQ's own lifecycle, P: it does not.
 local p = ARGV[1]
+-- The score of a claim has this fraction until its job is known to have begun; RQ's own scores are whole.
+local HELD = 0.5
 
 local fields = {'data', 'timeout', 'retries_left', 'retry_intervals', 'enqueued_at', 'description',
   'success_callback_name', 'failure_callback_name', 'stopped_callback_name', 'repeats_left',

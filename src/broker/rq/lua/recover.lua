@@ -11,23 +11,19 @@ local function number_of(execution)
   end
 end
 
-local function add(id, queue, execution, kind)
-  local number = number_of(execution)
-  local job = number and describe(id, queue, number)
-  if not job then return end
-  job[4] = kind
-  if kind == 'W' then job[5] = '' end
-  answer[#answer + 1] = job
-end
-
 for at = 4 + 2 * ranges, #ARGV do
   local queue = ARGV[at]
   for _, member in ipairs(redis.call('ZRANGE', p .. ':wip:' .. queue, 0, -1)) do
     local id, execution = string.match(member, '^(.*):(%x+)$')
-    if execution then add(id, queue, execution, 'P') end
-  end
-  for _, id in ipairs(redis.call('LRANGE', p .. ':queue:' .. queue .. ':intermediate', 0, -1)) do
-    add(id, queue, redis.call('HGET', p .. ':job:' .. id, 'worker_name') or '', 'W')
+    local number = id and number_of(execution)
+    local job = number and describe(id, queue, number)
+    if job then
+      -- What it was taken as: it may have got dependents since.
+      local is_plain = redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 1
+      job[4] = is_plain and 'P' or 'W'
+      if not is_plain then job[5] = '' end
+      answer[#answer + 1] = job
+    end
   end
 end
 return answer

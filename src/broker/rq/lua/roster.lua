@@ -41,7 +41,11 @@ for _ = 1, living do
     redis.call('HSET', key, 'state', state, 'last_heartbeat', now_iso)
     redis.call('EXPIRE', key, state == 'busy' and job_ttl or ttl + 60)
     if asked ~= '' then redis.call('HSETNX', key, 'shutdown_requested_date', now_iso) end
-    if job ~= '' and execution ~= '' and redis.call('ZSCORE', p .. ':wip:' .. queue, job .. ':' .. execution) then
+    local wip, member = p .. ':wip:' .. queue, job .. ':' .. execution
+    local score = job ~= '' and execution ~= '' and redis.call('ZSCORE', wip, member)
+    if score then
+      -- It has begun, see job.lua.
+      redis.call('ZADD', wip, math.floor(tonumber(score)), member)
       local record = p .. ':execution:' .. job .. ':' .. execution
       if redis.call('EXISTS', record) == 1 then
         redis.call('HSET', record, 'worker_name', name, 'created_at', since)

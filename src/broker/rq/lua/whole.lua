@@ -10,6 +10,7 @@ for at = 2, #ARGV, 5 do
   -- Until RQ's code says that it starts, it stands in this list under the name of our claim.
   local taken = job[1] and job[3] == claim
   if taken or not job[1] then redis.call('LREM', list .. ':intermediate', 1, id) end
+  redis.call('ZREM', p .. ':wip:' .. queue, id .. ':' .. claim)
   local started = job[1] and job[2] == 'started' and (worker == '' or job[3] == worker)
   if what == 'B' and (taken or started) then
     for _, execution in ipairs(redis.call('ZRANGE', p .. ':executions:' .. id, 0, -1)) do
