@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use redis::{Connection, RedisResult};
 
 use crate::ledger::{Ledger, assert_one_more_job_runs, count};
 use crate::pool::Pool;
@@ -75,4 +76,56 @@ fn connections_that_are_cut_in_the_middle_of_scripts_lose_nothing() {
     assert_eq!((summary.lost, summary.repeated), (0, 0));
     assert_one_more_job_runs(&pool, connection, "more");
     pool.assert_clean_stop();
+}
+
+/// What makes a server refuse, and what ends it.
+const REFUSALS: [(&str, &str); 4] = [
+    ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+    (
+        "CONFIG SET min-replicas-to-write 1",
+        "CONFIG SET min-replicas-to-write 0",
+    ),
+    ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+    ("EVAL while(1)do	end 0", "SCRIPT KILL"),
+];
+
+#[test]
+fn a_server_that_refuses_for_a_while_loses_nothing() {
+    let (mut ledger, server) = (Ledger::new(), Server::start(&["--lua-time-limit", "100"]));
+    let mut pool = Pool::start(&server.url(), "");
+    let jobs = ledger.jobs(count(2000));
+    for ((refuse, end), part) in REFUSALS
+        .iter()
+        .zip(jobs.chunks(jobs.len().div_ceil(REFUSALS.len())))
+    {
+        jobs::enqueue(&mut server.connection(), "default", part);
+        let (mut one, mut other) = (server.connection(), server.connection());
+        let lines = ledger.rng.usize(0..part.len() / 2);
+        ledger.wait_for_progress(&pool, lines);
+        std::thread::scope(|scope| {
+            if refuse.starts_with("EVAL") {
+                // A script that never ends holds the one who calls it.
+                scope.spawn(|| run(&mut one, refuse));
+            } else {
+                run(&mut one, refuse).unwrap();
+            }
+            if refuse.contains("maxmemory") {
+                // The scripts go on: what they begin with frees some.
+                ledger.wait_for_progress(&pool, part.len() / 4);
+            } else {
+                pool.wait_for("the refusal", |pool| pool.state()["broker_error"].is_string());
+            }
+            run(&mut other, end).unwrap();
+        });
+    }
+    let connection = &mut server.connection();
+    let summary = ledger.assert_settled(&pool, connection);
+    assert_eq!((summary.lost, summary.repeated), (0, 0));
+    assert_one_more_job_runs(&pool, connection, "more");
+    pool.assert_clean_stop();
+}
+
+fn run(connection: &mut Connection, words: &str) -> RedisResult<redis::Value> {
+    let words: Vec<&str> = words.split(' ').collect();
+    redis::cmd(words[0]).arg(&words[1..]).query(connection)
 }

@@ -27,17 +27,15 @@ pub const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"
 impl Server {
     /// Starts a server and waits until it answers.
     pub fn start(options: &[&str]) -> Server {
-        Server::start_as(&["redis-server"], options)
-    }
-
-    /// As [`Server::start`], with another program that takes the options of redis-server.
-    pub fn start_as(program: &[&str], options: &[&str]) -> Server {
-        let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
         let mut server = Server {
             dir: tempfile::tempdir().unwrap(),
             port: free_port(),
-            program: owned(program),
-            options: [owned(&NO_SNAPSHOTS), owned(options)].concat(),
+            program: vec![program()],
+            options: [&NO_SNAPSHOTS, options]
+                .concat()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             child: None,
         };
         server.launch(&[]);
@@ -56,7 +54,7 @@ impl Server {
         let mut sentinel = Server {
             dir,
             port: free_port(),
-            program: vec!["redis-server".to_owned(), file.display().to_string()],
+            program: vec![program(), file.display().to_string()],
             options: vec!["--sentinel".to_owned()],
             child: None,
         };
@@ -132,6 +130,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// `POOL_REDIS_SERVER` names another server with the options of redis-server, such as Valkey's.
+fn program() -> String {
+    std::env::var("POOL_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
 }
 
 /// A connection to a server that answers by now or will soon.
