@@ -1,13 +1,14 @@
 """The worker pools that are measured, each behind the same few verbs.
 
-`Peer.commands` starts its workers; `send` enqueues many jobs; `ask` enqueues one and waits for its result;
-`done` counts results. `jobs` is how many no-op jobs it does in some seconds.
+`Peer.commands` starts its workers; `send` enqueues many jobs; `ask` enqueues one and waits for its result, which it
+returns with the time at which enqueue had returned; `done` counts results. `jobs` is how many no-op jobs it does in some seconds.
 """
 
 import importlib
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from redis import Redis
@@ -40,8 +41,9 @@ class Rq:
             self.queue.enqueue_many(data)
 
     def ask(self, module, function):
-        result = self.queue.enqueue(f'{module}.{function}').latest_result(timeout=60)
-        return result.return_value
+        job = self.queue.enqueue(f'{module}.{function}')
+        enqueued = time.monotonic_ns()
+        return job.latest_result(timeout=60).return_value, enqueued
 
     def done(self):
         return self.redis.zcard('rq:finished:bench')
@@ -50,14 +52,15 @@ class Rq:
 class Framework:
     """A peer with queues of its own; `module` is its application."""
 
-    def __init__(self, name, jobs, suffix, command, done, send, ask):
+    def __init__(self, name, jobs, suffix, command, done, send, enqueue, wait):
         self.name = name
         self.jobs = jobs
         self.suffix = suffix
         self.command = command
         self.count = done
         self.send_one = send
-        self.ask_one = ask
+        self.enqueue_one = enqueue
+        self.wait = wait
 
     def commands(self, url, workers, preload):
         module = f'{preload}_{self.suffix}' if preload else f'{self.suffix}_tasks'
@@ -77,7 +80,9 @@ class Framework:
             self.send_one(task, args)
 
     def ask(self, module, function):
-        return self.ask_one(self.task(module, function))
+        pending = self.enqueue_one(self.task(module, function))
+        enqueued = time.monotonic_ns()
+        return self.wait(pending), enqueued
 
     def done(self):
         return self.count(self)
@@ -146,7 +151,8 @@ PEERS = {
             celery,
             done=lambda peer: peer.results.dbsize(),
             send=lambda task, args: task.apply_async(args),
-            ask=lambda task: task.delay().get(timeout=60),
+            enqueue=lambda task: task.delay(),
+            wait=lambda pending: pending.get(timeout=60),
         ),
         Framework(
             'dramatiq, prefetch 64',
@@ -155,7 +161,8 @@ PEERS = {
             dramatiq,
             done=lambda peer: peer.results.dbsize(),
             send=lambda task, args: task.send(*args),
-            ask=lambda task: task.send().get_result(block=True, timeout=60_000),
+            enqueue=lambda task: task.send(),
+            wait=lambda pending: pending.get_result(block=True, timeout=60_000),
         ),
         Framework(
             'huey',
@@ -164,7 +171,8 @@ PEERS = {
             huey,
             done=lambda peer: peer.redis.hlen('huey.results.bench'),
             send=lambda task, args: task(*args),
-            ask=lambda task: task().get(blocking=True, timeout=60),
+            enqueue=lambda task: task(),
+            wait=lambda pending: pending.get(blocking=True, timeout=60),
         ),
     ]
 }
