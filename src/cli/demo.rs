@@ -66,7 +66,7 @@ pub async fn run(args: DemoArgs) -> Outcome {
     let (calls, received) = mpsc::channel(1);
     let options = Options {
         burst: false,
-        reload: Box::new(|| Err("the demonstration can't be reloaded".into())),
+        reload: Arc::new(|| Err("the demonstration can't be reloaded".into())),
     };
     let supervisor = supervisor::run(config, broker.clone(), received, options);
     let (ended, samples) = tokio::join!(supervisor, drive(&args, broker, calls));

@@ -50,7 +50,7 @@ pub async fn run(args: RunArgs) -> Outcome {
         .map_err(|error| cannot_start(error.into()))?;
     let options = Options {
         burst: args.burst,
-        reload: Box::new(move || load(&args).map_err(|errors| errors.to_string())),
+        reload: Arc::new(move || load(&args).map_err(|errors| errors.to_string())),
     };
     supervise(config, broker, listener, options)
         .await

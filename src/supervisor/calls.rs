@@ -212,7 +212,22 @@ impl Supervisor {
     /// Reads the configuration again and loads the app anew beside what runs.
     pub(super) fn reload(&mut self, reply: Option<oneshot::Sender<Reply>>, now: Now) {
         notify::reloading(now.mono);
-        match (self.options.reload)() {
+        // Beside the loop: it reads files, and a settings module of RQ's is the user's code.
+        let (read, inputs) = (self.options.reload.clone(), self.inputs.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = Box::new(read());
+            let _ = inputs.send(Input::Reread { result, reply });
+        });
+    }
+
+    /// The configuration was read again.
+    pub(super) fn reread(
+        &mut self,
+        result: Result<Config, String>,
+        reply: Option<oneshot::Sender<Reply>>,
+        now: Now,
+    ) {
+        match result {
             Ok(config) => {
                 let changes = reload_changes(&self.config, &config);
                 changes.iter().for_each(notices::setting_changed);
@@ -229,6 +244,7 @@ impl Supervisor {
                 };
                 self.reloads.extend(reply);
                 tracing::info!("reloading");
+                self.jobs.look_elsewhere();
                 let config = self.config.clone();
                 self.fleet.reload(&config, true, now, &mut self.actions);
             }

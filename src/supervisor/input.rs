@@ -1,6 +1,7 @@
 //! Everything that reaches the loop from outside, in one channel, in the order of its arrival.
 
 use crate::broker::{Backlog, BrokerError, Order};
+use crate::config::Config;
 use crate::control::server::Call;
 use crate::fleet::Memory;
 use crate::job::{Claimed, PoolName, Settlement};
@@ -42,6 +43,11 @@ pub(super) enum Input {
     Reaped { pid: i32, status: i32 },
     /// Somebody asks something.
     Call(Call),
+    /// The configuration was read again, because of a signal or for somebody who waits.
+    Reread {
+        result: Box<Result<Config, String>>,
+        reply: Option<tokio::sync::oneshot::Sender<crate::control::Reply>>,
+    },
     /// A claim came back.
     Claimed {
         pool: PoolName,

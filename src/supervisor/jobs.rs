@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::AbortHandle;
 
 use super::input::Input;
 use crate::broker::{Broker, BrokerError};
@@ -33,8 +34,8 @@ struct Source {
     doubtful: bool,
     /// The last claim found less than it wanted: the next one waits for the broker's word.
     empty: bool,
-    /// The broker was asked for that word.
-    watching: bool,
+    /// Asks the broker for that word.
+    watch: Option<AbortHandle>,
     /// The pool has no workers, and was told in this scaling period that jobs wait.
     told: bool,
     /// Turns with each claim, for `order = "round_robin"`.
@@ -203,13 +204,13 @@ impl Jobs {
                 let result = broker.claim(&queues, wanted).await;
                 let _ = inputs.send(Input::Claimed { pool, wanted, result });
             });
-        } else if (source.empty || listens) && !source.watching {
-            source.watching = true;
+        } else if (source.empty || listens) && source.watch.is_none() {
             let queues = config.queues.clone();
-            tokio::spawn(async move {
+            let watch = tokio::spawn(async move {
                 let result = broker.ready(&queues).await;
                 let _ = inputs.send(Input::Ready { pool, result });
             });
+            source.watch = Some(watch.abort_handle());
         }
     }
 
@@ -238,7 +239,7 @@ impl Jobs {
     /// The broker says that there may be jobs for a pool, or that it can't be used.
     pub fn ready(&mut self, pool: &PoolName, result: Result<(), BrokerError>, now: Mono) {
         if let Some(source) = self.sources.get_mut(pool) {
-            source.watching = false;
+            source.watch = None;
             source.empty = false;
         }
         self.check(result, "wait for jobs", now);
@@ -247,6 +248,16 @@ impl Jobs {
     /// A pool without workers was told that jobs wait, and decides: it need not be told again at once.
     pub fn told(&mut self, pool: &PoolName, told: bool) {
         self.sources.entry(pool.clone()).or_default().told = told;
+    }
+
+    /// Pools may have other queues by now: those are looked into, and watched.
+    pub fn look_elsewhere(&mut self) {
+        for source in self.sources.values_mut() {
+            if let Some(watch) = source.watch.take() {
+                watch.abort();
+            }
+        }
+        self.look_again();
     }
 
     /// There may be jobs by now: claims look again, without waiting for the broker's word.

@@ -60,7 +60,7 @@ const MAINTAIN_ACTIVE: Duration = Duration::from_secs(30);
 const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
 
 /// Reads the configuration again for a reload; the error is what the user is told.
-pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send>;
+pub type Reload = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
 /// How to run, beside the configuration.
 pub struct Options {

@@ -39,6 +39,10 @@ impl Supervisor {
                 self.call(call, now);
                 None
             }
+            Input::Reread { result, reply } => {
+                self.reread(*result, reply, now);
+                None
+            }
             Input::Claimed { pool, wanted, result } => {
                 let jobs = self.jobs.claimed(&pool, wanted, result, now.mono);
                 (!jobs.is_empty()).then_some(Event::Claimed { pool, jobs })

@@ -200,3 +200,16 @@ def test_settings_of_a_module_set_up_logging(work, queue, tmp_path):
     queue.enqueue(jobs.log, 'a line of the application')
     work.burst(rq_config='with_logging', path=str(tmp_path))
     assert 'a line of the application' in log.read_text()
+
+
+def test_a_reload_reads_the_settings_module_again(work, redis, target, tmp_path):
+    if target.name != 'pool':
+        pytest.skip('a worker of RQ has no reload')
+    module = tmp_path / 'read_again.py'
+    module.write_text("QUEUES = ['first']\n")
+    running = work.launch(rq_config='read_again', path=str(tmp_path))
+    until(lambda: redis.smembers('rq:workers:first'), 'it serves the first queue')
+    module.write_text("QUEUES = ['first', 'second']\n")
+    running.signal(signal.SIGHUP)
+    job = Queue('second', connection=redis).enqueue(jobs.add, 1, 2)
+    until(lambda: job.get_status() == JobStatus.FINISHED, 'it serves the second queue')
