@@ -90,6 +90,11 @@ impl Ledger {
         }
     }
 
+    /// How many lines have been written.
+    pub fn progress(&self, pool: &Pool) -> usize {
+        runs(pool).len()
+    }
+
     /// Waits until so many more lines have been written.
     pub fn wait_for_progress(&self, pool: &Pool, lines: usize) {
         let wanted = (runs(pool).len() + lines).min(self.enqueued.len());

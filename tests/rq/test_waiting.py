@@ -1,6 +1,7 @@
 """Waiting for results: `pool wait`, and RQ's own way, beside whichever worker runs the jobs."""
 
 import threading
+from unittest.mock import ANY
 
 import pytest
 from rq import Repeat, Retry
@@ -75,6 +76,30 @@ def test_a_result_of_an_earlier_run_is_not_waited_for(work, queue, redis, wait):
     until_blocked(redis)
     work.burst()
     assert [line['state'] for line in waiting.end()] == ['finished']
+
+
+def test_a_job_that_leaves_no_result_wakes_as_it_is_deleted(server, work, queue, redis, wait):
+    silent, other = queue.enqueue(jobs.hold, result_ttl=0), queue.enqueue(jobs.hold, gate='other')
+    waiting = wait(silent.id, other.id)
+    until_blocked(redis)
+    work.start()
+    redis.blpop('entered')
+    with Monitor(server) as monitor:
+        redis.ping()
+        addresses = addresses_of(waiting.process.pid)
+        assert asked_from(addresses, monitor) == []
+    redis.rpush('gate', 'open')
+    assert waiting.line() == {'id': silent.id, 'state': 'unknown', 'error': ANY}
+    redis.rpush('other', 'open')
+    assert [line['state'] for line in waiting.end(status=1)] == ['finished']
+
+
+def test_a_job_that_would_leave_no_result_can_fail(work, queue, redis, wait):
+    job = queue.enqueue(jobs.fail, result_ttl=0)
+    waiting = wait(job.id)
+    until_blocked(redis)
+    work.burst()
+    assert [line['state'] for line in waiting.end(status=1)] == ['dead']
 
 
 def test_a_wait_gives_up_when_its_time_is_up(queue, wait):

@@ -11,7 +11,7 @@ use super::endpoint::Endpoint;
 use crate::time::{Mono, Unix};
 
 /// Longest wait for an answer; a script over a batch of thousands takes some of it.
-const ANSWER: Duration = Duration::from_secs(15);
+pub(super) const ANSWER: Duration = Duration::from_secs(15);
 /// How long a call that carries a deadline may take to be begun by the server.
 pub(super) const IN_TIME: Duration = Duration::from_secs(5);
 
@@ -41,6 +41,16 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// `millis`: what the server's clock has just shown.
+    fn new(connection: MultiplexedConnection, number: u64, millis: i64) -> Self {
+        Line {
+            connection,
+            number,
+            // What has passed since the server looked makes this too little, never too much.
+            ahead_ms: millis - Unix::now().0,
+        }
+    }
+
     /// Until when the server may carry out a call that is made now, by its own clock, in milliseconds.
     ///
     /// A server that was stopped, or a network that was slow, delivers a call whose answer nobody waits for any more.
@@ -57,6 +67,23 @@ impl Link {
             endpoint,
             current: Mutex::default(),
         }
+    }
+
+    /// Opens the first connection, and returns what the server says of itself: a line `name:value` each.
+    pub async fn begin(&self) -> RedisResult<String> {
+        let mut connection = self.endpoint.connect(ANSWER).await?;
+        let about: String = redis::cmd("INFO")
+            .arg("server")
+            .query_async(&mut connection)
+            .await?;
+        let millis = match told_millis(&about) {
+            Some(millis) => millis,
+            None => time(&mut connection).await?,
+        };
+        let mut current = self.current.lock().await;
+        current.opened += 1;
+        current.line = Some(Line::new(connection, current.opened, millis));
+        Ok(about)
     }
 
     /// The connection, opened if there is none.
@@ -84,14 +111,8 @@ impl Link {
 
     async fn open(&self, number: u64) -> RedisResult<Line> {
         let mut connection = self.endpoint.connect(ANSWER).await?;
-        let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut connection).await?;
-        // What has passed since the server looked makes this too little, never too much.
-        let ahead_ms = seconds * 1000 + micros / 1000 - Unix::now().0;
-        Ok(Line {
-            connection,
-            number,
-            ahead_ms,
-        })
+        let millis = time(&mut connection).await?;
+        Ok(Line::new(connection, number, millis))
     }
 
     /// Runs a script.
@@ -140,6 +161,20 @@ impl Link {
             current.line = None;
         }
     }
+}
+
+/// What the server's clock shows, in milliseconds.
+async fn time(connection: &mut MultiplexedConnection) -> RedisResult<i64> {
+    let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(connection).await?;
+    Ok(seconds * 1000 + micros / 1000)
+}
+
+/// The same, where `INFO server` says it.
+fn told_millis(about: &str) -> Option<i64> {
+    let micros = about
+        .lines()
+        .find_map(|line| line.strip_prefix("server_time_usec:"))?;
+    Some(micros.trim().parse::<i64>().ok()? / 1000)
 }
 
 /// Whether nothing is known about what the server did.

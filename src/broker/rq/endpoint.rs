@@ -9,8 +9,10 @@ use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo,
-    RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode,
+    ProtocolVersion, PushInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode,
 };
+
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::broker::BrokerError;
 use crate::config::{BrokerConfig, RedisUrl, Sentinels};
@@ -76,6 +78,27 @@ impl Endpoint {
         let attempt: Attempt<'_, _> = Box::pin(async {
             let client = self.client().await?;
             client.get_multiplexed_async_connection_with_config(&config).await
+        });
+        in_time(CONNECT, attempt).await
+    }
+
+    /// A connection on which the server also says what it was not asked for.
+    pub async fn connect_to_hear(
+        &self,
+        answer: Duration,
+        tell: UnboundedSender<PushInfo>,
+    ) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(answer))
+            .set_push_sender(tell);
+        let attempt: Attempt<'_, _> = Box::pin(async {
+            let address = self.client().await?.get_connection_info().clone();
+            let settings = address.redis_settings().clone();
+            let settings = settings.set_protocol(ProtocolVersion::RESP3);
+            Client::open(address.set_redis_settings(settings))?
+                .get_multiplexed_async_connection_with_config(&config)
+                .await
         });
         in_time(CONNECT, attempt).await
     }
@@ -159,6 +182,9 @@ async fn in_time<T>(limit: Duration, attempt: Attempt<'_, T>) -> RedisResult<T> 
 /// A server that is known by its address.
 fn client(url: &RedisUrl, certificates: Option<TlsCertificates>) -> RedisResult<Client> {
     let address = url.secret_text().into_connection_info()?.set_tcp_settings(tcp());
+    // Two commands less on each connection.
+    let settings = address.redis_settings().clone().set_skip_set_lib_name();
+    let address = address.set_redis_settings(settings);
     match certificates {
         Some(certificates) => Client::build_with_tls(address, certificates),
         None => Client::open(address),

@@ -31,6 +31,11 @@ impl Keys {
         format!("{}:queues", self.prefix)
     }
 
+    /// Hash: a job's fields. Source: `rq/job.py`, `Job.key_for`.
+    pub fn job(&self, job: &str) -> String {
+        format!("{}:job:{job}", self.prefix)
+    }
+
     /// Stream of a job's results, at most about 10. Source: `rq/results.py`, `Result.get_key`.
     pub fn results(&self, job: &str) -> String {
         format!("{}:results:{job}", self.prefix)

@@ -9,7 +9,7 @@
 //! - [`endpoint`], [`connection`]: the server; [`claim`], [`doubt`], [`settle`], [`lease`]: the life of a job;
 //!   [`bell`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
-//! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`wait`]: waiting for jobs to end;
+//! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`wait`], [`silent`]: waiting for jobs to end;
 //! - [`enqueue`], [`group`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
 
 mod bell;
@@ -29,6 +29,7 @@ mod python;
 mod roster;
 mod scheduler;
 mod settle;
+mod silent;
 mod text;
 mod wait;
 
@@ -134,11 +135,8 @@ impl RqBroker {
         let endpoint = Arc::new(Endpoint::new(url, config)?);
         let link = Arc::new(Link::new(Arc::clone(&endpoint)));
         let keys = Keys::new(&config.rq.key_prefix);
-        let info: String = link
-            .command(redis::cmd("INFO").arg("server"))
-            .await
-            .map_err(|error| endpoint.error(&error))?;
-        check_version(&endpoint.shown, &info)?;
+        let about = link.begin().await.map_err(|error| endpoint.error(&error))?;
+        check_version(&endpoint.shown, &about)?;
         let id = uuid::Uuid::now_v7();
         let execution_prefix = format!("{:016x}", id.as_u64_pair().1);
         Ok(RqBroker {

@@ -2,9 +2,11 @@
 //!
 //! RQ adds an entry to a job's stream of results in the transaction that ends the job, and so do our scripts. So a
 //! client asks once what there is, and then sleeps in `XREAD BLOCK` until the server has something to say. The entry
-//! tells how the job ended; what does not change was learned with the first look and is kept for the next wait.
+//! tells how the job ended; what does not change was learned with the first look and is kept for the next wait. For
+//! jobs that leave no result see [`super::silent`].
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -13,13 +15,17 @@ use redis::{RedisError, RedisResult};
 
 use super::connection::is_broken;
 use super::look::{Entries, Found, Hash};
+use super::silent::{Tracker, is_silent};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
 use crate::job::{JobId, JobView};
 use crate::time::{Mono, Unix};
 
-/// As long as it takes: a connection that died is noticed by the system.
-const FOREVER: Duration = Duration::MAX;
+/// How long the server is asked to wait before it is asked again. A connection that died is noticed by the system: this
+/// is for a server that hangs.
+const BLOCK: Duration = Duration::from_secs(600);
+/// How much longer the answer may take.
+const SLACK: Duration = Duration::from_secs(10);
 /// What is known of a job is trusted for so long by the next wait, which mostly follows at once: who asks for the jobs
 /// that are left may have done other things meanwhile, and a job may have been deleted.
 const KNOWN: Duration = Duration::from_secs(1);
@@ -34,12 +40,26 @@ const START: &str = "0-0";
 /// A job, where it stands in what was asked for, and what became of it.
 type Ended = (usize, Option<JobView>);
 
+/// Jobs that have ended.
+type Views = HashMap<JobId, Option<JobView>>;
+
 /// Jobs that are waited for.
 #[derive(Debug)]
 pub(super) struct Watch {
     connection: MultiplexedConnection,
     jobs: HashMap<JobId, Watched>,
     used: Mono,
+    /// For jobs that end without a result; opened when there is one.
+    tracker: Option<Tracker>,
+    /// The connection still sleeps: no other command can be sent over it.
+    sleeps: bool,
+}
+
+impl Watch {
+    fn silent(&self) -> impl Iterator<Item = &JobId> {
+        let silent = self.jobs.iter().filter(|(_, job)| is_silent(&job.hash));
+        silent.map(|(id, _)| id)
+    }
 }
 
 /// A job that has not ended.
@@ -64,8 +84,7 @@ impl RqBroker {
             // Taken out while it is used: a wait that is dropped leaves a connection that still blocks.
             match self.watch_on(&mut watch, ids).await {
                 Ok(ended) => {
-                    watch.used = Mono::now();
-                    *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
+                    self.keep(watch);
                     return Ok(ended);
                 }
                 Err(error) if is_broken(&error) || error.code() == Some("UNBLOCKED") => {
@@ -73,6 +92,14 @@ impl RqBroker {
                 }
                 Err(error) => return Err(self.told(&error)),
             }
+        }
+    }
+
+    /// Leaves what is known for the next wait.
+    fn keep(&self, mut watch: Watch) {
+        if !watch.sleeps {
+            watch.used = Mono::now();
+            *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
         }
     }
 
@@ -89,9 +116,11 @@ impl RqBroker {
 
     async fn new_watch(&self) -> RedisResult<Watch> {
         Ok(Watch {
-            connection: self.link.endpoint.connect(FOREVER).await?,
+            connection: self.link.endpoint.connect(BLOCK + SLACK).await?,
             jobs: HashMap::new(),
             used: Mono::now(),
+            tracker: None,
+            sleeps: false,
         })
     }
 
@@ -117,7 +146,7 @@ impl RqBroker {
     async fn watch_on(&self, watch: &mut Watch, ids: &[JobId]) -> RedisResult<Vec<Ended>> {
         let mut ended = self.look_first(watch, ids).await?;
         while ended.is_empty() {
-            let unsure = self.read(watch, &mut ended).await?;
+            let unsure = self.sleep(watch, &mut ended).await?;
             if !unsure.is_empty() {
                 self.look_at(watch, &unsure, &mut ended).await?;
             }
@@ -128,11 +157,7 @@ impl RqBroker {
     }
 
     /// Asks for those of which nothing is known.
-    async fn look_first(
-        &self,
-        watch: &mut Watch,
-        ids: &[JobId],
-    ) -> RedisResult<HashMap<JobId, Option<JobView>>> {
+    async fn look_first(&self, watch: &mut Watch, ids: &[JobId]) -> RedisResult<Views> {
         let mut unknown: Vec<JobId> = Vec::new();
         let mut asked = HashSet::new();
         for id in ids {
@@ -146,14 +171,20 @@ impl RqBroker {
     }
 
     /// Asks how these jobs are.
-    async fn look_at(
+    async fn look_at(&self, watch: &mut Watch, ids: &[JobId], ended: &mut Views) -> RedisResult<()> {
+        let mut connection = watch.connection.clone();
+        self.look_on(&mut connection, &mut watch.jobs, ids, ended).await
+    }
+
+    async fn look_on(
         &self,
-        watch: &mut Watch,
+        connection: &mut MultiplexedConnection,
+        jobs: &mut HashMap<JobId, Watched>,
         ids: &[JobId],
-        ended: &mut HashMap<JobId, Option<JobView>>,
+        ended: &mut Views,
     ) -> RedisResult<()> {
         for page in ids.chunks(super::look::PAGE) {
-            let found: Vec<Found> = self.look(page).query_async(&mut watch.connection).await?;
+            let found: Vec<Found> = self.look(page).query_async(connection).await?;
             for (id, (hash, entries)) in page.iter().zip(found) {
                 let (seen, entry) = entries
                     .into_iter()
@@ -161,10 +192,10 @@ impl RqBroker {
                     .unwrap_or_else(|| (START.to_owned(), Hash::new()));
                 let view = self.view(id, &hash, &entry);
                 if view.as_ref().is_none_or(|view| view.state.is_final()) {
-                    watch.jobs.remove(id);
+                    jobs.remove(id);
                     ended.insert(id.clone(), view);
                 } else {
-                    watch.jobs.insert(id.clone(), Watched { hash, seen });
+                    jobs.insert(id.clone(), Watched { hash, seen });
                 }
             }
         }
@@ -173,41 +204,86 @@ impl RqBroker {
 
     /// Sleeps until there are results; puts the jobs that they end into `ended`, and returns those of which they don't
     /// say enough.
-    async fn read(
-        &self,
-        watch: &mut Watch,
-        ended: &mut HashMap<JobId, Option<JobView>>,
-    ) -> RedisResult<Vec<JobId>> {
+    async fn sleep(&self, watch: &mut Watch, ended: &mut Views) -> RedisResult<Vec<JobId>> {
+        let silent: Vec<JobId> = watch.silent().cloned().collect();
+        if !silent.is_empty() && watch.tracker.is_none() {
+            watch.tracker = Some(Tracker::open(&self.link.endpoint).await?);
+        }
+        let read = self.read(&watch.jobs);
+        let Watch {
+            connection,
+            jobs,
+            tracker,
+            ..
+        } = watch;
+        let mut sleep = pin!(read.query_async::<Option<Vec<(String, Entries)>>>(connection));
+        loop {
+            if let (Some(tracker), false) = (tracker.as_mut(), silent.is_empty()) {
+                let keys = silent.iter().map(|id| self.keys.job(id.as_str()));
+                tracker.watch(keys).await?;
+                self.look_on(&mut tracker.connection, jobs, &silent, ended)
+                    .await?;
+                if !ended.is_empty() {
+                    watch.sleeps = true;
+                    return Ok(Vec::new());
+                }
+            }
+            tokio::select! {
+                news = &mut sleep => return Ok(self.take_in(news?.unwrap_or_default(), jobs, ended)),
+                changed = changed(tracker) => changed?,
+            }
+        }
+    }
+
+    /// The command that returns when there is a result of any of these.
+    fn read(&self, jobs: &HashMap<JobId, Watched>) -> redis::Cmd {
         let mut read = redis::cmd("XREAD");
-        read.arg("BLOCK").arg(0).arg("STREAMS");
-        for id in watch.jobs.keys() {
+        read.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS");
+        for id in jobs.keys() {
             read.arg(self.keys.results(id.as_str()));
         }
-        for job in watch.jobs.values() {
+        for job in jobs.values() {
             read.arg(&job.seen);
         }
-        let news: Option<Vec<(String, Entries)>> = read.query_async(&mut watch.connection).await?;
+        read
+    }
+
+    /// Puts the jobs that these results end into `ended`, and returns those of which they don't say enough.
+    fn take_in(
+        &self,
+        news: Vec<(String, Entries)>,
+        jobs: &mut HashMap<JobId, Watched>,
+        ended: &mut Views,
+    ) -> Vec<JobId> {
         let start = self.keys.results("");
         let mut unsure = Vec::new();
-        for (key, entries) in news.unwrap_or_default() {
+        for (key, entries) in news {
             let id = key.strip_prefix(&start).and_then(|id| JobId::new(id).ok());
             let (Some(id), Some((at, entry))) = (id, entries.into_iter().next_back()) else {
                 continue;
             };
-            let Some(job) = watch.jobs.get_mut(&id) else {
+            let Some(job) = jobs.get_mut(&id) else {
                 continue;
             };
             if ends_well(&job.hash, &entry) {
                 finish(&mut job.hash, &at, &entry);
                 let view = self.view(&id, &job.hash, &entry);
-                watch.jobs.remove(&id);
+                jobs.remove(&id);
                 ended.insert(id, view);
             } else {
                 job.seen = at;
                 unsure.push(id);
             }
         }
-        Ok(unsure)
+        unsure
+    }
+}
+
+/// Returns when the tracker has something to tell; never without one.
+async fn changed(tracker: &mut Option<Tracker>) -> RedisResult<()> {
+    match tracker {
+        Some(tracker) => tracker.changed().await,
+        None => std::future::pending().await,
     }
 }
 
