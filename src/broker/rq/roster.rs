@@ -145,7 +145,8 @@ impl RqBroker {
                 "There exists an active worker named '{name}' already (choose another name with `--name`)"
             )));
         }
-        Ok(())
+        // Now, and not when it is registered: its first jobs may have been counted before.
+        self.command(redis::cmd("DEL").arg(self.keys.worker(&name))).await
     }
 
     /// No worker begins while all are suspended. Source: `rq/cli/workers.py`, `worker`.
