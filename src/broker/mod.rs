@@ -1,7 +1,7 @@
 //! Where jobs wait: one trait, its implementations side by side.
 //!
 //! Only the supervisor and the command line speak to a broker; a worker never does for a plain
-//! job. Every implementation passes the same suite, `tests/contract/broker.rs`.
+//! job. The embedded ones pass the same suite, `tests/contract/broker.rs`; RQ's is held to RQ's rules by `tests/rq`.
 
 mod check;
 pub mod flow;
