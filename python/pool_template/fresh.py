@@ -95,8 +95,10 @@ class Keeper:
             self._live(turn)
         self._child = pid
         quick.pthread_sigmask(quick.SIG_UNBLOCK, _TERMINATION)
-        _, status = os.waitpid(pid, 0)
+        # Until it is reaped its number is its own: SIGTERM may be passed on to one that has just ended.
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         self._child = 0
+        _, status = os.waitpid(pid, 0)
         return status
 
 
