@@ -188,8 +188,8 @@ pub struct Claimed {
     pub failures: u32,
     /// Executions that ended with their worker's death before this one.
     pub losses: u32,
-    /// When it was enqueued.
-    pub enqueued: Unix,
+    /// Since when it could run: enqueued, due, or back in its queue.
+    pub ready: Unix,
 }
 
 /// What the death of a job's worker means for the job.

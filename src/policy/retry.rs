@@ -179,7 +179,7 @@ mod tests {
             alone: false,
             failures,
             losses,
-            enqueued: Unix(0),
+            ready: Unix(0),
         }
     }
 

@@ -128,7 +128,7 @@ impl Ledger {
             alone: false,
             failures: job.failures,
             losses: job.losses,
-            enqueued: job.enqueued,
+            ready: job.enqueued,
         }
     }
 

@@ -200,7 +200,7 @@ impl Store {
             alone: false,
             failures: job.failures,
             losses: job.losses,
-            enqueued: job.enqueued,
+            ready: slot.since,
         })
     }
 

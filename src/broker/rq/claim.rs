@@ -253,7 +253,7 @@ impl RqBroker {
             alone: whole,
             failures: 0,
             losses: 0,
-            enqueued: from_iso(&text(8)).unwrap_or_else(Unix::now),
+            ready: from_iso(&text(8)).unwrap_or_else(Unix::now),
         })
     }
 
@@ -336,7 +336,7 @@ impl RqBroker {
                 alone: true,
                 failures: 0,
                 losses: 0,
-                enqueued: Unix::now(),
+                ready: Unix::now(),
             });
         }
         jobs

@@ -52,7 +52,7 @@ impl Store {
         let conn = &self.conn;
         let before = claimed.len();
         let mut next = conn.prepare_cached(
-            "SELECT position, handle, epoch, id, task, payload, timeout_ms, retries, enqueued,
+            "SELECT position, handle, epoch, id, task, payload, timeout_ms, retries, since,
                     failures, losses
              FROM waiting CROSS JOIN jobs USING (handle) LEFT JOIN attempts USING (handle)
              WHERE waiting.queue = ?1 ORDER BY position LIMIT ?2",
@@ -347,6 +347,6 @@ fn read_claim(row: &Row<'_>, queue: QueueName, task: &mut Arc<str>) -> Result<Cl
         alone: false,
         failures: row.get::<_, Option<u32>>(9)?.unwrap_or(0),
         losses: row.get::<_, Option<u32>>(10)?.unwrap_or(0),
-        enqueued: crate::time::Unix(row.get(8)?),
+        ready: crate::time::Unix(row.get(8)?),
     })
 }
