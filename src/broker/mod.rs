@@ -1,7 +1,8 @@
 //! Where jobs wait: one trait, its implementations side by side.
 //!
 //! Only the supervisor and the command line speak to a broker; a worker never does for a plain
-//! job. The embedded ones pass the same suite, `tests/contract/broker.rs`; RQ's is held to RQ's rules by `tests/rq`.
+//! job. All pass the same suite, `tests/contract/broker.rs`, in which `rq.rs` says what RQ's schema has otherwise; RQ's is
+//! held to RQ's rules besides, by `tests/rq`.
 
 mod check;
 pub mod flow;

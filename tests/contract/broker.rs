@@ -1,5 +1,6 @@
-//! What a broker promises. Each rule below runs against each implementation; what only the
-//! embedded broker promises is in `embedded.rs`, and `model.rs` compares it with the one in memory.
+//! What a broker promises. Each rule below runs against each implementation; where the schema of RQ's jobs in Redis has
+//! it otherwise, `rq.rs` says what, why, and what holds in its place. What only the embedded broker promises is in
+//! `embedded.rs`, and `model.rs` compares it with the one in memory.
 
 mod counting;
 mod dead;
@@ -10,13 +11,16 @@ mod kit;
 mod leases;
 mod model;
 mod queues;
+mod rq;
 mod settling;
 mod upgrade;
 mod waiting;
 
-/// Runs rules against every broker: `rule` becomes the tests `memory::rule` and `sqlite::rule`.
+/// Runs rules against every broker: `rule` becomes the tests `memory::rule`, `sqlite::rule` and `redis::rule`.
 macro_rules! rules {
     ($($rule:ident,)*) => {
+        /// Their names.
+        pub const RULES: &[&str] = &[$(stringify!($rule)),*];
         mod memory {
             $(#[tokio::test]
             async fn $rule() {
@@ -27,6 +31,15 @@ macro_rules! rules {
             $(#[tokio::test]
             async fn $rule() {
                 super::$rule(&crate::broker::kit::Kit::sqlite()).await;
+            })*
+        }
+        mod redis {
+            $(#[tokio::test]
+            async fn $rule() {
+                let kit = crate::broker::kit::Kit::redis();
+                if !crate::broker::rq::holds_otherwise(stringify!($rule), &kit).await {
+                    super::$rule(&kit).await;
+                }
             })*
         }
     };

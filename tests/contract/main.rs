@@ -3,3 +3,5 @@
 #![allow(clippy::unwrap_used)] // a test says what is wrong by failing
 
 mod broker;
+#[path = "../support/mod.rs"]
+mod support;

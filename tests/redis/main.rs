@@ -14,23 +14,7 @@ mod ledger;
 mod pool;
 mod proxy;
 mod sentinel;
-mod server;
+#[path = "../support/mod.rs"]
+mod support;
 
-use std::time::Duration;
-
-use ::pool::time::Mono;
-
-/// Longest wait for anything; generous, for a busy machine. A test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Waits until `check` gives something; `state` tells a failure more.
-fn wait_for<T>(what: &str, state: impl Fn() -> String, mut check: impl FnMut() -> Option<T>) -> T {
-    let until = Mono::now() + PATIENCE;
-    loop {
-        if let Some(found) = check() {
-            return found;
-        }
-        assert!(Mono::now() < until, "waited in vain for {what}\n{}", state());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use support::{server, wait_for};

@@ -261,7 +261,7 @@ impl RqBroker {
     async fn maintain_when_due(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
         let now = Mono::now();
         let due = self.maintenance().get(queues).copied();
-        if due.is_some_and(|at| at > now) {
+        if queues.is_empty() || due.is_some_and(|at| at > now) {
             return Ok(());
         }
         self.reclaim(queues).await?;
@@ -294,12 +294,12 @@ impl RqBroker {
     }
 
     fn chores(&self, queues: &[QueueName], limit: usize) -> Vec<Claimed> {
-        let mut hand = self.hand();
-        let count = hand.chores.len().min(limit);
-        let chores: Vec<Chore> = hand.chores.drain(..count).collect();
         let Some(queue) = queues.first() else {
             return Vec::new();
         };
+        let mut hand = self.hand();
+        let count = hand.chores.len().min(limit);
+        let chores: Vec<Chore> = hand.chores.drain(..count).collect();
         let mut jobs = Vec::with_capacity(count);
         for chore in chores {
             let number = hand.numbers(1);

@@ -60,9 +60,9 @@ impl Row {
     /// The row of a job; the error says why it can't be written.
     pub fn new(job: &NewJob, serializer: &Serializer, now: Unix) -> Result<Self, String> {
         let call = Call::new(&job.task, &job.payload).map_err(|why| format!("its arguments: {why}"))?;
-        let place = match (job.due, job.at_front) {
-            // Not before its time: seconds are all that the registry knows.
-            (Some(due), _) => Place::Due(due.0.div_euclid(1000) + i64::from(due.0.rem_euclid(1000) > 0)),
+        let due = job.due.filter(|due| *due > now); // what is due already needs no scheduler
+        let place = match (due, job.at_front) {
+            (Some(due), _) => Place::Due(text::due(due)),
             (None, true) => Place::Front,
             (None, false) => Place::Back,
         };

@@ -34,6 +34,7 @@ mod text;
 mod wait;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ use self::held::Hand;
 use self::keys::Keys;
 use super::{
     Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, Order, WorkerView,
+    check,
 };
 use crate::config::{BrokerConfig, RedisUrl, RqConfig};
 use crate::job::{Claimed, GroupId, JobId, JobView, NewJob, QueueName, Settlement};
@@ -120,7 +122,8 @@ pub struct RqBroker {
     roster: roster::Roster,
     orders: orders::Orders,
     scheduler: scheduler::Scheduler,
-    suspended: std::sync::atomic::AtomicBool,
+    suspended: AtomicBool,
+    closed: AtomicBool,
     /// What the last wait for results left.
     watch: Mutex<Option<wait::Watch>>,
 }
@@ -157,9 +160,17 @@ impl RqBroker {
             chores_came: Arc::default(),
             beaten: Mutex::default(),
             scheduler: scheduler::Scheduler::default(),
-            suspended: std::sync::atomic::AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             watch: Mutex::default(),
         })
+    }
+
+    fn open_still(&self) -> Result<(), BrokerError> {
+        match self.closed.load(Ordering::Relaxed) {
+            true => Err(check::closed(self.url())),
+            false => Ok(()),
+        }
     }
 
     fn hand(&self) -> MutexGuard<'_, Hand> {
@@ -228,10 +239,12 @@ impl Broker for RqBroker {
     }
 
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError> {
+        self.open_still()?;
         self.add_jobs(&jobs).await
     }
 
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
+        self.open_still()?;
         self.start_scheduler(queues).await?;
         let found = self.take(queues, limit).await?;
         self.set_suspended(found.suspended).await;
@@ -239,18 +252,22 @@ impl Broker for RqBroker {
     }
 
     async fn extend(&self) -> Result<(), BrokerError> {
+        self.open_still()?;
         self.renew().await
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError> {
+        self.open_still()?;
         self.end(settlements).await
     }
 
     async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
+        self.open_still()?;
         self.count(queues).await
     }
 
     async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
+        self.open_still()?;
         self.wait(queues).await
     }
 
@@ -260,14 +277,17 @@ impl Broker for RqBroker {
     }
 
     async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
+        self.open_still()?;
         self.look_up(ids).await
     }
 
     async fn wait_any(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError> {
+        self.open_still()?;
         self.await_results(ids).await
     }
 
     async fn enqueue_group(&self, group: NewGroup) -> Result<(), BrokerError> {
+        self.open_still()?;
         self.add_group(group).await
     }
 
@@ -280,30 +300,37 @@ impl Broker for RqBroker {
     }
 
     async fn group(&self, id: &GroupId) -> Result<Option<GroupView>, BrokerError> {
+        self.open_still()?;
         self.group_view(id).await
     }
 
     async fn group_jobs(&self, id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
+        self.open_still()?;
         self.members(id).await
     }
 
     async fn wait_group(&self, id: &GroupId, beyond: u64) -> Result<Option<GroupView>, BrokerError> {
+        self.open_still()?;
         self.await_group(id, beyond).await
     }
 
     async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {
+        self.open_still()?;
         self.failed(filter).await
     }
 
     async fn retry_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
+        self.open_still()?;
         self.requeue(ids, "requeue").await
     }
 
     async fn delete_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
+        self.open_still()?;
         self.requeue(ids, "delete").await
     }
 
     async fn queues(&self) -> Result<Vec<QueueName>, BrokerError> {
+        self.open_still()?;
         self.queue_names().await
     }
 
@@ -317,6 +344,7 @@ impl Broker for RqBroker {
     }
 
     async fn roster(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {
+        self.open_still()?;
         self.show(workers).await
     }
 
@@ -325,7 +353,11 @@ impl Broker for RqBroker {
     }
 
     async fn close(&self) -> Result<(), BrokerError> {
-        self.leave().await
+        if self.open_still().is_ok() {
+            self.leave().await?;
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 

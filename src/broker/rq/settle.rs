@@ -56,7 +56,9 @@ impl RqBroker {
         let (mut plain, mut whole) = (Vec::new(), Vec::new());
         for at in order {
             let number = settlements[at].claim.handle;
-            let Some(job) = self.hand().jobs.get(&number).cloned() else {
+            let job = self.hand().jobs.get(&number).cloned();
+            // Another handle's claims have the same numbers.
+            let Some(job) = job.filter(|job| job.job == settlements[at].claim.job.as_str()) else {
                 continue;
             };
             let verdict = std::mem::replace(&mut settlements[at].verdict, Verdict::Forget);
@@ -231,11 +233,7 @@ impl RqBroker {
             .arg(time(started, text::seconds))
             .arg(text::seconds(ended))
             .arg(value)
-            .arg(
-                line.due
-                    .map(|due| text::score(due).to_string())
-                    .unwrap_or_default(),
-            )
+            .arg(line.due.map(|due| text::due(due).to_string()).unwrap_or_default())
             .arg(self.shown_at(line.number).unwrap_or_default());
     }
 
@@ -287,13 +285,16 @@ fn is_given_back(verdict: &Verdict) -> bool {
 fn line(at: usize, number: i64, held: Held, verdict: Verdict, run: Option<RunStamp>) -> Line {
     let (what, result, error, due) = match verdict {
         Verdict::Finish { result } => ("S", result, String::new(), None),
-        Verdict::Requeue { error: None, .. } => ("B", Vec::new(), String::new(), None),
         Verdict::Requeue {
-            error: Some(error),
-            due,
-            ..
+            error, due, at_front, ..
         } => {
-            let what = if died(&error, run) { "D" } else { "R" };
+            let what = match error {
+                None if at_front => "B",
+                None => "Q",
+                Some(error) if died(&error, run) => "D",
+                Some(_) => "R",
+            };
+            let due = due.filter(|due| *due > Unix::now());
             (what, Vec::new(), String::new(), due)
         }
         Verdict::Bury { stopped: true, .. } => ("T", Vec::new(), STOPPED.to_owned(), None),

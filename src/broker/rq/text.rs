@@ -28,6 +28,11 @@ pub(super) fn score(at: Unix) -> i64 {
     at.0.div_euclid(1000)
 }
 
+/// The second at which a job is due, as its score is: never before its time.
+pub(super) fn due(at: Unix) -> i64 {
+    score(at) + i64::from(at.0.rem_euclid(1000) > 0)
+}
+
 /// Bytes as the fields `data` and `exc_info` hold them. Source: `rq/job.py`, `Job.to_dict`.
 pub(super) fn compressed(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());

@@ -83,11 +83,11 @@ async fn wait_all_asks_at_most_once_for_each_job_that_ends(kit: &Kit) {
 
 async fn more_jobs_than_are_watched_at_once_all_come(kit: &Kit) {
     let broker = kit.handle().await;
-    enqueue(&broker, jobs(0..4500, "default")).await;
-    let claimed = claim(&broker, &["default"], 4500).await;
+    enqueue(&broker, jobs(0..2100, "default")).await;
+    let claimed = claim(&broker, &["default"], 2100).await;
     let waiting = {
         let broker: Arc<dyn Broker> = kit.handle().await;
-        tokio::spawn(async move { wait_all(&*broker, &ids(0..4500), None).await })
+        tokio::spawn(async move { wait_all(&*broker, &ids(0..2100), None).await })
     };
     for batch in claimed.rchunks(300) {
         let settled = batch.iter().map(|claimed| Settlement {
@@ -99,7 +99,7 @@ async fn more_jobs_than_are_watched_at_once_all_come(kit: &Kit) {
     }
     let views = soon(waiting).await.unwrap().unwrap();
     assert!(
-        views.iter().flatten().map(|view| &view.id).eq(&ids(0..4500)),
+        views.iter().flatten().map(|view| &view.id).eq(&ids(0..2100)),
         "in their order"
     );
 }

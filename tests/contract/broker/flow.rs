@@ -16,6 +16,7 @@ super::rules! {
     a_member_that_is_given_back_or_retried_is_counted_when_it_ends,
     a_late_outcome_of_a_member_counts_for_nothing,
     a_dead_letter_retried_in_time_is_counted_again,
+    a_group_calls_back_when_what_was_retried_in_time_has_ended,
     a_dead_letter_of_an_ended_group_calls_nobody,
     an_empty_group_has_ended,
     results_of_members_are_kept_until_their_group_has_expired,
@@ -30,12 +31,12 @@ super::rules! {
     jobs_that_cannot_wait_for_others_are_refused,
 }
 
-fn gid(text: &str) -> GroupId {
+pub fn gid(text: &str) -> GroupId {
     GroupId::new(text).unwrap()
 }
 
 /// A group `g` of these jobs with the callbacks `done` and `failure`, in a queue of their own.
-fn group(jobs: Vec<NewJob>) -> NewGroup {
+pub fn group(jobs: Vec<NewJob>) -> NewGroup {
     let callback = |name| NewJob {
         payload: Vec::new(),
         ..job(name, "callbacks")
@@ -45,6 +46,23 @@ fn group(jobs: Vec<NewJob>) -> NewGroup {
         jobs,
         on_done: Some(callback("done")),
         on_failure: Some(callback("failure")),
+    }
+}
+
+/// A group `g` of these jobs, with the callback `done` alone.
+pub fn group_with_end(jobs: Vec<NewJob>) -> NewGroup {
+    NewGroup {
+        on_failure: None,
+        ..group(jobs)
+    }
+}
+
+/// A group `g` of these jobs, without callbacks.
+pub fn counted(jobs: Vec<NewJob>) -> NewGroup {
+    NewGroup {
+        on_done: None,
+        on_failure: None,
+        ..group(jobs)
     }
 }
 
@@ -63,7 +81,7 @@ fn summary(total: u64, finished: u64, failed: u64) -> String {
     text.to_string()
 }
 
-async fn counts(broker: &Arc<dyn Broker>) -> (u64, u64, u64, bool) {
+pub async fn counts(broker: &Arc<dyn Broker>) -> (u64, u64, u64, bool) {
     let GroupView {
         total,
         finished,
@@ -123,7 +141,10 @@ async fn a_group_without_failures_forgets_its_callback_for_them(kit: &Kit) {
 
 async fn a_member_that_is_given_back_or_retried_is_counted_when_it_ends(kit: &Kit) {
     let broker = kit.handle().await;
-    broker.enqueue_group(group(jobs(0..1, "default"))).await.unwrap();
+    broker
+        .enqueue_group(counted(jobs(0..1, "default")))
+        .await
+        .unwrap();
     for _ in 0..3 {
         let claimed = claim(&broker, &["default"], 1).await.remove(0);
         settle(&broker, &claimed, give_back()).await;
@@ -136,7 +157,7 @@ async fn a_member_that_is_given_back_or_retried_is_counted_when_it_ends(kit: &Ki
 
 async fn a_late_outcome_of_a_member_counts_for_nothing(kit: &Kit) {
     let (one, other) = (kit.handle().await, kit.handle().await);
-    one.enqueue_group(group(jobs(0..2, "default"))).await.unwrap();
+    one.enqueue_group(counted(jobs(0..2, "default"))).await.unwrap();
     let late = claim(&one, &["default"], 1).await.remove(0);
     settle(&one, &late, give_back()).await;
     let claimed = claim(&other, &["default"], 1).await.remove(0);
@@ -148,12 +169,29 @@ async fn a_late_outcome_of_a_member_counts_for_nothing(kit: &Kit) {
 
 async fn a_dead_letter_retried_in_time_is_counted_again(kit: &Kit) {
     let broker = kit.handle().await;
+    broker
+        .enqueue_group(counted(jobs(0..2, "default")))
+        .await
+        .unwrap();
+    let claimed = claim(&broker, &["default"], 2).await;
+    settle(&broker, &claimed[0], bury("no")).await;
+    assert_eq!(counts(&broker).await, (2, 0, 1, false));
+    broker.retry_dead(&ids(0..1)).await.unwrap();
+    assert_eq!(counts(&broker).await, (2, 0, 0, false));
+    settle(&broker, &claimed[1], finish()).await;
+    assert_eq!(counts(&broker).await, (2, 1, 0, false), "one runs again");
+    let again = claim(&broker, &["default"], 1).await.remove(0);
+    settle(&broker, &again, finish()).await;
+    assert_eq!(counts(&broker).await, (2, 2, 0, true));
+}
+
+async fn a_group_calls_back_when_what_was_retried_in_time_has_ended(kit: &Kit) {
+    let broker = kit.handle().await;
     broker.enqueue_group(group(jobs(0..2, "default"))).await.unwrap();
     let claimed = claim(&broker, &["default"], 2).await;
     settle(&broker, &claimed[0], bury("no")).await;
     assert_eq!(called(&broker).await.len(), 1, "the failure is told");
     broker.retry_dead(&ids(0..1)).await.unwrap();
-    assert_eq!(counts(&broker).await, (2, 0, 0, false));
     settle(&broker, &claimed[1], finish()).await;
     assert_eq!(called(&broker).await, [], "one runs again");
     let again = claim(&broker, &["default"], 1).await.remove(0);
@@ -221,12 +259,15 @@ async fn results_of_members_are_kept_until_their_group_has_expired(kit: &Kit) {
 async fn a_group_is_added_as_a_whole_or_not_at_all(kit: &Kit) {
     let broker = kit.handle().await;
     enqueue(&broker, jobs(2..3, "other")).await;
-    let refused = broker.enqueue_group(group(jobs(0..3, "default"))).await;
+    let refused = broker.enqueue_group(group_with_end(jobs(0..3, "default"))).await;
     assert!(matches!(refused, Err(BrokerError::Refused(_))), "{refused:?}");
     assert_eq!(claim_ids(&broker, 9).await.len(), 0);
     assert_eq!(broker.group(&gid("g")).await.unwrap(), None);
     assert_eq!(state(&broker, "done").await, None);
-    broker.enqueue_group(group(jobs(0..2, "default"))).await.unwrap();
+    broker
+        .enqueue_group(group_with_end(jobs(0..2, "default")))
+        .await
+        .unwrap();
     let twice = NewGroup {
         id: gid("g"),
         ..NewGroup::new(jobs(5..6, "default"))
@@ -240,7 +281,10 @@ async fn wait_group_wakes_as_members_end(kit: &Kit) {
     let (worker, client) = (kit.handle().await, kit.handle().await);
     let unknown = soon(client.wait_group(&gid("unknown"), 0)).await.unwrap();
     assert_eq!(unknown, None);
-    worker.enqueue_group(group(jobs(0..2, "default"))).await.unwrap();
+    worker
+        .enqueue_group(counted(jobs(0..2, "default")))
+        .await
+        .unwrap();
     let claimed = claim(&worker, &["default"], 2).await;
     let g = gid("g");
     let mut first = client.wait_group(&g, 0);
@@ -258,7 +302,10 @@ async fn wait_group_wakes_as_members_end(kit: &Kit) {
 
 async fn a_group_shows_its_members_in_their_order(kit: &Kit) {
     let broker = kit.handle().await;
-    broker.enqueue_group(group(jobs(0..5, "default"))).await.unwrap();
+    broker
+        .enqueue_group(counted(jobs(0..5, "default")))
+        .await
+        .unwrap();
     enqueue(&broker, jobs(5..6, "default")).await;
     let members = broker.group_jobs(&gid("g")).await.unwrap();
     assert_eq!(members, ids(0..5));

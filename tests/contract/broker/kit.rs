@@ -10,6 +10,9 @@ use pool::broker::{Broker, Enqueued};
 use pool::config::{BrokerConfig, BrokerUrl};
 use pool::job::{Claimed, JobError, JobId, JobState, NewJob, QueueName, Settlement, Verdict};
 
+use super::rq;
+use crate::support::server::Server;
+
 /// Far longer than anything takes, so that only a fault gets there.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -17,6 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub enum Kit {
     Memory(Box<MemoryBroker>),
     Sqlite(tempfile::TempDir),
+    Redis(Server),
 }
 
 /// The settings of the suite: a lease that never runs out by itself.
@@ -29,6 +33,7 @@ pub fn config() -> BrokerConfig {
         max_payload: 1000,
         max_result: 1000,
         fsync: false,
+        rq: rq::config(),
         ..BrokerConfig::default()
     }
 }
@@ -42,10 +47,14 @@ impl Kit {
         Kit::Sqlite(tempfile::tempdir().unwrap())
     }
 
+    pub fn redis() -> Self {
+        Kit::Redis(Server::start(&[]))
+    }
+
     /// The file of the embedded broker.
     pub fn path(&self) -> PathBuf {
         match self {
-            Kit::Memory(_) => unreachable!("a rule of the embedded broker"),
+            Kit::Memory(_) | Kit::Redis(_) => unreachable!("a rule of the embedded broker"),
             Kit::Sqlite(dir) => dir.path().join("state/pool.db"),
         }
     }
@@ -68,6 +77,7 @@ impl Kit {
                 let url = BrokerUrl::Sqlite(self.path());
                 pool::broker::open(&BrokerConfig { url, ..config }).await.unwrap()
             }
+            Kit::Redis(server) => rq::open(server, config).await,
         }
     }
 }
@@ -76,12 +86,17 @@ pub fn queue(name: &str) -> QueueName {
     QueueName::new(name).unwrap()
 }
 
-/// A job with this id, in this queue.
+/// A job with this id and its name for an argument, in this queue.
 pub fn job(id: &str, in_queue: &str) -> NewJob {
     NewJob {
         id: JobId::new(id).unwrap(),
-        ..NewJob::new(queue(in_queue), "work", id)
+        ..NewJob::new(queue(in_queue), "work", arguments_of(id))
     }
+}
+
+/// The arguments of [`job`].
+pub fn arguments_of(id: &str) -> String {
+    serde_json::json!([id]).to_string()
 }
 
 /// Jobs with ids `from` to `to` in this queue.
@@ -97,9 +112,20 @@ pub async fn enqueue(broker: &Arc<dyn Broker>, jobs: Vec<NewJob>) -> Vec<Enqueue
     broker.enqueue(jobs).await.unwrap()
 }
 
+/// Claims jobs. Chores that the broker hands out with them are done at once, as a worker would, and are not counted.
 pub async fn claim(broker: &Arc<dyn Broker>, names: &[&str], limit: usize) -> Vec<Claimed> {
     let queues: Vec<QueueName> = names.iter().map(|name| queue(name)).collect();
-    broker.claim(&queues, limit).await.unwrap()
+    let (mut jobs, mut chores) = (Vec::new(), 1);
+    while chores > 0 {
+        let claimed = broker.claim(&queues, limit - jobs.len()).await.unwrap();
+        let (done, claimed): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|claimed| claimed.chore);
+        for chore in &done {
+            assert!(settle(broker, chore, finish()).await);
+        }
+        chores = done.len();
+        jobs.extend(claimed);
+    }
+    jobs
 }
 
 /// Ids of what a claim on `default` takes.

@@ -21,9 +21,10 @@ super::rules! {
 }
 
 async fn ready_wakes_when_a_lease_runs_out(kit: &Kit) {
-    let (dying, other) = (kit.short_lived().await, kit.handle().await);
+    let (dying, other) = (kit.short_lived().await, kit.housekeeper().await);
     enqueue(&other, jobs(0..3, "default")).await;
     assert_eq!(claim_ids(&dying, 3).await.len(), 3);
+    kit.let_leases_run_out();
     soon(other.ready(&[queue("default")])).await.unwrap();
     assert_eq!(claim_ids(&other, 9).await, ["00000", "00001", "00002"]);
     assert_eq!(other.backlog(&[queue("default")]).await.unwrap().waiting, 0);
@@ -67,9 +68,10 @@ async fn a_renewed_lease_holds(kit: &Kit) {
 }
 
 async fn an_outcome_after_the_lease_ran_out_is_late(kit: &Kit) {
-    let (dying, other) = (kit.short_lived().await, kit.handle().await);
+    let (dying, other) = (kit.short_lived().await, kit.housekeeper().await);
     enqueue(&other, jobs(0..1, "default")).await;
     let late = claim(&dying, &["default"], 1).await.remove(0);
+    kit.let_leases_run_out();
     soon(other.ready(&[queue("default")])).await.unwrap();
     let claimed = claim(&other, &["default"], 1).await.remove(0);
     dying.extend().await.unwrap();
@@ -86,6 +88,7 @@ async fn a_lease_that_nobody_missed_is_renewed_late(kit: &Kit) {
     enqueue(&slow, jobs(0..1, "default")).await;
     let claimed = claim(&slow, &["default"], 1).await.remove(0);
     tokio::time::sleep(Duration::from_millis(250)).await;
+    kit.let_leases_run_out();
     assert!(settle(&slow, &claimed, finish()).await);
     assert_eq!(state(&other, "00000").await, Some(JobState::Finished));
 }

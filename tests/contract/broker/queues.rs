@@ -37,7 +37,7 @@ async fn a_claim_hands_out_what_was_enqueued(kit: &Kit) {
     let new = NewJob {
         timeout: Some(Duration::from_millis(1500)),
         retries: Some(7),
-        ..NewJob::new(queue("mail"), "send", b"\x00\xffany bytes".as_slice())
+        ..NewJob::new(queue("mail"), "send", kit.any_arguments())
     };
     let before = Unix::now();
     let answers = enqueue(&broker, vec![new.clone()]).await;
@@ -46,8 +46,9 @@ async fn a_claim_hands_out_what_was_enqueued(kit: &Kit) {
     assert_eq!(claimed.claim.job, new.id);
     assert_eq!(claimed.queue, new.queue);
     assert_eq!(claimed.task, new.task);
-    assert_eq!(*claimed.payload, *new.payload);
-    assert_eq!((claimed.timeout, claimed.retries), (new.timeout, new.retries));
+    assert_eq!(kit.arguments(&claimed), new.payload);
+    assert_eq!(claimed.timeout, new.timeout.map(|timeout| kit.kept(timeout)));
+    assert_eq!(claimed.retries, new.retries);
     assert_eq!((claimed.failures, claimed.losses), (0, 0));
     assert!(claimed.ready >= before && claimed.ready <= Unix::now());
     assert_eq!(state(&broker, new.id.as_str()).await, Some(JobState::Running));
@@ -139,6 +140,7 @@ async fn a_scheduled_job_is_claimed_once_it_is_due(kit: &Kit) {
         ..job("later", "default")
     };
     enqueue(&broker, vec![later]).await;
+    let due = kit.kept_at(due);
     let view = broker.find(&[id("later")]).await.unwrap().remove(0).unwrap();
     assert_eq!((view.state, view.due), (JobState::Scheduled, Some(due)));
     let early = claim_ids(&broker, 9).await;
@@ -158,15 +160,12 @@ async fn a_scheduled_job_is_claimed_once_it_is_due(kit: &Kit) {
 
 async fn jobs_that_came_due_go_by_the_time_they_were_due(kit: &Kit) {
     let broker = kit.handle().await;
-    let soon_due = |name, millis| NewJob {
-        due: Some(Unix::now() + Duration::from_millis(millis)),
+    let now = Unix::now();
+    let soon_due = |name, units| NewJob {
+        due: Some(now + kit.kept(Duration::from_millis(80)) * units),
         ..job(name, "default")
     };
-    let jobs = vec![
-        soon_due("third", 220),
-        soon_due("first", 60),
-        soon_due("second", 140),
-    ];
+    let jobs = vec![soon_due("third", 3), soon_due("first", 1), soon_due("second", 2)];
     let (first_due, last_due) = (jobs[1].due.unwrap(), jobs[0].due.unwrap());
     enqueue(&broker, jobs).await;
     if Unix::now() >= first_due {
@@ -174,6 +173,7 @@ async fn jobs_that_came_due_go_by_the_time_they_were_due(kit: &Kit) {
         return;
     }
     tokio::time::sleep((last_due + Duration::from_millis(1)).since(Unix::now())).await;
+    kit.let_due_jobs_be_seen(&broker).await;
     enqueue(&broker, vec![job("fourth", "default")]).await;
     assert_eq!(
         claim_ids(&broker, 9).await,
@@ -199,10 +199,11 @@ async fn a_unique_key_is_held_until_the_job_ends(kit: &Kit) {
         due,
         ..job(name, "default")
     };
-    let held = [Enqueued::Duplicate(id("1"))];
+    let known = |name| id(kit.name_of(name, "nightly"));
+    let held = [Enqueued::Duplicate(known("1"))];
     assert_eq!(
         enqueue(&broker, vec![keyed("1", None)]).await,
-        [Enqueued::New(id("1"))]
+        [Enqueued::New(known("1"))]
     );
     assert_eq!(
         enqueue(&broker, vec![keyed("2", None)]).await,
@@ -226,12 +227,12 @@ async fn a_unique_key_is_held_until_the_job_ends(kit: &Kit) {
     let far = Some(Unix::now() + Duration::from_secs(3600));
     assert_eq!(
         enqueue(&broker, vec![keyed("2", far)]).await,
-        [Enqueued::New(id("2"))],
+        [Enqueued::New(known("2"))],
         "free at its end"
     );
     assert_eq!(
         enqueue(&broker, vec![keyed("3", None)]).await,
-        [Enqueued::Duplicate(id("2"))],
+        [Enqueued::Duplicate(known("2"))],
         "scheduled"
     );
     assert_eq!(state(&broker, "3").await, None, "a duplicate is not kept");
@@ -245,9 +246,10 @@ async fn a_unique_key_holds_within_one_call(kit: &Kit) {
         ..job(name, "default")
     };
     let answers = enqueue(&broker, vec![keyed("1"), keyed("2"), job("3", "default")]).await;
+    let known = |name| id(kit.name_of(name, "nightly"));
     let expected = [
-        Enqueued::New(id("1")),
-        Enqueued::Duplicate(id("1")),
+        Enqueued::New(known("1")),
+        Enqueued::Duplicate(known("1")),
         Enqueued::New(id("3")),
     ];
     assert_eq!(answers, expected);
@@ -256,7 +258,7 @@ async fn a_unique_key_holds_within_one_call(kit: &Kit) {
     settle(&broker, &first, bury("no")).await;
     assert_eq!(
         enqueue(&broker, vec![keyed("4")]).await,
-        [Enqueued::New(id("4"))],
+        [Enqueued::New(known("4"))],
         "free at a burial"
     );
 }
@@ -289,8 +291,8 @@ async fn a_payload_over_the_limit_is_refused_with_the_figures(kit: &Kit) {
             ..config()
         })
         .await;
-    let big = |len| NewJob {
-        payload: vec![b' '; len],
+    let big = |len: usize| NewJob {
+        payload: arguments_of(&"x".repeat(len - arguments_of("").len())).into(),
         ..job("big", "default")
     };
     let refused = broker.enqueue(vec![big(1001)]).await.unwrap_err();
@@ -299,7 +301,8 @@ async fn a_payload_over_the_limit_is_refused_with_the_figures(kit: &Kit) {
         assert!(refused.to_string().contains(part), "{refused}");
     }
     enqueue(&broker, vec![big(1000)]).await;
-    assert_eq!(claim(&broker, &["default"], 1).await[0].payload.len(), 1000);
+    let claimed = claim(&broker, &["default"], 1).await.remove(0);
+    assert_eq!(kit.arguments(&claimed).len(), 1000);
 }
 
 async fn a_bad_task_name_is_refused(kit: &Kit) {

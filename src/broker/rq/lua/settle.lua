@@ -4,7 +4,7 @@
 --   result or error (base64), due in seconds or '',
 --   the worker under whose name it was shown or ''
 -- what: X nothing more, S success, F failure, L failure by the death of its worker, T stopped, R another run,
---   D another run after the death of its worker, B back to the front of its queue as if not taken.
+--   D another run after the death of its worker; as if not taken: B back to the front of its queue, Q to its end.
 -- Returns one number a job: 1 done, 0 not held any more, 2 it has dependents: to be finished by RQ's own code.
 local p, now, default_ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local YEAR = 31536000
@@ -67,6 +67,21 @@ local function number(value)
   if value and value ~= '' then return tonumber(value) end
 end
 
+-- In its queue, or until it is due.
+local function wait(id, queue, ttl, due, at_front)
+  local key = p .. ':job:' .. id
+  ttl = number(ttl)
+  if ttl and ttl > 0 then redis.call('EXPIRE', key, ttl) end
+  if due ~= '' then
+    redis.call('HSET', key, 'status', 'scheduled')
+    redis.call('SADD', p .. ':queues', p .. ':queue:' .. queue)
+    redis.call('ZADD', p .. ':scheduled:' .. queue, due, id)
+    return
+  end
+  redis.call('HSET', key, 'status', 'queued')
+  redis.call(at_front and 'LPUSH' or 'RPUSH', p .. ':queue:' .. queue, id)
+end
+
 local function settle(at)
   local what, id, execution, queue, worker = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local started_iso, ended_iso, started, ended = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
@@ -86,11 +101,9 @@ local function settle(at)
   release(id, execution, queue, shown)
   -- Its runtime settled it.
   if what == 'X' then return 1 end
-  if what == 'B' then
-    redis.call('HSET', key, 'status', 'queued', 'started_at', '', 'last_heartbeat', '', 'worker_name', '')
-    local ttl = number(job[4])
-    if ttl and ttl > 0 then redis.call('EXPIRE', key, ttl) end
-    redis.call('LPUSH', p .. ':queue:' .. queue, id)
+  if what == 'B' or what == 'Q' then
+    redis.call('HSET', key, 'started_at', '', 'last_heartbeat', '', 'worker_name', '')
+    wait(id, queue, job[4], due, what == 'B')
     return 1
   end
   local seconds
@@ -116,18 +129,12 @@ local function settle(at)
   count(worker, 'failed_job_count', seconds)
   if what == 'R' or what == 'D' then
     redis.call('HSET', key, 'retries_left', (number(job[5]) or 1) - 1, unpack(stamps))
-    local ttl = number(job[4])
-    if ttl and ttl > 0 then redis.call('EXPIRE', key, ttl) end
-    if due ~= '' then
-      redis.call('HSET', key, 'status', 'scheduled')
-      redis.call('SADD', p .. ':queues', p .. ':queue:' .. queue)
-      redis.call('ZADD', p .. ':scheduled:' .. queue, due, id)
-      return 1
+    if due == '' then
+      redis.call('HSET', key, 'enqueued_at', ended_iso)
+      if not number(job[7]) then redis.call('HSET', key, 'timeout', 180) end
     end
-    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', ended_iso)
-    if not number(job[7]) then redis.call('HSET', key, 'timeout', 180) end
     local front = number(job[6])
-    redis.call(front and front ~= 0 and 'LPUSH' or 'RPUSH', p .. ':queue:' .. queue, id)
+    wait(id, queue, job[4], due, front and front ~= 0)
     return 1
   end
   local ttl = number(job[3])

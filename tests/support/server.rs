@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use redis::Connection;
 
-use crate::wait_for;
+use super::wait_for;
 
 pub struct Server {
     dir: tempfile::TempDir,
