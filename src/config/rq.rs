@@ -47,8 +47,8 @@ pub struct RqConfig {
     pub max_idle_time: Option<Duration>,
     /// A file that the supervisor's process id is written to.
     pub pid: Option<PathBuf>,
-    /// At most one worker lives at a time, so that it carries the name without a number. Set by validation.
-    pub single: bool,
+    /// How many workers live at a time at most; 0: not known. Set by validation.
+    pub workers_max: u32,
     /// The application's interpreter, which knows the version of `rq`. Set by validation.
     pub python: PathBuf,
 }
@@ -105,7 +105,7 @@ impl Default for RqConfig {
             path: Vec::new(),
             max_idle_time: None,
             pid: None,
-            single: false,
+            workers_max: 0,
             python: PathBuf::from("python3"),
         }
     }
@@ -132,6 +132,11 @@ impl RqConfig {
         }
     }
 
+    /// At most one worker lives at a time, so that it carries the name without a number.
+    pub fn is_single(&self) -> bool {
+        self.workers_max == 1
+    }
+
     /// The name under which the worker in this seat is registered: `NAME.SEAT`, or `NAME` when there is only one.
     pub fn worker_name(&self, seat: u16) -> String {
         self.name_pattern().replace("{}", &seat.to_string())
@@ -139,7 +144,7 @@ impl RqConfig {
 
     /// The name of a worker, with `{}` in place of its seat.
     pub fn name_pattern(&self) -> String {
-        if self.single && self.name.is_some() {
+        if self.is_single() && self.name.is_some() {
             self.base_name().to_owned()
         } else {
             format!("{}.{{}}", self.base_name())
@@ -265,7 +270,7 @@ mod tests {
             ..RqConfig::default()
         };
         assert_eq!(rq.worker_name(3), "web.3");
-        rq.single = true;
+        rq.workers_max = 1;
         assert_eq!(rq.worker_name(3), "web");
         rq.name = None;
         assert!(rq.worker_name(3).ends_with(".3"));

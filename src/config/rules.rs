@@ -48,7 +48,7 @@ pub(super) fn broken(
             &format!("pools.{}", bare_or_quoted(name.as_str())),
             pool,
             &config.app,
-            config.app.runtime == RuntimeKind::Rq && config.broker.rq.single,
+            config.app.runtime == RuntimeKind::Rq && config.broker.rq.is_single(),
         );
     }
     rules.queues_of_several_pools(config);

@@ -14,7 +14,7 @@ use crate::time::Mono;
 /// nobody is there to go on (a burst; the only worker of a supervisor) it ends as RQ's does.
 pub(super) fn quotas(config: &Config, burst: bool) -> Vec<(PoolName, u64)> {
     let rq = config.app.runtime == RuntimeKind::Rq;
-    if !rq || !(burst || config.broker.rq.single) {
+    if !rq || !(burst || config.broker.rq.is_single()) {
         return Vec::new();
     }
     let quota = |(name, pool): (&PoolName, &crate::config::PoolConfig)| {

@@ -11,6 +11,7 @@ mod faults;
 mod jobs;
 mod kills;
 mod ledger;
+mod names;
 mod pool;
 mod proxy;
 mod sentinel;

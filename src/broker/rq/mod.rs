@@ -202,6 +202,11 @@ impl RqBroker {
         answer.map_err(|error| self.link.endpoint.error(&error))
     }
 
+    async fn pipeline<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> Result<T, BrokerError> {
+        let answer = self.link.pipeline(pipeline).await;
+        answer.map_err(|error| self.link.endpoint.error(&error))
+    }
+
     async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, BrokerError> {
         let answer = self.link.command(command).await;
         answer.map_err(|error| self.link.endpoint.error(&error))
@@ -233,7 +238,7 @@ impl Broker for RqBroker {
 
     async fn begin(&self) -> Result<(), BrokerError> {
         self.check_suspension().await?;
-        self.check_name().await?;
+        self.claim_names().await?;
         self.versions().await;
         Ok(())
     }

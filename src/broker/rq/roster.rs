@@ -53,6 +53,14 @@ pub(super) fn hostname() -> String {
     nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
 }
 
+/// Whether the worker of this record (birth, death, host and process id) may be at work.
+fn is_alive([birth, death, host, pid]: &[Option<String>; 4]) -> bool {
+    let elsewhere = host.as_deref() != Some(&hostname());
+    // One that was killed on this host can't have said goodbye.
+    let process = |pid: &String| std::path::Path::new("/proc").join(pid).exists();
+    birth.is_some() && death.is_none() && (elsewhere || pid.as_ref().is_some_and(process))
+}
+
 impl RqBroker {
     /// Registers who is new, renews who lives, buries who is gone.
     pub(super) async fn show(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {
@@ -123,30 +131,32 @@ impl RqBroker {
         }
     }
 
-    /// A name that somebody chose must be free. Source: `rq/worker/base.py`, `register_birth`.
-    pub(super) async fn check_name(&self) -> Result<(), BrokerError> {
+    /// The names that somebody chose must be free, and what is left of earlier workers of these names goes.
+    /// Source: `rq/worker/base.py`, `register_birth`.
+    pub(super) async fn claim_names(&self) -> Result<(), BrokerError> {
         if self.config.name.is_none() {
-            return Ok(());
+            return Ok(()); // nobody else has ours
         }
-        let name = self.config.worker_name(1);
-        let mut ask = redis::cmd("HMGET");
-        ask.arg(self.keys.worker(&name))
-            .arg("birth")
-            .arg("death")
-            .arg("hostname")
-            .arg("pid");
-        let (birth, death, host, pid): (Option<String>, Option<String>, Option<String>, Option<String>) =
-            self.command(&ask).await?;
-        // One that was killed on this host can't have said goodbye.
-        let alive = host.is_none_or(|host| host != hostname())
-            || pid.is_some_and(|pid| std::path::Path::new("/proc").join(pid).exists());
-        if birth.is_some() && death.is_none() && alive {
-            return Err(BrokerError::Refused(format!(
-                "There exists an active worker named '{name}' already (choose another name with `--name`)"
-            )));
+        let seats = u16::try_from(self.config.workers_max).unwrap_or(u16::MAX).max(1);
+        let names: Vec<String> = (1..=seats).map(|seat| self.config.worker_name(seat)).collect();
+        let mut ask = redis::pipe();
+        for name in &names {
+            ask.cmd("HMGET")
+                .arg(self.keys.worker(name))
+                .arg(&["birth", "death", "hostname", "pid"]);
         }
-        // Now, and not when it is registered: its first jobs may have been counted before.
-        self.command(redis::cmd("DEL").arg(self.keys.worker(&name))).await
+        let records: Vec<[Option<String>; 4]> = self.pipeline(&ask).await?;
+        let mut forget = redis::cmd("DEL");
+        for (name, record) in names.iter().zip(&records) {
+            if is_alive(record) {
+                return Err(BrokerError::Refused(format!(
+                    "There exists an active worker named '{name}' already (choose another name with `--name`)"
+                )));
+            }
+            forget.arg(self.keys.worker(name));
+        }
+        // Now, and not when they are registered: their first jobs may have been counted before.
+        self.command(&forget).await
     }
 
     /// No worker begins while all are suspended. Source: `rq/cli/workers.py`, `worker`.
@@ -174,7 +184,7 @@ impl RqBroker {
                 .arg(state)
                 .ignore();
         }
-        let done: Result<(), _> = self.link.pipeline(&pipeline).await;
+        let done: Result<(), _> = self.pipeline(&pipeline).await;
         if let Err(error) = done {
             tracing::debug!(%error, "the state of workers can't be shown now");
         }
