@@ -21,9 +21,8 @@ _KIND_DONE = 17
 _MORE = 1
 _BATCH = 2
 
-#: What the first four bytes of a Run frame in one packet are, under the mask that leaves the reserved byte out.
+#: What the first four bytes of a Run frame in one packet are.
 RUN_HEADER = _VERSION | _KIND_RUN << 8
-HEADER_MASK = 0x00FF_FFFF
 
 #: header | execution | timeout_ms | attempt | id_len | queue_len | task_len | seat
 RUN = struct.Struct("<IQIIHHHH")
@@ -55,14 +54,19 @@ def complete_run(sock: socket.SocketType, first: bytes) -> bytes:
         raise FrameError(f"a packet of protocol version {version}, expected {_VERSION}")
     if kind != _KIND_RUN:
         raise FrameError(f"a frame of kind {kind}, expected {_KIND_RUN} (Run)")
-    parts, total = [first], len(first)
+    if first[3] != 0:
+        raise FrameError("a frame whose beginning was taken back")
+    parts, total, number = [first], len(first), 0
     more = first[2] & _MORE
     while more:
+        number = number % 255 + 1
         packet = sock.recv(PACKET_LEN_MAX)
         if not packet:
             raise FrameError("the job socket was closed in the middle of a frame")
         if len(packet) < HEADER_LEN or packet[:2] != first[:2]:
             raise FrameError("a frame was interrupted by another one")
+        if packet[3] != number:
+            raise FrameError("a packet is missing in the middle of a frame")
         total += len(packet)
         if total > FRAME_LEN_MAX:
             raise FrameError(f"a frame of more than {FRAME_LEN_MAX} bytes")

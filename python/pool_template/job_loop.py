@@ -95,7 +95,7 @@ class JobLoop:
         run, flush, now = self._runner.run, streams.flush, time.monotonic_ns
         unpack, pack = frames.RUN.unpack_from, frames.DONE.pack
         room, no_wait = frames.PACKET_LEN_MAX, socket.MSG_DONTWAIT
-        fixed_len, header_mask, whole_run = frames.RUN.size, frames.HEADER_MASK, frames.RUN_HEADER
+        fixed_len, whole_run = frames.RUN.size, frames.RUN_HEADER
         done_header = frames.DONE_HEADER
         known_seat = -1
         ended = now() if turn is None else turn.since_ns
@@ -122,7 +122,7 @@ class JobLoop:
             if seat != known_seat:
                 known_seat = seat
                 self._runner.sit(seat)
-            if header & header_mask != whole_run:
+            if header != whole_run:
                 frame = frames.complete_run(self._socket, frame)
                 if frames.another_follows(frame):
                     ended = self._run_batch(frame, started)

@@ -11,7 +11,7 @@ use crate::time::{Mono, Unix};
 use crate::wire::frame::{HEADER_LEN, PACKET_LEN_MAX, Run};
 
 use super::worker::{Expiry, Held, State, Step, step};
-use super::{Action, Execution, Fleet, Notice, Now, PICKUP_LIMIT};
+use super::{Action, Execution, Fleet, Notice, Now, PICKUP_LIMIT, Unread};
 
 impl Fleet {
     /// How many jobs to claim for a pool now; 0: none.
@@ -303,19 +303,21 @@ impl Fleet {
     }
 
     /// Unread jobs came back from a worker: they go first again.
-    pub(super) fn taken_back(&mut self, id: u64, executions: &[u64], now: Now, out: &mut Vec<Action>) {
+    pub(super) fn taken_back(&mut self, id: u64, unread: &Unread, now: Now, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
         let holds = |execution: &u64| worker.held.iter().any(|held| held.execution == *execution);
-        let executions: Vec<u64> = executions.iter().copied().filter(holds).collect();
-        if executions.is_empty() {
+        let executions: Vec<u64> = unread.executions.iter().copied().filter(holds).collect();
+        let part_of_batch = worker.batch > 0 && executions.len() < worker.held.len();
+        if unread.torn || part_of_batch && !executions.is_empty() {
+            // It reads all of a job, and of a batch, before it begins: it never will.
+            worker.torn = true;
+            let what = if worker.batch > 0 { "batch" } else { "job" };
+            self.kill(id, format!("does not read the rest of its {what}"), now, out);
             return;
         }
-        if worker.batch > 0 && executions.len() < worker.held.len() {
-            // It reads them all before it begins: it never will.
-            worker.torn = true;
-            self.kill(id, "does not read its batch".into(), now, out);
+        if executions.is_empty() {
             return;
         }
         let whole_batch = worker.batch > 0;

@@ -11,6 +11,24 @@ use crate::wire::message::LoadReport;
 
 use super::snapshot::Decision;
 
+/// What lay unread on a worker's socket and is taken from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Executions of which it had read nothing, in their order.
+    pub executions: Vec<u64>,
+    /// It had read a part of the job before them, and can't get the rest: that one can't begin.
+    pub torn: bool,
+}
+
+impl From<Vec<u64>> for Unread {
+    fn from(executions: Vec<u64>) -> Self {
+        Unread {
+            executions,
+            torn: false,
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -73,8 +91,8 @@ pub enum Event {
     TakenBack {
         /// Which worker.
         worker: u64,
-        /// Which executions.
-        executions: Vec<u64>,
+        /// What.
+        unread: Unread,
     },
     /// A worker sent something that is not a frame.
     Garbage {
@@ -87,8 +105,8 @@ pub enum Event {
     Exited {
         /// Which.
         worker: u64,
-        /// Executions that it had not read, in their order.
-        unread: Vec<u64>,
+        /// What it had not read.
+        unread: Unread,
         /// How, such as `killed by signal 9`.
         how: String,
         /// Its raw wait status, where known.

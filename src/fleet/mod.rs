@@ -40,7 +40,7 @@ use crate::time::Mono;
 use crate::wire::message::BatchTask;
 
 pub use crate::time::Now;
-pub use event::{Action, Command, Event, Memory, Notice};
+pub use event::{Action, Command, Event, Memory, Notice, Unread};
 use pool::Pool;
 use worker::Worker;
 
@@ -214,7 +214,7 @@ impl Fleet {
                 let outcome = (outcome, whole_batch);
                 self.done(worker, execution, (started, ended), outcome, now, out);
             }
-            Event::TakenBack { worker, executions } => self.taken_back(worker, &executions, now, out),
+            Event::TakenBack { worker, unread } => self.taken_back(worker, &unread, now, out),
             Event::Garbage { worker, error } => {
                 self.kill(worker, format!("broke the protocol: {error}"), now, out);
             }

@@ -170,7 +170,7 @@ pub struct Worker {
     pub batch: usize,
     /// Executions of its batch that failed together; what becomes of them is decided when it has answered for all.
     pub failed_together: Vec<u64>,
-    /// Its batch was taken from its socket after it had read a part of it: none of it has begun.
+    /// Its job or batch was taken from its socket after it had read a part of it: none of it has begun.
     pub torn: bool,
     /// Why it is killed, for the job's error.
     pub kill_reason: Option<String>,

@@ -4,7 +4,7 @@ use crate::job::{Claim, Outcome, PoolName};
 
 use super::dispatch::stamp;
 use super::worker::{Held, State, Step, Worker};
-use super::{Action, Fleet, Notice, Now};
+use super::{Action, Fleet, Notice, Now, Unread};
 
 impl Fleet {
     pub(super) fn forked(&mut self, id: u64, pid: i32, out: &mut Vec<Action>) {
@@ -61,7 +61,7 @@ impl Fleet {
     pub(super) fn exited(
         &mut self,
         id: u64,
-        unread: &[u64],
+        unread: &Unread,
         (how, status): (&str, Option<i32>),
         now: Now,
         out: &mut Vec<Action>,
@@ -82,13 +82,15 @@ impl Fleet {
         }
         if worker.batch > 0 {
             let job = self.claim_of_front(&worker);
-            self.batch_exited(id, worker.clone(), unread, (&how, status), now, out);
+            worker.torn |= unread.torn;
+            self.batch_exited(id, worker.clone(), &unread.executions, (&how, status), now, out);
             return self.after_exit(id, &worker, (how, job), now, out);
         }
+        let torn = worker.torn || unread.torn;
         let (unread, read): (Vec<Held>, Vec<Held>) = worker
             .held
             .drain(..)
-            .partition(|held| unread.contains(&held.execution));
+            .partition(|held| torn || unread.executions.contains(&held.execution));
         if let Some(pool) = self.pools.get_mut(&name) {
             for held in unread.iter().rev() {
                 pool.buffer.push_front(held.execution);

@@ -13,11 +13,12 @@ use tokio::sync::{Notify, oneshot};
 
 use super::input::{Done, Input, Source, Stream};
 use super::lines::Lines;
+use crate::fleet::Unread;
 use crate::sys::pidfd::{PidFd, Waited, kill_group};
 use crate::sys::socket::{self, Received, Sent, Wait};
 use crate::sys::watch::{watch, watch_process};
 use crate::sys::{SysError, lifeline, process};
-use crate::wire::frame::{Assembler, FLAGS_AT, FromWorker, HEADER_LEN, MORE, PACKET_LEN_MAX, Packets, Run};
+use crate::wire::frame::{Assembler, FromWorker, PACKET_LEN_MAX, Packets, Run, carries_on, execution_of};
 
 /// Frames read from one worker before the others get their turn.
 const FRAMES_A_TURN: usize = 128;
@@ -35,7 +36,7 @@ pub(super) struct Link {
     /// Hands the process over to the reader, which waits for its death; `None` once done.
     born: Option<oneshot::Sender<Option<PidFd>>>,
     status: Option<oneshot::Sender<i32>>,
-    /// Packets for which the socket had no room yet, each with its execution.
+    /// Packets for which the socket had no room yet.
     unsent: Arc<Unsent>,
     /// It is to be killed as soon as its process id is known.
     doomed: bool,
@@ -52,12 +53,12 @@ pub(super) struct WorkerEnds {
 
 #[derive(Debug, Default)]
 struct Unsent {
-    packets: std::sync::Mutex<VecDeque<(u64, Vec<u8>)>>,
+    packets: std::sync::Mutex<VecDeque<Vec<u8>>>,
     added: Notify,
 }
 
 impl Unsent {
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, Vec<u8>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Vec<u8>>> {
         self.packets
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -143,7 +144,7 @@ impl Link {
         let mut unsent = self.unsent.lock();
         for packet in packets.iter() {
             if !unsent.is_empty() || !self.send_now(packet) {
-                unsent.push_back((run.execution, packet.to_vec()));
+                unsent.push_back(packet.to_vec());
             }
         }
         if !unsent.is_empty() {
@@ -159,23 +160,23 @@ impl Link {
         )
     }
 
-    /// Takes back every frame that the worker has not read, in order.
-    ///
-    /// From a living worker only while it holds no frame of several packets, of which it might have read a
-    /// part; the fleet sees to it.
-    pub fn take_back(&self) -> Vec<u64> {
-        let mut executions = Vec::new();
+    /// Takes back every frame that the worker has not read, in order, and what it has not read of a frame in
+    /// the middle of which it stands: that job can't begin any more.
+    pub fn take_back(&self) -> Unread {
+        let mut unread = Unread::default();
         let mut buffer = vec![0; PACKET_LEN_MAX];
-        let mut continues = false;
+        let mut first = true;
+        let mut take = |packet: &[u8]| {
+            unread.torn |= std::mem::take(&mut first) && carries_on(packet);
+            unread.executions.extend(execution_of(packet));
+        };
         while let Ok(Received::Packet(len)) = socket::recv(&self.theirs, &mut buffer, Wait::Never) {
-            if !continues {
-                executions.extend(execution_of(&buffer[..len]));
-            }
-            continues = len >= HEADER_LEN && buffer[FLAGS_AT] & MORE != 0;
+            take(&buffer[..len]);
         }
-        executions.extend(self.unsent.lock().drain(..).map(|(execution, _)| execution));
-        executions.dedup();
-        executions
+        for packet in self.unsent.lock().drain(..) {
+            take(&packet);
+        }
+        unread
     }
 
     /// Closes our sending half: the worker reads end of file and leaves.
@@ -210,14 +211,6 @@ pub(super) enum LinkError {
 
 fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
-}
-
-/// The execution that a frame's first packet names.
-fn execution_of(packet: &[u8]) -> Option<u64> {
-    let bytes = packet.get(HEADER_LEN..HEADER_LEN + 8)?;
-    Some(u64::from_le_bytes(
-        bytes.try_into().expect("eight bytes were asked for"),
-    ))
 }
 
 /// Reads everything that comes from one worker, in an order that makes sense: what a job
@@ -366,7 +359,7 @@ async fn flush(socket: &AsyncFd<OwnedFd>, unsent: &Unsent) -> std::io::Result<()
         }
         let mut guard = socket.writable().await?;
         let mut packets = unsent.lock();
-        while let Some((_, packet)) = packets.front() {
+        while let Some(packet) = packets.front() {
             match socket::send(socket.get_ref(), packet, Wait::Never) {
                 Ok(Sent::Full) => {
                     guard.clear_ready();
@@ -419,5 +412,70 @@ impl WorkerEnds {
             self.stdout.as_fd(),
             self.stderr.as_fd(),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::Assembler;
+
+    /// A worker that holds these jobs, of as many packets each; the test is its process.
+    fn worker_with(packets_each: &[usize]) -> (Link, OwnedFd) {
+        let (inputs, _) = tokio::sync::mpsc::unbounded_channel();
+        let (link, ends) = Link::open(1, 1 << 20, &inputs).unwrap();
+        for (execution, packets) in (1..).zip(packets_each) {
+            let payload = vec![7; (packets - 1) * PACKET_LEN_MAX];
+            let run = Run {
+                execution,
+                timeout_ms: 0,
+                attempt: 1,
+                seat: 1,
+                id: "a",
+                queue: "q",
+                task: "t",
+                payload: &payload,
+            };
+            link.send(&run, false, &mut Packets::default());
+        }
+        (link, ends.socket)
+    }
+
+    /// The worker reads a packet. Returns whether it ends a frame.
+    fn reads(socket: &OwnedFd, frames: &mut Assembler) -> bool {
+        let mut buffer = vec![0; PACKET_LEN_MAX];
+        let Ok(Received::Packet(len)) = socket::recv(socket, &mut buffer, Wait::Never) else {
+            panic!("a packet was sent")
+        };
+        frames.take(&buffer[..len]).unwrap().is_some()
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_read_nothing_gives_everything_back() {
+        let (link, _socket) = worker_with(&[1, 20, 1]);
+        assert_eq!(link.take_back(), vec![1, 2, 3].into());
+        assert_eq!(link.take_back(), Unread::default());
+    }
+
+    #[tokio::test]
+    async fn a_job_that_was_read_whole_is_not_given_back() {
+        let (link, socket) = worker_with(&[2, 1]);
+        let mut frames = Assembler::new(1 << 20);
+        assert!(!reads(&socket, &mut frames) && reads(&socket, &mut frames));
+        assert_eq!(link.take_back(), vec![2].into());
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_stopped_in_the_middle_of_a_job_can_not_begin_it() {
+        // In the first case all the rest lies on the socket, in the second most of it had no room there.
+        for packets in [2, 20] {
+            let (link, socket) = worker_with(&[packets, 1]);
+            assert!(!reads(&socket, &mut Assembler::new(2 << 20)));
+            let expected = Unread {
+                executions: vec![2],
+                torn: true,
+            };
+            assert_eq!(link.take_back(), expected, "{packets} packets");
+        }
     }
 }

@@ -46,8 +46,8 @@ impl Supervisor {
             }
             Action::TakeBack { worker } => {
                 if let Some(link) = self.links.get(&worker) {
-                    let executions = link.take_back();
-                    self.events.push_back(Event::TakenBack { worker, executions });
+                    let unread = link.take_back();
+                    self.events.push_back(Event::TakenBack { worker, unread });
                 }
             }
             Action::Retire { worker } => {

@@ -3,9 +3,10 @@
 //! A packet is a 4-byte header and a part of a frame's body; all integers are little-endian.
 //!
 //! ```text
-//! packet:  version u8 = 1 | kind u8 | flags u8 | reserved u8 = 0 | body part (up to 65,532 bytes)
+//! packet:  version u8 = 1 | kind u8 | flags u8 | number u8 | body part (up to 65,532 bytes)
 //! flags:   bit 0 MORE: the next packet carries more of this frame
 //!          bit 1 BATCH: another Run of the same batch comes behind this frame
+//! number:  of a Run's packet in its frame: 0, then 1..=255, and 1 again; else 0
 //! Run:     execution u64 | timeout_ms u32 (0: none) | attempt u32 | id_len u16 | queue_len u16 |
 //!          task_len u16 | seat u16 | id | queue | task | payload (the rest)
 //! Ready:   empty
@@ -23,9 +24,10 @@ pub const PACKET_LEN_MAX: usize = 65_536;
 /// Length of a packet's header.
 pub const HEADER_LEN: usize = 4;
 /// Where a packet's flags are.
-pub const FLAGS_AT: usize = 2;
+const FLAGS_AT: usize = 2;
+const NUMBER_AT: usize = 3;
 /// Flag: the next packet carries more of this frame.
-pub const MORE: u8 = 1;
+const MORE: u8 = 1;
 /// Flag of a `Run`: the next frame is another job of the same batch.
 pub const BATCH: u8 = 2;
 
@@ -65,6 +67,9 @@ pub enum FrameError {
     /// A packet of another frame before the last part of this one.
     #[error("a frame was interrupted by another one")]
     Interrupted,
+    /// A packet that is not the next one of its frame.
+    #[error("a packet is missing in a frame")]
+    Gap,
 }
 
 /// Run this job (supervisor to worker).
@@ -264,6 +269,8 @@ pub struct Packets {
     ends: Vec<usize>,
     kind: u8,
     flags: u8,
+    /// Number of the packet that is written.
+    number: u8,
 }
 
 impl Packets {
@@ -289,11 +296,12 @@ impl Packets {
         self.ends.clear();
         self.kind = kind;
         self.flags = flags;
+        self.number = 0;
         self.header();
     }
 
     fn header(&mut self) {
-        self.bytes.extend([VERSION, self.kind, self.flags, 0]);
+        self.bytes.extend([VERSION, self.kind, self.flags, self.number]);
     }
 
     fn packet_start(&self) -> usize {
@@ -311,6 +319,7 @@ impl Packets {
             let start = self.packet_start();
             self.bytes[start + FLAGS_AT] |= MORE;
             self.ends.push(self.bytes.len());
+            self.number = number_after(self.number);
             self.header();
             part = later;
         }
@@ -326,12 +335,30 @@ pub fn another_follows(packet: &[u8]) -> bool {
     packet.get(FLAGS_AT).is_some_and(|flags| flags & BATCH != 0)
 }
 
+/// Whether this packet carries on the frame of an earlier one.
+pub fn carries_on(packet: &[u8]) -> bool {
+    packet.get(NUMBER_AT).is_some_and(|number| *number != 0)
+}
+
+/// The execution that a `Run`'s first packet names; `None`: it carries on another one's frame.
+pub fn execution_of(packet: &[u8]) -> Option<u64> {
+    let bytes = packet.get(HEADER_LEN..)?.first_chunk()?;
+    (!carries_on(packet)).then(|| u64::from_le_bytes(*bytes))
+}
+
+/// The number of the packet behind the one of this number; 0 is a frame's first one alone.
+fn number_after(number: u8) -> u8 {
+    number % u8::MAX + 1
+}
+
 /// Puts packets together into frames, up to a limit.
 #[derive(Debug)]
 pub struct Assembler {
     body: Vec<u8>,
     kind: u8,
     more: bool,
+    /// Number of the last packet, while more of its frame follow.
+    number: u8,
     len_max: usize,
 }
 
@@ -342,6 +369,7 @@ impl Assembler {
             body: Vec::new(),
             kind: 0,
             more: false,
+            number: 0,
             len_max,
         }
     }
@@ -352,10 +380,15 @@ impl Assembler {
         let (header, part) = packet
             .split_at_checked(HEADER_LEN)
             .ok_or(FrameError::Short(packet.len()))?;
-        let [version, kind, flags, _] = [header[0], header[1], header[2], header[3]];
+        let [version, kind, flags, number] = [header[0], header[1], header[2], header[3]];
         if version != VERSION {
             return Err(FrameError::Version(version));
         }
+        let expected = if self.more { number_after(self.number) } else { 0 };
+        if kind == KIND_RUN && number != expected {
+            return Err(FrameError::Gap);
+        }
+        self.number = number;
         let more = flags & MORE != 0;
         let known = if self.more { self.body.len() } else { 0 };
         if known + part.len() > self.len_max {
@@ -450,6 +483,30 @@ mod tests {
                 assembler.take(packet).unwrap();
                 assert_eq!(another_follows(packet), another);
             }
+        }
+    }
+
+    #[test]
+    fn a_frame_of_which_a_packet_was_taken_back_is_refused() {
+        let payload = vec![7; 300 * PACKET_LEN_MAX];
+        let mut packets = Packets::default();
+        Run {
+            execution: 1,
+            timeout_ms: 0,
+            attempt: 1,
+            seat: 1,
+            id: "a",
+            queue: "q",
+            task: "t",
+            payload: &payload,
+        }
+        .encode(&mut packets);
+        assert!(assemble(&packets, 1 << 30).is_ok());
+        for missing in [0, 1, 2, 255, 256, 257] {
+            let mut assembler = Assembler::new(1 << 30);
+            let mut rest = packets.iter().enumerate().filter(|(at, _)| *at != missing);
+            let gap = rest.find_map(|(_, packet)| assembler.take(packet).err());
+            assert_eq!(gap, Some(FrameError::Gap), "without packet {missing}");
         }
     }
 

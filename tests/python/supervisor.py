@@ -151,8 +151,9 @@ class Worker:
         """Sends a Run frame's body in as many packets as it takes, all with these flags."""
         room = PACKET_LEN_MAX - 4
         parts = [body[at : at + room] for at in range(0, len(body), room)]
-        for number, part in enumerate(parts, 1):
-            self.socket.send(bytes((1, 1, flags | (number < len(parts)), 0)) + part)
+        for number, part in enumerate(parts):
+            more = number + 1 < len(parts)
+            self.socket.send(bytes((1, 1, flags | more, number and (number - 1) % 255 + 1)) + part)
 
     def done(self) -> Done:
         """Takes one Done frame."""

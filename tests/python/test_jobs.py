@@ -406,6 +406,8 @@ class OneWorkerEach(unittest.TestCase):
             ([run + b"\xff" * 24], "a length field points past the end of the frame"),
             ([b"\x01\x01\x01\x00" + bytes(24), b"\x01\x11\x00\x00"], "a frame was interrupted"),
             ([b"\x01\x01\x01\x00" + bytes(24), b"x"], "a frame was interrupted"),
+            ([b"\x01\x01\x00\x01" + bytes(24)], "a frame whose beginning was taken back"),
+            ([b"\x01\x01\x01\x00" + bytes(24), b"\x01\x01\x00\x02"], "a packet is missing in the middle"),
         ):
             with self.subTest(said):
                 worker = self.template.worker()

@@ -18,6 +18,7 @@ pub fn check(world: &mut World) {
     no_job_is_lost(world);
     no_job_is_on_two_live_workers(world);
     no_process_is_forgotten(world, &picture);
+    nobody_waits_for_what_was_taken_back(world);
     queues_are_bounded(world, &picture);
     all_pools_fit_together(&picture);
     let before = std::mem::take(&mut world.sizes);
@@ -65,6 +66,16 @@ fn no_process_is_forgotten(world: &World, picture: &Snapshot) {
             told || known.contains(id),
             "worker {id} is {:?} and forgotten",
             worker.process
+        );
+    }
+}
+
+/// The rest of a job that a worker stands in the middle of never comes.
+fn nobody_waits_for_what_was_taken_back(world: &World) {
+    for (id, worker) in &world.workers {
+        assert!(
+            !worker.torn || worker.process == Process::Dead,
+            "worker {id} reads a job whose rest was taken back"
         );
     }
 }

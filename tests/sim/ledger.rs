@@ -143,13 +143,15 @@ impl Ledger {
             "{claim:?} was settled, but the job is {:?} with epoch {}",
             job.place, job.epoch
         );
-        let lost = match verdict {
-            Verdict::Bury { losses, .. } | Verdict::Requeue { losses, .. } => losses > job.losses,
+        let blamed = match verdict {
+            Verdict::Bury { losses, failures, .. } | Verdict::Requeue { losses, failures, .. } => {
+                losses > job.losses || failures > job.failures
+            }
             Verdict::Finish { .. } | Verdict::Forget => false,
         };
         assert!(
-            !lost || job.began_epoch == claim.epoch,
-            "{claim:?} counts as lost and never began"
+            !blamed || job.began_epoch == claim.epoch,
+            "{claim:?} counts as lost or failed and never began"
         );
         match verdict {
             Verdict::Finish { .. } | Verdict::Forget => job.place = Place::Finished,

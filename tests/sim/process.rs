@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use pool::fleet::Event;
+use pool::fleet::{Event, Unread};
 use pool::job::{Claim, JobError, Outcome, PoolName};
 use pool::time::Mono;
 use pool::wire::message::LoadReport;
@@ -53,11 +53,15 @@ pub struct Worker {
     pub frozen: bool,
     /// Jobs that it has not read.
     pub socket: VecDeque<Frame>,
+    /// A job of several packets that it has read in part.
+    pub reading: Option<Frame>,
     pub running: Option<Running>,
     /// What the supervisor has not read.
     pub said: VecDeque<Said>,
     /// It said something that is no frame: nobody listens to it any more.
     unheard: bool,
+    /// The rest of the job that it reads was taken back.
+    pub torn: bool,
     /// Executions that were taken back from it while its present job runs.
     pub taken_back: BTreeSet<u64>,
     pub begun: u32,
@@ -124,9 +128,11 @@ impl Worker {
             closed: false,
             frozen: false,
             socket: VecDeque::new(),
+            reading: None,
             running: None,
             said: VecDeque::new(),
             unheard: false,
+            torn: false,
             taken_back: BTreeSet::new(),
             begun: 0,
         }
@@ -136,16 +142,19 @@ impl Worker {
     pub fn holds(&self) -> impl Iterator<Item = &Frame> {
         let running = self.running.iter();
         let running = running.flat_map(|running| std::iter::once(&running.frame).chain(&running.others));
-        running.chain(&self.socket)
+        running.chain(&self.reading).chain(&self.socket)
     }
 
-    pub fn unread(&self) -> Vec<u64> {
-        self.socket.iter().map(|frame| frame.execution).collect()
+    pub fn unread(&self) -> Unread {
+        Unread {
+            executions: self.socket.iter().map(|frame| frame.execution).collect(),
+            torn: self.reading.is_some(),
+        }
     }
 
     /// Reads one frame, and all of its batch.
     fn read(&mut self) -> Option<(Frame, Vec<Frame>)> {
-        let frame = self.socket.pop_front()?;
+        let frame = self.reading.take().or_else(|| self.socket.pop_front())?;
         let mut others = Vec::new();
         let mut another = frame.another_follows;
         while another {
@@ -284,7 +293,7 @@ impl World {
     }
 
     pub fn worker_acts(&mut self, id: u64) {
-        let now = self.now.mono;
+        let (now, stops) = (self.now.mono, self.unlucky());
         let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.acts()) else {
             return;
         };
@@ -295,6 +304,13 @@ impl World {
             self.soon(Happening::WorkerActs(id));
         } else if worker.running.is_some() {
             // It reads the next one when this one ends.
+        } else if worker.torn {
+            // It meets the hole in what it reads.
+            self.worker_dies(id);
+        } else if worker.reading.is_none() && worker.socket.front().is_some_and(|next| next.fills_a_packet) {
+            worker.reading = worker.socket.pop_front();
+            worker.frozen |= stops;
+            self.soon(Happening::WorkerActs(id));
         } else if let Some((frame, others)) = worker.read() {
             worker.begun += 1 + others.len() as u32;
             let limit = self.max_jobs(id);

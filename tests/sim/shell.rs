@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pool::config::{Config, Isolation};
-use pool::fleet::{Action, Command, Event, Fleet, Memory, Notice};
+use pool::fleet::{Action, Command, Event, Fleet, Memory, Notice, Unread};
 use pool::job::{PoolName, Verdict};
 
 use crate::process::{Frame, Process, Template, ToTemplate, Worker};
@@ -194,13 +194,14 @@ impl World {
             }
             Action::TakeBack { worker } => {
                 if let Some(link) = self.workers.get_mut(&worker) {
-                    let frames = std::mem::take(&mut link.socket);
-                    let executions: Vec<u64> = frames.iter().map(|frame| frame.execution).collect();
+                    let unread = link.unread();
+                    link.socket.clear();
+                    link.torn |= unread.torn;
                     // Behind a job that has ended meanwhile, they were on a worker that is free.
                     if link.running.is_some() {
-                        link.taken_back.extend(&executions);
+                        link.taken_back.extend(&unread.executions);
                     }
-                    self.events.push_back(Event::TakenBack { worker, executions });
+                    self.events.push_back(Event::TakenBack { worker, unread });
                 }
             }
             Action::Retire { worker } => self.retire(worker),
@@ -321,7 +322,7 @@ impl World {
     /// Its lifeline is closed, which kills it if it lives.
     fn abandon(&mut self, id: u64) {
         let link = self.workers.remove(&id);
-        let unread = link.map_or(Vec::new(), |link| link.unread());
+        let unread = link.map_or_else(Unread::default, |link| link.unread());
         let how = "ended with its template".into();
         self.events.push_back(Event::Exited {
             worker: id,
