@@ -54,6 +54,8 @@ pub(super) struct Pool {
     pub lost: u64,
     pub retried: u64,
     pub backlog: Backlog,
+    /// `max_memory` in bytes, as measured last.
+    pub memory_limit: Option<u64>,
     pub last_decision: Option<Decision>,
     /// The veto that was told last.
     pub veto: Option<String>,
@@ -80,6 +82,7 @@ impl Pool {
             lost: 0,
             retried: 0,
             backlog: Backlog::default(),
+            memory_limit: None,
             last_decision: None,
             veto: None,
             config,
@@ -90,7 +93,6 @@ impl Pool {
     pub fn configure(&mut self, config: PoolConfig, now: Mono) {
         self.min = config.min_workers;
         self.max = config.max_workers;
-        self.target = self.target.clamp(self.min, self.max);
         if config.utilization_window != self.config.utilization_window {
             self.meter.set_window(config.utilization_window, now);
         }

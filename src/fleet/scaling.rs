@@ -2,8 +2,7 @@
 
 use crate::broker::Backlog;
 use crate::job::PoolName;
-use crate::policy::memory::Budget;
-use crate::policy::scaling::{Limits, Reason, Sample};
+use crate::policy::scaling::{Limits, Reason, Sample, affordable};
 
 use super::snapshot::Decision;
 use super::{Action, Fleet, Memory, Notice, Now};
@@ -24,17 +23,17 @@ impl Fleet {
         }
         self.recycle(name, now);
         self.give_back_stranded(name, out);
-        self.decide(name, memory, now, out);
+        self.decide(name, now, out);
         self.balance(name, now, out);
     }
 
-    fn decide(&mut self, name: &PoolName, memory: &Memory, now: Now, out: &mut Vec<Action>) {
+    fn decide(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
         if !self.running() {
             return;
         }
         let loadable = self.current.is_some();
         let share = self.share_of(name);
-        let budget = self.own_budget(name, memory);
+        let budget = self.own_budget(name);
         let Some(pool) = self.pools.get_mut(name).filter(|pool| !pool.removed) else {
             return;
         };
@@ -89,24 +88,6 @@ impl Fleet {
         }
     }
 
-    /// The memory of the pool itself: its workers and the templates, without which there would be none.
-    fn own_budget(&self, name: &PoolName, memory: &Memory) -> Budget {
-        let of_others = |(id, ..): &&(u64, u64, u64)| self.pool_of(*id) != Some(name);
-        let others: u64 = memory
-            .workers
-            .iter()
-            .filter(of_others)
-            .map(|(_, pss, _)| pss)
-            .sum();
-        let limit = memory.limits.iter().find(|(pool, _)| pool == name);
-        Budget {
-            used: memory.pss_total.saturating_sub(others),
-            limit: limit.map(|(_, bytes)| *bytes),
-            kept: 0,
-            cost: self.cost_of_one_more(name),
-        }
-    }
-
     /// Other limits for a pool, until the next reload; in force at once.
     pub(super) fn scale(
         &mut self,
@@ -134,7 +115,8 @@ impl Fleet {
                 "min would be {new_min}, above max, which would be {new_max}"
             ));
         }
-        if let Some(why) = self.floors_too_high(name, new_min, new_max) {
+        let why = self.floors_too_high(name, new_min, new_max);
+        if let Some(why) = why.or_else(|| self.too_little_memory(name, new_min, new_max)) {
             return Err(why);
         }
         if let Some(pool) = self.pools.get_mut(name) {
@@ -146,13 +128,14 @@ impl Fleet {
         Ok(format!("pool {name}: min {new_min}, max {new_max}"))
     }
 
-    /// Limits hold at once; utilization waits for its period.
+    /// Limits hold at once, a higher minimum as far as memory goes; utilization waits for its period.
     pub(super) fn decide_limits(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
-        let ceiling = self.share_of(name).ceiling;
+        let (budget, share) = (self.own_budget(name), self.share_of(name));
         let Some(pool) = self.pools.get_mut(name).filter(|pool| !pool.removed) else {
             return;
         };
-        let to = pool.target.clamp(pool.min, pool.max).min(ceiling);
+        let most = affordable(pool.target, &budget, &share).min(share.ceiling);
+        let to = pool.target.clamp(pool.min, pool.max).min(most);
         if to == pool.target {
             return;
         }

@@ -1,8 +1,8 @@
 //! What the pools share: their floors, what each may take, and who gives way when that changes.
 
 use crate::job::PoolName;
-use crate::policy::memory::{COST_UNKNOWN, WorkerMemory, cost_of_one_more};
-use crate::policy::share::{Member, Share, floor};
+use crate::policy::memory::{Budget, COST_UNKNOWN, WorkerMemory, cost_of_one_more};
+use crate::policy::share::{Member, Share, floor, promised};
 
 use super::pool::Pool;
 use super::worker::Worker;
@@ -26,22 +26,26 @@ impl Fleet {
                 (worker.pss_bytes, worker.private_bytes) = (*pss, *private);
             }
         }
+        for (name, pool) in &mut self.pools {
+            let limit = memory.limits.iter().find(|(limited, _)| limited == name);
+            pool.memory_limit = limit.map(|(_, bytes)| *bytes);
+        }
         self.totals.memory_used = memory.pss_total;
         self.totals.memory = memory.total_limit;
     }
 
     /// What is left for a pool of what all share.
     pub(super) fn share_of(&self, name: &PoolName) -> Share {
-        let others: Vec<Member> = self
-            .pools
-            .iter()
-            .filter(|(other, _)| *other != name)
-            .map(|(name, pool)| self.member(name, pool))
-            .collect();
         let Some(pool) = self.pools.get(name) else {
             return Share::UNLIMITED;
         };
-        Share::of(&self.member(name, pool), &others, &self.totals)
+        Share::of(&self.member(name, pool), &self.others(name), &self.totals)
+    }
+
+    /// The other pools.
+    fn others(&self, name: &PoolName) -> Vec<Member> {
+        let others = self.pools.iter().filter(|(other, _)| *other != name);
+        others.map(|(name, pool)| self.member(name, pool)).collect()
     }
 
     fn member(&self, name: &PoolName, pool: &Pool) -> Member {
@@ -75,6 +79,18 @@ impl Fleet {
             .unwrap_or(COST_UNKNOWN)
     }
 
+    /// The memory of a pool itself: its workers and the templates, without which there would be none.
+    pub(super) fn own_budget(&self, name: &PoolName) -> Budget {
+        let others = self.workers.values().filter(|worker| worker.pool != *name);
+        let others: u64 = others.map(|worker| worker.pss_bytes).sum();
+        Budget {
+            used: self.totals.memory_used.saturating_sub(others),
+            limit: self.pools.get(name).and_then(|pool| pool.memory_limit),
+            kept: 0,
+            cost: self.cost_of_one_more(name),
+        }
+    }
+
     /// Memory that the others leave a pool, in bytes; nothing where all memory is not limited.
     pub(super) fn kept_for(&self, name: &PoolName, pool: &Pool) -> u64 {
         let limited = self.totals.memory.is_some();
@@ -90,6 +106,35 @@ impl Fleet {
         for name in self.pool_names() {
             self.decide_limits(&name, now, out);
         }
+    }
+
+    /// Why this pool's `min` can't be raised to this: what it promises would not fit into the memory that there is.
+    pub(super) fn too_little_memory(&self, name: &PoolName, min: u32, max: u32) -> Option<String> {
+        let pool = self.pools.get(name)?;
+        if min <= pool.min {
+            return None;
+        }
+        let own = self.own_budget(name);
+        if min > pool.target.saturating_add(own.room()).max(1) {
+            return Some(format!(
+                "min would be {min}, and `max_memory` of the pool has no room for so many workers: {own} \
+                 (`--max` alone lets it grow as far as there is)"
+            ));
+        }
+        let limit = self.totals.memory?;
+        let mut pools = self.others(name);
+        let mut member = self.member(name, pool);
+        member.floor = floor(min, max, pool.config.reserve_workers);
+        pools.push(member);
+        let promised = promised(&pools, &self.totals);
+        (member.floor > pool.floor() && promised > limit).then(|| {
+            format!(
+                "min would be {min}, and the workers that the pools are promised would come to about {} MiB with \
+                 their application, above supervisor.max_total_memory, which is {} MiB",
+                promised.div_ceil(1 << 20),
+                limit >> 20
+            )
+        })
     }
 
     /// Why this pool's `min` and `max` can't be these: the floors of all would not fit below the limit on all workers.

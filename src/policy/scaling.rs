@@ -181,8 +181,15 @@ fn by_utilization(limits: &Limits, sample: &Sample) -> Decision {
     }
 }
 
-/// Growth to `wanted`, as far as nothing forbids it. A memory budget never forbids the first worker: a pool
-/// that can't run a single job is no saving. What all pools share never forbids a pool to reach its floor.
+/// Most workers that a pool of so many may grow to, as memory goes: its own and that of all. It never forbids the first
+/// worker: a pool that can't run a single job is no saving. What all pools share never forbids a pool to reach its floor.
+pub fn affordable(workers: u32, memory: &Budget, share: &Share) -> u32 {
+    let own = workers.saturating_add(memory.room()).max(1);
+    let shared = workers.saturating_add(share.memory.room()).max(share.floor);
+    own.min(shared)
+}
+
+/// Growth to `wanted`, as far as nothing forbids it.
 fn grow(sample: &Sample, wanted: u32, reason: Reason) -> Decision {
     if sample.paused {
         return to(sample, sample.workers, Reason::Paused);
@@ -190,10 +197,7 @@ fn grow(sample: &Sample, wanted: u32, reason: Reason) -> Decision {
     if !sample.loadable {
         return to(sample, sample.workers, Reason::NotLoadable);
     }
-    let with = |room: u32| sample.workers.saturating_add(room);
-    let own = with(sample.memory.room()).max(1);
-    let shared = with(sample.share.memory.room()).max(sample.share.floor);
-    let affordable = own.min(shared);
+    let affordable = affordable(sample.workers, &sample.memory, &sample.share);
     let seats = sample.share.workers.max(sample.workers);
     if affordable.min(seats) >= wanted {
         return to(sample, wanted, reason);

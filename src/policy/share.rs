@@ -56,6 +56,12 @@ impl Member {
     }
 }
 
+/// What all will occupy, in bytes, once each of these pools has the workers of its floor and they have run jobs.
+pub fn promised(pools: &[Member], totals: &Totals) -> u64 {
+    let growth = pools.iter().map(|pool| pool.growth(pool.floor));
+    growth.fold(totals.memory_used, u64::saturating_add)
+}
+
 /// What a pool may take of what all share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
@@ -168,6 +174,15 @@ mod tests {
         assert_eq!(left.memory.room(), 2);
         let left = share(cold(member(1, 3)), &[], 99, 60);
         assert_eq!(left.memory.room(), 3, "its own");
+    }
+
+    #[test]
+    fn floors_promise_memory_beyond_what_is_occupied() {
+        let totals = Totals {
+            memory_used: 100 * MIB,
+            ..Totals::default()
+        };
+        assert_eq!(promised(&[member(3, 1), member(1, 4)], &totals), 120 * MIB);
     }
 
     /// Pools with a floor each, and a limit that the floors fit into.

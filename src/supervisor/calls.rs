@@ -53,13 +53,28 @@ impl Supervisor {
                 };
                 return self.stop(command, now);
             }
-            Request::Scale { pool, min, max } => self
-                .named(pool)
-                .and_then(|pool| pool.map_or_else(|| self.only_pool(), Ok))
-                .map(|pool| Command::Scale { pool, min, max }),
+            Request::Scale { pool, min, max } => {
+                let pool = self
+                    .named(pool)
+                    .and_then(|pool| pool.map_or_else(|| self.only_pool(), Ok));
+                match pool {
+                    Ok(pool) => return self.weigh_before(Command::Scale { pool, min, max }, reply),
+                    Err(message) => Err(message),
+                }
+            }
             Request::Pause { pool } => self.named(pool).map(|pool| Command::Pause { pool }),
             Request::Resume { pool } => self.named(pool).map(|pool| Command::Resume { pool }),
         };
+        self.answer(command, reply, now);
+    }
+
+    /// Carries out a command, and tells who asked.
+    pub(super) fn answer(
+        &mut self,
+        command: Result<Command, String>,
+        reply: oneshot::Sender<Reply>,
+        now: Now,
+    ) {
         let done = command.and_then(|command| self.fleet.command(command, now, &mut self.actions));
         let _ = reply.send(match done {
             Ok(message) => {
@@ -89,6 +104,19 @@ impl Supervisor {
         }
     }
 
+    /// A command that asks for more workers is answered by the memory of this moment.
+    fn weigh_before(&self, command: Command, reply: oneshot::Sender<Reply>) {
+        let (measured, inputs) = (self.measurement(), self.inputs.clone());
+        tokio::spawn(async move {
+            let memory = measured.await.unwrap_or_default();
+            let _ = inputs.send(Input::Weighed {
+                command,
+                memory,
+                reply,
+            });
+        });
+    }
+
     /// Fresh figures first: what is shown is what waits now, not what waited at the last scaling period.
     fn count_backlogs(&self, reply: oneshot::Sender<Reply>) {
         let pools: Vec<_> = self
@@ -97,7 +125,7 @@ impl Supervisor {
             .into_iter()
             .filter_map(|pool| Some((self.fleet.pool_config(&pool)?.queues.clone(), pool)))
             .collect();
-        let measured = self.measurement(&[]);
+        let measured = self.measurement();
         let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
         tokio::spawn(async move {
             let mut backlogs = Vec::with_capacity(pools.len());

@@ -3,7 +3,7 @@
 use crate::broker::{Backlog, BrokerError, Order};
 use crate::config::Config;
 use crate::control::server::Call;
-use crate::fleet::Memory;
+use crate::fleet::{Command, Memory};
 use crate::job::{Claimed, PoolName, Settlement};
 use crate::time::Mono;
 use crate::wire::frame::Code;
@@ -75,6 +75,12 @@ pub(super) enum Input {
         pool: PoolName,
         backlog: Option<Result<Backlog, BrokerError>>,
         memory: Memory,
+    },
+    /// What a command needs to know of memory.
+    Weighed {
+        command: Command,
+        memory: Memory,
+        reply: tokio::sync::oneshot::Sender<crate::control::Reply>,
     },
     /// A status request's fresh figures.
     Counted {

@@ -6,7 +6,6 @@ use super::input::Input;
 use super::template::Template;
 use super::{MAINTAIN_ACTIVE, MAINTAIN_IDLE, Supervisor, memory};
 use crate::broker::{Backlog, BrokerError};
-use crate::config::MemoryLimit;
 use crate::fleet::{Event, Memory, Now};
 use crate::job::PoolName;
 use crate::telemetry::notify;
@@ -50,8 +49,7 @@ impl Supervisor {
             return;
         };
         let empty = self.jobs.is_empty(pool);
-        let limit = config.max_memory.map(|limit| (pool.clone(), limit));
-        let measured = self.measurement(limit.as_slice());
+        let measured = self.measurement();
         let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
         let (pool, queues) = (pool.clone(), config.queues.clone());
         tokio::spawn(async move {
@@ -71,9 +69,14 @@ impl Supervisor {
     }
 
     /// Measures the processes that live now, on a thread that may wait for it.
-    pub(super) fn measurement(&self, limits: &[(PoolName, MemoryLimit)]) -> JoinHandle<Memory> {
+    pub(super) fn measurement(&self) -> JoinHandle<Memory> {
         let templates: Vec<i32> = self.templates.values().map(Template::pid).collect();
-        let (workers, limits) = (self.fleet.pids(), limits.to_vec());
+        let limit_of = |pool: PoolName| {
+            let limit = self.fleet.pool_config(&pool)?.max_memory?;
+            Some((pool, limit))
+        };
+        let limits: Vec<_> = self.fleet.pool_names().into_iter().filter_map(limit_of).collect();
+        let workers = self.fleet.pids();
         let total = self.config.supervisor.max_total_memory;
         let fork = self.config.app.worker_forks();
         tokio::task::spawn_blocking(move || memory::measure(&templates, (&workers, fork), &limits, total))

@@ -87,6 +87,15 @@ impl Supervisor {
                 tracing::trace!(pool = %pool, now_ns = now.mono.0, at = now.unix.0, "scaling period");
                 Some(self.measured(pool, backlog, memory))
             }
+            Input::Weighed {
+                command,
+                memory,
+                reply,
+            } => {
+                self.fleet.weigh(&memory);
+                self.answer(Ok(command), reply, now);
+                None
+            }
             Input::Counted {
                 reply,
                 backlogs,

@@ -125,6 +125,13 @@ impl Pool {
         (text, output.status.success())
     }
 
+    /// Runs a verb that is refused; what it says.
+    pub fn refused(&self, args: &[&str]) -> String {
+        let output = self.command(args).output().expect("the verb runs");
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     /// Enqueues and returns the ids.
     pub fn enqueue(&self, args: &[&str]) -> Vec<String> {
         let (ids, ok) = self.run(&[&["enqueue"], args].concat());

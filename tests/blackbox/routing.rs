@@ -85,6 +85,49 @@ fn a_budget_of_memory_holds_all_pools_at_their_floors() {
     pool.assert_finished(&reports);
 }
 
+/// A minimum is a promise: one for which there is no memory is not made, and the pool stays as it is.
+#[test]
+fn a_minimum_that_memory_can_not_hold_is_refused() {
+    let (own, total) = (
+        "max_memory = \"90M\"\n",
+        "[supervisor]\nmax_total_memory = \"90M\"\n",
+    );
+    for (own, total) in [(own, ""), ("", total)] {
+        let pool = Pool::start(&format!(
+            "{total}[pools.default]\nmin_workers = 1\nmax_workers = 64\n{own}"
+        ));
+        let refusal = pool.refused(&["scale", "--min", "64"]);
+        assert!(refusal.contains("min would be 64"), "{refusal}");
+        assert!(refusal.contains("90 MiB"), "{refusal}");
+        assert_eq!(pool.state()["pools"]["default"]["min"], 1);
+        assert!(pool.run(&["scale", "--min", "2"]).1, "two have room");
+        pool.wait_for("the second worker", |pool| {
+            pool.state()["pools"]["default"]["workers"] == 2
+        });
+    }
+}
+
+/// A reload can't be refused for what memory is there at the moment: workers come as far as there is.
+#[test]
+fn a_minimum_that_a_reload_raises_waits_for_memory() {
+    let settings = |min: u32| {
+        format!(
+            "[pools.default]\nmin_workers = {min}\nmax_workers = 64\nmax_memory = \"90M\"\nscaling_period = \"50ms\"\n"
+        )
+    };
+    let pool = Pool::start(&settings(1));
+    pool.configure(&settings(64));
+    assert!(pool.run(&["reload"]).1);
+    pool.wait_for("the veto", |pool| {
+        pool.state()["pools"]["default"]["last_decision"]["reason"] == "memory budget"
+    });
+    let state = pool.state();
+    assert!(
+        state["pools"]["default"]["workers"].as_u64() < Some(64),
+        "{state}"
+    );
+}
+
 #[test]
 fn all_pools_fork_from_one_template() {
     let pool = Pool::start(&POOLS.replace("min_workers = 0", "min_workers = 1"));

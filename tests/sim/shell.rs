@@ -143,11 +143,10 @@ impl World {
         let memory = Memory {
             pss_total: workers.iter().map(|(_, pss, _)| pss).sum(),
             workers,
-            limits: self
-                .budget
-                .map(|bytes| (pool.clone(), bytes))
-                .into_iter()
-                .collect(),
+            limits: self.budget.map_or_else(Vec::new, |bytes| {
+                let pools = self.fleet.pool_names().into_iter();
+                pools.map(|pool| (pool, bytes)).collect()
+            }),
             total_limit: self.budget.map(|bytes| bytes * 2),
         };
         let backlog = backlog.filter(|_| !self.broker_away);
