@@ -215,7 +215,6 @@ impl RqBroker {
             Kind::Whole
         } else {
             Kind::Plain {
-                execution: self.execution(number),
                 stopped_callback: !row[10].is_empty(),
             }
         };

@@ -21,8 +21,6 @@ pub(super) struct Held {
 pub(super) enum Kind {
     /// By our scripts.
     Plain {
-        /// Id of the execution, as RQ has it.
-        execution: String,
         /// A function is to be called if it is stopped.
         stopped_callback: bool,
     },

@@ -206,15 +206,15 @@ impl RqBroker {
 
     fn stop(&self, job: &str, asked: Option<&str>) -> Option<Order> {
         let hand = self.hand();
-        let meant = |kind: &Kind| match (kind, asked) {
-            (Kind::Plain { execution, .. }, Some(asked)) => execution == asked,
+        let meant = |number: i64, kind: &Kind| match (kind, asked) {
+            (Kind::Plain { .. }, Some(asked)) => self.execution(number) == asked,
             (Kind::Plain { .. } | Kind::Whole, _) => true,
             (Kind::Chore(_), _) => false,
         };
         let held = hand
             .jobs
-            .values()
-            .any(|held| held.job == job && meant(&held.kind));
+            .iter()
+            .any(|(number, held)| held.job == job && meant(*number, &held.kind));
         held.then(|| JobId::new(job).ok()).flatten().map(Order::StopJob)
     }
 }

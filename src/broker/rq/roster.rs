@@ -209,14 +209,14 @@ impl RqBroker {
         let Some(held) = hand.jobs.get_mut(&running.claim.handle) else {
             return Default::default();
         };
-        let Kind::Plain { execution, .. } = &held.kind else {
+        if !matches!(held.kind, Kind::Plain { .. }) {
             return Default::default();
-        };
+        }
         held.shown = Some(name.to_owned());
         [
             held.job.clone(),
             held.queue.clone(),
-            execution.clone(),
+            self.execution(running.claim.handle),
             text::seconds(running.started),
         ]
     }

@@ -180,29 +180,25 @@ impl RqBroker {
             .arg(self.config.results_ttl.seconds());
         let mut sent = Vec::with_capacity(lines.len());
         for line in lines {
-            let Kind::Plain {
-                stopped_callback,
-                execution,
-            } = &line.held.kind
-            else {
+            let Kind::Plain { stopped_callback } = &line.held.kind else {
                 continue;
             };
             ended.numbers.push(line.number);
             if line.what == "T" && *stopped_callback {
                 // Its execution stays for the chore to end.
-                ended.chores.push(self.finish(line, execution));
+                ended.chores.push(self.finish(line));
             } else {
-                self.add(&mut call, line, line.what, execution);
-                sent.push((line, execution));
+                self.add(&mut call, line);
+                sent.push(line);
             }
         }
         if sent.is_empty() {
             return Ok(());
         }
         let answers: Vec<i64> = self.run(&call).await?;
-        for ((line, execution), answer) in sent.into_iter().zip(answers) {
+        for (line, answer) in sent.into_iter().zip(answers) {
             match answer {
-                2 => ended.chores.push(self.finish(line, execution)),
+                2 => ended.chores.push(self.finish(line)),
                 // What its runtime has settled is not held any more.
                 0 if line.what != "X" => held[line.at] = line.held.tried,
                 _ => {}
@@ -211,21 +207,21 @@ impl RqBroker {
         Ok(())
     }
 
-    fn add(&self, call: &mut ScriptInvocation<'_>, line: &Line, what: &str, execution: &str) {
+    fn add(&self, call: &mut ScriptInvocation<'_>, line: &Line) {
         let run = line.run;
         let time = |at: Option<Unix>, write: fn(Unix) -> String| at.map(write).unwrap_or_default();
         let (started, ended) = (
             run.map(|run| run.started),
             run.map_or_else(Unix::now, |run| run.ended),
         );
-        let value = match what {
+        let value = match line.what {
             "S" => text::base64(&line.result),
             "F" | "L" | "T" => text::base64(&text::compressed(line.error.as_bytes())),
             _ => String::new(),
         };
-        call.arg(what)
+        call.arg(line.what)
             .arg(&line.held.job)
-            .arg(execution)
+            .arg(self.execution(line.number))
             .arg(&line.held.queue)
             .arg(self.worker_of(run))
             .arg(time(started, text::iso))
@@ -243,11 +239,11 @@ impl RqBroker {
     }
 
     /// The chore for a plain job that got dependents while it ran.
-    fn finish(&self, line: &Line, execution: &str) -> Chore {
+    fn finish(&self, line: &Line) -> Chore {
         if line.what == "T" {
             return Chore::Stopped {
                 job_id: line.held.job.clone(),
-                execution_id: Some(execution.to_owned()),
+                execution_id: Some(self.execution(line.number)),
                 worker_name: self.worker_of(line.run),
             };
         }
@@ -255,7 +251,7 @@ impl RqBroker {
         let now = Unix::now();
         Chore::Finish {
             job_id: line.held.job.clone(),
-            execution_id: execution.to_owned(),
+            execution_id: self.execution(line.number),
             worker_name: self.worker_of(line.run),
             started: seconds(line.run.map_or(now, |run| run.started)),
             ended: seconds(line.run.map_or(now, |run| run.ended)),
