@@ -107,9 +107,13 @@ class Lifecycle:
             return
         worker, job, queue, execution = found
         try:
-            if job.get_status() in (JobStatus.FINISHED, JobStatus.FAILED):
-                return
+            known = job.get_status()
         except InvalidJobOperation:
+            return
+        if known == JobStatus.FAILED:
+            # It died on the way from writing that to those who wait for it.
+            queue.enqueue_dependents(job)
+        if known in (JobStatus.FINISHED, JobStatus.FAILED):
             return
         status = _wait_status(order)
         signal = f" (signal {os.WTERMSIG(status)})" if status and os.WIFSIGNALED(status) else ""

@@ -38,6 +38,10 @@ pub(super) enum Place {
     Due(i64),
     /// Since this Unix second it waits for the other jobs of its call to end.
     Deferred(i64),
+    /// Since this Unix second it waits for the first of them to fail.
+    FirstFailure(i64),
+    /// Nowhere: it wakes when one of them ends. See [`super::first_failure`].
+    Watcher,
 }
 
 /// The group of the first jobs of a call.
@@ -96,7 +100,7 @@ impl Row {
         }
         match place {
             Place::Due(_) => field("status", "scheduled"),
-            Place::Deferred(_) => field("status", "deferred"),
+            Place::Deferred(_) | Place::FirstFailure(_) | Place::Watcher => field("status", "deferred"),
             Place::Front | Place::Back => {
                 field("status", "queued");
                 field("enqueued_at", &now);
@@ -129,19 +133,24 @@ impl Row {
             return self; // Nothing is to be waited for.
         };
         self.place = Place::Deferred(text::score(now));
-        self.fields.retain(|(name, _)| *name != "enqueued_at");
-        self.set("status", "deferred");
+        self.is_not_queued("deferred");
         self.set("dependency_id", first.as_str());
         let written: Vec<String> = ids.iter().map(|id| serde_json::json!(id).to_string()).collect();
-        self.set("dependency_ids", &format!("[{}]", written.join(", ")));
+        self.set("dependency_ids", format!("[{}]", written.join(", ")));
         self.set("allow_dependency_failures", "1");
         self.set("enqueue_at_front", "0");
         self
     }
 
+    /// It waits for something else than its turn, with this status.
+    pub(super) fn is_not_queued(&mut self, status: &str) {
+        self.fields.retain(|(name, _)| *name != "enqueued_at");
+        self.set("status", status);
+    }
+
     /// Sets a field of the hash.
-    fn set(&mut self, name: &'static str, value: &str) {
-        let value = value.as_bytes().to_vec();
+    pub(super) fn set(&mut self, name: &'static str, value: impl Into<Vec<u8>>) {
+        let value = value.into();
         match self.fields.iter_mut().find(|(field, _)| *field == name) {
             Some((_, known)) => *known = value,
             None => self.fields.push((name, value)),
@@ -192,6 +201,8 @@ impl RqBroker {
                 Place::Front => call.arg("L"),
                 Place::Due(second) => call.arg(second),
                 Place::Deferred(since) => call.arg(format!("D{since}")),
+                Place::FirstFailure(since) => call.arg(format!("F{since}")),
+                Place::Watcher => call.arg("W"),
             };
             call.arg(match row.held {
                 Held::Taken => "taken",

@@ -22,6 +22,7 @@ impl RqBroker {
             let callback = self.row(&with_summary(job, &group), now)?;
             rows.push(callback.after(&group.jobs, now));
         }
+        rows.extend(self.first_failure(&group, now)?);
         self.add_rows(
             &rows,
             Some(Group {
@@ -84,14 +85,7 @@ fn check(group: &NewGroup) -> Result<(), BrokerError> {
             group.id
         )))
     };
-    if group.on_failure.is_some() {
-        return cannot(
-            "RQ has no job that runs at the first failure of others; it has a callback of each job \
-             (`Queue.enqueue(…, on_failure=Callback(…))`)"
-                .to_owned(),
-        );
-    }
-    if group.on_done.is_some() && group.jobs.len() > DEPENDENCIES_MAX {
+    if (group.on_done.is_some() || group.on_failure.is_some()) && group.jobs.len() > DEPENDENCIES_MAX {
         return cannot(format!(
             "a job of RQ's that runs after {} others is too much: whenever one of them ends, all are looked at; \
              {DEPENDENCIES_MAX} is the limit",
@@ -103,11 +97,16 @@ fn check(group: &NewGroup) -> Result<(), BrokerError> {
 
 /// The job that runs at the end, with what is known of the group by now in its arguments.
 fn with_summary(job: &NewJob, group: &NewGroup) -> NewJob {
-    let summary = serde_json::json!({ "group": group.id, "total": group.jobs.len() }).to_string();
+    let summary = summary(group).to_string();
     NewJob {
         payload: flow::hand_on(&job.payload, flow::GROUP, summary.as_bytes()),
         ..job.clone()
     }
+}
+
+/// What is known of a group when it is enqueued.
+pub(super) fn summary(group: &NewGroup) -> serde_json::Value {
+    serde_json::json!({ "group": group.id, "total": group.jobs.len() })
 }
 
 /// How far a group of these members is; `None` without any.
@@ -195,7 +194,7 @@ mod tests {
         assert!(check(&without).is_ok());
         let alarm = NewGroup {
             on_failure: without.jobs.first().cloned(),
-            ..group(1)
+            ..without
         };
         assert!(check(&alarm).is_err());
     }

@@ -10,7 +10,7 @@
 //!   [`bell`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`wait`], [`silent`]: waiting for jobs to end;
-//! - [`enqueue`], [`group`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
+//! - [`enqueue`], [`group`], [`first_failure`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
 
 mod bell;
 mod claim;
@@ -19,6 +19,7 @@ mod data;
 mod doubt;
 mod endpoint;
 mod enqueue;
+mod first_failure;
 mod group;
 mod held;
 mod keys;
@@ -72,6 +73,7 @@ struct Scripts {
     roster: Script,
     backlog: Script,
     requeue: Script,
+    first_failure: Script,
 }
 
 impl Scripts {
@@ -93,6 +95,7 @@ impl Scripts {
             roster: Script::new(include_str!("lua/roster.lua")),
             backlog: Script::new(include_str!("lua/backlog.lua")),
             requeue: Script::new(include_str!("lua/requeue.lua")),
+            first_failure: Script::new(first_failure::SCRIPT),
         }
     }
 }

@@ -2,7 +2,8 @@
 -- ARGV: prefix, group or '', how many of the jobs are its members; then for each job: id, queue, place, held,
 --   number of fields, field, value...
 -- place: 'L' front, 'R' back, or the Unix second when it is due; 'D' and the Unix second since when it waits for the
---   members of the group.
+--   members of the group; 'F' and the second since when it waits for the first of them to fail; 'W' the watcher that lets
+--   that one go, see first_failure.lua.
 -- held: what becomes of it when there is a job of this id: 'taken', all is refused; 'open', while that one has not ended
 --   this one is not added, else it takes its place.
 -- Returns {id that is taken, or a line feed if the group is, or ''}, then 1 or 0 for each job: whether it was added.
@@ -45,6 +46,12 @@ local function defer(id, queue, since, others)
   end
 end
 
+-- The first member that ends wakes it, and none that ends while it is awake: it depends on itself.
+local function watch(id, others)
+  redis.call('SADD', p .. ':job::' .. id .. ':dependencies', id)
+  for _, other in ipairs(others) do redis.call('SADD', p .. ':job:' .. other .. ':dependents', id) end
+end
+
 local answer, queues, grouped = {''}, {}, {}
 each(function(id, queue, place, held, first, last)
   local key = p .. ':job:' .. id
@@ -61,9 +68,12 @@ each(function(id, queue, place, held, first, last)
     redis.call('HSET', key, 'group_id', group)
     redis.call('SADD', group_key, id)
   end
-  if string.sub(place, 1, 1) == 'D' then
-    defer(id, queue, string.sub(place, 2), grouped)
-    return
+  local waits, since = string.match(place, '^([DFW])(%d*)$')
+  if waits == 'D' then return defer(id, queue, since, grouped) end
+  if waits == 'W' then return watch(id, grouped) end
+  if waits == 'F' then
+    redis.call('SADD', p .. ':first_failure_jobs', id)
+    return defer(id, queue, since, {})
   end
   local list = p .. ':queue:' .. queue
   if not queues[queue] then
