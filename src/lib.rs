@@ -13,7 +13,7 @@
 //! - [`template`], [`worker`]: the process that loads the application; what it forks.
 //! - [`runtime`]: native tasks and commands as the worker runs them; how each template starts.
 //! - [`supervisor`]: the one loop that performs what `fleet` and `policy` decide.
-//! - [`control`], [`telemetry`]: the Unix socket for people; logs and systemd.
+//! - [`control`], [`telemetry`]: the Unix socket for people; logs and systemd. [`metrics`]: what Prometheus reads.
 //! - [`cli`]: one file per verb. [`role`]: template or command line, decided before any thread exists.
 //!
 //! A program with tasks of its own starts at [`App`].
@@ -24,6 +24,7 @@ pub mod config;
 pub mod control;
 pub mod fleet;
 pub mod job;
+pub mod metrics;
 pub mod policy;
 pub mod role;
 pub mod runtime;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may name, besides itself and plain values. The arrows point one way.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("job", &[]),
     ("time", &[]),
     ("text", &[]),
@@ -21,6 +21,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     // Of the fleet only its snapshot.
     ("control", &["fleet"]),
     ("telemetry", &["config", "fleet"]),
+    ("metrics", &["config", "fleet", "control"]),
     (
         "supervisor",
         &[
@@ -33,6 +34,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "sys",
             "control",
             "telemetry",
+            "metrics",
         ],
     ),
     (
@@ -44,6 +46,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "broker",
             "fleet",
             "telemetry",
+            "metrics",
             "template",
             "wire",
         ],

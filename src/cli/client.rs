@@ -44,6 +44,14 @@ pub fn snapshot(args: &ClientArgs) -> Result<Snapshot, Failure> {
     }
 }
 
+/// Asks the supervisor for its metrics as text.
+pub fn metrics(args: &ClientArgs, openmetrics: bool) -> Result<String, Failure> {
+    match call(&socket(args)?, &Request::Metrics { openmetrics }, Some(PATIENCE))? {
+        Reply::Metrics { text } => Ok(text),
+        other => Err(unexpected(other)),
+    }
+}
+
 /// Asks the supervisor to do something and returns what it says about it. Without `is_quick` it may take
 /// its time: a reload, a drain.
 pub fn command(args: &ClientArgs, request: &Request, is_quick: bool) -> Result<String, Failure> {
@@ -62,7 +70,7 @@ fn unexpected(reply: Reply) -> Failure {
                 None => failure,
             }
         }
-        Reply::Done { .. } | Reply::Snapshot { .. } => Failure::new(
+        Reply::Done { .. } | Reply::Snapshot { .. } | Reply::Metrics { .. } => Failure::new(
             Code::Failed,
             "the supervisor answered something else than was asked",
         )

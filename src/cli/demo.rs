@@ -138,7 +138,7 @@ async fn feed(broker: &dyn Broker) -> Outcome {
 async fn look(calls: &mpsc::Sender<Call>) -> Option<PoolSnapshot> {
     match ask(calls, Request::Status).await? {
         Reply::Snapshot { mut snapshot } => snapshot.pools.remove(POOL),
-        Reply::Done { .. } | Reply::Error { .. } => None,
+        Reply::Metrics { .. } | Reply::Done { .. } | Reply::Error { .. } => None,
     }
 }
 

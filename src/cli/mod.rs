@@ -1,6 +1,6 @@
 //! The command line: one file per verb.
 //!
-//! - `report`: how a verb ends; `render`, `chart`, `json`, `progress`: what people and programs read.
+//! - `report`: how a verb ends; `render`, `tasks`, `chart`, `json`, `progress`: what people and programs read.
 //! - `client`: how verbs find the broker and the supervisor.
 
 mod chart;
@@ -13,6 +13,7 @@ mod enqueue;
 mod flow;
 mod json;
 mod lines;
+mod metrics;
 mod progress;
 mod render;
 mod report;
@@ -20,6 +21,7 @@ mod result;
 mod run;
 mod status;
 mod steer;
+mod tasks;
 mod wait;
 
 use std::ffi::OsString;
@@ -67,6 +69,7 @@ enum Verb {
     Wait(wait::WaitArgs),
     Result(result::ResultArgs),
     Status(status::StatusArgs),
+    Metrics(metrics::MetricsArgs),
     Scale(steer::ScaleArgs),
     /// Claim no more jobs; those that run finish
     Pause(steer::PoolArgs),
@@ -175,6 +178,7 @@ fn perform(cli: Cli) -> Outcome {
         Some(Verb::Wait(args)) => block_on(wait::run(args)),
         Some(Verb::Result(args)) => block_on(result::run(args)),
         Some(Verb::Status(args)) => status::run(&args),
+        Some(Verb::Metrics(args)) => metrics::run(&args),
         Some(Verb::Scale(args)) => steer::scale(args),
         Some(Verb::Pause(args)) => steer::pause(args),
         Some(Verb::Resume(args)) => steer::resume(args),

@@ -6,6 +6,8 @@ use crate::fleet::snapshot::{Decision, PoolSnapshot, ProcessSnapshot, Snapshot};
 use crate::job::{JobState, JobView};
 use crate::time::{Human, Unix, seconds_to_duration};
 
+use super::tasks;
+
 /// Columns of text, as wide as their widest cell, two spaces apart.
 #[derive(Debug, Default)]
 pub struct Table {
@@ -62,7 +64,7 @@ impl Table {
     }
 }
 
-/// `pool status`: the supervisor, a row a pool, what was decided last, a row a worker.
+/// `pool status`: the supervisor, a row a pool, what was decided last, a row a task, a row a worker.
 pub fn status(of: &Snapshot, now: Unix) -> String {
     let mut text = format!(
         "pool {}: {}, pid {}, up {}, generation {}, memory {}\nbroker {}\n",
@@ -89,7 +91,14 @@ pub fn status(of: &Snapshot, now: Unix) -> String {
         if let Some(decision) = &pool.last_decision {
             text.push_str(&format!("\n{name} {}\n", decided(decision, now)));
         }
+        if pool.taken_back > 0 {
+            let jobs = pool.taken_back;
+            text.push_str(&format!(
+                "{name} took {jobs} jobs back from workers that stalled\n"
+            ));
+        }
     }
+    text.push_str(&tasks::table(of));
     if of.pools.values().any(|pool| !pool.processes.is_empty()) {
         text.push_str(&format!("\n{}", processes(of)));
     }
@@ -197,7 +206,7 @@ fn share(of: Option<f64>) -> String {
 
 fn processes(of: &Snapshot) -> String {
     let mut table = Table::new(&[
-        "POOL", ">WORKER", ">PID", ">GEN", "STATE", ">SINCE", ">JOBS", ">MEMORY", "TASK", "JOB",
+        "POOL", ">WORKER", ">PID", ">GEN", "STATE", ">SINCE", ">JOBS", ">AHEAD", ">MEMORY", "TASK", "JOB",
     ]);
     for (name, pool) in &of.pools {
         for process in &pool.processes {
@@ -207,7 +216,7 @@ fn processes(of: &Snapshot) -> String {
     table.print()
 }
 
-fn process_cells(pool: &str, process: &ProcessSnapshot) -> [String; 10] {
+fn process_cells(pool: &str, process: &ProcessSnapshot) -> [String; 11] {
     [
         pool.to_owned(),
         process.worker.to_string(),
@@ -216,6 +225,7 @@ fn process_cells(pool: &str, process: &ProcessSnapshot) -> [String; 10] {
         process.state.clone(),
         age(seconds_to_duration(process.since_s).unwrap_or_default()),
         process.jobs.to_string(),
+        process.held.to_string(),
         bytes(process.pss_bytes),
         task_cell(process),
         process.job.as_deref().map_or("-".to_owned(), one_line),
@@ -312,7 +322,7 @@ pub fn bytes(bytes: u64) -> String {
 }
 
 /// The first line that says anything, without what would steer the terminal.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let line = text
         .lines()
         .find(|line| !line.trim().is_empty())
@@ -347,6 +357,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::fleet::snapshot::TaskSnapshot;
     use crate::job::{JobError, JobId, NewJob, QueueName};
 
     const NOW: Unix = Unix(1_772_355_900_250);
@@ -391,6 +402,16 @@ mod tests {
             done: 10_234,
             failed: 3,
             last_decision: Some(decision),
+            taken_back: 7,
+            tasks: vec![TaskSnapshot {
+                task: "mail.send".into(),
+                done: 10_234,
+                failed: 3,
+                service_s: Some(0.0013),
+                depth: Some(7),
+                sent_ahead: 9_120,
+                ..TaskSnapshot::default()
+            }],
             processes: vec![
                 worker(1, "busy", Some("0199aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee")),
                 worker(2, "idle", None),

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use crate::broker::{self, Broker};
 use crate::config::{self, Config, RunArgs};
 use crate::control::server::{self, Listener};
+use crate::metrics::{self, server::MetricsError};
 use crate::supervisor::{self, Options, SupervisorError};
 use crate::telemetry::log;
 
@@ -42,6 +43,7 @@ pub async fn run(args: RunArgs) -> Outcome {
     log::init(&config.log).map_err(|error| cannot_start(error.into()))?;
     // Before the broker: a second supervisor by mistake touches nothing.
     let listener = server::bind(&config.socket).map_err(|error| cannot_start(error.into()))?;
+    let metrics = metrics::server::bind(&config.metrics).map_err(|error| cannot_start(error.into()))?;
     if let Some(path) = &config.broker.rq.pid {
         write_pid(path).map_err(cannot_start)?;
     }
@@ -52,7 +54,7 @@ pub async fn run(args: RunArgs) -> Outcome {
         burst: args.burst,
         reload: Arc::new(move || load(&args).map_err(|errors| errors.to_string())),
     };
-    supervise(config, broker, listener, options)
+    supervise(config, broker, (listener, metrics), options)
         .await
         .map_err(cannot_start)
 }
@@ -73,7 +75,12 @@ fn load(args: &RunArgs) -> Result<Config, config::ConfigErrors> {
     config::load(args, |name| std::env::var_os(name))
 }
 
-async fn supervise(config: Config, broker: Arc<dyn Broker>, listener: Listener, options: Options) -> Outcome {
+async fn supervise(
+    config: Config,
+    broker: Arc<dyn Broker>,
+    (listener, metrics): (Listener, Option<metrics::server::Listener>),
+    options: Options,
+) -> Outcome {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         pid = std::process::id(),
@@ -82,11 +89,27 @@ async fn supervise(config: Config, broker: Arc<dyn Broker>, listener: Listener, 
         "starting"
     );
     let (calls, received) = mpsc::channel(CALLS_MAX);
+    if let Some(metrics) = metrics {
+        tracing::info!(url = %metrics.url(), "serving metrics");
+        tokio::spawn(metrics.serve(calls.clone()));
+    }
     let serving = tokio::spawn(listener.serve(calls));
     let ended = supervisor::run(config, broker, received, options).await;
     // Lets the last answers out and removes the socket. It ends by itself: nobody receives its calls any more.
     let _ = serving.await;
     ended.map_err(Failure::from)
+}
+
+impl From<MetricsError> for Failure {
+    fn from(error: MetricsError) -> Self {
+        let failure = Failure::new(Code::Failed, error.to_string());
+        match error {
+            MetricsError::Listen { .. } => {
+                failure.hint("name another address with `--metrics-listen ADDR:PORT`")
+            }
+            MetricsError::Token { .. } | MetricsError::NoToken { .. } => failure,
+        }
+    }
 }
 
 impl From<SupervisorError> for Failure {

@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use super::keys::{Key, SOCKET, Section};
 use super::rq_words;
 use super::setting::{Arity, Setting};
-use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, RqConfig, SupervisorConfig};
+use super::{AppConfig, BrokerConfig, LogConfig, MetricsConfig, PoolConfig, RqConfig, SupervisorConfig};
 
 /// The settings on a command line, unchecked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -182,6 +182,7 @@ fn flags() -> Vec<Flag> {
         "RQ, in the words of `rq worker` (runtime rq)",
         &mut RqConfig::default(),
     );
+    add("Metrics", &mut MetricsConfig::default());
     add("Logging", &mut LogConfig::default());
     flags.push(socket);
     flags

@@ -56,6 +56,7 @@ pub(super) fn entries(config: &Config) -> Vec<Entry> {
     for (name, task) in &mut config.tasks {
         add(&format!("tasks.{}", bare_or_quoted(name)), task);
     }
+    add("metrics", &mut config.metrics);
     add("log", &mut config.log);
     all
 }

@@ -5,7 +5,7 @@
 
 use super::scalars::Program;
 use super::setting::Setting;
-use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, SupervisorConfig, TaskConfig};
+use super::{AppConfig, BrokerConfig, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig, TaskConfig};
 
 /// What is known of a key besides its value.
 #[derive(Debug, PartialEq, Eq)]
@@ -358,6 +358,19 @@ impl Section for TaskConfig {
                 "Run a batch that failed as a whole again in halves, down to the job at fault"
             ),
             &mut self.batch_split,
+        );
+    }
+}
+
+impl Section for MetricsConfig {
+    fn each_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("listen", "metrics-listen" "ADDR:PORT", "Where Prometheus reads the metrics over HTTP, at /metrics"),
+            &mut self.listen,
+        );
+        visit(
+            key!("token_file", "metrics-token-file" "PATH", "File with the token to show; needed where others can reach the address"),
+            &mut self.token_file,
         );
     }
 }

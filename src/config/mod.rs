@@ -7,6 +7,7 @@ mod flags;
 mod flat;
 mod keys;
 mod load;
+mod metrics;
 mod problem;
 mod raw;
 mod reload;
@@ -25,6 +26,7 @@ mod totals;
 mod unknown;
 mod validate;
 
+use core::net::SocketAddr; // the value alone, where nothing is listened on
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,6 +66,8 @@ pub struct Config {
     pub pools: BTreeMap<PoolName, PoolConfig>,
     /// Per-task settings, and the command runtime's programs.
     pub tasks: BTreeMap<Arc<str>, TaskConfig>,
+    /// Metrics over HTTP.
+    pub metrics: MetricsConfig,
     /// Logging.
     pub log: LogConfig,
 }
@@ -259,6 +263,15 @@ pub struct TaskConfig {
     pub batch_linger: Option<Duration>,
     /// A batch that fails as a whole is run again in halves.
     pub batch_split: bool,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// Where `GET /metrics` is answered; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// The file with the token that a client has to show; `None`: it needs none.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[log]`

@@ -57,6 +57,7 @@ pub(super) fn broken(
         rules.task(&format!("tasks.{}", bare_or_quoted(name)), task, config);
     }
     rules.runtime_has_tasks(config);
+    rules.metrics(&config.metrics);
     rules.log(&config.log);
     rules.problems
 }

@@ -1,5 +1,6 @@
 //! The types that keys may have: how each reads and prints.
 
+use core::net::SocketAddr;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,6 +51,16 @@ impl Scalar for bool {
     }
     fn print(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Scalar for SocketAddr {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        let address = atom.text().and_then(|text| text.trim().parse().ok());
+        address.ok_or("an IP address and a port such as `127.0.0.1:9464` or `[::1]:9464`".into())
+    }
+    fn print(&self) -> String {
+        quoted(&self.to_string())
     }
 }
 

@@ -4,14 +4,15 @@ use super::keys::{Section, names_of};
 use super::problem::{Origin, Problem};
 use super::raw::{Node, Table};
 use super::setting::bare_or_quoted;
-use super::{AppConfig, BrokerConfig, LogConfig, PoolConfig, SupervisorConfig, TaskConfig};
+use super::{AppConfig, BrokerConfig, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig, TaskConfig};
 
 /// What may stand at the top of the file.
-const TOP: [&str; 9] = [
+const TOP: [&str; 10] = [
     "app",
     "broker",
     "defaults",
     "log",
+    "metrics",
     "pools",
     "rq",
     "socket",
@@ -62,11 +63,12 @@ pub(super) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
 
 /// The key of another table that has this name, or nearly so, and where it belongs.
 fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
-    let homes: [(&mut dyn Section, &str); 6] = [
+    let homes: [(&mut dyn Section, &str); 7] = [
         (&mut PoolConfig::default(), "`[defaults]` or `[pools.NAME]`"),
         (&mut BrokerConfig::default(), "`[broker]`"),
         (&mut AppConfig::default(), "`[app]`"),
         (&mut LogConfig::default(), "`[log]`"),
+        (&mut MetricsConfig::default(), "`[metrics]`"),
         (&mut TaskConfig::default(), "`[tasks.NAME]`"),
         (&mut SupervisorConfig::default(), "`[supervisor]`"),
     ];

@@ -17,7 +17,7 @@ use super::rules;
 use super::setting::{Base, Given, Setting, bare_or_quoted, describe};
 use super::unknown;
 use super::{
-    AppConfig, BrokerConfig, BrokerUrl, Config, LogConfig, PoolConfig, PoolName, RuntimeKind,
+    AppConfig, BrokerConfig, BrokerUrl, Config, LogConfig, MetricsConfig, PoolConfig, PoolName, RuntimeKind,
     SupervisorConfig, TaskConfig, defaults,
 };
 use crate::job::check_name;
@@ -135,6 +135,8 @@ impl<'a> Reader<'a> {
         let mut supervisor = SupervisorConfig::default();
         self.whole("supervisor.", &mut supervisor, table.get("supervisor"));
         self.whole("log.", &mut log, table.get("log"));
+        let mut metrics = MetricsConfig::default();
+        self.whole("metrics.", &mut metrics, table.get("metrics"));
         let pools = self.pools(table);
         let tasks = self.tasks(table.get("tasks"));
         if !self.origins.contains_key("broker.url") {
@@ -150,6 +152,7 @@ impl<'a> Reader<'a> {
             supervisor,
             pools,
             tasks,
+            metrics,
             log,
         }
     }

@@ -13,6 +13,11 @@ pub enum Reply {
         /// The supervisor now.
         snapshot: Box<Snapshot>,
     },
+    /// The metrics that were asked for.
+    Metrics {
+        /// In the text format that was asked for.
+        text: String,
+    },
     /// It is done.
     Done {
         /// What changed, in a sentence for people: `pool default: 2..8 workers`.

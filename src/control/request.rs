@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// The whole picture; answered at once with [`super::Reply::Snapshot`].
     Status,
+    /// The metrics as text; answered at once with [`super::Reply::Metrics`], without asking the broker.
+    Metrics {
+        /// In the format of OpenMetrics, not in that of Prometheus.
+        #[serde(default)]
+        openmetrics: bool,
+    },
     /// Changes the limits of a pool until the next reload; answered at once.
     Scale {
         /// Which pool; `None`: the only one there is.
@@ -72,6 +78,7 @@ mod tests {
     fn every_request_reads_back_as_written() {
         for request in [
             Request::Status,
+            Request::Metrics { openmetrics: true },
             Request::Pause { pool: None },
             Request::Resume {
                 pool: Some("mail".into()),

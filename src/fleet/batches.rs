@@ -21,23 +21,32 @@ const LINGER: Duration = Duration::from_millis(50);
 impl Fleet {
     /// How jobs of this task are gathered; `None`: they run one by one. The settings win over the code.
     fn batch_rule(&self, job: &Claimed) -> Option<Rule> {
-        // A process for each job has no use for a batch, and a program runs one job.
-        if self.fresh() || job.alone || self.app.runtime == RuntimeKind::Command {
+        if job.alone {
             return None;
         }
         let set = self.tasks.get(&job.task);
         let declared = self.declared_batches.get(&*job.task);
-        let size = set
-            .and_then(|set| set.batch_size)
-            .or(declared.map(|declared| declared.size))?;
+        let size = self.batch_size(&job.task)?;
         let linger = set
             .and_then(|set| set.batch_linger)
             .or(declared.map(|declared| Duration::from_millis(declared.linger_ms.into())));
-        (size > 1).then(|| Rule {
-            size: size.min(BATCH_SIZE_MAX) as usize,
+        Some(Rule {
+            size: size as usize,
             linger: linger.unwrap_or(LINGER),
             split: set.is_some_and(|set| set.batch_split),
         })
+    }
+
+    /// Most jobs that one call of this task gets; `None`: it has no batches.
+    pub(super) fn batch_size(&self, task: &str) -> Option<u32> {
+        // A process for each job has no use for a batch, and a program runs one job.
+        if self.fresh() || self.app.runtime == RuntimeKind::Command {
+            return None;
+        }
+        let set = self.tasks.get(task).and_then(|set| set.batch_size);
+        let declared = || self.declared_batches.get(task).map(|declared| declared.size);
+        let size = set.or_else(declared)?;
+        (size > 1).then(|| size.min(BATCH_SIZE_MAX))
     }
 
     /// Puts a job that was claimed where it waits for its worker.
@@ -101,6 +110,10 @@ impl Fleet {
         }));
         if let Some(pool) = self.pools.get_mut(name) {
             pool.meter.job_started(id, now.mono);
+            if let Some(first) = self.executions.get(&jobs[0]) {
+                let task = pool.tally.tasks.at(&first.claimed.task);
+                task.batches.record(jobs.len() as f64);
+            }
         }
         out.push(Action::SendBatch {
             worker: id,
@@ -166,6 +179,7 @@ impl Fleet {
             jobs: jobs.len(),
             error,
         }));
+        pool.tally.splits += 1;
         let (first, second) = gather::halves(jobs);
         pool.batches.put_back(second);
         pool.batches.put_back(first);
@@ -185,6 +199,7 @@ impl Fleet {
         let jobs: Vec<u64> = worker.held.drain(..).map(|held| held.execution).collect();
         if worker.torn || jobs.iter().any(|job| unread.contains(job)) {
             if let Some(pool) = self.pools.get_mut(&name) {
+                pool.tally.took_back(jobs.len(), "death");
                 pool.batches.put_back(jobs);
             }
             return;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::policy::prefetch;
 use crate::time::Mono;
 
+use super::death::KillReason;
 use super::worker::{State, Worker};
 use super::{Action, BUFFER_LIMIT, Fleet, Now, PICKUP_LIMIT, RETIRE_LIMIT, START_LIMIT};
 
@@ -70,13 +71,13 @@ impl Fleet {
             .collect();
         for (id, due) in due {
             match due {
-                Due::Start => self.kill(id, "it did not become ready in time".into(), now, out),
-                Due::Leave => self.kill(id, "it did not leave in time".into(), now, out),
+                Due::Start => self.kill(id, KillReason::NotReady, now, out),
+                Due::Leave => self.kill(id, KillReason::NotLeaving, now, out),
                 Due::Job => {
                     if let Some(worker) = self.workers.get_mut(&id) {
                         worker.overdue = true;
                     }
-                    self.kill(id, "its job ran past its timeout".into(), now, out);
+                    self.kill(id, KillReason::Timeout, now, out);
                 }
                 Due::Unread => {
                     if let Some(worker) = self.workers.get_mut(&id) {

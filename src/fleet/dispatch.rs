@@ -10,6 +10,7 @@ use crate::policy::retry;
 use crate::time::{Mono, Unix};
 use crate::wire::frame::{HEADER_LEN, PACKET_LEN_MAX, Run};
 
+use super::death::KillReason;
 use super::worker::{Expiry, Held, State, Step, step};
 use super::{Action, Execution, Fleet, Notice, Now, PICKUP_LIMIT, Unread};
 
@@ -184,8 +185,12 @@ impl Fleet {
         }
         worker.held.push_back(held);
         let name = worker.pool.clone();
-        if first && let Some(pool) = self.pools.get_mut(&name) {
-            pool.meter.job_started(id, now.mono);
+        if let Some(pool) = self.pools.get_mut(&name) {
+            if first {
+                pool.meter.job_started(id, now.mono);
+            } else if let Some(job) = self.executions.get(&execution) {
+                pool.tally.tasks.at(&job.claimed.task).sent_ahead += 1;
+            }
         }
         out.push(Action::Send {
             worker: id,
@@ -218,7 +223,7 @@ impl Fleet {
             }));
             self.kill(
                 id,
-                "broke the protocol: an outcome for a job that it does not run".into(),
+                KillReason::Protocol("an outcome for a job that it does not run".into()),
                 now,
                 out,
             );
@@ -243,11 +248,10 @@ impl Fleet {
         let (name, seat) = (self.workers[&id].pool.clone(), self.workers[&id].seat);
         // What the broker asked for itself says nothing of how long jobs take.
         let job = self.executions.get(&execution).filter(|job| !job.claimed.chore);
-        let task = job.map(|job| job.claimed.task.clone());
         if let Some(pool) = self.pools.get_mut(&name) {
             pool.meter.job_ended(id, started, ended, now.mono);
-            if let Some(task) = task {
-                pool.service.record(&task, ended.since(started));
+            if let Some(job) = job {
+                pool.ran(&job.claimed, (started, ended), now);
             }
         }
         if let Some(worker) = self.workers.get_mut(&id) {
@@ -314,7 +318,7 @@ impl Fleet {
             // It reads all of a job, and of a batch, before it begins: it never will.
             worker.torn = true;
             let what = if worker.batch > 0 { "batch" } else { "job" };
-            self.kill(id, format!("does not read the rest of its {what}"), now, out);
+            self.kill(id, KillReason::UnreadRest(what), now, out);
             return;
         }
         if executions.is_empty() {
@@ -342,7 +346,15 @@ impl Fleet {
             now,
             out,
         );
+        let running = self.running();
         if let Some(pool) = self.pools.get_mut(&name) {
+            let reason = match (running, pool.paused) {
+                (false, _) => "stop",
+                (true, true) => "pause",
+                (true, false) if unread => "unread",
+                (true, false) => "stalled",
+            };
+            pool.tally.took_back(executions.len(), reason);
             pool.put_back(&executions, whole_batch, now.mono);
         }
         if unread {
@@ -361,7 +373,7 @@ impl Fleet {
             return;
         };
         if now.mono.since(worker.running_since) >= PICKUP_LIMIT {
-            self.kill(id, "does not read its jobs".into(), now, out);
+            self.kill(id, KillReason::Unread, now, out);
         } else {
             worker.suspect = true;
         }
@@ -395,9 +407,7 @@ impl Fleet {
             backoff_max: retry.backoff_max,
             max_worker_losses: retry.max_worker_losses,
         };
-        if matches!(outcome, Outcome::Lost { .. }) {
-            pool.lost += 1;
-        }
+        pool.tally.ended(&outcome);
         let verdict = retry::verdict(&job.claimed, outcome, &rules, now.unix, self.rng.f64());
         let failed = |error: &JobError, dead: bool, due: Option<Unix>| {
             Action::Notice(Notice::JobFailed {
@@ -411,18 +421,18 @@ impl Fleet {
         };
         match &verdict {
             _ if job.claimed.chore => {}
-            Verdict::Finish { .. } | Verdict::Forget => pool.done += 1,
+            Verdict::Finish { .. } | Verdict::Forget => pool.tally.tasks.at(&job.claimed.task).done += 1,
             Verdict::Requeue {
                 error: Some(error),
                 due,
                 ..
             } => {
-                pool.retried += 1;
+                pool.tally.tasks.at(&job.claimed.task).retried += 1;
                 out.push(failed(error, false, *due));
             }
             Verdict::Requeue { error: None, .. } => {}
             Verdict::Bury { error, .. } => {
-                pool.failed += 1;
+                pool.tally.tasks.at(&job.claimed.task).failed += 1;
                 out.push(failed(error, true, None));
             }
         }
@@ -510,8 +520,8 @@ impl Fleet {
                 true
             }
             Err(super::worker::Fault::Theirs) => {
-                let what = format!("broke the protocol: {event:?} while {:?}", worker.state);
-                self.kill(id, what, now, out);
+                let what = format!("{event:?} while {:?}", worker.state);
+                self.kill(id, KillReason::Protocol(what), now, out);
                 false
             }
             Err(super::worker::Fault::Ours) => {

@@ -9,13 +9,17 @@
 //! - `dispatch`: jobs in, outcomes out. `gather`, `batches`: those of batch tasks. `templates`, `workers`: processes come and go.
 //! - `size`: how many there are, and who replaces whom. `deadlines`: what happens because nothing happened.
 //! - `scaling`: the decision of each period. `share`: what the pools leave each other. `stop`: pause, drain, stop.
-//! - [`snapshot`]: the plain picture that every reader renders.
+//! - [`snapshot`]: the plain picture that every reader renders. [`tally`], [`histogram`]: what is counted; [`figures`]: both, for metrics.
+//! - [`death`]: why workers are killed, and what their deaths are counted as.
 
 mod batches;
 mod deadlines;
+pub mod death;
 mod dispatch;
 pub mod event;
+pub mod figures;
 mod gather;
+pub mod histogram;
 mod picture;
 mod pool;
 mod scaling;
@@ -23,6 +27,7 @@ mod share;
 mod size;
 pub mod snapshot;
 mod stop;
+pub mod tally;
 mod templates;
 pub mod worker;
 mod workers;
@@ -40,7 +45,9 @@ use crate::time::Mono;
 use crate::wire::message::BatchTask;
 
 pub use crate::time::Now;
+use death::KillReason;
 pub use event::{Action, Command, Event, Memory, Notice, Unread};
+use figures::Templates;
 use pool::Pool;
 use worker::Worker;
 
@@ -116,6 +123,7 @@ pub struct Fleet {
     restarts: Restarts,
     /// When to start a template again.
     restart_at: Option<Mono>,
+    counted: Templates,
     last_template: u64,
     last_worker: u64,
     last_execution: u64,
@@ -149,6 +157,7 @@ impl Fleet {
             load_error: None,
             restarts: Restarts::default(),
             restart_at: None,
+            counted: Templates::default(),
             last_template: 0,
             last_worker: 0,
             last_execution: 0,
@@ -216,7 +225,7 @@ impl Fleet {
             }
             Event::TakenBack { worker, unread } => self.taken_back(worker, &unread, now, out),
             Event::Garbage { worker, error } => {
-                self.kill(worker, format!("broke the protocol: {error}"), now, out);
+                self.kill(worker, KillReason::Protocol(error), now, out);
             }
             Event::Exited {
                 worker,

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use crate::broker::Backlog;
 use crate::config::{PoolConfig, Prefetch};
+use crate::job::Claimed;
 use crate::policy::prefetch::ServiceTimes;
 use crate::policy::restart::Restarts;
 use crate::policy::utilization::Meter;
 use crate::time::Mono;
 
-use super::BUFFER_LIMIT;
 use super::gather::Batches;
 use super::snapshot::Decision;
+use super::tally::Tally;
+use super::{BUFFER_LIMIT, Now};
 
 /// Jobs kept at hand in the supervisor: what the pool finishes in this time.
 const BUFFER_SPAN: Duration = Duration::from_millis(20);
@@ -49,10 +51,7 @@ pub(super) struct Pool {
     pub fork_failures: Restarts,
     /// No fork before this.
     pub fork_after: Option<Mono>,
-    pub done: u64,
-    pub failed: u64,
-    pub lost: u64,
-    pub retried: u64,
+    pub tally: Tally,
     pub backlog: Backlog,
     /// `max_memory` in bytes, as measured last.
     pub memory_limit: Option<u64>,
@@ -77,10 +76,7 @@ impl Pool {
             buffer_moved: now,
             fork_failures: Restarts::default(),
             fork_after: None,
-            done: 0,
-            failed: 0,
-            lost: 0,
-            retried: 0,
+            tally: Tally::default(),
             backlog: Backlog::default(),
             memory_limit: None,
             last_decision: None,
@@ -109,6 +105,19 @@ impl Pool {
             self.buffer.push_front(*execution);
         }
         self.buffer_moved = now;
+    }
+
+    /// A worker ran a job, by its own stamps.
+    pub fn ran(&mut self, job: &Claimed, (started, ended): (Mono, Mono), now: Now) {
+        let took = ended.since(started);
+        self.service.record(&job.task, took);
+        // Later runs waited for a retry, not for a worker.
+        let first = job.failures + job.losses == 0;
+        let waited = first.then(|| {
+            let until_now = now.unix.since(job.ready);
+            until_now.saturating_sub(now.mono.since(started))
+        });
+        self.tally.ran(&job.task, took, &job.queue, waited);
     }
 
     /// A job of this task printed something.

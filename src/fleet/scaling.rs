@@ -2,7 +2,7 @@
 
 use crate::broker::Backlog;
 use crate::job::PoolName;
-use crate::policy::scaling::{Limits, Reason, Sample, affordable};
+use crate::policy::scaling::{self, Limits, Reason, Sample, affordable};
 
 use super::snapshot::Decision;
 use super::{Action, Fleet, Memory, Notice, Now};
@@ -54,6 +54,7 @@ impl Fleet {
             share,
         };
         let decided = pool.config.policy.decide(&limits, &sample);
+        pool.tally.decided(&decided);
         let decision = Decision {
             at: now.unix,
             from: decided.from,
@@ -139,16 +140,21 @@ impl Fleet {
         if to == pool.target {
             return;
         }
-        let reason = if to > pool.target {
-            "below minimum"
-        } else {
-            "above maximum"
-        };
-        let decision = Decision {
-            at: now.unix,
+        let decided = scaling::Decision {
             from: pool.target,
             to,
-            reason: reason.into(),
+            reason: if to > pool.target {
+                Reason::BelowMinimum
+            } else {
+                Reason::AboveMaximum
+            },
+        };
+        pool.tally.decided(&decided);
+        let decision = Decision {
+            at: now.unix,
+            from: decided.from,
+            to,
+            reason: decided.reason.to_string(),
             utilization: pool.meter.utilization(now.mono),
             threshold: pool.config.utilization_threshold,
             window_s: pool.config.utilization_window.as_secs_f64(),

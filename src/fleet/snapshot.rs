@@ -85,10 +85,43 @@ pub struct PoolSnapshot {
     /// Of these, jobs of batch tasks that wait for their batch to fill or for a worker.
     #[serde(default)]
     pub gathering: u64,
+    /// Unread jobs that were taken back from workers that stalled, since the start.
+    #[serde(default)]
+    pub taken_back: u64,
+    /// Utilization above which a worker is added.
+    #[serde(default)]
+    pub threshold: f64,
+    /// Its tasks by name: as many as are told apart, then one for the rest.
+    #[serde(default)]
+    pub tasks: Vec<TaskSnapshot>,
     /// The last decision.
     pub last_decision: Option<Decision>,
     /// Its workers.
     pub processes: Vec<ProcessSnapshot>,
+}
+
+/// One task, as one pool knows it since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskSnapshot {
+    /// Its name; `(other)`: all that are not told apart.
+    pub task: String,
+    /// Jobs finished.
+    pub done: u64,
+    /// Jobs dead-lettered.
+    pub failed: u64,
+    /// Executions that failed and are run again.
+    pub retried: u64,
+    /// What the next job is expected to take, in seconds: smoothed mean and mean deviation of those measured. Prefetch
+    /// goes by it. `None`: nothing measured, or tasks that are not told apart.
+    pub service_s: Option<f64>,
+    /// Jobs that one worker may hold at once now, the running one included; of a batch task, the size of a batch.
+    pub depth: Option<u32>,
+    /// Jobs sent to a worker while it still ran another one.
+    pub sent_ahead: u64,
+    /// Batches sent; 0 for a task without batches.
+    pub batches: u64,
+    /// Jobs in them.
+    pub batch_jobs: u64,
 }
 
 /// One scaling decision: the same record in the log, in `status` and in tests.

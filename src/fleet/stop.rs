@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::job::{JobId, PoolName};
 use crate::policy::shutdown::{Event, Step};
 
+use super::death::KillReason;
 use super::worker::{Expiry, Held, State, Worker};
 use super::{Action, Command, Fleet, Now};
 
@@ -24,7 +25,7 @@ impl Fleet {
                 Err(format!("worker {worker} runs no job that could be killed"))
             }
             Command::KillWorker { worker } => {
-                self.kill(worker, "somebody asked for it".into(), now, out);
+                self.kill(worker, KillReason::Asked, now, out);
                 Ok(format!("killing worker {worker}"))
             }
             Command::Drain { patient } => {
@@ -67,7 +68,7 @@ impl Fleet {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.stopped = Some(execution);
         }
-        self.kill(id, "somebody stopped its job".into(), now, out);
+        self.kill(id, KillReason::JobStopped, now, out);
         Ok(format!("stopping job {job}"))
     }
 
@@ -170,7 +171,7 @@ impl Fleet {
             if let Some(worker) = self.workers.get_mut(&id) {
                 worker.interrupted = true;
             }
-            self.kill(id, "the supervisor stops".into(), now, out);
+            self.kill(id, KillReason::Stopping, now, out);
         }
     }
 

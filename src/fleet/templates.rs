@@ -52,6 +52,7 @@ impl Fleet {
         }
         self.load_error = None;
         self.loaded = Some(generation);
+        self.counted.loads += 1;
         self.declared_batches.clone_from(&report.batches);
         out.push(Action::Notice(Notice::AppLoaded { generation, report }));
         for worker in self.workers.values_mut() {
@@ -79,6 +80,7 @@ impl Fleet {
             TemplateState::Ready => {
                 let restart = self.restarts.ended(Some(now.mono.since(template.since)));
                 self.restart_at = Some(now.mono + restart.wait);
+                self.counted.deaths += 1;
                 out.push(Action::Notice(Notice::TemplateDied {
                     generation: template.generation,
                     how: how.to_owned(),
@@ -111,6 +113,7 @@ impl Fleet {
             .clone()
             .unwrap_or_else(|| format!("the template {how} while it loaded the app"));
         self.load_error = Some(error.clone());
+        self.counted.load_failures += 1;
         let staying = self
             .current
             .and_then(|id| self.templates.get(&id))

@@ -8,6 +8,8 @@ use crate::policy::prefetch;
 use crate::policy::recycle;
 use crate::time::Mono;
 
+use super::death::KillReason;
+
 /// Where a worker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -173,9 +175,9 @@ pub struct Worker {
     /// Its job or batch was taken from its socket after it had read a part of it: none of it has begun.
     pub torn: bool,
     /// Why it is killed, for the job's error.
-    pub kill_reason: Option<String>,
+    pub kill_reason: Option<KillReason>,
     /// Why it was told to leave.
-    pub leave_reason: Option<String>,
+    pub leave_reason: Option<&'static str>,
     /// Drawn once, so that workers forked together do not all grow old together.
     pub age_jitter: f64,
     /// Proportional set size in bytes, last measured.

@@ -2,9 +2,20 @@
 
 use crate::job::{Claim, Outcome, PoolName};
 
+use super::death::{self, KillReason};
 use super::dispatch::stamp;
 use super::worker::{Held, State, Step, Worker};
 use super::{Action, Fleet, Notice, Now, Unread};
+
+/// How a worker ended.
+struct Exit {
+    /// For people.
+    how: String,
+    /// For counting.
+    death: &'static str,
+    /// The job that it ran.
+    job: Option<Claim>,
+}
 
 impl Fleet {
     pub(super) fn forked(&mut self, id: u64, pid: i32, out: &mut Vec<Action>) {
@@ -26,6 +37,7 @@ impl Fleet {
         let Some(pool) = self.pools.get_mut(&name) else {
             return;
         };
+        pool.tally.start_failures += 1;
         let restart = pool.fork_failures.ended(None);
         pool.fork_after = Some(now.mono + restart.wait);
         out.push(Action::Notice(Notice::ForkFailed {
@@ -49,6 +61,7 @@ impl Fleet {
         out.extend(started(id, worker));
         if let Some(pool) = self.pools.get_mut(&name) {
             pool.fork_failures.reset();
+            pool.tally.started += 1;
             if !spare && state == State::Idle {
                 pool.meter.worker_alive(id, now.mono);
             }
@@ -70,6 +83,7 @@ impl Fleet {
             return;
         };
         let name = worker.pool.clone();
+        let death = death::counted_as(worker.kill_reason.as_ref(), status);
         let how = worker
             .kill_reason
             .take()
@@ -84,7 +98,7 @@ impl Fleet {
             let job = self.claim_of_front(&worker);
             worker.torn |= unread.torn;
             self.batch_exited(id, worker.clone(), &unread.executions, (&how, status), now, out);
-            return self.after_exit(id, &worker, (how, job), now, out);
+            return self.after_exit(id, &worker, Exit { how, death, job }, now, out);
         }
         let torn = worker.torn || unread.torn;
         let (unread, read): (Vec<Held>, Vec<Held>) = worker
@@ -92,6 +106,7 @@ impl Fleet {
             .drain(..)
             .partition(|held| torn || unread.executions.contains(&held.execution));
         if let Some(pool) = self.pools.get_mut(&name) {
+            pool.tally.took_back(unread.len(), "death");
             for held in unread.iter().rev() {
                 pool.buffer.push_front(held.execution);
                 pool.buffer_moved = now.mono;
@@ -105,7 +120,7 @@ impl Fleet {
             let outcome = self.outcome_of_death(&worker, held.execution, &how);
             self.settle(held.execution, outcome, Some(run), now, out);
         }
-        self.after_exit(id, &worker, (how, job), now, out);
+        self.after_exit(id, &worker, Exit { how, death, job }, now, out);
     }
 
     fn claim_of_front(&self, worker: &Worker) -> Option<Claim> {
@@ -113,15 +128,8 @@ impl Fleet {
         Some(self.executions.get(&front.execution)?.claimed.claim.clone())
     }
 
-    fn after_exit(
-        &mut self,
-        id: u64,
-        worker: &Worker,
-        (how, job): (String, Option<Claim>),
-        now: Now,
-        out: &mut Vec<Action>,
-    ) {
-        self.tell_exit(id, worker, how, job, now, out);
+    fn after_exit(&mut self, id: u64, worker: &Worker, exit: Exit, now: Now, out: &mut Vec<Action>) {
+        self.tell_exit(id, worker, exit, now, out);
         self.stop_left_templates(out);
         self.balance(&worker.pool, now, out);
         self.dispatch(&worker.pool, now, out);
@@ -141,20 +149,17 @@ impl Fleet {
         }
     }
 
-    fn tell_exit(
-        &mut self,
-        id: u64,
-        worker: &Worker,
-        how: String,
-        job: Option<Claim>,
-        now: Now,
-        out: &mut Vec<Action>,
-    ) {
+    fn tell_exit(&mut self, id: u64, worker: &Worker, exit: Exit, now: Now, out: &mut Vec<Action>) {
+        let Exit { how, death, job } = exit;
         let pool = worker.pool.clone();
+        let mut tally = self.pools.get_mut(&pool).map(|pool| &mut pool.tally);
         if worker.ready.is_none() && worker.state == State::Starting {
             self.start_failed(id, pool, format!("it ended before it was ready: {how}"), now, out);
-        } else if let (State::Retiring, Some(reason)) = (worker.state, &worker.leave_reason) {
-            let reason = reason.clone();
+        } else if let (State::Retiring, Some(reason)) = (worker.state, worker.leave_reason) {
+            if let Some(tally) = &mut tally {
+                *tally.retired.entry(reason).or_default() += 1;
+            }
+            let reason = reason.to_owned();
             out.push(Action::Notice(Notice::WorkerLeft {
                 worker: id,
                 pool,
@@ -162,6 +167,9 @@ impl Fleet {
                 reason,
             }));
         } else if worker.pid.is_some() || worker.ready.is_some() {
+            if let Some(tally) = &mut tally {
+                *tally.deaths.entry(death).or_default() += 1;
+            }
             out.push(Action::Notice(Notice::WorkerLost {
                 worker: id,
                 pool,
@@ -172,7 +180,7 @@ impl Fleet {
     }
 
     /// Tells a worker that is not busy to leave.
-    pub(super) fn retire(&mut self, id: u64, reason: &str, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn retire(&mut self, id: u64, reason: &'static str, now: Now, out: &mut Vec<Action>) {
         if !self.step(id, Step::Retire, now, out) {
             return;
         }
@@ -180,7 +188,7 @@ impl Fleet {
             return;
         };
         if worker.state == State::Retiring && worker.leave_reason.is_none() {
-            worker.leave_reason = Some(reason.to_owned());
+            worker.leave_reason = Some(reason);
             out.push(Action::Retire { worker: id });
             if let Some(pool) = self.pools.get_mut(&worker.pool) {
                 pool.meter.worker_gone(id, now.mono);
@@ -189,7 +197,7 @@ impl Fleet {
     }
 
     /// Kills a worker; what it held settles when it is dead.
-    pub(super) fn kill(&mut self, id: u64, reason: String, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn kill(&mut self, id: u64, reason: KillReason, now: Now, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };

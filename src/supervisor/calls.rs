@@ -14,6 +14,7 @@ use crate::control::{Reply, Request};
 use crate::fleet::snapshot::Snapshot;
 use crate::fleet::{Command, Memory, Now};
 use crate::job::PoolName;
+use crate::metrics::{self, Format};
 use crate::telemetry::notify;
 
 /// Longest wait for fresh figures of the broker; then the last ones are shown.
@@ -39,6 +40,7 @@ impl Supervisor {
     pub(super) fn call(&mut self, Call { request, reply }: Call, now: Now) {
         let command = match request {
             Request::Status => return self.count_backlogs(reply),
+            Request::Metrics { openmetrics } => return self.answer_metrics(openmetrics, reply, now),
             Request::Reload => return self.reload(Some(reply), now),
             Request::Drain => {
                 self.leavers.push(reply);
@@ -164,6 +166,21 @@ impl Supervisor {
         let _ = reply.send(Reply::from(snapshot));
     }
 
+    /// What the last scaling period found and what was counted since the start: the broker is not asked.
+    fn answer_metrics(&self, openmetrics: bool, reply: oneshot::Sender<Reply>, now: Now) {
+        let figures = self.fleet.figures(self.snapshot(now), self.jobs.calls());
+        let format = if openmetrics {
+            Format::OpenMetrics
+        } else {
+            Format::Prometheus
+        };
+        // Beside the loop: with many tasks it is a long text.
+        tokio::task::spawn_blocking(move || {
+            let text = metrics::text(&figures, format);
+            let _ = reply.send(Reply::Metrics { text });
+        });
+    }
+
     pub(super) fn snapshot(&self, now: Now) -> Snapshot {
         Snapshot {
             pid: nix::unistd::getpid().as_raw(),
@@ -268,6 +285,7 @@ impl Supervisor {
                     broker: self.config.broker.clone(),
                     socket: self.config.socket.clone(),
                     log: self.config.log.clone(),
+                    metrics: self.config.metrics.clone(),
                     ..config
                 };
                 self.reloads.extend(reply);

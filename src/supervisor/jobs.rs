@@ -14,6 +14,7 @@ use super::input::Input;
 use crate::broker::{Broker, BrokerError};
 use crate::config::QueueOrder;
 use crate::fleet::Fleet;
+use crate::fleet::figures::BrokerCalls;
 use crate::job::{Claimed, PoolName, QueueName, Settlement, Verdict};
 use crate::time::Mono;
 
@@ -70,6 +71,10 @@ pub(super) struct Jobs {
     heartbeat: Duration,
     next_heartbeat: Option<Mono>,
     failures: u32,
+    /// Calls that failed since the start.
+    failed_calls: u64,
+    /// Outcomes that came too late since the start.
+    late: u64,
     retry_at: Option<Mono>,
     /// Why the broker can't be used right now.
     pub error: Option<String>,
@@ -89,6 +94,8 @@ impl Jobs {
             heartbeat,
             next_heartbeat: None,
             failures: 0,
+            failed_calls: 0,
+            late: 0,
             retry_at: None,
             error: None,
             active: true,
@@ -132,6 +139,15 @@ impl Jobs {
     /// Outcomes that the broker has not taken yet.
     pub fn unsettled(&self) -> usize {
         self.outbox.len()
+    }
+
+    /// How the broker served us since the start.
+    pub fn calls(&self) -> BrokerCalls {
+        BrokerCalls {
+            failures: self.failed_calls,
+            unsettled: self.unsettled() as u64,
+            late: self.late,
+        }
     }
 
     /// The broker was asked, and has nothing for this pool until it says so.
@@ -280,6 +296,7 @@ impl Jobs {
         match self.check(result, "settle outcomes", now) {
             Some(held) => {
                 let late = held.iter().filter(|held| !**held).count();
+                self.late += late as u64;
                 if late > 0 {
                     tracing::warn!(
                         jobs = late,
@@ -322,6 +339,7 @@ impl Jobs {
                 Some(value)
             }
             Err(error) => {
+                self.failed_calls += 1;
                 let error = error.to_string();
                 if self.error.as_ref() != Some(&error) {
                     tracing::error!(%error, "cannot {doing}; running jobs go on, and their outcomes are kept");

@@ -8,5 +8,6 @@ mod faults;
 mod harness;
 mod lifecycle;
 mod measure;
+mod metrics;
 mod routing;
 mod stop;

@@ -168,6 +168,16 @@ fn a_socket_path_that_is_taken_by_something_else() {
 }
 
 #[test]
+fn an_address_for_metrics_that_is_taken() {
+    let place = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let text = place.transcripts(&[&["run", "--metrics-listen", &address]]);
+    insta::assert_snapshot!(text.replace(&address, "127.0.0.1:9464"));
+    assert!(!place.path("pool.db.sock").exists());
+}
+
+#[test]
 fn jobs_that_are_not_there() {
     let place = Place::new();
     let waiting = place.lines(&["enqueue", "noop"]).remove(0);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use pool::config::{
-    AppConfig, BrokerConfig, Config, Isolation, LogConfig, PoolConfig, Prefetch, RetryConfig,
+    AppConfig, BrokerConfig, Config, Isolation, LogConfig, MetricsConfig, PoolConfig, Prefetch, RetryConfig,
     SupervisorConfig, TaskConfig,
 };
 use pool::job::{PoolName, QueueName};
@@ -41,6 +41,7 @@ pub fn draw(rng: &mut Rng, pools: usize) -> Config {
         },
         pools,
         tasks: batch_tasks(rng),
+        metrics: MetricsConfig::default(),
         log: LogConfig::default(),
     }
 }

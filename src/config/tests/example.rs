@@ -71,6 +71,7 @@ fn the_example_file_shows_every_key_with_its_flag_and_variable() {
     check(&mut AppConfig::default(), &table_of(&table["app"]));
     check(&mut SupervisorConfig::default(), &table_of(&table["supervisor"]));
     check(&mut PoolConfig::default(), &table_of(&table["defaults"]));
+    check(&mut MetricsConfig::default(), &table_of(&table["metrics"]));
     check(&mut LogConfig::default(), &table_of(&table["log"]));
     check(&mut TaskConfig::default(), &table_of(&tasks["thumbnail"]));
     assert!(table.contains_key("socket"));

@@ -105,6 +105,30 @@ comand = ['x']
 }
 
 #[test]
+fn metrics_that_others_can_read_want_a_token() {
+    insta::assert_snapshot!(problems("[metrics]\nlisten = 'localhost:9464'\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `metrics.listen` is the string "localhost:9464"; expected an IP address and a port such as `127.0.0.1:9464` or `[::1]:9464` or "none"
+    "#);
+    insta::assert_snapshot!(problems("[metrics]\nlisten = '0.0.0.0:9464'\n"), @r"
+    1 problem in `config.toml`
+      line 2: `metrics.listen` is 0.0.0.0:9464, which others can reach, and no token is asked for
+    hint: name a file with a token in `metrics.token_file`, or listen on 127.0.0.1
+    ");
+    insta::assert_snapshot!(problems("[metrics]\ntoken_file = '/t'\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `metrics.token_file` is set, and metrics are not served
+    hint: set `metrics.listen`, for example to "127.0.0.1:9464"
+    "#);
+    let flags = ["--metrics-listen", ":9464"];
+    insta::assert_snapshot!(problems_of("[metrics]\nlistn = '[::1]:9464'\n", &[], &flags), @r#"
+    2 problems in `config.toml` and the flags
+      line 2: unknown key `metrics.listn`; did you mean `listen`?
+      `--metrics-listen` is ":9464"; expected an IP address and a port such as `127.0.0.1:9464` or `[::1]:9464` or "none"
+    "#);
+}
+
+#[test]
 fn a_wrong_broker_is_one_problem() {
     insta::assert_snapshot!(problems("[broker]\nurl = 'kafka://ann:secret@host/0'\n"), @r#"
     1 problem in `config.toml`

@@ -58,6 +58,21 @@ fn without_any_setting_everything_has_its_default() {
 }
 
 #[test]
+fn metrics_are_served_where_the_settings_say() {
+    let listen = |text, flags: &[&str]| load_from(text, &[], flags).unwrap().metrics.listen;
+    assert_eq!(listen("", &[]), None);
+    let text = "[metrics]\nlisten = '127.0.0.1:9464'\n";
+    assert_eq!(listen(text, &[]), Some("127.0.0.1:9464".parse().unwrap()));
+    assert_eq!(
+        listen(text, &["--metrics-listen", "[::1]:0"]),
+        Some("[::1]:0".parse().unwrap())
+    );
+    assert_eq!(listen(text, &["--metrics-listen", "none"]), None);
+    let shown = "[metrics]\nlisten = '0.0.0.0:9464'\ntoken_file = '/t'\n";
+    assert_eq!(listen(shown, &[]), Some("0.0.0.0:9464".parse().unwrap()));
+}
+
+#[test]
 fn a_flag_beats_a_variable_beats_the_pool_beats_the_defaults_table() {
     let text = "[defaults]\nmax_workers = 10\nmin_workers = 1\nretries = 1\nkill_grace = 1\n\
                 [pools.default]\nmax_workers = 11\nmin_workers = 3\nretries = 2\n";

@@ -1,0 +1,257 @@
+//! What a pool has done since the start, in numbers that only grow: what metrics show beside the snapshot.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::job::{Outcome, QueueName};
+use crate::policy::scaling::{Decision, Reason};
+
+use super::histogram::Histogram;
+
+/// Names that are told apart. They come with jobs, so their number is bounded; the rest is counted together.
+pub const NAMES_MAX: usize = 64;
+/// The name under which the rest is counted.
+pub const REST: &str = "(other)";
+
+/// What is known by name, for a bounded number of names.
+#[derive(Clone, Debug)]
+pub struct ByName<K, T> {
+    known: HashMap<K, T>,
+    rest: Option<T>,
+}
+
+impl<K, T> Default for ByName<K, T> {
+    fn default() -> Self {
+        ByName {
+            known: HashMap::new(),
+            rest: None,
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, T: Default> ByName<K, T> {
+    /// What is known of this one; of the rest, when there are too many.
+    pub fn at(&mut self, name: &K) -> &mut T {
+        if self.known.len() < NAMES_MAX {
+            return self.known.entry(name.clone()).or_default();
+        }
+        let rest = &mut self.rest;
+        self.known
+            .get_mut(name)
+            .unwrap_or_else(|| rest.get_or_insert_with(T::default))
+    }
+}
+
+impl<K: Ord, T> ByName<K, T> {
+    /// All, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.known.values().chain(&self.rest)
+    }
+
+    /// All by name; the rest, if there is one, last and without.
+    pub fn iter(&self) -> impl Iterator<Item = (Option<&K>, &T)> {
+        let mut known: Vec<(Option<&K>, &T)> = self.known.iter().map(|(name, of)| (Some(name), of)).collect();
+        known.sort_unstable_by_key(|(name, _)| *name);
+        known.into_iter().chain(self.rest.iter().map(|rest| (None, rest)))
+    }
+}
+
+/// Counts by reason; a reason is a word of ours.
+pub type Reasons = BTreeMap<&'static str, u64>;
+
+/// Counts that are shown from the start: a counter that appears with its first event hides that one from `rate()`.
+fn from_zero(reasons: &[&'static str]) -> Reasons {
+    reasons.iter().map(|reason| (*reason, 0)).collect()
+}
+
+/// Everything that one pool counts.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// By task.
+    pub tasks: ByName<Arc<str>, TaskTally>,
+    /// By queue: how long jobs waited for their first run, from when they could run until they began.
+    pub waits: ByName<QueueName, Wait>,
+    /// Executions that did not end by themselves: `lost`, `timeout`, `stopped`, `given back`.
+    pub cut_short: Reasons,
+    /// Jobs taken back unread from a worker: `stalled`, `unread`, `pause`, `stop`, `death`.
+    pub taken_back: Reasons,
+    /// Scaling decisions: direction (`up`, `down`, `hold`) and reason.
+    pub decisions: BTreeMap<(&'static str, &'static str), u64>,
+    /// Workers that became ready.
+    pub started: u64,
+    /// Workers that did not come to work.
+    pub start_failures: u64,
+    /// Workers that left as asked.
+    pub retired: Reasons,
+    /// Workers that died or were killed.
+    pub deaths: Reasons,
+    /// Batches that failed as a whole and ran again in halves.
+    pub splits: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        let decisions = [
+            ("up", Reason::Utilization),
+            ("down", Reason::Utilization),
+            ("hold", Reason::Steady),
+        ];
+        Tally {
+            tasks: ByName::default(),
+            waits: ByName::default(),
+            cut_short: from_zero(&["lost", "timeout", "stopped", "given back"]),
+            taken_back: from_zero(&["stalled", "unread", "pause", "stop", "death"]),
+            decisions: decisions
+                .map(|(direction, reason)| ((direction, reason.as_str()), 0))
+                .into(),
+            started: 0,
+            start_failures: 0,
+            retired: from_zero(&["scaled down", "reload", "stopping"]),
+            deaths: from_zero(&["exit", "signal kill", "timeout"]),
+            splits: 0,
+        }
+    }
+}
+
+/// How long jobs of one queue waited.
+#[derive(Clone, Debug)]
+pub struct Wait(pub Histogram);
+
+impl Default for Wait {
+    fn default() -> Self {
+        Wait(Histogram::of_seconds())
+    }
+}
+
+/// What is counted of one task.
+#[derive(Clone, Debug)]
+pub struct TaskTally {
+    /// Jobs that finished.
+    pub done: u64,
+    /// Jobs that were dead-lettered.
+    pub failed: u64,
+    /// Executions that failed and are run again.
+    pub retried: u64,
+    /// Jobs sent to a worker while it still ran another one.
+    pub sent_ahead: u64,
+    /// How long executions took, by their worker's own stamps.
+    pub durations: Histogram,
+    /// Jobs of each batch that was sent.
+    pub batches: Histogram,
+}
+
+impl Default for TaskTally {
+    fn default() -> Self {
+        TaskTally {
+            done: 0,
+            failed: 0,
+            retried: 0,
+            sent_ahead: 0,
+            durations: Histogram::of_seconds(),
+            batches: Histogram::of_jobs(),
+        }
+    }
+}
+
+impl Tally {
+    /// A job of `task` was run and took so long; `waited`: for how long before, if it was its first run.
+    pub fn ran(&mut self, task: &Arc<str>, took: Duration, queue: &QueueName, waited: Option<Duration>) {
+        self.tasks.at(task).durations.record_time(took);
+        if let Some(waited) = waited {
+            self.waits.at(queue).0.record_time(waited);
+        }
+    }
+
+    /// An execution ended like this.
+    pub fn ended(&mut self, outcome: &Outcome) {
+        let reason = match outcome {
+            Outcome::Lost { .. } => "lost",
+            Outcome::TimedOut { .. } => "timeout",
+            Outcome::Stopped => "stopped",
+            Outcome::GivenBack => "given back",
+            Outcome::Success(_) | Outcome::Failure { .. } | Outcome::Retry { .. } | Outcome::Settled => {
+                return;
+            }
+        };
+        *self.cut_short.entry(reason).or_default() += 1;
+    }
+
+    /// A scaling decision was made.
+    pub fn decided(&mut self, decision: &Decision) {
+        let direction = match decision.to.cmp(&decision.from) {
+            std::cmp::Ordering::Greater => "up",
+            std::cmp::Ordering::Less => "down",
+            std::cmp::Ordering::Equal => "hold",
+        };
+        *self
+            .decisions
+            .entry((direction, decision.reason.as_str()))
+            .or_default() += 1;
+    }
+
+    /// Jobs came back unread.
+    pub fn took_back(&mut self, jobs: usize, reason: &'static str) {
+        *self.taken_back.entry(reason).or_default() += jobs as u64;
+    }
+
+    /// Executions that ended with their worker's death.
+    pub fn lost(&self) -> u64 {
+        self.cut_short.get("lost").copied().unwrap_or(0)
+    }
+
+    /// Of all tasks together.
+    pub fn sum(&self, of: impl Fn(&TaskTally) -> u64) -> u64 {
+        self.tasks.values().map(of).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_beyond_the_bound_are_counted_together() {
+        let mut tasks: ByName<Arc<str>, u64> = ByName::default();
+        for round in 1..=2 {
+            for task in 0..NAMES_MAX + 10 {
+                *tasks.at(&format!("{task:03}").into()) += round;
+            }
+        }
+        let all: Vec<(Option<&str>, u64)> = tasks
+            .iter()
+            .map(|(name, count)| (name.map(|name| &**name), *count))
+            .collect();
+        assert_eq!(all.len(), NAMES_MAX + 1);
+        assert_eq!(all[0], (Some("000"), 3));
+        assert_eq!(all[NAMES_MAX], (None, 30));
+    }
+
+    #[test]
+    fn only_what_does_not_end_by_itself_is_cut_short() {
+        let mut tally = Tally::default();
+        let lost = || Outcome::Lost { how: "killed".into() };
+        [Outcome::Success(Vec::new()), lost(), Outcome::GivenBack, lost()]
+            .iter()
+            .for_each(|outcome| tally.ended(outcome));
+        assert_eq!(tally.lost(), 2);
+        assert_eq!(tally.cut_short.values().sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn a_decision_counts_by_its_direction_and_reason() {
+        let mut tally = Tally::default();
+        for (from, to, reason) in [
+            (2, 3, Reason::Utilization),
+            (3, 3, Reason::MemoryBudget),
+            (3, 2, Reason::AboveMaximum),
+            (2, 3, Reason::Utilization),
+        ] {
+            tally.decided(&Decision { from, to, reason });
+        }
+        assert_eq!(tally.decisions[&("up", "utilization")], 2);
+        assert_eq!(tally.decisions[&("hold", "memory budget")], 1);
+        assert_eq!(tally.decisions[&("down", "above maximum")], 1);
+    }
+}

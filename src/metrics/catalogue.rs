@@ -1,0 +1,382 @@
+//! Every metric of the supervisor and its workers: name, meaning, and where its figures come from. Pure.
+//!
+//! The number of series is bounded: pools and queues are configured, states and reasons are words of ours, tasks are
+//! told apart up to a limit (`fleet::tally`), and no job, worker or process id is a label.
+
+use crate::fleet::figures::Figures;
+use crate::fleet::snapshot::{PoolSnapshot, ProcessSnapshot};
+use crate::fleet::tally::{Reasons, Tally};
+
+use super::jobs;
+use super::text::{Family, Kind, Samples};
+
+/// A family of metrics, read from the figures of a supervisor.
+pub type Metric = Family<Figures>;
+
+/// Every metric there is.
+pub fn all() -> impl Iterator<Item = &'static Metric> {
+    SUPERVISOR
+        .iter()
+        .chain(WORKERS)
+        .chain(SCALING)
+        .chain(jobs::QUEUES)
+        .chain(jobs::ENDS)
+        .chain(jobs::PREFETCH)
+        .chain(jobs::BATCHES)
+}
+
+/// States of a supervisor; see [`crate::fleet::snapshot::Snapshot::state`].
+const STATES: [&str; 5] = ["starting", "running", "paused", "draining", "stopping"];
+/// States of a worker; see [`ProcessSnapshot::state`].
+const WORKER_STATES: [&str; 6] = ["starting", "spare", "idle", "busy", "retiring", "killed"];
+
+const SUPERVISOR: &[Metric] = &[
+    gauge(
+        "pool_build_info",
+        "Always 1; the label tells the version",
+        |figures, out| {
+            out.count(&[("version", &figures.snapshot.version)], 1);
+        },
+    ),
+    gauge(
+        "pool_start_time_seconds",
+        "When the supervisor started, in Unix time",
+        |figures, out| {
+            out.add(&[], figures.snapshot.started.0 as f64 / 1000.0);
+        },
+    ),
+    gauge(
+        "pool_state",
+        "1 for the state that the supervisor is in",
+        |figures, out| {
+            for state in STATES {
+                out.count(&[("state", state)], (figures.snapshot.state == state).into());
+            }
+        },
+    ),
+    gauge(
+        "pool_generation",
+        "Generation of the application that is loaded, 0 before the first",
+        |figures, out| {
+            out.count(&[], figures.snapshot.generation);
+        },
+    ),
+    counter(
+        "pool_app_loads_total",
+        "Times that the application was loaded",
+        |figures, out| {
+            out.count(&[], figures.templates.loads);
+        },
+    ),
+    counter(
+        "pool_app_load_failures_total",
+        "Times that the application did not load",
+        |figures, out| {
+            out.count(&[], figures.templates.load_failures);
+        },
+    ),
+    counter(
+        "pool_template_deaths_total",
+        "Templates that died after they had loaded the application",
+        |figures, out| {
+            out.count(&[], figures.templates.deaths);
+        },
+    ),
+    gauge(
+        "pool_broker_up",
+        "1 while the broker can be used, as far as the last call to it tells",
+        |figures, out| {
+            out.count(&[], figures.snapshot.broker_error.is_none().into());
+        },
+    ),
+    counter(
+        "pool_broker_failures_total",
+        "Calls to the broker that failed",
+        |figures, out| {
+            out.count(&[], figures.broker.failures);
+        },
+    ),
+    gauge(
+        "pool_unsettled_outcomes",
+        "Outcomes of jobs that the broker has not taken yet",
+        |figures, out| {
+            out.count(&[], figures.broker.unsettled);
+        },
+    ),
+    counter(
+        "pool_late_outcomes_total",
+        "Outcomes that came after their lease had run out: these jobs run again",
+        |figures, out| {
+            out.count(&[], figures.broker.late);
+        },
+    ),
+    gauge(
+        "pool_memory_bytes",
+        "Proportional set size of templates and workers together, at the last scaling period",
+        |figures, out| {
+            out.count(&[], figures.snapshot.pss_bytes);
+        },
+    ),
+    gauge(
+        "pool_memory_limit_bytes",
+        "Memory above which no worker is added; absent without such a limit",
+        |figures, out| {
+            figures
+                .snapshot
+                .max_total_bytes
+                .into_iter()
+                .for_each(|limit| out.count(&[], limit));
+        },
+    ),
+    gauge(
+        "pool_workers_limit",
+        "Most workers of all pools together; absent without such a limit",
+        |figures, out| {
+            figures
+                .snapshot
+                .max_total_workers
+                .into_iter()
+                .for_each(|limit| out.count(&[], limit.into()));
+        },
+    ),
+];
+
+const WORKERS: &[Metric] = &[
+    gauge("pool_workers", "Workers by state", |figures, out| {
+        for (name, pool) in &figures.snapshot.pools {
+            for state in WORKER_STATES {
+                let workers = pool.processes.iter().filter(|process| process.state == state);
+                out.count(&[("pool", name), ("state", state)], workers.count() as u64);
+            }
+        }
+    }),
+    counter(
+        "pool_workers_started_total",
+        "Workers that came to work",
+        |figures, out| {
+            counted(figures, out, |tally| tally.started);
+        },
+    ),
+    counter(
+        "pool_worker_start_failures_total",
+        "Workers that could not be forked or did not become ready",
+        |figures, out| {
+            counted(figures, out, |tally| tally.start_failures);
+        },
+    ),
+    counter(
+        "pool_workers_retired_total",
+        "Workers that left as asked, by why they were asked",
+        |figures, out| {
+            by_reason(figures, out, |tally| &tally.retired);
+        },
+    ),
+    counter(
+        "pool_worker_deaths_total",
+        "Workers that died or were killed, by the cause",
+        |figures, out| {
+            by_reason(figures, out, |tally| &tally.deaths);
+        },
+    ),
+    gauge(
+        "pool_worker_memory_bytes",
+        "Memory of all workers together, at the last scaling period: proportional set size and private pages",
+        |figures, out| {
+            for (name, pool) in &figures.snapshot.pools {
+                let sum = |of: fn(&ProcessSnapshot) -> u64| pool.processes.iter().map(of).sum();
+                out.count(
+                    &[("pool", name), ("kind", "pss")],
+                    sum(|process| process.pss_bytes),
+                );
+                out.count(
+                    &[("pool", name), ("kind", "private")],
+                    sum(|process| process.private_bytes),
+                );
+            }
+        },
+    ),
+    gauge(
+        "pool_worker_memory_max_bytes",
+        "Proportional set size of the largest worker, at the last scaling period",
+        |figures, out| {
+            shown(figures, out, |pool| {
+                pool.processes
+                    .iter()
+                    .map(|process| process.pss_bytes)
+                    .max()
+                    .unwrap_or(0) as f64
+            });
+        },
+    ),
+];
+
+const SCALING: &[Metric] = &[
+    gauge("pool_workers_min", "Never fewer workers", |figures, out| {
+        shown(figures, out, |pool| pool.min.into());
+    }),
+    gauge("pool_workers_max", "Never more workers", |figures, out| {
+        shown(figures, out, |pool| pool.max.into());
+    }),
+    gauge("pool_workers_target", "Workers wanted now", |figures, out| {
+        shown(figures, out, |pool| pool.target.into());
+    }),
+    gauge(
+        "pool_workers_floor",
+        "Workers whose room no other pool's growth takes",
+        |figures, out| {
+            shown(figures, out, |pool| pool.floor.into());
+        },
+    ),
+    gauge("pool_paused", "1 while the pool is paused", |figures, out| {
+        shown(figures, out, |pool| f64::from(u8::from(pool.paused)));
+    }),
+    gauge(
+        "pool_utilization_ratio",
+        "Share of their time that workers were busy, over the window; absent while no worker was alive",
+        |figures, out| {
+            for (name, pool) in &figures.snapshot.pools {
+                pool.utilization
+                    .into_iter()
+                    .for_each(|share| out.add(&[("pool", name)], share));
+            }
+        },
+    ),
+    gauge(
+        "pool_utilization_threshold_ratio",
+        "Utilization above which a worker is added, and below half of which one is retired",
+        |figures, out| {
+            shown(figures, out, |pool| pool.threshold);
+        },
+    ),
+    counter(
+        "pool_scaling_decisions_total",
+        "Scaling decisions by direction (up, down, hold) and reason",
+        |figures, out| {
+            for (name, tally) in &figures.pools {
+                for ((direction, reason), count) in &tally.decisions {
+                    let labels = [
+                        ("pool", &**name),
+                        ("direction", direction),
+                        ("reason", &word(reason)),
+                    ];
+                    out.count(&labels, *count);
+                }
+            }
+        },
+    ),
+];
+
+pub(super) const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&Figures, &mut Samples<'_>),
+) -> Metric {
+    family(name, Kind::Gauge, help, read)
+}
+
+pub(super) const fn counter(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&Figures, &mut Samples<'_>),
+) -> Metric {
+    family(name, Kind::Counter, help, read)
+}
+
+pub(super) const fn histogram(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&Figures, &mut Samples<'_>),
+) -> Metric {
+    family(name, Kind::Histogram, help, read)
+}
+
+const fn family(
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+    read: fn(&Figures, &mut Samples<'_>),
+) -> Metric {
+    Family {
+        name,
+        kind,
+        help,
+        read,
+    }
+}
+
+/// One figure a pool, of what is now.
+pub(super) fn shown(figures: &Figures, out: &mut Samples<'_>, of: fn(&PoolSnapshot) -> f64) {
+    for (name, pool) in &figures.snapshot.pools {
+        out.add(&[("pool", name)], of(pool));
+    }
+}
+
+/// One figure a pool, of what was counted.
+pub(super) fn counted(figures: &Figures, out: &mut Samples<'_>, of: fn(&Tally) -> u64) {
+    for (name, tally) in &figures.pools {
+        out.count(&[("pool", name)], of(tally));
+    }
+}
+
+/// What was counted by reason.
+pub(super) fn by_reason(figures: &Figures, out: &mut Samples<'_>, of: fn(&Tally) -> &Reasons) {
+    for (name, tally) in &figures.pools {
+        for (reason, count) in of(tally) {
+            out.count(&[("pool", name), ("reason", &word(reason))], *count);
+        }
+    }
+}
+
+/// A reason as a label's value.
+fn word(reason: &str) -> String {
+    reason.replace(' ', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_follow_the_rules_of_prometheus() {
+        let mut names = BTreeSet::new();
+        for Family { name, kind, help, .. } in all() {
+            let legal = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(name.starts_with("pool_") && name.chars().all(legal), "{name}");
+            assert!(names.insert(name), "{name} is there twice");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            // These suffixes are those of a histogram's samples.
+            for suffix in ["_count", "_sum", "_bucket", "_created"] {
+                assert!(!name.ends_with(suffix), "{name}");
+            }
+            for unit in ["_ms", "_ns", "_minutes", "_kb", "_mib", "_percent"] {
+                assert!(!name.contains(unit), "{name} is not in a base unit");
+            }
+            assert!(
+                !help.is_empty() && !help.contains(['\\', '"', '\n']),
+                "{name}: {help}"
+            );
+            assert!(!help.ends_with('.'), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn the_page_of_the_documentation_lists_exactly_these() {
+        let page = include_str!("../../docs/metrics.md");
+        let rows = page.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| `pool_")?.split('|').map(str::trim);
+            let name = format!("pool_{}", cells.next()?.trim_end_matches('`'));
+            Some((name, cells.next()?.to_owned(), cells.next()?.to_owned()))
+        });
+        let documented: BTreeSet<(String, String, String)> = rows.collect();
+        let unit = |family: &Metric| family.unit().unwrap_or("").to_owned();
+        let exported = all().map(|family| {
+            (
+                family.name.to_owned(),
+                family.kind.as_str().to_owned(),
+                unit(family),
+            )
+        });
+        assert_eq!(documented, exported.collect());
+    }
+}
