@@ -94,6 +94,8 @@ impl Pool {
             .current_dir(self.dir.path())
             .env("LEDGER", self.path("ledger"))
             .env("LIFE", self.life.to_string())
+            // A server that is away or refuses is noticed by heartbeats, too: no test need wait long for them.
+            .env("POOL_JOB_MONITORING_INTERVAL", "1s")
             .env("POOL_LOG_LEVEL", "debug");
         command
     }
