@@ -73,9 +73,21 @@ impl Ledger {
         (0..count).map(|_| self.job()).collect()
     }
 
-    fn job(&mut self) -> Job {
+    /// A job that RQ's own code runs, over a connection of its worker's.
+    pub fn whole_job(&mut self) -> Job {
+        let name = self.name();
+        self.whole.insert(name.clone());
+        Job::mark(&name).with_callback()
+    }
+
+    fn name(&mut self) -> String {
         let name = format!("job-{}", self.enqueued.len());
         self.enqueued.insert(name.clone());
+        name
+    }
+
+    fn job(&mut self) -> Job {
+        let name = self.name();
         match self.rng.u32(0..100) {
             0..4 => Job::nap(&name, self.rng.f64() / 10.0),
             4..6 => {

@@ -34,6 +34,18 @@ fn python() -> &'static str {
 impl Pool {
     /// A pool that is not started yet. `broker` holds keys of `[broker]` after the URL, and further tables.
     pub fn new(url: &str, broker: &str) -> Pool {
+        Pool::configured("", &format!("[broker]\nurl = \"{url}\"\n{broker}"))
+    }
+
+    /// A pool that finds its server by a settings module of RQ's.
+    pub fn with_settings(module: &str) -> Pool {
+        let pool = Pool::configured("config = \"settings\"\n", "");
+        fs::write(pool.path("settings.py"), module).unwrap();
+        pool
+    }
+
+    /// `rq`: keys of `[rq]`; `more`: further tables.
+    fn configured(rq: &str, more: &str) -> Pool {
         let pool = Pool {
             dir: tempfile::tempdir().unwrap(),
             child: None,
@@ -43,9 +55,8 @@ impl Pool {
         fs::write(pool.path("app.py"), include_str!("app.py")).unwrap();
         let text = format!(
             "socket = \"{dir}/socket\"\n[app]\nruntime = \"rq\"\npython = \"{}\"\ndirectory = \"{dir}\"\n\
-             preload = [\"app\"]\n[rq]\nserializer = \"json\"\n\
-             [defaults]\nqueues = [\"default\"]\nmin_workers = 3\nmax_workers = 3\n\
-             [broker]\nurl = \"{url}\"\n{broker}",
+             preload = [\"app\"]\n[rq]\nserializer = \"json\"\n{rq}\
+             [defaults]\nqueues = [\"default\"]\nmin_workers = 3\nmax_workers = 3\n{more}",
             python()
         );
         fs::write(pool.path("pool.toml"), text).unwrap();

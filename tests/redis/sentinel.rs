@@ -7,7 +7,7 @@ use redis::Connection;
 use crate::jobs;
 use crate::ledger::{Ledger, assert_one_more_job_runs};
 use crate::pool::Pool;
-use crate::server::Server;
+use crate::server::{self, Server};
 use crate::wait_for;
 
 /// A master whose replica left takes no writes: they would be thrown away.
@@ -24,7 +24,7 @@ impl Group {
         let master = Server::start(options);
         let of = ["--replicaof", "127.0.0.1", &master.port().to_string()];
         let replica = Server::start(&[&of, options].concat());
-        let sentinels = (0..3).map(|_| Server::sentinel(master.port())).collect();
+        let sentinels = (0..3).map(|_| Server::sentinel(master.port(), "")).collect();
         let group = Group {
             master,
             replica,
@@ -137,9 +137,39 @@ fn a_master_that_dies_is_replaced_although_a_sentinel_hangs() {
 }
 
 #[test]
+fn a_settings_module_names_sentinels_and_their_passwords() {
+    let server = Server::start(&["--requirepass", "secret"]);
+    let sentinel = Server::sentinel(
+        server.port(),
+        "sentinel auth-pass main secret\nrequirepass sentinel-secret\n",
+    );
+    let mut pool = Pool::with_settings(&format!(
+        "SENTINEL = {{
+            'INSTANCES': [('127.0.0.1', {}), ('127.0.0.1', {})],
+            'MASTER_NAME': 'main',
+            'PASSWORD': 'secret',
+            'DB': 2,
+            'SENTINEL_KWARGS': {{'password': 'sentinel-secret'}},
+        }}",
+        server::free_port(), // where no Sentinel is
+        sentinel.port()
+    ));
+    pool.launch();
+    let url = format!("redis://:secret@127.0.0.1:{}/2", server.port());
+    let connection = &mut server::connection(&url, || server.log());
+    let mut ledger = Ledger::new();
+    let mut jobs = ledger.jobs(100);
+    jobs.push(ledger.whole_job());
+    jobs::enqueue(connection, "default", &jobs);
+    ledger.assert_settled(&pool, connection);
+    pool.assert_clean_stop();
+    assert!(!pool.whole_log().contains("secret"), "{}", pool.log());
+}
+
+#[test]
 fn a_name_that_no_sentinel_knows_is_told() {
     let server = Server::start(&[]);
-    let sentinel = Server::sentinel(server.port());
+    let sentinel = Server::sentinel(server.port(), "");
     let mut pool = Pool::new(
         &format!("redis+sentinel://127.0.0.1:{}/other", sentinel.port()),
         "",

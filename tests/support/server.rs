@@ -42,13 +42,13 @@ impl Server {
         server
     }
 
-    /// A Sentinel that watches the server on this port under the name `main`.
-    pub fn sentinel(master: u16) -> Server {
+    /// A Sentinel that watches the server on this port under the name `main`; `more`: further lines of its settings.
+    pub fn sentinel(master: u16, more: &str) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("sentinel.conf");
         let text = format!(
             "sentinel monitor main 127.0.0.1 {master} 2\nsentinel down-after-milliseconds main 1000\n\
-             sentinel failover-timeout main 10000\n"
+             sentinel failover-timeout main 10000\n{more}"
         );
         std::fs::write(&file, text).unwrap();
         let mut sentinel = Server {
@@ -64,13 +64,16 @@ impl Server {
     }
 
     /// A Sentinel looks around and speaks to the others more often, so that a test need not wait for it. One before
-    /// Redis 7 does not know how. (Four times the second period is what the others wait before they undo a promotion
-    /// that they have not heard of.)
+    /// Redis 7 does not know how, and one with a password is left as it is. (Four times the second period is what the
+    /// others wait before they undo a promotion that they have not heard of.)
     fn hurry(&self) {
         let mut debug = redis::cmd("SENTINEL");
         debug.arg("DEBUG").arg("info-period").arg(200);
         debug.arg("publish-period").arg(1000);
-        let _ = debug.query::<redis::Value>(&mut self.connection());
+        let client = redis::Client::open(self.url()).unwrap();
+        let _ = client
+            .get_connection()
+            .and_then(|mut connection| debug.query::<redis::Value>(&mut connection));
     }
 
     /// Starts it (again) in its directory, with further options.
