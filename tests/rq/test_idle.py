@@ -1,5 +1,8 @@
 """What a pool and its clients ask of Redis while nothing happens: the heartbeats of its workers, and nothing else."""
 
+import re
+from urllib.request import urlopen
+
 import pytest
 
 import jobs
@@ -37,6 +40,28 @@ def test_an_idle_pool_sends_heartbeats_and_asks_nothing(server, work, queue, red
     # One script call for all workers, which names each of them.
     assert 3 <= len(asked) <= 5, asked
     assert all(command.startswith('EVALSHA') and '.1 ' in command and '.2 ' in command for command in asked), asked
+
+
+def test_reading_the_metrics_of_an_idle_pool_asks_nothing(server, work, queue, redis, target):
+    if target.name != 'pool':
+        pytest.skip('RQ has none')
+    running = work.start('default', worker_ttl=600, scaling_period='100ms', metrics_listen='127.0.0.1:0')
+    url = re.search(r'serving metrics url=(\S+)', running.output())[1]
+    assert queue.enqueue(jobs.add, 1, 2).latest_result(timeout=30).return_value == 3
+    done = 'pool_jobs_ended_total{pool="default",task="jobs.add",outcome="done"} 1'
+    until(lambda: done in urlopen(url, timeout=30).read().decode(), 'the job is counted')
+
+    def asked():
+        """What the pool asks while it is read twenty times."""
+        with Monitor(server) as monitor:
+            for _ in range(20):
+                assert done in urlopen(url, timeout=30).read().decode()
+            addresses = addresses_of(running.processes[0].pid)
+            assert addresses
+            return [command for address, command in monitor.commands() if address in addresses]
+
+    # The first time it may not be idle yet.
+    until(lambda: asked() == [], 'it asks nothing')
 
 
 def test_an_idle_wait_asks_nothing(server, work, queue, redis, cli):
