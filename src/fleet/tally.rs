@@ -1,7 +1,6 @@
 //! What a pool has done since the start, in numbers that only grow: what metrics show beside the snapshot.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,45 +15,50 @@ pub const NAMES_MAX: usize = 64;
 pub const REST: &str = "(other)";
 
 /// What is known by name, for a bounded number of names.
+///
+/// Asked several times a job: jobs of one task mostly come in a row, so the last name is looked at first.
 #[derive(Clone, Debug)]
 pub struct ByName<K, T> {
-    known: HashMap<K, T>,
+    /// In the order of their names.
+    known: Vec<(K, T)>,
+    /// Where the last one that was asked for is.
+    last: usize,
     rest: Option<T>,
 }
 
 impl<K, T> Default for ByName<K, T> {
     fn default() -> Self {
         ByName {
-            known: HashMap::new(),
+            known: Vec::new(),
+            last: 0,
             rest: None,
         }
     }
 }
 
-impl<K: Clone + Eq + Hash, T: Default> ByName<K, T> {
+impl<K: Clone + Ord, T: Default> ByName<K, T> {
     /// What is known of this one; of the rest, when there are too many.
     pub fn at(&mut self, name: &K) -> &mut T {
-        if self.known.len() < NAMES_MAX {
-            return self.known.entry(name.clone()).or_default();
+        let is_last = self.known.get(self.last).is_some_and(|(known, _)| known == name);
+        if !is_last {
+            match self.known.binary_search_by(|(known, _)| known.cmp(name)) {
+                Ok(at) => self.last = at,
+                Err(at) if self.known.len() < NAMES_MAX => {
+                    self.known.insert(at, (name.clone(), T::default()));
+                    self.last = at;
+                }
+                Err(_) => return self.rest.get_or_insert_with(T::default),
+            }
         }
-        let rest = &mut self.rest;
-        self.known
-            .get_mut(name)
-            .unwrap_or_else(|| rest.get_or_insert_with(T::default))
+        &mut self.known[self.last].1
     }
 }
 
-impl<K: Ord, T> ByName<K, T> {
-    /// All, in no order.
-    pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.known.values().chain(&self.rest)
-    }
-
+impl<K, T> ByName<K, T> {
     /// All by name; the rest, if there is one, last and without.
     pub fn iter(&self) -> impl Iterator<Item = (Option<&K>, &T)> {
-        let mut known: Vec<(Option<&K>, &T)> = self.known.iter().map(|(name, of)| (Some(name), of)).collect();
-        known.sort_unstable_by_key(|(name, _)| *name);
-        known.into_iter().chain(self.rest.iter().map(|rest| (None, rest)))
+        let known = self.known.iter().map(|(name, of)| (Some(name), of));
+        known.chain(self.rest.iter().map(|rest| (None, rest)))
     }
 }
 
@@ -203,7 +207,7 @@ impl Tally {
 
     /// Of all tasks together.
     pub fn sum(&self, of: impl Fn(&TaskTally) -> u64) -> u64 {
-        self.tasks.values().map(of).sum()
+        self.tasks.iter().map(|(_, task)| of(task)).sum()
     }
 }
 
