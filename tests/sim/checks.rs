@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pool::fleet::figures::BrokerCalls;
 use pool::fleet::snapshot::{PoolSnapshot, Snapshot};
+use pool::fleet::tally::Tally;
 use pool::policy::prefetch::HELD_MAX;
 
 use crate::ledger::Place;
@@ -151,6 +153,21 @@ pub fn each_job_ran_once(world: &World) {
             "{job:?}"
         );
     }
+}
+
+/// Each job counts once: as done, as a run with its time, and as one that waited.
+pub fn each_job_was_counted(world: &World) {
+    let picture = world.fleet.snapshot(world.now);
+    let figures = world.fleet.figures(picture, BrokerCalls::default());
+    let sum = |of: &dyn Fn(&Tally) -> u64| figures.pools.values().map(of).sum::<u64>();
+    let done = sum(&|tally| tally.sum(|task| task.done));
+    let runs = sum(&|tally| tally.sum(|task| task.durations.count()));
+    let waits = sum(&|tally| tally.waits.iter().map(|(_, wait)| wait.0.count()).sum());
+    let jobs = world.ledger.jobs.len() as u64;
+    assert_eq!((done, runs, waits), (jobs, jobs, jobs));
+    let cut_short = sum(&|tally| tally.cut_short.values().sum());
+    let deaths = sum(&|tally| tally.deaths.values().sum());
+    assert_eq!((cut_short, deaths), (0, 0), "{figures:#?}");
 }
 
 /// Nothing went wrong: no job has a failure or a loss to its name.

@@ -65,6 +65,7 @@ fn a_calm_world_runs_each_job_exactly_once() {
         world.run_for(Duration::from_secs(30));
         world.finish_all_jobs();
         checks::each_job_ran_once(&world);
+        checks::each_job_was_counted(&world);
         world.come_to_rest();
         world.stop();
     });
