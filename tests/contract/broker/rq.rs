@@ -193,12 +193,10 @@ otherwise! {
         [jobs_given_back_stand_in_their_old_order] => jobs_given_back_at_once_stand_in_their_old_order,
     "a key is the job's id, so that its next holder takes the dead letter's place":
         [a_dead_letter_is_not_retried_while_its_key_is_held] => a_dead_letter_gives_way_to_the_next_with_its_key,
-    "a group's callback is a dependent job of RQ's, which RQ's own code sets free, in a worker":
-        [a_group_calls_back_once_when_all_have_ended, a_group_calls_back_when_what_was_retried_in_time_has_ended]
-            => members_of_a_group_with_a_callback_end_by_rqs_code,
-    "RQ has no job that runs at the first failure of others":
-        [the_first_failure_of_a_group_calls_at_once_and_no_other_does,
-         a_group_without_failures_forgets_its_callback_for_them] => a_callback_for_failures_is_refused,
+    "a group's callbacks are dependent jobs of RQ's, which RQ's own code sets free, in a worker":
+        [a_group_calls_back_once_when_all_have_ended, a_group_calls_back_when_what_was_retried_in_time_has_ended,
+         the_first_failure_of_a_group_calls_at_once_and_no_other_does,
+         a_group_without_failures_forgets_its_callback_for_them] => members_of_a_group_with_callbacks_end_by_rqs_code,
     "a group is a set of jobs: how far it is, is counted over those that are there":
         [a_dead_letter_of_an_ended_group_calls_nobody, results_of_members_are_kept_until_their_group_has_expired,
          an_empty_group_has_ended] => a_group_is_what_its_members_are,
@@ -331,27 +329,18 @@ async fn a_dead_letter_gives_way_to_the_next_with_its_key(kit: &Kit) {
     assert_eq!(claim_ids(&broker, 9).await, ["key"]);
 }
 
-async fn members_of_a_group_with_a_callback_end_by_rqs_code(kit: &Kit) {
+async fn members_of_a_group_with_callbacks_end_by_rqs_code(kit: &Kit) {
     let broker = kit.handle().await;
-    broker
-        .enqueue_group(group_with_end(jobs(0..2, "default")))
-        .await
-        .unwrap();
-    assert_eq!(state(&broker, "done").await, Some(JobState::Deferred));
+    broker.enqueue_group(group(jobs(0..2, "default"))).await.unwrap();
+    for callback in ["done", "failure"] {
+        assert_eq!(state(&broker, callback).await, Some(JobState::Deferred));
+    }
     let claimed = claim(&broker, &["default"], 9).await;
     assert_eq!(claimed.len(), 2);
     for claimed in claimed {
         assert_eq!(*claimed.payload, *b"W", "its worker asks RQ what to do");
         assert!(claimed.alone);
     }
-}
-
-async fn a_callback_for_failures_is_refused(kit: &Kit) {
-    let broker = kit.handle().await;
-    let refused = broker.enqueue_group(group(jobs(0..2, "default"))).await;
-    assert!(matches!(refused, Err(BrokerError::Refused(_))), "{refused:?}");
-    assert_eq!(broker.group(&gid("g")).await.unwrap(), None);
-    assert!(claim_ids(&broker, 9).await.is_empty());
 }
 
 async fn a_group_is_what_its_members_are(kit: &Kit) {
