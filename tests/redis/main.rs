@@ -8,6 +8,7 @@
 mod certificates;
 mod connections;
 mod faults;
+mod idle;
 mod jobs;
 mod kills;
 mod ledger;

@@ -63,6 +63,13 @@ impl Pool {
         pool
     }
 
+    /// The same with keys of `[rq]`.
+    pub fn start_with(url: &str, rq: &str) -> Pool {
+        let mut pool = Pool::configured(rq, &format!("[broker]\nurl = \"{url}\"\n"));
+        pool.launch();
+        pool
+    }
+
     /// Starts a pool and waits until its application is loaded.
     pub fn start(url: &str, broker: &str) -> Pool {
         let mut pool = Pool::new(url, broker);

@@ -1,8 +1,9 @@
-//! A network that breaks: connections to a server that are cut after a while, in the middle of what is said.
+//! A network that breaks: connections to a server that are cut after a while, in the middle of what is said, or on which
+//! nothing is heard any more although nobody closed them.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use fastrand::Rng;
@@ -19,7 +20,19 @@ struct Network {
     /// How often one was.
     cuts: AtomicU64,
     rng: Mutex<Rng>,
+    connections: Mutex<Vec<Arc<Connection>>>,
 }
+
+struct Connection {
+    /// Bytes that it may live for while the network is bad.
+    left: AtomicI64,
+    /// It waits for jobs, or did.
+    is_bell: AtomicBool,
+    is_silent: AtomicBool,
+}
+
+/// What a client says that waits for jobs.
+const BELL: &[u8] = b"BLMOVE";
 
 impl Proxy {
     pub fn start(server: u16, rng: Rng) -> Proxy {
@@ -29,6 +42,7 @@ impl Proxy {
             is_bad: AtomicBool::new(false),
             cuts: AtomicU64::new(0),
             rng: Mutex::new(rng),
+            connections: Mutex::default(),
         });
         let shared = network.clone();
         std::thread::spawn(move || {
@@ -47,12 +61,22 @@ impl Proxy {
 
     /// From now on every connection is cut after some bytes; those that are there too. Or no more.
     pub fn be_bad(&self, bad: bool) {
-        self.network.is_bad.store(bad, Ordering::Relaxed);
+        self.network.is_bad.store(bad, Relaxed);
+    }
+
+    /// All connections that are there, or those alone on which jobs are waited for, fall silent: both sides see them
+    /// open, and nothing comes through any more.
+    pub fn silence(&self, bells_only: bool) {
+        let connections = self.network.connections.lock().unwrap();
+        let meant = connections
+            .iter()
+            .filter(|connection| !bells_only || connection.is_bell.load(Relaxed));
+        meant.for_each(|connection| connection.is_silent.store(true, Relaxed));
     }
 
     /// How many connections were cut.
     pub fn cuts(&self) -> u64 {
-        self.network.cuts.load(Ordering::Relaxed)
+        self.network.cuts.load(Relaxed)
     }
 }
 
@@ -61,27 +85,38 @@ impl Network {
     fn join(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) {
         // From a handshake to many answers.
         let left = 1_i64 << self.rng.lock().unwrap().u32(12..19);
-        let left = Arc::new(AtomicI64::new(left));
+        let connection = Arc::new(Connection {
+            left: AtomicI64::new(left),
+            is_bell: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
+        });
+        self.connections.lock().unwrap().push(connection.clone());
         for (from, to) in [(client, server), (server, client)] {
             let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-            let (network, left) = (self.clone(), left.clone());
-            std::thread::spawn(move || network.pass_on(from, to, &left));
+            let (network, connection) = (self.clone(), connection.clone());
+            std::thread::spawn(move || network.pass_on(from, to, &connection));
         }
     }
 
-    fn pass_on(&self, mut from: TcpStream, mut to: TcpStream, left: &AtomicI64) {
+    fn pass_on(&self, mut from: TcpStream, mut to: TcpStream, connection: &Connection) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
+            if buffer[..count].windows(BELL.len()).any(|word| word == BELL) {
+                connection.is_bell.store(true, Relaxed);
+            }
+            if connection.is_silent.load(Relaxed) {
+                continue;
+            }
             let mut passed = count;
-            if self.is_bad.load(Ordering::Relaxed) {
-                let before = left.fetch_sub(i64::try_from(count).unwrap(), Ordering::Relaxed);
+            if self.is_bad.load(Relaxed) {
+                let before = connection.left.fetch_sub(i64::try_from(count).unwrap(), Relaxed);
                 passed = count.min(usize::try_from(before).unwrap_or(0));
             }
             if to.write_all(&buffer[..passed]).is_err() {
                 break;
             }
             if passed < count {
-                self.cuts.fetch_add(1, Ordering::Relaxed);
+                self.cuts.fetch_add(1, Relaxed);
                 break;
             }
         }

@@ -11,8 +11,18 @@ use pool::time::Mono;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `check` gives something; `state` tells a failure more.
-pub fn wait_for<T>(what: &str, state: impl Fn() -> String, mut check: impl FnMut() -> Option<T>) -> T {
-    let until = Mono::now() + PATIENCE;
+pub fn wait_for<T>(what: &str, state: impl Fn() -> String, check: impl FnMut() -> Option<T>) -> T {
+    wait_for_within(PATIENCE, what, state, check)
+}
+
+/// The same, where so much patience would hide a failure.
+pub fn wait_for_within<T>(
+    patience: Duration,
+    what: &str,
+    state: impl Fn() -> String,
+    mut check: impl FnMut() -> Option<T>,
+) -> T {
+    let until = Mono::now() + patience;
     loop {
         if let Some(found) = check() {
             return found;

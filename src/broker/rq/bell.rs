@@ -15,13 +15,17 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::RqBroker;
+use super::connection::Link;
 use super::endpoint::Endpoint;
 use crate::broker::BrokerError;
 use crate::job::QueueName;
 use crate::time::Mono;
 
-/// How long the server is asked to wait before it is asked again, so that a connection that died silently is noticed.
-const BLOCK: Duration = Duration::from_secs(60);
+/// How long the server is asked to wait at most before it is asked again, so that a connection that died silently is
+/// noticed. A shorter life of workers asks for less. Source: `rq/worker/base.py`, `dequeue_timeout`.
+const BLOCK_MAX: Duration = Duration::from_secs(60);
+const BLOCK_MIN: Duration = Duration::from_secs(1);
+const BEFORE_WORKER_TTL: Duration = Duration::from_secs(15);
 /// How much longer the answer may take.
 const SLACK: Duration = Duration::from_secs(10);
 /// While all workers are suspended RQ's workers look once a second, and Redis has nothing to wait for.
@@ -39,20 +43,33 @@ struct Bell {
 /// The bells of the queues, by key.
 #[derive(Debug)]
 pub(super) struct Bells {
-    endpoint: Arc<Endpoint>,
     hung: Mutex<HashMap<String, Bell>>,
-    /// Connections of bells that rang, for the next ones.
-    spare: Arc<Spare>,
+    line: Arc<Line>,
 }
 
-type Spare = Mutex<Vec<MultiplexedConnection>>;
+/// How a bell hears of its list.
+#[derive(Debug)]
+struct Line {
+    endpoint: Arc<Endpoint>,
+    /// How long the server is asked to wait.
+    block: Duration,
+    /// Connections that were given up elsewhere.
+    losses: watch::Receiver<u64>,
+    /// Connections of bells that rang, for the next ones, each with the count of losses at that time.
+    spare: Mutex<Vec<(u64, MultiplexedConnection)>>,
+}
 
 impl Bells {
-    pub fn new(endpoint: Arc<Endpoint>) -> Self {
+    pub fn new(link: &Link, worker_ttl: Duration) -> Self {
+        let block = worker_ttl.saturating_sub(BEFORE_WORKER_TTL);
         Bells {
-            endpoint,
             hung: Mutex::default(),
-            spare: Arc::default(),
+            line: Arc::new(Line {
+                endpoint: Arc::clone(&link.endpoint),
+                block: block.clamp(BLOCK_MIN, BLOCK_MAX),
+                losses: link.losses(),
+                spare: Mutex::default(),
+            }),
         }
     }
 
@@ -75,10 +92,9 @@ impl Bells {
     fn bell(&self, list: &str) -> watch::Receiver<Ring> {
         let hang = || {
             let (ring, rings) = watch::channel(None);
-            let (endpoint, spare) = (Arc::clone(&self.endpoint), Arc::clone(&self.spare));
-            let list = list.to_owned();
+            let (line, list) = (Arc::clone(&self.line), list.to_owned());
             let task = tokio::spawn(async move {
-                let heard = listen(&endpoint, &spare, &list).await;
+                let heard = line.listen(&list).await;
                 let _ = ring.send(Some(heard));
             });
             Bell {
@@ -102,7 +118,7 @@ impl Bells {
         for (_, bell) in self.hung().drain() {
             bell.task.abort();
         }
-        spares(&self.spare).clear();
+        self.line.spares().clear();
     }
 }
 
@@ -116,38 +132,51 @@ async fn sleep_until(at: Mono) {
     tokio::time::sleep(at.since(Mono::now())).await;
 }
 
-/// Waits until the list is not empty, on a connection that is there if it still works.
-async fn listen(endpoint: &Endpoint, spare: &Spare, list: &str) -> Result<(), RedisError> {
-    let known = spares(spare).pop();
-    if let Some(mut connection) = known
-        && ring(&mut connection, list).await.is_ok()
-    {
-        spares(spare).push(connection);
-        return Ok(());
-    }
-    let mut connection = endpoint.connect(BLOCK + SLACK).await?;
-    ring(&mut connection, list).await?;
-    spares(spare).push(connection);
-    Ok(())
-}
-
-async fn ring(connection: &mut MultiplexedConnection, list: &str) -> Result<(), RedisError> {
-    let mut wait = redis::cmd("BLMOVE");
-    wait.arg(list)
-        .arg(list)
-        .arg("LEFT")
-        .arg("LEFT")
-        .arg(BLOCK.as_secs());
-    loop {
-        let first: Option<Vec<u8>> = wait.query_async(connection).await?;
-        if first.is_some() {
-            return Ok(());
+impl Line {
+    /// Waits until the list is not empty. When a connection was given up elsewhere it rings as well, and who hears it
+    /// looks, and hangs up another bell: this connection may be dead, too.
+    async fn listen(&self, list: &str) -> Result<(), RedisError> {
+        let mut losses = self.losses.clone();
+        let lost = *losses.borrow_and_update();
+        tokio::select! {
+            rang = self.ring(list, lost) => rang,
+            Ok(()) = losses.changed() => Ok(()),
         }
     }
-}
 
-fn spares(spare: &Spare) -> std::sync::MutexGuard<'_, Vec<MultiplexedConnection>> {
-    spare.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits on a connection that is there, if it still works.
+    async fn ring(&self, list: &str, lost: u64) -> Result<(), RedisError> {
+        let known = self.spares().pop().filter(|(at, _)| *at == lost);
+        if let Some((_, mut connection)) = known
+            && self.wait(&mut connection, list).await.is_ok()
+        {
+            self.spares().push((lost, connection));
+            return Ok(());
+        }
+        let mut connection = self.endpoint.connect(self.block + SLACK).await?;
+        self.wait(&mut connection, list).await?;
+        self.spares().push((lost, connection));
+        Ok(())
+    }
+
+    async fn wait(&self, connection: &mut MultiplexedConnection, list: &str) -> Result<(), RedisError> {
+        let mut wait = redis::cmd("BLMOVE");
+        wait.arg(list)
+            .arg(list)
+            .arg("LEFT")
+            .arg("LEFT")
+            .arg(self.block.as_secs());
+        loop {
+            let first: Option<Vec<u8>> = wait.query_async(connection).await?;
+            if first.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn spares(&self) -> std::sync::MutexGuard<'_, Vec<(u64, MultiplexedConnection)>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl RqBroker {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ScriptInvocation, ServerErrorKind};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::endpoint::Endpoint;
 use crate::time::{Mono, Unix};
@@ -20,6 +20,8 @@ pub(super) const IN_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Link {
     pub endpoint: Arc<Endpoint>,
     current: Mutex<Current>,
+    /// How many connections were given up.
+    losses: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +68,7 @@ impl Link {
         Link {
             endpoint,
             current: Mutex::default(),
+            losses: watch::Sender::new(0),
         }
     }
 
@@ -159,7 +162,14 @@ impl Link {
         let mut current = self.current.lock().await;
         if current.line.as_ref().is_some_and(|now| now.number == line.number) {
             current.line = None;
+            self.losses.send_modify(|count| *count += 1);
         }
+    }
+
+    /// Tells each time that a connection was given up. One that only listens to the same server may be as dead, and
+    /// would not find out for long: a network that lost its way, a server that hangs, close nothing.
+    pub fn losses(&self) -> watch::Receiver<u64> {
+        self.losses.subscribe()
     }
 }
 

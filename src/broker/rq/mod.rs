@@ -146,8 +146,8 @@ impl RqBroker {
         let id = uuid::Uuid::now_v7();
         let execution_prefix = format!("{:016x}", id.as_u64_pair().1);
         Ok(RqBroker {
-            bells: bell::Bells::new(Arc::clone(&endpoint)),
-            orders: orders::Orders::new(Arc::clone(&endpoint), keys.clone()),
+            bells: bell::Bells::new(&link, config.rq.worker_ttl),
+            orders: orders::Orders::new(&link, keys.clone()),
             roster: roster::Roster::default(),
             link,
             keys,

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::RqBroker;
+use super::connection::Link;
 use super::endpoint::Endpoint;
 use super::held::Kind;
 use super::keys::Keys;
@@ -39,6 +40,8 @@ type Channels = BTreeMap<String, u64>;
 #[derive(Debug)]
 pub(super) struct Orders {
     endpoint: Arc<Endpoint>,
+    /// Connections that were given up elsewhere.
+    losses: watch::Receiver<u64>,
     keys: Keys,
     channels: watch::Sender<Channels>,
     /// The channels that the server has confirmed.
@@ -48,9 +51,10 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    pub fn new(endpoint: Arc<Endpoint>, keys: Keys) -> Self {
+    pub fn new(link: &Link, keys: Keys) -> Self {
         Orders {
-            endpoint,
+            endpoint: Arc::clone(&link.endpoint),
+            losses: link.losses(),
             keys,
             channels: watch::Sender::new(Channels::new()),
             subscribed: watch::Sender::new(BTreeSet::new()),
@@ -82,6 +86,7 @@ impl Orders {
             let (hear, heard) = mpsc::unbounded_channel();
             let task = tokio::spawn(listen(
                 Arc::clone(&self.endpoint),
+                self.losses.clone(),
                 self.channels.subscribe(),
                 self.subscribed.clone(),
                 hear,
@@ -111,6 +116,7 @@ impl Drop for Orders {
 /// Subscribes, again when the connection breaks, and passes on what it hears.
 async fn listen(
     endpoint: Arc<Endpoint>,
+    mut losses: watch::Receiver<u64>,
     mut channels: watch::Receiver<Channels>,
     heard: watch::Sender<BTreeSet<String>>,
     hear: mpsc::UnboundedSender<(u64, Message)>,
@@ -121,7 +127,12 @@ async fn listen(
         if channels.wait_for(|channels| !channels.is_empty()).await.is_err() {
             return;
         }
-        let ended = subscribe(&endpoint, &mut channels, &heard, &hear).await;
+        losses.mark_unchanged();
+        let ended = tokio::select! {
+            ended = subscribe(&endpoint, &mut channels, &heard, &hear) => ended,
+            // This connection may be as dead as the one that was given up.
+            Ok(()) = losses.changed() => Ok(()),
+        };
         heard.send_replace(BTreeSet::new());
         match ended {
             Ok(()) => patience = PATIENCE,
