@@ -44,6 +44,9 @@ if sys.version_info < (3, 9):
     os.write(CONTROL_FD, json.dumps({"type": "failed", "error": error}).encode())
     sys.exit(1)
 
+if os.environ.get("LD_BIND_NOW") == "pool":  # asked for this process, not for the programs that jobs start
+    del os.environ["LD_BIND_NOW"]
+
 with os.fdopen(SOURCES_FD, "rb") as file:
     sys.meta_path.insert(0, Carried(json.loads(file.read().decode("utf-8"))))
 

@@ -1,7 +1,7 @@
 """Measures pool's RQ workers beside the worker pools that Python has.
 
     scripts/bench rq throughput              no-op jobs with results, two workers
-    scripts/bench rq throughput --preload heavy   the same with an application of 150 MB
+    scripts/bench rq throughput --preload heavy   the same with an application of 150 MB; --task read_part reads it
     scripts/bench rq latency                 from the call of enqueue to the start of the function
     scripts/bench rq idle                    commands that an idle worker sends to Redis, and an idle `pool wait`
     scripts/bench rq fanout                  what a client asks of Redis that waits for ten jobs of two seconds
@@ -64,9 +64,9 @@ def working(peer, server, workers, preload=None, jobs=None):
 def throughput(peer, server, options):
     """Jobs a second between the first tenth and the last, and what each of them costs."""
     count = options.jobs or peer.jobs
-    module, function = ('heavy', 'read_part') if options.preload else ('rq_tasks', 'noop')
-    arguments = [(number,) if options.preload else () for number in range(count)]
-    with working(peer, server, options.workers, options.preload, (module, function, arguments)) as pids:
+    arguments = [(number,) if options.task == 'read_part' else () for number in range(count)]
+    jobs = (options.preload or 'rq_tasks', options.task, arguments)
+    with working(peer, server, options.workers, options.preload, jobs) as pids:
         first = int(count * WARM_UP_SHARE)
         until(lambda: peer.done() >= first, f'{peer.name} works', 300)
         with server.client() as client:
@@ -238,6 +238,7 @@ def arguments():
     parser.add_argument('--jobs', type=int, help='instead of the number that suits each peer')
     parser.add_argument('--seconds', type=float, default=30, help='how long idle watches')
     parser.add_argument('--preload', help='the application that is loaded before the first fork')
+    parser.add_argument('--task', default='noop', help='what the jobs of throughput do: noop, or read_part of heavy')
     parser.add_argument('--json', help='write the figures to this file as well')
     options = parser.parse_intermixed_args()
     unknown = set(options.peers) - PEERS.keys()

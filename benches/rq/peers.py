@@ -113,7 +113,7 @@ def pool(isolation):
         config.write(f'[app]\nisolation = "{isolation}"\nbefore_fork = {hooks}\n')
         config.close()
         size = ['--min-workers', str(workers), '--max-workers', str(workers)]
-        loaded = ['--preload', preload] if preload else []
+        loaded = ['--preload', preload or 'rq_tasks']
         where = ['--broker', url, '--queue', 'bench', '--socket', tempfile.mktemp(suffix='.sock')]
         python = ['--runtime', 'rq', '--python', sys.executable]
         return [[POOL, 'run', '--config', config.name, *where, *python, *size, *loaded]]

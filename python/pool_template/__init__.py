@@ -5,6 +5,7 @@
 - `loader`: imports, hooks, dotted names;
 - `fork_safety`: what workers would share or miss, in words;
 - `huge_pages`: makes forks cheap; `title`: what `ps` shows; `signals`: who answers which signal;
+- `rehearsal`: what is done once, before the first fork;
 - `template`: forks and reaps; `at_fork`: what a fork of its need not do;
 - `worker`: from the fork to the first job, and the exit; `fresh`: a process for each job; `shared_api`: `pool_job` for processes of jobs;
 - `frames`, `job_loop`: the job socket, and one job after the other;

@@ -41,12 +41,12 @@ class Deadline:
         """For a job that began at `started_ns`; 0: it has all the time it wants."""
         self.struck = False
         if timeout_ms:
-            if quick.getsignal(signal.SIGALRM) is not self._on_alarm:  # at first, or a job has set its own
+            if quick.getsignal(quick.SIGALRM) is not self._on_alarm:  # at first, or a job has set its own
                 quick.signal(signal.SIGALRM, self._on_alarm)
             self._timeout_ms = timeout_ms
             self._timer_may_run = True
             self._at_ns = started_ns + timeout_ms * _NS_PER_MS
-            signal.setitimer(signal.ITIMER_REAL, timeout_ms / 1000)
+            quick.setitimer(quick.ITIMER_REAL, timeout_ms / 1000)
         elif self._timer_may_run:
             self._timer_may_run = False
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -40,6 +40,11 @@ class FrameError(Exception):
     """Bytes that are no frame."""
 
 
+def run_frame(task: bytes, payload: bytes, timeout_ms: int) -> bytes:
+    """A Run frame in one packet, of a job without id and queue."""
+    return RUN.pack(RUN_HEADER, 0, timeout_ms, 1, 0, 0, len(task), 0) + task + payload
+
+
 def too_short(packet: bytes) -> FrameError:
     """The error for a packet that does not hold a Run frame's fixed fields."""
     return FrameError(f"a packet of {len(packet)} bytes is shorter than the fixed fields of a Run frame")

@@ -14,7 +14,7 @@ import os
 import resource
 import signal
 import time
-from typing import Any, Callable, NoReturn, Optional
+from typing import Any, NoReturn, Optional
 
 from pool_template import at_fork
 from pool_template.signals import quick
@@ -35,12 +35,18 @@ _TERMINATION = (signal.SIGTERM,)
 class Turn:
     """What a child knows of its one job."""
 
-    def __init__(self, number: int, progress: mmap.mmap, since_ns: int) -> None:
+    def __init__(self, progress: mmap.mmap) -> None:
         #: 1 for a worker's first child.
-        self.number = number
+        self.number = 0
         #: When the one before it ended.
-        self.since_ns = since_ns
+        self.since_ns = 0
         self._progress = progress
+
+    def begin(self) -> None:
+        """Makes it the next child's."""
+        self.number += 1
+        self.since_ns = time.monotonic_ns()
+        self._progress[0] = WAITING
 
     def reached(self, point: int) -> None:
         """Tells the worker how far this child came."""
@@ -54,26 +60,28 @@ class Turn:
 class Keeper:
     """Keeps a child that waits for a job, until the supervisor hangs up or SIGTERM comes."""
 
-    def __init__(self, live: Callable[[Turn], NoReturn]) -> None:
-        self._live = live
+    def __init__(self) -> None:
         self._progress = mmap.mmap(-1, mmap.PAGESIZE)
         self._child = 0
         self._leaving = False
 
-    def serve(self) -> None:
-        """Returns when the worker is to leave."""
+    def serve(self) -> Optional[Turn]:
+        """Returns in each child, with its turn; and in the worker when it is to leave, with None."""
         _adopt_orphans()
-        number, since_ns = 0, time.monotonic_ns()
+        at_fork.tidy_heap()
+        turn = Turn(self._progress)
         while not self._leaving:
-            number += 1
-            status = self._run_child(Turn(number, self._progress, since_ns))
-            since_ns = time.monotonic_ns()
+            turn.begin()
+            if self._fork() == 0:
+                return turn
+            status = self._wait()
             point = self._progress[0]
             if point == LEFT or (self._leaving and point == WAITING):
-                return
+                break
             if point != ANSWERED:
                 _die_like(status)
             _end_leftovers()
+        return None
 
     def leave_when_done(self, *_signal: Any) -> None:
         """Handles SIGTERM: ends with the running job. A second one ends it at once."""
@@ -82,19 +90,21 @@ class Keeper:
         if self._child:
             os.kill(self._child, signal.SIGTERM)
 
-    def _run_child(self, turn: Turn) -> int:
-        """Forks a child and waits for its end; its wait status."""
-        turn.reached(WAITING)
+    def _fork(self) -> int:
+        if quick.getsignal(quick.SIGTERM) == quick.SIG_DFL:  # RQ's way: the signal ends both, and nobody passes it on
+            self._child = at_fork.fork_alone()
+            return self._child
         # In the child the signal must not find the worker's handler.
         quick.pthread_sigmask(quick.SIG_BLOCK, _TERMINATION)
-        pid = at_fork.fork_worker()
+        pid = self._child = at_fork.fork_alone()
         if pid == 0:
-            if quick.getsignal(quick.SIGTERM) != quick.SIG_DFL:
-                quick.signal(quick.SIGTERM, quick.SIG_DFL)
-            quick.pthread_sigmask(quick.SIG_UNBLOCK, _TERMINATION)
-            self._live(turn)
-        self._child = pid
+            quick.signal(quick.SIGTERM, quick.SIG_DFL)
         quick.pthread_sigmask(quick.SIG_UNBLOCK, _TERMINATION)
+        return pid
+
+    def _wait(self) -> int:
+        """Waits for the child's end; its wait status."""
+        pid = self._child
         # Until it is reaped its number is its own: SIGTERM may be passed on to one that has just ended.
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         self._child = 0

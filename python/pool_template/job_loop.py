@@ -10,7 +10,7 @@ import signal
 import socket
 import struct
 import time
-from typing import Any, Optional, Protocol, Tuple
+from typing import Any, Callable, Optional, Protocol, Tuple
 
 import pool_job
 from pool_template import frames, fresh, lineage, streams
@@ -18,6 +18,11 @@ from pool_template.title import BUSY, IDLE, Title
 
 #: Outcome code, milliseconds to wait before a retry, data.
 Outcome = Tuple[int, int, bytes]
+
+# A process for one job calls each of these once; looked up here, they are looked up once for all jobs.
+_flush, _now = streams.flush, time.monotonic_ns
+_unpack, _pack = frames.RUN.unpack_from, frames.DONE.pack
+_NO_WAIT = int(socket.MSG_DONTWAIT)
 
 
 class Runner(Protocol):
@@ -36,6 +41,10 @@ class Runner(Protocol):
         """Tells the worker's seat in its supervisor, before the first job and should it change."""
         ...
 
+    def rehearse(self, play: Callable[[bytes, bytes], None]) -> None:
+        """Calls `play` with the task and payload of a job that does nothing; see `rehearsal`."""
+        ...
+
 
 class Leave(Exception):
     """SIGTERM came while there was no job."""
@@ -47,6 +56,7 @@ class JobLoop:
     def __init__(self, runner: Runner, title: Title) -> None:
         self._socket: socket.SocketType
         self._runner = runner
+        self._run = runner.run
         self._title = title
         #: The frame of the running job.
         self._frame: Optional[bytes] = None
@@ -58,18 +68,25 @@ class JobLoop:
         pool_job._read_current = self.current
         pool_job._read_batch = self.current_batch
 
-    def serve(self, sock: socket.SocketType, turn: Optional[fresh.Turn] = None) -> None:
-        """Says Ready, then runs jobs; in a process for one job, that one."""
+    def attach(self, sock: socket.SocketType) -> None:
+        """Gives the worker's job socket, once."""
         self._socket = sock
+        self._receive, self._send = sock.recv, sock.send
         self._poll.register(sock.fileno(), select.POLLIN)
+
+    def serve(self, turn: Optional[fresh.Turn] = None) -> None:
+        """Says Ready, then runs jobs; in a process for one job, that one."""
         try:
             if turn is None or turn.number == 1:
-                sock.send(frames.READY_FRAME)
+                self._send(frames.READY_FRAME)
             self._run_jobs(turn)
         except (Leave, ConnectionResetError, BrokenPipeError):
             pass  # each of them means: leave
         if turn is not None:
             turn.ended()
+        else:
+            self._poll.unregister(self._socket.fileno())
+            self._socket.close()
 
     def leave_when_done(self, *_signal: Any) -> None:
         """Handles SIGTERM: ends with the running job. A second one ends it at once."""
@@ -91,10 +108,9 @@ class JobLoop:
         return [_described(run) for run in self._batch] or ([job] if job is not None else [])
 
     def _run_jobs(self, turn: Optional[fresh.Turn]) -> None:
-        receive, send = self._socket.recv, self._socket.send
-        run, flush, now = self._runner.run, streams.flush, time.monotonic_ns
-        unpack, pack = frames.RUN.unpack_from, frames.DONE.pack
-        room, no_wait = frames.PACKET_LEN_MAX, socket.MSG_DONTWAIT
+        receive, send, run = self._receive, self._send, self._run
+        flush, now, unpack, pack = _flush, _now, _unpack, _pack
+        room, no_wait = frames.PACKET_LEN_MAX, _NO_WAIT
         fixed_len, whole_run = frames.RUN.size, frames.RUN_HEADER
         done_header = frames.DONE_HEADER
         known_seat = -1

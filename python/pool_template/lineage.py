@@ -10,7 +10,7 @@ import os
 import sys
 from typing import NoReturn, Optional
 
-from pool_template import errors, signals, streams
+from pool_template import at_fork, errors, signals, streams
 
 #: Whether this process was forked by a job.
 is_child = False
@@ -18,7 +18,12 @@ is_child = False
 
 def watch() -> None:
     """Called once in a worker, so that its children know what they are."""
-    os.register_at_fork(before=signals.hold_back, after_in_parent=signals.let_through, after_in_child=_mark)
+    at_fork.become_worker(_HOOKS)
+
+
+def watch_no_more() -> None:
+    """Takes `watch` back."""
+    at_fork.become_worker(None)
 
 
 def end_child(error: Optional[BaseException]) -> NoReturn:
@@ -40,3 +45,7 @@ def _mark() -> None:
     is_child = True
     signals.set_up_child_of_job()
     signals.let_through()
+
+
+#: Made once, not in each worker.
+_HOOKS = (signals.hold_back, signals.let_through, _mark)

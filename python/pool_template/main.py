@@ -11,7 +11,7 @@ import traceback
 from typing import Any, NoReturn, Optional
 
 import pool_job
-from pool_template import fork_safety, huge_pages, loader, streams, worker
+from pool_template import at_fork, fork_safety, huge_pages, loader, rehearsal, streams, worker
 from pool_template.control import ControlError, ControlSocket, Load
 from pool_template.template import Template
 from pool_template.title import Title
@@ -54,6 +54,8 @@ def _run() -> int:
     if not faulthandler.is_enabled():
         faulthandler.enable(file=2)  # a crash in a worker says where
     nest = worker.Nest(what, app, title)
+    at_fork.look_no_more()
+    rehearsal.rehearse(nest)
     report = _report(what, open_before)
     template = Template(control, LIFELINE_FD, nest)
     title.set("pool-template", about)

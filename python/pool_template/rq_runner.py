@@ -25,6 +25,7 @@ from pool_template import errors, frames, lineage, rq_batch, rq_current
 from pool_template.batch import Batch
 from pool_template.deadline import Deadline
 from pool_template.job_loop import Outcome
+from pool_template.rq_batch import callable_alone
 from pool_template.rq_code import RqCode
 from pool_template.rq_environment import Environment
 from pool_template.rq_lifecycle import Lifecycle
@@ -74,6 +75,17 @@ class RqRunner:
         self._name = self._code.settings.worker_name.replace("{}", str(seat))
         self._environment.set_worker(self._name)
         self._opened = None
+
+    def rehearse(self, play: Callable[[bytes, bytes], None]) -> None:
+        """See `job_loop.Runner`. RQ's own code is not rehearsed, since it speaks to Redis."""
+        if not self._is_stock:
+            return
+        try:
+            data = self._dumps(("builtins.int", None, (), {}))
+        except Exception:
+            return  # a serializer of the user's that takes jobs alone
+        play(b"", b"P" + data)
+        self._environment.set_worker("")
 
     @property
     def _lifecycle(self) -> Lifecycle:
@@ -194,7 +206,7 @@ class RqRunner:
         except Exception as error:
             raise DeserializationError() from error
         if instance:
-            return rq_batch.callable_alone(getattr(instance, name), self._complete), args, kwargs
+            return callable_alone(getattr(instance, name), self._complete), args, kwargs
         return self._functions.get(name) or self._find(name), args, kwargs
 
     def _complete(self, coroutine: Any) -> Any:
@@ -211,7 +223,7 @@ class RqRunner:
         # The usual case of what `import_attribute` does; a worker of one job asks once for each job.
         module, _, attribute = name.rpartition(".")
         function = getattr(sys.modules.get(module), attribute, None) or import_attribute(name)
-        function = self._functions[name] = rq_batch.callable_alone(function, self._complete)
+        function = self._functions[name] = callable_alone(function, self._complete)
         return function
 
     def _success(self, value: Any) -> Outcome:

@@ -142,6 +142,13 @@ class JsonRunner:
     def sit(self, seat: int) -> None:
         """See `job_loop.Runner`; nobody is told of this worker."""
 
+    def rehearse(self, play: Callable[[bytes, bytes], None]) -> None:
+        """See `job_loop.Runner`."""
+        self._functions[b""] = int
+        play(b"", b"[]")
+        play(b"", b"[1]")
+        del self._functions[b""]
+
     def _find(self, task: bytes) -> Callable[..., Any]:
         if task in self._batches:  # found before
             raise TakesBatches

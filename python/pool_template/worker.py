@@ -37,6 +37,8 @@ class Nest:
         self.title = title
         self.runner = _runner(load, app)
         self.loop = JobLoop(self.runner, title)
+        #: What makes random numbers differ between workers. Python's own `random` sees to itself; NumPy's does not.
+        self.reseed: Optional[Callable[[], None]] = getattr(sys.modules.get("numpy.random"), "seed", None)
         #: See `shared_api`.
         self.shared_api: Optional[int] = None
 
@@ -45,22 +47,13 @@ def live(nest: Nest, number: int, pool: str, descriptors: list[int]) -> NoReturn
     """A worker's whole life, in the process that was just forked, with the descriptors of the `fork` message. Whatever
     happens, it ends here: the frames below belong to the template."""
 
-    def life() -> None:
-        _set_up(nest, number, pool, descriptors)
-        # The plain type: its child `socket.socket` asks the kernel what it is, and none of the rest is needed.
-        sock = socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
-        if nest.load.fresh:
-            _keep(nest, number, pool, sock)
-        else:
-            _work(nest, number, pool, sock)
-
-    _to_the_end(number, life)
-
-
-def _to_the_end(number: int, life: Callable[[], None]) -> NoReturn:
     code = 1
     try:
-        life()
+        _set_up(nest, number, pool, descriptors)
+        if nest.load.fresh:
+            _keep(nest, number, pool)
+        else:
+            _work(nest, number, pool)
         code = 0
     except FrameError as error:
         print(f"pool: worker {number}: job socket: {error}; leaving", file=sys.stderr)
@@ -74,7 +67,7 @@ def _to_the_end(number: int, life: Callable[[], None]) -> NoReturn:
 
 
 def _set_up(nest: Nest, number: int, pool: str, descriptors: list[int]) -> None:
-    _, lifeline, stdout, stderr = descriptors
+    job_socket, lifeline, stdout, stderr = descriptors
     os.setpgid(0, 0)
     _hang_on(lifeline)
     for descriptor, standard in ((stdout, 1), (stderr, 2)):
@@ -85,34 +78,48 @@ def _set_up(nest: Nest, number: int, pool: str, descriptors: list[int]) -> None:
     nest.title.set(f"pool-worker-{number}", f"pool: worker {number} {pool} gen {nest.load.generation}", IDLE)
     shared_api.put_on_path(nest.shared_api)
     nest.runner.join(pool)
+    # The plain type: its child `socket.socket` asks the kernel what it is, and none of the rest is needed.
+    nest.loop.attach(socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, job_socket))
 
 
-def _keep(nest: Nest, number: int, pool: str, sock: socket.SocketType) -> None:
+def _keep(nest: Nest, number: int, pool: str) -> None:
     """A process for each job: see `fresh`."""
-
-    def live_for_one(turn: fresh.Turn) -> NoReturn:
-        _to_the_end(number, lambda: _work(nest, number, pool, sock, turn))
-
-    keeper = fresh.Keeper(live_for_one)
+    keeper = fresh.Keeper()
     _set_up_signals(nest, keeper.leave_when_done)
     nest.title.set_state(FORKS)
-    keeper.serve()
+    needs_more = nest.reseed is not None or nest.app.after_fork or nest.app.rq is None
+    # What a child looks up, it looks up for each job, on pages that are copied for it. So it finds what it needs here.
+    watch, serve, has_more_to_say, flush, leave = lineage.watch, nest.loop.serve, has_last_words, streams.flush, os._exit
+    turn = keeper.serve()
+    if turn is None:
+        return
+    if needs_more:
+        _prepare(nest, number, pool, turn)
+    watch()
+    serve(turn)
+    if has_more_to_say():
+        _say_goodbye()
+    flush()
+    leave(0)  # without giving back what is gone with the process
 
 
-def _work(
-    nest: Nest, number: int, pool: str, sock: socket.SocketType, turn: Optional[fresh.Turn] = None
-) -> None:
-    _reseed()
+def _work(nest: Nest, number: int, pool: str) -> None:
+    _prepare(nest, number, pool)
+    lineage.watch()
+    nest.loop.serve()
+    if has_last_words():
+        _say_goodbye()
+
+
+def _prepare(nest: Nest, number: int, pool: str, turn: Optional[fresh.Turn] = None) -> None:
+    if nest.reseed is not None:
+        nest.reseed()
     if nest.app.after_fork:
         _call_hooks(nest, number)
         nest.runner.join(pool)
     # After the hooks, which may have set handlers for a program of their own. Those of RQ are the same in a child.
     if turn is None or nest.app.rq is None or nest.app.after_fork:
         _set_up_signals(nest, nest.loop.leave_when_done)
-    lineage.watch()
-    nest.loop.serve(sock, turn)
-    sock.close()
-    _say_goodbye()
 
 
 def _call_hooks(nest: Nest, number: int) -> None:
@@ -155,20 +162,20 @@ def _hang_on(lifeline: int) -> None:
         os._exit(0)
 
 
-def _reseed() -> None:
-    """Random numbers differ between workers. Python's own `random` sees to itself; NumPy's does not."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
+def has_last_words() -> bool:
+    """Whether `_say_goodbye` has anything to do."""
+    logging = sys.modules.get("logging")
+    # One handler is always there, and keeps nothing: that of last resort.
+    return bool(atexit._ncallbacks()) or (
+        logging is not None and len(getattr(logging, "_handlerList", "unknown")) > 1
+    )
 
 
 def _say_goodbye() -> None:
     """What jobs and hooks registered for the exit, and the log. Threads are not waited for."""
     try:
-        if atexit._ncallbacks():
-            atexit._run_exitfuncs()
+        atexit._run_exitfuncs()
     finally:
         logging = sys.modules.get("logging")
-        # One handler is always there, and keeps nothing: that of last resort.
-        if logging is not None and len(getattr(logging, "_handlerList", "unknown")) > 1:
+        if logging is not None:
             logging.shutdown()

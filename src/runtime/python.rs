@@ -44,6 +44,7 @@ const MODULES: &[(&str, &str)] = modules! {
     "pool_template.loader" => "pool_template/loader.py",
     "pool_template.main" => "pool_template/main.py",
     "pool_template.names" => "pool_template/names.py",
+    "pool_template.rehearsal" => "pool_template/rehearsal.py",
     "pool_template.rq_batch" => "pool_template/rq_batch.py",
     "pool_template.rq_code" => "pool_template/rq_code.py",
     "pool_template.rq_current" => "pool_template/rq_current.py",
@@ -60,6 +61,9 @@ const MODULES: &[(&str, &str)] = modules! {
     "pool_template.worker" => "pool_template/worker.py",
 };
 
+/// The variable and the value by which `boot.py` knows that it is not the user's: any that is not empty will do (ld.so(8)).
+const BIND_NOW: (&str, &str) = ("LD_BIND_NOW", "pool");
+
 /// How the template of a Python application is started.
 pub fn template_command(app: &AppConfig) -> Result<TemplateCommand, RuntimeError> {
     let sources = sources_file().map_err(|error| RuntimeError::Prepare {
@@ -69,10 +73,22 @@ pub fn template_command(app: &AppConfig) -> Result<TemplateCommand, RuntimeError
     Ok(TemplateCommand {
         program: app.python.clone(),
         args: vec![OsString::from("-c"), OsString::from(BOOT)],
-        environment: app.environment.clone(),
+        environment: environment(app),
         directory: app.directory.clone(),
         inherit: vec![(sources, SOURCES_FD)],
     })
+}
+
+/// What the application asks for, and that the dynamic linker binds all symbols at the start: bound lazily, each worker
+/// (with `isolation = "fresh"` each job) would look up again what it calls first. `boot.py` takes the variable away.
+fn environment(app: &AppConfig) -> BTreeMap<String, String> {
+    let mut environment = app.environment.clone();
+    if std::env::var_os(BIND_NOW.0).is_none() {
+        environment
+            .entry(BIND_NOW.0.into())
+            .or_insert_with(|| BIND_NOW.1.into());
+    }
+    environment
 }
 
 fn sources_file() -> std::io::Result<OwnedFd> {

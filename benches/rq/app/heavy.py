@@ -3,6 +3,7 @@
 import numpy
 import sqlalchemy.orm
 from rq import SimpleWorker, Worker
+from rq_tasks import noop  # noqa: F401 (a task of this application as well)
 
 ENTRIES = 145_000
 PARTS = 100
