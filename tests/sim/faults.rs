@@ -50,7 +50,15 @@ const ANY_TASK: [&str; 27] = [
     "poison", "endless", "stubborn",
 ];
 
-const PEOPLE: &[Fault] = &[scale, pause, resume, resume, reload, settings_change];
+const PEOPLE: &[Fault] = &[
+    scale,
+    pause,
+    resume,
+    resume,
+    reload,
+    settings_change,
+    worker_is_replaced,
+];
 
 const WILD: &[Fault] = &[
     scale,
@@ -59,6 +67,12 @@ const WILD: &[Fault] = &[
     resume,
     reload,
     settings_change,
+    worker_is_replaced,
+    worker_is_killed,
+    job_is_stopped,
+    forks_fail,
+    forks_work,
+    forks_work,
     app_breaks,
     app_is_repaired,
     app_is_repaired,
@@ -119,6 +133,34 @@ fn settings_change(world: &mut World) {
     let config = settings::redraw(&mut world.rng, &world.config);
     let new_generation = world.rng.bool();
     world.reload(config, new_generation);
+}
+
+/// By a command of RQ, as the next two.
+fn worker_is_replaced(world: &mut World) {
+    if let Some(worker) = any_worker(world) {
+        world.command(Command::ReplaceWorker { worker });
+    }
+}
+
+fn worker_is_killed(world: &mut World) {
+    if let Some(worker) = any_worker(world) {
+        world.command(Command::KillWorker { worker });
+    }
+}
+
+fn job_is_stopped(world: &mut World) {
+    let running = any_worker(world).and_then(|id| world.fleet.running_job(id));
+    if let Some(job) = running.map(|job| job.claimed.claim.job.clone()) {
+        world.command(Command::StopJob { job });
+    }
+}
+
+fn forks_fail(world: &mut World) {
+    world.forks_fail = true;
+}
+
+fn forks_work(world: &mut World) {
+    world.forks_fail = false;
 }
 
 fn app_breaks(world: &mut World) {

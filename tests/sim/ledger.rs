@@ -12,6 +12,8 @@ use pool::time::Unix;
 pub enum Place {
     Waiting,
     Scheduled(Unix),
+    /// Waits for the members of its group to end.
+    Deferred,
     /// Under the lease of the one supervisor.
     Running,
     Finished,
@@ -29,6 +31,10 @@ pub struct Record {
     pub queue: QueueName,
     pub task: Arc<str>,
     pub place: Place,
+    /// The job that runs when all members of this one's group have ended.
+    then: Option<usize>,
+    /// Members of its group that have not ended.
+    awaited: u32,
     payload: Arc<[u8]>,
     enqueued: Unix,
     pub failures: u32,
@@ -61,13 +67,31 @@ impl Ledger {
     }
 
     pub fn enqueue(&mut self, queue: QueueName, task: &str, now: Unix) {
+        let index = self.add(queue.clone(), task, now);
+        self.queues.entry(queue).or_default().push_back(index);
+    }
+
+    /// Jobs of these tasks, and one more that runs when all of them have ended, well or not.
+    pub fn enqueue_group(&mut self, queue: &QueueName, tasks: &[&str], now: Unix) {
+        let then = self.add(queue.clone(), "noop", now);
+        let awaited = u32::try_from(tasks.len()).expect("a group is small");
+        (self.jobs[then].place, self.jobs[then].awaited) = (Place::Deferred, awaited);
+        for task in tasks {
+            self.enqueue(queue.clone(), task, now);
+            self.jobs.last_mut().expect("it was added").then = Some(then);
+        }
+    }
+
+    fn add(&mut self, queue: QueueName, task: &str, now: Unix) -> usize {
         let index = self.jobs.len();
         let large = task == "large";
         self.jobs.push(Record {
             id: JobId::new(&format!("job-{index}")).expect("a valid name"),
-            queue: queue.clone(),
+            queue,
             task: task.into(),
             place: Place::Waiting,
+            then: None,
+            awaited: 0,
             payload: if large {
                 self.large.clone()
             } else {
@@ -80,7 +104,18 @@ impl Ledger {
             began_epoch: 0,
             begins: 0,
         });
-        self.queues.entry(queue).or_default().push_back(index);
+        index
+    }
+
+    /// A member of a group has ended.
+    fn member_ended(&mut self, index: usize) {
+        let Some(then) = self.jobs[index].then else { return };
+        let last = &mut self.jobs[then];
+        assert!(last.awaited > 0, "{} waits for nobody any more", last.id);
+        last.awaited -= 1;
+        if last.awaited == 0 {
+            self.put_back(then, false);
+        }
     }
 
     /// Scheduled jobs whose time has come wait from now on.
@@ -173,6 +208,9 @@ impl Ledger {
                 }
             }
         }
+        if matches!(self.jobs[index].place, Place::Finished | Place::Dead) {
+            self.member_ended(index);
+        }
     }
 
     fn put_back(&mut self, index: usize, at_front: bool) {
@@ -205,6 +243,7 @@ impl Ledger {
             "{claim:?} begins, but the job is {:?} with epoch {}",
             job.place, job.epoch
         );
+        assert_eq!(job.awaited, 0, "{claim:?} begins before its group has ended");
         let again = batch_task(&job.task) && job.began_epoch == claim.epoch;
         assert!(
             again || job.began_epoch < claim.epoch,
@@ -219,7 +258,7 @@ impl Ledger {
         let ready = |job: &&Record| match job.place {
             Place::Waiting => true,
             Place::Scheduled(due) => due <= now,
-            Place::Running | Place::Finished | Place::Dead => false,
+            Place::Deferred | Place::Running | Place::Finished | Place::Dead => false,
         };
         let waiting = of_pool().filter(ready);
         let scheduled = of_pool().filter(|job| matches!(job.place, Place::Scheduled(due) if due > now));

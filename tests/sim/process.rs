@@ -201,7 +201,7 @@ impl World {
             return;
         };
         match template.inbox.pop_front() {
-            Some(ToTemplate::Fork(worker)) if unlucky && self.rng.bool() => {
+            Some(ToTemplate::Fork(worker)) if self.forks_fail || unlucky && self.rng.bool() => {
                 template.said.push_back(FromTemplate::ForkFailed(worker));
             }
             Some(ToTemplate::Fork(worker)) => {

@@ -29,6 +29,7 @@ impl World {
         self.templates.clear();
         self.workers.clear();
         self.sizes.clear();
+        self.no_fork_before.clear();
         self.periods.clear();
         self.ledger.lease_ends();
         self.boot();
@@ -36,7 +37,31 @@ impl World {
 
     pub fn tell(&mut self, event: Event) {
         self.note(|| describe(&event));
+        let known = self.actions.len();
         self.fleet.on(event, self.now, &mut self.actions);
+        self.decided_since(known);
+    }
+
+    /// Looks at what was decided at this instant, which may be performed a little later.
+    fn decided_since(&mut self, known: usize) {
+        for action in &self.actions[known..] {
+            match action {
+                Action::Notice(Notice::ForkFailed { pool, retry_in, .. }) => {
+                    _ = self
+                        .no_fork_before
+                        .insert(pool.clone(), self.now.mono + *retry_in);
+                }
+                Action::Fork { worker, pool, .. } => {
+                    let until = self.no_fork_before.get(pool);
+                    let early = until.filter(|until| self.now.mono < **until);
+                    assert!(
+                        early.is_none(),
+                        "pool {pool} said that it waits, and forks worker {worker} at once"
+                    );
+                }
+                _ => {}
+            }
+        }
     }
 
     pub fn command(&mut self, command: Command) {
@@ -48,8 +73,10 @@ impl World {
             .values_mut()
             .for_each(|worker| worker.taken_back.clear());
         self.stopping |= matches!(command, Command::Drain { .. } | Command::Stop);
+        let known = self.actions.len();
         // Some ask for a pool that is gone; the fleet tells them so.
         _ = self.fleet.command(command, self.now, &mut self.actions);
+        self.decided_since(known);
     }
 
     pub fn reload(&mut self, config: Config, new_generation: bool) {
@@ -61,8 +88,13 @@ impl World {
         });
         self.config = config;
         self.note_job_limits();
+        // A pool that comes anew has said nothing yet.
+        let known = self.fleet.pool_names();
+        self.no_fork_before.retain(|pool, _| known.contains(pool));
+        let decided = self.actions.len();
         self.fleet
             .reload(&self.config, new_generation, self.now, &mut self.actions);
+        self.decided_since(decided);
     }
 
     fn note_job_limits(&mut self) {

@@ -60,6 +60,10 @@ pub struct World {
     /// Pool sizes and their maxima at the last check.
     pub sizes: BTreeMap<String, (u32, u32)>,
     pub app_broken: bool,
+    /// The template can't fork, as a host without memory has it.
+    pub forks_fail: bool,
+    /// Until when each pool said that it forks no worker.
+    pub no_fork_before: BTreeMap<PoolName, Mono>,
     pub broker_away: bool,
     /// `max_jobs` of each pool: the laxest that was in force.
     pub job_limits: BTreeMap<PoolName, u32>,
@@ -100,6 +104,8 @@ impl World {
             workers: BTreeMap::new(),
             sizes: BTreeMap::new(),
             app_broken: false,
+            forks_fail: false,
+            no_fork_before: BTreeMap::new(),
             broker_away: false,
             job_limits: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -132,7 +138,7 @@ impl World {
     pub fn calm_down(&mut self) {
         self.mood = Mood::Calm;
         self.stop_arrivals();
-        (self.app_broken, self.broker_away) = (false, false);
+        (self.app_broken, self.forks_fail, self.broker_away) = (false, false, false);
         self.command(Command::Resume { pool: None });
         let config = settings::draw(&mut self.rng, POOLS.len());
         let config = Config {
@@ -309,10 +315,17 @@ impl World {
     }
 
     fn jobs_arrive(&mut self) {
-        for _ in 0..self.rng.u32(1..20) {
-            let queue = queue_name(POOLS[self.rng.usize(..POOLS.len())]);
-            let task = self.rng.choice(self.mood.tasks()).copied().unwrap_or("noop");
-            self.ledger.enqueue(queue, task, self.now.unix);
+        let count = self.rng.usize(1..20);
+        let tasks: Vec<&str> = (0..count)
+            .filter_map(|_| self.rng.choice(self.mood.tasks()).copied())
+            .collect();
+        let mut queue = || queue_name(POOLS[self.rng.usize(..POOLS.len())]);
+        if count % 6 == 0 {
+            self.ledger.enqueue_group(&queue(), &tasks, self.now.unix);
+        } else {
+            for task in tasks {
+                self.ledger.enqueue(queue(), task, self.now.unix);
+            }
         }
         let pause = self.between(1_000, 4_000_000);
         self.after(pause, Happening::Arrival);
