@@ -124,6 +124,16 @@ def test_a_failed_batch_is_halved_down_to_the_job_at_fault(burst, queue, redis, 
     assert redis.lrange('notes', 0, -1).count(f'handle {enqueued[5].id} ValueError'.encode()) == 1
 
 
+def test_a_retried_job_takes_no_other_with_it(burst, queue, redis, config):
+    """It was found to be at fault: alone, it costs no other job another run."""
+    rows = ('poison', 'poison', 1, 2)
+    enqueued = [queue.enqueue('rows.insert_all_or_none', row, retry=Retry(max=2)) for row in rows]
+    settings = config('[tasks."rows.insert_all_or_none"]\nbatch_split = true\n')
+    burst(config=settings)
+    assert [job.get_status().value for job in enqueued] == ['failed'] * 2 + ['finished'] * 2
+    assert sorted(calls(redis), reverse=True) == [4, 2, 2] + 3 * [1, 1]
+
+
 def test_exception_handlers_see_each_job(burst, queue, redis):
     enqueued = enqueue(queue, 'insert_all_or_none', 1, 'poison')
     burst(exception_handler='jobs.handle')

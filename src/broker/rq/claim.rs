@@ -219,6 +219,7 @@ impl RqBroker {
             }
         };
         let retries_left: u32 = text(6).parse().unwrap_or(0);
+        let failures: u32 = text(11).parse().unwrap_or(0);
         let mut payload = Vec::with_capacity(1 + row[4].len());
         payload.push(if whole { b'W' } else { b'P' });
         payload.extend_from_slice(&row[4]);
@@ -244,13 +245,13 @@ impl RqBroker {
             } else {
                 limit
             },
-            retries: Some(retries_left),
+            retries: Some(retries_left.saturating_add(failures)),
             retry_after: Some(retry_after(&row[7], retries_left)),
             loss: Loss::Fails,
             chore: false,
             // RQ's own code, which knows of one job, calls its function.
             alone: whole,
-            failures: 0,
+            failures,
             losses: 0,
             ready: from_iso(&text(8)).unwrap_or_else(Unix::now),
         })
