@@ -386,10 +386,10 @@ pub struct JobView {
     pub due: Option<Unix>,
     /// When it ended.
     pub ended: Option<Unix>,
-    /// Failed executions.
-    pub failures: u32,
-    /// Executions that ended with their worker's death.
-    pub losses: u32,
+    /// Failed executions; `None`: nobody counted them.
+    pub failures: Option<u32>,
+    /// Executions that ended with their worker's death; `None`: nobody counted them.
+    pub losses: Option<u32>,
     /// What it returned, when finished.
     #[serde(skip)]
     pub result: Option<Vec<u8>>,

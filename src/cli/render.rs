@@ -252,12 +252,17 @@ pub fn dead_letters(jobs: &[JobView], now: Unix) -> String {
             job.task.to_string(),
             job.ended
                 .map_or("-".to_owned(), |ended| format!("{} ago", age(now.since(ended)))),
-            job.failures.to_string(),
-            job.losses.to_string(),
+            count(job.failures),
+            count(job.losses),
             shortened(&one_line(&error), 60),
         ]);
     }
     table.print()
+}
+
+/// A number, where one is known.
+fn count(known: Option<u32>) -> String {
+    known.map_or("-".to_owned(), |count| count.to_string())
 }
 
 /// `pool dead show`: all that is known of a job.
@@ -272,8 +277,11 @@ pub fn job(job: &JobView) -> String {
     if let Some(ended) = job.ended {
         fact("ended", ended.to_string());
     }
-    fact("failures", job.failures.to_string());
-    fact("losses", job.losses.to_string());
+    for (name, count) in [("failures", job.failures), ("losses", job.losses)] {
+        if let Some(count) = count {
+            fact(name, count.to_string());
+        }
+    }
     fact("arguments", printable(&String::from_utf8_lossy(&job.payload)));
     if let Some(error) = &job.error {
         fact(
@@ -488,8 +496,8 @@ mod tests {
             enqueued: Unix(NOW.0 - 70_000),
             due: None,
             ended: Some(Unix(NOW.0 - 65_000)),
-            failures: 4,
-            losses: 0,
+            failures: Some(4),
+            losses: Some(0),
             result: None,
             error: Some(JobError {
                 kind: "SMTPRecipientsRefused".into(),

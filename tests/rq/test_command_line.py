@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from rq import Queue
+from rq import Queue, Retry
 from rq.job import Job, JobStatus
 from rq.results import Result
 
@@ -144,3 +144,34 @@ def test_failed_jobs_are_listed_retried_and_deleted(pool, queue, redis, work):
     pool('dead', 'retry', '--all')
     assert queue.job_ids == [failed[0].id, failed[2].id]
     assert 'not put back' in pool('dead', 'retry', failed[1].id, status=1)
+
+
+@pytest.mark.rq3
+def test_a_retried_job_with_a_rate_limit_waits_for_its_turn_as_rq_has_it(pool, queue, redis, work):
+    from rq.rate_limit import RateLimit, RateLimitRegistry
+
+    limited = [queue.enqueue(jobs.fail, 'no', rate_limit=RateLimit('api', 1)) for _ in range(2)]
+    registry, seen = RateLimitRegistry('api', redis), []
+    for put_back in (lambda: [job.requeue() for job in limited], lambda: pool('dead', 'retry', *[job.id for job in limited])):
+        work.burst()
+        assert [job.get_status() for job in limited] == [JobStatus.FAILED] * 2
+        put_back()
+        states = [job.get_status() for job in limited]
+        waits = registry.get_rate_limited_job_ids() == [job.id for job in limited if job.get_status() == 'rate_limited']
+        seen.append((sorted(states), waits, registry.get_allowed_job_ids() == queue.job_ids, len(queue.job_ids)))
+    assert seen[0] == seen[1] == ([JobStatus.QUEUED, 'rate_limited'], True, True, 1)
+    work.burst()
+    assert [len(job.results()) for job in limited] == [3, 3]
+
+
+def test_failures_are_told_where_rq_counts_them(pool, queue, work):
+    """RQ forgets how often a retry policy has run a job again."""
+    once, twice = queue.enqueue(jobs.fail, 'no'), queue.enqueue(jobs.fail, 'no')
+    retried = queue.enqueue(jobs.fail, 'no', retry=Retry(max=2))
+    work.burst()
+    twice.requeue()
+    work.burst()
+    listed = [json.loads(line) for line in pool('dead', 'list', '--json').splitlines()]
+    assert {one['id']: one['failures'] for one in listed} == {once.id: 1, twice.id: 2, retried.id: None}
+    assert 'failures  2' in pool('dead', 'show', twice.id)
+    assert 'failures' not in pool('dead', 'show', retried.id).split('arguments')[0]

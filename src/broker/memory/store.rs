@@ -553,8 +553,8 @@ impl Job {
             enqueued: self.enqueued,
             due,
             ended,
-            failures: self.failures,
-            losses: self.losses,
+            failures: Some(self.failures),
+            losses: Some(self.losses),
             result,
             error: self.error.clone(),
         }

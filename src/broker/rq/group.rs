@@ -142,8 +142,8 @@ mod tests {
             enqueued: Unix(1),
             due: None,
             ended: ended.map(Unix),
-            failures: 0,
-            losses: 0,
+            failures: None,
+            losses: None,
             result: None,
             error: None,
         }

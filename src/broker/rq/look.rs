@@ -21,8 +21,8 @@ pub(super) type Hash = HashMap<String, Vec<u8>>;
 /// Entries of a stream with their ids, the oldest first.
 pub(super) type Entries = Vec<(String, Hash)>;
 
-/// A job's hash, and the newest entry of its results if there is one.
-pub(super) type Found = (Hash, Entries);
+/// A job's hash, the newest entry of its results if there is one, and how many of its runs failed if that is known.
+pub(super) type Found = (Hash, Entries, Option<u32>);
 
 impl RqBroker {
     pub(super) async fn count(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
@@ -56,9 +56,10 @@ impl RqBroker {
         let mut views = Vec::with_capacity(ids.len());
         for page in ids.chunks(PAGE) {
             let found: Vec<Found> = self.command(&self.look(page)).await?;
-            views.extend(page.iter().zip(found).map(|(id, (hash, entries))| {
+            views.extend(page.iter().zip(found).map(|(id, (hash, entries, failures))| {
                 let (_, entry) = entries.into_iter().next().unwrap_or_default();
-                self.view(id, &hash, &entry)
+                let view = self.view(id, &hash, &entry)?;
+                Some(JobView { failures, ..view })
             }));
         }
         self.look_up_due(&mut views).await?;
@@ -131,9 +132,9 @@ impl RqBroker {
                 .unwrap_or_default(),
             due: None,
             ended: time("ended_at").filter(|_| state.is_final()),
-            // RQ keeps no count: it is one at the least.
-            failures: u32::from(text("status").as_deref() == Some("failed")),
-            losses: 0,
+            failures: None,
+            // To RQ a loss is a failure.
+            losses: None,
             result: self.result(state, entry),
             error,
         })
@@ -187,7 +188,11 @@ impl RqBroker {
     /// `what`: `requeue` or `delete`.
     pub(super) async fn requeue(&self, ids: &[JobId], what: &str) -> Result<Vec<JobId>, BrokerError> {
         let mut call = self.scripts.requeue.prepare_invoke();
-        call.arg(self.keys.prefix()).arg(what).arg(text::iso(Unix::now()));
+        let now = Unix::now();
+        call.arg(self.keys.prefix())
+            .arg(what)
+            .arg(text::iso(now))
+            .arg(text::score(now));
         for id in ids {
             call.arg(id.as_str());
         }

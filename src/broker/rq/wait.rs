@@ -185,7 +185,7 @@ impl RqBroker {
     ) -> RedisResult<()> {
         for page in ids.chunks(super::look::PAGE) {
             let found: Vec<Found> = self.look(page).query_async(connection).await?;
-            for (id, (hash, entries)) in page.iter().zip(found) {
+            for (id, (hash, entries, _)) in page.iter().zip(found) {
                 let (seen, entry) = entries
                     .into_iter()
                     .next_back()

@@ -217,8 +217,8 @@ fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
         enqueued: Unix(row.get(5)?),
         due: row.get::<_, Option<i64>>(6)?.map(Unix),
         ended: row.get::<_, Option<i64>>(7)?.map(Unix),
-        failures: row.get::<_, Option<u32>>(8)?.unwrap_or(0),
-        losses: row.get::<_, Option<u32>>(9)?.unwrap_or(0),
+        failures: Some(row.get::<_, Option<u32>>(8)?.unwrap_or(0)),
+        losses: Some(row.get::<_, Option<u32>>(9)?.unwrap_or(0)),
         result: row.get(10)?,
         error,
     };

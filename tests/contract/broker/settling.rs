@@ -46,7 +46,12 @@ async fn a_finished_job_shows_its_result(kit: &Kit) {
     );
     assert!(view.ended.is_some_and(|ended| ended >= view.enqueued));
     assert_eq!(
-        (view.failures, view.losses, view.error, view.due),
+        (
+            view.failures.unwrap_or(0),
+            view.losses.unwrap_or(0),
+            view.error,
+            view.due
+        ),
         (0, 0, None, None)
     );
     assert!(claim_ids(&broker, 9).await.is_empty());
@@ -152,7 +157,7 @@ async fn a_requeued_job_remembers_what_went_wrong(kit: &Kit) {
     let view = broker.find(&[id("1")]).await.unwrap().remove(0).unwrap();
     assert_eq!(
         (view.state, view.failures, view.losses),
-        (JobState::Waiting, 1, 2)
+        (JobState::Waiting, Some(1), Some(2))
     );
     assert_eq!(view.error, Some(error.clone()));
     let second = claim(&broker, &["default"], 1).await.remove(0);
