@@ -58,8 +58,7 @@ impl RqBroker {
             let found: Vec<Found> = self.command(&self.look(page)).await?;
             views.extend(page.iter().zip(found).map(|(id, (hash, entries, failures))| {
                 let (_, entry) = entries.into_iter().next().unwrap_or_default();
-                let view = self.view(id, &hash, &entry)?;
-                Some(JobView { failures, ..view })
+                self.view(id, &hash, &entry, failures)
             }));
         }
         self.look_up_due(&mut views).await?;
@@ -101,7 +100,13 @@ impl RqBroker {
     }
 
     /// A job as its hash and the newest entry of its results tell it; `None` when it is not there.
-    pub(super) fn view(&self, id: &JobId, hash: &Hash, entry: &Hash) -> Option<JobView> {
+    pub(super) fn view(
+        &self,
+        id: &JobId,
+        hash: &Hash,
+        entry: &Hash,
+        failures: Option<u32>,
+    ) -> Option<JobView> {
         let text = |name: &str| {
             hash.get(name)
                 .map(|value| String::from_utf8_lossy(value).into_owned())
@@ -132,7 +137,7 @@ impl RqBroker {
                 .unwrap_or_default(),
             due: None,
             ended: time("ended_at").filter(|_| state.is_final()),
-            failures: None,
+            failures,
             // To RQ a loss is a failure.
             losses: None,
             result: self.result(state, entry),

@@ -185,12 +185,12 @@ impl RqBroker {
     ) -> RedisResult<()> {
         for page in ids.chunks(super::look::PAGE) {
             let found: Vec<Found> = self.look(page).query_async(connection).await?;
-            for (id, (hash, entries, _)) in page.iter().zip(found) {
+            for (id, (hash, entries, failures)) in page.iter().zip(found) {
                 let (seen, entry) = entries
                     .into_iter()
                     .next_back()
                     .unwrap_or_else(|| (START.to_owned(), Hash::new()));
-                let view = self.view(id, &hash, &entry);
+                let view = self.view(id, &hash, &entry, failures);
                 if view.as_ref().is_none_or(|view| view.state.is_final()) {
                     jobs.remove(id);
                     ended.insert(id.clone(), view);
@@ -267,7 +267,7 @@ impl RqBroker {
             };
             if ends_well(&job.hash, &entry) {
                 finish(&mut job.hash, &at, &entry);
-                let view = self.view(&id, &job.hash, &entry);
+                let view = self.view(&id, &job.hash, &entry, None);
                 jobs.remove(&id);
                 ended.insert(id, view);
             } else {
