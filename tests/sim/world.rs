@@ -320,7 +320,7 @@ impl World {
             .filter_map(|_| self.rng.choice(self.mood.tasks()).copied())
             .collect();
         let mut queue = || queue_name(POOLS[self.rng.usize(..POOLS.len())]);
-        if count % 6 == 0 {
+        if count.is_multiple_of(6) {
             self.ledger.enqueue_group(&queue(), &tasks, self.now.unix);
         } else {
             for task in tasks {
