@@ -7,8 +7,9 @@ from rq.group import Group
 from rq.job import Dependency, JobStatus, Retry
 
 import jobs
-from support.app import notes
+from support.app import entered, notes
 from support.versions import RateLimit, RateLimitRegistry
+from support.wait import until
 
 
 def test_a_dependent_runs_after_its_parent(work, queue, redis):
@@ -74,6 +75,40 @@ def test_a_canceled_dependent_does_not_run(work, queue, redis):
     child.cancel()
     work.burst()
     assert notes(redis) == ['parent'] and child.get_status() == JobStatus.CANCELED
+
+
+@pytest.mark.pool
+def test_a_dependent_that_went_is_not_found_again_by_a_slower_worker(work, queue, redis):
+    """RQ writes that a job failed, and then looks who waits for it; meanwhile another parent may let it go."""
+    slow, other = queue.enqueue(jobs.fail), queue.enqueue(jobs.add, 1, 1)
+    queue.enqueue(jobs.note, 'child', depends_on=Dependency(jobs=[slow, other], allow_failure=True))
+    queue.remove(slow)
+    slow.set_status(JobStatus.FAILED)
+    work.burst()
+    queue.enqueue_dependents(slow)
+    work.burst()
+    assert notes(redis) == ['child']
+
+
+@pytest.mark.rq3
+def test_a_dependent_with_a_rate_limit_waits_for_its_turn(work, queue, redis):
+    parent = queue.enqueue(jobs.note, 'parent')
+    queue.enqueue(jobs.note, 'child', depends_on=parent, rate_limit=RateLimit('api', 1))
+    work.burst()
+    assert notes(redis) == ['parent', 'child']
+    assert queue.deferred_job_registry.count == 0
+
+
+def test_a_job_that_was_canceled_while_it_ran_wakes_nobody(work, queue, redis):
+    parent = queue.enqueue(jobs.hold)
+    child = queue.enqueue(jobs.add, 1, 2, depends_on=parent)
+    running = work.start()
+    entered(redis)
+    parent.cancel()
+    redis.rpush('gate', 'open')
+    until(lambda: parent.get_status() == JobStatus.FINISHED, 'the job has ended')
+    running.stop()
+    assert child.get_status() == JobStatus.DEFERRED
 
 
 def test_dependents_may_go_to_the_front(work, queue, redis):

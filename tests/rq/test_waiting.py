@@ -7,6 +7,7 @@ import pytest
 from rq import Repeat, Retry
 
 import jobs
+from support.app import entered
 from support.cli import blocked, needs_pool, until_blocked
 from support.monitor import Monitor, addresses_of
 from support.wait import until
@@ -83,7 +84,7 @@ def test_a_job_that_leaves_no_result_wakes_as_it_is_deleted(server, work, queue,
     waiting = wait(silent.id, other.id)
     until_blocked(redis)
     work.start()
-    redis.blpop('entered')
+    entered(redis)  # and what a worker writes of a job that runs is written
     with Monitor(server) as monitor:
         redis.ping()
         addresses = addresses_of(waiting.process.pid)

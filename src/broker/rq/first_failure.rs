@@ -21,8 +21,11 @@ use crate::broker::{BrokerError, NewGroup, flow};
 use crate::job::{JobId, NewJob};
 use crate::time::Unix;
 
-/// Decides; see there.
-pub(super) const SCRIPT: &str = include_str!("lua/first_failure.lua");
+/// Decides; see there. Arguments: the prefix, the id of the job that waits, and the time as ISO.
+pub(super) const SCRIPT: &str = concat!(
+    include_str!("lua/first_failure.lua"),
+    "first_failure(ARGV[2], ARGV[3])"
+);
 
 /// Runs of a watcher whose worker dies or fails.
 const RETRIES: u32 = 10;
@@ -76,6 +79,7 @@ impl RqBroker {
             "description",
             format!("pool.first_failure_in_group('{}')", group.id),
         );
+        row.set("lets_go", of.id.as_str());
         row.set("dependency_id", job.id.as_str());
         row.set("dependency_ids", format!("[\"{}\"]", job.id));
         row.set("allow_dependency_failures", "1");

@@ -34,7 +34,7 @@ pub(super) enum Kind {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub(super) enum Chore {
-    /// Finish a plain job that turned out to have dependents.
+    /// Finish a plain job whose end is none of the script's business: see `settle.lua`.
     Finish {
         job_id: String,
         execution_id: String,

@@ -1,7 +1,7 @@
 //! RQ's jobs in Redis, in RQ's own schema: producers, dashboards and `rq info` see nothing unusual.
 //!
 //! The installed `rq` package (3.0) is the specification; each key and rule names its source there. A *plain* job (no
-//! callbacks, dependents, repeats, rate limit or webhooks) is taken and ended by Lua scripts, in batches. A job with
+//! callbacks, repeats, rate limit or webhooks) is taken and ended by Lua scripts, in batches. A job with
 //! more to it is *whole*: its worker runs RQ's own lifecycle for it. What only RQ's own code does right and no job
 //! asks for (housekeeping, the end of a job whose worker died) is handed out as a *chore*.
 //!
@@ -89,7 +89,11 @@ impl Scripts {
                 include_str!("lua/recover.lua")
             )),
             reclaim: Script::new(include_str!("lua/reclaim.lua")),
-            settle: Script::new(include_str!("lua/settle.lua")),
+            settle: Script::new(concat!(
+                include_str!("lua/first_failure.lua"),
+                include_str!("lua/wake.lua"),
+                include_str!("lua/settle.lua")
+            )),
             whole: Script::new(include_str!("lua/whole.lua")),
             extend: Script::new(include_str!("lua/extend.lua")),
             roster: Script::new(include_str!("lua/roster.lua")),

@@ -238,7 +238,7 @@ impl RqBroker {
         self.hand().jobs.get(&number)?.shown.clone()
     }
 
-    /// The chore for a plain job that got dependents while it ran.
+    /// The chore for a plain job that the script leaves to RQ's own code.
     fn finish(&self, line: &Line) -> Chore {
         if line.what == "T" {
             return Chore::Stopped {

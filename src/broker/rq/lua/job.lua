@@ -17,7 +17,6 @@ local function describe(id, queue, n)
   if not job[1] then return nil end
   local whole = given(job[7]) or given(job[8]) or (given(job[10]) and tonumber(job[10]) ~= 0)
     or given(job[11]) or given(job[12]) or (given(job[2]) and not tonumber(job[2]))
-    or redis.call('EXISTS', p .. ':job:' .. id .. ':dependents') == 1
   local timeout = given(job[2]) and tonumber(job[2]) or 180
   -- RQ counts the runs of a job that asked for another one; of others it keeps when the last one ended.
   local runs = math.max(given(job[13]) and tonumber(job[13]) or 0, given(job[14]) and 1 or 0)

@@ -18,7 +18,7 @@ for at = 4 + 2 * ranges, #ARGV do
     local number = id and number_of(execution)
     local job = number and describe(id, queue, number)
     if job then
-      -- What it was taken as: it may have got dependents since.
+      -- What it was taken as: it may have changed since.
       local is_plain = redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 1
       job[4] = is_plain and 'P' or 'W'
       if not is_plain then job[5] = '' end

@@ -5,8 +5,8 @@
 --   the worker under whose name it was shown or ''
 -- what: X nothing more, S success, F failure, L failure by the death of its worker, T stopped, R another run,
 --   D another run after the death of its worker; as if not taken: B back to the front of its queue, Q to its end.
--- Returns one number a job: 1 done, 0 not held any more, 2 it has dependents: to be finished by RQ's own code.
-local p, now, default_ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+-- Returns one number a job: 1 done, 0 not held any more, 2 what depends on it asks for RQ's own code to finish it.
+local now, default_ttl = tonumber(ARGV[2]), tonumber(ARGV[3])
 local YEAR = 31536000
 
 local function release(id, execution, queue, shown)
@@ -48,6 +48,7 @@ local function expire(id, ttl)
   local key = p .. ':job:' .. id
   if ttl > 0 then
     redis.call('EXPIRE', key, ttl)
+    redis.call('EXPIRE', key .. ':dependents', ttl)
     redis.call('EXPIRE', p .. ':job::' .. id .. ':dependencies', ttl)
   end
 end
@@ -91,13 +92,18 @@ local function settle(at)
   if not redis.call('ZSCORE', p .. ':wip:' .. queue, id .. ':' .. execution)
     and redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 0 then return 0 end
   local job = redis.call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
-    'enqueue_at_front_on_retry', 'timeout')
+    'enqueue_at_front_on_retry', 'timeout', 'status')
   if not job[1] then
     -- It was deleted while it ran.
     release(id, execution, queue, shown)
     return 1
   end
-  if (what == 'S' or what == 'F' or what == 'L' or what == 'T') and redis.call('EXISTS', key .. ':dependents') == 1 then return 2 end
+  local ends = what == 'S' or what == 'F' or what == 'L' or what == 'T'
+  if ends and redis.call('EXISTS', key .. ':dependents') == 1 then
+    -- RQ wakes nobody when a job ends that was canceled; and of a failure that is not kept nobody could read that it was one.
+    local is_odd = job[8] == 'canceled' or what ~= 'S' and number(job[3]) == 0
+    if is_odd or not note_dependents(id, ended_iso) then return 2 end
+  end
   release(id, execution, queue, shown)
   -- Its runtime settled it.
   if what == 'X' then return 1 end
@@ -149,5 +155,6 @@ end
 
 local answer = {}
 for at = 4, #ARGV, 12 do answer[#answer + 1] = settle(at) end
+wake_all()
 write_counts()
 return answer
