@@ -13,7 +13,7 @@ from typing import Any, Iterable, Optional
 
 import rq
 from redis import Redis, Sentinel
-from redis.backoff import ExponentialBackoff
+from redis.backoff import AbstractBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -36,16 +36,33 @@ _QUEUE_LIFECYCLE = (
     "push_job_id",
     "schedule_job",
 )
-#: Redis may be away for a while: a job that has run must not be lost for it. Some four minutes.
-_RETRIES = 30
-_BACKOFF_S, _BACKOFF_S_MAX = 0.1, 10.0
+#: Redis may be away for a while: a job that has run must not be lost for it. Four minutes, beside what tries take.
+_RETRIES = 240
+_BACKOFF_S, _BACKOFF_S_MAX = 0.1, 1.0
 _SERIALIZERS = {"pickle": None, "json": "rq.serializers.JSONSerializer"}
 
 
+class _Backoff(AbstractBackoff):
+    """A connection that was cut is made anew at once; then the waits double, up to one that no job minds."""
+
+    def compute(self, failures: int) -> float:
+        if failures <= 1:
+            return 0.0
+        return min(_BACKOFF_S_MAX, _BACKOFF_S * 2.0 ** (failures - 2))
+
+
 class _Patience(RedisRetry):
-    """Waits for a server that refuses for now (as in a failover) as for one that is away."""
+    """Waits for a server that refuses for now (as in a failover) as for one that is away.
+
+    Each connection has its own. redis-py connects again within a call that is tried again, by the same rules:
+    the call's are enough, or the tries would multiply.
+    """
+
+    _is_trying = False
 
     def call_with_retry(self, do: Any, fail: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._is_trying:
+            return do()
         def attempt() -> Any:
             try:
                 return do()
@@ -56,7 +73,11 @@ class _Patience(RedisRetry):
                 select.select((), (), (), _BACKOFF_S)
                 raise RedisConnectionError(str(error)) from error
 
-        return super().call_with_retry(attempt, fail, *args, **kwargs)
+        self._is_trying = True
+        try:
+            return super().call_with_retry(attempt, fail, *args, **kwargs)
+        finally:
+            self._is_trying = False
 
 
 def _refuses_for_now(error: ResponseError) -> bool:
@@ -142,7 +163,7 @@ class RqCode:
         settings = self.settings
         options: dict[str, Any] = {
             **settings.connection,
-            "retry": _Patience(ExponentialBackoff(cap=_BACKOFF_S_MAX, base=_BACKOFF_S), _RETRIES),
+            "retry": _Patience(_Backoff(), _RETRIES),
             "retry_on_error": [RedisConnectionError, RedisTimeoutError],
         }
         if settings.sentinel is None:

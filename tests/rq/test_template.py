@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue
 from rq.executions import ExecutionRegistry
 from rq.job import Callback, JobStatus, Retry
@@ -19,8 +20,10 @@ from rq.serializers import JSONSerializer
 import jobs
 from support.worker import APP
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'python'))
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / 'python'), str(TESTS.parent / 'python')]
 
+from pool_template import rq_code  # noqa: E402
 from supervisor import FAILURE, REJECTED, SUCCESS, Template  # noqa: E402
 
 SETTLED = 6
@@ -360,3 +363,51 @@ def test_a_tracer_that_patches_rq_sees_each_job(queue, redis, server):
         assert worker.call('rq', payload=b'P' + redis.hget(job.key, 'data'), job=job.id).code == SETTLED
     assert redis.lrange('notes', 0, -1) == [f'traced {job.id}'.encode()]
     assert job.return_value() == 3
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """How long redis-py slept."""
+    slept = []
+    monkeypatch.setattr('redis.retry.sleep', slept.append)
+    return slept
+
+
+def patience():
+    return rq_code._Patience(rq_code._Backoff(), rq_code._RETRIES)
+
+
+def failing(times):
+    """A call that fails so often; `redis-py` connects again within it, by the same rules."""
+    left = iter(range(times))
+
+    def call():
+        if next(left, None) is not None:
+            raise RedisConnectionError('gone')
+        return 'answer'
+
+    return call
+
+
+def test_a_connection_that_was_cut_is_made_anew_at_once(waits):
+    assert patience().call_with_retry(failing(1), lambda error: None) == 'answer'
+    assert waits == []
+
+
+def test_a_server_that_is_away_is_tried_each_second_for_minutes(waits):
+    with pytest.raises(RedisConnectionError):
+        patience().call_with_retry(failing(10_000), lambda error: None)
+    assert waits[:4] == [0.1, 0.2, 0.4, 0.8] and set(waits[4:]) == {1.0}
+    assert 200 < sum(waits) < 300
+
+
+def test_tries_within_a_try_do_not_multiply(waits):
+    retry, tries = patience(), []
+
+    def connect():
+        tries.append('connect')
+        raise RedisConnectionError('gone')
+
+    with pytest.raises(RedisConnectionError):
+        retry.call_with_retry(lambda: retry.call_with_retry(connect, lambda error: None), lambda error: None)
+    assert len(tries) == rq_code._RETRIES + 1
