@@ -6,6 +6,7 @@ use std::time::Duration;
 use pool::broker::{Broker, BrokerError, GroupView, NewGroup};
 use pool::config::BrokerConfig;
 use pool::job::{Claimed, GroupId, JobState, JobView, NewJob, Verdict};
+use serde_json::{Value, json};
 
 use super::kit::*;
 
@@ -67,18 +68,25 @@ pub fn counted(jobs: Vec<NewJob>) -> NewGroup {
 }
 
 /// What a claim of callbacks takes: id and arguments.
-async fn called(broker: &Arc<dyn Broker>) -> Vec<(String, String)> {
+async fn called(kit: &Kit, broker: &Arc<dyn Broker>) -> Vec<(String, Value)> {
     let claimed = claim(broker, &["callbacks"], 9).await;
-    let text = |job: &Claimed| {
-        let payload = String::from_utf8(job.payload.to_vec()).unwrap();
-        (job.claim.job.to_string(), payload)
+    let call = |job: &Claimed| {
+        let arguments = serde_json::from_slice(&kit.arguments(job)).unwrap();
+        (job.claim.job.to_string(), arguments)
     };
-    claimed.iter().map(text).collect()
+    claimed.iter().map(call).collect()
 }
 
-fn summary(total: u64, finished: u64, failed: u64) -> String {
-    let text = serde_json::json!({"group": "g", "total": total, "finished": finished, "failed": failed});
-    text.to_string()
+/// The callback `done`, as it is called with these counts.
+fn done(kit: &Kit, total: u64, finished: u64, failed: u64) -> (String, Value) {
+    let summary = json!({"group": "g", "total": total, "finished": finished, "failed": failed});
+    ("done".to_owned(), kit.told(summary, None))
+}
+
+/// The callback `failure`, as it is called with these counts when this member has failed.
+fn failure(kit: &Kit, member: &str, total: u64, finished: u64, failed: u64) -> (String, Value) {
+    let summary = json!({"group": "g", "total": total, "finished": finished, "failed": failed});
+    ("failure".to_owned(), kit.told(summary, Some(member)))
 }
 
 pub async fn counts(broker: &Arc<dyn Broker>) -> (u64, u64, u64, bool) {
@@ -112,11 +120,8 @@ async fn a_group_calls_back_once_when_all_have_ended(kit: &Kit) {
         assert!(settle(&broker, &claimed[at], verdict).await);
     }
     assert_eq!(counts(&broker).await, (3, 2, 1, true));
-    let expected = [("failure", summary(3, 1, 1)), ("done", summary(3, 2, 1))];
-    assert_eq!(
-        called(&broker).await,
-        expected.map(|(id, text)| (id.to_owned(), text))
-    );
+    let expected = [failure(kit, "00001", 3, 1, 1), done(kit, 3, 2, 1)];
+    assert_eq!(called(kit, &broker).await, expected);
 }
 
 async fn the_first_failure_of_a_group_calls_at_once_and_no_other_does(kit: &Kit) {
@@ -124,9 +129,9 @@ async fn the_first_failure_of_a_group_calls_at_once_and_no_other_does(kit: &Kit)
     broker.enqueue_group(group(jobs(0..3, "default"))).await.unwrap();
     let claimed = claim(&broker, &["default"], 2).await;
     settle(&broker, &claimed[0], bury("no")).await;
-    assert_eq!(called(&broker).await, [("failure".to_owned(), summary(3, 0, 1))]);
+    assert_eq!(called(kit, &broker).await, [failure(kit, "00000", 3, 0, 1)]);
     settle(&broker, &claimed[1], bury("no")).await;
-    assert_eq!(called(&broker).await, []);
+    assert_eq!(called(kit, &broker).await, []);
     assert_eq!(counts(&broker).await, (3, 0, 2, false));
 }
 
@@ -136,7 +141,7 @@ async fn a_group_without_failures_forgets_its_callback_for_them(kit: &Kit) {
     let claimed = claim(&broker, &["default"], 1).await.remove(0);
     settle(&broker, &claimed, finish()).await;
     assert_eq!(state(&broker, "failure").await, None);
-    assert_eq!(called(&broker).await, [("done".to_owned(), summary(1, 1, 0))]);
+    assert_eq!(called(kit, &broker).await, [done(kit, 1, 1, 0)]);
 }
 
 async fn a_member_that_is_given_back_or_retried_is_counted_when_it_ends(kit: &Kit) {
@@ -190,13 +195,13 @@ async fn a_group_calls_back_when_what_was_retried_in_time_has_ended(kit: &Kit) {
     broker.enqueue_group(group(jobs(0..2, "default"))).await.unwrap();
     let claimed = claim(&broker, &["default"], 2).await;
     settle(&broker, &claimed[0], bury("no")).await;
-    assert_eq!(called(&broker).await.len(), 1, "the failure is told");
+    assert_eq!(called(kit, &broker).await.len(), 1, "the failure is told");
     broker.retry_dead(&ids(0..1)).await.unwrap();
     settle(&broker, &claimed[1], finish()).await;
-    assert_eq!(called(&broker).await, [], "one runs again");
+    assert_eq!(called(kit, &broker).await, [], "one runs again");
     let again = claim(&broker, &["default"], 1).await.remove(0);
     settle(&broker, &again, bury("no")).await;
-    assert_eq!(called(&broker).await, [("done".to_owned(), summary(2, 1, 1))]);
+    assert_eq!(called(kit, &broker).await, [done(kit, 2, 1, 1)]);
 }
 
 async fn a_dead_letter_of_an_ended_group_calls_nobody(kit: &Kit) {
@@ -204,11 +209,11 @@ async fn a_dead_letter_of_an_ended_group_calls_nobody(kit: &Kit) {
     broker.enqueue_group(group(jobs(0..1, "default"))).await.unwrap();
     let claimed = claim(&broker, &["default"], 1).await.remove(0);
     settle(&broker, &claimed, bury("no")).await;
-    assert_eq!(called(&broker).await.len(), 2);
+    assert_eq!(called(kit, &broker).await.len(), 2);
     broker.retry_dead(&ids(0..1)).await.unwrap();
     let again = claim(&broker, &["default"], 1).await.remove(0);
     settle(&broker, &again, finish()).await;
-    assert_eq!(called(&broker).await, []);
+    assert_eq!(called(kit, &broker).await, []);
     assert_eq!(counts(&broker).await, (1, 0, 1, true));
 }
 
@@ -216,7 +221,7 @@ async fn an_empty_group_has_ended(kit: &Kit) {
     let broker = kit.handle().await;
     broker.enqueue_group(group(Vec::new())).await.unwrap();
     assert_eq!(counts(&broker).await, (0, 0, 0, true));
-    assert_eq!(called(&broker).await, [("done".to_owned(), summary(0, 0, 0))]);
+    assert_eq!(called(kit, &broker).await, [done(kit, 0, 0, 0)]);
 }
 
 async fn results_of_members_are_kept_until_their_group_has_expired(kit: &Kit) {
