@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pool::control::client::{CallError, call};
-use pool::control::server::{self, Call, ControlError};
+use pool::control::server::{self, Call, ControlError, Listener};
 use pool::control::{REQUEST_LEN_MAX, Reply, Request};
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,13 +23,17 @@ struct Served {
 
 impl Served {
     fn start(dir: &Path) -> Self {
+        Served::start_with(dir, |listener| listener)
+    }
+
+    fn start_with(dir: &Path, set: fn(Listener) -> Listener) -> Self {
         let path = dir.join("pool.sock");
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let socket = path.clone();
         let thread = std::thread::spawn(move || {
             runtime().block_on(async move {
-                let listener = server::bind(&socket).expect("the socket is free");
+                let listener = set(server::bind(&socket).expect("the socket is free"));
                 let (calls, mut received) = mpsc::channel(8);
                 let serving = tokio::spawn(listener.serve(calls));
                 ready.send(()).unwrap();
@@ -225,7 +229,9 @@ fn a_request_without_end_is_cut_off() {
 #[test]
 fn more_silent_clients_than_are_served_at_once_only_delay_the_others() {
     let dir = tempfile::tempdir().unwrap();
-    let served = Served::start(dir.path());
+    let served = Served::start_with(dir.path(), |listener| {
+        listener.with_patience(Duration::from_millis(200))
+    });
     let mut silent: Vec<UnixStream> = (0..100).map(|_| served.connect()).collect();
     let patient = Some(Duration::from_secs(60));
     assert!(call(&served.path, &Request::Status, patient).is_ok());

@@ -26,7 +26,8 @@ use super::{REQUEST_LEN_MAX, Reply, Request, SOCKET_PATH_LEN_MAX};
 /// Connections served at once; more wait in the socket's backlog.
 const CONNECTIONS_MAX: usize = 64;
 
-/// How long a client may take to send a request, or to take a reply, before it is hung up on.
+/// How long a client may take to send a request, or to take a reply, before it is hung up on, unless somebody
+/// says otherwise.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long replies may take to reach their clients once the supervisor is done.
@@ -91,6 +92,7 @@ pub struct Listener {
     /// Declared first: it is closed before the files go.
     socket: UnixListener,
     files: Files,
+    patience: Duration,
 }
 
 /// Takes the lock, replaces a stale socket and listens. Must run inside a tokio runtime.
@@ -112,7 +114,11 @@ pub fn bind(path: &Path) -> Result<Listener, ControlError> {
     let files = Files::lock(path)?;
     files.clear_stale_socket()?;
     let socket = listen(path).map_err(failed("listen on", path))?;
-    Ok(Listener { socket, files })
+    Ok(Listener {
+        socket,
+        files,
+        patience: CLIENT_PATIENCE,
+    })
 }
 
 fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> ControlError + 'a {
@@ -229,6 +235,12 @@ impl Listener {
         &self.files.socket
     }
 
+    /// Another time that a client may take to send a request, or to take a reply.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Listener { patience, ..self }
+    }
+
     /// Serves clients until the receiver of `calls` is dropped; then lets the last replies out, at most
     /// a second, and removes the files.
     pub async fn serve(self, calls: mpsc::Sender<Call>) {
@@ -243,9 +255,9 @@ impl Listener {
                 continue;
             };
             while clients.try_join_next().is_some() {}
-            let calls = calls.clone();
+            let (calls, patience) = (calls.clone(), self.patience);
             clients.spawn(async move {
-                serve_client(stream, calls).await;
+                serve_client(stream, calls, patience).await;
                 drop(permit);
             });
         }
@@ -271,27 +283,30 @@ async fn accept(
 }
 
 /// Answers one client's requests until it hangs up, stalls, or the supervisor leaves.
-async fn serve_client(stream: UnixStream, calls: mpsc::Sender<Call>) {
+async fn serve_client(stream: UnixStream, calls: mpsc::Sender<Call>, patience: Duration) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
         let line = tokio::select! {
             // A request that has arrived is served, even when we are leaving.
             biased;
-            line = timeout(CLIENT_PATIENCE, read_line(&mut reader)) => line,
+            line = timeout(patience, read_line(&mut reader)) => line,
             () = calls.closed() => return,
         };
         let reply = match line {
             Ok(Line::Whole(line)) => ask(&line, &calls).await,
             Ok(Line::TooLong) => {
                 let reply = Reply::error(format!("the request is longer than {REQUEST_LEN_MAX} bytes"));
-                let _ = write_reply(&mut writer, &reply).await;
+                let _ = timeout(patience, write_reply(&mut writer, &reply)).await;
                 return;
             }
             Ok(Line::End) | Err(_) => return,
         };
         let Some(reply) = reply else { return };
-        if !write_reply(&mut writer, &reply).await {
+        if !matches!(
+            timeout(patience, write_reply(&mut writer, &reply)).await,
+            Ok(Ok(()))
+        ) {
             return;
         }
     }
@@ -328,12 +343,9 @@ async fn ask(line: &[u8], calls: &mpsc::Sender<Call>) -> Option<Reply> {
     answer.await.ok()
 }
 
-/// Whether the client took the reply.
-async fn write_reply(writer: &mut OwnedWriteHalf, reply: &Reply) -> bool {
+/// Returns when the client has taken the reply.
+async fn write_reply(writer: &mut OwnedWriteHalf, reply: &Reply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply).expect("a reply is plain data with text keys");
     line.push(b'\n');
-    matches!(
-        timeout(CLIENT_PATIENCE, writer.write_all(&line)).await,
-        Ok(Ok(()))
-    )
+    writer.write_all(&line).await
 }
