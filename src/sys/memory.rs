@@ -44,19 +44,40 @@ pub fn collapse_heap() -> Result<u64, String> {
     let mut refusal = None;
     for region in maps.lines().filter_map(private_writable) {
         for block in huge_blocks(&region, pages.huge) {
-            // Collapsing fills the holes, so it must be worth the memory.
-            let used = used_bytes(block, &pages).unwrap_or(0);
-            if used >= pages.huge / 2
-                && let Err(errno) = collapse(block, pages.huge)
-            {
-                refusal = Some(errno);
+            if let Err(refused) = collapse_if_used(block, &pages) {
+                refusal = Some(refused);
             }
         }
     }
     match (own().saturating_sub(before), refusal) {
-        (0, Some(Errno::EINVAL)) => Err("the kernel can't collapse memory on request (Linux 6.1 can)".into()),
-        (0, Some(errno)) => Err(format!("madvise(MADV_COLLAPSE): {}", errno.desc())),
+        (0, Some(refused)) => Err(refused.to_string()),
         (bytes, _) => Ok(bytes),
+    }
+}
+
+/// Collapsing fills the holes, so it must be worth the memory.
+fn collapse_if_used(block: usize, pages: &PageSizes) -> Result<(), Refused> {
+    match used_bytes(block, pages) {
+        Ok(used) if used >= pages.huge / 2 => collapse(block, pages.huge).map_err(Refused::Collapse),
+        // Not mapped any more: the list of what is was read a moment ago.
+        Ok(_) | Err(Errno::ENOMEM) => Ok(()),
+        Err(errno) => Err(Refused::Look(errno)),
+    }
+}
+
+/// What the kernel, or a filter before it, does not let us do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Refused {
+    #[error("mincore, which tells how much of a page is in use: {}", .0.desc())]
+    Look(Errno),
+    #[error("{}", refused_collapse(*.0))]
+    Collapse(Errno),
+}
+
+fn refused_collapse(errno: Errno) -> String {
+    match errno {
+        Errno::EINVAL => "the kernel can't collapse memory on request (Linux 6.1 can)".into(),
+        errno => format!("madvise(MADV_COLLAPSE): {}", errno.desc()),
     }
 }
 
@@ -194,6 +215,32 @@ mod tests {
         let blocks: Vec<usize> = huge_blocks(&(mib..7 * mib), 2 * mib).collect();
         assert_eq!(blocks, [2 * mib, 4 * mib]);
         assert_eq!(huge_blocks(&(mib..2 * mib), 2 * mib).count(), 0);
+    }
+
+    #[test]
+    fn the_reason_names_the_call_that_was_refused() {
+        let reasons = [
+            Refused::Look(Errno::EPERM),
+            Refused::Collapse(Errno::EPERM),
+            Refused::Collapse(Errno::EINVAL),
+        ];
+        assert_eq!(
+            reasons.map(|refused| refused.to_string()),
+            [
+                "mincore, which tells how much of a page is in use: Operation not permitted",
+                "madvise(MADV_COLLAPSE): Operation not permitted",
+                "the kernel can't collapse memory on request (Linux 6.1 can)",
+            ]
+        );
+    }
+
+    #[test]
+    fn memory_that_is_not_mapped_any_more_is_no_refusal() {
+        let pages = PageSizes {
+            small: 4096,
+            huge: 2 << 20,
+        };
+        assert_eq!(collapse_if_used(0, &pages), Ok(()));
     }
 
     #[test]
