@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 
+from support import child
+
 POOL = os.environ.get("POOL_BIN", "target/release/pool")
 JOBS = 100_000
 TICK = os.sysconf("SC_CLK_TCK")
@@ -42,7 +44,7 @@ class Place:
             return None
 
     def start(self):
-        self.process = subprocess.Popen([POOL, "run", *self.flags], env=self.env, stderr=subprocess.DEVNULL)
+        self.process = child.start([POOL, "run", *self.flags], env=self.env, stderr=subprocess.DEVNULL)
         self.until(lambda: (self.status() or {}).get("workers") == 2)
 
     def stop(self):

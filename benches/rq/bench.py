@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -42,7 +43,14 @@ def working(peer, server, workers, preload=None, jobs=None):
     if jobs:
         peer.send(*jobs)
     processes = [
-        child.start(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        # Should the bench be killed, it asks them to end: a killed one would leave its own workers behind.
+        child.start(
+            command,
+            on_death=signal.SIGTERM,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         for command in peer.commands(server.url, workers, preload)
     ]
     try:
@@ -249,6 +257,7 @@ def arguments():
 
 def main():
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('terminated'))  # by `timeout`, say: what was started ends first
     measure, fitting = MEASURES[options.measure]
     server = RedisServer()
     os.environ['BENCH_URL'] = server.url.removesuffix('/0')

@@ -8,6 +8,6 @@ PR_SET_PDEATHSIG = 1
 libc = ctypes.CDLL(None)
 
 
-def start(command, **options):
-    """As `subprocess.Popen`; the kernel kills the process when this one dies."""
-    return subprocess.Popen(command, preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL), **options)
+def start(command, on_death=signal.SIGKILL, **options):
+    """As `subprocess.Popen`; the kernel sends the process this signal when this one dies."""
+    return subprocess.Popen(command, preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, on_death), **options)
