@@ -82,14 +82,14 @@ def test_a_retry_that_succeeds_is_no_failure(enqueue, work, redis):
 
 def test_many_failures_at_the_same_time_are_one(enqueue, work, redis):
     enqueue(*[line('hold_and_fail', id=name) for name in 'abcd'])
-    running = work.start(workers=4)
+    work.start(workers=4)
     for _ in range(4):
         redis.blpop(['entered'], timeout=30)
     redis.rpush('gate', *'1234')
     until(lambda: all(Job.fetch(name, redis).is_failed for name in 'abcd'), 'all have failed')
-    running.stop()
+    until(lambda: reports(redis) and left_waiting(redis) == [], 'the failure is reported')
     work.burst()
-    assert len(reports(redis)) == 1 and left_waiting(redis) == []
+    assert len(reports(redis)) == 1
 
 
 @pytest.mark.parametrize('death', ['die', 'leave'])
@@ -132,13 +132,11 @@ def test_a_member_that_runs_again_by_hand_calls_nobody_again(enqueue, work, redi
 
 def test_a_member_that_is_stopped_has_not_failed(enqueue, work, redis):
     enqueue(line('hold', id='stopped'), line('add', 1))
-    running = work.start()
+    work.start()
     entered(redis)
     send_stop_job_command(redis, 'stopped')
-    until(lambda: Job.fetch('stopped', redis).is_stopped, 'the job is stopped')
-    running.stop()
-    work.burst()
-    assert notes(redis) == [] and left_waiting(redis) == []
+    until(lambda: left_waiting(redis) == [], 'the group has ended')
+    assert Job.fetch('stopped', redis).is_stopped and notes(redis) == []
 
 
 def test_it_can_be_canceled(enqueue, work, redis, queue):
