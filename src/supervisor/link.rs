@@ -76,7 +76,7 @@ impl Link {
         let (lifeline, lifeline_theirs) = lifeline::pair()?;
         let (stdout, stdout_theirs) = pipe()?;
         let (stderr, stderr_theirs) = pipe()?;
-        let socket = Arc::new(watch(ours, Interest::READABLE | Interest::WRITABLE)?);
+        let socket = Arc::new(watch(ours, Interest::READABLE)?);
         let (born, on_birth) = oneshot::channel();
         let (status, on_status) = oneshot::channel();
         let unsent = Arc::new(Unsent::default());
@@ -228,11 +228,13 @@ impl Reader {
     async fn run(mut self, born: oneshot::Receiver<Option<PidFd>>, status: oneshot::Receiver<i32>) {
         let mut buffer = vec![0; PACKET_LEN_MAX];
         let mut death = std::pin::pin!(death(born));
+        let (socket, unsent) = (self.socket.clone(), self.unsent.clone());
+        let mut flush = std::pin::pin!(flush(&socket, &unsent));
         let pidfd = loop {
             tokio::select! {
                 () = self.outputs[0].readable() => self.read_outputs(),
                 () = self.outputs[1].readable() => self.read_outputs(),
-                sent = flush(&self.socket, &self.unsent) => if sent.is_err() { break None },
+                _ = &mut flush => break None,
                 ready = readable(&self.socket) => match ready {
                     Ok(()) => if !self.read_frames(&mut buffer) { break death.await },
                     Err(_) => break None,
@@ -357,20 +359,28 @@ async fn flush(socket: &AsyncFd<OwnedFd>, unsent: &Unsent) -> std::io::Result<()
         while unsent.lock().is_empty() {
             unsent.added.notified().await;
         }
-        let mut guard = socket.writable().await?;
-        let mut packets = unsent.lock();
-        while let Some(packet) = packets.front() {
-            match socket::send(socket.get_ref(), packet, Wait::Never) {
-                Ok(Sent::Full) => {
-                    guard.clear_ready();
-                    break;
-                }
-                Ok(Sent::Whole | Sent::Closed) | Err(_) => {
-                    packets.pop_front();
-                }
+        // Room is waited for only where there was none: who always does is woken by each packet that a worker reads.
+        let full = watch(socket.get_ref().try_clone()?, Interest::WRITABLE)?;
+        while !unsent.lock().is_empty() {
+            let mut guard = full.writable().await?;
+            if !send_all(full.get_ref(), &mut unsent.lock()) {
+                guard.clear_ready();
             }
         }
     }
+}
+
+/// Returns whether there was room for all of them.
+fn send_all(socket: &OwnedFd, packets: &mut VecDeque<Vec<u8>>) -> bool {
+    while let Some(packet) = packets.front() {
+        match socket::send(socket, packet, Wait::Never) {
+            Ok(Sent::Full) => return false,
+            Ok(Sent::Whole | Sent::Closed) | Err(_) => {
+                packets.pop_front();
+            }
+        }
+    }
+    true
 }
 
 /// Waits for the end of the process.
