@@ -8,11 +8,13 @@
     scripts/bench rq mappers                 1000 jobs of an application with 150 SQLAlchemy classes
     scripts/bench rq memory                  8 workers of the application of 150 MB after 800 jobs
 
-All peers of a run share its Redis server, one after the other. Prints a table; --json adds a file.
+All peers of a run share its Redis server, one after the other; for latency, several times. Prints a table; --json adds a file.
 """
 
 import argparse
 import contextlib
+import gc
+import itertools
 import json
 import os
 import signal
@@ -106,25 +108,58 @@ def progress(peer, count):
     return polls
 
 
-def latency(peer, server, options):
-    """Milliseconds from the call of enqueue to the start of the function, one job at a time."""
+def latency(chosen, server, options):
+    """Milliseconds from the call of enqueue to the start of the function, one job at a time.
+
+    In rounds, in each of which all peers have their turn: what else this machine does then meets all of them.
+    """
     count = options.jobs or 300
-    whole, after = [], []
-    with working(peer, server, options.workers):
-        for _ in range(20):
-            peer.ask('rq_tasks', 'now')
+    asked = {peer.name: [] for peer in chosen}
+    for number in range(options.rounds):
+        for peer in chosen:
+            share = count * (number + 1) // options.rounds - count * number // options.rounds
+            with working(peer, server, options.workers):
+                asked[peer.name].append(ask_again_and_again(peer, share))
+    return {name: delays(rounds) for name, rounds in asked.items()}
+
+
+def ask_again_and_again(peer, count):
+    """When enqueue was called, had returned, and the function started, in nanoseconds, of so many jobs."""
+    for _ in range(20):
+        peer.ask('rq_tasks', 'now')
+    times = []
+    with no_collection():
         for _ in range(count):
             time.sleep(0.01)  # the workers fall idle
             called = time.monotonic_ns()
             started, enqueued = peer.ask('rq_tasks', 'now')
-            whole.append((started - called) / 1e6)
-            after.append((started - enqueued) / 1e6)
-    whole.sort()
-    after.sort()
-    late = int(count * 0.99)
+            times.append((called, enqueued, started))
+    return times
+
+
+@contextlib.contextmanager
+def no_collection():
+    """This client's garbage is left lying: a collection takes longer than a job, and is no peer's doing."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def delays(rounds):
+    """Of all rounds together; and the lowest and the highest median of one of them."""
+    of_round = [sorted((started - called) / 1e6 for called, _, started in times) for times in rounds]
+    whole = sorted(itertools.chain(*of_round))
+    after = sorted((started - enqueued) / 1e6 for times in rounds for _, enqueued, started in times)
+    medians = [statistics.median(times) for times in of_round]
+    late = int(len(whole) * 0.99)
     return {
         'p50 ms': statistics.median(whole),
         'p99 ms': whole[late],
+        'lowest p50 of a round': min(medians),
+        'highest': max(medians),
         'after enqueue p50 ms': statistics.median(after),
         'after enqueue p99 ms': after[late],
     }
@@ -244,6 +279,7 @@ def arguments():
     parser.add_argument('peers', nargs='*', help='default: all that fit; known: ' + '; '.join(PEERS))
     parser.add_argument('--workers', type=int, default=2)
     parser.add_argument('--jobs', type=int, help='instead of the number that suits each peer')
+    parser.add_argument('--rounds', type=int, default=5, help='in so many parts latency is measured')
     parser.add_argument('--seconds', type=float, default=30, help='how long idle watches')
     parser.add_argument('--preload', help='the application that is loaded before the first fork')
     parser.add_argument('--task', default='noop', help='what the jobs of throughput do: noop, or read_part of heavy')
@@ -261,11 +297,15 @@ def main():
     measure, fitting = MEASURES[options.measure]
     server = RedisServer()
     os.environ['BENCH_URL'] = server.url.removesuffix('/0')
+    chosen = [PEERS[name] for name in options.peers or fitting]
     rows = {}
     try:
-        for name in options.peers or fitting:
-            print(f'{name} …', file=sys.stderr)
-            rows[name] = measure(PEERS[name], server, options)
+        if measure is latency:
+            rows = latency(chosen, server, options)
+        else:
+            for peer in chosen:
+                print(f'{peer.name} …', file=sys.stderr)
+                rows[peer.name] = measure(peer, server, options)
     finally:
         server.stop()
     table(options.measure, rows)
