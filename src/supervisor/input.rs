@@ -1,6 +1,6 @@
 //! Everything that reaches the loop from outside, in one channel, in the order of its arrival.
 
-use crate::broker::{Backlog, BrokerError, Order};
+use crate::broker::{Backlog, BrokerError, Came, Order};
 use crate::config::Config;
 use crate::control::server::Call;
 use crate::fleet::{Command, Memory};
@@ -54,10 +54,10 @@ pub(super) enum Input {
         wanted: usize,
         result: Result<Vec<Claimed>, BrokerError>,
     },
-    /// There may be jobs for a pool.
+    /// There may be jobs for a pool, or one came.
     Ready {
         pool: PoolName,
-        result: Result<(), BrokerError>,
+        result: Result<Came, BrokerError>,
     },
     /// Settlements came back: whether each took effect.
     Settled {

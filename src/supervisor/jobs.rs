@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
 use super::input::Input;
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{Broker, BrokerError, Came};
 use crate::config::QueueOrder;
 use crate::fleet::Fleet;
 use crate::fleet::figures::BrokerCalls;
@@ -36,13 +36,21 @@ struct Source {
     /// The last claim found less than it wanted: the next one waits for the broker's word.
     empty: bool,
     /// Asks the broker for that word.
-    watch: Option<AbortHandle>,
+    watch: Option<Watch>,
     /// The pool has no workers, and was told in this scaling period that jobs wait.
     told: bool,
     /// Turns with each claim, for `order = "round_robin"`.
     turn: usize,
     /// How many jobs it may take; `None`: any number.
     quota: Option<Quota>,
+}
+
+/// A wait for the broker's word.
+#[derive(Debug)]
+struct Watch {
+    task: AbortHandle,
+    /// Where the word may be a job, the queues that it is from: there is room for one.
+    takes: Option<Vec<QueueName>>,
 }
 
 /// A bound on the jobs that a pool takes in all.
@@ -57,6 +65,20 @@ impl Source {
     /// All that may be taken was taken.
     fn is_spent(&self) -> bool {
         self.quota.as_ref().is_some_and(|quota| quota.left == 0) && !self.claiming
+    }
+
+    /// The broker's word, if it is waited for, must be no job any more; one that came meanwhile is a claim's.
+    fn recall(&mut self, broker: &Arc<dyn Broker>, inputs: &UnboundedSender<Input>, pool: &PoolName) {
+        let Some(queues) = self.watch.as_mut().and_then(|watch| watch.takes.take()) else {
+            return;
+        };
+        self.claiming = true;
+        let (broker, inputs, pool) = (broker.clone(), inputs.clone(), pool.clone());
+        tokio::spawn(async move {
+            let result = broker.claim(&queues, 0).await;
+            let wanted = 0;
+            let _ = inputs.send(Input::Claimed { pool, wanted, result });
+        });
     }
 }
 
@@ -78,6 +100,8 @@ pub(super) struct Jobs {
     retry_at: Option<Mono>,
     /// Why the broker can't be used right now.
     pub error: Option<String>,
+    /// The broker's word may be a job.
+    takes_by_word: bool,
     /// Something was settled since the last housekeeping.
     pub active: bool,
     rng: fastrand::Rng,
@@ -98,9 +122,16 @@ impl Jobs {
             late: 0,
             retry_at: None,
             error: None,
+            takes_by_word: true,
             active: true,
             rng: fastrand::Rng::new(),
         }
+    }
+
+    /// From now on, only claims take jobs: what they don't find is not there, whereas a job may be on its way as the
+    /// broker's word.
+    pub fn take_by_claims_alone(&mut self) {
+        self.takes_by_word = false;
     }
 
     /// From now on, at the most so many jobs are taken for this pool.
@@ -208,6 +239,10 @@ impl Jobs {
         });
         // A pool without workers claims nothing, but a job wakes it.
         let listens = fleet.asleep(pool) && !source.told && !source.is_spent();
+        if wanted == 0 && !source.claiming {
+            // No room is left for the job that the broker's word may be.
+            source.recall(&self.broker, &self.inputs, pool);
+        }
         if wanted == 0 && !listens || source.claiming {
             return;
         }
@@ -222,11 +257,21 @@ impl Jobs {
             });
         } else if (source.empty || listens) && source.watch.is_none() {
             let queues = config.queues.clone();
-            let watch = tokio::spawn(async move {
-                let result = broker.ready(&queues).await;
+            // A job too many must not be taken where they are counted.
+            let takes = (wanted > 0 && self.takes_by_word && source.quota.is_none()).then(|| queues.clone());
+            let may_take = takes.is_some();
+            let task = tokio::spawn(async move {
+                let result = if may_take {
+                    broker.await_job(&queues).await
+                } else {
+                    broker.ready(&queues).await.map(|()| Came::look())
+                };
                 let _ = inputs.send(Input::Ready { pool, result });
             });
-            source.watch = Some(watch.abort_handle());
+            source.watch = Some(Watch {
+                task: task.abort_handle(),
+                takes,
+            });
         }
     }
 
@@ -252,13 +297,14 @@ impl Jobs {
         self.check(result, "claim jobs", now).unwrap_or_default()
     }
 
-    /// The broker says that there may be jobs for a pool, or that it can't be used.
-    pub fn ready(&mut self, pool: &PoolName, result: Result<(), BrokerError>, now: Mono) {
+    /// The broker says that there may be jobs for a pool, or that it can't be used. Returns those it took.
+    pub fn ready(&mut self, pool: &PoolName, result: Result<Came, BrokerError>, now: Mono) -> Vec<Claimed> {
         if let Some(source) = self.sources.get_mut(pool) {
             source.watch = None;
-            source.empty = false;
+            source.empty = result.as_ref().is_ok_and(|came| !came.more);
         }
-        self.check(result, "wait for jobs", now);
+        let came = self.check(result, "wait for jobs", now);
+        came.map(|came| came.jobs).unwrap_or_default()
     }
 
     /// A pool without workers was told that jobs wait, and decides: it need not be told again at once.
@@ -268,9 +314,10 @@ impl Jobs {
 
     /// Pools may have other queues by now: those are looked into, and watched.
     pub fn look_elsewhere(&mut self) {
-        for source in self.sources.values_mut() {
+        for (pool, source) in &mut self.sources {
+            source.recall(&self.broker, &self.inputs, pool);
             if let Some(watch) = source.watch.take() {
-                watch.abort();
+                watch.task.abort();
             }
         }
         self.look_again();

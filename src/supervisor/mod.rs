@@ -162,6 +162,8 @@ struct Supervisor {
     announced: bool,
     /// Since when no job has been in hand, if `max_idle_time` says how long that may be.
     idle_since: Option<Mono>,
+    /// A job for which a worker stood idle is on its way to it.
+    hands_over: bool,
     /// It was decided to leave unasked.
     ending: bool,
     leaving: bool,
@@ -178,6 +180,9 @@ impl Supervisor {
         let fleet = Fleet::new(&config, fastrand::u64(..), now);
         let watchdog = notify::watchdog_interval().map(|every| (every, now.mono + every));
         let mut jobs = Jobs::new(broker.clone(), config.broker.heartbeat, inputs.clone());
+        if options.burst {
+            jobs.take_by_claims_alone();
+        }
         for (pool, quota) in ends::quotas(&config, options.burst) {
             jobs.take_no_more_than(quota, &pool);
         }
@@ -203,6 +208,7 @@ impl Supervisor {
             started: now.unix,
             announced: false,
             idle_since: None,
+            hands_over: false,
             ending: false,
             leaving: false,
         }
@@ -258,6 +264,10 @@ impl Supervisor {
     /// Performs what was decided, feeds the broker's side, and tells whoever waits.
     fn turn(&mut self, now: Now) {
         self.act(now);
+        if std::mem::take(&mut self.hands_over) {
+            // The kernel likes to wake that worker on this processor: it need not wait for what can be done later.
+            std::thread::yield_now();
+        }
         self.jobs.pump(&self.fleet, now.mono);
         self.roster.tell(&self.fleet, now);
         self.mark_idle(now.mono);

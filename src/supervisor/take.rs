@@ -48,12 +48,13 @@ impl Supervisor {
                 (!jobs.is_empty()).then_some(Event::Claimed { pool, jobs })
             }
             Input::Ready { pool, result } => {
-                self.jobs.ready(&pool, result, now.mono);
+                let jobs = self.jobs.ready(&pool, result, now.mono);
                 if self.fleet.asleep(&pool) {
                     self.jobs.told(&pool, true);
                     self.measure(&pool);
                 }
-                None
+                self.hands_over |= !jobs.is_empty();
+                (!jobs.is_empty()).then_some(Event::Claimed { pool, jobs })
             }
             Input::Settled { settlements, result } => {
                 self.jobs.settled(settlements, result, now.mono);

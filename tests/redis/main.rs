@@ -16,6 +16,7 @@ mod names;
 mod pool;
 mod proxy;
 mod sentinel;
+mod standing;
 #[path = "../support/mod.rs"]
 mod support;
 

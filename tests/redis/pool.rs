@@ -124,6 +124,12 @@ impl Pool {
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 
+    /// Runs a verb that the supervisor is asked to follow.
+    pub fn ask(&self, verb: &str) {
+        let output = self.command(verb).output().unwrap();
+        assert!(output.status.success(), "{verb}: {output:?}\n{}", self.log());
+    }
+
     /// Waits until `check` holds.
     pub fn wait_for(&self, what: &str, check: impl Fn(&Pool) -> bool) {
         wait_for(what, || self.log(), || check(self).then_some(()));

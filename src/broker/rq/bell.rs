@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use super::RqBroker;
 use super::connection::Link;
 use super::endpoint::Endpoint;
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, Came};
 use crate::job::QueueName;
 use crate::time::Mono;
 
@@ -27,7 +27,7 @@ const BLOCK_MAX: Duration = Duration::from_secs(60);
 const BLOCK_MIN: Duration = Duration::from_secs(1);
 const BEFORE_WORKER_TTL: Duration = Duration::from_secs(15);
 /// How much longer the answer may take.
-const SLACK: Duration = Duration::from_secs(10);
+pub(super) const SLACK: Duration = Duration::from_secs(10);
 /// While all workers are suspended RQ's workers look once a second, and Redis has nothing to wait for.
 const SUSPENDED: Duration = Duration::from_secs(1);
 
@@ -71,6 +71,11 @@ impl Bells {
                 spare: Mutex::default(),
             }),
         }
+    }
+
+    /// How long the server is asked to wait.
+    pub fn block(&self) -> Duration {
+        self.line.block
     }
 
     /// Returns when one of these lists is not empty.
@@ -160,12 +165,7 @@ impl Line {
     }
 
     async fn wait(&self, connection: &mut MultiplexedConnection, list: &str) -> Result<(), RedisError> {
-        let mut wait = redis::cmd("BLMOVE");
-        wait.arg(list)
-            .arg(list)
-            .arg("LEFT")
-            .arg("LEFT")
-            .arg(self.block.as_secs());
+        let wait = wait_for_first(list, self.block);
         loop {
             let first: Option<Vec<u8>> = wait.query_async(connection).await?;
             if first.is_some() {
@@ -179,34 +179,69 @@ impl Line {
     }
 }
 
+/// Answered with the list's first element, which stays where it is, or with nothing after this time.
+pub(super) fn wait_for_first(list: &str, block: Duration) -> redis::Cmd {
+    let mut wait = redis::cmd("BLMOVE");
+    wait.arg(list)
+        .arg(list)
+        .arg("LEFT")
+        .arg("LEFT")
+        .arg(block.as_secs());
+    wait
+}
+
 impl RqBroker {
     /// Returns when there may be something to take.
     pub(super) async fn wait(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
+        let rang = async {
+            let lists = queues
+                .iter()
+                .map(|queue| self.keys.queue(queue.as_str()))
+                .collect();
+            let rang = self.bells.any(lists).await;
+            rang.map_err(|error| self.link.endpoint.error(&error))
+        };
+        self.wait_or(queues, rang).await.map(|_| ())
+    }
+
+    /// The same, with the job itself where the server can be asked for that.
+    pub(super) async fn wait_for_job(&self, queues: &[QueueName]) -> Result<Came, BrokerError> {
+        match queues {
+            [queue] if self.may_stand() => {
+                let came = self.wait_or(queues, self.stand(queue)).await?;
+                Ok(came.unwrap_or_else(Came::look))
+            }
+            _ => self.wait(queues).await.map(|()| Came::look()),
+        }
+    }
+
+    /// Waits for what `job_came` waits for. `None`: there is another reason to look.
+    async fn wait_or<T>(
+        &self,
+        queues: &[QueueName],
+        job_came: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<Option<T>, BrokerError> {
         let came = self.chores_came.notified();
         tokio::pin!(came);
         came.as_mut().enable();
         if !self.hand().chores.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         if self.suspended.load(Ordering::Relaxed) {
             tokio::select! {
-                () = came => return Ok(()),
+                () = came => return Ok(None),
                 () = tokio::time::sleep(SUSPENDED) => {}
             }
             let key = self.keys.suspended();
             let suspended = self.command(redis::cmd("EXISTS").arg(key)).await?;
             self.set_suspended(suspended).await;
-            return Ok(());
+            return Ok(None);
         }
-        let lists = queues
-            .iter()
-            .map(|queue| self.keys.queue(queue.as_str()))
-            .collect();
         tokio::select! {
-            () = came => Ok(()),
-            () = self.housekeeping_due(queues) => Ok(()),
-            () = self.doubt_due(queues) => Ok(()),
-            rang = self.bells.any(lists) => rang.map_err(|error| self.link.endpoint.error(&error)),
+            () = came => Ok(None),
+            () = self.housekeeping_due(queues) => Ok(None),
+            () = self.doubt_due(queues) => Ok(None),
+            job = job_came => job.map(Some),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Taking jobs: one script call takes a batch and starts the plain ones.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
@@ -24,7 +25,7 @@ const CHORE_TIMEOUT: Duration = Duration::from_secs(600);
 /// `get_heartbeat_ttl`.
 const ABANDONED: Duration = Duration::from_secs(65);
 /// How much later than asked a server may carry out a claim, for clocks that don't run alike.
-const MARGIN: Duration = Duration::from_secs(1);
+pub(super) const MARGIN: Duration = Duration::from_secs(1);
 
 /// A job as the scripts hand it out, see `lua/job.lua`.
 type Row = [Vec<u8>; 12];
@@ -41,6 +42,11 @@ impl RqBroker {
     pub(super) async fn take(&self, queues: &[QueueName], limit: usize) -> Result<Found, BrokerError> {
         self.maintain_when_due(queues).await?;
         let mut jobs = self.recover(queues).await?;
+        if self.is_stood_for(queues) && self.hand().chores.is_empty() {
+            // The claim that stands takes what comes.
+            let suspended = self.suspended.load(Ordering::Relaxed);
+            return Ok(Found { jobs, suspended });
+        }
         let room = limit.saturating_sub(self.hand().chores.len());
         let suspended = loop {
             let wanted = room.saturating_sub(jobs.len()).min(BATCH_MAX);
@@ -122,7 +128,7 @@ impl RqBroker {
             .arg(self.any_worker())
             .arg(&self.execution_prefix)
             .arg(first)
-            .arg(line.deadline())
+            .arg(line.deadline(IN_TIME))
             .arg(text::seconds(now))
             .arg(match self.config.dequeue_strategy {
                 DequeueStrategy::Default => "default",
@@ -147,20 +153,11 @@ impl RqBroker {
         if matches!(state, Some(Value::Int(2))) {
             // Its clock was set meanwhile, or it took long to say the time.
             self.link.leave(&line).await;
-            return Err(BrokerError::Busy {
-                url: self.link.endpoint.shown.clone(),
-                reason: "it got a claim too late to carry it out".to_owned(),
-            });
+            return Err(self.too_late());
         }
         let mut jobs = Vec::with_capacity(answer.len());
         for job in answer {
-            match row(job) {
-                Some(row) => jobs.extend(self.taken(&row)),
-                // As in `taken`: it is failed with the reason in time.
-                None => tracing::error!(
-                    "an answer of the server can't be read: a job that was taken from its queue is not run"
-                ),
-            }
+            jobs.extend(self.read_taken(job));
         }
         if let Some(last) = jobs.last() {
             *self
@@ -170,6 +167,25 @@ impl RqBroker {
         }
         let suspended = matches!(state, Some(Value::Int(1)));
         Ok(Found { jobs, suspended })
+    }
+
+    pub(super) fn too_late(&self) -> BrokerError {
+        BrokerError::Busy {
+            url: self.link.endpoint.shown.clone(),
+            reason: "it got a claim too late to carry it out".to_owned(),
+        }
+    }
+
+    /// One job of a script's answer, in hand from now on.
+    pub(super) fn read_taken(&self, job: Value) -> Option<Claimed> {
+        let Some(row) = row(job) else {
+            // As in `taken`: it is failed with the reason in time.
+            tracing::error!(
+                "an answer of the server can't be read: a job that was taken from its queue is not run"
+            );
+            return None;
+        };
+        self.taken(&row)
     }
 
     /// The queues; with the strategy `round_robin` the one after the last that was served comes first.

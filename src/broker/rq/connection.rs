@@ -53,13 +53,19 @@ impl Line {
         }
     }
 
-    /// Until when the server may carry out a call that is made now, by its own clock, in milliseconds.
+    /// Until when the server may carry out a call that is made now and may take so long to be begun, by its own
+    /// clock, in milliseconds.
     ///
     /// A server that was stopped, or a network that was slow, delivers a call whose answer nobody waits for any more.
     /// One that must not be carried out by then carries this, and its script looks at the time.
-    pub fn deadline(&self) -> i64 {
-        let wait = i64::try_from(IN_TIME.as_millis()).unwrap_or(i64::MAX);
+    pub fn deadline(&self, wait: Duration) -> i64 {
+        let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         Unix::now().0.saturating_add(self.ahead_ms).saturating_add(wait)
+    }
+
+    /// How far the server's clock is ahead of ours, or less, in milliseconds.
+    pub fn ahead_ms(&self) -> i64 {
+        self.ahead_ms
     }
 }
 
@@ -145,6 +151,13 @@ impl Link {
         let mut line = self.line().await?;
         let answer = pipeline.query_async(&mut line.connection).await;
         self.check(answer, &line).await
+    }
+
+    /// The server's clock has just shown so many milliseconds.
+    pub async fn hear_time(&self, millis: i64) {
+        if let Some(line) = &mut self.current.lock().await.line {
+            line.ahead_ms = millis - Unix::now().0;
+        }
     }
 
     /// Gives up a connection that failed, so that the next call opens another one.

@@ -7,7 +7,7 @@
 //!
 //! - [`keys`]: every key with its source; [`text`]: how RQ writes times and errors; [`held`]: what is in hand;
 //! - [`endpoint`], [`connection`]: the server; [`claim`], [`doubt`], [`settle`], [`lease`]: the life of a job;
-//!   [`bell`]: waiting for one;
+//!   [`bell`], [`standing`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`wait`], [`silent`]: waiting for jobs to end;
 //! - [`enqueue`], [`group`], [`first_failure`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
@@ -31,6 +31,7 @@ mod roster;
 mod scheduler;
 mod settle;
 mod silent;
+mod standing;
 mod text;
 mod wait;
 
@@ -49,8 +50,8 @@ use self::endpoint::Endpoint;
 use self::held::Hand;
 use self::keys::Keys;
 use super::{
-    Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, Order, WorkerView,
-    check,
+    Backlog, Broker, BrokerError, Came, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, Order,
+    WorkerView, check,
 };
 use crate::config::{BrokerConfig, RedisUrl, RqConfig};
 use crate::job::{Claimed, GroupId, JobId, JobView, NewJob, QueueName, Settlement};
@@ -64,6 +65,8 @@ const ROSTER_INTERVAL_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 struct Scripts {
     claim: Script,
+    /// Goes with each claim that stands.
+    standing: Arc<Script>,
     enqueue: Script,
     recover: Script,
     reclaim: Script,
@@ -82,8 +85,14 @@ impl Scripts {
             enqueue: Script::new(include_str!("lua/enqueue.lua")),
             claim: Script::new(concat!(
                 include_str!("lua/job.lua"),
+                include_str!("lua/start.lua"),
                 include_str!("lua/claim.lua")
             )),
+            standing: Arc::new(Script::new(concat!(
+                include_str!("lua/job.lua"),
+                include_str!("lua/start.lua"),
+                include_str!("lua/standing.lua")
+            ))),
             recover: Script::new(concat!(
                 include_str!("lua/job.lua"),
                 include_str!("lua/recover.lua")
@@ -126,6 +135,7 @@ pub struct RqBroker {
     /// When running jobs got their last heartbeat.
     beaten: Mutex<Option<Mono>>,
     bells: bell::Bells,
+    standing: standing::Standing,
     roster: roster::Roster,
     orders: orders::Orders,
     scheduler: scheduler::Scheduler,
@@ -151,6 +161,7 @@ impl RqBroker {
         let execution_prefix = format!("{:016x}", id.as_u64_pair().1);
         Ok(RqBroker {
             bells: bell::Bells::new(&link, config.rq.worker_ttl),
+            standing: standing::Standing::default(),
             orders: orders::Orders::new(&link, keys.clone()),
             roster: roster::Roster::default(),
             link,
@@ -257,6 +268,9 @@ impl Broker for RqBroker {
 
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
         self.open_still()?;
+        if let (0, [queue]) = (limit, queues) {
+            return self.recall(queue).await;
+        }
         self.start_scheduler(queues).await?;
         let found = self.take(queues, limit).await?;
         self.set_suspended(found.suspended).await;
@@ -281,6 +295,11 @@ impl Broker for RqBroker {
     async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
         self.open_still()?;
         self.wait(queues).await
+    }
+
+    async fn await_job(&self, queues: &[QueueName]) -> Result<Came, BrokerError> {
+        self.open_still()?;
+        self.wait_for_job(queues).await
     }
 
     async fn maintain(&self) -> Result<Maintained, BrokerError> {

@@ -3,37 +3,11 @@
 --       first number, deadline by the server's clock in milliseconds, now in seconds with their fraction,
 --       default or round_robin or random, seed, queue...
 -- Returns {state, job...}; state 1: all workers are suspended; 2: it came too late, and nothing was done.
-local limit, now_iso, now_s = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local interval, worker, prefix, number = tonumber(ARGV[5]), ARGV[6], ARGV[7], tonumber(ARGV[8])
-local now_f = ARGV[10]
+local limit, number = tonumber(ARGV[2]), tonumber(ARGV[8])
+now_iso, now_s, now_f = ARGV[3], tonumber(ARGV[4]), ARGV[10]
+interval, worker, prefix = tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local time = redis.call('TIME')
 if time[1] * 1000 + time[2] / 1000 > tonumber(ARGV[9]) then return {2} end
-
-local function start(job)
-  local id, queue = job[1], job[2]
-  local execution = string.format('%s%016x', prefix, job[3])
-  local ttl = interval + 60
-  if job[4] == 'W' then
-    job[5] = ''
-    -- As RQ's dequeue leaves it: its worker takes it from there, and writes its name over ours.
-    redis.call('RPUSH', p .. ':queue:' .. queue .. ':intermediate', id)
-    redis.call('HSET', p .. ':job:' .. id, 'worker_name', execution)
-    redis.call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, id .. ':' .. execution)
-    return
-  end
-  local timeout = tonumber(job[6])
-  if timeout > 0 then ttl = math.floor(math.min(timeout, interval)) + 60 end
-  local record, index = p .. ':execution:' .. id .. ':' .. execution, p .. ':executions:' .. id
-  redis.call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, id .. ':' .. execution)
-  redis.call('HSET', record, 'id', execution, 'job_id', id, 'created_at', now_f, 'last_heartbeat', now_f,
-    'worker_name', worker)
-  redis.call('EXPIRE', record, ttl)
-  redis.call('ZADD', index, now_s + ttl + 60, execution)
-  redis.call('EXPIRE', index, ttl + 60)
-  redis.call('HSET', p .. ':job:' .. id, 'status', 'started', 'started_at', now_iso,
-    'last_heartbeat', now_iso, 'worker_name', worker)
-  redis.call('PERSIST', p .. ':job:' .. id)
-end
 
 local answer = {0}
 if redis.call('EXISTS', p .. ':suspended') == 1 then return {1} end

@@ -1,0 +1,29 @@
+-- How a job that was taken is started; goes behind job.lua, before the scripts that take jobs. They say first:
+local interval, worker, prefix -- the monitoring interval, a worker's name, the first half of the ids of executions
+local now_iso, now_s, now_f -- now as ISO text, in seconds, in seconds with their fraction
+
+local function start(job)
+  local id, queue = job[1], job[2]
+  local execution = string.format('%s%016x', prefix, job[3])
+  local ttl = interval + 60
+  if job[4] == 'W' then
+    job[5] = ''
+    -- As RQ's dequeue leaves it: its worker takes it from there, and writes its name over ours.
+    redis.call('RPUSH', p .. ':queue:' .. queue .. ':intermediate', id)
+    redis.call('HSET', p .. ':job:' .. id, 'worker_name', execution)
+    redis.call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, id .. ':' .. execution)
+    return
+  end
+  local timeout = tonumber(job[6])
+  if timeout > 0 then ttl = math.floor(math.min(timeout, interval)) + 60 end
+  local record, index = p .. ':execution:' .. id .. ':' .. execution, p .. ':executions:' .. id
+  redis.call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, id .. ':' .. execution)
+  redis.call('HSET', record, 'id', execution, 'job_id', id, 'created_at', now_f, 'last_heartbeat', now_f,
+    'worker_name', worker)
+  redis.call('EXPIRE', record, ttl)
+  redis.call('ZADD', index, now_s + ttl + 60, execution)
+  redis.call('EXPIRE', index, ttl + 60)
+  redis.call('HSET', p .. ':job:' .. id, 'status', 'started', 'started_at', now_iso,
+    'last_heartbeat', now_iso, 'worker_name', worker)
+  redis.call('PERSIST', p .. ':job:' .. id)
+end

@@ -1,0 +1,396 @@
+//! A claim that stands at the server until there is a job: what an idle pool waits with.
+//!
+//! The server runs what a client sent behind a blocking command as soon as that returns. So behind the `BLMOVE` of
+//! [`super::bell`] stands a script that takes the job, and the push of a producer is answered with the job itself, a
+//! round trip sooner than if it rang and were claimed then. It takes one job, and says whether more wait.
+//!
+//! Only where one queue is served: the claims of several would have to be taken back each time that one is answered.
+//! A claim is taken back with `CLIENT UNBLOCK`: its script runs then, too, and what it says is certain.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, Script, Value};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::RqBroker;
+use super::bell::{SLACK, wait_for_first};
+use super::claim::MARGIN;
+use super::connection::{IN_TIME, Line, Link, is_broken};
+use super::text;
+use crate::broker::{BrokerError, Came};
+use crate::job::{Claimed, QueueName};
+use crate::time::{Mono, Unix};
+
+const DAY_MS: i64 = 86_400_000;
+/// A connection that lived for so long is not broken by what is asked of it.
+const LIVED: Duration = Duration::from_secs(1);
+/// How long the answer of a claim that is taken back may take.
+const RECALL: Duration = Duration::from_secs(1);
+/// In place of a connection's id: the claim was taken back before it was sent.
+const NEVER_SENT: i64 = -1;
+const NOT_YET_SENT: i64 = 0;
+
+/// What the script said, once it said something.
+type Heard = Option<Result<Vec<Value>, RedisError>>;
+
+/// The claims that stand, by the key of their queue.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    claims: Mutex<HashMap<String, StandingClaim>>,
+    /// Connections of claims that were answered, for the next ones.
+    spare: Arc<Spare>,
+    /// This user may not take a claim back, so that none is made to stand.
+    is_refused: Arc<AtomicBool>,
+}
+
+type Spare = Mutex<Vec<Sentry>>;
+
+/// A connection on which a claim can stand, and its id at the server.
+#[derive(Clone, Debug)]
+struct Sentry {
+    connection: MultiplexedConnection,
+    id: i64,
+    /// See [`Link::losses`], at the time when it was opened.
+    lost: u64,
+}
+
+#[derive(Debug)]
+struct StandingClaim {
+    queue: QueueName,
+    /// The number of the execution that it would make.
+    number: i64,
+    posted: Mono,
+    /// The connection on which it stands.
+    sentry: Arc<AtomicI64>,
+    heard: watch::Receiver<Heard>,
+    task: AbortHandle,
+    /// It is being taken back.
+    is_recalled: bool,
+    /// See [`Link::losses`], at the time when it was posted.
+    lost: u64,
+}
+
+impl Standing {
+    fn claims(&self) -> MutexGuard<'_, HashMap<String, StandingClaim>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        for claim in self.claims().values() {
+            claim.task.abort();
+        }
+    }
+}
+
+/// What one call of the script needs.
+struct Call {
+    link: Arc<Link>,
+    script: Arc<Script>,
+    list: String,
+    arguments: Vec<String>,
+    sentry: Arc<AtomicI64>,
+    spare: Arc<Spare>,
+    is_refused: Arc<AtomicBool>,
+    /// How long the server is asked to wait.
+    block: Duration,
+    /// See [`Link::losses`], at the time when it was posted.
+    lost: u64,
+}
+
+impl Call {
+    /// Sends both commands, and waits for as long as it takes.
+    async fn stand(&self) -> Result<Vec<Value>, RedisError> {
+        let known = spares(&self.spare).pop();
+        let sentry = match known.filter(|sentry| sentry.lost == self.lost) {
+            Some(sentry) => sentry,
+            None => self.connect().await?,
+        };
+        let sent = self
+            .sentry
+            .compare_exchange(NOT_YET_SENT, sentry.id, Ordering::AcqRel, Ordering::Acquire);
+        if sent.is_err() {
+            spares(&self.spare).push(sentry);
+            return Ok(Vec::new());
+        }
+        let (mut first, mut second) = (sentry.connection.clone(), sentry.connection.clone());
+        let wait = wait_for_first(&self.list, self.block);
+        let mut take = self.script.prepare_invoke();
+        for argument in &self.arguments {
+            take.arg(argument.as_str());
+        }
+        // Polled in this order, and so sent in this order.
+        let (rang, took) = tokio::join!(
+            wait.query_async::<Value>(&mut first),
+            take.invoke_async(&mut second)
+        );
+        let took: Vec<Value> = took?;
+        match rang {
+            Ok(_) => spares(&self.spare).push(sentry),
+            // A server that refuses the one may do the other: what that took counts.
+            Err(error) if job_of(&took).is_none() => return Err(error),
+            Err(_) => {}
+        }
+        Ok(took)
+    }
+
+    async fn connect(&self) -> Result<Sentry, RedisError> {
+        let mut connection = self.link.endpoint.connect(self.block + SLACK).await?;
+        // Else a server that does not know it yet says so when the job is there.
+        self.script.prepare_invoke().load_async(&mut connection).await?;
+        let id: i64 = redis::cmd("CLIENT")
+            .arg("ID")
+            .query_async(&mut connection)
+            .await?;
+        let unblock = redis::cmd("CLIENT").arg("UNBLOCK").arg(id).to_owned();
+        if let Err(error) = unblock.query_async::<i64>(&mut connection).await {
+            self.is_refused.store(!is_broken(&error), Ordering::Relaxed);
+            return Err(error);
+        }
+        Ok(Sentry {
+            connection,
+            id,
+            lost: self.lost,
+        })
+    }
+}
+
+/// The job in the script's answer.
+fn job_of(answer: &[Value]) -> Option<&Value> {
+    answer.get(2)
+}
+
+fn spares(spare: &Spare) -> MutexGuard<'_, Vec<Sentry>> {
+    spare.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl RqBroker {
+    /// Returns with the first job of this queue, or when it is to be looked for.
+    pub(super) async fn stand(&self, queue: &QueueName) -> Result<Came, BrokerError> {
+        let list = self.keys.queue(queue.as_str());
+        let mut losses = self.link.losses();
+        loop {
+            let (mut heard, lost) = self.post(queue, &list).await?;
+            // The error says: it was taken back.
+            let hears = async { heard.wait_for(Option::is_some).await.is_err() };
+            let loses = async { losses.wait_for(|count| *count != lost).await.is_ok() };
+            let is_lost = tokio::select! {
+                _ = hears => false,
+                is_lost = loses => is_lost,
+            };
+            if is_lost {
+                // The connection on which it stands may be dead, too.
+                let jobs = self.recall(queue).await?;
+                return Ok(Came { jobs, more: true });
+            }
+            match self.standing.claims().get(&list) {
+                Some(claim) if !claim.is_recalled => {}
+                _ => return Ok(Came::look()),
+            }
+            if let Some(came) = self.bring_in(&list).await? {
+                return Ok(came);
+            }
+        }
+    }
+
+    /// Whether claims may stand at the server.
+    pub(super) fn may_stand(&self) -> bool {
+        !self.standing.is_refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether a claim stands for just these queues, to which nothing has come.
+    pub(super) fn is_stood_for(&self, queues: &[QueueName]) -> bool {
+        let [queue] = queues else { return false };
+        let claims = self.standing.claims();
+        let claim = claims.get(&self.keys.queue(queue.as_str()));
+        claim.is_some_and(|claim| !claim.is_recalled && claim.heard.borrow().is_none())
+    }
+
+    /// Makes a claim stand for this queue, if none does. Returns what it hears, and the losses before it was made.
+    async fn post(
+        &self,
+        queue: &QueueName,
+        list: &str,
+    ) -> Result<(watch::Receiver<Heard>, u64), BrokerError> {
+        let line = self.link.line().await;
+        let line = line.map_err(|error| self.link.endpoint.error(&error))?;
+        let mut claims = self.standing.claims();
+        if let Some(claim) = claims.get(list) {
+            return Ok((claim.heard.clone(), claim.lost));
+        }
+        let number = self.hand().numbers(1);
+        let lost = *self.link.losses().borrow();
+        let sentry = Arc::new(AtomicI64::new(NOT_YET_SENT));
+        let call = Call {
+            link: Arc::clone(&self.link),
+            script: Arc::clone(&self.scripts.standing),
+            list: list.to_owned(),
+            arguments: self.standing_arguments(queue, number, &line),
+            sentry: Arc::clone(&sentry),
+            spare: Arc::clone(&self.standing.spare),
+            is_refused: Arc::clone(&self.standing.is_refused),
+            block: self.bells.block(),
+            lost,
+        };
+        let (tell, heard) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let heard = call.stand().await;
+            let time = heard.as_ref().ok().and_then(|answer| answer.get(1).cloned());
+            let _ = tell.send(Some(heard));
+            if let Some(Value::Int(millis)) = time {
+                call.link.hear_time(millis).await;
+            }
+        });
+        let claim = StandingClaim {
+            queue: queue.clone(),
+            number,
+            posted: Mono::now(),
+            sentry,
+            heard: heard.clone(),
+            task: task.abort_handle(),
+            is_recalled: false,
+            lost,
+        };
+        claims.insert(list.to_owned(), claim);
+        Ok((heard, lost))
+    }
+
+    /// See `lua/standing.lua`.
+    fn standing_arguments(&self, queue: &QueueName, number: i64, line: &Line) -> Vec<String> {
+        let now = Unix::now();
+        let day = Unix(now.0 - now.0.rem_euclid(DAY_MS));
+        vec![
+            self.keys.prefix().to_owned(),
+            queue.to_string(),
+            self.config.job_monitoring_interval.as_secs().to_string(),
+            self.any_worker(),
+            self.execution_prefix.clone(),
+            number.to_string(),
+            line.deadline(self.bells.block() + IN_TIME).to_string(),
+            line.ahead_ms().to_string(),
+            day.0.to_string(),
+            text::date(day),
+            text::date(Unix(day.0 + DAY_MS)),
+        ]
+    }
+
+    /// What the claim for this list has heard is in hand from now on. `None`: nothing came.
+    async fn bring_in(&self, list: &str) -> Result<Option<Came>, BrokerError> {
+        let Some(claim) = self.standing.claims().remove(list) else {
+            return Ok(Some(Came::look()));
+        };
+        let heard = claim.heard.borrow().clone();
+        let answer = match heard {
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => return self.lost(&claim, &error),
+            None => return Ok(Some(Came::look())),
+        };
+        let state = match answer.first() {
+            Some(Value::Int(state)) => *state,
+            _ => return Ok(None), // never sent
+        };
+        let job = job_of(&answer).and_then(|job| self.read_taken(job.clone()));
+        let jobs: Vec<Claimed> = job.into_iter().collect();
+        match state {
+            1 => {
+                self.set_suspended(true).await;
+                Ok(Some(Came::look()))
+            }
+            2 => {
+                let line = self.link.line().await;
+                if let Ok(line) = line {
+                    self.link.leave(&line).await;
+                }
+                Err(self.too_late())
+            }
+            0 if jobs.is_empty() => Ok(None),
+            _ => Ok(Some(Came {
+                jobs,
+                more: state != 0,
+            })),
+        }
+    }
+
+    /// The connection broke under a claim that stood.
+    fn lost(&self, claim: &StandingClaim, error: &RedisError) -> Result<Option<Came>, BrokerError> {
+        let was_sent = claim.sentry.load(Ordering::Acquire) > NOT_YET_SENT;
+        if was_sent && is_broken(error) {
+            // A server that ended the connection, or hears of its end, carries out nothing more that came by it.
+            let is_over = error.is_connection_dropped();
+            self.doubt(claim, is_over);
+            spares(&self.standing.spare).clear();
+            if is_over && Mono::now().since(claim.posted) > LIVED {
+                return Ok(Some(Came::look()));
+            }
+        }
+        if self.standing.is_refused.load(Ordering::Relaxed) {
+            return Ok(Some(Came::look()));
+        }
+        Err(self.link.endpoint.error(error))
+    }
+
+    /// Nobody knows what becomes of this claim. `is_over`: its connection has ended.
+    fn doubt(&self, claim: &StandingClaim, is_over: bool) {
+        let at_worst = claim.posted + self.bells.block() + IN_TIME + MARGIN;
+        let soon = Mono::now() + IN_TIME + MARGIN;
+        let until = if is_over { soon.min(at_worst) } else { at_worst };
+        let queues = std::slice::from_ref(&claim.queue);
+        self.doubts().add(queues, claim.number, 1, until);
+    }
+
+    /// Takes back the claim that stands for this queue: it takes nothing any more, and what it took is returned.
+    pub(super) async fn recall(&self, queue: &QueueName) -> Result<Vec<Claimed>, BrokerError> {
+        let list = self.keys.queue(queue.as_str());
+        let (sentry, mut heard) = {
+            let mut claims = self.standing.claims();
+            let Some(claim) = claims.get_mut(&list) else {
+                return Ok(Vec::new());
+            };
+            claim.is_recalled = true;
+            (Arc::clone(&claim.sentry), claim.heard.clone())
+        };
+        let unsent = sentry.compare_exchange(NOT_YET_SENT, NEVER_SENT, Ordering::AcqRel, Ordering::Acquire);
+        let Err(id) = unsent else {
+            self.standing.claims().remove(&list);
+            return Ok(Vec::new());
+        };
+        if heard.borrow().is_none() {
+            let unblock = redis::cmd("CLIENT").arg("UNBLOCK").arg(id).to_owned();
+            let told = self.link.command::<i64>(&unblock).await;
+            let answered = told.is_ok()
+                && tokio::time::timeout(RECALL, heard.wait_for(Option::is_some))
+                    .await
+                    .is_ok();
+            if !answered {
+                // Its connection is closed, of which the server hears soon, unless nothing reaches it.
+                if let Some(claim) = self.standing.claims().remove(&list) {
+                    claim.task.abort();
+                    self.doubt(&claim, told.is_ok());
+                }
+                return Ok(Vec::new());
+            }
+        }
+        let came = self.bring_in(&list).await?;
+        Ok(came.map(|came| came.jobs).unwrap_or_default())
+    }
+
+    /// Takes all of them back; what they took is in hand then.
+    pub(super) async fn recall_all(&self) -> Result<(), BrokerError> {
+        let queues: Vec<QueueName> = self
+            .standing
+            .claims()
+            .values()
+            .map(|claim| claim.queue.clone())
+            .collect();
+        for queue in queues {
+            self.recall(&queue).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! The claim that stands at the server while a pool of one queue is idle: it takes what comes, and nothing when it may not.
+
+use redis::Connection;
+
+use crate::jobs::{self, Job};
+use crate::ledger::{Ledger, assert_one_more_job_runs};
+use crate::pool::Pool;
+use crate::server::Server;
+use crate::wait_for;
+
+/// Blocking reads behind which there is more to do.
+fn standing(connection: &mut Connection) -> usize {
+    waiting(connection)
+        .iter()
+        .filter(|client| !client.contains(" qbuf=0 "))
+        .count()
+}
+
+/// The server's view of who waits for a job.
+fn waiting(connection: &mut Connection) -> Vec<String> {
+    let clients: String = redis::cmd("CLIENT").arg("LIST").query(connection).unwrap();
+    let waits = |client: &&str| client.contains(" cmd=blmove ");
+    clients.lines().filter(waits).map(str::to_owned).collect()
+}
+
+fn wait_until_standing(pool: &Pool, connection: &mut Connection, count: usize) {
+    let state = || pool.log();
+    wait_for("claims to stand at the server, or none", state, || {
+        (standing(connection) == count).then_some(())
+    });
+}
+
+#[test]
+fn a_job_for_an_idle_pool_is_answered_with_its_push() {
+    let server = Server::start(&[]);
+    let mut pool = Pool::start(&server.url(), "");
+    let connection = &mut server.connection();
+    wait_until_standing(&pool, connection, 1);
+    let mut ledger = Ledger::new();
+    for job in ledger.jobs(60) {
+        jobs::enqueue(connection, "default", &[job]);
+    }
+    let summary = ledger.assert_settled(&pool, connection);
+    assert_eq!((summary.lost, summary.repeated), (0, 0));
+    wait_until_standing(&pool, connection, 1);
+    pool.assert_clean_stop();
+}
+
+#[test]
+fn a_pool_that_is_paused_or_gone_takes_nothing() {
+    let server = Server::start(&[]);
+    let mut pool = Pool::start(&server.url(), "");
+    let connection = &mut server.connection();
+    wait_until_standing(&pool, connection, 1);
+    pool.ask("pause");
+    wait_until_standing(&pool, connection, 0);
+    assert_eq!(waiting(connection), Vec::<String>::new());
+    jobs::enqueue(connection, "default", &[Job::mark("while-paused")]);
+    let names = ["while-paused".to_owned()];
+    assert_eq!(jobs::statuses(connection, &names), ["queued"]);
+    pool.ask("resume");
+    assert_one_more_job_runs(&pool, connection, "after");
+    assert_eq!(jobs::statuses(connection, &names), ["finished"]);
+    wait_until_standing(&pool, connection, 1);
+    pool.assert_clean_stop();
+    assert_eq!(waiting(connection), Vec::<String>::new());
+    jobs::enqueue(connection, "default", &[Job::mark("left")]);
+    assert_eq!(jobs::statuses(connection, &["left".to_owned()]), ["queued"]);
+}
+
+#[test]
+fn who_may_not_take_a_claim_back_makes_none_stand() {
+    let server = Server::start(&[]);
+    let connection = &mut server.connection();
+    let rights = ["on", ">secret", "~*", "&*", "+@all", "-client|unblock"];
+    let mut user = redis::cmd("ACL");
+    let () = user
+        .arg("SETUSER")
+        .arg("pool")
+        .arg(&rights)
+        .query(connection)
+        .unwrap();
+    let mut pool = Pool::start(&server.url().replace("127", "pool:secret@127"), "");
+    assert_one_more_job_runs(&pool, connection, "first");
+    assert_one_more_job_runs(&pool, connection, "second");
+    assert_eq!(standing(connection), 0);
+    pool.assert_clean_stop();
+}
+
+#[test]
+fn a_connection_that_is_ended_is_followed_by_another() {
+    let server = Server::start(&[]);
+    let mut pool = Pool::start(&server.url(), "");
+    let connection = &mut server.connection();
+    for round in 0..3 {
+        wait_until_standing(&pool, connection, 1);
+        let mut end = redis::cmd("CLIENT");
+        let () = end
+            .arg("KILL")
+            .arg("TYPE")
+            .arg("normal")
+            .arg("SKIPME")
+            .arg("yes")
+            .query(connection)
+            .unwrap();
+        assert_one_more_job_runs(&pool, connection, &format!("round-{round}"));
+    }
+    pool.assert_clean_stop();
+}
+
+/// The script was sent before anybody knew when it would run, and a day may have ended since.
+#[test]
+fn the_start_of_a_job_is_told_by_the_callers_clock() {
+    const DAY_MS: i64 = 86_400_000;
+    let server = Server::start(&[]);
+    let connection = &mut server.connection();
+    let script = redis::Script::new(concat!(
+        include_str!("../../src/broker/rq/lua/job.lua"),
+        include_str!("../../src/broker/rq/lua/start.lua"),
+        include_str!("../../src/broker/rq/lua/standing.lua")
+    ));
+    let (seconds, _): (i64, i64) = redis::cmd("TIME").query(connection).unwrap();
+    let now_ms = seconds * 1000;
+    // Callers at whose place it is this late when it is this late at the server; their day began then, or the one before.
+    let cases = [
+        (0, 0, "today"),
+        (5_000, 0, "today"),
+        (0, DAY_MS, "next"),
+        (2 * DAY_MS, DAY_MS, "next"),
+    ];
+    for (at, (ahead_ms, earlier, date)) in cases.into_iter().enumerate() {
+        let name = format!("job-{at}");
+        jobs::enqueue(connection, "default", &[Job::mark(&name)]);
+        let callers_ms = now_ms - ahead_ms;
+        let day_ms = callers_ms - callers_ms.rem_euclid(DAY_MS) - earlier;
+        let mut call = script.prepare_invoke();
+        call.arg("rq")
+            .arg("default")
+            .arg(30)
+            .arg("w")
+            .arg("0".repeat(16))
+            .arg(at);
+        call.arg(i64::MAX >> 11).arg(ahead_ms).arg(day_ms);
+        let _: redis::Value = call.arg("todayT").arg("nextT").invoke(connection).unwrap();
+        let started: String = redis::cmd("HGET")
+            .arg(format!("rq:job:{name}"))
+            .arg("started_at")
+            .query(connection)
+            .unwrap();
+        let time = ::pool::time::Unix(callers_ms).to_string();
+        // To the hour: the seconds go on.
+        let hour = format!("{date}{}", &time["2026-03-01".len().."2026-03-01T09".len()]);
+        assert!(
+            started.starts_with(&hour) || callers_ms % 3_600_000 > 3_590_000,
+            "{started} does not begin with {hour}"
+        );
+        assert!(started.ends_with("000Z") && started.len() == date.len() + "T09:05:00.250000Z".len());
+    }
+}
