@@ -62,6 +62,7 @@ class Keeper:
 
     def __init__(self) -> None:
         self._progress = mmap.mmap(-1, mmap.PAGESIZE)
+        #: Whom SIGTERM is passed on to.
         self._child = 0
         self._leaving = False
 
@@ -72,9 +73,10 @@ class Keeper:
         turn = Turn(self._progress)
         while not self._leaving:
             turn.begin()
-            if self._fork() == 0:
+            pid = self._fork()
+            if pid == 0:
                 return turn
-            status = self._wait()
+            status = self._wait(pid)
             point = self._progress[0]
             if point == LEFT or (self._leaving and point == WAITING):
                 break
@@ -92,8 +94,7 @@ class Keeper:
 
     def _fork(self) -> int:
         if quick.getsignal(quick.SIGTERM) == quick.SIG_DFL:  # RQ's way: the signal ends both, and nobody passes it on
-            self._child = at_fork.fork_alone()
-            return self._child
+            return at_fork.fork_alone()
         # In the child the signal must not find the worker's handler.
         quick.pthread_sigmask(quick.SIG_BLOCK, _TERMINATION)
         pid = self._child = at_fork.fork_alone()
@@ -102,12 +103,12 @@ class Keeper:
         quick.pthread_sigmask(quick.SIG_UNBLOCK, _TERMINATION)
         return pid
 
-    def _wait(self) -> int:
+    def _wait(self, pid: int) -> int:
         """Waits for the child's end; its wait status."""
-        pid = self._child
-        # Until it is reaped its number is its own: SIGTERM may be passed on to one that has just ended.
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        self._child = 0
+        if self._child:
+            # Until it is reaped its number is its own: SIGTERM may be passed on to one that has just ended.
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            self._child = 0
         _, status = os.waitpid(pid, 0)
         return status
 
