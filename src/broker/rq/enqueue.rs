@@ -190,6 +190,7 @@ impl RqBroker {
         if let Some(id) = ids(rows, Held::Taken).find(|id| keys.contains(id)) {
             return Err(check::id_taken(id));
         }
+        check_words(rows, self.words_max)?;
         let mut call = self.scripts.enqueue.prepare_invoke();
         call.arg(self.keys.prefix())
             .arg(group.as_ref().map_or("", |group| group.id.as_str()))
@@ -230,6 +231,21 @@ impl RqBroker {
         });
         Ok(enqueued.collect())
     }
+}
+
+/// A server that gets more words in one command than it takes closes the connection.
+fn check_words(rows: &[Row], words_max: usize) -> Result<(), BrokerError> {
+    /// The name of the command, the script and what stands before the jobs.
+    const HEAD: usize = 6;
+    let words = HEAD + rows.iter().map(|row| 5 + 2 * row.fields.len()).sum::<usize>();
+    if words <= words_max {
+        return Ok(());
+    }
+    Err(BrokerError::Refused(format!(
+        "cannot enqueue {} jobs at once: they are {words} words, and a Redis before 7 takes {words_max} in one command \
+         (make it several groups, or use a newer server)",
+        rows.len()
+    )))
 }
 
 fn ids(rows: &[Row], held: Held) -> impl Iterator<Item = &JobId> {
@@ -274,6 +290,18 @@ mod tests {
             (None, None)
         );
         assert_eq!(row.place, Place::Back);
+    }
+
+    #[test]
+    fn more_words_than_the_server_takes_are_refused() {
+        let rows = [row(|_| ()), row(|_| ())];
+        let words = 6 + rows.iter().map(|row| 5 + 2 * row.fields.len()).sum::<usize>();
+        assert!(check_words(&rows, words).is_ok());
+        let refusal = check_words(&rows, words - 1).unwrap_err().to_string();
+        assert!(
+            refusal.contains("2 jobs at once") && refusal.contains("several groups"),
+            "{refusal}"
+        );
     }
 
     #[test]

@@ -121,6 +121,8 @@ pub struct RqBroker {
     config: RqConfig,
     serializer: data::Serializer,
     payload_len_max: usize,
+    /// Words of a command at the most.
+    words_max: usize,
     scripts: Scripts,
     hand: Arc<Mutex<Hand>>,
     /// First half of the ids of our executions; the second is the claim's number.
@@ -156,7 +158,7 @@ impl RqBroker {
         let link = Arc::new(Link::new(Arc::clone(&endpoint)));
         let keys = Keys::new(&config.rq.key_prefix);
         let about = link.begin().await.map_err(|error| endpoint.error(&error))?;
-        check_version(&endpoint.shown, &about)?;
+        let words_max = words_max(check_version(&endpoint.shown, &about)?);
         let id = uuid::Uuid::now_v7();
         let execution_prefix = format!("{:016x}", id.as_u64_pair().1);
         Ok(RqBroker {
@@ -169,6 +171,7 @@ impl RqBroker {
             config: config.rq.clone(),
             serializer: data::Serializer::named(&config.rq.serializer),
             payload_len_max: config.max_payload,
+            words_max,
             scripts: Scripts::new(),
             hand: Arc::default(),
             execution_prefix,
@@ -231,8 +234,13 @@ impl RqBroker {
     }
 }
 
-/// `BLMOVE` and `LPOP` with a count came with 6.2.
-fn check_version(shown: &str, info: &str) -> Result<(), BrokerError> {
+/// What a server of this major version takes. Source: Redis, `networking.c`, `processMultibulkBuffer`.
+fn words_max(major: u32) -> usize {
+    if major < 7 { 1024 * 1024 } else { i32::MAX as usize }
+}
+
+/// The server's major version, if it is new enough: `BLMOVE` and `LPOP` with a count came with 6.2.
+fn check_version(shown: &str, info: &str) -> Result<u32, BrokerError> {
     let version = info
         .lines()
         .find_map(|line| line.strip_prefix("redis_version:"))
@@ -240,8 +248,9 @@ fn check_version(shown: &str, info: &str) -> Result<(), BrokerError> {
     let mut numbers = version
         .split('.')
         .map(|number| number.parse::<u32>().unwrap_or(0));
-    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 2) {
-        return Ok(());
+    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if (major, minor) >= (6, 2) {
+        return Ok(major);
     }
     Err(BrokerError::Refused(format!(
         "cannot use {shown}: it is Redis {version}; 6.2 or newer is needed (Valkey is fine too)"
