@@ -98,14 +98,8 @@ impl Fleet {
         now: Now,
         out: &mut Vec<Action>,
     ) -> Result<String, String> {
-        let known = self
-            .pools
-            .keys()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", ");
         let Some(pool) = self.pools.get(name) else {
-            return Err(format!("there is no pool `{name}` (pools: {known})"));
+            return Err(self.no_such_pool(name));
         };
         let (new_min, new_max) = (min.unwrap_or(pool.min), max.unwrap_or(pool.max));
         if new_max == 0 {

@@ -84,6 +84,12 @@ impl Fleet {
         Ok(format!("replacing worker {id}"))
     }
 
+    /// Names the pools that there are.
+    pub(super) fn no_such_pool(&self, asked: &PoolName) -> String {
+        let known: Vec<String> = self.pools.keys().map(ToString::to_string).collect();
+        format!("there is no pool `{asked}` (pools: {})", known.join(", "))
+    }
+
     fn pause(
         &mut self,
         name: Option<&PoolName>,
@@ -97,15 +103,8 @@ impl Fleet {
             .filter(|pool| name.is_none_or(|name| name == *pool))
             .cloned()
             .collect();
-        if names.is_empty() {
-            let known = self
-                .pools
-                .keys()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ");
-            let asked = name.map(ToString::to_string).unwrap_or_default();
-            return Err(format!("there is no pool `{asked}` (pools: {known})"));
+        if let (true, Some(name)) = (names.is_empty(), name) {
+            return Err(self.no_such_pool(name));
         }
         for name in &names {
             if let Some(pool) = self.pools.get_mut(name) {

@@ -246,15 +246,7 @@ impl Reader {
         while self.read_frames(&mut buffer) && self.more_to_read() {}
         let worker = self.worker;
         let (how, status) = how_it_ended(pidfd, status).await;
-        for output in &mut self.outputs {
-            output.finish(|stream, line| {
-                let _ = self.inputs.send(Input::Line {
-                    from: Source::Worker(worker),
-                    stream,
-                    line,
-                });
-            });
-        }
+        self.hear(|output, tell| output.finish(tell));
         let _ = self.inputs.send(Input::WorkerExited { worker, how, status });
     }
 
@@ -262,32 +254,24 @@ impl Reader {
         socket::unread_bytes(self.socket.get_ref()).is_ok_and(|bytes| bytes > 0)
     }
 
-    fn read_outputs(&mut self) {
-        let worker = self.worker;
+    /// Passes on the lines that `read` finds in what the worker prints.
+    fn hear(&mut self, read: fn(&mut Lines, &mut dyn FnMut(Stream, String))) {
+        let from = Source::Worker(self.worker);
         for output in &mut self.outputs {
-            output.read(|stream, line| {
-                let _ = self.inputs.send(Input::Line {
-                    from: Source::Worker(worker),
-                    stream,
-                    line,
-                });
+            read(output, &mut |stream, line| {
+                let _ = self.inputs.send(Input::Line { from, stream, line });
             });
         }
+    }
+
+    fn read_outputs(&mut self) {
+        self.hear(|output, tell| output.read(tell));
     }
 
     /// What a job printed comes before its outcome, so that the lines are known to be its own. Once a turn is enough:
     /// a task that prints is sent one job at a time.
     fn read_newest_output(&mut self) {
-        let worker = self.worker;
-        for output in &mut self.outputs {
-            output.read_newest(|stream, line| {
-                let _ = self.inputs.send(Input::Line {
-                    from: Source::Worker(worker),
-                    stream,
-                    line,
-                });
-            });
-        }
+        self.hear(|output, tell| output.read_newest(tell));
     }
 
     /// Reads the frames that are there, some at most. Returns false at the end of file or after garbage.

@@ -445,10 +445,7 @@ mod tests {
         Ok(frame.expect("the last packet completes the frame"))
     }
 
-    #[test]
-    fn a_frame_over_the_limit_is_refused() {
-        let mut packets = Packets::default();
-        let payload = vec![7; 200_000];
+    fn run(payload: &[u8]) -> Run<'_> {
         Run {
             execution: 1,
             timeout_ms: 0,
@@ -457,9 +454,15 @@ mod tests {
             id: "a",
             queue: "q",
             task: "t",
-            payload: &payload,
+            payload,
         }
-        .encode(&mut packets);
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_refused() {
+        let mut packets = Packets::default();
+        let payload = vec![7; 200_000];
+        run(&payload).encode(&mut packets);
         assert_eq!(assemble(&packets, 100_000), Err(FrameError::TooLong(100_000)));
     }
 
@@ -468,17 +471,7 @@ mod tests {
         let payload = vec![7; 70_000];
         let (mut packets, mut assembler) = (Packets::default(), Assembler::new(1 << 20));
         for (another, payload) in [(true, &payload[..]), (true, b""), (false, b""), (true, b"")] {
-            let run = Run {
-                execution: 1,
-                timeout_ms: 0,
-                attempt: 1,
-                seat: 1,
-                id: "a",
-                queue: "q",
-                task: "t",
-                payload,
-            };
-            run.encode_in_batch(another, &mut packets);
+            run(payload).encode_in_batch(another, &mut packets);
             for packet in packets.iter() {
                 assembler.take(packet).unwrap();
                 assert_eq!(another_follows(packet), another);
@@ -490,17 +483,7 @@ mod tests {
     fn a_frame_of_which_a_packet_was_taken_back_is_refused() {
         let payload = vec![7; 300 * PACKET_LEN_MAX];
         let mut packets = Packets::default();
-        Run {
-            execution: 1,
-            timeout_ms: 0,
-            attempt: 1,
-            seat: 1,
-            id: "a",
-            queue: "q",
-            task: "t",
-            payload: &payload,
-        }
-        .encode(&mut packets);
+        run(&payload).encode(&mut packets);
         assert!(assemble(&packets, 1 << 30).is_ok());
         for missing in [0, 1, 2, 255, 256, 257] {
             let mut assembler = Assembler::new(1 << 30);
