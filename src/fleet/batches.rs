@@ -10,8 +10,8 @@ use crate::job::{Claimed, Outcome, PoolName};
 use crate::policy::recycle;
 use crate::time::Mono;
 
-use super::dispatch::stamp;
 use super::gather::{self, Rule};
+use super::outcomes::stamp;
 use super::worker::{Held, Step, Worker};
 use super::{Action, Fleet, Notice, Now};
 

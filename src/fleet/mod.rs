@@ -6,7 +6,7 @@
 //! [`Action`]s, and a simulator drives the same functions.
 //!
 //! - [`event`]: the vocabulary. [`worker`]: a worker's life as a table.
-//! - `dispatch`: jobs in, outcomes out. `gather`, `batches`: those of batch tasks. `templates`, `workers`: processes come and go.
+//! - `dispatch`: jobs in. `outcomes`: what becomes of them. `gather`, `batches`: those of batch tasks. `templates`, `workers`: processes come and go.
 //! - `size`: how many there are, and who replaces whom. `deadlines`: what happens because nothing happened.
 //! - `scaling`: the decision of each period. `share`: what the pools leave each other. `stop`: pause, drain, stop.
 //! - [`snapshot`]: the plain picture that every reader renders. [`tally`], [`histogram`]: what is counted; [`figures`]: both, for metrics.
@@ -20,6 +20,7 @@ pub mod event;
 pub mod figures;
 mod gather;
 pub mod histogram;
+mod outcomes;
 mod picture;
 mod pool;
 mod scaling;

@@ -3,7 +3,7 @@
 use crate::job::{Claim, Outcome, PoolName};
 
 use super::death::{self, KillReason};
-use super::dispatch::stamp;
+use super::outcomes::stamp;
 use super::worker::{Held, State, Step, Worker};
 use super::{Action, Fleet, Notice, Now, Unread};
 
