@@ -30,17 +30,22 @@ def collapse_heap() -> tuple[int, Optional[str]]:
     if ctypes is None:
         return 0, "this Python has no ctypes module"
     libc = ctypes.CDLL(None, use_errno=True)
-    collapsed, refused = 0, 0
+    collapsed, skipped = 0, "the heap is smaller than a huge page"
     for block in list(_blocks()):
-        if not _well_used(libc, block):
+        used = _pages_used(libc, block)
+        if used is None:
+            skipped = f"mincore: {os.strerror(ctypes.get_errno())}"
+            break
+        if used < _PAGES_USED_MIN:
             continue
         if libc.madvise(ctypes.c_void_p(block), ctypes.c_size_t(HUGE_PAGE), _MADV_COLLAPSE) == 0:
             collapsed += HUGE_PAGE
+        elif ctypes.get_errno() == errno.EINVAL:
+            skipped = "the kernel can't collapse memory on request (Linux 6.1 can)"
+            break
         else:
-            refused = ctypes.get_errno()
-            if refused == errno.EINVAL:
-                break
-    return collapsed, None if collapsed else _reason(refused)
+            skipped = f"madvise(MADV_COLLAPSE): {os.strerror(ctypes.get_errno())}"
+    return collapsed, None if collapsed else skipped
 
 
 def _blocks() -> Iterator[int]:
@@ -55,16 +60,9 @@ def _blocks() -> Iterator[int]:
             yield from range(-(-start // HUGE_PAGE) * HUGE_PAGE, end - HUGE_PAGE + 1, HUGE_PAGE)
 
 
-def _well_used(libc: ctypes.CDLL, block: int) -> bool:
+def _pages_used(libc: ctypes.CDLL, block: int) -> Optional[int]:
+    """How many pages of a block are in memory. None: the kernel does not say, and errno has the reason."""
     present = ctypes.create_string_buffer(HUGE_PAGE // _PAGE)
-    if libc.mincore(ctypes.c_void_p(block), ctypes.c_size_t(HUGE_PAGE), present) != 0:
-        return False
-    return present.raw.count(1) >= _PAGES_USED_MIN
-
-
-def _reason(refused: int) -> str:
-    if refused == 0:
-        return "the heap is smaller than a huge page"
-    if refused == errno.EINVAL:
-        return "the kernel can't collapse memory on request (Linux 6.1 can)"
-    return f"madvise(MADV_COLLAPSE): {os.strerror(refused)}"
+    if libc.mincore(ctypes.c_void_p(block), ctypes.c_size_t(HUGE_PAGE), present) == 0:
+        return present.raw.count(1)
+    return 0 if ctypes.get_errno() == errno.ENOMEM else None  # it was unmapped meanwhile
