@@ -164,7 +164,11 @@ fn a_batch_that_its_worker_does_not_read_to_the_end_goes_to_another() {
     pool.assert_finished(&ids);
     assert_eq!(calls(&pool), [rows], "none of its jobs had begun");
     wait_gone(stopped);
-    assert!(pool.log().contains("does not read the rest of its batch"), "{}", pool.log());
+    assert!(
+        pool.log().contains("does not read the rest of its batch"),
+        "{}",
+        pool.log()
+    );
     assert_eq!(pool.default_pool()["lost"], 0, "nothing counts against its jobs");
     pool.assert_clean_stop();
 }
