@@ -31,6 +31,8 @@ const DAY_MS: i64 = 86_400_000;
 const LIVED: Duration = Duration::from_secs(1);
 /// How long the answer of a claim that is taken back may take.
 const RECALL: Duration = Duration::from_secs(1);
+/// How often the server is told, each time on a new connection: what broke the last one may break the next.
+const UNBLOCKS: usize = 3;
 /// In place of a connection's id: the claim was taken back before it was sent.
 const NEVER_SENT: i64 = -1;
 const NOT_YET_SENT: i64 = 0;
@@ -361,8 +363,7 @@ impl RqBroker {
             return Ok(Vec::new());
         };
         if heard.borrow().is_none() {
-            let unblock = redis::cmd("CLIENT").arg("UNBLOCK").arg(id).to_owned();
-            let told = self.link.command::<i64>(&unblock).await;
+            let told = self.unblock(id).await;
             let answered = told.is_ok()
                 && tokio::time::timeout(RECALL, heard.wait_for(Option::is_some))
                     .await
@@ -378,6 +379,21 @@ impl RqBroker {
         }
         let came = self.bring_in(&list).await?;
         Ok(came.map(|came| came.jobs).unwrap_or_default())
+    }
+
+    /// Ends the wait on this connection, or learns that it is over.
+    async fn unblock(&self, id: i64) -> Result<i64, RedisError> {
+        let unblock = redis::cmd("CLIENT").arg("UNBLOCK").arg(id).to_owned();
+        let mut told = self.link.command::<i64>(&unblock).await;
+        for _ in 1..UNBLOCKS {
+            match told {
+                Err(error) if error.is_connection_dropped() => {
+                    told = self.link.command::<i64>(&unblock).await
+                }
+                _ => break,
+            }
+        }
+        told
     }
 
     /// Takes all of them back; what they took is in hand then.
