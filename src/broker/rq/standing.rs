@@ -150,8 +150,8 @@ impl Call {
             .arg("ID")
             .query_async(&mut connection)
             .await?;
-        let unblock = redis::cmd("CLIENT").arg("UNBLOCK").arg(id).to_owned();
-        if let Err(error) = unblock.query_async::<i64>(&mut connection).await {
+        // Whether this user may take a claim back; on this connection nothing waits yet.
+        if let Err(error) = unblock(id).query_async::<i64>(&mut connection).await {
             self.is_refused.store(!is_broken(&error), Ordering::Relaxed);
             return Err(error);
         }
@@ -166,6 +166,11 @@ impl Call {
 /// The job in the script's answer.
 fn job_of(answer: &[Value]) -> Option<&Value> {
     answer.get(2)
+}
+
+/// Ends the wait of the connection with this id.
+fn unblock(id: i64) -> redis::Cmd {
+    redis::cmd("CLIENT").arg("UNBLOCK").arg(id).to_owned()
 }
 
 fn spares(spare: &Spare) -> MutexGuard<'_, Vec<Sentry>> {
@@ -383,7 +388,7 @@ impl RqBroker {
 
     /// Ends the wait on this connection, or learns that it is over.
     async fn unblock(&self, id: i64) -> Result<i64, RedisError> {
-        let unblock = redis::cmd("CLIENT").arg("UNBLOCK").arg(id).to_owned();
+        let unblock = unblock(id);
         let mut told = self.link.command::<i64>(&unblock).await;
         for _ in 1..UNBLOCKS {
             match told {
