@@ -9,7 +9,7 @@ use crate::jobs::{self, Job};
 use crate::ledger::{Ledger, assert_one_more_job_runs};
 use crate::pool::Pool;
 use crate::proxy::Proxy;
-use crate::server::Server;
+use crate::server::{Server, clients};
 use crate::support::wait_for_within;
 
 /// Before the blocking read would find out by itself, which takes 70 s.
@@ -44,16 +44,6 @@ fn pool_waits(pool: &Pool, mut check: impl FnMut() -> bool) {
         || pool.log(),
         || check().then_some(()),
     );
-}
-
-/// A line of each connection to the server but this one.
-fn clients(connection: &mut Connection) -> Vec<String> {
-    let own: u64 = redis::cmd("CLIENT").arg("ID").query(connection).unwrap();
-    let all: String = redis::cmd("CLIENT").arg("LIST").query(connection).unwrap();
-    let others = all
-        .lines()
-        .filter(|client| !client.starts_with(&format!("id={own} ")));
-    others.map(str::to_owned).collect()
 }
 
 /// A job that comes now runs before this time is over.

@@ -131,7 +131,7 @@ impl Pool {
     }
 
     /// Waits until `check` holds.
-    pub fn wait_for(&self, what: &str, check: impl Fn(&Pool) -> bool) {
+    pub fn wait_for(&self, what: &str, mut check: impl FnMut(&Pool) -> bool) {
         wait_for(what, || self.log(), || check(self).then_some(()));
     }
 

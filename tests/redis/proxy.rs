@@ -1,5 +1,5 @@
-//! A network that breaks: connections to a server that are cut after a while, in the middle of what is said, or on which
-//! nothing is heard any more although nobody closed them.
+//! A network that breaks: connections to a server that are cut after a while, in the middle of what is said, on which
+//! nothing is heard any more although nobody closed them, or on which the server hears late.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -19,6 +19,8 @@ struct Network {
     is_bad: AtomicBool,
     /// How often one was.
     cuts: AtomicU64,
+    /// What waits for jobs is held up on its way.
+    holds_bells: AtomicBool,
     rng: Mutex<Rng>,
     connections: Mutex<Vec<Arc<Connection>>>,
 }
@@ -29,10 +31,13 @@ struct Connection {
     /// It waits for jobs, or did.
     is_bell: AtomicBool,
     is_silent: AtomicBool,
+    /// What is held up.
+    held: Mutex<Vec<u8>>,
+    server: TcpStream,
 }
 
-/// What a client says that waits for jobs.
-const BELL: &[u8] = b"BLMOVE";
+/// What a client says that waits for jobs. (A script may speak of it.)
+const BELL: &[u8] = b"$6\r\nBLMOVE\r\n";
 
 impl Proxy {
     pub fn start(server: u16, rng: Rng) -> Proxy {
@@ -41,6 +46,7 @@ impl Proxy {
         let network = Arc::new(Network {
             is_bad: AtomicBool::new(false),
             cuts: AtomicU64::new(0),
+            holds_bells: AtomicBool::new(false),
             rng: Mutex::new(rng),
             connections: Mutex::default(),
         });
@@ -53,6 +59,10 @@ impl Proxy {
             }
         });
         Proxy { port, network }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn url(&self) -> String {
@@ -74,6 +84,29 @@ impl Proxy {
         meant.for_each(|connection| connection.is_silent.store(true, Relaxed));
     }
 
+    /// From now on what a client says from its first wait for jobs on does not reach the server, nor does its end.
+    pub fn hold_bells(&self) {
+        self.network.holds_bells.store(true, Relaxed);
+    }
+
+    /// How many clients are held up.
+    pub fn held(&self) -> usize {
+        let connections = self.network.connections.lock().unwrap();
+        let is_held = |connection: &&Arc<Connection>| !connection.held.lock().unwrap().is_empty();
+        connections.iter().filter(is_held).count()
+    }
+
+    /// All that was held up reaches the server now, unless that has closed the connection.
+    pub fn release(&self) {
+        for connection in &*self.network.connections.lock().unwrap() {
+            let said = std::mem::take(&mut *connection.held.lock().unwrap());
+            if !said.is_empty() {
+                let _ = (&connection.server).write_all(&said);
+                let _ = connection.server.shutdown(Shutdown::Write);
+            }
+        }
+    }
+
     /// How many connections were cut.
     pub fn cuts(&self) -> u64 {
         self.network.cuts.load(Relaxed)
@@ -89,6 +122,8 @@ impl Network {
             left: AtomicI64::new(left),
             is_bell: AtomicBool::new(false),
             is_silent: AtomicBool::new(false),
+            held: Mutex::default(),
+            server: server.try_clone().unwrap(),
         });
         self.connections.lock().unwrap().push(connection.clone());
         for (from, to) in [(client, server), (server, client)] {
@@ -107,6 +142,14 @@ impl Network {
             if connection.is_silent.load(Relaxed) {
                 continue;
             }
+            if connection.is_bell.load(Relaxed) && self.holds_bells.load(Relaxed) {
+                connection
+                    .held
+                    .lock()
+                    .unwrap()
+                    .extend_from_slice(&buffer[..count]);
+                continue;
+            }
             let mut passed = count;
             if self.is_bad.load(Relaxed) {
                 let before = connection.left.fetch_sub(i64::try_from(count).unwrap(), Relaxed);
@@ -119,6 +162,9 @@ impl Network {
                 self.cuts.fetch_add(1, Relaxed);
                 break;
             }
+        }
+        if !connection.held.lock().unwrap().is_empty() {
+            return;
         }
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);

@@ -1,11 +1,13 @@
 //! The claim that stands at the server while a pool of one queue is idle: it takes what comes, and nothing when it may not.
 
+use nix::sys::signal::Signal;
 use redis::Connection;
 
 use crate::jobs::{self, Job};
 use crate::ledger::{Ledger, assert_one_more_job_runs};
 use crate::pool::Pool;
-use crate::server::Server;
+use crate::proxy::Proxy;
+use crate::server::{DURABLE, Server, client_id, clients};
 use crate::wait_for;
 
 /// Blocking reads behind which there is more to do.
@@ -21,6 +23,15 @@ fn waiting(connection: &mut Connection) -> Vec<String> {
     let clients: String = redis::cmd("CLIENT").arg("LIST").query(connection).unwrap();
     let waits = |client: &&str| client.contains(" cmd=blmove ");
     clients.lines().filter(waits).map(str::to_owned).collect()
+}
+
+/// A user of this server who may do all but what these words forbid. Returns the server's URL for it.
+fn user_without(server: &Server, words: &[&str]) -> String {
+    let mut user = redis::cmd("ACL");
+    user.arg("SETUSER").arg("pool");
+    user.arg(&["on", ">secret", "~*", "&*", "+@all"]).arg(words);
+    let () = user.query(&mut server.connection()).unwrap();
+    server.url().replace("127", "pool:secret@127")
 }
 
 fn wait_until_standing(pool: &Pool, connection: &mut Connection, count: usize) {
@@ -77,15 +88,7 @@ fn who_may_not_take_a_claim_back_makes_none_stand() {
     } else {
         "-client|unblock"
     };
-    let rights = ["on", ">secret", "~*", "&*", "+@all", unblock];
-    let mut user = redis::cmd("ACL");
-    let () = user
-        .arg("SETUSER")
-        .arg("pool")
-        .arg(&rights)
-        .query(connection)
-        .unwrap();
-    let mut pool = Pool::start(&server.url().replace("127", "pool:secret@127"), "");
+    let mut pool = Pool::start(&user_without(&server, &[unblock]), "");
     assert_one_more_job_runs(&pool, connection, "first");
     assert_one_more_job_runs(&pool, connection, "second");
     assert_eq!(standing(connection), 0);
@@ -111,6 +114,101 @@ fn a_connection_that_is_ended_is_followed_by_another() {
         assert_one_more_job_runs(&pool, connection, &format!("round-{round}"));
     }
     pool.assert_clean_stop();
+}
+
+#[test]
+fn what_a_claim_took_whose_answer_is_lost_waits_again_after_a_stop() {
+    for job in [Job::mark("plain"), Job::mark("whole").with_callback()] {
+        let server = Server::start(&[]);
+        let proxy = Proxy::start(server.port(), Ledger::new().rng);
+        let mut pool = Pool::start(&proxy.url(), "");
+        let connection = &mut server.connection();
+        wait_until_standing(&pool, connection, 1);
+        proxy.silence(true);
+        let names = [job.name.clone()];
+        jobs::enqueue(connection, "default", &[job]);
+        wait_for(
+            "the job to be taken",
+            || pool.log(),
+            || (claims(connection) == 1).then_some(()),
+        );
+        pool.assert_clean_stop();
+        assert_eq!(waiting(connection), Vec::<String>::new());
+        assert_eq!(jobs::statuses(connection, &names), ["queued"]);
+        assert_eq!(claims(connection), 0);
+        let ledger = Ledger::new();
+        assert_eq!(ledger.progress(&pool), 0, "{}", pool.log());
+        pool.launch();
+        wait_for(
+            "the job to run",
+            || pool.log(),
+            || (jobs::statuses(connection, &names) == ["finished"]).then_some(()),
+        );
+        assert_eq!(ledger.progress(&pool), 1);
+        pool.assert_clean_stop();
+    }
+}
+
+/// How many jobs of the queue are taken.
+fn claims(connection: &mut Connection) -> u64 {
+    redis::cmd("ZCARD")
+        .arg("rq:wip:default")
+        .query(connection)
+        .unwrap()
+}
+
+#[test]
+fn a_claim_that_reaches_the_server_after_its_pool_stopped_takes_nothing() {
+    let server = Server::start(&[]);
+    let connection = &mut server.connection();
+    // The server ends its connection.
+    assert_a_late_claim_takes_nothing(&server, &server.url(), "", connection);
+    // Who may not ask for that waits until the claim's time is over, which is short here.
+    let others = ["-client", "+client|id", "+client|info", "+client|unblock"];
+    let url = user_without(&server, &others);
+    assert_a_late_claim_takes_nothing(&server, &url, "worker_ttl = \"16s\"\n", connection);
+}
+
+fn assert_a_late_claim_takes_nothing(server: &Server, url: &str, rq: &str, connection: &mut Connection) {
+    let proxy = Proxy::start(server.port(), Ledger::new().rng);
+    proxy.hold_bells();
+    let url = url.replace(&server.port().to_string(), &proxy.port().to_string());
+    let mut pool = Pool::start_with(&url, rq);
+    pool.wait_for("the claim to be on its way", |_| proxy.held() == 1);
+    pool.assert_clean_stop();
+    let names = ["late".to_owned()];
+    jobs::enqueue(connection, "default", &[Job::mark("late")]);
+    proxy.release();
+    // The server takes in the end of a connection behind all that was said on it.
+    wait_for(
+        "the server to be left alone",
+        || pool.log(),
+        || clients(connection).is_empty().then_some(()),
+    );
+    assert_eq!(jobs::statuses(connection, &names), ["queued"], "{}", pool.log());
+    let () = redis::cmd("FLUSHDB").query(connection).unwrap();
+}
+
+/// A server that is started again numbers its connections from the beginning.
+#[test]
+fn a_connection_that_got_the_number_of_a_claims_is_let_be() {
+    let mut server = Server::start(&DURABLE);
+    let mut pool = Pool::start(&server.url(), "");
+    wait_until_standing(&pool, &mut server.connection(), 1);
+    let client = waiting(&mut server.connection()).remove(0);
+    let number: u64 = client.split(['=', ' ']).nth(1).unwrap().parse().unwrap();
+    pool.signal(Signal::SIGSTOP);
+    server.kill();
+    server.launch(&[]);
+    let mut bystanders = Vec::new();
+    while bystanders.iter_mut().map(client_id).max() < Some(number) {
+        bystanders.push(server.connection());
+    }
+    pool.signal(Signal::SIGCONT);
+    assert_one_more_job_runs(&pool, &mut server.connection(), "more");
+    pool.assert_clean_stop();
+    let still_there: Vec<u64> = bystanders.iter_mut().map(client_id).collect();
+    assert!(still_there.contains(&number), "{number}: {still_there:?}");
 }
 
 /// The script was sent before anybody knew when it would run, and a day may have ended since.

@@ -170,6 +170,21 @@ pub fn connection(url: &str, state: impl Fn() -> String) -> Connection {
     })
 }
 
+/// This connection's number at the server.
+pub fn client_id(connection: &mut Connection) -> u64 {
+    redis::cmd("CLIENT").arg("ID").query(connection).unwrap()
+}
+
+/// A line of each connection to the server but this one.
+pub fn clients(connection: &mut Connection) -> Vec<String> {
+    let own = client_id(connection);
+    let all: String = redis::cmd("CLIENT").arg("LIST").query(connection).unwrap();
+    let others = all
+        .lines()
+        .filter(|client| !client.starts_with(&format!("id={own} ")));
+    others.map(str::to_owned).collect()
+}
+
 /// A loopback port that nobody listens on.
 pub fn free_port() -> u16 {
     let probe = TcpListener::bind(("127.0.0.1", 0)).unwrap();

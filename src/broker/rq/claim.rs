@@ -67,54 +67,6 @@ impl RqBroker {
         Ok(Found { jobs, suspended })
     }
 
-    /// What an earlier claim for these queues took although its answer never came.
-    async fn recover(&self, queues: &[QueueName]) -> Result<Vec<Claimed>, BrokerError> {
-        let ranges = self.doubts().ranges(queues);
-        if ranges.is_empty() {
-            return Ok(Vec::new());
-        }
-        let began = Mono::now();
-        let mut call = self.scripts.recover.prepare_invoke();
-        call.arg(self.keys.prefix())
-            .arg(&self.execution_prefix)
-            .arg(ranges.len());
-        for (first, end) in ranges {
-            call.arg(first).arg(end);
-        }
-        for queue in queues {
-            call.arg(queue.as_str());
-        }
-        let found: Vec<Value> = self.run(&call).await?;
-        let jobs: Vec<Claimed> = found.into_iter().filter_map(|job| self.recovered(job)).collect();
-        self.doubts().looked(queues, began);
-        if !jobs.is_empty() {
-            tracing::info!(
-                jobs = jobs.len(),
-                "jobs were taken although no answer came; they run now"
-            );
-        }
-        Ok(jobs)
-    }
-
-    /// Makes sure of all claims whose answer never came; what they took is in hand then.
-    pub(super) async fn recover_all(&self) -> Result<(), BrokerError> {
-        loop {
-            let Some((queues, until)) = self.doubts().first() else {
-                return Ok(());
-            };
-            tokio::time::sleep(until.since(Mono::now())).await;
-            self.recover(&queues).await?;
-        }
-    }
-
-    /// One of those, if it is not known already.
-    fn recovered(&self, job: Value) -> Option<Claimed> {
-        let row = row(job)?;
-        let number = String::from_utf8_lossy(&row[2]).parse().ok()?;
-        let is_new = self.doubts().find(number);
-        is_new.then(|| self.taken(&row)).flatten()
-    }
-
     async fn take_batch(&self, queues: &[QueueName], wanted: usize) -> Result<Found, BrokerError> {
         let line = self.link.line().await;
         let line = line.map_err(|error| self.link.endpoint.error(&error))?;
@@ -143,7 +95,8 @@ impl RqBroker {
             Ok(answer) => answer,
             Err(error) => {
                 if wanted > 0 && is_broken(&error) {
-                    self.doubts().add(queues, first, wanted, sent + IN_TIME + MARGIN);
+                    let until = sent + IN_TIME + MARGIN;
+                    self.doubts().add(queues, first, wanted, until, line.client);
                 }
                 return Err(self.link.endpoint.error(&error));
             }
@@ -205,7 +158,7 @@ impl RqBroker {
     }
 
     /// One entry of the script's answer, in hand from now on.
-    fn taken(&self, row: &Row) -> Option<Claimed> {
+    pub(super) fn taken(&self, row: &Row) -> Option<Claimed> {
         let text = |at: usize| String::from_utf8_lossy(&row[at]).into_owned();
         let number: i64 = text(2).parse().ok()?;
         let timeout: i64 = text(5).parse::<f64>().ok()? as i64;
@@ -361,7 +314,7 @@ impl RqBroker {
 }
 
 /// One job of a script's answer.
-fn row(job: Value) -> Option<Row> {
+pub(super) fn row(job: Value) -> Option<Row> {
     let fields: Vec<Vec<u8>> = redis::from_redis_value(job).ok()?;
     fields.try_into().ok()
 }

@@ -33,21 +33,92 @@ struct Current {
     failed: Option<(Mono, RedisError)>,
 }
 
+/// A connection as its server knows it.
+///
+/// Others have the same number after a restart, so it goes with the id that a server gives itself when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ClientId {
+    run_id: Arc<str>,
+    number: i64,
+}
+
+impl ClientId {
+    /// A command about this connection, to be sent on another one: `CLIENT VERB … NUMBER`.
+    pub fn command(&self, words: &[&str]) -> redis::Cmd {
+        redis::cmd("CLIENT").arg(words).arg(self.number).to_owned()
+    }
+
+    #[cfg(test)]
+    pub fn of_test(number: i64) -> Self {
+        ClientId {
+            run_id: "a-run".into(),
+            number,
+        }
+    }
+}
+
+/// What the server says of itself and of a new connection.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    /// A line `name:value` each.
+    about: String,
+    /// The connection's number, if this user may know.
+    number: Option<i64>,
+}
+
+impl Greeting {
+    pub async fn hear(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
+        let number = redis::cmd("CLIENT").arg("ID").query_async(connection).await;
+        let number = match number {
+            Ok(number) => Some(number),
+            Err(error) if is_broken(&error) => return Err(error),
+            Err(_) => None,
+        };
+        // The later one: a server's clock is told by it.
+        let about = redis::cmd("INFO").arg("server").query_async(connection).await?;
+        Ok(Greeting { about, number })
+    }
+
+    fn says(&self, name: &str) -> Option<&str> {
+        let mut lines = self.about.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        Some(value.trim())
+    }
+
+    fn run_id(&self) -> Option<Arc<str>> {
+        self.says("run_id").filter(|id| !id.is_empty()).map(Arc::from)
+    }
+
+    /// `None`: this user may not know, or the server does not say.
+    pub fn client(&self) -> Option<ClientId> {
+        Some(ClientId {
+            run_id: self.run_id()?,
+            number: self.number?,
+        })
+    }
+}
+
 /// A connection in use.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     connection: MultiplexedConnection,
     number: u64,
+    /// Which life of which server it leads to, if that says so.
+    run_id: Option<Arc<str>>,
+    /// What it is to that server, if this user may know.
+    pub client: Option<ClientId>,
     /// How far the server's clock is ahead of ours, or less, in milliseconds.
     ahead_ms: i64,
 }
 
 impl Line {
     /// `millis`: what the server's clock has just shown.
-    fn new(connection: MultiplexedConnection, number: u64, millis: i64) -> Self {
+    fn new(connection: MultiplexedConnection, number: u64, greeting: &Greeting, millis: i64) -> Self {
         Line {
             connection,
             number,
+            run_id: greeting.run_id(),
+            client: greeting.client(),
             // What has passed since the server looked makes this too little, never too much.
             ahead_ms: millis - Unix::now().0,
         }
@@ -80,19 +151,11 @@ impl Link {
 
     /// Opens the first connection, and returns what the server says of itself: a line `name:value` each.
     pub async fn begin(&self) -> RedisResult<String> {
-        let mut connection = self.endpoint.connect(ANSWER).await?;
-        let about: String = redis::cmd("INFO")
-            .arg("server")
-            .query_async(&mut connection)
-            .await?;
-        let millis = match told_millis(&about) {
-            Some(millis) => millis,
-            None => time(&mut connection).await?,
-        };
         let mut current = self.current.lock().await;
-        current.opened += 1;
-        current.line = Some(Line::new(connection, current.opened, millis));
-        Ok(about)
+        let (line, greeting) = self.open(current.opened + 1).await?;
+        current.opened = line.number;
+        current.line = Some(line);
+        Ok(greeting.about)
     }
 
     /// The connection, opened if there is none.
@@ -107,7 +170,7 @@ impl Link {
             Some((at, error)) if *at >= asked => return Err(error.clone()),
             _ => {}
         }
-        let opened = self.open(current.opened + 1).await;
+        let opened = self.open(current.opened + 1).await.map(|(line, _)| line);
         match &opened {
             Ok(line) => {
                 current.opened = line.number;
@@ -118,10 +181,16 @@ impl Link {
         opened
     }
 
-    async fn open(&self, number: u64) -> RedisResult<Line> {
+    async fn open(&self, number: u64) -> RedisResult<(Line, Greeting)> {
         let mut connection = self.endpoint.connect(ANSWER).await?;
-        let millis = time(&mut connection).await?;
-        Ok(Line::new(connection, number, millis))
+        let greeting = Greeting::hear(&mut connection).await?;
+        let told = greeting.says("server_time_usec");
+        let millis = match told.and_then(|micros| micros.parse::<i64>().ok()) {
+            Some(micros) => micros / 1000,
+            None => time(&mut connection).await?,
+        };
+        let line = Line::new(connection, number, &greeting, millis);
+        Ok((line, greeting))
     }
 
     /// Runs a script.
@@ -144,6 +213,17 @@ impl Link {
         let mut line = self.line().await?;
         let answer = command.query_async(&mut line.connection).await;
         self.check(answer, &line).await
+    }
+
+    /// Runs a command about another connection. `None`: the server that knew it is no more, or no more the one that is
+    /// used, and its number may be somebody else's by now.
+    pub async fn command_about(&self, client: &ClientId, words: &[&str]) -> RedisResult<Option<i64>> {
+        let mut line = self.line().await?;
+        if line.run_id.as_ref() != Some(&client.run_id) {
+            return Ok(None);
+        }
+        let answer = client.command(words).query_async(&mut line.connection).await;
+        self.check(answer, &line).await.map(Some)
     }
 
     /// Runs several commands in one round trip, not as a transaction.
@@ -190,14 +270,6 @@ impl Link {
 async fn time(connection: &mut MultiplexedConnection) -> RedisResult<i64> {
     let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(connection).await?;
     Ok(seconds * 1000 + micros / 1000)
-}
-
-/// The same, where `INFO server` says it.
-fn told_millis(about: &str) -> Option<i64> {
-    let micros = about
-        .lines()
-        .find_map(|line| line.strip_prefix("server_time_usec:"))?;
-    Some(micros.trim().parse::<i64>().ok()? / 1000)
 }
 
 /// Whether nothing is known about what the server did.

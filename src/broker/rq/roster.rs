@@ -262,7 +262,7 @@ impl RqBroker {
         self.bells.stop();
         self.orders.stop();
         self.stop_scheduler().await?;
-        self.recall_all().await?;
+        self.recall_all().await;
         self.recover_all().await?;
         self.give_all_back().await?;
         self.show(Vec::new()).await

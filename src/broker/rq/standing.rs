@@ -5,22 +5,23 @@
 //! round trip sooner than if it rang and were claimed then. It takes one job, and says whether more wait.
 //!
 //! Only where one queue is served: the claims of several would have to be taken back each time that one is answered.
-//! A claim is taken back with `CLIENT UNBLOCK`: its script runs then, too, and what it says is certain.
+//! A claim is taken back with `CLIENT UNBLOCK`: its script runs then, too, and what it says is certain. Where nothing is
+//! heard of it, it is one more claim in [`super::doubt`].
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{RedisError, Script, Value};
+use redis::{ErrorKind, RedisError, Script, Value};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::RqBroker;
 use super::bell::{SLACK, wait_for_first};
 use super::claim::MARGIN;
-use super::connection::{IN_TIME, Line, Link, is_broken};
+use super::connection::{ClientId, Greeting, IN_TIME, Line, Link, is_broken};
 use super::text;
 use crate::broker::{BrokerError, Came};
 use crate::job::{Claimed, QueueName};
@@ -33,9 +34,8 @@ const LIVED: Duration = Duration::from_secs(1);
 const RECALL: Duration = Duration::from_secs(1);
 /// How often the server is told, each time on a new connection: what broke the last one may break the next.
 const UNBLOCKS: usize = 3;
-/// In place of a connection's id: the claim was taken back before it was sent.
-const NEVER_SENT: i64 = -1;
-const NOT_YET_SENT: i64 = 0;
+/// Ends the wait of a connection.
+const UNBLOCK: [&str; 1] = ["UNBLOCK"];
 
 /// What the script said, once it said something.
 type Heard = Option<Result<Vec<Value>, RedisError>>;
@@ -52,13 +52,61 @@ pub(super) struct Standing {
 
 type Spare = Mutex<Vec<Sentry>>;
 
-/// A connection on which a claim can stand, and its id at the server.
+/// A connection on which a claim can stand.
 #[derive(Clone, Debug)]
 struct Sentry {
     connection: MultiplexedConnection,
-    id: i64,
+    client: ClientId,
     /// See [`Link::losses`], at the time when it was opened.
     lost: u64,
+}
+
+/// How far a claim is on its way to the server.
+#[derive(Debug, Default)]
+enum Way {
+    #[default]
+    Unsent,
+    /// It is not going to be sent.
+    TakenBack,
+    /// On this connection.
+    Sent(ClientId),
+}
+
+/// The same, for who sends it and who takes it back.
+#[derive(Debug, Default)]
+struct Sending(Mutex<Way>);
+
+impl Sending {
+    fn way(&self) -> MutexGuard<'_, Way> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it may be sent, on this connection.
+    fn may_send(&self, by: &ClientId) -> bool {
+        let mut way = self.way();
+        let may = matches!(*way, Way::Unsent);
+        if may {
+            *way = Way::Sent(by.clone());
+        }
+        may
+    }
+
+    /// The connection on which it was sent. `None`: it was not, and is not going to be.
+    fn take_back(&self) -> Option<ClientId> {
+        let mut way = self.way();
+        if let Way::Sent(by) = &*way {
+            return Some(by.clone());
+        }
+        *way = Way::TakenBack;
+        None
+    }
+
+    fn sent_by(&self) -> Option<ClientId> {
+        match &*self.way() {
+            Way::Sent(by) => Some(by.clone()),
+            Way::Unsent | Way::TakenBack => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -67,8 +115,7 @@ struct StandingClaim {
     /// The number of the execution that it would make.
     number: i64,
     posted: Mono,
-    /// The connection on which it stands.
-    sentry: Arc<AtomicI64>,
+    sending: Arc<Sending>,
     heard: watch::Receiver<Heard>,
     task: AbortHandle,
     /// It is being taken back.
@@ -97,7 +144,7 @@ struct Call {
     script: Arc<Script>,
     list: String,
     arguments: Vec<String>,
-    sentry: Arc<AtomicI64>,
+    sending: Arc<Sending>,
     spare: Arc<Spare>,
     is_refused: Arc<AtomicBool>,
     /// How long the server is asked to wait.
@@ -114,10 +161,7 @@ impl Call {
             Some(sentry) => sentry,
             None => self.connect().await?,
         };
-        let sent = self
-            .sentry
-            .compare_exchange(NOT_YET_SENT, sentry.id, Ordering::AcqRel, Ordering::Acquire);
-        if sent.is_err() {
+        if !self.sending.may_send(&sentry.client) {
             spares(&self.spare).push(sentry);
             return Ok(Vec::new());
         }
@@ -146,18 +190,19 @@ impl Call {
         let mut connection = self.link.endpoint.connect(self.block + SLACK).await?;
         // Else a server that does not know it yet says so when the job is there.
         self.script.prepare_invoke().load_async(&mut connection).await?;
-        let id: i64 = redis::cmd("CLIENT")
-            .arg("ID")
-            .query_async(&mut connection)
-            .await?;
+        let Some(client) = Greeting::hear(&mut connection).await?.client() else {
+            self.is_refused.store(true, Ordering::Relaxed);
+            return Err((ErrorKind::Client, "nobody says which client this is").into());
+        };
         // Whether this user may take a claim back; on this connection nothing waits yet.
-        if let Err(error) = unblock(id).query_async::<i64>(&mut connection).await {
+        let unblock = client.command(&UNBLOCK);
+        if let Err(error) = unblock.query_async::<i64>(&mut connection).await {
             self.is_refused.store(!is_broken(&error), Ordering::Relaxed);
             return Err(error);
         }
         Ok(Sentry {
             connection,
-            id,
+            client,
             lost: self.lost,
         })
     }
@@ -166,11 +211,6 @@ impl Call {
 /// The job in the script's answer.
 fn job_of(answer: &[Value]) -> Option<&Value> {
     answer.get(2)
-}
-
-/// Ends the wait of the connection with this id.
-fn unblock(id: i64) -> redis::Cmd {
-    redis::cmd("CLIENT").arg("UNBLOCK").arg(id).to_owned()
 }
 
 fn spares(spare: &Spare) -> MutexGuard<'_, Vec<Sentry>> {
@@ -191,14 +231,15 @@ impl RqBroker {
                 _ = hears => false,
                 is_lost = loses => is_lost,
             };
-            if is_lost {
-                // The connection on which it stands may be dead, too.
-                let jobs = self.recall(queue).await?;
-                return Ok(Came { jobs, more: true });
-            }
-            match self.standing.claims().get(&list) {
-                Some(claim) if !claim.is_recalled => {}
-                _ => return Ok(Came::look()),
+            let is_recalled = self.standing.claims().get(&list).map(|claim| claim.is_recalled);
+            match is_recalled {
+                None => return Ok(Came::look()),
+                Some(false) if !is_lost => {}
+                // The connection on which it stands may be dead, too; or who took it back did not see that through.
+                Some(_) => {
+                    let jobs = self.recall(queue).await?;
+                    return Ok(Came { jobs, more: true });
+                }
             }
             if let Some(came) = self.bring_in(&list).await? {
                 return Ok(came);
@@ -233,13 +274,13 @@ impl RqBroker {
         }
         let number = self.hand().numbers(1);
         let lost = *self.link.losses().borrow();
-        let sentry = Arc::new(AtomicI64::new(NOT_YET_SENT));
+        let sending = Arc::new(Sending::default());
         let call = Call {
             link: Arc::clone(&self.link),
             script: Arc::clone(&self.scripts.standing),
             list: list.to_owned(),
             arguments: self.standing_arguments(queue, number, &line),
-            sentry: Arc::clone(&sentry),
+            sending: Arc::clone(&sending),
             spare: Arc::clone(&self.standing.spare),
             is_refused: Arc::clone(&self.standing.is_refused),
             block: self.bells.block(),
@@ -258,7 +299,7 @@ impl RqBroker {
             queue: queue.clone(),
             number,
             posted: Mono::now(),
-            sentry,
+            sending,
             heard: heard.clone(),
             task: task.abort_handle(),
             is_recalled: false,
@@ -326,12 +367,10 @@ impl RqBroker {
 
     /// The connection broke under a claim that stood.
     fn lost(&self, claim: &StandingClaim, error: &RedisError) -> Result<Option<Came>, BrokerError> {
-        let was_sent = claim.sentry.load(Ordering::Acquire) > NOT_YET_SENT;
-        if was_sent && is_broken(error) {
+        if claim.sending.sent_by().is_some() && is_broken(error) {
             // A server that ended the connection, or hears of its end, carries out nothing more that came by it.
             let is_over = error.is_connection_dropped();
             self.doubt(claim, is_over);
-            spares(&self.standing.spare).clear();
             if is_over && Mono::now().since(claim.posted) > LIVED {
                 return Ok(Some(Came::look()));
             }
@@ -348,38 +387,40 @@ impl RqBroker {
         let soon = Mono::now() + IN_TIME + MARGIN;
         let until = if is_over { soon.min(at_worst) } else { at_worst };
         let queues = std::slice::from_ref(&claim.queue);
-        self.doubts().add(queues, claim.number, 1, until);
+        let by = claim.sending.sent_by();
+        self.doubts().add(queues, claim.number, 1, until, by);
+        spares(&self.standing.spare).clear();
     }
 
     /// Takes back the claim that stands for this queue: it takes nothing any more, and what it took is returned.
     pub(super) async fn recall(&self, queue: &QueueName) -> Result<Vec<Claimed>, BrokerError> {
         let list = self.keys.queue(queue.as_str());
-        let (sentry, mut heard) = {
+        let (sending, mut heard) = {
             let mut claims = self.standing.claims();
             let Some(claim) = claims.get_mut(&list) else {
                 return Ok(Vec::new());
             };
             claim.is_recalled = true;
-            (Arc::clone(&claim.sentry), claim.heard.clone())
+            (Arc::clone(&claim.sending), claim.heard.clone())
         };
-        let unsent = sentry.compare_exchange(NOT_YET_SENT, NEVER_SENT, Ordering::AcqRel, Ordering::Acquire);
-        let Err(id) = unsent else {
+        let Some(client) = sending.take_back() else {
             self.standing.claims().remove(&list);
             return Ok(Vec::new());
         };
         if heard.borrow().is_none() {
-            let told = self.unblock(id).await;
+            let told = self.unblock(&client).await;
             let answered = told.is_ok()
                 && tokio::time::timeout(RECALL, heard.wait_for(Option::is_some))
                     .await
                     .is_ok();
             if !answered {
                 // Its connection is closed, of which the server hears soon, unless nothing reaches it.
-                if let Some(claim) = self.standing.claims().remove(&list) {
-                    claim.task.abort();
-                    self.doubt(&claim, told.is_ok());
-                }
-                return Ok(Vec::new());
+                let Some(claim) = self.standing.claims().remove(&list) else {
+                    return Ok(Vec::new());
+                };
+                claim.task.abort();
+                self.doubt(&claim, told.is_ok());
+                return self.recover(std::slice::from_ref(queue)).await;
             }
         }
         let came = self.bring_in(&list).await?;
@@ -387,13 +428,12 @@ impl RqBroker {
     }
 
     /// Ends the wait on this connection, or learns that it is over.
-    async fn unblock(&self, id: i64) -> Result<i64, RedisError> {
-        let unblock = unblock(id);
-        let mut told = self.link.command::<i64>(&unblock).await;
+    async fn unblock(&self, client: &ClientId) -> Result<Option<i64>, RedisError> {
+        let mut told = self.link.command_about(client, &UNBLOCK).await;
         for _ in 1..UNBLOCKS {
             match told {
                 Err(error) if error.is_connection_dropped() => {
-                    told = self.link.command::<i64>(&unblock).await
+                    told = self.link.command_about(client, &UNBLOCK).await;
                 }
                 _ => break,
             }
@@ -401,8 +441,8 @@ impl RqBroker {
         told
     }
 
-    /// Takes all of them back; what they took is in hand then.
-    pub(super) async fn recall_all(&self) -> Result<(), BrokerError> {
+    /// Takes all of them back: what they took is in hand then, or in doubt.
+    pub(super) async fn recall_all(&self) {
         let queues: Vec<QueueName> = self
             .standing
             .claims()
@@ -410,8 +450,9 @@ impl RqBroker {
             .map(|claim| claim.queue.clone())
             .collect();
         for queue in queues {
-            self.recall(&queue).await?;
+            if let Err(error) = self.recall(&queue).await {
+                tracing::debug!(%queue, %error, "a claim that stood is not heard of");
+            }
         }
-        Ok(())
     }
 }
