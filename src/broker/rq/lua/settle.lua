@@ -44,13 +44,13 @@ local function delete(id, queue)
   redis.call('DEL', key, key .. ':dependents', p .. ':job::' .. id .. ':dependencies', p .. ':results:' .. id)
 end
 
-local function expire(id, ttl)
+-- With the job go the two sets that tie it to others, where it has them.
+local function expire(id, ttl, has_dependents, dependencies)
+  if ttl <= 0 then return end
   local key = p .. ':job:' .. id
-  if ttl > 0 then
-    redis.call('EXPIRE', key, ttl)
-    redis.call('EXPIRE', key .. ':dependents', ttl)
-    redis.call('EXPIRE', p .. ':job::' .. id .. ':dependencies', ttl)
-  end
+  redis.call('EXPIRE', key, ttl)
+  if has_dependents then redis.call('EXPIRE', key .. ':dependents', ttl) end
+  if dependencies and dependencies ~= '' then redis.call('EXPIRE', p .. ':job::' .. id .. ':dependencies', ttl) end
 end
 
 local function result(id, ttl, kind, worker, execution, started, ended, field, value)
@@ -92,14 +92,15 @@ local function settle(at)
   if not redis.call('ZSCORE', p .. ':wip:' .. queue, id .. ':' .. execution)
     and redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 0 then return 0 end
   local job = redis.call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
-    'enqueue_at_front_on_retry', 'timeout', 'status')
+    'enqueue_at_front_on_retry', 'timeout', 'status', 'dependency_id')
   if not job[1] then
     -- It was deleted while it ran.
     release(id, execution, queue, shown)
     return 1
   end
   local ends = what == 'S' or what == 'F' or what == 'L' or what == 'T'
-  if ends and redis.call('EXISTS', key .. ':dependents') == 1 then
+  local has_dependents = ends and redis.call('EXISTS', key .. ':dependents') == 1
+  if has_dependents then
     -- RQ wakes nobody when a job ends that was canceled; and of a failure that is not kept nobody could read that it was one.
     local is_odd = job[8] == 'canceled' or what ~= 'S' and number(job[3]) == 0
     if is_odd or not note_dependents(id, ended_iso) then return 2 end
@@ -129,7 +130,7 @@ local function settle(at)
     result(id, ttl, '1', worker, execution, started, ended, 'return_value', value)
     local score = ttl < 0 and (ttl == -1 and '+inf' or ttl) or now + ttl
     redis.call('ZADD', p .. ':finished:' .. queue, score, id)
-    expire(id, ttl)
+    expire(id, ttl, has_dependents, job[9])
     return 1
   end
   count(worker, 'failed_job_count', seconds)
@@ -149,7 +150,7 @@ local function settle(at)
   if kept == 0 then delete(id, queue) return 1 end
   redis.call('HSET', key, 'status', what == 'T' and 'stopped' or 'failed', unpack(stamps))
   result(id, ttl, '2', worker, execution, started, ended, 'exc_string', value)
-  expire(id, kept)
+  expire(id, kept, has_dependents, job[9])
   return 1
 end
 
