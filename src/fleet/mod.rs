@@ -288,6 +288,12 @@ impl Fleet {
         self.workers.get(&worker).map(|worker| &worker.pool)
     }
 
+    /// Whether jobs wait at hand that no worker of this one's pool has room for.
+    pub fn is_behind(&self, worker: u64) -> bool {
+        let pool = self.pool_of(worker).and_then(|name| self.pools.get(name));
+        pool.is_some_and(|pool| !pool.buffer.is_empty())
+    }
+
     /// Process ids of templates' workers that live, with their numbers.
     pub fn pids(&self) -> Vec<(u64, i32)> {
         self.workers

@@ -8,6 +8,7 @@
 //! - [`restart`]: when a dead template is started again, and when it is a crash loop.
 //! - [`shutdown`]: how a stop escalates: drain, kill, leave.
 //! - [`prefetch`]: how many jobs a worker may hold, and when it holds them too long.
+//! - [`settling`]: when outcomes go to the broker, at once or together.
 //! - [`recycle`]: when a worker has run long enough to be replaced.
 
 pub mod memory;
@@ -16,6 +17,7 @@ pub mod recycle;
 pub mod restart;
 pub mod retry;
 pub mod scaling;
+pub mod settling;
 pub mod share;
 pub mod shutdown;
 pub mod utilization;

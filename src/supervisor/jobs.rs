@@ -1,7 +1,11 @@
 //! Between the broker and the fleet: claims in, settlements out, the lease kept.
 //!
-//! One claim a pool and one settlement at a time are on their way; what ends meanwhile goes with the next.
+//! One claim a pool and one settlement at a time are on their way; what ends meanwhile goes with the next, and on a
+//! pool with more to do than it can, what ends within the next moment (`policy::settling`).
 //! When the broker can't be used, outcomes are kept and tried again; nothing new is claimed until then.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -16,6 +20,7 @@ use crate::config::QueueOrder;
 use crate::fleet::Fleet;
 use crate::fleet::figures::BrokerCalls;
 use crate::job::{Claimed, PoolName, QueueName, Settlement, Verdict};
+use crate::policy::settling;
 use crate::time::Mono;
 
 /// Settlements that go out in one call, and claims that come in.
@@ -90,6 +95,10 @@ pub(super) struct Jobs {
     sources: BTreeMap<PoolName, Source>,
     outbox: Vec<Settlement>,
     settling: bool,
+    /// When the broker was given outcomes last.
+    settled_at: Option<Mono>,
+    /// Until when those in the outbox wait for others.
+    gathers_until: Option<Mono>,
     heartbeat: Duration,
     next_heartbeat: Option<Mono>,
     failures: u32,
@@ -115,6 +124,8 @@ impl Jobs {
             sources: BTreeMap::new(),
             outbox: Vec::new(),
             settling: false,
+            settled_at: None,
+            gathers_until: None,
             heartbeat,
             next_heartbeat: None,
             failures: 0,
@@ -195,17 +206,21 @@ impl Jobs {
 
     /// The next instant at which something is due.
     pub fn next_deadline(&self) -> Option<Mono> {
-        [self.next_heartbeat, self.retry_at].into_iter().flatten().min()
+        [self.next_heartbeat, self.retry_at, self.gathers_until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Starts what can be started now: a settlement, claims, a heartbeat, a watch.
     pub fn pump(&mut self, fleet: &Fleet, now: Mono) {
         self.beat(fleet, now);
+        self.gathers_until = None;
         if self.retry_at.is_some_and(|at| now < at) {
             return;
         }
         self.retry_at = None;
-        self.send_outbox();
+        self.send_outbox(fleet, now);
         if self.outbox.len() < OUTBOX_MAX {
             for pool in fleet.pool_names() {
                 self.feed(fleet, &pool);
@@ -213,11 +228,16 @@ impl Jobs {
         }
     }
 
-    fn send_outbox(&mut self) {
+    fn send_outbox(&mut self, fleet: &Fleet, now: Mono) {
         if self.settling || self.outbox.is_empty() {
             return;
         }
+        self.gathers_until = self.wait_until(fleet, now);
+        if self.gathers_until.is_some() {
+            return;
+        }
         self.settling = true;
+        self.settled_at = Some(now);
         let count = self.outbox.len().min(BATCH_MAX);
         let settlements: Vec<Settlement> = self.outbox.drain(..count).collect();
         let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
@@ -225,6 +245,13 @@ impl Jobs {
             let result = broker.settle(settlements.clone()).await;
             let _ = inputs.send(Input::Settled { settlements, result });
         });
+    }
+
+    /// Until when the outbox waits for more outcomes. What no worker ran (a job given back) waits for none.
+    fn wait_until(&self, fleet: &Fleet, now: Mono) -> Option<Mono> {
+        let waits = |settlement: &Settlement| settlement.run.is_some_and(|run| fleet.is_behind(run.worker));
+        let is_behind = self.outbox.iter().take(settling::ENOUGH).all(waits);
+        settling::wait_until(self.outbox.len(), self.settled_at, is_behind, now)
     }
 
     /// Claims for a pool what it has room for, or waits for the broker's word.

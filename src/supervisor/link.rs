@@ -213,6 +213,17 @@ fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
 }
 
+/// How far frames were read.
+#[derive(PartialEq, Eq)]
+enum Read {
+    /// All that were there.
+    All,
+    /// As many as are read in one turn: there may be more.
+    Some,
+    /// To the end of file, or to what is no frame.
+    End,
+}
+
 /// Reads everything that comes from one worker, in an order that makes sense: what a job
 /// printed before its outcome, its outcome before its worker's death.
 struct Reader {
@@ -235,23 +246,23 @@ impl Reader {
                 () = self.outputs[0].readable() => self.read_outputs(),
                 () = self.outputs[1].readable() => self.read_outputs(),
                 _ = &mut flush => break None,
-                ready = readable(&self.socket) => match ready {
-                    Ok(()) => if !self.read_frames(&mut buffer) { break death.await },
+                ready = socket.readable() => match ready {
+                    Ok(mut ready) => match self.read_frames(&mut buffer) {
+                        Read::All => ready.clear_ready(),
+                        Read::Some => {}
+                        Read::End => break death.await,
+                    },
                     Err(_) => break None,
                 },
                 pidfd = &mut death => break pidfd,
             }
             tokio::task::coop::consume_budget().await;
         };
-        while self.read_frames(&mut buffer) && self.more_to_read() {}
+        while self.read_frames(&mut buffer) == Read::Some {}
         let worker = self.worker;
         let (how, status) = how_it_ended(pidfd, status).await;
         self.hear(|output, tell| output.finish(tell));
         let _ = self.inputs.send(Input::WorkerExited { worker, how, status });
-    }
-
-    fn more_to_read(&self) -> bool {
-        socket::unread_bytes(self.socket.get_ref()).is_ok_and(|bytes| bytes > 0)
     }
 
     /// Passes on the lines that `read` finds in what the worker prints.
@@ -274,8 +285,8 @@ impl Reader {
         self.hear(|output, tell| output.read_newest(tell));
     }
 
-    /// Reads the frames that are there, some at most. Returns false at the end of file or after garbage.
-    fn read_frames(&mut self, buffer: &mut [u8]) -> bool {
+    /// Reads the frames that are there, some at most.
+    fn read_frames(&mut self, buffer: &mut [u8]) -> Read {
         for turn in 0..FRAMES_A_TURN {
             match socket::recv(self.socket.get_ref(), buffer, Wait::Never) {
                 Ok(Received::Packet(len)) => match self.decode(&buffer[..len]) {
@@ -288,20 +299,20 @@ impl Reader {
                     Ok(None) => {}
                     Err(error) => return self.garbage(&error),
                 },
-                Ok(Received::Nothing) => return true,
-                Ok(Received::Closed) => return false,
+                Ok(Received::Nothing) => return Read::All,
+                Ok(Received::Closed) => return Read::End,
                 Err(error) => return self.garbage(&error),
             }
         }
-        true
+        Read::Some
     }
 
-    fn garbage(&self, error: &dyn std::fmt::Display) -> bool {
+    fn garbage(&self, error: &dyn std::fmt::Display) -> Read {
         let _ = self.inputs.send(Input::Garbage {
             worker: self.worker,
             error: error.to_string(),
         });
-        false
+        Read::End
     }
 
     fn decode(&mut self, packet: &[u8]) -> Result<Option<Input>, crate::wire::frame::FrameError> {
