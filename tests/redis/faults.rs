@@ -30,8 +30,8 @@ fn a_server_that_is_killed_and_started_again_loses_nothing() {
     pool.assert_clean_stop();
 }
 
-#[test]
-fn a_server_that_stands_still_for_longer_than_anybody_waits_loses_nothing() {
+/// Run by `idle::silence_is_found_out`.
+pub fn a_server_that_stands_still_for_longer_than_anybody_waits_loses_nothing() {
     let (mut ledger, server) = (Ledger::new(), Server::start(&[]));
     let mut pool = Pool::start(&server.url(), "");
     let jobs = ledger.jobs(count(2000));

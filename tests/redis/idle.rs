@@ -59,6 +59,14 @@ fn assert_a_job_runs_within(limit: Duration, pool: &Pool, connection: &mut Conne
 }
 
 #[test]
+fn silence_is_found_out() {
+    crate::side_by_side(&[
+        when_all_connections_fall_silent_a_heartbeat_finds_out,
+        a_blocking_read_that_fell_silent_alone_is_asked_again,
+        crate::faults::a_server_that_stands_still_for_longer_than_anybody_waits_loses_nothing,
+    ]);
+}
+
 fn when_all_connections_fall_silent_a_heartbeat_finds_out() {
     let server = Server::start(&[]);
     let (proxy, mut pool) = idle_pool(&server, "");
@@ -67,7 +75,6 @@ fn when_all_connections_fall_silent_a_heartbeat_finds_out() {
     pool.assert_clean_stop();
 }
 
-#[test]
 fn a_blocking_read_that_fell_silent_alone_is_asked_again() {
     let server = Server::start(&[]);
     // The server answers it after a second.

@@ -1,6 +1,6 @@
 //! Jobs as RQ's producers write them (with the JSON serializer), and what became of them.
 
-use redis::Connection;
+use redis::{Connection, RedisResult};
 use serde_json::json;
 
 /// A job to enqueue: its name is its id and its line in the ledger.
@@ -48,8 +48,13 @@ impl Job {
     }
 }
 
-/// Adds jobs to a queue, all or none. Source: `rq/queue.py`, `Queue.enqueue_job`.
+/// Adds jobs to a queue, all or none.
 pub fn enqueue(connection: &mut Connection, queue: &str, jobs: &[Job]) {
+    try_to_enqueue(connection, queue, jobs).unwrap();
+}
+
+/// The same at a server that may refuse. Source: `rq/queue.py`, `Queue.enqueue_job`.
+pub fn try_to_enqueue(connection: &mut Connection, queue: &str, jobs: &[Job]) -> RedisResult<()> {
     let mut pipeline = redis::pipe();
     pipeline.atomic();
     pipeline.sadd("rq:queues", format!("rq:queue:{queue}")).ignore();
@@ -74,7 +79,7 @@ pub fn enqueue(connection: &mut Connection, queue: &str, jobs: &[Job]) {
         pipeline.hset_multiple(&key, &fields).ignore();
         pipeline.rpush(format!("rq:queue:{queue}"), &job.name).ignore();
     }
-    let () = pipeline.query(connection).unwrap();
+    pipeline.query(connection)
 }
 
 /// The status of each job; empty for one that is not there.
@@ -105,4 +110,21 @@ pub fn failed(connection: &mut Connection, queue: &str) -> Vec<(String, String)>
         with_reason.push((name, reason.cloned().unwrap_or_default()));
     }
     with_reason
+}
+
+/// The state of Redis some minutes after a supervisor died, or lost sight of what it had taken: its executions are over, a
+/// job that it took and did not begin was seen in the intermediate list, and the lock of a housekeeping that was begun
+/// has expired.
+pub fn let_time_pass(connection: &mut Connection) {
+    let script = "
+        local past = redis.call('TIME')[1] - 100
+        local claims = redis.call('ZRANGE', 'rq:wip:default', 0, -1, 'WITHSCORES')
+        for at = 1, #claims, 2 do
+          redis.call('ZADD', 'rq:wip:default', past + claims[at + 1] % 1, claims[at])
+        end
+        for _, id in ipairs(redis.call('LRANGE', 'rq:queue:default:intermediate', 0, -1)) do
+          redis.call('SET', 'rq:queue:default:intermediate:first_seen:' .. id, past, 'EX', 86400)
+        end
+        redis.call('DEL', 'rq:clean_registries:default')";
+    let () = redis::cmd("EVAL").arg(script).arg(0).query(connection).unwrap();
 }

@@ -50,7 +50,7 @@ fn jobs_of_a_supervisor_that_is_killed_are_found_by_the_housekeeping() {
         ledger.wait_for_progress(&pool, lines);
         ledger.killed_lives.insert(pool.life());
         pool.kill();
-        let_time_pass(connection);
+        jobs::let_time_pass(connection);
         pool.launch();
     }
     let summary = ledger.assert_settled(&pool, connection);
@@ -58,22 +58,6 @@ fn jobs_of_a_supervisor_that_is_killed_are_found_by_the_housekeeping() {
     assert!(summary.lost_unbegun <= 3 * 5, "{summary:?}");
     assert_one_more_job_runs(&pool, connection, "more");
     pool.assert_clean_stop();
-}
-
-/// The state of Redis some minutes after a supervisor died: its executions are over, a job that it took and did not
-/// begin was seen in the intermediate list, and the lock of a housekeeping that was begun has expired.
-fn let_time_pass(connection: &mut Connection) {
-    let script = "
-        local past = redis.call('TIME')[1] - 100
-        local claims = redis.call('ZRANGE', 'rq:wip:default', 0, -1, 'WITHSCORES')
-        for at = 1, #claims, 2 do
-          redis.call('ZADD', 'rq:wip:default', past + claims[at + 1] % 1, claims[at])
-        end
-        for _, id in ipairs(redis.call('LRANGE', 'rq:queue:default:intermediate', 0, -1)) do
-          redis.call('SET', 'rq:queue:default:intermediate:first_seen:' .. id, past, 'EX', 86400)
-        end
-        redis.call('DEL', 'rq:clean_registries:default')";
-    let () = redis::cmd("EVAL").arg(script).arg(0).query(connection).unwrap();
 }
 
 #[test]

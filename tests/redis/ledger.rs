@@ -233,9 +233,15 @@ impl Ledger {
     }
 }
 
-/// The supervisor is at work: one job more runs.
+/// The supervisor is at work: one job more runs, once the server takes it. (A new master may lose sight of its replica, and
+/// refuses meanwhile.)
 pub fn assert_one_more_job_runs(pool: &Pool, connection: &mut Connection, name: &str) {
-    jobs::enqueue(connection, "default", &[Job::mark(name)]);
+    let job = [Job::mark(name)];
+    wait_for(
+        "the job to be taken",
+        || pool.log(),
+        || jobs::try_to_enqueue(connection, "default", &job).ok(),
+    );
     pool.wait_for("one more job to run", |pool| {
         runs(pool).iter().any(|run| run.name == name)
     });

@@ -21,3 +21,13 @@ mod standing;
 mod support;
 
 use support::{server, wait_for};
+
+/// Rules that are seconds of waiting, for the limits of a pool or of a server, and little else: all at once, where the test
+/// harness has no more in hand than there are processors.
+fn side_by_side(rules: &[fn()]) {
+    std::thread::scope(|scope| {
+        for rule in rules {
+            scope.spawn(rule);
+        }
+    });
+}

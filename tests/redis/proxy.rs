@@ -61,12 +61,13 @@ impl Proxy {
         Proxy { port, network }
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// The same for a user, given as `NAME:PASSWORD`.
+    pub fn url_for(&self, user: &str) -> String {
+        format!("redis://{user}@127.0.0.1:{}/0", self.port)
     }
 
     /// From now on every connection is cut after some bytes; those that are there too. Or no more.

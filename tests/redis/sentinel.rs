@@ -103,6 +103,14 @@ impl Group {
 }
 
 #[test]
+fn the_master_may_be_another_one() {
+    crate::side_by_side(&[
+        a_failover_in_the_middle_of_work_loses_nothing,
+        a_master_that_dies_is_replaced_although_a_sentinel_hangs,
+        a_settings_module_names_sentinels_and_their_passwords,
+    ]);
+}
+
 fn a_failover_in_the_middle_of_work_loses_nothing() {
     let (mut ledger, group) = (Ledger::new(), Group::start(&SAFE));
     ledger.is_forgetful = true;
@@ -113,12 +121,18 @@ fn a_failover_in_the_middle_of_work_loses_nothing() {
     failover.arg("FAILOVER").arg("main");
     let () = failover.query(&mut group.sentinels[0].connection()).unwrap();
     let connection = &mut group.new_master();
-    ledger.assert_settled(&pool, connection);
     assert_one_more_job_runs(&pool, connection, "more");
+    pool.wait_for("workers to be idle", |pool| {
+        pool.state()["pools"]["default"]["busy"] == 0
+    });
+    pool.assert_clean_stop();
+    // The new master may not have heard how a job ended that it knows to be taken: the next pool finds it in time.
+    jobs::let_time_pass(connection);
+    pool.launch();
+    ledger.assert_settled(&pool, connection);
     pool.assert_clean_stop();
 }
 
-#[test]
 fn a_master_that_dies_is_replaced_although_a_sentinel_hangs() {
     let (mut ledger, mut group) = (Ledger::new(), Group::start(&[]));
     let mut pool = Pool::start(&group.url(), "");
@@ -136,7 +150,6 @@ fn a_master_that_dies_is_replaced_although_a_sentinel_hangs() {
     pool.assert_clean_stop();
 }
 
-#[test]
 fn a_settings_module_names_sentinels_and_their_passwords() {
     let server = Server::start(&["--requirepass", "secret"]);
     let sentinel = Server::sentinel(

@@ -25,13 +25,13 @@ fn waiting(connection: &mut Connection) -> Vec<String> {
     clients.lines().filter(waits).map(str::to_owned).collect()
 }
 
-/// A user of this server who may do all but what these words forbid. Returns the server's URL for it.
-fn user_without(server: &Server, words: &[&str]) -> String {
+/// A user of this server, `NAME:PASSWORD`, who may do all but what these words forbid.
+fn user_without(server: &Server, words: &[&str]) -> &'static str {
     let mut user = redis::cmd("ACL");
     user.arg("SETUSER").arg("pool");
     user.arg(&["on", ">secret", "~*", "&*", "+@all"]).arg(words);
     let () = user.query(&mut server.connection()).unwrap();
-    server.url().replace("127", "pool:secret@127")
+    "pool:secret"
 }
 
 fn wait_until_standing(pool: &Pool, connection: &mut Connection, count: usize) {
@@ -88,7 +88,7 @@ fn who_may_not_take_a_claim_back_makes_none_stand() {
     } else {
         "-client|unblock"
     };
-    let mut pool = Pool::start(&user_without(&server, &[unblock]), "");
+    let mut pool = Pool::start(&server.url_for(user_without(&server, &[unblock])), "");
     assert_one_more_job_runs(&pool, connection, "first");
     assert_one_more_job_runs(&pool, connection, "second");
     assert_eq!(standing(connection), 0);
@@ -118,35 +118,40 @@ fn a_connection_that_is_ended_is_followed_by_another() {
 
 #[test]
 fn what_a_claim_took_whose_answer_is_lost_waits_again_after_a_stop() {
-    for job in [Job::mark("plain"), Job::mark("whole").with_callback()] {
-        let server = Server::start(&[]);
-        let proxy = Proxy::start(server.port(), Ledger::new().rng);
-        let mut pool = Pool::start(&proxy.url(), "");
-        let connection = &mut server.connection();
-        wait_until_standing(&pool, connection, 1);
-        proxy.silence(true);
-        let names = [job.name.clone()];
-        jobs::enqueue(connection, "default", &[job]);
-        wait_for(
-            "the job to be taken",
-            || pool.log(),
-            || (claims(connection) == 1).then_some(()),
-        );
-        pool.assert_clean_stop();
-        assert_eq!(waiting(connection), Vec::<String>::new());
-        assert_eq!(jobs::statuses(connection, &names), ["queued"]);
-        assert_eq!(claims(connection), 0);
-        let ledger = Ledger::new();
-        assert_eq!(ledger.progress(&pool), 0, "{}", pool.log());
-        pool.launch();
-        wait_for(
-            "the job to run",
-            || pool.log(),
-            || (jobs::statuses(connection, &names) == ["finished"]).then_some(()),
-        );
-        assert_eq!(ledger.progress(&pool), 1);
-        pool.assert_clean_stop();
-    }
+    crate::side_by_side(&[
+        || assert_waits_again(Job::mark("plain")),
+        || assert_waits_again(Job::mark("whole").with_callback()),
+    ]);
+}
+
+fn assert_waits_again(job: Job) {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port(), Ledger::new().rng);
+    let mut pool = Pool::start(&proxy.url(), "");
+    let connection = &mut server.connection();
+    wait_until_standing(&pool, connection, 1);
+    proxy.silence(true);
+    let names = [job.name.clone()];
+    jobs::enqueue(connection, "default", &[job]);
+    wait_for(
+        "the job to be taken",
+        || pool.log(),
+        || (claims(connection) == 1).then_some(()),
+    );
+    pool.assert_clean_stop();
+    assert_eq!(waiting(connection), Vec::<String>::new());
+    assert_eq!(jobs::statuses(connection, &names), ["queued"]);
+    assert_eq!(claims(connection), 0);
+    let ledger = Ledger::new();
+    assert_eq!(ledger.progress(&pool), 0, "{}", pool.log());
+    pool.launch();
+    wait_for(
+        "the job to run",
+        || pool.log(),
+        || (jobs::statuses(connection, &names) == ["finished"]).then_some(()),
+    );
+    assert_eq!(ledger.progress(&pool), 1);
+    pool.assert_clean_stop();
 }
 
 /// How many jobs of the queue are taken.
@@ -159,21 +164,34 @@ fn claims(connection: &mut Connection) -> u64 {
 
 #[test]
 fn a_claim_that_reaches_the_server_after_its_pool_stopped_takes_nothing() {
-    let server = Server::start(&[]);
-    let connection = &mut server.connection();
-    // The server ends its connection.
-    assert_a_late_claim_takes_nothing(&server, &server.url(), "", connection);
-    // Who may not ask for that waits until the claim's time is over, which is short here.
-    let others = ["-client", "+client|id", "+client|info", "+client|unblock"];
-    let url = user_without(&server, &others);
-    assert_a_late_claim_takes_nothing(&server, &url, "worker_ttl = \"16s\"\n", connection);
+    crate::side_by_side(&[
+        || {
+            // The server ends its connection.
+            let server = Server::start(&[]);
+            let proxy = holding_proxy(&server);
+            let pool = Pool::start(&proxy.url(), "");
+            assert_a_late_claim_takes_nothing(&server, &proxy, pool);
+        },
+        || {
+            // Who may not ask for that waits until the claim's time is over, which is short here.
+            let server = Server::start(&[]);
+            let proxy = holding_proxy(&server);
+            let others = ["-client", "+client|id", "+client|info", "+client|unblock"];
+            let url = proxy.url_for(user_without(&server, &others));
+            let pool = Pool::start_with(&url, "worker_ttl = \"16s\"\n");
+            assert_a_late_claim_takes_nothing(&server, &proxy, pool);
+        },
+    ]);
 }
 
-fn assert_a_late_claim_takes_nothing(server: &Server, url: &str, rq: &str, connection: &mut Connection) {
+fn holding_proxy(server: &Server) -> Proxy {
     let proxy = Proxy::start(server.port(), Ledger::new().rng);
     proxy.hold_bells();
-    let url = url.replace(&server.port().to_string(), &proxy.port().to_string());
-    let mut pool = Pool::start_with(&url, rq);
+    proxy
+}
+
+fn assert_a_late_claim_takes_nothing(server: &Server, proxy: &Proxy, mut pool: Pool) {
+    let connection = &mut server.connection();
     pool.wait_for("the claim to be on its way", |_| proxy.held() == 1);
     pool.assert_clean_stop();
     let names = ["late".to_owned()];
@@ -186,7 +204,6 @@ fn assert_a_late_claim_takes_nothing(server: &Server, url: &str, rq: &str, conne
         || clients(connection).is_empty().then_some(()),
     );
     assert_eq!(jobs::statuses(connection, &names), ["queued"], "{}", pool.log());
-    let () = redis::cmd("FLUSHDB").query(connection).unwrap();
 }
 
 /// A server that is started again numbers its connections from the beginning.

@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -116,6 +118,11 @@ impl Server {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    /// The same for a user, given as `NAME:PASSWORD`.
+    pub fn url_for(&self, user: &str) -> String {
+        format!("redis://{user}@127.0.0.1:{}/0", self.port)
+    }
+
     /// A connection of the test's own, once the server has loaded its data.
     pub fn connection(&self) -> Connection {
         connection(&self.url(), || self.log())
@@ -185,8 +192,16 @@ pub fn clients(connection: &mut Connection) -> Vec<String> {
     others.map(str::to_owned).collect()
 }
 
-/// A loopback port that nobody listens on.
+/// A loopback port that nobody listens on. No other call in this process gets it, nor does anybody whom the kernel gives
+/// a port, for a listener or for a connection: those are 32768 and more, unless a machine was told otherwise.
 pub fn free_port() -> u16 {
-    let probe = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    probe.local_addr().unwrap().port()
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
+    loop {
+        let port = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
