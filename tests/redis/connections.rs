@@ -153,9 +153,7 @@ fn a_user_with_the_documented_rights_can_do_all_that_is_needed_and_little_more()
     let proxy = Proxy::start(server.port(), ledger.rng.fork());
     let mut pool = Pool::start(&proxy.url_for("pool:secret"), "");
     ledger.wait_for_progress(&pool, 300);
-    pool.wait_for("workers to be idle", |pool| {
-        pool.state()["pools"]["default"]["busy"] == 0
-    });
+    pool.wait_until_idle();
     pool.wait_for("the pool to wait for jobs", |_| {
         clients(connection)
             .iter()

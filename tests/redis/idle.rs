@@ -21,9 +21,7 @@ fn idle_pool(server: &Server, options: &str) -> (Proxy, Pool) {
     let pool = Pool::start_with(&proxy.url(), options);
     assert_one_more_job_runs(&pool, &mut server.connection(), "first");
     // The first housekeeping, which is RQ's code, would wait on its own connection for as long as RQ's worker does.
-    pool.wait_for("workers to be idle", |pool| {
-        pool.state()["pools"]["default"]["busy"] == 0
-    });
+    pool.wait_until_idle();
     wait_until_it_listens(&pool, &mut server.connection());
     (proxy, pool)
 }

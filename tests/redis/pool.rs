@@ -135,6 +135,13 @@ impl Pool {
         wait_for(what, || self.log(), || check(self).then_some(()));
     }
 
+    /// Waits until no worker has a job, not even the housekeeping that each pool begins with.
+    pub fn wait_until_idle(&self) {
+        self.wait_for("workers to be idle", |pool| {
+            pool.state()["pools"]["default"]["busy"] == 0
+        });
+    }
+
     /// Process ids of the workers.
     pub fn workers(&self) -> BTreeSet<i32> {
         let state = self.state();

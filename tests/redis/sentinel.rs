@@ -122,9 +122,7 @@ fn a_failover_in_the_middle_of_work_loses_nothing() {
     let () = failover.query(&mut group.sentinels[0].connection()).unwrap();
     let connection = &mut group.new_master();
     assert_one_more_job_runs(&pool, connection, "more");
-    pool.wait_for("workers to be idle", |pool| {
-        pool.state()["pools"]["default"]["busy"] == 0
-    });
+    pool.wait_until_idle();
     pool.assert_clean_stop();
     // The new master may not have heard how a job ended that it knows to be taken: the next pool finds it in time.
     jobs::let_time_pass(connection);
@@ -138,9 +136,7 @@ fn a_master_that_dies_is_replaced_although_a_sentinel_hangs() {
     let mut pool = Pool::start(&group.url(), "");
     group.enqueue(&ledger.jobs(500));
     ledger.wait_for_progress(&pool, 500);
-    pool.wait_for("all jobs to be settled", |pool| {
-        pool.state()["pools"]["default"]["busy"] == 0
-    });
+    pool.wait_until_idle();
     std::thread::sleep(Duration::from_millis(200));
     group.master.kill();
     group.sentinels[0].signal(nix::sys::signal::Signal::SIGSTOP);

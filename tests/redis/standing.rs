@@ -210,7 +210,10 @@ fn assert_a_late_claim_takes_nothing(server: &Server, proxy: &Proxy, mut pool: P
 #[test]
 fn a_connection_that_got_the_number_of_a_claims_is_let_be() {
     let mut server = Server::start(&DURABLE);
+    // More than the server has had by the time that it has loaded its data.
+    (0..30).for_each(|_| drop(server.connection()));
     let mut pool = Pool::start(&server.url(), "");
+    pool.wait_until_idle(); // a worker with the housekeeping has a connection of its own
     wait_until_standing(&pool, &mut server.connection(), 1);
     let client = waiting(&mut server.connection()).remove(0);
     let number: u64 = client.split(['=', ' ']).nth(1).unwrap().parse().unwrap();

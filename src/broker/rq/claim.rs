@@ -159,42 +159,44 @@ impl RqBroker {
 
     /// One entry of the script's answer, in hand from now on.
     pub(super) fn taken(&self, row: &Row) -> Option<Claimed> {
-        let text = |at: usize| String::from_utf8_lossy(&row[at]).into_owned();
-        let number: i64 = text(2).parse().ok()?;
-        let timeout: i64 = text(5).parse::<f64>().ok()? as i64;
-        let (id, queue) = match (JobId::new(&text(0)), QueueName::new(&text(1))) {
+        let [
+            id,
+            queue,
+            number,
+            kind,
+            data,
+            timeout,
+            retries_left,
+            retry_intervals,
+            enqueued_at,
+            description,
+            stopped_callback,
+            failures,
+        ] = row;
+        let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+        let (job, its_queue) = (text(id), text(queue));
+        let number: i64 = text(number).parse().ok()?;
+        let (id, queue) = match (JobId::new(&job), QueueName::new(&its_queue)) {
             (Ok(id), Ok(queue)) => (id, queue),
             (id, _) => {
                 // Its entry among the started jobs expires, and RQ's housekeeping fails it with the reason.
-                tracing::error!(job = %text(0), error = ?id.err(), "cannot run a job with this id");
+                tracing::error!(%job, error = ?id.err(), "cannot run a job with this id");
                 return None;
             }
         };
-        let whole = row[3] == b"W";
-        let description = text(9);
-        let task = text::task(&description)
-            .map(str::to_owned)
-            .or_else(|| text::function(&row[4]));
-        let task = task.as_deref().unwrap_or("rq");
-        let limit = u64::try_from(timeout)
-            .ok()
-            .filter(|seconds| *seconds > 0)
-            .map(Duration::from_secs);
-        let kind = if whole {
-            Kind::Whole
-        } else {
-            Kind::Plain {
-                stopped_callback: !row[10].is_empty(),
-            }
+        let kind = match kind.as_slice() {
+            b"W" => Kind::Whole,
+            _ => Kind::Plain {
+                stopped_callback: !stopped_callback.is_empty(),
+            },
         };
-        let retries_left: u32 = text(6).parse().unwrap_or(0);
-        let failures: u32 = text(11).parse().unwrap_or(0);
-        let mut payload = Vec::with_capacity(1 + row[4].len());
-        payload.push(if whole { b'W' } else { b'P' });
-        payload.extend_from_slice(&row[4]);
+        let whole = matches!(kind, Kind::Whole);
+        let limit = limit(&text(timeout))?;
+        let retries_left: u32 = text(retries_left).parse().unwrap_or(0);
+        let failures: u32 = text(failures).parse().unwrap_or(0);
         let held = Held {
-            job: text(0),
-            queue: text(1),
+            job,
+            queue: its_queue,
             kind,
             shown: None,
             tried: false,
@@ -207,22 +209,18 @@ impl RqBroker {
                 epoch: 0,
             },
             queue,
-            task: task.into(),
-            payload: payload.into(),
-            timeout: if whole {
-                limit.map(|limit| limit + LIFECYCLE)
-            } else {
-                limit
-            },
+            task: task(&text(description), data),
+            payload: [if whole { b"W" } else { b"P" }, &data[..]].concat().into(),
+            timeout: limit.map(|limit| if whole { limit + LIFECYCLE } else { limit }),
             retries: Some(retries_left.saturating_add(failures)),
-            retry_after: Some(retry_after(&row[7], retries_left)),
+            retry_after: Some(retry_after(retry_intervals, retries_left)),
             loss: Loss::Fails,
             chore: false,
             // RQ's own code, which knows of one job, calls its function.
             alone: whole,
             failures,
             losses: 0,
-            ready: from_iso(&text(8)).unwrap_or_else(Unix::now),
+            ready: from_iso(&text(enqueued_at)).unwrap_or_else(Unix::now),
         })
     }
 
@@ -317,6 +315,21 @@ impl RqBroker {
 pub(super) fn row(job: Value) -> Option<Row> {
     let fields: Vec<Vec<u8>> = redis::from_redis_value(job).ok()?;
     fields.try_into().ok()
+}
+
+/// How long a job may run by its hash. `None`: that is no number; within: without limit.
+fn limit(timeout: &str) -> Option<Option<Duration>> {
+    let seconds = timeout.parse::<f64>().ok()? as i64;
+    let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0);
+    Some(seconds.map(Duration::from_secs))
+}
+
+/// What a job is called in logs and counts: the function that its description begins with, else the one in its data.
+fn task(description: &str, data: &[u8]) -> Arc<str> {
+    let task = text::task(description)
+        .map(str::to_owned)
+        .or_else(|| text::function(data));
+    task.as_deref().unwrap_or("rq").into()
 }
 
 /// The wait before the next retry. Source: `rq/job.py`, `Job.get_retry_interval`.

@@ -1,6 +1,7 @@
 //! The connection that all short calls share: opened when needed, opened again when broken.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -20,6 +21,8 @@ pub(super) const IN_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Link {
     pub endpoint: Arc<Endpoint>,
     current: Mutex<Current>,
+    /// Each connection's number is asked for, so that it can be ended on another one.
+    asks_numbers: AtomicBool,
     /// How many connections were given up.
     losses: watch::Sender<u64>,
 }
@@ -62,17 +65,17 @@ impl ClientId {
 pub(super) struct Greeting {
     /// A line `name:value` each.
     about: String,
-    /// The connection's number, if this user may know.
+    /// The connection's number, if it was asked for and this user may know.
     number: Option<i64>,
 }
 
 impl Greeting {
-    pub async fn hear(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
-        let number = redis::cmd("CLIENT").arg("ID").query_async(connection).await;
-        let number = match number {
-            Ok(number) => Some(number),
-            Err(error) if is_broken(&error) => return Err(error),
-            Err(_) => None,
+    /// `asks_number`: one command more.
+    pub async fn hear(connection: &mut MultiplexedConnection, asks_number: bool) -> RedisResult<Self> {
+        let number = if asks_number {
+            number_of(connection).await?
+        } else {
+            None
         };
         // The later one: a server's clock is told by it.
         let about = redis::cmd("INFO").arg("server").query_async(connection).await?;
@@ -89,12 +92,21 @@ impl Greeting {
         self.says("run_id").filter(|id| !id.is_empty()).map(Arc::from)
     }
 
-    /// `None`: this user may not know, or the server does not say.
+    /// `None`: this user may not know, or nobody asked, or the server does not say.
     pub fn client(&self) -> Option<ClientId> {
         Some(ClientId {
             run_id: self.run_id()?,
             number: self.number?,
         })
+    }
+}
+
+/// The number of this connection at its server, if this user may know.
+async fn number_of(connection: &mut MultiplexedConnection) -> RedisResult<Option<i64>> {
+    match redis::cmd("CLIENT").arg("ID").query_async(connection).await {
+        Ok(number) => Ok(Some(number)),
+        Err(error) if is_broken(&error) => Err(error),
+        Err(_) => Ok(None),
     }
 }
 
@@ -105,7 +117,7 @@ pub(super) struct Line {
     number: u64,
     /// Which life of which server it leads to, if that says so.
     run_id: Option<Arc<str>>,
-    /// What it is to that server, if this user may know.
+    /// What it is to that server, if that was asked and this user may know.
     pub client: Option<ClientId>,
     /// How far the server's clock is ahead of ours, or less, in milliseconds.
     ahead_ms: i64,
@@ -145,6 +157,7 @@ impl Link {
         Link {
             endpoint,
             current: Mutex::default(),
+            asks_numbers: AtomicBool::new(false),
             losses: watch::Sender::new(0),
         }
     }
@@ -156,6 +169,19 @@ impl Link {
         current.opened = line.number;
         current.line = Some(line);
         Ok(greeting.about)
+    }
+
+    /// From now on it is known of each connection what it is to the server: for who takes jobs.
+    pub async fn know_numbers(&self) -> RedisResult<()> {
+        self.asks_numbers.store(true, Ordering::Relaxed);
+        let mut current = self.current.lock().await;
+        let Some(line) = &mut current.line else {
+            return Ok(());
+        };
+        let number = number_of(&mut line.connection).await?;
+        let client = |(run_id, number)| ClientId { run_id, number };
+        line.client = line.run_id.clone().zip(number).map(client);
+        Ok(())
     }
 
     /// The connection, opened if there is none.
@@ -183,7 +209,8 @@ impl Link {
 
     async fn open(&self, number: u64) -> RedisResult<(Line, Greeting)> {
         let mut connection = self.endpoint.connect(ANSWER).await?;
-        let greeting = Greeting::hear(&mut connection).await?;
+        let asks = self.asks_numbers.load(Ordering::Relaxed);
+        let greeting = Greeting::hear(&mut connection, asks).await?;
         let told = greeting.says("server_time_usec");
         let millis = match told.and_then(|micros| micros.parse::<i64>().ok()) {
             Some(micros) => micros / 1000,

@@ -7,7 +7,7 @@
 //!
 //! - [`keys`]: every key with its source; [`text`]: how RQ writes times and errors; [`held`]: what is in hand;
 //! - [`endpoint`], [`connection`]: the server; [`claim`], [`doubt`], [`settle`], [`lease`]: the life of a job;
-//!   [`bell`], [`standing`]: waiting for one;
+//!   [`bell`], [`standing`], [`sentry`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`wait`], [`silent`]: waiting for jobs to end;
 //! - [`enqueue`], [`group`], [`first_failure`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
@@ -29,6 +29,7 @@ mod orders;
 mod python;
 mod roster;
 mod scheduler;
+mod sentry;
 mod settle;
 mod silent;
 mod standing;
@@ -264,6 +265,8 @@ impl Broker for RqBroker {
     }
 
     async fn begin(&self) -> Result<(), BrokerError> {
+        let numbers = self.link.know_numbers().await;
+        numbers.map_err(|error| self.link.endpoint.error(&error))?;
         self.check_suspension().await?;
         self.claim_names().await?;
         self.versions().await;

@@ -62,17 +62,22 @@ fn is_alive([birth, death, host, pid]: &[Option<String>; 4]) -> bool {
 }
 
 impl RqBroker {
-    /// Registers who is new, renews who lives, buries who is gone.
-    pub(super) async fn show(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {
-        let _turn = self.roster.turn.lock().await;
-        let now = Unix::now();
-        // Of two in the one place that `--name` names, the one that stays is shown.
+    /// Each with its name. Of two in the one place that `--name` names, the one that stays is shown.
+    fn named(&self, workers: Vec<WorkerView>) -> Vec<(String, WorkerView)> {
         let mut workers: Vec<(String, WorkerView)> = workers
             .into_iter()
             .map(|worker| (self.config.worker_name(worker.seat), worker))
             .collect();
         workers.sort_by(|(a, first), (b, second)| (a, first.leaving).cmp(&(b, second.leaving)));
         workers.dedup_by(|(second, _), (first, _)| second == first);
+        workers
+    }
+
+    /// Registers who is new, renews who lives, buries who is gone.
+    pub(super) async fn show(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {
+        let _turn = self.roster.turn.lock().await;
+        let now = Unix::now();
+        let workers = self.named(workers);
         let mut living = BTreeMap::new();
         for (name, worker) in &workers {
             let queues: Vec<&str> = worker.queues.iter().map(|queue| queue.as_str()).collect();

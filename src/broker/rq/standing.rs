@@ -13,15 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError, Script, Value};
+use redis::{RedisError, Value};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::RqBroker;
-use super::bell::{SLACK, wait_for_first};
 use super::claim::MARGIN;
-use super::connection::{ClientId, Greeting, IN_TIME, Line, Link, is_broken};
+use super::connection::{ClientId, IN_TIME, Line, is_broken};
+use super::sentry::{Call, Sending, Spare, UNBLOCK, job_of, spares};
 use super::text;
 use crate::broker::{BrokerError, Came};
 use crate::job::{Claimed, QueueName};
@@ -34,8 +33,6 @@ const LIVED: Duration = Duration::from_secs(1);
 const RECALL: Duration = Duration::from_secs(1);
 /// How often the server is told, each time on a new connection: what broke the last one may break the next.
 const UNBLOCKS: usize = 3;
-/// Ends the wait of a connection.
-const UNBLOCK: [&str; 1] = ["UNBLOCK"];
 
 /// What the script said, once it said something.
 type Heard = Option<Result<Vec<Value>, RedisError>>;
@@ -50,65 +47,6 @@ pub(super) struct Standing {
     is_refused: Arc<AtomicBool>,
 }
 
-type Spare = Mutex<Vec<Sentry>>;
-
-/// A connection on which a claim can stand.
-#[derive(Clone, Debug)]
-struct Sentry {
-    connection: MultiplexedConnection,
-    client: ClientId,
-    /// See [`Link::losses`], at the time when it was opened.
-    lost: u64,
-}
-
-/// How far a claim is on its way to the server.
-#[derive(Debug, Default)]
-enum Way {
-    #[default]
-    Unsent,
-    /// It is not going to be sent.
-    TakenBack,
-    /// On this connection.
-    Sent(ClientId),
-}
-
-/// The same, for who sends it and who takes it back.
-#[derive(Debug, Default)]
-struct Sending(Mutex<Way>);
-
-impl Sending {
-    fn way(&self) -> MutexGuard<'_, Way> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether it may be sent, on this connection.
-    fn may_send(&self, by: &ClientId) -> bool {
-        let mut way = self.way();
-        let may = matches!(*way, Way::Unsent);
-        if may {
-            *way = Way::Sent(by.clone());
-        }
-        may
-    }
-
-    /// The connection on which it was sent. `None`: it was not, and is not going to be.
-    fn take_back(&self) -> Option<ClientId> {
-        let mut way = self.way();
-        if let Way::Sent(by) = &*way {
-            return Some(by.clone());
-        }
-        *way = Way::TakenBack;
-        None
-    }
-
-    fn sent_by(&self) -> Option<ClientId> {
-        match &*self.way() {
-            Way::Sent(by) => Some(by.clone()),
-            Way::Unsent | Way::TakenBack => None,
-        }
-    }
-}
-
 #[derive(Debug)]
 struct StandingClaim {
     queue: QueueName,
@@ -120,7 +58,7 @@ struct StandingClaim {
     task: AbortHandle,
     /// It is being taken back.
     is_recalled: bool,
-    /// See [`Link::losses`], at the time when it was posted.
+    /// See [`super::connection::Link::losses`], at the time when it was posted.
     lost: u64,
 }
 
@@ -136,85 +74,6 @@ impl Drop for Standing {
             claim.task.abort();
         }
     }
-}
-
-/// What one call of the script needs.
-struct Call {
-    link: Arc<Link>,
-    script: Arc<Script>,
-    list: String,
-    arguments: Vec<String>,
-    sending: Arc<Sending>,
-    spare: Arc<Spare>,
-    is_refused: Arc<AtomicBool>,
-    /// How long the server is asked to wait.
-    block: Duration,
-    /// See [`Link::losses`], at the time when it was posted.
-    lost: u64,
-}
-
-impl Call {
-    /// Sends both commands, and waits for as long as it takes.
-    async fn stand(&self) -> Result<Vec<Value>, RedisError> {
-        let known = spares(&self.spare).pop();
-        let sentry = match known.filter(|sentry| sentry.lost == self.lost) {
-            Some(sentry) => sentry,
-            None => self.connect().await?,
-        };
-        if !self.sending.may_send(&sentry.client) {
-            spares(&self.spare).push(sentry);
-            return Ok(Vec::new());
-        }
-        let (mut first, mut second) = (sentry.connection.clone(), sentry.connection.clone());
-        let wait = wait_for_first(&self.list, self.block);
-        let mut take = self.script.prepare_invoke();
-        for argument in &self.arguments {
-            take.arg(argument.as_str());
-        }
-        // Polled in this order, and so sent in this order.
-        let (rang, took) = tokio::join!(
-            wait.query_async::<Value>(&mut first),
-            take.invoke_async(&mut second)
-        );
-        let took: Vec<Value> = took?;
-        match rang {
-            Ok(_) => spares(&self.spare).push(sentry),
-            // A server that refuses the one may do the other: what that took counts.
-            Err(error) if job_of(&took).is_none() => return Err(error),
-            Err(_) => {}
-        }
-        Ok(took)
-    }
-
-    async fn connect(&self) -> Result<Sentry, RedisError> {
-        let mut connection = self.link.endpoint.connect(self.block + SLACK).await?;
-        // Else a server that does not know it yet says so when the job is there.
-        self.script.prepare_invoke().load_async(&mut connection).await?;
-        let Some(client) = Greeting::hear(&mut connection).await?.client() else {
-            self.is_refused.store(true, Ordering::Relaxed);
-            return Err((ErrorKind::Client, "nobody says which client this is").into());
-        };
-        // Whether this user may take a claim back; on this connection nothing waits yet.
-        let unblock = client.command(&UNBLOCK);
-        if let Err(error) = unblock.query_async::<i64>(&mut connection).await {
-            self.is_refused.store(!is_broken(&error), Ordering::Relaxed);
-            return Err(error);
-        }
-        Ok(Sentry {
-            connection,
-            client,
-            lost: self.lost,
-        })
-    }
-}
-
-/// The job in the script's answer.
-fn job_of(answer: &[Value]) -> Option<&Value> {
-    answer.get(2)
-}
-
-fn spares(spare: &Spare) -> MutexGuard<'_, Vec<Sentry>> {
-    spare.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RqBroker {
