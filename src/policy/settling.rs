@@ -11,8 +11,9 @@ use crate::time::Mono;
 
 /// An outcome waits no longer than this: as long as a job may be held behind others.
 pub const PATIENCE: Duration = prefetch::HORIZON;
-/// So many outcomes are worth a call.
-pub const ENOUGH: usize = 64;
+/// So many outcomes are worth a call: more of them make each hardly cheaper, and where jobs are short the broker, which
+/// is the limit there, must not wait for them.
+pub const ENOUGH: usize = 16;
 
 /// Until when the outcomes that are here wait for more; `None`: they go now.
 ///
