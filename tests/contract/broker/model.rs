@@ -116,7 +116,7 @@ fn group_id(number: usize) -> GroupId {
 }
 
 impl Kind {
-    fn verdict(self) -> Verdict {
+    fn verdict(self, claimed: &Claimed) -> Verdict {
         let requeue = |due: When| Verdict::Requeue {
             due: due.time(),
             at_front: false,
@@ -126,7 +126,14 @@ impl Kind {
         };
         match self {
             Kind::Finish => finish(),
-            Kind::GiveBack => give_back(),
+            // As if it had not been claimed: with the numbers that it came with.
+            Kind::GiveBack => Verdict::Requeue {
+                due: None,
+                at_front: true,
+                failures: claimed.failures,
+                losses: claimed.losses,
+                error: None,
+            },
             Kind::Retry => requeue(When::Now),
             Kind::PutOff => requeue(When::Never),
             Kind::Bury => bury("no"),
@@ -261,7 +268,7 @@ impl Side {
                     let claim = claimed.claim.clone();
                     Some(Settlement {
                         claim,
-                        verdict: kind.verdict(),
+                        verdict: kind.verdict(claimed),
                         run: None,
                     })
                 });
