@@ -52,10 +52,15 @@ def fork_worker() -> int:
 
 
 def tidy_heap() -> None:
-    """Has the C library sort what was freed, which it does at a large request, writing all over the heap; and leaves it
-    room at hand for the locks that Python makes anew in each process that was forked. Called ahead of many forks."""
-    # Many, since the first ones fill gaps all over the heap; the last ones, which are given back, lie side by side.
+    """Has the C library sort what was freed, which it does at a large request, writing all over the heap; and fills the
+    gaps that the locks would be put into which Python makes anew in each process that was forked. Called in the
+    template, before the heap is put into huge pages."""
     _locks.extend(threading.Lock() for _ in range(_LOCKS))
+    bytearray(_LARGE)
+
+
+def make_room() -> None:
+    """Leaves room at hand for those locks, side by side. Called ahead of many forks."""
     bytearray(_LARGE)
     del _locks[-_LOCKS_AT_HAND:]
 

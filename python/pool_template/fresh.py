@@ -14,7 +14,7 @@ import os
 import resource
 import signal
 import time
-from typing import Any, NoReturn, Optional
+from typing import Any, Callable, NoReturn, Optional
 
 from pool_template import at_fork
 from pool_template.signals import quick
@@ -24,8 +24,10 @@ try:
 except ImportError:  # an interpreter built without libffi
     ctypes = None  # type: ignore[assignment]
 
-#: How far a child came, in the byte that it shares with its worker.
+#: How far a child came.
 WAITING, TOOK_JOB, ANSWERED, LEFT = range(4)
+#: What a child shares with its worker: how far it came, whether it learned of another seat, and of which.
+_POINT, _MOVED, _SEAT = 0, 1, slice(2, 4)
 
 #: Source: Linux, include/uapi/linux/prctl.h.
 _PR_SET_CHILD_SUBREAPER = 36
@@ -46,15 +48,20 @@ class Turn:
         """Makes it the next child's."""
         self.number += 1
         self.since_ns = time.monotonic_ns()
-        self._progress[0] = WAITING
+        self._progress[_POINT] = WAITING
 
     def reached(self, point: int) -> None:
         """Tells the worker how far this child came."""
-        self._progress[0] = point
+        self._progress[_POINT] = point
+
+    def sits(self, seat: int) -> None:
+        """Tells the worker of the seat, which hardly ever changes: what is set for it is set for the next children, too."""
+        self._progress[_SEAT] = seat.to_bytes(2, "little")
+        self._progress[_MOVED] = 1
 
     def ended(self) -> None:
         """The loop came to its end: the job, if there was one, is answered."""
-        self._progress[0] = ANSWERED if self._progress[0] == TOOK_JOB else LEFT
+        self._progress[_POINT] = ANSWERED if self._progress[_POINT] == TOOK_JOB else LEFT
 
 
 class Keeper:
@@ -66,10 +73,13 @@ class Keeper:
         self._child = 0
         self._leaving = False
 
-    def serve(self) -> Optional[Turn]:
-        """Returns in each child, with its turn; and in the worker when it is to leave, with None."""
+    def serve(self, sit: Callable[[int], None]) -> Optional[Turn]:
+        """Returns in each child, with its turn; and in the worker when it is to leave, with None.
+
+        `sit` is told of the worker's seat, once the first job has named it.
+        """
         _adopt_orphans()
-        at_fork.tidy_heap()
+        at_fork.make_room()
         turn = Turn(self._progress)
         while not self._leaving:
             turn.begin()
@@ -77,12 +87,15 @@ class Keeper:
             if pid == 0:
                 return turn
             status = self._wait(pid)
-            point = self._progress[0]
+            point = self._progress[_POINT]
             if point == LEFT or (self._leaving and point == WAITING):
                 break
             if point != ANSWERED:
                 _die_like(status)
             _end_leftovers()
+            if self._progress[_MOVED]:
+                self._progress[_MOVED] = 0
+                sit(int.from_bytes(self._progress[_SEAT], "little"))
         return None
 
     def leave_when_done(self, *_signal: Any) -> None:

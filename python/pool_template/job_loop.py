@@ -64,6 +64,8 @@ class JobLoop:
         self._batch: list[frames.RunFrame] = []
         self._waiting = False
         self._leaving = False
+        #: Where the runner sits; below zero: nowhere yet.
+        self._seat = -1
         self._poll = select.poll()
         pool_job._read_current = self.current
         pool_job._read_batch = self.current_batch
@@ -71,8 +73,14 @@ class JobLoop:
     def attach(self, sock: socket.SocketType) -> None:
         """Gives the worker's job socket, once."""
         self._socket = sock
+        self._seat = -1
         self._receive, self._send = sock.recv, sock.send
         self._poll.register(sock.fileno(), select.POLLIN)
+
+    def sit(self, seat: int) -> None:
+        """See `Runner`. In a process for one job it is usually told before the fork."""
+        self._seat = seat
+        self._runner.sit(seat)
 
     def serve(self, turn: Optional[fresh.Turn] = None) -> None:
         """Says Ready, then runs jobs; in a process for one job, that one."""
@@ -113,7 +121,7 @@ class JobLoop:
         room, no_wait = frames.PACKET_LEN_MAX, _NO_WAIT
         fixed_len, whole_run = frames.RUN.size, frames.RUN_HEADER
         done_header = frames.DONE_HEADER
-        known_seat = -1
+        known_seat = self._seat
         ended = now() if turn is None else turn.since_ns
         self._title.set_state(BUSY)  # until it waits for the first time
         while not self._leaving:
@@ -137,7 +145,9 @@ class JobLoop:
                 turn.reached(fresh.TOOK_JOB)
             if seat != known_seat:
                 known_seat = seat
-                self._runner.sit(seat)
+                self.sit(seat)
+                if turn is not None:
+                    turn.sits(seat)
             if header != whole_run:
                 frame = frames.complete_run(self._socket, frame)
                 if frames.another_follows(frame):

@@ -43,6 +43,8 @@ def load(what: Load) -> App:
     put_directory_first(os.getcwd())
     rq_settings = None if what.rq is None else RqSettings.from_message(what.rq)
     if rq_settings is not None:
+        # Ahead of the application, as in `rq worker`.
+        _trying("cannot set up RQ", _load_rq)
         sys.path += rq_settings.path
         if rq_settings.config is not None:
             _trying(f"cannot use the settings of `{rq_settings.config}`", lambda: _use_config(rq_settings.config))
@@ -96,8 +98,11 @@ def _use_config(name: str) -> None:
         )
 
 
+def _load_rq() -> None:
+    import pool_template.rq_runner  # noqa: F401 (under other runtimes there may be no `rq`; and here all workers share it)
+
+
 def _rq_code(settings: RqSettings) -> RqCode:
-    import pool_template.rq_runner  # under other runtimes there may be no `rq`; and here all workers share it
     from pool_template.rq_code import RqCode
 
     return RqCode(settings)

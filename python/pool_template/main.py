@@ -11,7 +11,7 @@ import traceback
 from typing import Any, NoReturn, Optional
 
 import pool_job
-from pool_template import at_fork, fork_safety, huge_pages, loader, rehearsal, streams, worker
+from pool_template import arenas, at_fork, fork_safety, huge_pages, loader, rehearsal, streams, worker
 from pool_template.control import ControlError, ControlSocket, Load
 from pool_template.template import Template
 from pool_template.title import Title
@@ -77,7 +77,10 @@ def _first_message(control: ControlSocket) -> Optional[Load]:
 def _report(what: Load, open_before: dict[int, str]) -> dict[str, Any]:
     """Gets memory ready for forks, and says what was found."""
     warnings = fork_safety.report(open_before)
+    arenas.release()
     loader.freeze()
+    if what.fresh:
+        at_fork.tidy_heap()
     collapsed, skipped = huge_pages.collapse_heap() if what.huge_pages else (0, "app.huge_pages is off")
     return {
         "runtime": "python " + ".".join(map(str, sys.version_info[:3])),

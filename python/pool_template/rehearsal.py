@@ -8,6 +8,7 @@ application with `isolation = "fresh"`, on pages that are copied for it.
 from __future__ import annotations
 
 import socket
+import sys
 
 from pool_template import at_fork, frames, lineage, worker
 from pool_template.signals import quick
@@ -22,6 +23,9 @@ _TIMEOUT_MS = 3_600_000
 def rehearse(nest: worker.Nest) -> None:
     """Leaves no trace but warm code."""
     nest.title.set("pool-template", "pool: template (rehearses)", IDLE)
+    # What Python remembers of attributes that the application looked up while it was loaded has a reference to each
+    # name. An entry that gives way to another would be a write to the name, somewhere in the heap.
+    getattr(sys, "_clear_type_cache", int)()
     # An application that waits for an alarm keeps its own.
     is_free = quick.getsignal(quick.SIGALRM) == quick.SIG_DFL
     timeout_ms = _TIMEOUT_MS if is_free else 0

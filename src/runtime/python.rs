@@ -30,6 +30,7 @@ macro_rules! modules {
 const MODULES: &[(&str, &str)] = modules! {
     "pool_job" => "pool_job.py",
     "pool_template" => "pool_template/__init__.py",
+    "pool_template.arenas" => "pool_template/arenas.py",
     "pool_template.at_fork" => "pool_template/at_fork.py",
     "pool_template.batch" => "pool_template/batch.py",
     "pool_template.control" => "pool_template/control.py",

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import time
@@ -34,11 +35,11 @@ EXECUTION = 'e' * 32
 class Pool:
     """A template and its first worker, which the broker would have registered."""
 
-    def __init__(self, redis, url, **options):
+    def __init__(self, redis, url, fresh=False, **options):
         rq = {'url': url, 'worker_name': 'pool.{}', 'queues': {'default': ['default']}, 'path': [str(APP)], **options}
         self.redis = redis
         self.template = Template({}, python=sys.executable, environment={'PYTHONPATH': str(APP)})
-        self.template.ready('jobs', rq=rq)
+        self.template.ready('jobs', rq=rq, fresh=fresh)
         self.worker = self.template.worker()
         redis.hset(f'rq:worker:{NAME}', mapping={'state': 'idle', 'queues': 'default'})
 
@@ -154,6 +155,15 @@ def test_a_plain_job_can_ask_for_itself(pool, queue):
     known = value_of(job, pool().plain(job))
     assert (known['id'], known['worker'], known['env']) == ('me', NAME, [NAME, 'me'])
     assert known['status'] == 'started' and known['leader']
+
+
+def test_a_process_for_each_job_knows_the_name_of_its_workers_seat(pool, queue):
+    pool = pool(fresh=True)
+    job = queue.enqueue(os.getenv, 'RQ_WORKER_ID')
+    payload = b'P' + pool.redis.hget(job.key, 'data')
+    for seat in (1, 1, 2, 2, 1):
+        done = pool.worker.call('rq', payload=payload, job=job.id, queue=job.origin, seat=seat)
+        assert value_of(job, done) == f'pool.{seat}'
 
 
 def test_each_job_sees_its_own_id(pool, queue):
