@@ -6,7 +6,7 @@
 //! - [`spawn`]: fork+exec of a template, ready to serve;
 //! - [`fork`]: the copy of a single-threaded process;
 //! - [`process`]: limits, threads, reaping; what an exit status means in words; [`signal`]: what signals do;
-//! - [`slice`]: how long a process runs in one go;
+//! - [`mod@slice`]: how long a process runs in one go;
 //! - [`memory`]: huge pages, proportional set size;
 //! - [`title`]: what `ps` shows;
 //! - [`watch`]: descriptors that the event loop waits for.
