@@ -161,8 +161,10 @@ class Workers:
 
 def descendants(pid):
     """The process ids below `pid`, the nearest first."""
-    children = Path(f'/proc/{pid}/task/{pid}/children')
-    found = [int(child) for child in children.read_text().split()] if children.exists() else []
+    try:
+        found = [int(child) for child in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        found = []  # it has ended
     return found + [below for child in found for below in descendants(child)]
 
 
