@@ -9,8 +9,13 @@ This is about speed alone: where an interpreter does it in another way, nothing 
 
 from __future__ import annotations
 
+import mmap
+from typing import Optional
+
+from pool_template.huge_pages import HUGE_PAGE
+
 #: What the imports of an application take, or most of it: behind them few libraries are loaded.
-_RESERVED = 32 << 20
+_RESERVED = 64 << 20
 #: The largest object that lies in an arena, and how much of it is Python's own. Source: CPython, Objects/obmalloc.c.
 _BLOCK, _OVERHEAD = 512, b"".__sizeof__()
 #: From one such object to the next: in a pool, which is an arena's part for objects of one size, or from pool to pool.
@@ -24,9 +29,10 @@ def reserve() -> None:
     try:
         # At its full length from the beginning: a list that grows would move, and leave gaps between the arenas.
         blocks = [b""] * (_RESERVED // _BLOCK)
+        filling = _align()
         for at in range(len(blocks)):
             blocks[at] = bytes(_BLOCK - _OVERHEAD)
-    except MemoryError:
+    except (MemoryError, OSError):
         return  # it will do without
     # An arena stays as long as anything is in it: here its first pool. That is full, and takes no other objects in.
     before, in_pools, is_first = id(blocks[0]), 0, False
@@ -40,8 +46,20 @@ def reserve() -> None:
             _held.append(block)
     if in_pools < len(blocks) // 2:  # there are no pools, as with `PYTHONMALLOC=malloc`
         _held.clear()
+    if filling is not None:
+        filling.close()
 
 
 def release() -> None:
     """Gives back what is unused. What is used stays."""
     _held.clear()
+
+
+def _align() -> Optional[mmap.mmap]:
+    """Fills what is above the next boundary of huge pages: the kernel puts one mapping below the other."""
+    with open("/proc/self/maps") as maps:
+        areas = [[int(address, 16) for address in line.split(None, 1)[0].split("-")] for line in maps]
+    # They begin above the widest gap; the last area is the kernel's own.
+    _, lowest = max((above[0] - below[1], above[0]) for below, above in zip(areas, areas[1:-1]))
+    rest = lowest % HUGE_PAGE
+    return mmap.mmap(-1, rest, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if rest else None
