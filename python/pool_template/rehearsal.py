@@ -25,7 +25,10 @@ def rehearse(nest: worker.Nest) -> None:
     nest.title.set("pool-template", "pool: template (rehearses)", IDLE)
     # What Python remembers of attributes that the application looked up while it was loaded has a reference to each
     # name. An entry that gives way to another would be a write to the name, somewhere in the heap.
-    getattr(sys, "_clear_type_cache", int)()
+    # (The first is its name since 3.13, where the other one is deprecated.)
+    forget = getattr(sys, "_clear_internal_caches", None) or getattr(sys, "_clear_type_cache", None)
+    if forget is not None:
+        forget()
     # An application that waits for an alarm keeps its own.
     is_free = quick.getsignal(quick.SIGALRM) == quick.SIG_DFL
     timeout_ms = _TIMEOUT_MS if is_free else 0

@@ -50,7 +50,7 @@ arenas.release()
 print(reserved - before, resident() - before)
 """
         taken, kept = map(int, outcome(script))
-        self.assertGreater(taken, 30 << 20)
+        self.assertGreater(taken, 60 << 20)
         self.assertLess(kept, 8 << 20)
 
     def test_an_interpreter_without_arenas_does_without(self) -> None:
