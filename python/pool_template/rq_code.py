@@ -12,17 +12,17 @@ from types import FunctionType
 from typing import Any, Iterable, Optional
 
 import rq
-from redis import Redis, Sentinel
+from redis import Redis
 from redis.backoff import AbstractBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as RedisRetry
-from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 from rq.serializers import resolve_serializer
 from rq.utils import import_attribute
 
 from pool_template import lineage
+from pool_template.rq_sentinel import Sentinels
 from pool_template.rq_settings import RqSettings
 
 _RQ_DIRECTORY = os.path.dirname(os.path.abspath(rq.__file__)) + os.sep
@@ -86,23 +86,6 @@ def _refuses_for_now(error: ResponseError) -> bool:
     return any(f"{word} " in str(error) for word in ("NOREPLICAS", "MISCONF", "BUSY", "UNBLOCKED"))
 
 
-class _Following:
-    """A connection that asks the Sentinels again whenever it connects; redis-py 8.1 reconnects to the old master."""
-
-    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        if not self._sock:  # type: ignore[attr-defined]
-            self.connect()  # type: ignore[attr-defined]
-        super().send_packed_command(command, check_health)  # type: ignore[misc]
-
-
-class _FollowingConnection(_Following, SentinelManagedConnection):
-    pass
-
-
-class _FollowingSSLConnection(_Following, SentinelManagedSSLConnection):
-    pass
-
-
 class InPool:
     """A worker class's part that differs in a pool, where the supervisor registers, forks, stops and watches."""
 
@@ -135,6 +118,7 @@ class RqCode:
 
     def __init__(self, settings: RqSettings) -> None:
         self.settings = settings
+        self._sentinels = settings.sentinel and Sentinels(settings.sentinel)
         self.job_class: Any = _import_class(settings.job_class, rq.job.Job)
         self.queue_class: Any = _import_class(settings.queue_class, rq.Queue)
         _check_keys(self.job_class, rq.job.Job, "redis_job_namespace_prefix")
@@ -166,17 +150,14 @@ class RqCode:
             "retry": _Patience(_Backoff(), _RETRIES),
             "retry_on_error": [RedisConnectionError, RedisTimeoutError],
         }
-        if settings.sentinel is None:
+        if self._sentinels is None:
             return Redis.from_url(settings.url, **options)
         from redis.connection import parse_url
 
         target = {**parse_url(settings.url), **options}
         for fixed in ("host", "port", "path", "connection_class"):
             target.pop(fixed, None)
-        is_tls = settings.url.startswith("rediss:")
-        kind = _FollowingSSLConnection if is_tls else _FollowingConnection
-        sentinel = Sentinel(settings.sentinel.hosts, sentinel_kwargs=settings.sentinel.connection, **target)
-        return sentinel.master_for(settings.sentinel.service, connection_class=kind)
+        return self._sentinels.master(settings.url.startswith("rediss:"), **target)
 
     def worker(self, name: str, queues: list[str], connection: Redis) -> Any:
         """A worker object of this name that serves these queues. Says nothing to Redis."""

@@ -52,6 +52,7 @@ const MODULES: &[(&str, &str)] = modules! {
     "pool_template.rq_environment" => "pool_template/rq_environment.py",
     "pool_template.rq_lifecycle" => "pool_template/rq_lifecycle.py",
     "pool_template.rq_runner" => "pool_template/rq_runner.py",
+    "pool_template.rq_sentinel" => "pool_template/rq_sentinel.py",
     "pool_template.rq_settings" => "pool_template/rq_settings.py",
     "pool_template.shared_api" => "pool_template/shared_api.py",
     "pool_template.signals" => "pool_template/signals.py",

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import tempfile
+from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -22,14 +23,16 @@ class RedisServer:
         self.port = free_port()
         self.url = f'redis://{login}@127.0.0.1:{self.port}/0'.replace('//@', '//')
         self.socket_path = f'{self.directory.name}/redis.sock'
-        command = ['redis-server', '--bind', '127.0.0.1', '--port', str(self.port), '--unixsocket', self.socket_path]
-        command += ['--save', '', '--appendonly', 'no', '--dir', self.directory.name, *options]
-        self.process = child.start(command, stdout=subprocess.DEVNULL)
+        command = [*self.program(), '--bind', '127.0.0.1', '--port', str(self.port), '--dir', self.directory.name]
+        self.process = child.start([*command, *options], stdout=subprocess.DEVNULL)
         try:
             until(self.answers, f'redis-server on port {self.port} answers')
         except BaseException:
             self.stop()
             raise
+
+    def program(self):
+        return ['redis-server', '--unixsocket', self.socket_path, '--save', '', '--appendonly', 'no']
 
     def client(self):
         """Blocking reads last as long as they say, whatever default the installed client has."""
@@ -48,6 +51,19 @@ class RedisServer:
         self.process.kill()
         self.process.wait()
         self.directory.cleanup()
+
+
+class Sentinel(RedisServer):
+    """Watches this server under the name `main`."""
+
+    def __init__(self, master):
+        self.master = master
+        super().__init__()
+
+    def program(self):
+        settings = Path(self.directory.name, 'sentinel.conf')
+        settings.write_text(f'sentinel monitor main 127.0.0.1 {self.master.port} 1\n')
+        return ['redis-server', str(settings), '--sentinel']
 
 
 def free_port():
