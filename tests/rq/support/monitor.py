@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from support.wait import until
@@ -49,7 +50,10 @@ class Monitor:
 
 def addresses_of(pid):
     """From where a process is connected, by the kernel's own tables."""
-    links = [os.readlink(link) for link in Path(f'/proc/{pid}/fd').iterdir()]
+    links = []
+    for descriptor in Path(f'/proc/{pid}/fd').iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile, as that of a client of the metrics
+            links.append(os.readlink(descriptor))
     inodes = {link[len('socket:[') : -1] for link in links if link.startswith('socket:[')}
     rows = [line.split() for line in Path(f'/proc/{pid}/net/tcp').read_text().splitlines()[1:]]
     ports = [int(row[1].rpartition(':')[2], 16) for row in rows if row[9] in inodes]
