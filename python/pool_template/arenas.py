@@ -9,10 +9,15 @@ This is about speed alone: where an interpreter does it in another way, nothing 
 
 from __future__ import annotations
 
+import gc
 import mmap
-from typing import Optional
+import struct
+import sys
+from typing import Iterable, Iterator, Optional
 
-from pool_template.huge_pages import HUGE_PAGE
+from pool_template import areas
+from pool_template.areas import Range
+from pool_template.huge_pages import HUGE_PAGE, ctypes
 
 #: What the imports of an application take, or most of it: behind them few libraries are loaded.
 _RESERVED = 64 << 20
@@ -20,8 +25,15 @@ _RESERVED = 64 << 20
 _BLOCK, _OVERHEAD = 512, b"".__sizeof__()
 #: From one such object to the next: in a pool, which is an arena's part for objects of one size, or from pool to pool.
 _IN_POOL, _TO_NEXT_POOL = 512, 1024
+#: A pool begins at a multiple of its size, so where the arena does not there is room for one less.
+_POOL = 16_384 if sys.version_info >= (3, 10) else 4_096
+_POOLS = (63, 64)
+#: What a pool begins with ends so: which arena it is in, and the class of sizes of which its objects are, of so many.
+_HEAD, _HEAD_AT, _SIZE_CLASSES = struct.Struct("<II"), 32, 64
 
 _held: list[bytes] = []
+#: The pools, by number, in which there were objects when the rest was given back: where there are pools at all.
+_inhabited: set[int] = set()
 
 
 def reserve() -> None:
@@ -53,13 +65,39 @@ def reserve() -> None:
 def release() -> None:
     """Gives back what is unused. What is used stays."""
     _held.clear()
+    _inhabited.update(id(each) // _POOL for each in gc.get_objects())
+
+
+def find(where: Iterable[Range]) -> list[Range]:
+    """The arenas in these areas. Each has been seen whole: all of its pools name one and the same, and there was an
+    object in one of them."""
+    rows = [
+        (first, end)
+        for area in where
+        for first, end in _rows(area)
+        if end - first in _POOLS and not _inhabited.isdisjoint(range(first, end))
+    ]
+    # Between two that do not begin with a pool is what is left of both.
+    ends = {end for _, end in rows}
+    return areas.joined(((first - (first - 1 in ends)) * _POOL, end * _POOL) for first, end in rows)
+
+
+def _rows(area: Range) -> Iterator[Range]:
+    """Pools that name the same arena, side by side: the numbers of the first, and of the one behind the last."""
+    start, end = -(-area[0] // _POOL), area[1] // _POOL
+    row_of, first = -1, start
+    for at in range(start, end):
+        arena, size_class = _HEAD.unpack(ctypes.string_at(at * _POOL + _HEAD_AT, _HEAD.size))
+        if arena != row_of or size_class >= _SIZE_CLASSES:
+            yield first, at
+            row_of, first = arena, at
+    yield first, end
 
 
 def _align() -> Optional[mmap.mmap]:
     """Fills what is above the next boundary of huge pages: the kernel puts one mapping below the other."""
-    with open("/proc/self/maps") as maps:
-        areas = [[int(address, 16) for address in line.split(None, 1)[0].split("-")] for line in maps]
+    mapped = areas.of_this_process()
     # They begin above the widest gap; the last area is the kernel's own.
-    _, lowest = max((above[0] - below[1], above[0]) for below, above in zip(areas, areas[1:-1]))
+    _, lowest = max((above.start - below.end, above.start) for below, above in zip(mapped, mapped[1:-1]))
     rest = lowest % HUGE_PAGE
     return mmap.mmap(-1, rest, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if rest else None

@@ -12,6 +12,8 @@ import socket
 import threading
 from typing import Any, Iterator, Optional
 
+from pool_template import areas
+
 _REMEDY = "open it in an `after_fork` hook, or when a job first needs it"
 _SERVICES = {
     3306: "MySQL",
@@ -97,8 +99,7 @@ def _other_threads() -> Iterator[str]:
 
 
 def _thread_starters() -> Iterator[tuple[str, str]]:
-    with open("/proc/self/maps") as maps:
-        files = {line.rpartition("/")[2].strip().lower() for line in maps if "/" in line}
+    files = {area.name.rpartition("/")[2].lower() for area in areas.of_this_process() if area.inode}
     for part, who, remedy in _THREAD_STARTERS:
         if any(part in file for file in files):
             yield who, remedy

@@ -1,0 +1,166 @@
+"""The heap in a file: for jobs that each have a process of their own."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import unittest
+from pathlib import Path
+from typing import Any
+
+from supervisor import CARRIED, PYTHON, Template
+
+#: A heap of some 30 MiB, in arenas, in the C library's heap and in single requests to the kernel.
+APP = """
+records = [{'id': i, 'name': f'name {i}', 'tags': [f'tag {i}', i * 0.5]} for i in range(40_000)]
+texts = [bytes([i % 256]) * 5000 for i in range(1000)]
+block = bytes(range(256)) * 20_000
+
+def check():
+    assert [record['id'] for record in records] == list(range(40_000))
+    assert [record['name'] for record in records] == [f'name {i}' for i in range(40_000)]
+    assert all(text == bytes([i % 256]) * 5000 for i, text in enumerate(texts))
+    return len(block) if block == bytes(range(256)) * 20_000 else 0
+
+def change():
+    before = check()
+    records.sort(key=lambda record: -record['id'])
+    records.reverse()
+    texts.extend([b'more' * 1000] * 500)
+    del texts[1000:]
+    return before if check() == before else 0
+
+def own():
+    return sum(int(line.split()[1]) for line in open('/proc/self/smaps_rollup') if line.startswith('Anonymous:')) * 1024
+"""
+SCRIPT = """
+import ctypes, mmap, sys
+sys.path.insert(0, sys.argv[1])
+from pool_template import areas, arenas, heap_file, huge_pages
+arenas.reserve()
+{before}
+arenas.release()
+print(*heap_file.move(), sep='|')
+{after}
+"""
+EXPECTED = 256 * 20_000
+
+
+def can_move() -> bool:
+    """Contexts and huge pages in files: an x86-64, the GNU C library, Linux 6.1."""
+    return platform.machine() == "x86_64" and not moved("", "")[0].startswith("0|")
+
+
+def moved(before: str, after: str, **environment: str) -> list[str]:
+    """The lines of a process that moves its heap and prints first what `move` says."""
+    script = SCRIPT.format(before=before, after=after)
+    environment = {**os.environ, **environment}
+    command = [PYTHON, "-c", script, str(CARRIED)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    if done.returncode:
+        raise AssertionError(done.stderr)
+    return done.stdout.splitlines()
+
+
+def heap_of(pid: int) -> list[str]:
+    """The areas of a process that are the file's."""
+    return [line for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if "/memfd:pool-heap" in line]
+
+
+@unittest.skipUnless(can_move(), "no heap is moved on this machine")
+class Moved(unittest.TestCase):
+    def load(self, app: str = APP, **values: Any) -> tuple[Template, dict[str, Any]]:
+        template = Template({"app.py": app})
+        self.addCleanup(template.__exit__)
+        answer = template.load("app", fresh=True, huge_pages=True, **values)
+        self.assertEqual(answer["type"], "ready")
+        return template, answer
+
+    def test_jobs_find_everything_as_it_was_and_may_change_it(self) -> None:
+        template, answer = self.load()
+        self.assertGreater(answer["moved_bytes"], 20 << 20)
+        self.assertIsNone(answer["move_skipped"])
+        worker = template.worker()
+        self.assertTrue(heap_of(worker.pid))
+        for job in ("app.check", "app.change", "app.check"):
+            self.assertEqual(worker.call(job).value, EXPECTED)
+
+    def test_a_job_has_little_for_itself(self) -> None:
+        template, answer = self.load()
+        self.assertLess(template.worker().call("app.own").value, answer["moved_bytes"] // 4)
+
+    def test_warm_workers_share_the_heap_as_ever(self) -> None:
+        with Template({"app.py": APP}) as template:
+            answer = template.load("app", huge_pages=True)
+            self.assertEqual(answer["moved_bytes"], 0)
+            self.assertIsNone(answer["move_skipped"])
+            self.assertEqual(heap_of(template.pid), [])
+
+    def test_without_huge_pages_it_stays_where_it_is(self) -> None:
+        with Template({"app.py": APP}) as template:
+            self.assertEqual(template.load("app", fresh=True, huge_pages=False)["moved_bytes"], 0)
+
+    def test_beside_a_thread_that_may_write_it_stays_where_it_is(self) -> None:
+        app = APP + "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        template, answer = self.load(app)
+        self.assertEqual(answer["moved_bytes"], 0)
+        self.assertEqual(answer["move_skipped"], "other threads are running")
+        self.assertEqual(template.worker().call("app.check").value, EXPECTED)
+
+    def test_threads_that_a_library_ends_at_a_fork_are_no_obstacle(self) -> None:
+        app = APP + (
+            "import os, threading\n"
+            "leave = threading.Event()\n"
+            "thread = threading.Thread(target=leave.wait, daemon=True); thread.start()\n"
+            "os.register_at_fork(before=lambda: (leave.set(), thread.join()))\n"
+        )
+        self.assertGreater(self.load(app)[1]["moved_bytes"], 20 << 20)
+
+    def test_what_another_allocator_may_use_stays(self) -> None:
+        before = (
+            "room = mmap.mmap(-1, 8 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
+            "room[:] = bytes(range(256)) * (len(room) // 256)\n"
+            "at = ctypes.addressof(ctypes.c_char.from_buffer(room))\n"
+        )
+        after = "print(*{each.is_heap_file for each in areas.of_this_process() if each.start <= at < each.end})"
+        self.assertEqual(moved(before, after)[1], "False")
+
+    def test_memory_that_was_never_touched_takes_none_in_the_file(self) -> None:
+        before = (
+            "libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p; libc.malloc.argtypes = [ctypes.c_size_t]\n"
+            "at = libc.malloc(512 << 20)\n"
+        )
+        self.assertLess(int(moved(before, "")[0].partition("|")[0]), 300 << 20)
+
+    def test_a_single_large_request_is_known_and_may_grow(self) -> None:
+        before = (
+            "libc = ctypes.CDLL(None); libc.malloc.restype = libc.realloc.restype = ctypes.c_void_p\n"
+            "libc.malloc.argtypes, libc.realloc.argtypes = [ctypes.c_size_t], [ctypes.c_void_p, ctypes.c_size_t]\n"
+            "at = libc.malloc(48 << 20)\n"
+            "ctypes.memset(at, 7, 48 << 20)\n"
+        )
+        after = (
+            "print(*{each.is_heap_file for each in areas.of_this_process() if each.start < at + (9 << 20) < each.end})\n"
+            "at = libc.realloc(at, 96 << 20)\n"
+            "ctypes.memset(at + (48 << 20), 8, 48 << 20)\n"
+            "print({7: 48 << 20, 8: 48 << 20} == {i: ctypes.string_at(at, 96 << 20).count(i) for i in (7, 8)})\n"
+        )
+        self.assertEqual(moved(before, after)[1:], ["True", "True"])
+
+    def test_without_arenas_the_c_librarys_heap_is_moved(self) -> None:
+        before = "held = [bytes([i % 256]) * 400 for i in range(50_000)]"
+        after = "print(all(each == bytes([i % 256]) * 400 for i, each in enumerate(held)))"
+        first, second = moved(before, after, PYTHONMALLOC="malloc")
+        self.assertGreater(int(first.partition("|")[0]), 15 << 20)
+        self.assertEqual(second, "True")
+
+
+class NotMoved(unittest.TestCase):
+    def test_where_there_are_no_chains_of_calls_the_reason_is_told(self) -> None:
+        before = "import platform; platform.machine = lambda: 'riscv64'"
+        self.assertEqual(moved(before, ""), ["0|not known for this kind of processor (riscv64)"])
+
+
+if __name__ == "__main__":
+    unittest.main()
