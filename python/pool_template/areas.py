@@ -39,7 +39,7 @@ class Area(NamedTuple):
     @property
     def is_heap_file(self) -> bool:
         """The heap was here, and was moved."""
-        return self.name.startswith(f"/memfd:{HEAP_FILE} ")
+        return self.mode.endswith("p") and self.name.startswith(f"/memfd:{HEAP_FILE} ")
 
 
 class Details(NamedTuple):

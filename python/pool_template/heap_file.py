@@ -23,7 +23,7 @@ from pool_template.huge_pages import HUGE_PAGE, ctypes
 #: How far the areas are apart in the file. One may grow (`mremap`): into nothing, not into its neighbour.
 _APART = 1 << 40
 #: So much is copied at once. For a moment it is there twice.
-_PIECE = 64 << 20
+_PIECE = 8 << 20
 #: What the kernel was told of memory that may be moved: nothing but that it may be read and written, and the like.
 _PLAIN = frozenset(("rd", "wr", "mr", "mw", "me", "ac", "sd"))
 #: Of the word that the C library puts before what it got from the kernel for one request: this is such, and the size of
@@ -33,13 +33,13 @@ _FLAGS, _IS_MMAPPED = 7, 2
 _LEFT_OVER = 16_384
 #: Source: Linux, include/uapi/linux/memfd.h. Kernels before 6.3 don't know it.
 _MFD_NOEXEC_SEAL = 8
-_MAP_FIXED = 0x10
+_MAP_FIXED, _MADV_POPULATE_READ = 0x10, 22
 #: Private mappings of files are part of a core dump. Source: `core(5)`.
 _DUMP_PRIVATE_FILES = 1 << 2
 
 
 def move() -> tuple[int, Optional[str]]:
-    """Moves what it may. To be called ahead of `collapse_heap`, which puts the file into huge pages.
+    """Moves what it may. To be called ahead of `collapse_heap`, which is for the rest.
 
     Returns the bytes moved and, when there are none, why.
     """
@@ -78,11 +78,12 @@ class _Mover:
         """Puts the file where these pages are, with what they hold."""
         self._areas += 1
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if "w" in mode else 0)
-        # At the same place within a huge page in the file as in memory, or it could not be mapped as one.
-        in_file = self._areas * _APART + start % HUGE_PAGE
+        in_file = self._areas * _APART
         os.ftruncate(self._file, in_file + _APART)
-        for at in range(start, end, _PIECE):
-            self._move(at, min(_PIECE, end - at), protection, in_file + at - start)
+        bounds = [start, *range((start // _PIECE + 1) * _PIECE, end, _PIECE), end]
+        for at, next_at in zip(bounds, bounds[1:]):
+            self._move(at, next_at - at, protection, in_file + at - start)
+        self._keep(end - start, in_file)
 
     def _move(self, start: int, size: int, protection: int, in_file: int) -> None:
         os.posix_fallocate(self._file, in_file, size)  # or there may be no memory for it in the middle of the copy
@@ -94,17 +95,27 @@ class _Mover:
             )
             del first
 
+    def _keep(self, size: int, in_file: int) -> None:
+        """Maps this part of the file once more, where no fork copies it, so that what it takes is said to be this
+        process's: of what was written to since, the file's own is mapped nowhere else."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mmap.restype = ctypes.c_void_p
+        sized = ctypes.c_size_t(size)
+        at = libc.mmap(None, sized, mmap.PROT_READ, mmap.MAP_SHARED, self._file, ctypes.c_size_t(in_file))
+        if at != ctypes.c_void_p(-1).value and libc.madvise(ctypes.c_void_p(at), sized, mmap.MADV_DONTFORK) == 0:
+            libc.madvise(ctypes.c_void_p(at), sized, _MADV_POPULATE_READ)
+
     def rehearse(self) -> None:
         """Moves memory of no importance, and looks what became of it."""
-        with mmap.mmap(-1, 2 * HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as room:
-            room[::PAGE] = held = os.urandom(len(room) // PAGE)
+        with mmap.mmap(-1, 4 * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as room:
+            room[:] = held = os.urandom(len(room))
             first = ctypes.c_char.from_buffer(room)
-            block = -(-ctypes.addressof(first) // HUGE_PAGE) * HUGE_PAGE
+            start = ctypes.addressof(first)
             del first
-            self.move(block, block + HUGE_PAGE, "rw-p")
-            if _moved() != HUGE_PAGE or room[::PAGE] != held:
+            os.ftruncate(self._file, len(room))
+            self._move(start, len(room), mmap.PROT_READ | mmap.PROT_WRITE, 0)
+            if _moved() != len(room) or room[:] != held:
                 raise Unsupported("memory can't be moved here")
-            huge_pages.collapse(block)
 
 
 def _make_file() -> int:

@@ -23,8 +23,7 @@ _MADV_COLLAPSE = 25
 
 
 def collapse_heap() -> tuple[int, Optional[str]]:
-    """Collapses this process's private anonymous memory where most of it is in use, and the file that the heap was
-    moved into.
+    """Collapses this process's private anonymous memory where most of it is in use.
 
     Returns the bytes collapsed and, when there are none, why.
     """
@@ -66,8 +65,8 @@ def is_mostly_used(start: int, size: int) -> bool:
 
 
 def _blocks() -> Iterator[int]:
-    """Addresses of the whole, aligned huge pages in private, writable, anonymous memory, and in the heap's file."""
+    """Addresses of the whole, aligned huge pages in private, writable, anonymous memory."""
     for area in areas.of_this_process():
-        if area.mode == "rw-p" and (area.is_anonymous or area.is_heap_file):
+        if area.mode == "rw-p" and area.is_anonymous:
             first = -(-area.start // HUGE_PAGE) * HUGE_PAGE
             yield from range(first, area.end - HUGE_PAGE + 1, HUGE_PAGE)

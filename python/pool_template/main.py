@@ -86,7 +86,7 @@ def _report(what: Load, open_before: dict[int, str]) -> dict[str, Any]:
     return {
         "runtime": "python " + ".".join(map(str, sys.version_info[:3])),
         "collapsed_bytes": collapsed,
-        "collapse_skipped": skipped,
+        "collapse_skipped": None if moved else skipped,
         "moved_bytes": moved,
         "move_skipped": not_moved,
         "warnings": warnings,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor import CARRIED, PYTHON, Template
+from test_memory import rollup
 
 #: A heap of some 30 MiB, in arenas, in the C library's heap and in single requests to the kernel.
 APP = """
@@ -48,7 +49,7 @@ EXPECTED = 256 * 20_000
 
 
 def can_move() -> bool:
-    """Contexts and huge pages in files: an x86-64, the GNU C library, Linux 6.1."""
+    """There are an x86-64 and the GNU C library."""
     return platform.machine() == "x86_64" and not moved("", "")[0].startswith("0|")
 
 
@@ -89,6 +90,11 @@ class Moved(unittest.TestCase):
     def test_a_job_has_little_for_itself(self) -> None:
         template, answer = self.load()
         self.assertLess(template.worker().call("app.own").value, answer["moved_bytes"] // 4)
+
+    def test_the_template_is_said_to_have_what_the_file_takes(self) -> None:
+        template, answer = self.load()
+        self.assertGreater(rollup(template.pid), answer["moved_bytes"] * 9 // 10)
+        self.assertLess(rollup(template.pid), answer["moved_bytes"] + (32 << 20))
 
     def test_warm_workers_share_the_heap_as_ever(self) -> None:
         with Template({"app.py": APP}) as template:
