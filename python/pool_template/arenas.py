@@ -32,7 +32,8 @@ _POOLS = (63, 64)
 _HEAD, _HEAD_AT, _SIZE_CLASSES = struct.Struct("<II"), 32, 64
 
 _held: list[bytes] = []
-#: The pools, by number, in which there were objects when the rest was given back: where there are pools at all.
+_LOOKED_AT = 10_000
+#: The numbers of the pools in which there are objects, where there are pools at all.
 _inhabited: set[int] = set()
 
 
@@ -65,7 +66,16 @@ def reserve() -> None:
 def release() -> None:
     """Gives back what is unused. What is used stays."""
     _held.clear()
-    _inhabited.update(id(each) // _POOL for each in gc.get_objects())
+
+
+def look() -> None:
+    """Notes where there are objects, for `find`. To be called before they are frozen, which hides them."""
+    objects = gc.get_objects()
+    for at in range(0, len(objects), _LOOKED_AT):
+        some = objects[at : at + _LOOKED_AT]
+        # The collector does not know those that refer to nothing that it knows: dictionaries of texts, for one.
+        for found in (some, gc.get_referents(*some)):
+            _inhabited.update(address // _POOL for address in map(id, found))
 
 
 def find(where: Iterable[Range]) -> list[Range]:

@@ -78,6 +78,8 @@ def _report(what: Load, open_before: dict[int, str]) -> dict[str, Any]:
     """Gets memory ready for forks, and says what was found."""
     warnings = fork_safety.report(open_before)
     arenas.release()
+    if what.fresh:
+        arenas.look()
     loader.freeze()
     if what.fresh:
         at_fork.tidy_heap()

@@ -42,6 +42,7 @@ from pool_template import areas, arenas, heap_file, huge_pages
 arenas.reserve()
 {before}
 arenas.release()
+arenas.look()
 print(*heap_file.move(), sep='|')
 {after}
 """
