@@ -8,7 +8,7 @@
     scripts/bench rq mappers                 1000 jobs of an application with 150 SQLAlchemy classes
     scripts/bench rq memory                  8 workers of the application of 150 MB after 800 jobs
 
-All peers of a run share its Redis server, one after the other; for latency, several times. Prints a table; --json adds a file.
+All peers of a run share its Redis server, one after the other; for throughput and latency, several times. Prints a table; --json adds a file.
 """
 
 import argparse
@@ -71,9 +71,27 @@ def working(peer, server, workers, preload=None, jobs=None):
             process.wait()
 
 
-def throughput(peer, server, options):
-    """Jobs a second between the first tenth and the last, and what each of them costs."""
-    count = options.jobs or peer.jobs
+def throughput(chosen, server, options):
+    """Jobs a second between the first tenth and the last of each round, and what each of them costs."""
+    spent = {peer.name: [] for peer in chosen}
+    for peer, share in in_rounds(chosen, options, 3, lambda peer: options.jobs or peer.jobs):
+        spent[peer.name].append(work(peer, share, server, options))
+    return {name: per_job(*map(sum, zip(*rounds))) for name, rounds in spent.items()}
+
+
+def in_rounds(chosen, options, usual, jobs_of):
+    """Each peer with its share of its jobs, in rounds, in each of which all peers have their turn: what else this
+    machine does then meets all of them."""
+    rounds = options.rounds or usual
+    for number in range(rounds):
+        for peer in chosen:
+            print(f'{peer.name} …', file=sys.stderr)
+            count = jobs_of(peer)
+            yield peer, count * (number + 1) // rounds - count * number // rounds
+
+
+def work(peer, count, server, options):
+    """Jobs, seconds, CPU seconds, commands to Redis and its CPU seconds, once a tenth of so many jobs is done."""
     arguments = [(number,) if options.task == 'read_part' else () for number in range(count)]
     jobs = (options.preload or 'rq_tasks', options.task, arguments)
     with working(peer, server, options.workers, options.preload, jobs) as pids:
@@ -86,11 +104,15 @@ def throughput(peer, server, options):
             seconds, jobs = time.monotonic() - begin, peer.done() - before
             commands_after, redis_cpu_after = probe.redis_use(client)
             used = probe.cpu_seconds(pids) - used
+    return jobs, seconds, used, commands_after - commands - polls, redis_cpu_after - redis_cpu
+
+
+def per_job(jobs, seconds, used, commands, redis_cpu):
     return {
         'jobs/s': jobs / seconds,
         'CPU ms/job': used / jobs * 1000,
-        'Redis CPU ms/job': (redis_cpu_after - redis_cpu) / jobs * 1000,
-        'Redis commands/job': (commands_after - commands - polls) / jobs,
+        'Redis CPU ms/job': redis_cpu / jobs * 1000,
+        'Redis commands/job': commands / jobs,
     }
 
 
@@ -109,17 +131,11 @@ def progress(peer, count):
 
 
 def latency(chosen, server, options):
-    """Milliseconds from the call of enqueue to the start of the function, one job at a time.
-
-    In rounds, in each of which all peers have their turn: what else this machine does then meets all of them.
-    """
-    count = options.jobs or 300
+    """Milliseconds from the call of enqueue to the start of the function, one job at a time."""
     asked = {peer.name: [] for peer in chosen}
-    for number in range(options.rounds):
-        for peer in chosen:
-            share = count * (number + 1) // options.rounds - count * number // options.rounds
-            with working(peer, server, options.workers):
-                asked[peer.name].append(ask_again_and_again(peer, share))
+    for peer, share in in_rounds(chosen, options, 5, lambda _: options.jobs or 300):
+        with working(peer, server, options.workers):
+            asked[peer.name].append(ask_again_and_again(peer, share))
     return {name: delays(rounds) for name, rounds in asked.items()}
 
 
@@ -279,7 +295,7 @@ def arguments():
     parser.add_argument('peers', nargs='*', help='default: all that fit; known: ' + '; '.join(PEERS))
     parser.add_argument('--workers', type=int, default=2)
     parser.add_argument('--jobs', type=int, help='instead of the number that suits each peer')
-    parser.add_argument('--rounds', type=int, default=5, help='in so many parts latency is measured')
+    parser.add_argument('--rounds', type=int, help='in so many parts throughput (3) or latency (5) is measured')
     parser.add_argument('--seconds', type=float, default=30, help='how long idle watches')
     parser.add_argument('--preload', help='the application that is loaded before the first fork')
     parser.add_argument('--task', default='noop', help='what the jobs of throughput do: noop, or read_part of heavy')
@@ -300,8 +316,8 @@ def main():
     chosen = [PEERS[name] for name in options.peers or fitting]
     rows = {}
     try:
-        if measure is latency:
-            rows = latency(chosen, server, options)
+        if measure in (latency, throughput):
+            rows = measure(chosen, server, options)
         else:
             for peer in chosen:
                 print(f'{peer.name} …', file=sys.stderr)

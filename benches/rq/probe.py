@@ -11,11 +11,11 @@ def tree(roots):
     """The processes `roots` and all below them."""
     found = list(roots)
     for pid in found:
-        for task in Path(f'/proc/{pid}/task').glob('*/children'):
-            try:
+        try:
+            for task in Path(f'/proc/{pid}/task').glob('*/children'):
                 found += [int(child) for child in task.read_text().split()]
-            except OSError:  # it ended meanwhile
-                pass
+        except OSError:  # it ended meanwhile
+            pass
     return found
 
 
