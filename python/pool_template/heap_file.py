@@ -55,7 +55,7 @@ def move() -> tuple[int, Optional[str]]:
         _dump_whole()
     except Unsupported as why:
         return 0, str(why)
-    except (OSError, MemoryError) as error:
+    except Exception as error:  # it is about speed alone: an application loads without it
         return _moved(), None if _moved() else f"no copy could be made: {error}"
     return _moved(), None
 
@@ -119,6 +119,8 @@ class _Mover:
 
 
 def _make_file() -> int:
+    if not hasattr(os, "memfd_create"):  # built for an old C library, as Conda's
+        raise Unsupported("this Python has no os.memfd_create")
     try:
         return os.memfd_create(HEAP_FILE, os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
     except OSError:
