@@ -9,7 +9,6 @@ PAGE = 4096
 #: From an address up to, not including, another one.
 Range = tuple[int, int]
 
-
 #: The file in memory that the heap was moved into; see `heap_file`.
 HEAP_FILE = "pool-heap"
 

@@ -28,11 +28,14 @@ _IN_POOL, _TO_NEXT_POOL = 512, 1024
 #: A pool begins at a multiple of its size, so where the arena does not there is room for one less.
 _POOL = 16_384 if sys.version_info >= (3, 10) else 4_096
 _POOLS = (63, 64)
-#: What a pool begins with ends so: which arena it is in, and the class of sizes of which its objects are, of so many.
+#: What a pool begins with has, so far in, the number of its arena and that of its objects' class of sizes, of so many.
+#: Source: CPython, Include/internal/pycore_obmalloc.h (before 3.12: Objects/obmalloc.c), `struct pool_header`.
 _HEAD, _HEAD_AT, _SIZE_CLASSES = struct.Struct("<II"), 32, 64
 
-_held: list[bytes] = []
+#: So many objects are looked at together, for what they refer to is listed.
 _LOOKED_AT = 10_000
+
+_held: list[bytes] = []
 #: The numbers of the pools in which there are objects, where there are pools at all.
 _inhabited: set[int] = set()
 

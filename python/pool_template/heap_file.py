@@ -2,7 +2,7 @@
 
 A fork copies the page tables of anonymous memory, and the end of the process takes them apart again: for the heap of
 an application that is more work than most jobs are. Of a file that is mapped privately it copies nothing but what
-was written to since, page by page; the rest is looked up in the file when it is touched. Source: Linux, mm/memory.c,
+was touched since, page by page; the rest is looked up in the file when it is touched. Source: Linux, mm/memory.c,
 `vma_needs_copy` and `copy_page_range`. What a process writes is its own, as ever, 4 KiB at a time.
 
 Moved is only what is known to be Python's, the C library's or a shared library's: an allocator of another kind may
@@ -145,7 +145,8 @@ def _is_alone() -> bool:
 
 def _known() -> Iterator[tuple[Range, str]]:
     """What may be moved, each with the mode of its area."""
-    plain = [each for each in areas.details() if each.flags <= _PLAIN]
+    everything = areas.details()
+    plain = [each for each in everything if each.flags <= _PLAIN]
     memory = [each.area for each in plain if each.area.is_anonymous and each.area.mode == "rw-p"]
     # What was never touched must not be looked at, either: it would be in memory then.
     of_python = arenas.find(used for area in memory if area.name != "[heap]" for used in _used(*area.range))
@@ -153,7 +154,7 @@ def _known() -> Iterator[tuple[Range, str]]:
     heap = [area.range for area in memory if area.name == "[heap]"]
     of_c = heap + [each for other in others for each in _of_requests(*other)] if _is_glibcs_heap() else []
     yield from ((each, "rw-p") for each in areas.joined(of_python + of_c))
-    libraries = {area.name for area in areas.of_this_process() if area.inode and "x" in area.mode}
+    libraries = {area.name for area, _, _ in everything if area.inode and "x" in area.mode}
     for area, anonymous, _ in plain:
         if area.mode in ("rw-p", "r--p") and area.name in libraries and anonymous:
             yield area.range, area.mode
@@ -163,9 +164,10 @@ def _is_glibcs_heap() -> bool:
     """`malloc` is the C library's own, and this is the GNU one."""
     library = ctypes.CDLL(None)
     try:
-        wanted = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in ("malloc", "gnu_get_libc_version")]
+        both = library.malloc, library.gnu_get_libc_version
     except AttributeError:
         return False
+    wanted = [ctypes.cast(each, ctypes.c_void_p).value or 0 for each in both]
     files = {area.name for area in areas.of_this_process() for at in wanted if area.start <= at < area.end}
     return len(files) == 1
 

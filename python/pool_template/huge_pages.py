@@ -34,7 +34,7 @@ def collapse_heap() -> tuple[int, Optional[str]]:
         try:
             if not is_mostly_used(block, HUGE_PAGE):
                 continue
-            collapse(block)
+            _collapse(block)
         except OSError as error:
             skipped = str(error.strerror)
         else:
@@ -42,7 +42,7 @@ def collapse_heap() -> tuple[int, Optional[str]]:
     return collapsed, None if collapsed else skipped
 
 
-def collapse(block: int) -> None:
+def _collapse(block: int) -> None:
     """Collapses what begins at this boundary of huge pages. An error says why not."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.madvise(ctypes.c_void_p(block), ctypes.c_size_t(HUGE_PAGE), _MADV_COLLAPSE):

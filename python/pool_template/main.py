@@ -78,12 +78,13 @@ def _report(what: Load, open_before: dict[int, str]) -> dict[str, Any]:
     """Gets memory ready for forks, and says what was found."""
     warnings = fork_safety.report(open_before)
     arenas.release()
-    if what.fresh:
+    moves = what.fresh and what.huge_pages
+    if moves:
         arenas.look()
     loader.freeze()
     if what.fresh:
         at_fork.tidy_heap()
-    moved, not_moved = heap_file.move() if what.fresh and what.huge_pages else (0, None)
+    moved, not_moved = heap_file.move() if moves else (0, None)
     collapsed, skipped = huge_pages.collapse_heap() if what.huge_pages else (0, "app.huge_pages is off")
     return {
         "runtime": "python " + ".".join(map(str, sys.version_info[:3])),

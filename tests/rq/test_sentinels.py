@@ -18,7 +18,7 @@ from pool_template.rq_settings import RqSettings  # noqa: E402
 
 @pytest.fixture
 def sentinel(server):
-    """Starts Sentinels that know the session's server."""
+    """Starts Sentinels that know the server of these tests."""
     started = []
 
     def start():
