@@ -11,13 +11,15 @@ give memory back to the kernel and count on finding zeros there later. It would 
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from typing import Iterator, Optional
 
-from pool_template import areas, arenas, at_fork, huge_pages
+from pool_template import areas, arenas, at_fork, fault_around, huge_pages
 from pool_template.areas import HEAP_FILE, PAGE, Range
-from pool_template.c_chain import Chain, Unsupported
+from pool_template.c_chain import Call, Chain, Unsupported
+from pool_template.fault_around import PageByPage
 from pool_template.huge_pages import HUGE_PAGE, ctypes
 
 #: How far the areas are apart in the file. One may grow (`mremap`): into nothing, not into its neighbour.
@@ -37,34 +39,59 @@ _MAP_FIXED, _MADV_POPULATE_READ = 0x10, 22
 #: Private mappings of files are part of a core dump. Source: `core(5)`.
 _DUMP_PRIVATE_FILES = 1 << 2
 
+#: Where the file is, and what has its pages mapped one by one.
+_parts: list[Range] = []
+_pages: Optional[PageByPage] = None
+
 
 def move() -> tuple[int, Optional[str]]:
     """Moves what it may. To be called ahead of `collapse_heap`, which is for the rest.
 
     Returns the bytes moved and, when there are none, why.
     """
+    why: Optional[str] = None
     try:
         if not _is_alone():
             return 0, "other threads are running"
-        with _Mover() as mover:
-            mover.rehearse()
-        with _Mover() as mover:
-            for known, mode in list(_known()):
-                for start, end in _used(*known):
-                    mover.move(start, end, mode)
-        _dump_whole()
-    except Unsupported as why:
-        return 0, str(why)
+        _move()
+    except Unsupported as unsupported:
+        why = str(unsupported)
     except Exception as error:  # it is about speed alone: an application loads without it
-        return _moved(), None if _moved() else f"no copy could be made: {error}"
-    return _moved(), None
+        why = f"no copy could be made: {error}"
+    _parts[:] = _found_parts()
+    moved = sum(end - start for start, end in _parts)
+    return moved, None if moved else why
+
+
+def become_worker() -> None:
+    """Has the file's pages mapped one by one here, too, in a process that will fork many times itself."""
+    global _pages
+    if _pages is not None:
+        _pages.close()
+        _pages = None
+        with contextlib.suppress(OSError):
+            _pages = PageByPage()
+            _pages.add(_parts)
+
+
+def _move() -> None:
+    global _pages
+    _pages = fault_around.open_if_allowed()
+    with _Mover(_pages) as mover:
+        mover.rehearse()
+    with _Mover(_pages) as mover:
+        for known, mode in list(_known()):
+            for start, end in _used(*known):
+                mover.move(start, end, mode)
+    _dump_whole()
 
 
 class _Mover:
     """The file, and the way into it."""
 
-    def __init__(self) -> None:
-        self._chain = Chain(2)
+    def __init__(self, pages: Optional[PageByPage]) -> None:
+        self._chain = Chain(3)
+        self._pages = pages
         self._file = _make_file()
         self._areas = 0
 
@@ -89,10 +116,13 @@ class _Mover:
         os.posix_fallocate(self._file, in_file, size)  # or there may be no memory for it in the middle of the copy
         with mmap.mmap(self._file, size, offset=in_file) as view:
             first = ctypes.c_char.from_buffer(view)
-            self._chain.run(
+            calls: list[Call] = [
                 ("memcpy", (ctypes.addressof(first), start, size)),
                 ("mmap", (start, size, protection, mmap.MAP_PRIVATE | _MAP_FIXED, self._file, in_file)),
-            )
+            ]
+            if self._pages is not None:  # at once: what is mapped stays mapped
+                calls.append(self._pages.adding(start, size))
+            self._chain.run(*calls)
             del first
 
     def _keep(self, size: int, in_file: int) -> None:
@@ -114,7 +144,7 @@ class _Mover:
             del first
             os.ftruncate(self._file, len(room))
             self._move(start, len(room), mmap.PROT_READ | mmap.PROT_WRITE, 0)
-            if _moved() != len(room) or room[:] != held:
+            if _found_parts() != [(start, start + len(room))] or room[:] != held:
                 raise Unsupported("memory can't be moved here")
 
 
@@ -133,13 +163,7 @@ def _is_alone() -> bool:
         return True
     # There are libraries (OpenBLAS) that end their threads at a fork, and start them again when they need them. The
     # first worker's fork would be such a one, too.
-    pid = at_fork.fork_worker()
-    if pid == 0:
-        os._exit(0)
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass  # the application ignores SIGCHLD
+    at_fork.goes_well(lambda: None)
     return len(os.listdir("/proc/self/task")) == 1
 
 
@@ -196,8 +220,8 @@ def _used(start: int, end: int) -> list[Range]:
     return areas.joined(each for each in blocks if huge_pages.is_mostly_used(each[0], each[1] - each[0]))
 
 
-def _moved() -> int:
-    return sum(area.end - area.start for area in areas.of_this_process() if area.is_heap_file)
+def _found_parts() -> list[Range]:
+    return [area.range for area in areas.of_this_process() if area.is_heap_file]
 
 
 def _dump_whole() -> None:

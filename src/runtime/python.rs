@@ -38,6 +38,7 @@ const MODULES: &[(&str, &str)] = modules! {
     "pool_template.control" => "pool_template/control.py",
     "pool_template.deadline" => "pool_template/deadline.py",
     "pool_template.errors" => "pool_template/errors.py",
+    "pool_template.fault_around" => "pool_template/fault_around.py",
     "pool_template.fork_safety" => "pool_template/fork_safety.py",
     "pool_template.frames" => "pool_template/frames.py",
     "pool_template.fresh" => "pool_template/fresh.py",

@@ -65,6 +65,23 @@ def moved(before: str, after: str, **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def may_watch() -> bool:
+    """The kernel lets a process watch its memory."""
+    return moved("", "print(heap_file._pages is not None)")[1] == "True"
+
+
+def is_page_by_page(pid: int) -> list[bool]:
+    """Of each area of a process that is the file's: whether it is watched (`uw`, proc_pid_smaps(5))."""
+    found, is_heap = [], False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        key, *values = line.split()
+        if not key.endswith(":"):
+            is_heap = "/memfd:pool-heap" in line and values[0].endswith("p")
+        elif key == "VmFlags:" and is_heap:
+            found.append("uw" in values)
+    return found
+
+
 def heap_of(pid: int) -> list[str]:
     """The areas of a process that are the file's."""
     return [line for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if "/memfd:pool-heap" in line]
@@ -91,6 +108,22 @@ class Moved(unittest.TestCase):
     def test_a_job_has_little_for_itself(self) -> None:
         template, answer = self.load()
         self.assertLess(template.worker().call("app.own").value, answer["moved_bytes"] // 4)
+
+    def test_its_pages_are_mapped_one_by_one(self) -> None:
+        if not may_watch():
+            self.skipTest("this kernel, or a sandbox, does not let a process watch its memory")
+        template, _ = self.load()
+        worker = template.worker()
+        self.assertEqual(worker.call("app.check").value, EXPECTED)
+        for pid in (template.pid, worker.pid):
+            self.assertEqual(set(is_page_by_page(pid)), {True})
+
+    def test_where_memory_can_not_be_watched_it_is_moved_all_the_same(self) -> None:
+        for refuses in ("fault_around._SYS_USERFAULTFD = 100_000", "fault_around._try_it = lambda: os.kill(os.getpid(), 31)"):
+            before = f"import os; from pool_template import fault_around; {refuses}; held = b'x' * (20 << 20)"
+            first, second = moved(before, "print(heap_file._pages)")
+            self.assertGreater(int(first.partition("|")[0]), 15 << 20)
+            self.assertEqual(second, "None")
 
     def test_the_template_is_said_to_have_what_the_file_takes(self) -> None:
         template, answer = self.load()
