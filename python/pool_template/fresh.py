@@ -16,7 +16,7 @@ import signal
 import time
 from typing import Any, Callable, NoReturn, Optional
 
-from pool_template import at_fork, heap_file
+from pool_template import at_fork
 from pool_template.signals import quick
 
 try:
@@ -80,7 +80,6 @@ class Keeper:
         """
         _adopt_orphans()
         at_fork.make_room()
-        heap_file.become_worker()
         turn = Turn(self._progress)
         while not self._leaving:
             turn.begin()
