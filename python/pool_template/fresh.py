@@ -9,6 +9,7 @@ stopped, killed and taken back from as a worker is; and when it dies with a job,
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import resource
@@ -32,6 +33,8 @@ _POINT, _MOVED, _SEAT = 0, 1, slice(2, 4)
 #: Source: Linux, include/uapi/linux/prctl.h.
 _PR_SET_CHILD_SUBREAPER = 36
 _TERMINATION = (signal.SIGTERM,)
+#: The numbers of a thread's children, and of the orphans that it adopted. Source: `proc_tid_children(5)`.
+_CHILDREN = "/proc/thread-self/children"
 
 
 class Turn:
@@ -72,6 +75,8 @@ class Keeper:
         #: Whom SIGTERM is passed on to.
         self._child = 0
         self._leaving = False
+        #: Where the kernel lists the worker's children. None: it does not.
+        self._children: Optional[int] = None
 
     def serve(self, sit: Callable[[int], None]) -> Optional[Turn]:
         """Returns in each child, with its turn; and in the worker when it is to leave, with None.
@@ -79,6 +84,8 @@ class Keeper:
         `sit` is told of the worker's seat, once the first job has named it.
         """
         _adopt_orphans()
+        with contextlib.suppress(OSError):
+            self._children = os.open(_CHILDREN, os.O_RDONLY | os.O_CLOEXEC)
         at_fork.make_room()
         turn = Turn(self._progress)
         while not self._leaving:
@@ -92,7 +99,9 @@ class Keeper:
                 break
             if point != ANSWERED:
                 _die_like(status)
-            _end_leftovers()
+            # To be told that there are none is an exception, and that is a dozen pages to copy.
+            if self._children is None or os.pread(self._children, 1, 0):
+                _end_leftovers()
             if self._progress[_MOVED]:
                 self._progress[_MOVED] = 0
                 sit(int.from_bytes(self._progress[_SEAT], "little"))
@@ -152,7 +161,7 @@ def _end_leftovers() -> None:
 
 def _children() -> list[int]:
     try:
-        with open("/proc/thread-self/children") as file:
+        with open(_CHILDREN) as file:
             return [int(pid) for pid in file.read().split()]
     except OSError:
         return []  # a kernel that does not tell: they end with the worker
