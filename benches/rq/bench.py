@@ -74,7 +74,7 @@ def working(peer, server, workers, preload=None, jobs=None):
 def throughput(chosen, server, options):
     """Jobs a second between the first tenth and the last of each round, and what each of them costs."""
     spent = {peer.name: [] for peer in chosen}
-    for peer, share in in_rounds(chosen, options, 3, lambda peer: options.jobs or peer.jobs):
+    for peer, share in in_rounds(chosen, options, 6, lambda peer: options.jobs or peer.jobs):
         spent[peer.name].append(work(peer, share, server, options))
     return {name: per_job(*map(sum, zip(*rounds))) for name, rounds in spent.items()}
 
@@ -295,7 +295,7 @@ def arguments():
     parser.add_argument('peers', nargs='*', help='default: all that fit; known: ' + '; '.join(PEERS))
     parser.add_argument('--workers', type=int, default=2)
     parser.add_argument('--jobs', type=int, help='instead of the number that suits each peer')
-    parser.add_argument('--rounds', type=int, help='in so many parts throughput (3) or latency (5) is measured')
+    parser.add_argument('--rounds', type=int, help='in so many parts throughput (6) or latency (5) is measured')
     parser.add_argument('--seconds', type=float, default=30, help='how long idle watches')
     parser.add_argument('--preload', help='the application that is loaded before the first fork')
     parser.add_argument('--task', default='noop', help='what the jobs of throughput do: noop, or read_part of heavy')
