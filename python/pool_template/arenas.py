@@ -10,6 +10,7 @@ This is about speed alone: where an interpreter does it in another way, nothing 
 from __future__ import annotations
 
 import gc
+import itertools
 import mmap
 import struct
 import sys
@@ -25,12 +26,12 @@ _RESERVED = 64 << 20
 _BLOCK, _OVERHEAD = 512, b"".__sizeof__()
 #: From one such object to the next: in a pool, which is an arena's part for objects of one size, or from pool to pool.
 _IN_POOL, _TO_NEXT_POOL = 512, 1024
-#: A pool begins at a multiple of its size, so where the arena does not there is room for one less.
+#: A pool begins at a multiple of its size.
 _POOL = 16_384 if sys.version_info >= (3, 10) else 4_096
-_POOLS = (63, 64)
-#: What a pool begins with has, so far in, the number of its arena and that of its objects' class of sizes, of so many.
+#: What a pool begins with has, so far in, the number of its arena, the class of its objects' sizes, how far it is in
+#: use, and where its last object begins. Of a class the sizes are a step larger than of the one before.
 #: Source: CPython, Include/internal/pycore_obmalloc.h (before 3.12: Objects/obmalloc.c), `struct pool_header`.
-_HEAD, _HEAD_AT, _SIZE_CLASSES = struct.Struct("<II"), 32, 64
+_HEAD, _HEAD_AT, _STEP = struct.Struct("<IIII"), 32, 16
 
 #: So many objects are looked at together, for what they refer to is listed.
 _LOOKED_AT = 10_000
@@ -82,29 +83,27 @@ def look() -> None:
 
 
 def find(where: Iterable[Range]) -> list[Range]:
-    """The arenas in these areas. Each has been seen whole: all of its pools name one and the same, and there was an
-    object in one of them."""
-    rows = [
-        (first, end)
-        for area in where
-        for first, end in _rows(area)
-        if end - first in _POOLS and not _inhabited.isdisjoint(range(first, end))
-    ]
+    """The arenas in these areas, as far as they are in use, and there was an object in one of their pools."""
+    rows = [row for area in where for row in _rows(area) if not _inhabited.isdisjoint(range(*row))]
     # Between two that do not begin with a pool is what is left of both.
     ends = {end for _, end in rows}
     return areas.joined(((first - (first - 1 in ends)) * _POOL, end * _POOL) for first, end in rows)
 
 
 def _rows(area: Range) -> Iterator[Range]:
-    """Pools that name the same arena, side by side: the numbers of the first, and of the one behind the last."""
+    """Pools of one arena, side by side: the numbers of the first, and of the one behind the last."""
     start, end = -(-area[0] // _POOL), area[1] // _POOL
-    row_of, first = -1, start
-    for at in range(start, end):
-        arena, size_class = _HEAD.unpack(ctypes.string_at(at * _POOL + _HEAD_AT, _HEAD.size))
-        if arena != row_of or size_class >= _SIZE_CLASSES:
-            yield first, at
-            row_of, first = arena, at
-    yield first, end
+    for arena, row in itertools.groupby(range(start, end), _arena_of):
+        if arena is not None:
+            pools = list(row)
+            yield pools[0], pools[-1] + 1
+
+
+def _arena_of(pool: int) -> Optional[int]:
+    """The number of this pool's arena. None: what is there is no pool, or none yet."""
+    arena, size_class, _, last_at = _HEAD.unpack(ctypes.string_at(pool * _POOL + _HEAD_AT, _HEAD.size))
+    size = (size_class + 1) * _STEP
+    return arena if size <= _BLOCK and last_at == _POOL - size else None
 
 
 def _align() -> Optional[mmap.mmap]:
