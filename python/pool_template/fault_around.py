@@ -31,6 +31,8 @@ _UFFD_USER_MODE_ONLY = 1
 #: Commands of `ioctl`, what they take, and values of that. Source: `ioctl_userfaultfd(2)`, include/uapi/linux/userfaultfd.h.
 _UFFDIO_API, _API = 0xC018AA3F, struct.pack("QQQ", 0xAA, 0, 0)
 _UFFDIO_REGISTER, _REGISTER, _MODE_WP = 0xC020AA00, struct.Struct("QQQQ"), 2
+#: Source: `proc_pid_status(5)`.
+_SECCOMP_MODE_FILTER = 2
 
 
 class PageByPage:
@@ -43,7 +45,11 @@ class PageByPage:
         if self._descriptor < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
-        fcntl.ioctl(self._descriptor, _UFFDIO_API, _API)
+        try:
+            fcntl.ioctl(self._descriptor, _UFFDIO_API, _API)
+        except OSError:
+            self.close()
+            raise
         #: What the kernel reads, and writes an answer into. Shared memory, so that it is never part of what it is about.
         self._asked = mmap.mmap(-1, mmap.PAGESIZE)
 
@@ -67,12 +73,18 @@ class PageByPage:
 def open_if_allowed() -> Optional[PageByPage]:
     """None where the kernel has no such thing, or it may not be used here."""
     try:
-        return PageByPage() if at_fork.goes_well(_try_it) else None
+        return PageByPage() if not _is_filtered() or at_fork.goes_well(_try_it) else None
     except OSError:
         return None
 
 
+def _is_filtered() -> bool:
+    """A sandbox looks at this process's system calls. It may end the process for one that it does not know."""
+    with open("/proc/self/status") as file:
+        return f"\nSeccomp:\t{_SECCOMP_MODE_FILTER}\n" in file.read()
+
+
 def _try_it() -> None:
-    """In a process of its own, since a sandbox may end one for a system call that it does not know."""
+    """For a process of its own."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     PageByPage()

@@ -119,7 +119,8 @@ class Moved(unittest.TestCase):
             self.assertEqual(set(is_page_by_page(pid)), {True})
 
     def test_where_memory_can_not_be_watched_it_is_moved_all_the_same(self) -> None:
-        for refuses in ("fault_around._SYS_USERFAULTFD = 100_000", "fault_around._try_it = lambda: os.kill(os.getpid(), 31)"):
+        sandbox = "fault_around._is_filtered = lambda: True; fault_around._try_it = lambda: os.kill(os.getpid(), 31)"
+        for refuses in ("fault_around._SYS_USERFAULTFD = 100_000", sandbox):
             before = f"import os; from pool_template import fault_around; {refuses}; held = b'x' * (20 << 20)"
             first, second = moved(before, "print(heap_file._pages)")
             self.assertGreater(int(first.partition("|")[0]), 15 << 20)
