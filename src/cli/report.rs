@@ -121,7 +121,7 @@ impl From<CallError> for Failure {
         let message = error.to_string();
         match error {
             CallError::Nobody { .. } => {
-                Failure::new(Code::Nobody, message).hint("is the supervisor running? see --socket")
+                Failure::new(Code::Nobody, message).hint("is the supervisor running? name its socket with --socket, or give the --broker that it was started with")
             }
             CallError::Denied { .. } => {
                 Failure::new(Code::Nobody, message).hint("run this as the user that the supervisor runs as")
