@@ -187,13 +187,19 @@ def _known() -> Iterator[tuple[Range, str]]:
 def _is_glibcs_heap() -> bool:
     """`malloc` is the C library's own, and this is the GNU one."""
     library = ctypes.CDLL(None)
-    try:
-        both = library.malloc, library.gnu_get_libc_version
-    except AttributeError:
+    if not hasattr(library, "gnu_get_libc_version"):
         return False
-    wanted = [ctypes.cast(each, ctypes.c_void_p).value or 0 for each in both]
-    files = {area.name for area in areas.of_this_process() for at in wanted if area.start <= at < area.end}
-    return len(files) == 1
+    files = [area for area in areas.of_this_process() if area.inode]
+
+    def file_of(name: str) -> str:
+        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+        return next((area.name for area in files if area.start <= address < area.end), "")
+
+    own = file_of("gnu_get_libc_version")
+    # Another allocator brings all four. Where the program is not position-independent, as Debian's Python, the address
+    # of a function is in some cases that of the program's jump to it.
+    found = {file_of(name) for name in ("malloc", "free", "calloc", "realloc")}
+    return own in found and found <= {own, os.path.realpath("/proc/self/exe")}
 
 
 def _of_requests(start: int, end: int) -> list[Range]:

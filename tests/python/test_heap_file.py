@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
+import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
@@ -195,6 +197,26 @@ class Moved(unittest.TestCase):
         first, second = moved(before, after, PYTHONMALLOC="malloc")
         self.assertGreater(int(first.partition("|")[0]), 15 << 20)
         self.assertEqual(second, "True")
+
+    @unittest.skipUnless(shutil.which("cc"), "no compiler")
+    def test_the_heap_of_another_allocator_stays(self) -> None:
+        source = "".join(
+            f"void *__libc_{name}({kinds}); void *{name}({kinds}) {{ return __libc_{name}({values}); }}\n"
+            for name, kinds, values in (
+                ("malloc", "unsigned long a", "a"),
+                ("calloc", "unsigned long a, unsigned long b", "a, b"),
+                ("realloc", "void *a, unsigned long b", "a, b"),
+                ("free", "void *a", "a"),
+            )
+        )
+        held = "held = [bytes([i % 256]) * 4000 for i in range(5_000)]"
+        with tempfile.TemporaryDirectory() as directory:
+            library = f"{directory}/allocator.so"
+            command = ["cc", "-w", "-fno-builtin", "-shared", "-fPIC", "-x", "c", "-", "-o", library]
+            subprocess.run(command, input=source, text=True, check=True, timeout=60)
+            with_it = moved(held, "", LD_PRELOAD=library)[0]
+        self.assertLess(int(with_it.partition("|")[0]), 15 << 20)
+        self.assertGreater(int(moved(held, "")[0].partition("|")[0]), 15 << 20)
 
     def test_what_goes_wrong_keeps_no_application_from_loading(self) -> None:
         before = "import os; os.posix_fallocate = None"
