@@ -50,11 +50,14 @@ class PageByPage:
         except OSError:
             self.close()
             raise
-        #: What the kernel reads, and writes an answer into. Shared memory, so that it is never part of what it is about.
-        self._asked = mmap.mmap(-1, mmap.PAGESIZE)
+        #: What the kernel reads, and writes an answer into. Shared memory, so that it is never part of what it is about;
+        #: and only where it is needed, since a worker copies each mapping for each job.
+        self._asked: Optional[mmap.mmap] = None
 
     def adding(self, start: int, size: int) -> Call:
         """The call that adds a part. To be made before the next one is asked for."""
+        if self._asked is None:
+            self._asked = mmap.mmap(-1, mmap.PAGESIZE)
         self._asked[: _REGISTER.size] = _REGISTER.pack(start, size, _MODE_WP, 0)
         first = ctypes.c_char.from_buffer(self._asked)
         return "ioctl", (self._descriptor, _UFFDIO_REGISTER, ctypes.addressof(first))

@@ -49,6 +49,7 @@ def move() -> tuple[int, Optional[str]]:
 
     Returns the bytes moved and, when there are none, why.
     """
+    global _pages
     why: Optional[str] = None
     try:
         if not _is_alone():
@@ -59,6 +60,9 @@ def move() -> tuple[int, Optional[str]]:
     except Exception as error:  # it is about speed alone: an application loads without it
         why = f"no copy could be made: {error}"
     _parts[:] = _found_parts()
+    if not _parts and _pages is not None:
+        _pages.close()
+        _pages = None
     moved = sum(end - start for start, end in _parts)
     return moved, None if moved else why
 
@@ -76,10 +80,11 @@ def become_worker() -> None:
 
 def _move() -> None:
     global _pages
+    chain = Chain(3)  # first of all: it says where none of this is supported, `fault_around` included
     _pages = fault_around.open_if_allowed()
-    with _Mover(_pages) as mover:
+    with _Mover(chain, _pages) as mover:
         mover.rehearse()
-    with _Mover(_pages) as mover:
+    with _Mover(chain, _pages) as mover:
         for known, mode in list(_known()):
             for start, end in _used(*known):
                 mover.move(start, end, mode)
@@ -89,8 +94,8 @@ def _move() -> None:
 class _Mover:
     """The file, and the way into it."""
 
-    def __init__(self, pages: Optional[PageByPage]) -> None:
-        self._chain = Chain(3)
+    def __init__(self, chain: Chain, pages: Optional[PageByPage]) -> None:
+        self._chain = chain
         self._pages = pages
         self._file = _make_file()
         self._areas = 0

@@ -68,8 +68,10 @@ def moved(before: str, after: str, **environment: str) -> list[str]:
 
 
 def may_watch() -> bool:
-    """The kernel lets a process watch its memory."""
-    return moved("", "print(heap_file._pages is not None)")[1] == "True"
+    """The kernel lets a process watch such memory (5.19 is the first), and no sandbox forbids it."""
+    script = "import ctypes, os; os._exit(ctypes.CDLL(None).syscall(323, os.O_CLOEXEC | 1) < 0)"
+    version = tuple(int(number) for number in platform.release().split(".")[:2])
+    return version >= (5, 19) and subprocess.run([PYTHON, "-c", script], timeout=60).returncode == 0
 
 
 def is_page_by_page(pid: int) -> list[bool]:
@@ -121,7 +123,7 @@ class Moved(unittest.TestCase):
             self.assertEqual(set(is_page_by_page(pid)), {True})
 
     def test_where_memory_can_not_be_watched_it_is_moved_all_the_same(self) -> None:
-        sandbox = "fault_around._is_filtered = lambda: True; fault_around._try_it = lambda: os.kill(os.getpid(), 31)"
+        sandbox = "fault_around._is_filtered = lambda: True; fault_around._try_it = lambda: os.kill(os.getpid(), 9)"
         for refuses in ("fault_around._SYS_USERFAULTFD = 100_000", sandbox):
             before = f"import os; from pool_template import fault_around; {refuses}; held = b'x' * (20 << 20)"
             first, second = moved(before, "print(heap_file._pages)")
@@ -228,9 +230,20 @@ class NotMoved(unittest.TestCase):
         before = "import os, platform; platform.machine = lambda: 'x86_64'; del os.memfd_create"
         self.assertEqual(moved(before, ""), ["0|this Python has no os.memfd_create"])
 
-    def test_where_there_are_no_chains_of_calls_the_reason_is_told(self) -> None:
-        before = "import platform; platform.machine = lambda: 'riscv64'"
+    def test_where_there_are_no_chains_of_calls_the_reason_is_told_and_nothing_else_is_tried(self) -> None:
+        before = (
+            "import platform; platform.machine = lambda: 'riscv64'\n"
+            "from pool_template import fault_around; fault_around.open_if_allowed = lambda: print('tried')\n"
+        )
         self.assertEqual(moved(before, ""), ["0|not known for this kind of processor (riscv64)"])
+
+    def test_a_python_without_ctypes_says_so(self) -> None:
+        before = "from pool_template import c_chain, fault_around; c_chain.ctypes = fault_around.ctypes = None"
+        self.assertEqual(moved(before, ""), ["0|this Python has no ctypes module"])
+
+    def test_what_was_not_moved_is_not_watched(self) -> None:
+        before = "import os, platform; platform.machine = lambda: 'x86_64'; del os.memfd_create"
+        self.assertEqual(moved(before, "print(heap_file._pages)")[1], "None")
 
 
 if __name__ == "__main__":
