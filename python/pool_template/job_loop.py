@@ -5,7 +5,7 @@ This is the code between two jobs: a few microseconds, and every line of it coun
 
 from __future__ import annotations
 
-import select
+import os
 import signal
 import socket
 import struct
@@ -66,7 +66,6 @@ class JobLoop:
         self._leaving = False
         #: Where the runner sits; below zero: nowhere yet.
         self._seat = -1
-        self._poll = select.poll()
         pool_job._read_current = self.current
         pool_job._read_batch = self.current_batch
 
@@ -75,7 +74,6 @@ class JobLoop:
         self._socket = sock
         self._seat = -1
         self._receive, self._send = sock.recv, sock.send
-        self._poll.register(sock.fileno(), select.POLLIN)
 
     def sit(self, seat: int) -> None:
         """See `Runner`. In a process for one job it is usually told before the fork."""
@@ -93,7 +91,6 @@ class JobLoop:
         if turn is not None:
             turn.ended()
         else:
-            self._poll.unregister(self._socket.fileno())
             self._socket.close()
 
     def leave_when_done(self, *_signal: Any) -> None:
@@ -101,8 +98,12 @@ class JobLoop:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._leaving = True
         if self._waiting:
-            self._waiting = False
-            raise Leave
+            # Nothing is raised here: the frame that has just been read would be lost with it.
+            self._set_blocking(False)
+
+    def _set_blocking(self, blocks: bool) -> None:
+        """Whether a read waits, from now on and also if it has begun. The other end's do what they did."""
+        os.set_blocking(self._socket.fileno(), blocks)
 
     def current(self) -> Optional[pool_job.Job]:
         """The running job; see `pool_job.current_job`."""
@@ -116,7 +117,7 @@ class JobLoop:
         return [_described(run) for run in self._batch] or ([job] if job is not None else [])
 
     def _run_jobs(self, turn: Optional[fresh.Turn]) -> None:
-        receive, send, run = self._receive, self._send, self._run
+        receive, send, run, wait = self._receive, self._send, self._run, self._wait
         flush, now, unpack, pack = _flush, _now, _unpack, _pack
         room, no_wait = frames.PACKET_LEN_MAX, _NO_WAIT
         fixed_len, whole_run = frames.RUN.size, frames.RUN_HEADER
@@ -131,8 +132,10 @@ class JobLoop:
                 # that never waits counts as busy all the time.
                 started = ended
             except BlockingIOError:
-                frame = data = done = b""  # they may be long
-                frame = self._wait()
+                frame = None
+            if frame is None:  # the exception is given back by now, which a job that comes need not wait for
+                data = done = b""  # they may be long
+                frame = wait()
                 started = now()
             try:
                 header, execution, timeout_ms, _, id_len, queue_len, task_len, seat = unpack(frame)
@@ -214,19 +217,18 @@ class JobLoop:
     def _wait(self) -> bytes:
         """The next frame, whenever it comes."""
         self._title.set_state(IDLE)
-        while True:
-            # Waiting and reading are two steps, so that SIGTERM ends the one without losing what the other read.
-            self._waiting = True
-            if self._leaving:
-                raise Leave
-            self._poll.poll()
-            self._waiting = False
-            try:
-                frame = self._socket.recv(frames.PACKET_LEN_MAX, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                continue  # the supervisor took it back
-            self._title.set_state(BUSY)
-            return frame
+        self._waiting = True
+        if self._leaving:
+            raise Leave
+        try:
+            frame = self._receive(frames.PACKET_LEN_MAX)
+        except BlockingIOError:
+            raise Leave from None  # see `leave_when_done`
+        self._waiting = False
+        if self._leaving:
+            self._set_blocking(True)  # there may be more packets to this frame
+        self._title.set_state(BUSY)
+        return frame
 
 
 def _described(run: frames.RunFrame) -> pool_job.Job:

@@ -8,7 +8,7 @@ import signal
 import socket
 import unittest
 
-from supervisor import AFTER_BY_POLICY, FAILURE, REJECTED, RETRY, SUCCESS, Template
+from supervisor import AFTER_BY_POLICY, FAILURE, REJECTED, RETRY, SUCCESS, Template, Worker
 
 APP = r"""
 import asyncio, dataclasses, multiprocessing, os, signal, subprocess, sys, time
@@ -325,6 +325,14 @@ class OneWorkerEach(unittest.TestCase):
         self.addCleanup(self.template.__exit__)
         self.template.ready("app")
 
+    def worker_and_its_end(self) -> tuple[Worker, socket.socket]:
+        """A worker, and a duplicate of its end of the job socket, as the supervisor has one."""
+        worker = self.template.ask_for_fork()
+        theirs = socket.socket(fileno=os.dup(worker.theirs.fileno()))
+        self.addCleanup(theirs.close)
+        worker.born(self.template.receive()["pid"])
+        return worker.wait_ready(), theirs
+
     def test_jobs_may_name_the_preload_when_no_modules_are_listed(self) -> None:
         worker = self.template.worker()
         self.assertEqual(worker.call("app.square", [3]).value, 9)
@@ -348,18 +356,14 @@ class OneWorkerEach(unittest.TestCase):
         self.assertGreaterEqual(second.started_ns - first.ended_ns, 50_000_000)
 
     def test_a_frame_that_is_taken_back_leaves_the_worker_waiting(self) -> None:
-        worker = self.template.ask_for_fork()
-        copy = socket.socket(fileno=os.dup(worker.theirs.fileno()))
-        worker.born(self.template.receive()["pid"])
-        worker.wait_ready()
+        worker, theirs = self.worker_and_its_end()
         worker.kill(signal.SIGSTOP)
         worker.send("app.square", [2])
-        self.assertTrue(copy.recv(65_536, socket.MSG_DONTWAIT))
+        self.assertTrue(theirs.recv(65_536, socket.MSG_DONTWAIT))
         worker.kill(signal.SIGCONT)
         execution = worker.send("app.square", [3])
         done = worker.done()
         self.assertEqual((done.execution, done.value), (execution, 9))
-        copy.close()
 
     def test_a_job_that_spoils_standard_output_spoils_nothing_else(self) -> None:
         for function in ("close_output", "break_output"):
@@ -370,23 +374,35 @@ class OneWorkerEach(unittest.TestCase):
             self.assertEqual(self.template.status_of(worker), 0)
 
     def test_sigterm_lets_the_job_end_and_leaves_the_next_one_unread(self) -> None:
-        worker = self.template.ask_for_fork()
-        copy = socket.socket(fileno=os.dup(worker.theirs.fileno()))
-        worker.born(self.template.receive()["pid"])
-        worker.wait_ready()
+        worker, theirs = self.worker_and_its_end()
         worker.send("app.nap", [0.3])
         worker.send("app.nap", [1000])
         worker.stdout.wait_for("running")
         worker.kill(signal.SIGTERM)
         self.assertEqual(worker.done().value, "slept")
         self.assertEqual(self.template.status_of(worker), 0)
-        self.assertIn(b"[1000]", copy.recv(65_536, socket.MSG_DONTWAIT))
-        copy.close()
+        self.assertIn(b"[1000]", theirs.recv(65_536, socket.MSG_DONTWAIT))
 
     def test_sigterm_ends_a_worker_without_a_job(self) -> None:
         worker = self.template.worker()
         worker.kill(signal.SIGTERM)
         self.assertEqual(self.template.status_of(worker), 0)
+
+    def test_a_job_that_comes_with_sigterm_is_run_or_left_unread(self) -> None:
+        for length in (10, 100_000):  # one packet, and two
+            for _ in range(10):
+                worker, theirs = self.worker_and_its_end()
+                worker.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # room for both
+                worker.kill(signal.SIGSTOP)
+                worker.send("app.length", ["x" * length])
+                worker.kill(signal.SIGTERM)
+                worker.kill(signal.SIGCONT)
+                self.assertEqual(self.template.status_of(worker), 0)
+                unread = select.select([theirs], [], [], 0)[0]
+                if unread:
+                    self.assertIn(b"app.length", theirs.recv(65_536))
+                else:
+                    self.assertEqual(worker.done().value, length)
 
     def test_a_second_sigterm_ends_it_at_once(self) -> None:
         worker = self.template.worker()
