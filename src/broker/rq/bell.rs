@@ -238,10 +238,11 @@ impl RqBroker {
             return Ok(None);
         }
         tokio::select! {
+            biased;
+            job = job_came => job.map(Some),
             () = came => Ok(None),
             () = self.housekeeping_due(queues) => Ok(None),
             () = self.doubt_due(queues) => Ok(None),
-            job = job_came => job.map(Some),
         }
     }
 

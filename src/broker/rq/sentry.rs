@@ -13,6 +13,9 @@ use super::connection::{ClientId, Greeting, Link, is_broken};
 /// Ends the wait of a connection.
 pub(super) const UNBLOCK: [&str; 1] = ["UNBLOCK"];
 
+/// Where the script's answer has the job.
+const JOB: usize = 2;
+
 /// Those on which nothing stands just now.
 pub(super) type Spare = Mutex<Vec<Sentry>>;
 
@@ -115,7 +118,7 @@ impl Call {
         match rang {
             Ok(_) => spares(&self.spare).push(sentry),
             // A server that refuses the one may do the other: what that took counts.
-            Err(error) if job_of(&took).is_none() => return Err(error),
+            Err(error) if took.len() <= JOB => return Err(error),
             Err(_) => {}
         }
         Ok(took)
@@ -143,9 +146,9 @@ impl Call {
     }
 }
 
-/// The job in the script's answer.
-pub(super) fn job_of(answer: &[Value]) -> Option<&Value> {
-    answer.get(2)
+/// Takes the job out of the script's answer.
+pub(super) fn take_job(answer: &mut Vec<Value>) -> Option<Value> {
+    (answer.len() > JOB).then(|| answer.swap_remove(JOB))
 }
 
 pub(super) fn spares(spare: &Spare) -> MutexGuard<'_, Vec<Sentry>> {

@@ -9,18 +9,20 @@
 //! heard of it, it is one more claim in [`super::doubt`].
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::{AbortHandle, abortable};
 use redis::{RedisError, Value};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 
 use super::RqBroker;
 use super::claim::MARGIN;
 use super::connection::{ClientId, IN_TIME, Line, is_broken};
-use super::sentry::{Call, Sending, Spare, UNBLOCK, job_of, spares};
+use super::sentry::{Call, Sending, Spare, UNBLOCK, spares, take_job};
 use super::text;
 use crate::broker::{BrokerError, Came};
 use crate::job::{Claimed, QueueName};
@@ -34,8 +36,8 @@ const RECALL: Duration = Duration::from_secs(1);
 /// How often the server is told, each time on a new connection: what broke the last one may break the next.
 const UNBLOCKS: usize = 3;
 
-/// What the script said, once it said something.
-type Heard = Option<Result<Vec<Value>, RedisError>>;
+/// What the script said, once it said something, until it is brought in.
+type Heard = Arc<Mutex<Option<Result<Vec<Value>, RedisError>>>>;
 
 /// The claims that stand, by the key of their queue.
 #[derive(Debug, Default)]
@@ -54,8 +56,10 @@ struct StandingClaim {
     number: i64,
     posted: Mono,
     sending: Arc<Sending>,
-    heard: watch::Receiver<Heard>,
-    task: AbortHandle,
+    heard: Heard,
+    is_heard: watch::Receiver<bool>,
+    /// Ends it, and its connection with it.
+    end: AbortHandle,
     /// It is being taken back.
     is_recalled: bool,
     /// See [`super::connection::Link::losses`], at the time when it was posted.
@@ -71,7 +75,38 @@ impl Standing {
 impl Drop for Standing {
     fn drop(&mut self) {
         for claim in self.claims().values() {
-            claim.task.abort();
+            claim.end.abort();
+        }
+    }
+}
+
+/// A claim that stands, for who waits for it.
+struct Posted {
+    /// The call itself, for who made it: no other task has to be woken when the job is there.
+    underway: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    is_heard: watch::Receiver<bool>,
+    /// The losses before it was made.
+    lost: u64,
+}
+
+impl Posted {
+    /// Returns when something was heard, or it was taken back.
+    async fn is_over(&mut self) {
+        match &mut self.underway {
+            Some(underway) => {
+                underway.await;
+                self.underway = None;
+            }
+            None => drop(self.is_heard.wait_for(|is_heard| *is_heard).await),
+        }
+    }
+}
+
+impl Drop for Posted {
+    /// It stands at the server, whoever waits.
+    fn drop(&mut self) {
+        if let (Some(underway), Ok(runtime)) = (self.underway.take(), Handle::try_current()) {
+            runtime.spawn(underway);
         }
     }
 }
@@ -82,14 +117,15 @@ impl RqBroker {
         let list = self.keys.queue(queue.as_str());
         let mut losses = self.link.losses();
         loop {
-            let (mut heard, lost) = self.post(queue, &list).await?;
-            // The error says: it was taken back.
-            let hears = async { heard.wait_for(Option::is_some).await.is_err() };
+            let mut posted = self.post(queue, &list).await?;
+            let lost = posted.lost;
             let loses = async { losses.wait_for(|count| *count != lost).await.is_ok() };
             let is_lost = tokio::select! {
-                _ = hears => false,
+                biased;
+                () = posted.is_over() => false,
                 is_lost = loses => is_lost,
             };
+            drop(posted); // what is said below is heard meanwhile
             let is_recalled = self.standing.claims().get(&list).map(|claim| claim.is_recalled);
             match is_recalled {
                 None => return Ok(Came::look()),
@@ -116,20 +152,20 @@ impl RqBroker {
         let [queue] = queues else { return false };
         let claims = self.standing.claims();
         let claim = claims.get(&self.keys.queue(queue.as_str()));
-        claim.is_some_and(|claim| !claim.is_recalled && claim.heard.borrow().is_none())
+        claim.is_some_and(|claim| !claim.is_recalled && !*claim.is_heard.borrow())
     }
 
-    /// Makes a claim stand for this queue, if none does. Returns what it hears, and the losses before it was made.
-    async fn post(
-        &self,
-        queue: &QueueName,
-        list: &str,
-    ) -> Result<(watch::Receiver<Heard>, u64), BrokerError> {
+    /// Makes a claim stand for this queue, if none does.
+    async fn post(&self, queue: &QueueName, list: &str) -> Result<Posted, BrokerError> {
         let line = self.link.line().await;
         let line = line.map_err(|error| self.link.endpoint.error(&error))?;
         let mut claims = self.standing.claims();
         if let Some(claim) = claims.get(list) {
-            return Ok((claim.heard.clone(), claim.lost));
+            return Ok(Posted {
+                underway: None,
+                is_heard: claim.is_heard.clone(),
+                lost: claim.lost,
+            });
         }
         let number = self.hand().numbers(1);
         let lost = *self.link.losses().borrow();
@@ -145,11 +181,14 @@ impl RqBroker {
             block: self.bells.block(),
             lost,
         };
-        let (tell, heard) = watch::channel(None);
-        let task = tokio::spawn(async move {
-            let heard = call.stand().await;
-            let time = heard.as_ref().ok().and_then(|answer| answer.get(1).cloned());
-            let _ = tell.send(Some(heard));
+        let (tell, is_heard) = watch::channel(false);
+        let heard = Heard::default();
+        let hears = Arc::clone(&heard);
+        let (underway, end) = abortable(async move {
+            let answer = call.stand().await;
+            let time = answer.as_ref().ok().and_then(|answer| answer.get(1).cloned());
+            *hears.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+            let _ = tell.send(true);
             if let Some(Value::Int(millis)) = time {
                 call.link.hear_time(millis).await;
             }
@@ -159,13 +198,20 @@ impl RqBroker {
             number,
             posted: Mono::now(),
             sending,
-            heard: heard.clone(),
-            task: task.abort_handle(),
+            heard,
+            is_heard: is_heard.clone(),
+            end,
             is_recalled: false,
             lost,
         };
         claims.insert(list.to_owned(), claim);
-        Ok((heard, lost))
+        Ok(Posted {
+            underway: Some(Box::pin(async {
+                let _ = underway.await;
+            })),
+            is_heard,
+            lost,
+        })
     }
 
     /// See `lua/standing.lua`.
@@ -192,8 +238,8 @@ impl RqBroker {
         let Some(claim) = self.standing.claims().remove(list) else {
             return Ok(Some(Came::look()));
         };
-        let heard = claim.heard.borrow().clone();
-        let answer = match heard {
+        let heard = claim.heard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut answer = match heard {
             Some(Ok(answer)) => answer,
             Some(Err(error)) => return self.lost(&claim, &error),
             None => return Ok(Some(Came::look())),
@@ -202,7 +248,7 @@ impl RqBroker {
             Some(Value::Int(state)) => *state,
             _ => return Ok(None), // never sent
         };
-        let job = job_of(&answer).and_then(|job| self.read_taken(job.clone()));
+        let job = take_job(&mut answer).and_then(|job| self.read_taken(job));
         let jobs: Vec<Claimed> = job.into_iter().collect();
         match state {
             1 => {
@@ -254,22 +300,22 @@ impl RqBroker {
     /// Takes back the claim that stands for this queue: it takes nothing any more, and what it took is returned.
     pub(super) async fn recall(&self, queue: &QueueName) -> Result<Vec<Claimed>, BrokerError> {
         let list = self.keys.queue(queue.as_str());
-        let (sending, mut heard) = {
+        let (sending, mut is_heard) = {
             let mut claims = self.standing.claims();
             let Some(claim) = claims.get_mut(&list) else {
                 return Ok(Vec::new());
             };
             claim.is_recalled = true;
-            (Arc::clone(&claim.sending), claim.heard.clone())
+            (Arc::clone(&claim.sending), claim.is_heard.clone())
         };
         let Some(client) = sending.take_back() else {
             self.standing.claims().remove(&list);
             return Ok(Vec::new());
         };
-        if heard.borrow().is_none() {
+        if !*is_heard.borrow() {
             let told = self.unblock(&client).await;
             let answered = told.is_ok()
-                && tokio::time::timeout(RECALL, heard.wait_for(Option::is_some))
+                && tokio::time::timeout(RECALL, is_heard.wait_for(|is_heard| *is_heard))
                     .await
                     .is_ok();
             if !answered {
@@ -277,7 +323,7 @@ impl RqBroker {
                 let Some(claim) = self.standing.claims().remove(&list) else {
                     return Ok(Vec::new());
                 };
-                claim.task.abort();
+                claim.end.abort();
                 self.doubt(&claim, told.is_ok());
                 return self.recover(std::slice::from_ref(queue)).await;
             }

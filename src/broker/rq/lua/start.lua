@@ -3,27 +3,27 @@ local interval, worker, prefix -- the monitoring interval, a worker's name, the 
 local now_iso, now_s, now_f -- now as ISO text, in seconds, in seconds with their fraction
 
 local function start(job)
-  local id, queue = job[1], job[2]
+  local id, queue, key = job[1], job[2], p .. ':job:' .. job[1]
   local execution = string.format('%s%016x', prefix, job[3])
-  local ttl = interval + 60
+  local claim, ttl = id .. ':' .. execution, interval + 60
   if job[4] == 'W' then
     job[5] = ''
     -- As RQ's dequeue leaves it: its worker takes it from there, and writes its name over ours.
-    redis.call('RPUSH', p .. ':queue:' .. queue .. ':intermediate', id)
-    redis.call('HSET', p .. ':job:' .. id, 'worker_name', execution)
-    redis.call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, id .. ':' .. execution)
+    call('RPUSH', p .. ':queue:' .. queue .. ':intermediate', id)
+    call('HSET', key, 'worker_name', execution)
+    call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, claim)
     return
   end
   local timeout = tonumber(job[6])
   if timeout > 0 then ttl = math.floor(math.min(timeout, interval)) + 60 end
-  local record, index = p .. ':execution:' .. id .. ':' .. execution, p .. ':executions:' .. id
-  redis.call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, id .. ':' .. execution)
-  redis.call('HSET', record, 'id', execution, 'job_id', id, 'created_at', now_f, 'last_heartbeat', now_f,
+  local record, index = p .. ':execution:' .. claim, p .. ':executions:' .. id
+  call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, claim)
+  call('HSET', record, 'id', execution, 'job_id', id, 'created_at', now_f, 'last_heartbeat', now_f,
     'worker_name', worker)
-  redis.call('EXPIRE', record, ttl)
-  redis.call('ZADD', index, now_s + ttl + 60, execution)
-  redis.call('EXPIRE', index, ttl + 60)
-  redis.call('HSET', p .. ':job:' .. id, 'status', 'started', 'started_at', now_iso,
+  call('EXPIRE', record, ttl)
+  call('ZADD', index, now_s + ttl + 60, execution)
+  call('EXPIRE', index, ttl + 60)
+  call('HSET', key, 'status', 'started', 'started_at', now_iso,
     'last_heartbeat', now_iso, 'worker_name', worker)
-  redis.call('PERSIST', p .. ':job:' .. id)
+  call('PERSIST', key)
 end
