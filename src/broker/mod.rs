@@ -232,9 +232,10 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// may return without cause. Dropping the future is safe; keeping it is cheaper than asking anew.
     async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError>;
 
-    /// [`Broker::ready`] for a caller that has room for a job, and keeps it: a broker may answer with the job itself, at
-    /// once when it comes. It may go on to wait for it when the future is dropped, and until then claims of these
-    /// queues need not find anything. A claim of 0 jobs ends that; it returns what was taken meanwhile.
+    /// [`Broker::ready`] for a caller that has room for a job of each queue, and keeps it: a broker may answer with jobs
+    /// themselves, at once when one comes. It may go on to wait for those of other queues, and for all when the future
+    /// is dropped, and until then claims of these queues need not find anything. A claim of 0 jobs ends that; it
+    /// returns what was taken meanwhile.
     async fn await_job(&self, queues: &[QueueName]) -> Result<Came, BrokerError> {
         self.ready(queues).await.map(|()| Came::look())
     }

@@ -42,6 +42,9 @@ struct Source {
     empty: bool,
     /// Asks the broker for that word.
     watch: Option<Watch>,
+    /// The queues of which a job may be that word: there is room for one of each. Those that were not answered go on
+    /// waiting when one is.
+    takes: Option<Vec<QueueName>>,
     /// The pool has no workers, and was told in this scaling period that jobs wait.
     told: bool,
     /// Turns with each claim, for `order = "round_robin"`.
@@ -54,8 +57,8 @@ struct Source {
 #[derive(Debug)]
 struct Watch {
     task: AbortHandle,
-    /// Where the word may be a job, the queues that it is from: there is room for one.
-    takes: Option<Vec<QueueName>>,
+    /// The word may be a job.
+    may_take: bool,
 }
 
 /// A bound on the jobs that a pool takes in all.
@@ -74,7 +77,7 @@ impl Source {
 
     /// The broker's word, if it is waited for, must be no job any more; one that came meanwhile is a claim's.
     fn recall(&mut self, broker: &Arc<dyn Broker>, inputs: &UnboundedSender<Input>, pool: &PoolName) {
-        let Some(queues) = self.watch.as_mut().and_then(|watch| watch.takes.take()) else {
+        let Some(queues) = self.takes.take() else {
             return;
         };
         self.claiming = true;
@@ -272,8 +275,10 @@ impl Jobs {
         });
         // A pool without workers claims nothing, but a job wakes it.
         let listens = fleet.asleep(pool) && !source.told && !source.is_spent();
-        if wanted == 0 && !source.claiming {
-            // No room is left for the job that the broker's word may be.
+        // A job too many must not be taken where they are counted.
+        let may_take =
+            self.takes_by_word && source.quota.is_none() && wanted > 0 && wanted >= config.queues.len();
+        if !may_take && !source.claiming {
             source.recall(&self.broker, &self.inputs, pool);
         }
         if wanted == 0 && !listens || source.claiming {
@@ -288,11 +293,14 @@ impl Jobs {
                 let result = broker.claim(&queues, wanted).await;
                 let _ = inputs.send(Input::Claimed { pool, wanted, result });
             });
-        } else if (source.empty || listens) && source.watch.is_none() {
+        } else if (source.empty || listens)
+            && source
+                .watch
+                .as_ref()
+                .is_none_or(|watch| may_take && !watch.may_take)
+        {
             let queues = config.queues.clone();
-            // A job too many must not be taken where they are counted.
-            let takes = (wanted > 0 && self.takes_by_word && source.quota.is_none()).then(|| queues.clone());
-            let may_take = takes.is_some();
+            source.takes = may_take.then(|| queues.clone());
             let task = tokio::spawn(async move {
                 let result = if may_take {
                     broker.await_job(&queues).await
@@ -301,10 +309,10 @@ impl Jobs {
                 };
                 let _ = inputs.send(Input::Ready { pool, result });
             });
-            source.watch = Some(Watch {
-                task: task.abort_handle(),
-                takes,
-            });
+            let task = task.abort_handle();
+            if let Some(lesser) = source.watch.replace(Watch { task, may_take }) {
+                lesser.task.abort();
+            }
         }
     }
 
@@ -335,6 +343,8 @@ impl Jobs {
         if let Some(source) = self.sources.get_mut(pool) {
             source.watch = None;
             source.empty = result.as_ref().is_ok_and(|came| !came.more);
+            // Of a single queue, nothing is waited for any more.
+            source.takes.take_if(|queues| queues.len() == 1 && result.is_ok());
         }
         let came = self.check(result, "wait for jobs", now);
         came.map(|came| came.jobs).unwrap_or_default()

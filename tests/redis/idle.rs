@@ -7,7 +7,7 @@ use redis::Connection;
 
 use crate::jobs::{self, Job};
 use crate::ledger::{Ledger, assert_one_more_job_runs};
-use crate::pool::Pool;
+use crate::pool::{Pool, TWO_QUEUES};
 use crate::proxy::Proxy;
 use crate::server::{Server, clients};
 use crate::support::wait_for_within;
@@ -60,7 +60,8 @@ fn assert_a_job_runs_within(limit: Duration, pool: &Pool, connection: &mut Conne
 fn silence_is_found_out() {
     crate::side_by_side(&[
         when_all_connections_fall_silent_a_heartbeat_finds_out,
-        a_blocking_read_that_fell_silent_alone_is_asked_again,
+        || a_blocking_read_that_fell_silent_alone_is_asked_again(""),
+        || a_blocking_read_that_fell_silent_alone_is_asked_again(TWO_QUEUES),
         crate::faults::a_server_that_stands_still_for_longer_than_anybody_waits_loses_nothing,
     ]);
 }
@@ -73,10 +74,10 @@ fn when_all_connections_fall_silent_a_heartbeat_finds_out() {
     pool.assert_clean_stop();
 }
 
-fn a_blocking_read_that_fell_silent_alone_is_asked_again() {
+fn a_blocking_read_that_fell_silent_alone_is_asked_again(tables: &str) {
     let server = Server::start(&[]);
     // The server answers it after a second.
-    let (proxy, mut pool) = idle_pool(&server, "worker_ttl = \"16s\"\n");
+    let (proxy, mut pool) = idle_pool(&server, &format!("worker_ttl = \"16s\"\n{tables}"));
     proxy.silence(true);
     assert_a_job_runs_within(BEFORE_THE_BELLS, &pool, &mut server.connection());
     pool.assert_clean_stop();

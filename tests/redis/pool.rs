@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::wait_for;
 
+/// Tables for a pool that serves another queue, too.
+pub const TWO_QUEUES: &str = "[pools.default]\nqueues = [\"high\", \"default\"]\n";
+
 /// A running `pool --runtime rq` and its directory.
 pub struct Pool {
     dir: tempfile::TempDir,

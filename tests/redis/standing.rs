@@ -1,11 +1,11 @@
-//! The claim that stands at the server while a pool of one queue is idle: it takes what comes, and nothing when it may not.
+//! The claim that stands at the server while a pool is idle: it takes what comes, and nothing when it may not.
 
 use nix::sys::signal::Signal;
 use redis::Connection;
 
 use crate::jobs::{self, Job};
 use crate::ledger::{Ledger, assert_one_more_job_runs};
-use crate::pool::Pool;
+use crate::pool::{Pool, TWO_QUEUES};
 use crate::proxy::Proxy;
 use crate::server::{DURABLE, Server, client_id, clients};
 use crate::wait_for;
@@ -91,6 +91,53 @@ fn a_pool_that_is_paused_or_gone_takes_nothing() {
 }
 
 #[test]
+fn a_pool_of_two_queues_has_a_claim_for_each() {
+    let server = Server::start(&[]);
+    let mut pool = Pool::start(&server.url(), TWO_QUEUES);
+    let connection = &mut server.connection();
+    wait_until_standing(&pool, connection, 2);
+    let names: Vec<String> = (0..60).map(|number| format!("job-{number}")).collect();
+    for (name, queue) in names.iter().zip(["high", "default"].into_iter().cycle()) {
+        jobs::enqueue(connection, queue, &[Job::mark(name)]);
+    }
+    let all_ended = |statuses: &Vec<String>| statuses.iter().all(|status| status == "finished");
+    wait_for(
+        "all to end",
+        || pool.log(),
+        || Some(jobs::statuses(connection, &names)).filter(all_ended),
+    );
+    assert_eq!(Ledger::new().progress(&pool), names.len());
+    wait_until_standing(&pool, connection, 2);
+    pool.ask("pause");
+    wait_until_standing(&pool, connection, 0);
+    assert_eq!(waiting(connection), Vec::<String>::new());
+    pool.ask("resume");
+    wait_until_standing(&pool, connection, 2);
+    pool.assert_clean_stop();
+    assert_eq!(waiting(connection), Vec::<String>::new());
+}
+
+#[test]
+fn a_pool_without_room_for_a_job_of_each_queue_leaves_what_comes() {
+    let server = Server::start(&[]);
+    let one_worker = format!("{TWO_QUEUES}min_workers = 1\nmax_workers = 1\nprefetch = 0\n");
+    let mut pool = Pool::start(&server.url(), &one_worker);
+    let connection = &mut server.connection();
+    assert_one_more_job_runs(&pool, connection, "first");
+    assert_eq!(standing(connection), 0);
+    jobs::enqueue(connection, "default", &[Job::nap("long", 2.0)]);
+    pool.wait_for("the job to run", |pool| {
+        pool.state()["pools"]["default"]["busy"] == 1
+    });
+    jobs::enqueue(connection, "high", &[Job::mark("next")]);
+    let names = ["long".to_owned(), "next".to_owned()];
+    assert_eq!(jobs::statuses(connection, &names), ["started", "queued"]);
+    let ended = || (jobs::statuses(connection, &names) == ["finished", "finished"]).then_some(());
+    wait_for("both to end", || pool.log(), ended);
+    pool.assert_clean_stop();
+}
+
+#[test]
 fn who_may_not_take_a_claim_back_makes_none_stand() {
     let server = Server::start(&[]);
     let connection = &mut server.connection();
@@ -130,17 +177,18 @@ fn a_connection_that_is_ended_is_followed_by_another() {
 #[test]
 fn what_a_claim_took_whose_answer_is_lost_waits_again_after_a_stop() {
     crate::side_by_side(&[
-        || assert_waits_again(Job::mark("plain")),
-        || assert_waits_again(Job::mark("whole").with_callback()),
+        || assert_waits_again(Job::mark("plain"), "", 1),
+        || assert_waits_again(Job::mark("whole").with_callback(), "", 1),
+        || assert_waits_again(Job::mark("plain"), TWO_QUEUES, 2),
     ]);
 }
 
-fn assert_waits_again(job: Job) {
+fn assert_waits_again(job: Job, tables: &str, queues: usize) {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port(), Ledger::new().rng);
-    let mut pool = Pool::start(&proxy.url(), "");
+    let mut pool = Pool::start(&proxy.url(), tables);
     let connection = &mut server.connection();
-    wait_until_standing(&pool, connection, 1);
+    wait_until_standing(&pool, connection, queues);
     proxy.silence(true);
     let names = [job.name.clone()];
     jobs::enqueue(connection, "default", &[job]);

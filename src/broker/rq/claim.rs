@@ -42,6 +42,7 @@ impl RqBroker {
     pub(super) async fn take(&self, queues: &[QueueName], limit: usize) -> Result<Found, BrokerError> {
         self.maintain_when_due(queues).await?;
         let mut jobs = self.recover(queues).await?;
+        jobs.extend(self.bring_in_heard(queues).await);
         if self.is_stood_for(queues) && self.hand().chores.is_empty() {
             // The claim that stands takes what comes.
             let suspended = self.suspended.load(Ordering::Relaxed);
@@ -113,10 +114,7 @@ impl RqBroker {
             jobs.extend(self.read_taken(job));
         }
         if let Some(last) = jobs.last() {
-            *self
-                .served
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(last.queue.clone());
+            self.remember_served(&last.queue);
         }
         let suspended = matches!(state, Some(Value::Int(1)));
         Ok(Found { jobs, suspended })
@@ -139,6 +137,14 @@ impl RqBroker {
             return None;
         };
         self.taken(&row)
+    }
+
+    /// The last job was of this queue.
+    pub(super) fn remember_served(&self, queue: &QueueName) {
+        *self
+            .served
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(queue.clone());
     }
 
     /// The queues; with the strategy `round_robin` the one after the last that was served comes first.

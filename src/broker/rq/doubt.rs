@@ -1,6 +1,6 @@
 //! Claims whose answer never came: the server may have carried them out, or may still do so.
 //!
-//! Each claim for the same queues looks first for what an earlier one took, which is known by the numbers of its
+//! Each claim for the same queues, and more, looks first for what an earlier one took, which is known by the numbers of its
 //! executions. A look settles it once nothing more can come of it: when the server has closed the connection by which it
 //! came, which it is told to do on another one (`CLIENT KILL`); when that server was started anew since; or, where none
 //! of this can be known, when the claim's deadline has passed (see [`super::connection::Line::deadline`]).
@@ -24,7 +24,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// One such claim.
 #[derive(Debug)]
 struct Doubt {
-    /// The queues that it asked for, sorted.
+    /// The queues that it asked for.
     queues: Vec<QueueName>,
     /// Its executions have the numbers from here…
     first: i64,
@@ -38,6 +38,13 @@ struct Doubt {
     found: BTreeSet<i64>,
 }
 
+impl Doubt {
+    /// It asked for none but these: one of a pool's queues, or all.
+    fn is_within(&self, queues: &[QueueName]) -> bool {
+        self.queues.iter().all(|queue| queues.contains(queue))
+    }
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Doubts(Vec<Doubt>);
@@ -47,7 +54,7 @@ impl Doubts {
     pub fn add(&mut self, queues: &[QueueName], first: i64, count: usize, until: Mono, by: Option<ClientId>) {
         let end = first.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
         self.0.push(Doubt {
-            queues: sorted(queues),
+            queues: queues.to_vec(),
             first,
             end,
             until,
@@ -106,14 +113,12 @@ impl Doubts {
 
     /// A look that began at `began` found all that there was for these queues.
     pub fn looked(&mut self, queues: &[QueueName], began: Mono) {
-        let queues = sorted(queues);
         self.0
-            .retain(|doubt| doubt.queues != queues || doubt.until > began);
+            .retain(|doubt| !doubt.is_within(queues) || doubt.until > began);
     }
 
-    fn of(&self, queues: &[QueueName]) -> impl Iterator<Item = &Doubt> {
-        let queues = sorted(queues);
-        self.0.iter().filter(move |doubt| doubt.queues == queues)
+    fn of<'a>(&'a self, queues: &'a [QueueName]) -> impl Iterator<Item = &'a Doubt> {
+        self.0.iter().filter(move |doubt| doubt.is_within(queues))
     }
 }
 
@@ -199,12 +204,6 @@ impl RqBroker {
     }
 }
 
-fn sorted(queues: &[QueueName]) -> Vec<QueueName> {
-    let mut queues = queues.to_vec();
-    queues.sort();
-    queues
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,10 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_belongs_to_its_queues_in_any_order() {
+    fn a_claim_belongs_to_who_serves_all_its_queues() {
         let mut doubts = Doubts::default();
         doubts.add(&queues(&["a", "b"]), 1, 1, Mono(100), None);
-        assert_eq!(doubts.ranges(&queues(&["b", "a"])), [(1, 2)]);
+        doubts.add(&queues(&["b"]), 2, 1, Mono(100), None);
+        assert_eq!(doubts.ranges(&queues(&["b", "a"])), [(1, 2), (2, 3)]);
+        assert_eq!(doubts.ranges(&queues(&["b"])), [(2, 3)]);
         assert_eq!(doubts.ranges(&queues(&["a"])), []);
+        doubts.looked(&queues(&["b"]), Mono(100));
+        assert_eq!(doubts.ranges(&queues(&["a", "b"])), [(1, 2)]);
     }
 }

@@ -280,8 +280,8 @@ impl Broker for RqBroker {
 
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
         self.open_still()?;
-        if let (0, [queue]) = (limit, queues) {
-            return self.recall(queue).await;
+        if limit == 0 {
+            return self.recall_for(queues).await;
         }
         self.start_scheduler(queues).await?;
         let found = self.take(queues, limit).await?;

@@ -4,7 +4,8 @@
 //! [`super::bell`] stands a script that takes the job, and the push of a producer is answered with the job itself, a
 //! round trip sooner than if it rang and were claimed then. It takes one job, and says whether more wait.
 //!
-//! Only where one queue is served: the claims of several would have to be taken back each time that one is answered.
+//! Each queue has its own. All may be answered at once, so they stand only where there is room for a job of each; those
+//! of the others go on standing when one is answered.
 //! A claim is taken back with `CLIENT UNBLOCK`: its script runs then, too, and what it says is certain. Where nothing is
 //! heard of it, it is one more claim in [`super::doubt`].
 
@@ -14,7 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::{AbortHandle, abortable};
+use futures_util::FutureExt;
+use futures_util::future::{AbortHandle, abortable, select_all};
 use redis::{RedisError, Value};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -112,8 +114,22 @@ impl Drop for Posted {
 }
 
 impl RqBroker {
+    /// Returns with the first job of each of these queues that has one, or when it is to be looked for.
+    pub(super) async fn stand_for_any(&self, queues: &[QueueName]) -> Result<Came, BrokerError> {
+        let waits = queues.iter().map(|queue| Box::pin(self.stand(queue)));
+        let (came, _, others) = select_all(waits).await;
+        let mut came = came?;
+        for other in others {
+            if let Some(Ok(more)) = other.now_or_never() {
+                came.jobs.extend(more.jobs);
+                came.more |= more.more;
+            }
+        }
+        Ok(came)
+    }
+
     /// Returns with the first job of this queue, or when it is to be looked for.
-    pub(super) async fn stand(&self, queue: &QueueName) -> Result<Came, BrokerError> {
+    async fn stand(&self, queue: &QueueName) -> Result<Came, BrokerError> {
         let list = self.keys.queue(queue.as_str());
         let mut losses = self.link.losses();
         loop {
@@ -147,12 +163,29 @@ impl RqBroker {
         !self.standing.is_refused.load(Ordering::Relaxed)
     }
 
-    /// Whether a claim stands for just these queues, to which nothing has come.
+    /// Whether for each of these queues a claim stands to which nothing has come.
     pub(super) fn is_stood_for(&self, queues: &[QueueName]) -> bool {
-        let [queue] = queues else { return false };
         let claims = self.standing.claims();
-        let claim = claims.get(&self.keys.queue(queue.as_str()));
-        claim.is_some_and(|claim| !claim.is_recalled && !*claim.is_heard.borrow())
+        let is_stood_for = |queue: &QueueName| {
+            let claim = claims.get(&self.keys.queue(queue.as_str()));
+            claim.is_some_and(|claim| !claim.is_recalled && !*claim.is_heard.borrow())
+        };
+        !queues.is_empty() && queues.iter().all(is_stood_for)
+    }
+
+    /// What claims that stood for these queues have taken while nobody waited.
+    pub(super) async fn bring_in_heard(&self, queues: &[QueueName]) -> Vec<Claimed> {
+        let mut jobs = Vec::new();
+        for queue in queues {
+            let list = self.keys.queue(queue.as_str());
+            let is_heard = |claim: &StandingClaim| !claim.is_recalled && *claim.is_heard.borrow();
+            if self.standing.claims().get(&list).is_some_and(is_heard)
+                && let Ok(Some(came)) = self.bring_in(&list).await
+            {
+                jobs.extend(came.jobs);
+            }
+        }
+        jobs
     }
 
     /// Makes a claim stand for this queue, if none does.
@@ -249,6 +282,9 @@ impl RqBroker {
             _ => return Ok(None), // never sent
         };
         let job = take_job(&mut answer).and_then(|job| self.read_taken(job));
+        if job.is_some() {
+            self.remember_served(&claim.queue);
+        }
         let jobs: Vec<Claimed> = job.into_iter().collect();
         match state {
             1 => {
@@ -297,8 +333,22 @@ impl RqBroker {
         spares(&self.standing.spare).clear();
     }
 
-    /// Takes back the claim that stands for this queue: it takes nothing any more, and what it took is returned.
-    pub(super) async fn recall(&self, queue: &QueueName) -> Result<Vec<Claimed>, BrokerError> {
+    /// Takes back the claims that stand for these queues: they take nothing any more, and what they took is returned.
+    pub(super) async fn recall_for(&self, queues: &[QueueName]) -> Result<Vec<Claimed>, BrokerError> {
+        let mut jobs = Vec::new();
+        let mut failure = None;
+        for queue in queues {
+            match self.recall(queue).await {
+                Ok(taken) => jobs.extend(taken),
+                Err(error) => failure = Some(error),
+            }
+        }
+        // What was taken must reach its workers.
+        failure.filter(|_| jobs.is_empty()).map_or(Ok(jobs), Err)
+    }
+
+    /// The same for one queue.
+    async fn recall(&self, queue: &QueueName) -> Result<Vec<Claimed>, BrokerError> {
         let list = self.keys.queue(queue.as_str());
         let (sending, mut is_heard) = {
             let mut claims = self.standing.claims();
