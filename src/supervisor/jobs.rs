@@ -75,6 +75,12 @@ impl Source {
         self.quota.as_ref().is_some_and(|quota| quota.left == 0) && !self.claiming
     }
 
+    /// Nothing is waited for, or `better` may be: a job, where so far it was word that one may have come. A pool whose
+    /// room comes and goes with each job does not change over and over.
+    fn may_watch(&self, better: bool) -> bool {
+        self.watch.as_ref().is_none_or(|watch| better && !watch.may_take)
+    }
+
     /// The broker's word, if it is waited for, must be no job any more; one that came meanwhile is a claim's.
     fn recall(&mut self, broker: &Arc<dyn Broker>, inputs: &UnboundedSender<Input>, pool: &PoolName) {
         let Some(queues) = self.takes.take() else {
@@ -293,12 +299,7 @@ impl Jobs {
                 let result = broker.claim(&queues, wanted).await;
                 let _ = inputs.send(Input::Claimed { pool, wanted, result });
             });
-        } else if (source.empty || listens)
-            && source
-                .watch
-                .as_ref()
-                .is_none_or(|watch| may_take && !watch.may_take)
-        {
+        } else if (source.empty || listens) && source.may_watch(may_take && fleet.in_hand() == 0) {
             let queues = config.queues.clone();
             source.takes = may_take.then(|| queues.clone());
             let task = tokio::spawn(async move {

@@ -118,14 +118,6 @@ impl Bells {
         self.hung.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes those of these lists down; who waits for them looks.
-    fn take_down(&self, lists: impl Iterator<Item = String>) {
-        let mut hung = self.hung();
-        for bell in lists.filter_map(|list| hung.remove(&list)) {
-            bell.task.abort();
-        }
-    }
-
     /// Takes them all down.
     pub fn stop(&self) {
         for (_, bell) in self.hung().drain() {
@@ -217,9 +209,6 @@ impl RqBroker {
         if queues.is_empty() || !self.may_stand() {
             return self.wait(queues).await.map(|()| Came::look());
         }
-        // The server would serve them first, to no purpose.
-        self.bells
-            .take_down(queues.iter().map(|queue| self.keys.queue(queue.as_str())));
         let came = self.wait_or(queues, self.stand_for_any(queues)).await?;
         Ok(came.unwrap_or_else(Came::look))
     }

@@ -5,9 +5,8 @@
 //! round trip sooner than if it rang and were claimed then. It takes one job, and says whether more wait.
 //!
 //! Each queue has its own. All may be answered at once, so they stand only where there is room for a job of each; those
-//! of the others go on standing when one is answered.
-//! A claim is taken back with `CLIENT UNBLOCK`: its script runs then, too, and what it says is certain. Where nothing is
-//! heard of it, it is one more claim in [`super::doubt`].
+//! of the others go on standing when one is answered. A claim is taken back with `CLIENT UNBLOCK`: its script runs then,
+//! too, and what it says is certain. Where nothing is heard of it, it is one more claim in [`super::doubt`].
 
 use std::collections::HashMap;
 use std::pin::Pin;
