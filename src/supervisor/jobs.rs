@@ -281,9 +281,8 @@ impl Jobs {
         });
         // A pool without workers claims nothing, but a job wakes it.
         let listens = fleet.asleep(pool) && !source.told && !source.is_spent();
-        // A job too many must not be taken where they are counted.
-        let may_take =
-            self.takes_by_word && source.quota.is_none() && wanted > 0 && wanted >= config.queues.len();
+        // The word may be a job of each queue at once, and none too many where they are counted.
+        let may_take = self.takes_by_word && source.quota.is_none() && wanted >= config.queues.len();
         if !may_take && !source.claiming {
             source.recall(&self.broker, &self.inputs, pool);
         }

@@ -19,6 +19,12 @@ def nap(name, seconds):
     time.sleep(seconds)
 
 
+def hold(name, gate):
+    """Until somebody opens this named pipe for writing."""
+    mark(name)
+    open(gate).close()
+
+
 def fail(name):
     mark(name)
     raise ValueError("on purpose")

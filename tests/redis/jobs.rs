@@ -1,5 +1,7 @@
 //! Jobs as RQ's producers write them (with the JSON serializer), and what became of them.
 
+use std::path::Path;
+
 use redis::{Connection, RedisResult};
 use serde_json::json;
 
@@ -28,6 +30,15 @@ impl Job {
         Job {
             function: "app.nap",
             arguments: vec![json!(name), json!(seconds)],
+            ..Job::mark(name)
+        }
+    }
+
+    /// Goes on until somebody opens this named pipe for writing.
+    pub fn hold(name: &str, gate: &Path) -> Job {
+        Job {
+            function: "app.hold",
+            arguments: vec![json!(name), json!(gate)],
             ..Job::mark(name)
         }
     }

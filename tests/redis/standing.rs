@@ -1,6 +1,9 @@
 //! The claim that stands at the server while a pool is idle: it takes what comes, and nothing when it may not.
 
+use std::fs;
+
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 use redis::Connection;
 
 use crate::jobs::{self, Job};
@@ -123,21 +126,21 @@ fn a_pool_without_room_for_a_job_of_each_queue_leaves_what_comes() {
     let mut pool = Pool::start(&server.url(), &format!("{TWO_QUEUES}{workers}"));
     let connection = &mut server.connection();
     wait_until_standing(&pool, connection, 2);
-    jobs::enqueue(
-        connection,
-        "default",
-        &[Job::nap("long", 2.0), Job::nap("longer", 2.0)],
-    );
+    let gate = pool.path("gate");
+    nix::unistd::mkfifo(&gate, Mode::S_IRWXU).unwrap();
+    let long = ["one", "two"].map(|name| Job::hold(name, &gate));
+    jobs::enqueue(connection, "default", &long);
     pool.wait_for("both to run", |pool| {
         pool.state()["pools"]["default"]["busy"] == 2
     });
     wait_until_standing(&pool, connection, 0);
     jobs::enqueue(connection, "high", &[Job::mark("next")]);
-    let names = ["long", "longer", "next"].map(str::to_owned);
+    let names = ["one", "two", "next"].map(str::to_owned);
     assert_eq!(
         jobs::statuses(connection, &names),
         ["started", "started", "queued"]
     );
+    let _open = fs::OpenOptions::new().write(true).open(&gate).unwrap();
     let ended = || (jobs::statuses(connection, &names) == ["finished"; 3]).then_some(());
     wait_for("all to end", || pool.log(), ended);
     wait_until_standing(&pool, connection, 2);

@@ -1,7 +1,7 @@
 //! Claims whose answer never came: the server may have carried them out, or may still do so.
 //!
-//! Each claim for the same queues, and more, looks first for what an earlier one took, which is known by the numbers of its
-//! executions. A look settles it once nothing more can come of it: when the server has closed the connection by which it
+//! Each claim for the same queues, or for these and more, looks first for what an earlier one took, which is known by the
+//! numbers of its executions. A look settles it once nothing more can come of it: when the server has closed the connection by which it
 //! came, which it is told to do on another one (`CLIENT KILL`); when that server was started anew since; or, where none
 //! of this can be known, when the claim's deadline has passed (see [`super::connection::Line::deadline`]).
 

@@ -20,5 +20,5 @@ local function describe(id, queue, n)
   local runs = given(job[13]) and tonumber(job[13]) or 0
   if runs < 1 and given(job[14]) then runs = 1 end
   return {id, queue, tostring(n), whole and 'W' or 'P', job[1], tostring(timeout or 180), job[3] or '',
-    job[4] or '', job[5] or '', job[6] or '', job[9] or '', runs == 0 and '0' or tostring(runs)}
+    job[4] or '', job[5] or '', job[6] or '', job[9] or '', tostring(runs)}
 end
