@@ -180,8 +180,8 @@ pub struct Claimed {
     pub retry_after: Option<Duration>,
     /// What the death of its worker means.
     pub loss: Loss,
-    /// Housekeeping that the broker hands out like a job: it is not counted.
-    pub chore: bool,
+    /// A job, or what the broker needs done after jobs.
+    pub work: Work,
     /// Runs by itself, even if its task takes its jobs in batches.
     pub alone: bool,
     /// Executions that failed before this one, 0 at first. A loss is not a failure.
@@ -190,6 +190,15 @@ pub struct Claimed {
     pub losses: u32,
     /// Since when it could run: enqueued, due, or back in its queue.
     pub ready: Unix,
+}
+
+/// What a claim hands out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A job of a producer.
+    Job,
+    /// After-work: what a broker's own code does around jobs (callbacks, housekeeping). It is no job and is not counted.
+    After,
 }
 
 /// What the death of a job's worker means for the job.

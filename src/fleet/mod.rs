@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{AppConfig, Config, Isolation, TaskConfig};
-use crate::job::{Claimed, PoolName};
+use crate::job::{Claimed, PoolName, Work};
 use crate::policy::restart::Restarts;
 use crate::policy::share::Totals;
 use crate::policy::shutdown::{self, Stop};
@@ -346,7 +346,9 @@ impl Fleet {
 
     /// Whether any job is in hand; housekeeping is none.
     pub fn has_jobs(&self) -> bool {
-        self.executions.values().any(|execution| !execution.claimed.chore)
+        self.executions
+            .values()
+            .any(|execution| execution.claimed.work == Work::Job)
     }
 
     /// Jobs held under the lease: buffered, sent or running.

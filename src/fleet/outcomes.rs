@@ -1,6 +1,6 @@
 //! Outcomes out: what becomes of a job that ended, and of one that did not begin.
 
-use crate::job::{Claimed, JobError, Outcome, PoolName, RunStamp, Settlement, Verdict};
+use crate::job::{Claimed, JobError, Outcome, PoolName, RunStamp, Settlement, Verdict, Work};
 use crate::policy::retry;
 use crate::time::{Mono, Unix};
 
@@ -44,7 +44,10 @@ impl Fleet {
         let started = started.clamp(floor, ended);
         let (name, seat) = (self.workers[&id].pool.clone(), self.workers[&id].seat);
         // What the broker asked for itself says nothing of how long jobs take.
-        let job = self.executions.get(&execution).filter(|job| !job.claimed.chore);
+        let job = self
+            .executions
+            .get(&execution)
+            .filter(|job| job.claimed.work == Work::Job);
         if let Some(pool) = self.pools.get_mut(&name) {
             pool.meter.job_ended(id, started, ended, now.mono);
             if let Some(job) = job {
@@ -217,7 +220,7 @@ impl Fleet {
             })
         };
         match &verdict {
-            _ if job.claimed.chore => {}
+            _ if job.claimed.work == Work::After => {}
             Verdict::Finish { .. } | Verdict::Forget => pool.tally.tasks.at(&job.claimed.task).done += 1,
             Verdict::Requeue {
                 error: Some(error),

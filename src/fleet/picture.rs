@@ -1,6 +1,7 @@
 //! The fleet as [`Snapshot`]: what `status` and the logs show.
 
 use crate::broker::{RunningJob, WorkerView};
+use crate::job::Work;
 use crate::policy::shutdown::Stop;
 use crate::time::{Mono, Unix};
 
@@ -43,7 +44,7 @@ impl Fleet {
             .filter_map(|(id, worker)| {
                 let pool = self.pools.get(&worker.pool)?;
                 // What the broker asked for itself is nobody's job.
-                let job = self.running_job(*id).filter(|job| !job.claimed.chore);
+                let job = self.running_job(*id).filter(|job| job.claimed.work == Work::Job);
                 let asked = worker.expiring == Some(Expiry::Asked) || !self.running();
                 let asked = asked && job.is_some();
                 let job = job.map(|job| RunningJob {

@@ -150,7 +150,7 @@ impl Execution<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Claim, JobId, QueueName};
+    use crate::job::{Claim, JobId, QueueName, Work};
     use proptest::prelude::*;
 
     const NOW: Unix = Unix(1_000_000);
@@ -175,7 +175,7 @@ mod tests {
             retries: None,
             retry_after: None,
             loss: Loss::RunsAgain,
-            chore: false,
+            work: Work::Job,
             alone: false,
             failures,
             losses,

@@ -19,7 +19,7 @@ use crate::broker::{Broker, BrokerError, Came};
 use crate::config::QueueOrder;
 use crate::fleet::Fleet;
 use crate::fleet::figures::BrokerCalls;
-use crate::job::{Claimed, PoolName, QueueName, Settlement, Verdict};
+use crate::job::{Claimed, PoolName, QueueName, Settlement, Verdict, Work};
 use crate::policy::settling;
 use crate::time::Mono;
 
@@ -327,7 +327,7 @@ impl Jobs {
         if let Some(source) = self.sources.get_mut(pool) {
             source.claiming = false;
             if let (Some(quota), Ok(jobs)) = (&mut source.quota, &result) {
-                for job in jobs.iter().filter(|job| !job.chore) {
+                for job in jobs.iter().filter(|job| job.work == Work::Job) {
                     quota.left = quota.left.saturating_sub(1);
                     quota.taken.insert(job.claim.handle);
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pool::broker::{self, Broker, BrokerError, WorkerView};
 use pool::config::{BrokerConfig, BrokerUrl};
-use pool::job::{Claimed, PoolName, QueueName, RunStamp, Settlement, Verdict};
+use pool::job::{Claimed, PoolName, QueueName, RunStamp, Settlement, Verdict, Work};
 use pool::time::Unix;
 use redis::Commands;
 
@@ -83,7 +83,7 @@ async fn jobs_that_end_before_their_worker_is_registered_are_counted() {
     let names = ["a", "b", "c"].map(Job::mark);
     jobs::enqueue(&mut server.connection(), "default", &names);
     let mut claimed = broker.claim(&[queue()], 4).await.unwrap();
-    claimed.retain(|job| !job.chore);
+    claimed.retain(|job| job.work == Work::Job);
     let settlements = vec![done(&claimed[0], 1), done(&claimed[1], 2), done(&claimed[2], 2)];
     assert_eq!(broker.settle(settlements).await.unwrap(), [true; 3]);
     broker.roster(vec![worker(1), worker(2)]).await.unwrap();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use pool::broker::Backlog;
-use pool::job::{Claim, Claimed, JobId, QueueName, Settlement, Verdict};
+use pool::job::{Claim, Claimed, JobId, QueueName, Settlement, Verdict, Work};
 use pool::time::Unix;
 
 /// Where a job is.
@@ -159,7 +159,7 @@ impl Ledger {
             retries: None,
             retry_after: None,
             loss: pool::job::Loss::RunsAgain,
-            chore: false,
+            work: Work::Job,
             alone: false,
             failures: job.failures,
             losses: job.losses,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::flow::{Group, Ties};
 use crate::broker::{Backlog, BrokerError, DeadFilter, Enqueued, Maintained, check};
 use crate::job::{
-    Claim, Claimed, JobError, JobId, JobState, JobView, Loss, NewJob, QueueName, Settlement, Verdict,
+    Claim, Claimed, JobError, JobId, JobState, JobView, Loss, NewJob, QueueName, Settlement, Verdict, Work,
 };
 use crate::time::Unix;
 
@@ -196,7 +196,7 @@ impl Store {
             retries: job.new.retries,
             retry_after: None,
             loss: Loss::RunsAgain,
-            chore: false,
+            work: Work::Job,
             alone: false,
             failures: job.failures,
             losses: job.losses,

@@ -219,10 +219,10 @@ impl RqBroker {
         queues: &[QueueName],
         job_came: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<Option<T>, BrokerError> {
-        let came = self.chores_came.notified();
+        let came = self.after_work_came.notified();
         tokio::pin!(came);
         came.as_mut().enable();
-        if !self.hand().chores.is_empty() {
+        if !self.hand().after_work.is_empty() {
             return Ok(None);
         }
         if self.suspended.load(Ordering::Relaxed) {

@@ -7,19 +7,19 @@ use std::time::Duration;
 use redis::Value;
 
 use super::connection::{IN_TIME, is_broken};
-use super::held::{Chore, Held, Kind};
+use super::held::{AfterWork, Held, Kind};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
 use crate::config::DequeueStrategy;
-use crate::job::{Claim, Claimed, JobId, Loss, QueueName};
+use crate::job::{Claim, Claimed, JobId, Loss, QueueName, Work};
 use crate::time::{Mono, Unix};
 
 /// Jobs that one script call takes at most: the server does nothing else meanwhile.
 const BATCH_MAX: usize = 500;
 /// What RQ's code may need beyond a job's own timeout: its callbacks, each with a timeout of its own.
 const LIFECYCLE: Duration = Duration::from_secs(180);
-/// Longest run of a chore.
-const CHORE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Longest run of after-work.
+const AFTER_WORK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How long a claim lives beyond the heartbeat that was due, and a little more. Source: `rq/worker/base.py`,
 /// `get_heartbeat_ttl`.
@@ -38,17 +38,17 @@ pub(super) struct Found {
 }
 
 impl RqBroker {
-    /// Chores first, then what an earlier claim took unheard, then jobs.
+    /// After-work first, then what an earlier claim took unheard, then jobs.
     pub(super) async fn take(&self, queues: &[QueueName], limit: usize) -> Result<Found, BrokerError> {
         self.maintain_when_due(queues).await?;
         let mut jobs = self.recover(queues).await?;
         jobs.extend(self.bring_in_heard(queues).await);
-        if self.is_stood_for(queues) && self.hand().chores.is_empty() {
+        if self.is_stood_for(queues) && self.hand().after_work.is_empty() {
             // The claim that stands takes what comes.
             let suspended = self.suspended.load(Ordering::Relaxed);
             return Ok(Found { jobs, suspended });
         }
-        let room = limit.saturating_sub(self.hand().chores.len());
+        let room = limit.saturating_sub(self.hand().after_work.len());
         let suspended = loop {
             let wanted = room.saturating_sub(jobs.len()).min(BATCH_MAX);
             let found = match self.take_batch(queues, wanted).await {
@@ -64,7 +64,7 @@ impl RqBroker {
             }
         };
         // The server has answered: without it a worker could do nothing about them.
-        jobs.splice(0..0, self.chores(queues, limit));
+        jobs.splice(0..0, self.after_work(queues, limit));
         Ok(Found { jobs, suspended })
     }
 
@@ -221,7 +221,7 @@ impl RqBroker {
             retries: Some(retries_left.saturating_add(failures)),
             retry_after: Some(retry_after(retry_intervals, retries_left)),
             loss: Loss::Fails,
-            chore: false,
+            work: Work::Job,
             // RQ's own code, which knows of one job, calls its function.
             alone: whole,
             failures,
@@ -230,7 +230,7 @@ impl RqBroker {
         })
     }
 
-    /// The housekeeping of RQ's registries, at the start and each interval, becomes a chore.
+    /// The housekeeping of RQ's registries, at the start and each interval, becomes after-work.
     async fn maintain_when_due(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
         let now = Mono::now();
         let due = self.maintenance().get(queues).copied();
@@ -246,7 +246,7 @@ impl RqBroker {
         }
         self.maintenance().insert(queues.to_vec(), now + wait);
         let queues = queues.iter().map(ToString::to_string).collect();
-        self.hand().chores.push_back(Chore::Maintain { queues });
+        self.hand().after_work.push_back(AfterWork::Maintain { queues });
         Ok(())
     }
 
@@ -267,19 +267,19 @@ impl RqBroker {
         Ok(())
     }
 
-    fn chores(&self, queues: &[QueueName], limit: usize) -> Vec<Claimed> {
+    fn after_work(&self, queues: &[QueueName], limit: usize) -> Vec<Claimed> {
         let Some(queue) = queues.first() else {
             return Vec::new();
         };
         let mut hand = self.hand();
-        let count = hand.chores.len().min(limit);
-        let chores: Vec<Chore> = hand.chores.drain(..count).collect();
+        let count = hand.after_work.len().min(limit);
+        let after_work: Vec<AfterWork> = hand.after_work.drain(..count).collect();
         let mut jobs = Vec::with_capacity(count);
-        for chore in chores {
+        for work in after_work {
             let number = hand.numbers(1);
-            let task: Arc<str> = chore.task().into();
+            let task: Arc<str> = work.task().into();
             let mut payload = vec![b'I'];
-            payload.extend(serde_json::to_vec(&chore).unwrap_or_default());
+            payload.extend(serde_json::to_vec(&work).unwrap_or_default());
             let Ok(id) = JobId::new(&format!("{task}:{number}")) else {
                 continue;
             };
@@ -288,7 +288,7 @@ impl RqBroker {
                 Held {
                     job: id.to_string(),
                     queue: queue.to_string(),
-                    kind: Kind::Chore(chore),
+                    kind: Kind::After(work),
                     shown: None,
                     tried: false,
                 },
@@ -302,11 +302,11 @@ impl RqBroker {
                 queue: queue.clone(),
                 task,
                 payload: payload.into(),
-                timeout: Some(CHORE_TIMEOUT),
+                timeout: Some(AFTER_WORK_TIMEOUT),
                 retries: Some(3),
                 retry_after: Some(Duration::ZERO),
                 loss: Loss::RunsAgain,
-                chore: true,
+                work: Work::After,
                 alone: true,
                 failures: 0,
                 losses: 0,

@@ -1,4 +1,4 @@
-//! What this handle has taken and not settled, and the chores that it hands out as jobs of its own.
+//! What this handle has taken and not settled, and the after-work that it hands out as jobs of its own.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -27,13 +27,13 @@ pub(super) enum Kind {
     /// By its worker, which runs RQ's own lifecycle.
     Whole,
     /// Ours: nothing of it is in Redis.
-    Chore(Chore),
+    After(AfterWork),
 }
 
 /// Work that only RQ's own code does right; a worker does it between jobs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
-pub(super) enum Chore {
+pub(super) enum AfterWork {
     /// Finish a plain job whose end is none of the script's business: see `settle.lua`.
     Finish {
         job_id: String,
@@ -67,15 +67,15 @@ pub(super) enum Chore {
     Enqueue { queue: String, job_ids: Vec<String> },
 }
 
-impl Chore {
+impl AfterWork {
     /// Its task's name, for logs.
     pub fn task(&self) -> &'static str {
         match self {
-            Chore::Finish { .. } => "rq:finish",
-            Chore::Lost { .. } => "rq:lost",
-            Chore::Stopped { .. } => "rq:stopped",
-            Chore::Maintain { .. } => "rq:maintain",
-            Chore::Enqueue { .. } => "rq:enqueue",
+            AfterWork::Finish { .. } => "rq:finish",
+            AfterWork::Lost { .. } => "rq:lost",
+            AfterWork::Stopped { .. } => "rq:stopped",
+            AfterWork::Maintain { .. } => "rq:maintain",
+            AfterWork::Enqueue { .. } => "rq:enqueue",
         }
     }
 }
@@ -84,7 +84,7 @@ impl Chore {
 #[derive(Debug, Default)]
 pub(super) struct Hand {
     pub jobs: HashMap<i64, Held>,
-    pub chores: VecDeque<Chore>,
+    pub after_work: VecDeque<AfterWork>,
     /// The number of the newest claim.
     pub last: i64,
 }

@@ -29,7 +29,7 @@ impl RqBroker {
             let (execution, is_held) = match &held.kind {
                 Kind::Plain { .. } => (claim.as_str(), held.shown.is_none()),
                 Kind::Whole => ("", true),
-                Kind::Chore(_) => continue,
+                Kind::After(_) => continue,
             };
             call.arg(&held.job)
                 .arg(&held.queue)

@@ -212,7 +212,7 @@ impl RqBroker {
             let held = hand
                 .jobs
                 .iter()
-                .filter(|(_, held)| !matches!(held.kind, Kind::Chore(_)));
+                .filter(|(_, held)| !matches!(held.kind, Kind::After(_)));
             held.filter_map(|(number, held)| {
                 Some(crate::job::Settlement {
                     claim: crate::job::Claim {

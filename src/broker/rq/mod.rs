@@ -3,7 +3,7 @@
 //! The installed `rq` package (3.0) is the specification; each key and rule names its source there. A *plain* job (no
 //! callbacks, repeats, rate limit or webhooks) is taken and ended by Lua scripts, in batches. A job with
 //! more to it is *whole*: its worker runs RQ's own lifecycle for it. What only RQ's own code does right and no job
-//! asks for (housekeeping, the end of a job whose worker died) is handed out as a *chore*.
+//! asks for (housekeeping, the end of a job whose worker died) is handed out as *after-work*.
 //!
 //! - [`keys`]: every key with its source; [`text`]: how RQ writes times and errors; [`held`]: what is in hand;
 //! - [`endpoint`], [`connection`]: the server; [`claim`], [`doubt`], [`settle`], [`lease`]: the life of a job;
@@ -134,7 +134,7 @@ pub struct RqBroker {
     served: Mutex<Option<QueueName>>,
     /// When the housekeeping of some queues is due.
     maintenance_due: Mutex<HashMap<Vec<QueueName>, Mono>>,
-    chores_came: Arc<Notify>,
+    after_work_came: Arc<Notify>,
     /// When running jobs got their last heartbeat.
     beaten: Mutex<Option<Mono>>,
     bells: bell::Bells,
@@ -179,7 +179,7 @@ impl RqBroker {
             doubts: Mutex::default(),
             served: Mutex::default(),
             maintenance_due: Mutex::default(),
-            chores_came: Arc::default(),
+            after_work_came: Arc::default(),
             beaten: Mutex::default(),
             scheduler: scheduler::Scheduler::default(),
             suspended: AtomicBool::new(false),
@@ -315,7 +315,7 @@ impl Broker for RqBroker {
     }
 
     async fn maintain(&self) -> Result<Maintained, BrokerError> {
-        // RQ's own housekeeping runs as a chore, in a worker.
+        // RQ's own housekeeping runs as after-work, in a worker.
         Ok(Maintained::default())
     }
 

@@ -220,7 +220,7 @@ impl RqBroker {
         let meant = |number: i64, kind: &Kind| match (kind, asked) {
             (Kind::Plain { .. }, Some(asked)) => self.execution(number) == asked,
             (Kind::Plain { .. } | Kind::Whole, _) => true,
-            (Kind::Chore(_), _) => false,
+            (Kind::After(_), _) => false,
         };
         let held = hand
             .jobs

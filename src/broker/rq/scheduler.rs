@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::connection::Link;
-use super::held::{Chore, Hand, Kind};
+use super::held::{AfterWork, Hand, Kind};
 use super::keys::Keys;
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
@@ -55,7 +55,7 @@ struct Pass {
     created: Unix,
     queues: Arc<Mutex<BTreeSet<String>>>,
     hand: Arc<Mutex<Hand>>,
-    chores_came: Arc<Notify>,
+    after_work_came: Arc<Notify>,
 }
 
 impl Pass {
@@ -85,15 +85,15 @@ impl Pass {
 
     /// A job with a rate limit goes through RQ's own code. It stays among the scheduled until then.
     fn enqueue_by_rq(&self, queue: &str, job: &str) {
-        let chore = Chore::Enqueue {
+        let work = AfterWork::Enqueue {
             queue: queue.to_owned(),
             job_ids: vec![job.to_owned()],
         };
         let mut hand = self.hand.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = |held: &super::held::Held| matches!(&held.kind, Kind::Chore(other) if *other == chore);
-        if !hand.chores.contains(&chore) && !hand.jobs.values().any(running) {
-            hand.chores.push_back(chore);
-            self.chores_came.notify_waiters();
+        let running = |held: &super::held::Held| matches!(&held.kind, Kind::After(other) if *other == work);
+        if !hand.after_work.contains(&work) && !hand.jobs.values().any(running) {
+            hand.after_work.push_back(work);
+            self.after_work_came.notify_waiters();
         }
     }
 }
@@ -131,7 +131,7 @@ impl RqBroker {
             created: Unix::now(),
             queues: Arc::clone(&self.scheduler.queues),
             hand: Arc::clone(&self.hand),
-            chores_came: Arc::clone(&self.chores_came),
+            after_work_came: Arc::clone(&self.after_work_came),
         };
         if let Err(error) = pass.run().await {
             // Not begun: the next claim tries again.

@@ -1,8 +1,8 @@
-//! Ending jobs: one script call a batch for plain ones; what only RQ's own code does right becomes a chore.
+//! Ending jobs: one script call a batch for plain ones; what only RQ's own code does right becomes after-work.
 
 use redis::ScriptInvocation;
 
-use super::held::{Chore, Held, Kind};
+use super::held::{AfterWork, Held, Kind};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
 use crate::job::{JobError, RunStamp, Settlement, Verdict};
@@ -34,7 +34,7 @@ type WholeEnd = (i64, Held, Verdict, Option<RunStamp>);
 #[derive(Default)]
 struct Ended {
     numbers: Vec<i64>,
-    chores: Vec<Chore>,
+    after_work: Vec<AfterWork>,
 }
 
 impl RqBroker {
@@ -67,7 +67,7 @@ impl RqBroker {
             match job.kind {
                 Kind::Plain { .. } => plain.push(line(at, number, job, verdict, run)),
                 Kind::Whole => whole.push((number, job, verdict, run)),
-                Kind::Chore(chore) => self.chore_ended(number, chore, &verdict),
+                Kind::After(work) => self.after_work_ended(number, work, &verdict),
             }
         }
         let mut ended = Ended::default();
@@ -89,9 +89,9 @@ impl RqBroker {
         for number in &ended.numbers {
             hand.jobs.remove(number);
         }
-        if !ended.chores.is_empty() {
-            hand.chores.extend(ended.chores);
-            self.chores_came.notify_waiters();
+        if !ended.after_work.is_empty() {
+            hand.after_work.extend(ended.after_work);
+            self.after_work_came.notify_waiters();
         }
         Ok(held)
     }
@@ -110,15 +110,15 @@ impl RqBroker {
         Ok(())
     }
 
-    /// A chore that its worker could not do is tried again; at the end it is told.
-    fn chore_ended(&self, number: i64, chore: Chore, verdict: &Verdict) {
+    /// After-work that its worker could not do is tried again; at the end it is told.
+    fn after_work_ended(&self, number: i64, work: AfterWork, verdict: &Verdict) {
         let mut hand = self.hand();
         hand.jobs.remove(&number);
         match verdict {
             Verdict::Finish { .. } | Verdict::Forget => {}
-            Verdict::Requeue { .. } => hand.chores.push_back(chore),
+            Verdict::Requeue { .. } => hand.after_work.push_back(work),
             Verdict::Bury { error, .. } => {
-                tracing::error!(%error, detail = error.detail, "RQ's own code failed at {}", chore.task());
+                tracing::error!(%error, detail = error.detail, "RQ's own code failed at {}", work.task());
             }
         }
     }
@@ -134,7 +134,7 @@ impl RqBroker {
             let what = match verdict {
                 Verdict::Requeue { error: None, .. } => "B",
                 Verdict::Bury { stopped: true, .. } => {
-                    ended.chores.push(Chore::Stopped {
+                    ended.after_work.push(AfterWork::Stopped {
                         job_id: held.job.clone(),
                         execution_id: None,
                         worker_name,
@@ -145,7 +145,7 @@ impl RqBroker {
                     error: Some(error), ..
                 }
                 | Verdict::Bury { error, .. } => {
-                    ended.chores.push(Chore::Lost {
+                    ended.after_work.push(AfterWork::Lost {
                         job_id: held.job.clone(),
                         execution_id: None,
                         worker_name,
@@ -185,8 +185,8 @@ impl RqBroker {
             };
             ended.numbers.push(line.number);
             if line.what == "T" && *stopped_callback {
-                // Its execution stays for the chore to end.
-                ended.chores.push(self.finish(line));
+                // Its execution stays for the after-work to end.
+                ended.after_work.push(self.finish(line));
             } else {
                 self.add(&mut call, line);
                 sent.push(line);
@@ -198,7 +198,7 @@ impl RqBroker {
         let answers: Vec<i64> = self.run(&call).await?;
         for (line, answer) in sent.into_iter().zip(answers) {
             match answer {
-                2 => ended.chores.push(self.finish(line)),
+                2 => ended.after_work.push(self.finish(line)),
                 // What its runtime has settled is not held any more.
                 0 if line.what != "X" => held[line.at] = line.held.tried,
                 _ => {}
@@ -238,10 +238,10 @@ impl RqBroker {
         self.hand().jobs.get(&number)?.shown.clone()
     }
 
-    /// The chore for a plain job that the script leaves to RQ's own code.
-    fn finish(&self, line: &Line) -> Chore {
+    /// The after-work for a plain job that the script leaves to RQ's own code.
+    fn finish(&self, line: &Line) -> AfterWork {
         if line.what == "T" {
-            return Chore::Stopped {
+            return AfterWork::Stopped {
                 job_id: line.held.job.clone(),
                 execution_id: Some(self.execution(line.number)),
                 worker_name: self.worker_of(line.run),
@@ -249,7 +249,7 @@ impl RqBroker {
         }
         let seconds = |at: Unix| at.0 as f64 / 1000.0;
         let now = Unix::now();
-        Chore::Finish {
+        AfterWork::Finish {
             job_id: line.held.job.clone(),
             execution_id: self.execution(line.number),
             worker_name: self.worker_of(line.run),

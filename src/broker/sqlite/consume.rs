@@ -9,7 +9,7 @@ use super::flow::Ties;
 use super::produce::job_id;
 use super::store::{Store, duration};
 use crate::broker::Maintained;
-use crate::job::{Claim, Claimed, JobError, Loss, QueueName, Settlement, Verdict};
+use crate::job::{Claim, Claimed, JobError, Loss, QueueName, Settlement, Verdict, Work};
 
 /// Expired results deleted by one transaction: some milliseconds of work.
 pub(super) const EXPIRED_MAX: u64 = 1000;
@@ -343,7 +343,7 @@ fn read_claim(row: &Row<'_>, queue: QueueName, task: &mut Arc<str>) -> Result<Cl
         retries: row.get(7)?,
         retry_after: None,
         loss: Loss::RunsAgain,
-        chore: false,
+        work: Work::Job,
         alone: false,
         failures: row.get::<_, Option<u32>>(9)?.unwrap_or(0),
         losses: row.get::<_, Option<u32>>(10)?.unwrap_or(0),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use pool::broker::memory::MemoryBroker;
 use pool::broker::{Broker, Enqueued};
 use pool::config::{BrokerConfig, BrokerUrl};
-use pool::job::{Claimed, JobError, JobId, JobState, NewJob, QueueName, Settlement, Verdict};
+use pool::job::{Claimed, JobError, JobId, JobState, NewJob, QueueName, Settlement, Verdict, Work};
 
 use super::rq;
 use crate::support::server::Server;
@@ -112,17 +112,19 @@ pub async fn enqueue(broker: &Arc<dyn Broker>, jobs: Vec<NewJob>) -> Vec<Enqueue
     broker.enqueue(jobs).await.unwrap()
 }
 
-/// Claims jobs. Chores that the broker hands out with them are done at once, as a worker would, and are not counted.
+/// Claims jobs. After-work that the broker hands out with them is done at once, as a worker would, and is not counted.
 pub async fn claim(broker: &Arc<dyn Broker>, names: &[&str], limit: usize) -> Vec<Claimed> {
     let queues: Vec<QueueName> = names.iter().map(|name| queue(name)).collect();
-    let (mut jobs, mut chores) = (Vec::new(), 1);
-    while chores > 0 {
+    let (mut jobs, mut after_work) = (Vec::new(), 1);
+    while after_work > 0 {
         let claimed = broker.claim(&queues, limit - jobs.len()).await.unwrap();
-        let (done, claimed): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|claimed| claimed.chore);
-        for chore in &done {
-            assert!(settle(broker, chore, finish()).await);
+        let (done, claimed): (Vec<_>, Vec<_>) = claimed
+            .into_iter()
+            .partition(|claimed| claimed.work == Work::After);
+        for work in &done {
+            assert!(settle(broker, work, finish()).await);
         }
-        chores = done.len();
+        after_work = done.len();
         jobs.extend(claimed);
     }
     jobs

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pool::broker::{Broker, BrokerError, DeadFilter, Enqueued, Maintained};
 use pool::config::{BrokerConfig, BrokerUrl, Keep, RqConfig};
-use pool::job::{Claimed, JobError, JobState, NewJob, Settlement, Verdict};
+use pool::job::{Claimed, JobError, JobState, NewJob, Settlement, Verdict, Work};
 use pool::time::Unix;
 
 use super::flow::{counted, counts, gid, group_with_end};
@@ -47,9 +47,9 @@ pub async fn open(server: &Server, config: BrokerConfig) -> Arc<dyn Broker> {
         .await
         .unwrap();
     let first = broker.claim(&[queue("default")], 1).await.unwrap();
-    assert!(first.iter().all(|claimed| claimed.chore));
-    for chore in first {
-        settle(&broker, &chore, finish()).await;
+    assert!(first.iter().all(|claimed| claimed.work == Work::After));
+    for work in first {
+        settle(&broker, &work, finish()).await;
     }
     broker
 }
