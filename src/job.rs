@@ -182,8 +182,8 @@ pub struct Claimed {
     pub loss: Loss,
     /// A job, or what the broker needs done after jobs.
     pub work: Work,
-    /// Runs by itself, even if its task takes its jobs in batches.
-    pub alone: bool,
+    /// May be taken in a batch, if its task takes batches.
+    pub batches: bool,
     /// Executions that failed before this one, 0 at first. A loss is not a failure.
     pub failures: u32,
     /// Executions that ended with their worker's death before this one.

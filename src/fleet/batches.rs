@@ -21,7 +21,7 @@ const LINGER: Duration = Duration::from_millis(50);
 impl Fleet {
     /// How jobs of this task are gathered; `None`: they run one by one. The settings win over the code.
     fn batch_rule(&self, job: &Claimed) -> Option<Rule> {
-        if job.alone {
+        if !job.batches {
             return None;
         }
         let set = self.tasks.get(&job.task);

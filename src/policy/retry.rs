@@ -176,7 +176,7 @@ mod tests {
             retry_after: None,
             loss: Loss::RunsAgain,
             work: Work::Job,
-            alone: false,
+            batches: true,
             failures,
             losses,
             ready: Unix(0),

@@ -160,7 +160,7 @@ impl Ledger {
             retry_after: None,
             loss: pool::job::Loss::RunsAgain,
             work: Work::Job,
-            alone: false,
+            batches: true,
             failures: job.failures,
             losses: job.losses,
             ready: job.enqueued,

@@ -197,7 +197,7 @@ impl Store {
             retry_after: None,
             loss: Loss::RunsAgain,
             work: Work::Job,
-            alone: false,
+            batches: true,
             failures: job.failures,
             losses: job.losses,
             ready: slot.since,

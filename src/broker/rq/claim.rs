@@ -222,8 +222,8 @@ impl RqBroker {
             retry_after: Some(retry_after(retry_intervals, retries_left)),
             loss: Loss::Fails,
             work: Work::Job,
-            // RQ's own code, which knows of one job, calls its function.
-            alone: whole,
+            // RQ's own code calls the function of a whole job, and it knows of one job only.
+            batches: !whole,
             failures,
             losses: 0,
             ready: from_iso(&text(enqueued_at)).unwrap_or_else(Unix::now),
@@ -307,7 +307,7 @@ impl RqBroker {
                 retry_after: Some(Duration::ZERO),
                 loss: Loss::RunsAgain,
                 work: Work::After,
-                alone: true,
+                batches: false,
                 failures: 0,
                 losses: 0,
                 ready: Unix::now(),
