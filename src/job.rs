@@ -340,8 +340,8 @@ pub struct Settlement {
 pub struct RunStamp {
     /// The worker's number.
     pub worker: u64,
-    /// The worker's seat; see [`crate::broker::WorkerView`].
-    pub seat: u16,
+    /// The worker's ordinal; see [`crate::broker::WorkerView`].
+    pub ordinal: u16,
     /// When it began.
     pub started: Unix,
     /// When it ended.

@@ -24,7 +24,7 @@ _BATCH = 2
 #: What the first four bytes of a Run frame in one packet are.
 RUN_HEADER = _VERSION | _KIND_RUN << 8
 
-#: header | execution | timeout_ms | attempt | id_len | queue_len | task_len | seat
+#: header | execution | timeout_ms | attempt | id_len | queue_len | task_len | ordinal
 RUN = struct.Struct("<IQIIHHHH")
 #: header | execution | started_ns | ended_ns | outcome | after_ms
 DONE = struct.Struct("<IQQQB3xI")

@@ -27,8 +27,8 @@ except ImportError:  # an interpreter built without libffi
 
 #: How far a child came.
 WAITING, TOOK_JOB, ANSWERED, LEFT = range(4)
-#: What a child shares with its worker: how far it came, whether it learned of another seat, and of which.
-_POINT, _MOVED, _SEAT = 0, 1, slice(2, 4)
+#: What a child shares with its worker: how far it came, whether it learned of another ordinal, and which.
+_POINT, _MOVED, _ORDINAL = 0, 1, slice(2, 4)
 
 #: Source: Linux, include/uapi/linux/prctl.h.
 _PR_SET_CHILD_SUBREAPER = 36
@@ -57,9 +57,9 @@ class Turn:
         """Tells the worker how far this child came."""
         self._progress[_POINT] = point
 
-    def sits(self, seat: int) -> None:
-        """Tells the worker of the seat, which hardly ever changes: what is set for it is set for the next children, too."""
-        self._progress[_SEAT] = seat.to_bytes(2, "little")
+    def ordinal_changed(self, ordinal: int) -> None:
+        """Tells the worker of the ordinal, which hardly ever changes: what is set for it is set for the next children, too."""
+        self._progress[_ORDINAL] = ordinal.to_bytes(2, "little")
         self._progress[_MOVED] = 1
 
     def ended(self) -> None:
@@ -78,10 +78,10 @@ class Keeper:
         #: Where the kernel lists the worker's children. None: it does not.
         self._children: Optional[int] = None
 
-    def serve(self, sit: Callable[[int], None]) -> Optional[Turn]:
+    def serve(self, set_ordinal: Callable[[int], None]) -> Optional[Turn]:
         """Returns in each child, with its turn; and in the worker when it is to leave, with None.
 
-        `sit` is told of the worker's seat, once the first job has named it.
+        `set_ordinal` is told the worker's ordinal, once the first job has named it.
         """
         _adopt_orphans()
         with contextlib.suppress(OSError):
@@ -104,7 +104,7 @@ class Keeper:
                 _end_leftovers()
             if self._progress[_MOVED]:
                 self._progress[_MOVED] = 0
-                sit(int.from_bytes(self._progress[_SEAT], "little"))
+                set_ordinal(int.from_bytes(self._progress[_ORDINAL], "little"))
         return None
 
     def leave_when_done(self, *_signal: Any) -> None:

@@ -37,8 +37,8 @@ class Runner(Protocol):
         """Tells the worker's pool, before the first job, and again after `after_fork` hooks."""
         ...
 
-    def sit(self, seat: int) -> None:
-        """Tells the worker's seat in its supervisor, before the first job and should it change."""
+    def set_ordinal(self, ordinal: int) -> None:
+        """Tells the worker's ordinal in its supervisor, before the first job and should it change."""
         ...
 
     def rehearse(self, play: Callable[[bytes, bytes], None]) -> None:
@@ -64,21 +64,21 @@ class JobLoop:
         self._batch: list[frames.RunFrame] = []
         self._waiting = False
         self._leaving = False
-        #: Where the runner sits; below zero: nowhere yet.
-        self._seat = -1
+        #: The ordinal that the runner knows; below zero: none yet.
+        self._ordinal = -1
         pool_job._read_current = self.current
         pool_job._read_batch = self.current_batch
 
     def attach(self, sock: socket.SocketType) -> None:
         """Gives the worker's job socket, once."""
         self._socket = sock
-        self._seat = -1
+        self._ordinal = -1
         self._receive, self._send = sock.recv, sock.send
 
-    def sit(self, seat: int) -> None:
+    def set_ordinal(self, ordinal: int) -> None:
         """See `Runner`. In a process for one job it is usually told before the fork."""
-        self._seat = seat
-        self._runner.sit(seat)
+        self._ordinal = ordinal
+        self._runner.set_ordinal(ordinal)
 
     def serve(self, turn: Optional[fresh.Turn] = None) -> None:
         """Says Ready, then runs jobs; in a process for one job, that one."""
@@ -122,7 +122,7 @@ class JobLoop:
         room, no_wait = frames.PACKET_LEN_MAX, _NO_WAIT
         fixed_len, whole_run = frames.RUN.size, frames.RUN_HEADER
         done_header = frames.DONE_HEADER
-        known_seat = self._seat
+        known_ordinal = self._ordinal
         ended = now() if turn is None else turn.since_ns
         self._title.set_state(BUSY)  # until it waits for the first time
         while not self._leaving:
@@ -138,7 +138,7 @@ class JobLoop:
                 frame = wait()
                 started = now()
             try:
-                header, execution, timeout_ms, _, id_len, queue_len, task_len, seat = unpack(frame)
+                header, execution, timeout_ms, _, id_len, queue_len, task_len, ordinal = unpack(frame)
             except struct.error:
                 if not frame:
                     return
@@ -146,11 +146,11 @@ class JobLoop:
             if turn is not None:
                 self._leaving = True
                 turn.reached(fresh.TOOK_JOB)
-            if seat != known_seat:
-                known_seat = seat
-                self.sit(seat)
+            if ordinal != known_ordinal:
+                known_ordinal = ordinal
+                self.set_ordinal(ordinal)
                 if turn is not None:
-                    turn.sits(seat)
+                    turn.ordinal_changed(ordinal)
             if header != whole_run:
                 frame = frames.complete_run(self._socket, frame)
                 if frames.another_follows(frame):

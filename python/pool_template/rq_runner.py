@@ -49,7 +49,7 @@ class RqRunner:
 
     def __init__(self, code: RqCode, max_result: int) -> None:
         self._code = code
-        #: The name under which this worker is registered; it hangs on its seat.
+        #: The name under which this worker is registered; it ends with its ordinal.
         self._name = ""
         self._queues = ["default"]
         self._opened: Optional[Lifecycle] = None
@@ -70,9 +70,9 @@ class RqRunner:
         self._is_stock = self._code.is_stock
         self._deadline.prepare()
 
-    def sit(self, seat: int) -> None:
+    def set_ordinal(self, ordinal: int) -> None:
         """See `job_loop.Runner`."""
-        self._name = self._code.settings.worker_name.replace("{}", str(seat))
+        self._name = self._code.settings.worker_name.replace("{}", str(ordinal))
         self._environment.set_worker(self._name)
         self._opened = None
 

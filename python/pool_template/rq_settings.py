@@ -23,7 +23,7 @@ class RqSettings:
     url: str = "redis://localhost:6379/0"
     connection: dict[str, str] = field(default_factory=dict)
     sentinel: Optional[Sentinel] = None
-    #: A worker's name; `{}` stands for its seat.
+    #: A worker's name; `{}` stands for its ordinal.
     worker_name: str = "{}"
     #: The queues of each pool.
     queues: dict[str, list[str]] = field(default_factory=dict)

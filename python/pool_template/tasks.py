@@ -139,7 +139,7 @@ class JsonRunner:
         """See `job_loop.Runner`; all pools run the same tasks."""
         self._deadline.prepare()
 
-    def sit(self, seat: int) -> None:
+    def set_ordinal(self, ordinal: int) -> None:
         """See `job_loop.Runner`; nobody is told of this worker."""
 
     def rehearse(self, play: Callable[[bytes, bytes], None]) -> None:

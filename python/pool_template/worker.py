@@ -92,7 +92,7 @@ def _keep(nest: Nest, number: int, pool: str) -> None:
     needs_more = nest.reseed is not None or nest.app.after_fork or nest.app.rq is None
     # What a child looks up, it looks up for each job, on pages that are copied for it. So it finds what it needs here.
     watch, serve, has_more_to_say, flush, leave = lineage.watch, nest.loop.serve, has_last_words, streams.flush, os._exit
-    turn = keeper.serve(nest.loop.sit)
+    turn = keeper.serve(nest.loop.set_ordinal)
     if turn is None:
         return
     if needs_more:

@@ -153,7 +153,7 @@ pub struct WorkerView {
     /// Its number, unique in the supervisor's life.
     pub worker: u64,
     /// The smallest number from 1 that was free when it began to serve: a name that stays while processes change.
-    pub seat: u16,
+    pub ordinal: u16,
     /// Its process id.
     pub pid: i32,
     /// The pool that it works for.
@@ -164,7 +164,7 @@ pub struct WorkerView {
     pub job: Option<RunningJob>,
     /// Its pool was paused.
     pub paused: bool,
-    /// It takes no more jobs: its seat is, or will be, another's.
+    /// It takes no more jobs: its ordinal is, or will be, another's.
     pub leaving: bool,
     /// Somebody asked it to leave, or all of us, and it finishes its job.
     pub asked: bool,

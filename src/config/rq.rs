@@ -137,12 +137,12 @@ impl RqConfig {
         self.workers_max == 1
     }
 
-    /// The name under which the worker in this seat is registered: `NAME.SEAT`, or `NAME` when there is only one.
-    pub fn worker_name(&self, seat: u16) -> String {
-        self.name_pattern().replace("{}", &seat.to_string())
+    /// The name under which the worker with this ordinal is registered: `NAME.ORDINAL`, or `NAME` when there is only one.
+    pub fn worker_name(&self, ordinal: u16) -> String {
+        self.name_pattern().replace("{}", &ordinal.to_string())
     }
 
-    /// The name of a worker, with `{}` in place of its seat.
+    /// The name of a worker, with `{}` in place of its ordinal.
     pub fn name_pattern(&self) -> String {
         if self.is_single() && self.name.is_some() {
             self.base_name().to_owned()

@@ -204,7 +204,12 @@ impl Fleet {
             }
             return;
         }
-        let run = stamp((id, worker.seat), (worker.running_since, now.mono), status, now);
+        let run = stamp(
+            (id, worker.ordinal),
+            (worker.running_since, now.mono),
+            status,
+            now,
+        );
         let mut together = std::mem::take(&mut worker.failed_together);
         for job in jobs {
             let outcome = self.outcome_of_death(&worker, job, how);

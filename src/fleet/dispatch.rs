@@ -273,7 +273,7 @@ fn fills_a_packet(job: &Claimed) -> bool {
         execution: 0,
         timeout_ms: 0,
         attempt: 0,
-        seat: 0,
+        ordinal: 0,
         id: job.claim.job.as_str(),
         queue: job.queue.as_str(),
         task: &job.task,

@@ -318,9 +318,9 @@ impl Fleet {
         running.fold(0, |all, job| all.wrapping_add(job.execution))
     }
 
-    /// A worker's seat; 0 while it has none.
-    pub fn seat_of(&self, worker: u64) -> u16 {
-        self.workers.get(&worker).map_or(0, |worker| worker.seat)
+    /// A worker's ordinal; 0 while it has none.
+    pub fn ordinal_of(&self, worker: u64) -> u16 {
+        self.workers.get(&worker).map_or(0, |worker| worker.ordinal)
     }
 
     /// Names of the pools.

@@ -42,7 +42,7 @@ impl Fleet {
             .map_or(now.mono, |worker| worker.running_since);
         let ended = ended.clamp(floor, now.mono.max(floor));
         let started = started.clamp(floor, ended);
-        let (name, seat) = (self.workers[&id].pool.clone(), self.workers[&id].seat);
+        let (name, ordinal) = (self.workers[&id].pool.clone(), self.workers[&id].ordinal);
         // What the broker asked for itself says nothing of how long jobs take.
         let job = self
             .executions
@@ -65,7 +65,7 @@ impl Fleet {
         if !last && let Some(pool) = self.pools.get_mut(&name) {
             pool.meter.job_started(id, ended);
         }
-        let run = stamp((id, seat), (started, ended), None, now);
+        let run = stamp((id, ordinal), (started, ended), None, now);
         self.answered(id, execution, (outcome, whole_batch), run, now, out);
         if last {
             self.fell_idle(id, now, out);
@@ -282,7 +282,7 @@ pub(super) fn give_back(job: &Claimed) -> Settlement {
 
 /// Who ran what when, by the clock that records.
 pub(super) fn stamp(
-    (worker, seat): (u64, u16),
+    (worker, ordinal): (u64, u16),
     (started, ended): (Mono, Mono),
     death: Option<i32>,
     now: Now,
@@ -290,7 +290,7 @@ pub(super) fn stamp(
     let ago = |at: Mono| i64::try_from(now.mono.since(at).as_millis()).unwrap_or(i64::MAX);
     RunStamp {
         worker,
-        seat,
+        ordinal,
         death,
         started: Unix(now.unix.0.saturating_sub(ago(started))),
         ended: Unix(now.unix.0.saturating_sub(ago(ended))),

@@ -40,7 +40,7 @@ impl Fleet {
         let shown = self
             .workers
             .iter()
-            .filter(|(_, worker)| worker.seat != 0)
+            .filter(|(_, worker)| worker.ordinal != 0)
             .filter_map(|(id, worker)| {
                 let pool = self.pools.get(&worker.pool)?;
                 // What the broker asked for itself is nobody's job.
@@ -53,7 +53,7 @@ impl Fleet {
                 });
                 Some(WorkerView {
                     worker: *id,
-                    seat: worker.seat,
+                    ordinal: worker.ordinal,
                     pid: worker.pid?,
                     pool: worker.pool.clone(),
                     queues: pool.config.queues.clone(),

@@ -54,17 +54,17 @@ impl Fleet {
             .map(|(id, _)| *id)
     }
 
-    /// Gives a worker that begins to serve the smallest free seat.
-    fn seat(&mut self, id: u64) {
+    /// Gives a worker that begins to serve the smallest free ordinal.
+    fn give_ordinal(&mut self, id: u64) {
         let taken: BTreeSet<u16> = self
             .workers
             .values()
             .filter(|worker| worker.counted())
-            .map(|worker| worker.seat)
+            .map(|worker| worker.ordinal)
             .collect();
-        let free = (1..u16::MAX).find(|seat| !taken.contains(seat));
+        let free = (1..u16::MAX).find(|ordinal| !taken.contains(ordinal));
         if let (Some(worker), Some(free)) = (self.workers.get_mut(&id), free) {
-            worker.seat = free;
+            worker.ordinal = free;
         }
     }
 
@@ -79,7 +79,7 @@ impl Fleet {
         let Some((id, worker)) = spare else { return false };
         let (id, idle) = (*id, worker.state == State::Idle);
         worker.spare = false;
-        self.seat(id);
+        self.give_ordinal(id);
         if idle && let Some(pool) = self.pools.get_mut(name) {
             pool.meter.worker_alive(id, now.mono);
         }
@@ -106,7 +106,7 @@ impl Fleet {
         worker.age_jitter = self.rng.f64();
         self.workers.insert(self.last_worker, worker);
         if !spare {
-            self.seat(self.last_worker);
+            self.give_ordinal(self.last_worker);
         }
         out.push(Action::Fork {
             template,

@@ -129,7 +129,7 @@ pub struct Worker {
     /// Whose jobs it runs.
     pub pool: PoolName,
     /// The smallest number from 1 that was free when it began to serve; 0 before.
-    pub seat: u16,
+    pub ordinal: u16,
     /// The template that forks it.
     pub template: u64,
     /// That template's generation.
@@ -191,7 +191,7 @@ impl Worker {
     pub fn new(pool: PoolName, template: u64, generation: u64, spare: bool, now: Mono) -> Self {
         Worker {
             pool,
-            seat: 0,
+            ordinal: 0,
             template,
             generation,
             pid: None,

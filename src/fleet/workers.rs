@@ -114,7 +114,12 @@ impl Fleet {
         }
         let job = read.first().and_then(|held| self.executions.get(&held.execution));
         let job = job.map(|execution| execution.claimed.claim.clone());
-        let run = stamp((id, worker.seat), (worker.running_since, now.mono), status, now);
+        let run = stamp(
+            (id, worker.ordinal),
+            (worker.running_since, now.mono),
+            status,
+            now,
+        );
         // It reads one job at a time; there are several only if it was not understood any more.
         for held in read {
             let outcome = self.outcome_of_death(&worker, held.execution, &how);

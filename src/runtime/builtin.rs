@@ -144,7 +144,7 @@ mod tests {
             execution: 1,
             timeout_ms,
             attempt: 1,
-            seat: 1,
+            ordinal: 1,
             id: "a",
             queue: "q",
             task,

@@ -354,7 +354,7 @@ mod tests {
             execution: 1,
             timeout_ms: 0,
             attempt: 2,
-            seat: 1,
+            ordinal: 1,
             id: "a",
             queue: "q",
             task,

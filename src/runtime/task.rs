@@ -245,7 +245,7 @@ mod tests {
             execution: 1,
             timeout_ms: 1000,
             attempt: 2,
-            seat: 1,
+            ordinal: 1,
             id: "a",
             queue: "q",
             task: "t",

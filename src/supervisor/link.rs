@@ -440,7 +440,7 @@ mod tests {
                 execution,
                 timeout_ms: 0,
                 attempt: 1,
-                seat: 1,
+                ordinal: 1,
                 id: "a",
                 queue: "q",
                 task: "t",

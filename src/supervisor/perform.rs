@@ -120,7 +120,7 @@ impl Supervisor {
             execution,
             timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
             attempt: job.attempt,
-            seat: self.fleet.seat_of(worker),
+            ordinal: self.fleet.ordinal_of(worker),
             id: job.claimed.claim.job.as_str(),
             queue: job.claimed.queue.as_str(),
             task: &job.claimed.task,

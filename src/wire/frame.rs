@@ -8,7 +8,7 @@
 //!          bit 1 BATCH: another Run of the same batch comes behind this frame
 //! number:  of a Run's packet in its frame: 0, then 1..=255, and 1 again; else 0
 //! Run:     execution u64 | timeout_ms u32 (0: none) | attempt u32 | id_len u16 | queue_len u16 |
-//!          task_len u16 | seat u16 | id | queue | task | payload (the rest)
+//!          task_len u16 | ordinal u16 | id | queue | task | payload (the rest)
 //! Ready:   empty
 //!          a batch is a row of Runs, all but the last with BATCH
 //! Done:    execution u64 | started_ns u64 | ended_ns u64 | outcome u8 | reserved [u8; 3] |
@@ -81,8 +81,8 @@ pub struct Run<'a> {
     pub timeout_ms: u32,
     /// 1 for the first run.
     pub attempt: u32,
-    /// The worker's seat in its supervisor; see `broker::WorkerView`.
-    pub seat: u16,
+    /// The worker's ordinal in its supervisor; see `broker::WorkerView`.
+    pub ordinal: u16,
     /// The job's id.
     pub id: &'a str,
     /// The queue that it came from.
@@ -182,7 +182,7 @@ impl Run<'_> {
             let len = u16::try_from(name.len()).expect("names are bounded by NAME_LEN_MAX");
             out.put(&len.to_le_bytes());
         }
-        out.put(&self.seat.to_le_bytes());
+        out.put(&self.ordinal.to_le_bytes());
         for name in [self.id, self.queue, self.task] {
             out.put(name.as_bytes());
         }
@@ -202,12 +202,12 @@ impl Run<'_> {
         let id_len = u16::from_le_bytes(rest.array()?);
         let queue_len = u16::from_le_bytes(rest.array()?);
         let task_len = u16::from_le_bytes(rest.array()?);
-        let seat = u16::from_le_bytes(rest.array()?);
+        let ordinal = u16::from_le_bytes(rest.array()?);
         Ok(Run {
             execution,
             timeout_ms,
             attempt,
-            seat,
+            ordinal,
             id: rest.text(id_len.into())?,
             queue: rest.text(queue_len.into())?,
             task: rest.text(task_len.into())?,
@@ -450,7 +450,7 @@ mod tests {
             execution: 1,
             timeout_ms: 0,
             attempt: 1,
-            seat: 1,
+            ordinal: 1,
             id: "a",
             queue: "q",
             task: "t",
@@ -506,13 +506,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_run_survives_the_wire(
-            execution: u64, timeout_ms: u32, attempt: u32, seat: u16,
+            execution: u64, timeout_ms: u32, attempt: u32, ordinal: u16,
             id in "[a-z0-9-]{1,40}", queue in "\\PC{1,20}", task in "[a-z._]{1,40}",
             payload_len in prop_oneof![0usize..2000, 65_000usize..66_000, 130_000usize..140_000],
         ) {
             let payload: Vec<u8> = (0..payload_len).map(|i| i as u8).collect();
             let run = Run {
-                execution, timeout_ms, attempt, seat, id: &id, queue: &queue, task: &task, payload: &payload,
+                execution, timeout_ms, attempt, ordinal, id: &id, queue: &queue, task: &task, payload: &payload,
             };
             let mut packets = Packets::default();
             run.encode(&mut packets);

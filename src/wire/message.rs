@@ -68,7 +68,7 @@ pub struct RqLoad {
     pub connection: BTreeMap<String, String>,
     /// The Sentinels to ask where Redis is; `None`: the URL says it.
     pub sentinel: Option<RqSentinel>,
-    /// A worker's name; `{}` stands for its seat.
+    /// A worker's name; `{}` stands for its ordinal.
     pub worker_name: String,
     /// The queues of each pool by its name.
     pub queues: BTreeMap<String, Vec<String>>,

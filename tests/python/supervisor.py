@@ -135,7 +135,7 @@ class Worker:
         attempt: int = 1,
         job: str = "job-1",
         queue: str = "default",
-        seat: int = 1,
+        ordinal: int = 1,
         another_follows: bool = False,
     ) -> int:
         """Sends a Run frame; returns its execution number."""
@@ -143,7 +143,7 @@ class Worker:
         if payload is None:
             payload = b"" if args is None else json.dumps(args).encode()
         names = [name.encode() for name in (job, queue, task)]
-        body = struct.pack("<QIIHHHH", self._executions, timeout_ms, attempt, *map(len, names), seat)
+        body = struct.pack("<QIIHHHH", self._executions, timeout_ms, attempt, *map(len, names), ordinal)
         self.send_body(body + b"".join(names) + payload, 2 if another_follows else 0)
         return self._executions
 

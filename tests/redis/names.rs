@@ -23,10 +23,10 @@ async fn open(server: &Server) -> Arc<dyn Broker> {
     broker::open(&config).await.unwrap()
 }
 
-fn worker(seat: u16) -> WorkerView {
+fn worker(ordinal: u16) -> WorkerView {
     WorkerView {
-        worker: u64::from(seat),
-        seat,
+        worker: u64::from(ordinal),
+        ordinal,
         pid: 1,
         pool: PoolName::new("default").unwrap(),
         queues: vec![queue()],
@@ -42,15 +42,15 @@ fn queue() -> QueueName {
     QueueName::new("default").unwrap()
 }
 
-/// The job, done by the worker in this seat.
-fn done(job: &Claimed, seat: u16) -> Settlement {
+/// The job, done by the worker of this ordinal.
+fn done(job: &Claimed, ordinal: u16) -> Settlement {
     let now = Unix::now();
     Settlement {
         claim: job.claim.clone(),
         verdict: Verdict::Finish { result: Vec::new() },
         run: Some(RunStamp {
-            worker: u64::from(seat),
-            seat,
+            worker: u64::from(ordinal),
+            ordinal,
             started: now,
             ended: now,
             death: None,

@@ -157,13 +157,13 @@ def test_a_plain_job_can_ask_for_itself(pool, queue):
     assert known['status'] == 'started' and known['leader']
 
 
-def test_a_process_for_each_job_knows_the_name_of_its_workers_seat(pool, queue):
+def test_a_process_for_each_job_knows_its_workers_name(pool, queue):
     pool = pool(fresh=True)
     job = queue.enqueue(os.getenv, 'RQ_WORKER_ID')
     payload = b'P' + pool.redis.hget(job.key, 'data')
-    for seat in (1, 1, 2, 2, 1):
-        done = pool.worker.call('rq', payload=payload, job=job.id, queue=job.origin, seat=seat)
-        assert value_of(job, done) == f'pool.{seat}'
+    for ordinal in (1, 1, 2, 2, 1):
+        done = pool.worker.call('rq', payload=payload, job=job.id, queue=job.origin, ordinal=ordinal)
+        assert value_of(job, done) == f'pool.{ordinal}'
 
 
 def test_each_job_sees_its_own_id(pool, queue):

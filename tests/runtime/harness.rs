@@ -214,7 +214,7 @@ impl Worker {
             execution,
             timeout_ms: job.timeout_ms,
             attempt: 1,
-            seat: 1,
+            ordinal: 1,
             id: "job-1",
             queue: "mail",
             task: job.task,

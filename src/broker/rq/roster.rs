@@ -66,7 +66,7 @@ impl RqBroker {
     fn named(&self, workers: Vec<WorkerView>) -> Vec<(String, WorkerView)> {
         let mut workers: Vec<(String, WorkerView)> = workers
             .into_iter()
-            .map(|worker| (self.config.worker_name(worker.seat), worker))
+            .map(|worker| (self.config.worker_name(worker.ordinal), worker))
             .collect();
         workers.sort_by(|(a, first), (b, second)| (a, first.leaving).cmp(&(b, second.leaving)));
         workers.dedup_by(|(second, _), (first, _)| second == first);
@@ -142,8 +142,10 @@ impl RqBroker {
         if self.config.name.is_none() {
             return Ok(()); // nobody else has ours
         }
-        let seats = u16::try_from(self.config.workers_max).unwrap_or(u16::MAX).max(1);
-        let names: Vec<String> = (1..=seats).map(|seat| self.config.worker_name(seat)).collect();
+        let ordinals = u16::try_from(self.config.workers_max).unwrap_or(u16::MAX).max(1);
+        let names: Vec<String> = (1..=ordinals)
+            .map(|ordinal| self.config.worker_name(ordinal))
+            .collect();
         let mut ask = redis::pipe();
         for name in &names {
             ask.cmd("HMGET")

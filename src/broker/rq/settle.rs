@@ -156,7 +156,7 @@ impl RqBroker {
                 }
                 Verdict::Finish { .. } | Verdict::Forget => "X",
             };
-            let worker = run.map(|run| self.config.worker_name(run.seat));
+            let worker = run.map(|run| self.config.worker_name(run.ordinal));
             call.arg(what)
                 .arg(&held.job)
                 .arg(&held.queue)
@@ -263,7 +263,7 @@ impl RqBroker {
 
     /// The name of the worker that ran it; of any worker when nobody knows.
     fn worker_of(&self, run: Option<RunStamp>) -> String {
-        run.map_or_else(|| self.any_worker(), |run| self.config.worker_name(run.seat))
+        run.map_or_else(|| self.any_worker(), |run| self.config.worker_name(run.ordinal))
     }
 }
 

@@ -76,7 +76,7 @@ impl World {
     fn ends(&mut self, after: Duration) {
         let run = RunStamp {
             worker: 1,
-            seat: 1,
+            ordinal: 1,
             started: Unix(0),
             ended: Unix(0),
             death: None,
