@@ -65,7 +65,7 @@ const TOKIO_ALLOWED: [&str; 1] = ["src/sys/watch.rs"];
 /// Modules that decide and do nothing else.
 const PURE: [&str; 4] = ["policy", "fleet", "wire", "config"];
 /// The files of a pure module that read: ours, and by an interpreter a settings module of RQ's.
-const READING_ALLOWED: [&str; 2] = ["src/config/load.rs", "src/config/rq_module.rs"];
+const READING_ALLOWED: [&str; 2] = ["src/config/load.rs", "src/config/rq/module.rs"];
 /// What a pure module never says.
 const IMPURE: [&str; 7] = [
     "Mono::now",

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::keys::{Key, SOCKET, Section};
-use super::rq_words;
+use super::rq::words;
 use super::setting::{Arity, Setting};
 use super::{AppConfig, BrokerConfig, LogConfig, MetricsConfig, PoolConfig, RqConfig, SupervisorConfig};
 
@@ -36,7 +36,7 @@ impl RunArgs {
         T: Into<std::ffi::OsString> + Clone,
     {
         let command = Self::augment_args(Command::new("pool").no_binary_name(true));
-        let flags = rq_words::spelled_out(flags.into_iter().map(Into::into));
+        let flags = words::spelled_out(flags.into_iter().map(Into::into));
         command
             .try_get_matches_from(flags)
             .and_then(|matches| Self::from_arg_matches(&matches))
@@ -108,7 +108,7 @@ impl Args for RunArgs {
         let command = flags()
             .into_iter()
             .fold(command, |command, flag| command.arg(flag.arg()));
-        rq_words::args().fold(command, Command::arg)
+        words::args().fold(command, Command::arg)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -133,7 +133,7 @@ impl FromArgMatches for RunArgs {
                 self.values.insert(flag.key.flag, texts.cloned().collect());
             }
         }
-        self.rq_words.extend(rq_words::given(matches));
+        self.rq_words.extend(words::given(matches));
         Ok(())
     }
 }
@@ -211,7 +211,7 @@ impl Flag {
             .help(format!("{}{default} [env: {variable}]", self.key.meaning))
             .help_heading(self.heading)
             .allow_negative_numbers(true);
-        let arg = match rq_words::short_of(self.key.flag) {
+        let arg = match words::short_of(self.key.flag) {
             Some(letter) => arg.short(letter),
             None => arg,
         };

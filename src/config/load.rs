@@ -9,9 +9,10 @@ use super::flags::{self, ClientArgs, RunArgs};
 use super::keys::variable_of;
 use super::problem::{ConfigErrors, Origin, Problem};
 use super::render::Explained;
+use super::rq::{module, source, words};
 use super::setting::Base;
 use super::validate::{self, File, Settings, Sources};
-use super::{BrokerConfig, Config, RuntimeKind, rq_module, rq_source, rq_words};
+use super::{BrokerConfig, Config, RuntimeKind};
 
 /// The settings of a supervisor: flags over `POOL_*` variables over the file over defaults.
 ///
@@ -84,24 +85,21 @@ fn rq_settings(
     let wants_server = *explained.origin("broker.url") == Origin::Default;
     let module = config.broker.rq.config.clone();
     let values = match &module {
-        Some(module) => {
-            rq_module::read(module, &config.app, &config.broker.rq).map_err(|message| Problem {
-                key: "rq.config".to_owned(),
-                origin: explained.origin("rq.config").clone(),
-                message,
-                hint: Some(
-                    "its name is a dotted one, and it is looked for as a module of the application is"
-                        .to_owned(),
-                ),
-            })?
-        }
+        Some(module) => module::read(module, &config.app, &config.broker.rq).map_err(|message| Problem {
+            key: "rq.config".to_owned(),
+            origin: explained.origin("rq.config").clone(),
+            message,
+            hint: Some(
+                "its name is a dotted one, and it is looked for as a module of the application is".to_owned(),
+            ),
+        })?,
         None => {
-            let names = rq_source::NAMES.iter().filter(|name| name.starts_with("REDIS_"));
+            let names = source::NAMES.iter().filter(|name| name.starts_with("REDIS_"));
             let value = |name: &&str| Some(((*name).to_owned(), env(name)?.into_string().ok()?.into()));
             names.filter_map(value).collect()
         }
     };
-    let said = rq_source::said(&values, wants_server).map_err(|why| Problem {
+    let said = source::said(&values, wants_server).map_err(|why| Problem {
         key: "broker.url".to_owned(),
         origin: explained.origin("rq.config").clone(),
         message: match &module {
@@ -117,7 +115,7 @@ fn rq_settings(
 fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<Sources, Vec<Problem>> {
     let mut problems = Vec::new();
     let variables = variables(env, &mut problems);
-    let rq_variables = rq_words::variables(|name| env(name)?.into_string().ok());
+    let rq_variables = words::variables(|name| env(name)?.into_string().ok());
     let directory = std::env::current_dir().unwrap_or_else(|error| {
         let message = format!("cannot tell the current directory: {error}");
         problems.push(unreadable(Origin::Default, message));
@@ -147,7 +145,7 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
             .ok()
     });
     let mut flags = args.values.clone();
-    let told = rq_words::translate(&args.rq_words, &mut flags);
+    let told = words::translate(&args.rq_words, &mut flags);
     let places = Places::of(env);
     let sources = Sources {
         flags,

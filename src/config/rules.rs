@@ -1,7 +1,5 @@
 //! What values must be, by themselves and beside each other. Pure.
 
-mod rq;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -67,8 +65,8 @@ pub(super) fn broken(
 pub(super) struct Rules<'a> {
     entries: BTreeMap<String, Entry>,
     origins: &'a BTreeMap<String, Origin>,
-    bad: &'a BTreeSet<String>,
-    problems: Vec<Problem>,
+    pub(super) bad: &'a BTreeSet<String>,
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Rules<'_> {
@@ -331,12 +329,12 @@ impl Rules<'_> {
         );
     }
 
-    fn positive(&mut self, path: &str, time: Duration) {
+    pub(super) fn positive(&mut self, path: &str, time: Duration) {
         self.value(path, time > Duration::ZERO, "more than 0s");
     }
 
     /// A key that was set although only another runtime knows it: it would be ignored.
-    fn only_for(&mut self, path: &str, default: &str, runtime: RuntimeKind, only: RuntimeKind) {
+    pub(super) fn only_for(&mut self, path: &str, default: &str, runtime: RuntimeKind, only: RuntimeKind) {
         if runtime == only || self.literal(path) == default || self.bad.contains("app.runtime") {
             return;
         }
@@ -365,7 +363,7 @@ impl Rules<'_> {
     }
 
     /// One item of a list.
-    fn text(&mut self, path: &str, item: &str, ok: bool, expected: &str) {
+    pub(super) fn text(&mut self, path: &str, item: &str, ok: bool, expected: &str) {
         if ok {
             return;
         }
@@ -434,7 +432,7 @@ impl Rules<'_> {
 }
 
 /// A dotted Python name: identifiers with dots between.
-fn is_dotted(name: &str) -> bool {
+pub(super) fn is_dotted(name: &str) -> bool {
     name.split('.').all(|part| {
         let starts = part.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_');
         starts && part.chars().all(|c| c.is_alphanumeric() || c == '_')

@@ -11,8 +11,8 @@ use super::keys::{Key, SOCKET, Section, Visit, names_of, variable_of};
 use super::problem::{Origin, Problem};
 use super::raw::{self, Node, Table, Value};
 use super::render::Explained;
-use super::rq_source::Said;
-use super::rq_words;
+use super::rq::source::Said;
+use super::rq::words;
 use super::rules;
 use super::setting::{Base, Given, Setting, bare_or_quoted, describe};
 use super::unknown;
@@ -166,7 +166,7 @@ impl<'a> Reader<'a> {
         if self.is_rq
             && let Some((name, class)) = variables.get("connection-class")
         {
-            self.problems.extend(rq_words::connection_variable(name, class));
+            self.problems.extend(words::connection_variable(name, class));
         }
         // A producer has no runtime, and writes for those who have.
         self.is_rq |= matches!(broker.url, BrokerUrl::Redis(_));

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Rules, is_dotted};
+use super::{RqConfig, is_key_prefix};
 use crate::config::problem::Problem;
-use crate::config::rq::{RqConfig, is_key_prefix};
+use crate::config::rules::{Rules, is_dotted};
 use crate::config::{BrokerUrl, Config, RuntimeKind, flat};
 
 impl Rules<'_> {
-    pub(super) fn rq(&mut self, config: &Config) {
+    pub(in crate::config) fn rq(&mut self, config: &Config) {
         let (rq, runtime) = (&config.broker.rq, config.app.runtime);
         let redis = matches!(config.broker.url, BrokerUrl::Redis(_));
         self.broker_fits_runtime(redis, runtime);

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, ArgMatches};
 
-use super::problem::{Origin, Problem};
+use crate::config::problem::{Origin, Problem};
 
 /// A flag that RQ knows.
-pub(super) struct Word {
+pub(in crate::config) struct Word {
     /// Its name without dashes; of one that has only a letter, that letter.
     pub flag: &'static str,
     short: Option<char>,
@@ -120,7 +120,7 @@ fn level(name: &str) -> Meaning {
 }
 
 /// The letter that `rq worker` has for one of our own flags.
-pub(super) fn short_of(flag: &str) -> Option<char> {
+pub(in crate::config) fn short_of(flag: &str) -> Option<char> {
     Some(match flag {
         "broker" => 'u',
         "worker-class" => 'w',
@@ -134,7 +134,7 @@ pub(super) fn short_of(flag: &str) -> Option<char> {
 }
 
 /// The words as clap takes them: not shown in `--help`, which has our own name of each.
-pub(super) fn args() -> impl Iterator<Item = Arg> {
+pub(in crate::config) fn args() -> impl Iterator<Item = Arg> {
     WORDS.iter().map(|word| {
         let arg = Arg::new(word.flag).hide(true);
         let arg = match word.value {
@@ -154,7 +154,7 @@ pub(super) fn args() -> impl Iterator<Item = Arg> {
 }
 
 /// The words on a command line with their values.
-pub(super) fn given(matches: &ArgMatches) -> impl Iterator<Item = (&'static str, String)> {
+pub(in crate::config) fn given(matches: &ArgMatches) -> impl Iterator<Item = (&'static str, String)> {
     WORDS.iter().filter_map(|word| match word.value {
         "" => matches.get_flag(word.flag).then(|| (word.flag, String::new())),
         _ => matches
@@ -166,7 +166,7 @@ pub(super) fn given(matches: &ArgMatches) -> impl Iterator<Item = (&'static str,
 /// The variables of RQ that stand for a flag of ours, by that flag: the variable's name and its text.
 ///
 /// They hold under the rq runtime, below our own. Source: `rq/cli/helpers.py`; `rq/defaults.py`.
-pub(super) fn variables(
+pub(in crate::config) fn variables(
     env: impl Fn(&str) -> Option<String>,
 ) -> BTreeMap<&'static str, (&'static str, String)> {
     let names = [
@@ -185,7 +185,7 @@ pub(super) fn variables(
 }
 
 /// The problem with a class for connections that a variable names, if it is one.
-pub(super) fn connection_variable(name: &str, class: &str) -> Option<Problem> {
+pub(in crate::config) fn connection_variable(name: &str, class: &str) -> Option<Problem> {
     match connection_class(class) {
         Flags(_) => None,
         Refused(why, hint) => Some(Problem {
@@ -208,7 +208,7 @@ pub fn spelled_out(
 }
 
 /// Puts what RQ's words mean among the flags; the problems are those that can't be put there.
-pub(super) fn translate(
+pub(in crate::config) fn translate(
     given: &BTreeMap<&'static str, String>,
     flags: &mut BTreeMap<&'static str, Vec<String>>,
 ) -> Vec<Problem> {

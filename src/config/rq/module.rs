@@ -5,14 +5,19 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Map, Value};
 
-use super::rq_source::NAMES;
-use super::{AppConfig, RqConfig};
+use super::RqConfig;
+use super::source::NAMES;
+use crate::config::AppConfig;
 
 /// Bounds itself by an alarm: the module is the user's code.
-const SCRIPT: &str = include_str!("rq_module.py");
+const SCRIPT: &str = include_str!("module.py");
 
 /// The settings of the module that are read here; the error says why there are none.
-pub(super) fn read(module: &str, app: &AppConfig, rq: &RqConfig) -> Result<Map<String, Value>, String> {
+pub(in crate::config) fn read(
+    module: &str,
+    app: &AppConfig,
+    rq: &RqConfig,
+) -> Result<Map<String, Value>, String> {
     let cannot = |why: String| format!("cannot read the settings module `{module}`: {why}");
     let python = app.python.display();
     let mut child = Command::new(&app.python)

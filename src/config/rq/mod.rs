@@ -1,10 +1,15 @@
 //! `[rq]`: the words of `rq worker`, under their own names.
 
+pub(super) mod module;
+mod rules;
+pub(super) mod source;
+pub(super) mod words;
+
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::keys::{Key, Section, Visit, key};
+use crate::config::keys::{Key, Section, Visit, key};
 
 /// `[rq]`: what `rq worker` knows by the same names; only for the rq runtime.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,7 +129,7 @@ impl RqConfig {
 
     /// The strategy that one of RQ's deprecated worker classes stands for.
     /// Source: `rq/worker/worker_classes.py`, `RoundRobinWorker`, `RandomWorker`.
-    pub(super) fn strategy_of_class(&self) -> Option<DequeueStrategy> {
+    pub(in crate::config) fn strategy_of_class(&self) -> Option<DequeueStrategy> {
         match self.worker_class.strip_prefix("rq.")?.rsplit('.').next()? {
             "RoundRobinWorker" => Some(DequeueStrategy::RoundRobin),
             "RandomWorker" => Some(DequeueStrategy::Random),
@@ -254,7 +259,7 @@ impl RqConfig {
 
 /// A key that can't be anything but letters, digits and `_ . : - { }`: it becomes part of key names and patterns.
 /// Source: `rq/defaults.py`.
-pub(super) fn is_key_prefix(text: &str) -> bool {
+pub(in crate::config) fn is_key_prefix(text: &str) -> bool {
     let safe = |c: char| c.is_ascii_alphanumeric() || "_.:{}-".contains(c);
     !text.is_empty() && text.chars().all(safe)
 }

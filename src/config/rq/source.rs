@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::encoded;
+use crate::config::encoded;
 
 /// The settings that are read, of a module or of the environment.
-pub(super) const NAMES: [&str; 14] = [
+pub(in crate::config) const NAMES: [&str; 14] = [
     "REDIS_URL",
     "REDIS_HOST",
     "REDIS_PORT",
@@ -26,11 +26,11 @@ pub(super) const NAMES: [&str; 14] = [
 ];
 
 /// What the settings say, by our flag: its texts, and the setting's name.
-pub(super) type Said = BTreeMap<&'static str, (Vec<String>, &'static str)>;
+pub(in crate::config) type Said = BTreeMap<&'static str, (Vec<String>, &'static str)>;
 
 /// Our flags for these settings, without the server's if nobody wants to know; the error says which setting can't
 /// hold, and why.
-pub(super) fn said(settings: &Map<String, Value>, wants_server: bool) -> Result<Said, String> {
+pub(in crate::config) fn said(settings: &Map<String, Value>, wants_server: bool) -> Result<Said, String> {
     let mut said = Said::new();
     if wants_server {
         server(settings, &mut said)?;
