@@ -7,6 +7,7 @@
 mod check;
 pub mod flow;
 pub mod memory;
+mod redis;
 pub mod rq;
 pub mod sqlite;
 mod wait;

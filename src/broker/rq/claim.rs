@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::connection::{IN_TIME, is_broken};
 use super::held::{AfterWork, Held, Kind};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
+use crate::broker::redis::connection::{IN_TIME, is_broken};
 use crate::config::DequeueStrategy;
 use crate::job::{Claim, Claimed, JobId, Loss, QueueName, Work};
 use crate::time::{Mono, Unix};
@@ -97,7 +97,7 @@ impl RqBroker {
             Err(error) => {
                 if wanted > 0 && is_broken(&error) {
                     let until = sent + IN_TIME + MARGIN;
-                    self.doubts().add(queues, first, wanted, until, line.client);
+                    self.unanswered().add(queues, first, wanted, until, line.client);
                 }
                 return Err(self.link.endpoint.error(&error));
             }

@@ -6,18 +6,15 @@
 //! asks for (housekeeping, the end of a job whose worker died) is handed out as *after-work*.
 //!
 //! - [`keys`]: every key with its source; [`text`]: how RQ writes times and errors; [`held`]: what is in hand;
-//! - [`endpoint`], [`connection`]: the server; [`claim`], [`doubt`], [`settle`], [`lease`]: the life of a job;
-//!   [`bell`], [`standing`], [`sentry`]: waiting for one;
+//! - [`claim`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`], [`standing`], [`sentry`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
-//! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`wait`], [`silent`]: waiting for jobs to end;
+//! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
 //! - [`enqueue`], [`group`], [`first_failure`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
+//!
+//! The server itself (its address, connections, waking up) is the affair of `broker/redis/`.
 
-mod bell;
 mod claim;
-mod connection;
 mod data;
-mod doubt;
-mod endpoint;
 mod enqueue;
 mod first_failure;
 mod group;
@@ -27,14 +24,15 @@ mod lease;
 mod look;
 mod orders;
 mod python;
+mod ready;
+mod recover;
+mod results;
 mod roster;
 mod scheduler;
 mod sentry;
 mod settle;
-mod silent;
 mod standing;
 mod text;
-mod wait;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,11 +43,14 @@ use async_trait::async_trait;
 use redis::{FromRedisValue, Script, ScriptInvocation};
 use tokio::sync::Notify;
 
-use self::connection::Link;
-use self::doubt::Doubts;
-use self::endpoint::Endpoint;
 use self::held::Hand;
 use self::keys::Keys;
+use super::redis::connection::Link;
+use super::redis::endpoint::Endpoint;
+use super::redis::subscription::Subscription;
+use super::redis::unanswered::UnansweredClaims;
+use super::redis::version::{check_version, words_max};
+use super::redis::wake_up::WakeUps;
 use super::{
     Backlog, Broker, BrokerError, Came, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, Order,
     WorkerView, check,
@@ -129,7 +130,7 @@ pub struct RqBroker {
     /// First half of the ids of our executions; the second is the claim's number.
     execution_prefix: String,
     /// Claims whose answer never came.
-    doubts: Mutex<Doubts>,
+    unanswered: Mutex<UnansweredClaims>,
     /// The queue of the last job taken.
     served: Mutex<Option<QueueName>>,
     /// When the housekeeping of some queues is due.
@@ -137,15 +138,15 @@ pub struct RqBroker {
     after_work_came: Arc<Notify>,
     /// When running jobs got their last heartbeat.
     beaten: Mutex<Option<Mono>>,
-    bells: bell::Bells,
+    wake_ups: WakeUps,
     standing: standing::Standing,
     roster: roster::Roster,
-    orders: orders::Orders,
+    orders: Subscription,
     scheduler: scheduler::Scheduler,
     suspended: AtomicBool,
     closed: AtomicBool,
     /// What the last wait for results left.
-    watch: Mutex<Option<wait::Watch>>,
+    watch: Mutex<Option<results::Watch>>,
 }
 
 impl RqBroker {
@@ -163,9 +164,9 @@ impl RqBroker {
         let id = uuid::Uuid::now_v7();
         let execution_prefix = format!("{:016x}", id.as_u64_pair().1);
         Ok(RqBroker {
-            bells: bell::Bells::new(&link, config.rq.worker_ttl),
+            wake_ups: WakeUps::new(&link, ready::block(config.rq.worker_ttl)),
             standing: standing::Standing::default(),
-            orders: orders::Orders::new(&link, keys.clone()),
+            orders: Subscription::new(&link),
             roster: roster::Roster::default(),
             link,
             keys,
@@ -176,7 +177,7 @@ impl RqBroker {
             scripts: Scripts::new(),
             hand: Arc::default(),
             execution_prefix,
-            doubts: Mutex::default(),
+            unanswered: Mutex::default(),
             served: Mutex::default(),
             maintenance_due: Mutex::default(),
             after_work_came: Arc::default(),
@@ -205,8 +206,8 @@ impl RqBroker {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn doubts(&self) -> MutexGuard<'_, Doubts> {
-        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unanswered(&self) -> MutexGuard<'_, UnansweredClaims> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The id of an execution, as RQ writes it: 32 hexadecimal digits.
@@ -233,29 +234,6 @@ impl RqBroker {
         let answer = self.link.command(command).await;
         answer.map_err(|error| self.link.endpoint.error(&error))
     }
-}
-
-/// What a server of this major version takes. Source: Redis, `networking.c`, `processMultibulkBuffer`.
-fn words_max(major: u32) -> usize {
-    if major < 7 { 1024 * 1024 } else { i32::MAX as usize }
-}
-
-/// The server's major version, if it is new enough: `BLMOVE` and `LPOP` with a count came with 6.2.
-fn check_version(shown: &str, info: &str) -> Result<u32, BrokerError> {
-    let version = info
-        .lines()
-        .find_map(|line| line.strip_prefix("redis_version:"))
-        .unwrap_or_default();
-    let mut numbers = version
-        .split('.')
-        .map(|number| number.parse::<u32>().unwrap_or(0));
-    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if (major, minor) >= (6, 2) {
-        return Ok(major);
-    }
-    Err(BrokerError::Refused(format!(
-        "cannot use {shown}: it is Redis {version}; 6.2 or newer is needed (Valkey is fine too)"
-    )))
 }
 
 #[async_trait]
@@ -401,18 +379,5 @@ impl Broker for RqBroker {
             self.closed.store(true, Ordering::Relaxed);
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_is_too_old_is_refused() {
-        assert!(check_version("redis://h", "redis_version:7.0.15\r\n").is_ok());
-        assert!(check_version("redis://h", "redis_version:6.2.0\r\n").is_ok());
-        let refusal = check_version("redis://h", "redis_version:5.0.7\r\n").unwrap_err();
-        assert!(refusal.to_string().contains("6.2 or newer"), "{refusal}");
     }
 }

@@ -84,9 +84,10 @@ impl RqBroker {
             living.insert(name.clone(), (worker.pid, queues.join(",")));
         }
         let known = self.roster.known().clone();
-        self.orders
-            .serve(workers.iter().map(|(name, worker)| (name.clone(), worker.worker)))
-            .await;
+        // Who sees a worker can speak to it.
+        let channels = workers.iter();
+        let channels = channels.map(|(name, worker)| (self.keys.channel(name), worker.worker));
+        self.orders.serve(channels.collect()).await;
         if workers.is_empty() && known.is_empty() {
             return Ok(()); // such as a client that leaves
         }
@@ -266,7 +267,7 @@ impl RqBroker {
 
     /// All workers leave, what is still in hand goes back, and the scheduler gives up its locks.
     pub(super) async fn leave(&self) -> Result<(), BrokerError> {
-        self.bells.stop();
+        self.wake_ups.stop();
         self.orders.stop();
         self.stop_scheduler().await?;
         self.recall_all().await;

@@ -11,11 +11,11 @@ use redis::{RedisError, Script};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::connection::Link;
 use super::held::{AfterWork, Hand, Kind};
 use super::keys::Keys;
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
+use crate::broker::redis::connection::Link;
 use crate::job::QueueName;
 use crate::time::Unix;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, Script, Value};
 
-use super::bell::{SLACK, wait_for_first};
-use super::connection::{ClientId, Greeting, Link, is_broken};
+use crate::broker::redis::connection::{ClientId, Greeting, Link, is_broken};
+use crate::broker::redis::wake_up::{SLACK, wait_for_first};
 
 /// Ends the wait of a connection.
 pub(super) const UNBLOCK: [&str; 1] = ["UNBLOCK"];

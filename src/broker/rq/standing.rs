@@ -1,12 +1,12 @@
 //! A claim that stands at the server until there is a job: what an idle pool waits with.
 //!
 //! The server runs what a client sent behind a blocking command as soon as that returns. So behind the `BLMOVE` of
-//! [`super::bell`] stands a script that takes the job, and the push of a producer is answered with the job itself, a
+//! [`crate::broker::redis::wake_up`] stands a script that takes the job, and the push of a producer is answered with the job itself, a
 //! round trip sooner than if it rang and were claimed then. It takes one job, and says whether more wait.
 //!
 //! Each queue has its own. All may be answered at once, so they stand only where there is room for a job of each; those
 //! of the others go on standing when one is answered. A claim is taken back with `CLIENT UNBLOCK`: its script runs then,
-//! too, and what it says is certain. Where nothing is heard of it, it is one more claim in [`super::doubt`].
+//! too, and what it says is certain. Where nothing is heard of it, it is one more claim in [`crate::broker::redis::unanswered`].
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -22,9 +22,9 @@ use tokio::sync::watch;
 
 use super::RqBroker;
 use super::claim::MARGIN;
-use super::connection::{ClientId, IN_TIME, Line, is_broken};
 use super::sentry::{Call, Sending, Spare, UNBLOCK, spares, take_job};
 use super::text;
+use crate::broker::redis::connection::{ClientId, IN_TIME, Line, is_broken};
 use crate::broker::{BrokerError, Came};
 use crate::job::{Claimed, QueueName};
 use crate::time::{Mono, Unix};
@@ -63,7 +63,7 @@ struct StandingClaim {
     end: AbortHandle,
     /// It is being taken back.
     is_recalled: bool,
-    /// See [`super::connection::Link::losses`], at the time when it was posted.
+    /// See [`crate::broker::redis::connection::Link::losses`], at the time when it was posted.
     lost: u64,
 }
 
@@ -210,7 +210,7 @@ impl RqBroker {
             sending: Arc::clone(&sending),
             spare: Arc::clone(&self.standing.spare),
             is_refused: Arc::clone(&self.standing.is_refused),
-            block: self.bells.block(),
+            block: self.wake_ups.block(),
             lost,
         };
         let (tell, is_heard) = watch::channel(false);
@@ -257,7 +257,7 @@ impl RqBroker {
             self.any_worker(),
             self.execution_prefix.clone(),
             number.to_string(),
-            line.deadline(self.bells.block() + IN_TIME).to_string(),
+            line.deadline(self.wake_ups.block() + IN_TIME).to_string(),
             line.ahead_ms().to_string(),
             day.0.to_string(),
             text::date(day),
@@ -323,12 +323,12 @@ impl RqBroker {
 
     /// Nobody knows what becomes of this claim. `is_over`: its connection has ended.
     fn doubt(&self, claim: &StandingClaim, is_over: bool) {
-        let at_worst = claim.posted + self.bells.block() + IN_TIME + MARGIN;
+        let at_worst = claim.posted + self.wake_ups.block() + IN_TIME + MARGIN;
         let soon = Mono::now() + IN_TIME + MARGIN;
         let until = if is_over { soon.min(at_worst) } else { at_worst };
         let queues = std::slice::from_ref(&claim.queue);
         let by = claim.sending.sent_by();
-        self.doubts().add(queues, claim.number, 1, until, by);
+        self.unanswered().add(queues, claim.number, 1, until, by);
         spares(&self.standing.spare).clear();
     }
 

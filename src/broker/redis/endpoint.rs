@@ -18,7 +18,7 @@ use crate::broker::BrokerError;
 use crate::config::{BrokerConfig, RedisUrl, Sentinels};
 
 /// Longest wait for a connection, with all that it takes until the first command.
-pub(super) const CONNECT: Duration = Duration::from_secs(5);
+pub(in crate::broker) const CONNECT: Duration = Duration::from_secs(5);
 /// Longest wait for one of the Sentinels, so that one that hangs does not hide the others.
 const SENTINEL: Duration = Duration::from_secs(2);
 /// A connection on which nothing is heard for so long is asked whether it is still there, and again after the second
@@ -28,7 +28,7 @@ const SILENCE_AGAIN: Duration = Duration::from_secs(5);
 const SILENCE_MAX: Duration = Duration::from_secs(25);
 
 /// Where the server is.
-pub(super) struct Endpoint {
+pub(in crate::broker) struct Endpoint {
     way: Way,
     /// The URL without secrets.
     pub shown: String,

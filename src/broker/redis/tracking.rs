@@ -1,5 +1,4 @@
-//! Jobs that end without a word: RQ deletes one whose result is not kept (`result_ttl=0`) as it ends, and adds nothing to
-//! any stream.
+//! Hearing of changes of keys that nothing else tells of.
 //!
 //! The server is asked to tell when what was read of them changes (`CLIENT TRACKING`, which is made for caches), so
 //! that they are looked at when something happened to them, and at no other time.
@@ -10,18 +9,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::connection::ANSWER;
 use super::endpoint::Endpoint;
-use super::look::Hash;
-
-/// Whether a job of this hash may end without a result. Source: `rq/job.py`, `Job.cleanup`.
-pub(super) fn is_silent(job: &Hash) -> bool {
-    ["result_ttl", "failure_ttl"]
-        .iter()
-        .any(|ttl| job.get(*ttl).is_some_and(|ttl| ttl == b"0"))
-}
 
 /// A connection that tells when what was read on it has changed.
 #[derive(Debug)]
-pub(super) struct Tracker {
+pub(in crate::broker) struct Tracker {
     pub connection: MultiplexedConnection,
     told: UnboundedReceiver<PushInfo>,
 }

@@ -3,7 +3,7 @@
 //! RQ adds an entry to a job's stream of results in the transaction that ends the job, and so do our scripts. So a
 //! client asks once what there is, and then sleeps in `XREAD BLOCK` until the server has something to say. The entry
 //! tells how the job ended; what does not change was learned with the first look and is kept for the next wait. For
-//! jobs that leave no result see [`super::silent`].
+//! jobs that leave no result see [`crate::broker::redis::tracking`].
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -13,11 +13,11 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 
-use super::connection::is_broken;
 use super::look::{Entries, Found, Hash};
-use super::silent::{Tracker, is_silent};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
+use crate::broker::redis::connection::is_broken;
+use crate::broker::redis::tracking::Tracker;
 use crate::job::{JobId, JobView};
 use crate::time::{Mono, Unix};
 
@@ -277,6 +277,14 @@ impl RqBroker {
         }
         unsure
     }
+}
+
+/// Whether a job of this hash may end without a result: RQ deletes one whose result is not kept (`result_ttl=0`) as it
+/// ends, and adds nothing to any stream. Source: `rq/job.py`, `Job.cleanup`.
+fn is_silent(job: &Hash) -> bool {
+    ["result_ttl", "failure_ttl"]
+        .iter()
+        .any(|ttl| job.get(*ttl).is_some_and(|ttl| ttl == b"0"))
 }
 
 /// Returns when the tracker has something to tell; never without one.

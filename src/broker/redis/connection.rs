@@ -12,13 +12,13 @@ use super::endpoint::Endpoint;
 use crate::time::{Mono, Unix};
 
 /// Longest wait for an answer; a script over a batch of thousands takes some of it.
-pub(super) const ANSWER: Duration = Duration::from_secs(15);
+pub(in crate::broker) const ANSWER: Duration = Duration::from_secs(15);
 /// How long a call that carries a deadline may take to be begun by the server.
-pub(super) const IN_TIME: Duration = Duration::from_secs(5);
+pub(in crate::broker) const IN_TIME: Duration = Duration::from_secs(5);
 
 /// The one connection that all short calls share.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(in crate::broker) struct Link {
     pub endpoint: Arc<Endpoint>,
     current: Mutex<Current>,
     /// Each connection's number is asked for, so that it can be ended on another one.
@@ -40,7 +40,7 @@ struct Current {
 ///
 /// Others have the same number after a restart, so it goes with the id that a server gives itself when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ClientId {
+pub(in crate::broker) struct ClientId {
     run_id: Arc<str>,
     number: i64,
 }
@@ -62,7 +62,7 @@ impl ClientId {
 
 /// What the server says of itself and of a new connection.
 #[derive(Debug)]
-pub(super) struct Greeting {
+pub(in crate::broker) struct Greeting {
     /// A line `name:value` each.
     about: String,
     /// The connection's number, if it was asked for and this user may know.
@@ -112,7 +112,7 @@ async fn number_of(connection: &mut MultiplexedConnection) -> RedisResult<Option
 
 /// A connection in use.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
+pub(in crate::broker) struct Line {
     connection: MultiplexedConnection,
     number: u64,
     /// Which life of which server it leads to, if that says so.
@@ -300,7 +300,7 @@ async fn time(connection: &mut MultiplexedConnection) -> RedisResult<i64> {
 }
 
 /// Whether nothing is known about what the server did.
-pub(super) fn is_broken(error: &RedisError) -> bool {
+pub(in crate::broker) fn is_broken(error: &RedisError) -> bool {
     !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 

@@ -1,0 +1,109 @@
+//! Waiting until there may be something to take.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::RqBroker;
+use crate::broker::{BrokerError, Came};
+use crate::job::QueueName;
+use crate::time::Mono;
+
+/// How long the server is asked to wait at most before it is asked again, so that a connection that died silently is
+/// noticed. A shorter life of workers asks for less. Source: `rq/worker/base.py`, `dequeue_timeout`.
+const BLOCK_MAX: Duration = Duration::from_secs(60);
+const BLOCK_MIN: Duration = Duration::from_secs(1);
+const BEFORE_WORKER_TTL: Duration = Duration::from_secs(15);
+/// While all workers are suspended RQ's workers look once a second, and Redis has nothing to wait for.
+const SUSPENDED: Duration = Duration::from_secs(1);
+
+/// How long the server is asked to wait, when workers' keys live for so long.
+pub(super) fn block(worker_ttl: Duration) -> Duration {
+    let block = worker_ttl.saturating_sub(BEFORE_WORKER_TTL);
+    block.clamp(BLOCK_MIN, BLOCK_MAX)
+}
+
+impl RqBroker {
+    /// Returns when there may be something to take.
+    pub(in crate::broker) async fn wait(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
+        let woken = async {
+            let lists = queues
+                .iter()
+                .map(|queue| self.keys.queue(queue.as_str()))
+                .collect();
+            let woken = self.wake_ups.any(lists).await;
+            woken.map_err(|error| self.link.endpoint.error(&error))
+        };
+        self.wait_or(queues, woken).await.map(|_| ())
+    }
+
+    /// The same, with the job itself where the server can be asked for that.
+    pub(in crate::broker) async fn wait_for_job(&self, queues: &[QueueName]) -> Result<Came, BrokerError> {
+        if queues.is_empty() || !self.may_stand() {
+            return self.wait(queues).await.map(|()| Came::look());
+        }
+        let came = self.wait_or(queues, self.stand_for_any(queues)).await?;
+        Ok(came.unwrap_or_else(Came::look))
+    }
+
+    /// Waits for what `job_came` waits for. `None`: there is another reason to look.
+    async fn wait_or<T>(
+        &self,
+        queues: &[QueueName],
+        job_came: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<Option<T>, BrokerError> {
+        let came = self.after_work_came.notified();
+        tokio::pin!(came);
+        came.as_mut().enable();
+        if !self.hand().after_work.is_empty() {
+            return Ok(None);
+        }
+        if self.suspended.load(Ordering::Relaxed) {
+            tokio::select! {
+                () = came => return Ok(None),
+                () = tokio::time::sleep(SUSPENDED) => {}
+            }
+            let key = self.keys.suspended();
+            let suspended = self.command(redis::cmd("EXISTS").arg(key)).await?;
+            self.set_suspended(suspended).await;
+            return Ok(None);
+        }
+        tokio::select! {
+            biased;
+            job = job_came => job.map(Some),
+            () = came => Ok(None),
+            () = self.housekeeping_due(queues) => Ok(None),
+            () = self.unanswered_due(queues) => Ok(None),
+        }
+    }
+
+    async fn housekeeping_due(&self, queues: &[QueueName]) {
+        let due = self.maintenance().get(queues).copied();
+        if let Some(at) = due {
+            sleep_until(at).await;
+        }
+    }
+
+    /// A claim whose answer never came is made sure of.
+    async fn unanswered_due(&self, queues: &[QueueName]) {
+        let due = self.unanswered().next(queues);
+        match due {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(in crate::broker) async fn set_suspended(&self, suspended: bool) {
+        if self.suspended.swap(suspended, Ordering::Relaxed) != suspended {
+            if suspended {
+                tracing::warn!("all workers are suspended by `rq suspend`; `rq resume` lets them go on");
+            } else {
+                tracing::info!("workers are resumed");
+            }
+            self.mark(suspended).await;
+        }
+    }
+}
+
+async fn sleep_until(at: Mono) {
+    tokio::time::sleep(at.since(Mono::now())).await;
+}
