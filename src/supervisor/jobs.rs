@@ -213,12 +213,6 @@ impl Jobs {
         pools.iter().all(|pool| self.is_empty(pool))
     }
 
-    /// A pool waits for the broker's word, and none is being served with claims.
-    pub fn are_awaited(&self) -> bool {
-        let mut sources = self.sources.values();
-        sources.clone().all(|source| !source.claiming) && sources.any(|source| source.watch.is_some())
-    }
-
     /// The next instant at which something is due.
     pub fn next_deadline(&self) -> Option<Mono> {
         [self.next_heartbeat, self.retry_at, self.gathers_until]

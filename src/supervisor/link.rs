@@ -15,7 +15,6 @@ use super::input::{Done, Input, Source, Stream};
 use super::lines::Lines;
 use crate::fleet::Unread;
 use crate::sys::pidfd::{PidFd, Waited, kill_group};
-use crate::sys::slice::{self, Slices};
 use crate::sys::socket::{self, Received, Sent, Wait};
 use crate::sys::watch::{watch, watch_process};
 use crate::sys::{SysError, lifeline, process};
@@ -120,10 +119,6 @@ impl Link {
         let pidfd = PidFd::open(pid).ok().flatten();
         if let Some(born) = self.born.take() {
             let _ = born.send(pidfd);
-        }
-        // A job waits for its worker to wake.
-        if let Err(error) = slice::set(pid, Slices::Short) {
-            tracing::debug!(pid, %error, "this worker's time slices stay as they are");
         }
         if self.doomed {
             self.kill();

@@ -39,7 +39,6 @@ use crate::config::Config;
 use crate::control::server::Call;
 use crate::fleet::{Action, Event, Fleet, Now};
 use crate::job::PoolName;
-use crate::sys::slice::{self, Slices};
 use crate::sys::title::Title;
 use crate::sys::{process, signal};
 use crate::telemetry::notify;
@@ -163,10 +162,6 @@ struct Supervisor {
     announced: bool,
     /// Since when no job has been in hand, if `max_idle_time` says how long that may be.
     idle_since: Option<Mono>,
-    /// A job for which a worker stood idle is on its way to it.
-    hands_over: bool,
-    /// How this process is scheduled.
-    slices: Slices,
     /// It was decided to leave unasked.
     ending: bool,
     leaving: bool,
@@ -211,8 +206,6 @@ impl Supervisor {
             started: now.unix,
             announced: false,
             idle_since: None,
-            hands_over: false,
-            slices: Slices::Usual,
             ending: false,
             leaving: false,
         }
@@ -268,31 +261,10 @@ impl Supervisor {
     /// Performs what was decided, feeds the broker's side, and tells whoever waits.
     fn turn(&mut self, now: Now) {
         self.act(now);
-        if std::mem::take(&mut self.hands_over) {
-            // The kernel likes to wake that worker on this processor: it need not wait for what can be done later.
-            std::thread::yield_now();
-        }
         self.jobs.pump(&self.fleet, now.mono);
         self.roster.tell(&self.fleet, now);
-        self.be_prompt();
         self.mark_idle(now.mono);
         self.end_when_over(now);
-    }
-
-    /// A job that ends a wait is handed on at once, before the producer that the broker answered goes on. While jobs
-    /// are claimed in batches, more of them come together if the workers are left to their work.
-    fn be_prompt(&mut self) {
-        let slices = if self.jobs.are_awaited() {
-            Slices::Short
-        } else {
-            Slices::Usual
-        };
-        if slices != self.slices {
-            self.slices = slices;
-            if let Err(error) = slice::set(0, slices) {
-                tracing::debug!(%error, "this process's time slices stay as they are");
-            }
-        }
     }
 
     /// Performs what was decided, and what that brings about.

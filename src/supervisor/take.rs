@@ -53,7 +53,6 @@ impl Supervisor {
                     self.jobs.told(&pool, true);
                     self.measure(&pool);
                 }
-                self.hands_over |= !jobs.is_empty();
                 (!jobs.is_empty()).then_some(Event::Claimed { pool, jobs })
             }
             Input::Settled { settlements, result } => {

@@ -6,7 +6,6 @@
 //! - [`spawn`]: fork+exec of a template, ready to serve;
 //! - [`fork`]: the copy of a single-threaded process;
 //! - [`process`]: limits, threads, reaping; what an exit status means in words; [`signal`]: what signals do;
-//! - [`mod@slice`]: how long a process runs in one go;
 //! - [`memory`]: huge pages, proportional set size;
 //! - [`title`]: what `ps` shows;
 //! - [`watch`]: descriptors that the event loop waits for.
@@ -19,7 +18,6 @@ pub mod memory;
 pub mod pidfd;
 pub mod process;
 pub mod signal;
-pub mod slice;
 pub mod socket;
 pub mod spawn;
 pub mod title;
