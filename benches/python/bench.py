@@ -33,10 +33,9 @@ HEAP = "held = [None] * 1_330_000\nfor i in range(len(held)): held[i] = {'i': 10
 PLAIN_FORK = """
 import gc, os, sys, time
 sys.path.insert(0, sys.argv[1])
-from pool_template import arenas, heap_file, huge_pages
+from pool_template import huge_pages
 exec(sys.argv[2])
 gc.collect()
-arenas.look()
 gc.freeze()
 def fork_ms(forks):
     taken = []
@@ -50,31 +49,29 @@ def fork_ms(forks):
     return 1000 * min(taken), 1000 * sorted(taken)[forks // 2]
 resident = int(open('/proc/self/statm').read().split()[1]) * 4096
 before = fork_ms(int(sys.argv[3]))
-for how in (huge_pages.collapse_heap, heap_file.move):
-    begun = time.perf_counter()
-    done, skipped = how()
-    print(done, time.perf_counter() - begun, *fork_ms(int(sys.argv[3])), skipped or '')
+begun = time.perf_counter()
+done, skipped = huge_pages.collapse_heap()
 print(resident, *before)
+print(done, time.perf_counter() - begun, *fork_ms(int(sys.argv[3])), skipped or '')
 """
 APP = "def noop(): pass\ndef add(a, b): return a + b\n"
 
 
 def fork() -> None:
-    """Fork + exit + wait, of the heap as it is, collapsed, and in a file; then from `fork` to Ready."""
+    """Fork + exit + wait, of the heap as it is and collapsed; then from `fork` to Ready."""
     command = [PYTHON, "-c", PLAIN_FORK, str(CARRIED), HEAP, str(FORKS)]
-    *changes, plain = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    plain, change = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     resident, best, median = map(float, plain.split())
     print(f"fork: {FORKS} times, in ms                     best  median")
     print(f"  fork + exit + wait of a process of {resident / 1e6:.0f} MB")
     print(f"    small pages                     {best:6.2f}  {median:6.2f}")
-    for name, change in zip(("huge pages", "in a file "), changes):
-        done, taken, best_then, median_then, *skipped = change.split(maxsplit=4)
-        if int(done):
-            ratio = f"{best / float(best_then):.1f} and {median / float(median_then):.1f} times cheaper"
-            print(f"    {name}                      {float(best_then):6.2f}  {float(median_then):6.2f}   {ratio}")
-            print(f"    ({int(done) / 1e6:.0f} MB, once, in {float(taken) * 1000:.0f} ms)")
-        else:
-            print(f"    {name}: not so: {skipped[0]}")
+    done, taken, best_then, median_then, *skipped = change.split(maxsplit=4)
+    if int(done):
+        ratio = f"{best / float(best_then):.1f} and {median / float(median_then):.1f} times cheaper"
+        print(f"    huge pages                      {float(best_then):6.2f}  {float(median_then):6.2f}   {ratio}")
+        print(f"    ({int(done) / 1e6:.0f} MB, once, in {float(taken) * 1000:.0f} ms)")
+    else:
+        print(f"    huge pages: not so: {skipped[0]}")
     print("  from `fork` to Ready, by a template of that size")
     for huge_pages in (False, True):
         with Template({"app.py": HEAP}) as template:

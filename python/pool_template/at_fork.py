@@ -51,21 +51,6 @@ def fork_worker() -> int:
     return fork_alone() if threading.active_count() == 1 else os.fork()
 
 
-def goes_well(what: Hook) -> bool:
-    """Whether it does, in a process that is forked for it, like a worker."""
-    pid = fork_worker()
-    if pid == 0:
-        try:
-            what()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    try:
-        return os.waitpid(pid, 0)[1] == 0
-    except ChildProcessError:
-        return False  # the application ignores SIGCHLD, so nobody is told
-
-
 def tidy_heap() -> None:
     """Has the C library sort what was freed, which it does at a large request, writing all over the heap; and fills the
     gaps that the locks would be put into which Python makes anew in each process that was forked. Called in the

@@ -11,7 +11,7 @@ import traceback
 from typing import Any, NoReturn, Optional
 
 import pool_job
-from pool_template import arenas, at_fork, fork_safety, heap_file, huge_pages, loader, rehearsal, streams, worker
+from pool_template import arenas, at_fork, fork_safety, huge_pages, loader, rehearsal, streams, worker
 from pool_template.control import ControlError, ControlSocket, Load
 from pool_template.template import Template
 from pool_template.title import Title
@@ -78,20 +78,14 @@ def _report(what: Load, open_before: dict[int, str]) -> dict[str, Any]:
     """Gets memory ready for forks, and says what was found."""
     warnings = fork_safety.report(open_before)
     arenas.release()
-    moves = what.fresh and what.huge_pages
-    if moves:
-        arenas.look()
     loader.freeze()
     if what.fresh:
         at_fork.tidy_heap()
-    moved, not_moved = heap_file.move() if moves else (0, None)
     collapsed, skipped = huge_pages.collapse_heap() if what.huge_pages else (0, "app.huge_pages is off")
     return {
         "runtime": "python " + ".".join(map(str, sys.version_info[:3])),
         "collapsed_bytes": collapsed,
-        "collapse_skipped": None if moved else skipped,
-        "moved_bytes": moved,
-        "move_skipped": not_moved,
+        "collapse_skipped": skipped,
         "warnings": warnings,
         "batches": {name: how._asdict() for name, how in pool_job._batches.items()},
     }

@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import Callable, NoReturn, Optional
 
-from pool_template import errors, fresh, heap_file, lineage, shared_api, signals, streams
+from pool_template import errors, fresh, lineage, shared_api, signals, streams
 from pool_template.control import Load
 from pool_template.frames import FrameError
 from pool_template.job_loop import JobLoop, Runner
@@ -49,8 +49,6 @@ def live(nest: Nest, number: int, pool: str, descriptors: list[int]) -> NoReturn
 
     code = 1
     try:
-        if nest.load.fresh:
-            heap_file.become_worker()  # ahead of all that looks at the heap
         _set_up(nest, number, pool, descriptors)
         if nest.load.fresh:
             _keep(nest, number, pool)

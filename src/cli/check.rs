@@ -119,11 +119,6 @@ fn app(report: &LoadReport) -> String {
     if let Some(reason) = &report.collapse_skipped {
         text.push_str(&format!("\n# huge pages: not used: {reason}"));
     }
-    if let Some(reason) = &report.move_skipped {
-        text.push_str(&format!(
-            "\n# heap in a file, for cheap forks: not used: {reason}"
-        ));
-    }
     match report.warnings.as_slice() {
         [] => text.push_str("\n# fork safety: nothing to report"),
         warnings => warnings

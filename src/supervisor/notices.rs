@@ -166,14 +166,10 @@ fn loaded(generation: u64, report: &LoadReport) {
         runtime = %report.runtime,
         load_s = report.load_s,
         huge_pages_mib = report.collapsed_bytes >> 20,
-        moved_mib = (report.moved_bytes > 0).then_some(report.moved_bytes >> 20),
         "app loaded"
     );
     if let Some(reason) = &report.collapse_skipped {
         tracing::info!(reason = %reason, "the app's memory was not collapsed into huge pages");
-    }
-    if let Some(reason) = &report.move_skipped {
-        tracing::info!(reason = %reason, "the app's heap was not moved into a file: a fork for a job copies all of its page tables");
     }
     for warning in &report.warnings {
         tracing::warn!(warning = %warning, "fork safety");

@@ -70,7 +70,6 @@ fn run(
         collapsed_bytes,
         collapse_skipped,
         warnings: report::shared_descriptors(&open_before),
-        ..LoadReport::default()
     };
     let signals = signal::readable_signals(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT])?;
     control.send(FromTemplate::Ready(report))?;

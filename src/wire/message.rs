@@ -189,10 +189,6 @@ pub struct LoadReport {
     pub collapsed_bytes: u64,
     /// Why the heap was not collapsed, if it was not.
     pub collapse_skipped: Option<String>,
-    /// Bytes of the heap that were moved into a file in memory, for jobs that each have a process of their own.
-    pub moved_bytes: u64,
-    /// Why the heap was not moved, if it should have been.
-    pub move_skipped: Option<String>,
     /// Fork-safety: what workers would share or miss, each with culprit and remedy.
     pub warnings: Vec<String>,
 }

@@ -53,23 +53,6 @@ print(reserved - before, resident() - before)
         self.assertGreater(taken, 60 << 20)
         self.assertLess(kept, 8 << 20)
 
-    def test_all_small_objects_are_in_the_arenas_that_are_found_and_nothing_else_is(self) -> None:
-        script = """
-from pool_template import areas
-arenas.reserve()
-held = [[at] for at in range(100_000)]
-arenas.release()
-arenas.look()
-other = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-other[:] = bytes(len(other))
-at = ctypes.addressof(ctypes.c_char.from_buffer(other))
-plain = [area for area in areas.of_this_process() if area.mode == 'rw-p' and area.is_anonymous]
-found = arenas.find(area.range for area in plain if area.name != '[heap]')
-print(sum(not any(start <= id(each) < end for start, end in found) for each in held))
-print(len(areas.common(found, [(at, at + len(other))])))
-"""
-        self.assertEqual(outcome(script), ["0", "0"])
-
     def test_an_interpreter_without_arenas_does_without(self) -> None:
         script = "arenas.reserve()\nprint(len(arenas._held))\n"
         self.assertNotEqual(outcome(script), ["0"])
