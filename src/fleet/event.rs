@@ -10,6 +10,7 @@ use crate::time::Mono;
 use crate::wire::message::LoadReport;
 
 use super::snapshot::Decision;
+use super::template::Asked;
 
 /// What lay unread on a worker's socket and is taken from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -312,6 +313,15 @@ pub enum Notice {
         retry_in: Duration,
         /// It died so often that it counts as a crash loop.
         crash_loop: bool,
+    },
+    /// A template did not do what it was asked in time, and is killed for it; or it did not even die, and is given up.
+    TemplateHangs {
+        /// Which generation.
+        generation: u64,
+        /// What it was asked.
+        asked: Asked,
+        /// For how long it was waited.
+        limit: Duration,
     },
     /// A worker takes jobs.
     WorkerStarted {

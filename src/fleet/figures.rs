@@ -53,7 +53,7 @@ impl Fleet {
         Figures {
             snapshot,
             pools: self.pools.iter().map(tally).collect(),
-            templates: self.counted,
+            templates: self.templates.counted(),
             broker,
         }
     }

@@ -6,7 +6,7 @@
 //! [`Action`]s, and a simulator drives the same functions.
 //!
 //! - [`event`]: the vocabulary. [`worker`]: a worker's life as a table.
-//! - `dispatch`: jobs in. `outcomes`: what becomes of them. `gather`, `batches`: those of batch tasks. `templates`, `workers`: processes come and go.
+//! - `dispatch`: jobs in. `outcomes`: what becomes of them. `gather`, `batches`: those of batch tasks. `template`: the templates. `workers`: workers come and go.
 //! - `size`: how many there are, and who replaces whom. `deadlines`: what happens because nothing happened.
 //! - `scaling`: the decision of each period. `share`: what the pools leave each other. `stop`: pause, drain, stop.
 //! - [`snapshot`]: the plain picture that every reader renders. [`tally`], [`histogram`]: what is counted; [`figures`]: both, for metrics.
@@ -29,7 +29,7 @@ mod size;
 pub mod snapshot;
 mod stop;
 pub mod tally;
-mod templates;
+mod template;
 pub mod worker;
 mod workers;
 
@@ -39,18 +39,18 @@ use std::time::Duration;
 
 use crate::config::{AppConfig, Config, Isolation, TaskConfig};
 use crate::job::{Claimed, PoolName, Work};
-use crate::policy::restart::Restarts;
 use crate::policy::share::Totals;
 use crate::policy::shutdown::{self, Stop};
 use crate::time::Mono;
-use crate::wire::message::BatchTask;
+use crate::wire::message::{BatchTask, LoadReport};
 
 pub use crate::time::Now;
 use death::KillReason;
 pub use event::{Action, Command, Event, Memory, Notice, Unread};
-use figures::Templates;
 use pool::Pool;
-use worker::Worker;
+pub use template::Asked;
+use template::Templates;
+use worker::{Expiry, State, Worker};
 
 /// From forking a worker to its first word; then it is killed.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -74,29 +74,6 @@ pub struct Execution {
     pub attempt: u32,
 }
 
-/// Where a template is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TemplateState {
-    /// Loads the app.
-    Loading,
-    /// Forks.
-    Ready,
-    /// Superseded; leaves with its last worker.
-    Leaving,
-    /// Told to leave.
-    Stopped,
-}
-
-/// One template process.
-#[derive(Clone, Debug)]
-struct Template {
-    generation: u64,
-    state: TemplateState,
-    since: Mono,
-    /// Why its load failed, once it said so.
-    error: Option<String>,
-}
-
 /// All processes and all jobs in hand.
 #[derive(Debug)]
 pub struct Fleet {
@@ -105,7 +82,7 @@ pub struct Fleet {
     /// Batch tasks of the newest generation, as its code declares them.
     declared_batches: BTreeMap<String, BatchTask>,
     pools: BTreeMap<PoolName, Pool>,
-    templates: BTreeMap<u64, Template>,
+    templates: Templates,
     workers: BTreeMap<u64, Worker>,
     executions: HashMap<u64, Execution>,
     stop: Stop,
@@ -113,19 +90,6 @@ pub struct Fleet {
     patient: bool,
     /// `Action::Leave` was given.
     left: bool,
-    /// Generation asked for last.
-    generation: u64,
-    /// Generation loaded last.
-    loaded: Option<u64>,
-    /// The template that forks, if it lives.
-    current: Option<u64>,
-    /// Why the newest load failed, until one succeeds.
-    load_error: Option<String>,
-    restarts: Restarts,
-    /// When to start a template again.
-    restart_at: Option<Mono>,
-    counted: Templates,
-    last_template: u64,
     last_worker: u64,
     last_execution: u64,
     rng: fastrand::Rng,
@@ -146,20 +110,12 @@ impl Fleet {
             tasks: config.tasks.clone(),
             declared_batches: BTreeMap::new(),
             pools,
-            templates: BTreeMap::new(),
+            templates: Templates::new(config.app.load_timeout),
             workers: BTreeMap::new(),
             executions: HashMap::new(),
             stop: Stop::Running,
             patient: false,
             left: false,
-            generation: 0,
-            loaded: None,
-            current: None,
-            load_error: None,
-            restarts: Restarts::default(),
-            restart_at: None,
-            counted: Templates::default(),
-            last_template: 0,
             last_worker: 0,
             last_execution: 0,
             rng: fastrand::Rng::with_seed(seed),
@@ -172,13 +128,14 @@ impl Fleet {
 
     /// Loads the app for the first time.
     pub fn start(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.next_generation(now, out);
+        self.templates.next_generation(now, out);
     }
 
     /// Takes new settings: limits and policies at once; `new_generation` loads the app again.
     /// Pools that are gone from the settings are drained and leave; new ones start.
     pub fn reload(&mut self, config: &Config, new_generation: bool, now: Now, out: &mut Vec<Action>) {
         self.app = config.app.clone();
+        self.templates.set_load_timeout(config.app.load_timeout);
         self.tasks = config.tasks.clone();
         for (name, config) in &config.pools {
             match self.pools.get_mut(name) {
@@ -195,7 +152,7 @@ impl Fleet {
         self.totals.workers = config.supervisor.max_total_workers;
         self.give_way(now, out);
         if new_generation && self.running() {
-            self.next_generation(now, out);
+            self.templates.next_generation(now, out);
         }
         self.balance_all(now, out);
     }
@@ -204,13 +161,9 @@ impl Fleet {
     pub fn on(&mut self, event: Event, now: Now, out: &mut Vec<Action>) {
         match event {
             Event::TemplateReady { template, report } => self.template_ready(template, report, now, out),
-            Event::TemplateFailed { template, error } => {
-                if let Some(template) = self.templates.get_mut(&template) {
-                    template.error = Some(error);
-                }
-            }
+            Event::TemplateFailed { template, error } => self.templates.failed(template, error),
             Event::TemplateExited { template, how } => self.template_exited(template, &how, now, out),
-            Event::Forked { worker, pid } => self.forked(worker, pid, out),
+            Event::Forked { worker, pid } => self.forked(worker, pid, now, out),
             Event::ForkFailed { worker, error } => self.fork_failed(worker, error, now, out),
             Event::WorkerReady { worker } => self.worker_ready(worker, now, out),
             Event::Done {
@@ -247,16 +200,10 @@ impl Fleet {
 
     /// The earliest instant at which something is due even if nothing happens.
     pub fn next_deadline(&self) -> Option<Mono> {
-        let templates = self
-            .templates
-            .values()
-            .filter(|template| template.state == TemplateState::Loading)
-            .map(|template| template.since + self.app.load_timeout);
         self.workers
             .values()
             .filter_map(|worker| self.worker_deadline(worker).map(|(at, _)| at))
-            .chain(templates)
-            .chain(self.restart_at)
+            .chain(self.templates.deadline())
             .chain(self.stop.deadline())
             .chain(self.pools.values().filter_map(Pool::deadline))
             .min()
@@ -358,12 +305,8 @@ impl Fleet {
 
     /// The first load failed before any ever succeeded: the supervisor can't do its work.
     pub fn never_loaded(&self) -> Option<&str> {
-        let hopeless = self.current.is_none() && self.templates.is_empty() && self.restart_at.is_none();
-        if hopeless && self.running() {
-            self.load_error.as_deref()
-        } else {
-            None
-        }
+        let hopeless = self.templates.is_hopeless() && self.running();
+        self.templates.load_error().filter(|_| hopeless)
     }
 
     fn fresh(&self) -> bool {
@@ -379,28 +322,43 @@ impl Fleet {
         !self.stop.is_stopping()
     }
 
+    fn template_ready(&mut self, id: u64, report: LoadReport, now: Now, out: &mut Vec<Action>) {
+        if self.stop.is_stopping() {
+            return;
+        }
+        let Some(generation) = self.templates.ready(id, now, out) else {
+            return;
+        };
+        self.declared_batches.clone_from(&report.batches);
+        out.push(Action::Notice(Notice::AppLoaded { generation, report }));
+        for worker in self.workers.values_mut() {
+            if worker.generation < generation {
+                worker.expiring = Some(Expiry::Outdated);
+            }
+        }
+        self.balance_all(now, out);
+    }
+
+    /// Of workers that a dead template was asked for and never told of, nobody knows the process id: most were
+    /// not forked; one that was can't be watched and must not stay.
+    fn template_exited(&mut self, id: u64, how: &str, now: Now, out: &mut Vec<Action>) {
+        let stopping = self.stop.is_stopping();
+        for worker in self.templates.exited(id, how, stopping, now, out) {
+            if let Some(abandoned) = self.workers.get_mut(&worker) {
+                assert!(abandoned.pid.is_none(), "worker {worker} was forked");
+                abandoned.state = State::Dying;
+                abandoned.since = now.mono;
+                out.push(Action::Abandon { worker });
+            }
+        }
+        self.balance_all(now, out);
+    }
+
     /// Everything that is due by now.
     fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
         self.stopping(shutdown::Event::Tick, now, out);
-        if self.restart_at.is_some_and(|at| at <= now.mono) {
-            self.restart_at = None;
-            self.start_template(self.generation, now, out);
-        }
-        let overdue: Vec<u64> = self
-            .templates
-            .iter()
-            .filter(|(_, template)| {
-                template.state == TemplateState::Loading && template.since + self.app.load_timeout <= now.mono
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in overdue {
-            if let Some(template) = self.templates.get_mut(&id) {
-                let limit = crate::time::Human(self.app.load_timeout);
-                template.error = Some(format!("the app did not load within {limit} (app.load_timeout)"));
-                template.since = now.mono;
-            }
-            out.push(Action::KillTemplate { template: id });
+        for template in self.templates.tick(now, out) {
+            self.template_exited(template, "did not die", now, out);
         }
         self.tick_workers(now, out);
         self.tick_pools(now, out);

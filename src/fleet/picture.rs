@@ -14,8 +14,8 @@ impl Fleet {
     pub fn snapshot(&self, now: Now) -> Snapshot {
         Snapshot {
             state: self.state_name().into(),
-            generation: self.loaded.unwrap_or(0),
-            load_error: self.load_error.clone(),
+            generation: self.templates.loaded().unwrap_or(0),
+            load_error: self.templates.load_error().map(str::to_owned),
             pss_bytes: self.totals.memory_used,
             max_total_bytes: self.totals.memory,
             max_total_workers: self.totals.workers,
@@ -71,7 +71,7 @@ impl Fleet {
         match self.stop {
             Stop::Draining { .. } => "draining",
             Stop::Killing { .. } | Stop::Leaving => "stopping",
-            Stop::Running if self.loaded.is_none() => "starting",
+            Stop::Running if self.templates.loaded().is_none() => "starting",
             Stop::Running if self.pools.values().all(|pool| pool.paused) => "paused",
             Stop::Running => "running",
         }

@@ -31,7 +31,7 @@ impl Fleet {
         if !self.running() {
             return;
         }
-        let loadable = self.current.is_some();
+        let loadable = self.templates.is_loaded();
         let share = self.share_of(name);
         let budget = self.own_budget(name);
         let Some(pool) = self.pools.get_mut(name).filter(|pool| !pool.removed) else {

@@ -88,7 +88,7 @@ impl Fleet {
     }
 
     fn fork(&mut self, name: &PoolName, spare: bool, now: Now, out: &mut Vec<Action>) -> bool {
-        let Some(template) = self.current else {
+        let Some((template, generation)) = self.templates.to_fork() else {
             return false;
         };
         let Some(pool) = self.pools.get_mut(name) else {
@@ -98,10 +98,8 @@ impl Fleet {
             return false;
         }
         pool.fork_after = None;
-        let Some(generation) = self.templates.get(&template).map(|template| template.generation) else {
-            return false;
-        };
         self.last_worker += 1;
+        self.templates.asked(template, self.last_worker, now);
         let mut worker = Worker::new(name.clone(), template, generation, spare, now.mono);
         worker.age_jitter = self.rng.f64();
         self.workers.insert(self.last_worker, worker);

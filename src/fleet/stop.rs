@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::job::{JobId, PoolName};
-use crate::policy::shutdown::{Event, Step};
+use crate::policy::shutdown::{Event, Step, Stop};
 
 use super::death::KillReason;
 use super::worker::{Expiry, Held, State, Worker};
@@ -132,6 +132,11 @@ impl Fleet {
         } else {
             timeouts.max().unwrap_or_default()
         };
+        let again = matches!(event, Event::Drain | Event::Now);
+        if self.stop == Stop::Leaving && again {
+            // Whoever asks once more while the templates take their time does not want to wait.
+            self.templates.stop_at_once(now, out);
+        }
         let (stop, step) = self.stop.step(event, timeout, now.mono);
         self.stop = stop;
         match step {
@@ -140,14 +145,14 @@ impl Fleet {
                 self.drain(now, out);
                 self.interrupt(now, out);
             }
-            Some(Step::Leave) => self.stop_templates(out),
+            Some(Step::Leave) => self.templates.stop(now, out),
             None => {}
         }
     }
 
     /// Gives back what does not run and lets the idle go.
     fn drain(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.restart_at = None;
+        self.templates.start_no_more();
         for name in self.pool_names() {
             self.give_back_buffer(&name, out);
         }
@@ -187,7 +192,7 @@ impl Fleet {
         if self.stop.is_stopping() && self.workers.is_empty() {
             self.stopping(Event::Idle, now, out);
         }
-        let leaving = self.stop == crate::policy::shutdown::Stop::Leaving;
+        let leaving = self.stop == Stop::Leaving;
         if leaving && self.templates.is_empty() && !self.left {
             self.left = true;
             out.push(Action::Leave);

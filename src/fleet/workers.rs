@@ -18,10 +18,15 @@ struct Exit {
 }
 
 impl Fleet {
-    pub(super) fn forked(&mut self, id: u64, pid: i32, out: &mut Vec<Action>) {
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.pid = Some(pid);
-            out.extend(started(id, worker));
+    pub(super) fn forked(&mut self, id: u64, pid: i32, now: Now, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.pid.is_none()) else {
+            return;
+        };
+        worker.pid = Some(pid);
+        out.extend(started(id, worker));
+        let had_no_room = self.templates.answered(worker.template, id, now);
+        if had_no_room {
+            self.balance_all(now, out);
         }
     }
 
@@ -29,6 +34,8 @@ impl Fleet {
         let Some(worker) = self.workers.remove(&id) else {
             return;
         };
+        self.templates.answered(worker.template, id, now);
+        self.templates.worker_gone(worker.template, id, now, out);
         self.start_failed(id, worker.pool, error, now, out);
     }
 
@@ -135,7 +142,7 @@ impl Fleet {
 
     fn after_exit(&mut self, id: u64, worker: &Worker, exit: Exit, now: Now, out: &mut Vec<Action>) {
         self.tell_exit(id, worker, exit, now, out);
-        self.stop_left_templates(out);
+        self.templates.worker_gone(worker.template, id, now, out);
         self.balance(&worker.pool, now, out);
         self.dispatch(&worker.pool, now, out);
     }

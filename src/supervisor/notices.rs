@@ -1,7 +1,9 @@
 //! What the fleet has to say becomes log lines; field names are stable.
 
+use std::time::Duration;
+
 use crate::config::{Change, Effect};
-use crate::fleet::Notice;
+use crate::fleet::{Asked, Notice};
 use crate::telemetry::log;
 use crate::time::Human;
 use crate::wire::message::LoadReport;
@@ -52,6 +54,11 @@ pub(super) fn tell(notice: &Notice) {
             crash_loop,
             "the template died; its workers go on"
         ),
+        Notice::TemplateHangs {
+            generation,
+            asked,
+            limit,
+        } => hangs(*generation, *asked, *limit),
         Notice::JobFailed {
             job,
             pool,
@@ -91,6 +98,20 @@ pub(super) fn tell(notice: &Notice) {
         | Notice::WorkerLeft { .. }
         | Notice::WorkerLost { .. }
         | Notice::ForkFailed { .. } => worker(notice),
+    }
+}
+
+fn hangs(generation: u64, asked: Asked, limit: Duration) {
+    let after = Human(limit);
+    match asked {
+        Asked::Load => {
+            tracing::error!(generation, %after, "the app does not load in time; its template is killed")
+        }
+        Asked::Fork => tracing::error!(generation, %after, "the template does not fork; it is killed"),
+        Asked::Leave => tracing::warn!(generation, %after, "the template does not leave; it is killed"),
+        Asked::Die => {
+            tracing::error!(generation, %after, "the template was killed and does not die; it is given up")
+        }
     }
 }
 
@@ -153,6 +174,7 @@ fn worker(notice: &Notice) {
         | Notice::AppLoaded { .. }
         | Notice::LoadFailed { .. }
         | Notice::TemplateDied { .. }
+        | Notice::TemplateHangs { .. }
         | Notice::JobFailed { .. }
         | Notice::BatchSplit { .. }
         | Notice::StrayOutcome { .. }

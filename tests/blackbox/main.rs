@@ -5,6 +5,7 @@ mod fairness;
 mod flow;
 
 mod faults;
+mod hang;
 mod harness;
 mod lifecycle;
 mod measure;

@@ -86,6 +86,8 @@ const WILD: &[Fault] = &[
     worker_invents_an_outcome,
     worker_says_ready_again,
     template_dies,
+    template_freezes,
+    template_thaws,
     broker_goes,
     broker_comes,
     broker_comes,
@@ -227,10 +229,26 @@ fn worker_invents_an_outcome(world: &mut World) {
     });
 }
 
-fn template_dies(world: &mut World) {
+fn any_template(world: &mut World) -> Option<u64> {
     let templates: Vec<u64> = world.templates.keys().copied().collect();
-    if let Some(id) = world.rng.choice(&templates).copied() {
+    world.rng.choice(&templates).copied()
+}
+
+fn template_dies(world: &mut World) {
+    if let Some(id) = any_template(world) {
         world.template_dies(id);
+    }
+}
+
+fn template_freezes(world: &mut World) {
+    if let Some(id) = any_template(world) {
+        world.template_freezes(id);
+    }
+}
+
+fn template_thaws(world: &mut World) {
+    if let Some(id) = any_template(world) {
+        world.template_thaws(id);
     }
 }
 

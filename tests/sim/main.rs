@@ -105,3 +105,29 @@ fn a_stop_counts_nothing_against_the_jobs_that_it_interrupts() {
         checks::no_job_is_blamed(&world);
     });
 }
+
+#[test]
+fn a_stop_ends_although_every_template_hangs() {
+    for_each_seed(6, |seed| {
+        let mut world = World::new(seed, Mood::People);
+        let moment = Duration::from_millis(world.pick(20_000));
+        world.run_for(moment);
+        world.freeze_templates();
+        world.run_for(Duration::from_secs(1));
+        world.stop();
+    });
+}
+
+#[test]
+fn a_pool_gets_over_a_template_that_hangs() {
+    for_each_seed(7, |seed| {
+        let mut world = World::new(seed, Mood::People);
+        let moment = Duration::from_millis(world.pick(20_000));
+        world.run_for(moment);
+        world.freeze_templates();
+        world.run_for(Duration::from_secs(5));
+        world.stop_faults();
+        world.finish_all_jobs();
+        checks::each_job_ran_once(&world);
+    });
+}

@@ -14,8 +14,18 @@ use crate::world::{Happening, World};
 #[derive(Debug, Default)]
 pub struct Template {
     pub alive: bool,
+    /// It does nothing, as under SIGSTOP.
+    pub frozen: bool,
+    /// It has begun to load, or is loaded.
+    pub loads: bool,
     pub inbox: VecDeque<ToTemplate>,
     pub said: VecDeque<FromTemplate>,
+}
+
+impl Template {
+    fn acts(&self) -> bool {
+        self.alive && !self.frozen
+    }
 }
 
 #[derive(Debug)]
@@ -178,10 +188,11 @@ impl World {
 
     pub fn template_loads(&mut self, id: u64) {
         let (broken, unlucky) = (self.app_broken, self.unlucky());
-        let Some(template) = self.templates.get_mut(&id).filter(|template| template.alive) else {
+        let Some(template) = self.templates.get_mut(&id).filter(|template| template.acts()) else {
             return;
         };
         match (broken, unlucky) {
+            _ if std::mem::replace(&mut template.loads, true) => return,
             (true, _) => {
                 template.said.push_back(FromTemplate::Failed);
                 template.alive = false;
@@ -197,7 +208,7 @@ impl World {
     /// It reads one message of its socket.
     pub fn template_acts(&mut self, id: u64) {
         let unlucky = self.unlucky();
-        let Some(template) = self.templates.get_mut(&id).filter(|template| template.alive) else {
+        let Some(template) = self.templates.get_mut(&id).filter(|template| template.acts()) else {
             return;
         };
         match template.inbox.pop_front() {
@@ -223,6 +234,27 @@ impl World {
         if let Some(template) = self.templates.get_mut(&id) {
             template.alive = false;
             self.soon(Happening::HearTemplate(id));
+        }
+    }
+
+    pub fn template_freezes(&mut self, id: u64) {
+        if let Some(template) = self.templates.get_mut(&id) {
+            template.frozen = true;
+        }
+    }
+
+    /// SIGCONT: it does what it was asked meanwhile.
+    pub fn template_thaws(&mut self, id: u64) {
+        let Some(template) = self.templates.get_mut(&id).filter(|template| template.frozen) else {
+            return;
+        };
+        template.frozen = false;
+        let asked = template.inbox.len();
+        if !std::mem::replace(&mut template.loads, true) {
+            self.soon(Happening::TemplateLoads(id));
+        }
+        for _ in 0..asked {
+            self.soon(Happening::TemplateActs(id));
         }
     }
 

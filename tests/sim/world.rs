@@ -136,9 +136,17 @@ impl World {
 
     /// Nothing goes wrong any more, no jobs come, and everything works again.
     pub fn calm_down(&mut self) {
+        (self.app_broken, self.forks_fail, self.broker_away) = (false, false, false);
+        for template in self.templates.keys().copied().collect::<Vec<_>>() {
+            self.template_thaws(template);
+        }
+        self.stop_faults();
+    }
+
+    /// Nothing more goes wrong and no jobs come; what hangs goes on hanging.
+    pub fn stop_faults(&mut self) {
         self.mood = Mood::Calm;
         self.stop_arrivals();
-        (self.app_broken, self.forks_fail, self.broker_away) = (false, false, false);
         self.command(Command::Resume { pool: None });
         let config = settings::draw(&mut self.rng, POOLS.len());
         let config = Config {
@@ -146,6 +154,13 @@ impl World {
             ..config
         };
         self.reload(config, false);
+    }
+
+    /// Every template hangs from now on.
+    pub fn freeze_templates(&mut self) {
+        for template in self.templates.keys().copied().collect::<Vec<_>>() {
+            self.template_freezes(template);
+        }
     }
 
     fn stop_arrivals(&mut self) {
