@@ -5,33 +5,22 @@
 //! a job whose worker died. It does no I/O and reads no clock; the supervisor's loop performs its
 //! [`Action`]s, and a simulator drives the same functions.
 //!
-//! - [`event`]: the vocabulary. [`worker`]: a worker's life as a table.
-//! - `dispatch`: jobs in. `outcomes`: what becomes of them. `gather`, `batches`: those of batch tasks. `template`: the templates. `workers`: workers come and go.
-//! - `size`: how many there are, and who replaces whom. `deadlines`: what happens because nothing happened.
-//! - `scaling`: the decision of each period. `share`: what the pools leave each other. `stop`: pause, drain, stop.
+//! - [`event`]: the vocabulary. `pool`: one pool, with its workers and the jobs that they hold.
+//! - `template`: the templates. `share`: what the pools leave each other. `stop`: pause, drain, stop.
 //! - [`snapshot`]: the plain picture that every reader renders. [`tally`], [`histogram`]: what is counted; [`figures`]: both, for metrics.
 //! - [`death`]: why workers are killed, and what their deaths are counted as.
 
-mod batches;
-mod deadlines;
 pub mod death;
-mod dispatch;
 pub mod event;
 pub mod figures;
-mod gather;
 pub mod histogram;
-mod outcomes;
 mod picture;
 mod pool;
-mod scaling;
 mod share;
-mod size;
 pub mod snapshot;
 mod stop;
 pub mod tally;
 mod template;
-pub mod worker;
-mod workers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -48,9 +37,9 @@ pub use crate::time::Now;
 use death::KillReason;
 pub use event::{Action, Command, Event, Memory, Notice, Unread};
 use pool::Pool;
+use pool::worker::{Expiry, State, Worker};
 pub use template::Asked;
 use template::Templates;
-use worker::{Expiry, State, Worker};
 
 /// From forking a worker to its first word; then it is killed.
 const START_LIMIT: Duration = Duration::from_secs(60);

@@ -5,8 +5,8 @@ use crate::job::Work;
 use crate::policy::shutdown::Stop;
 use crate::time::{Mono, Unix};
 
+use super::pool::worker::{Expiry, State, Worker};
 use super::snapshot::{PoolSnapshot, ProcessSnapshot, Snapshot};
-use super::worker::{Expiry, State, Worker};
 use super::{Fleet, Now};
 
 impl Fleet {

@@ -5,7 +5,7 @@ use crate::policy::memory::{Budget, COST_UNKNOWN, WorkerMemory, cost_of_one_more
 use crate::policy::share::{Member, Share, floor, promised};
 
 use super::pool::Pool;
-use super::worker::Worker;
+use super::pool::worker::Worker;
 use super::{Action, Fleet, Memory, Now};
 
 impl Pool {

@@ -6,7 +6,7 @@ use crate::job::{JobId, PoolName};
 use crate::policy::shutdown::{Event, Step, Stop};
 
 use super::death::KillReason;
-use super::worker::{Expiry, Held, State, Worker};
+use super::pool::worker::{Expiry, Held, State, Worker};
 use super::{Action, Command, Fleet, Now};
 
 /// However long a job takes, nobody waits longer than a year.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use crate::policy::prefetch;
 use crate::time::Mono;
 
-use super::death::KillReason;
 use super::worker::{State, Worker};
-use super::{Action, BUFFER_LIMIT, Fleet, Now, PICKUP_LIMIT, RETIRE_LIMIT, START_LIMIT};
+use crate::fleet::death::KillReason;
+use crate::fleet::{Action, BUFFER_LIMIT, Fleet, Now, PICKUP_LIMIT, RETIRE_LIMIT, START_LIMIT};
 
 /// What is due for a worker when its deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(in crate::fleet) enum Due {
     /// It did not become ready.
     Start,
     /// It did not leave.
@@ -24,7 +24,7 @@ pub(super) enum Due {
 
 impl Fleet {
     /// The next instant at which something is due for a worker, and what.
-    pub(super) fn worker_deadline(&self, worker: &Worker) -> Option<(Mono, Due)> {
+    pub(in crate::fleet) fn worker_deadline(&self, worker: &Worker) -> Option<(Mono, Due)> {
         match worker.state {
             State::Starting => Some((worker.since + START_LIMIT, Due::Start)),
             State::Retiring => Some((worker.since + RETIRE_LIMIT, Due::Leave)),
@@ -60,7 +60,7 @@ impl Fleet {
         Some((at, Due::Unread))
     }
 
-    pub(super) fn tick_workers(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn tick_workers(&mut self, now: Now, out: &mut Vec<Action>) {
         let due: Vec<(u64, Due)> = self
             .workers
             .iter()
@@ -91,7 +91,7 @@ impl Fleet {
     }
 
     /// Buffers that nobody empties go back; batches go out; workers are forked again after a pause.
-    pub(super) fn tick_pools(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn tick_pools(&mut self, now: Now, out: &mut Vec<Action>) {
         for name in self.pool_names() {
             self.tick_batches(&name, now, out);
             let Some(pool) = self.pools.get_mut(&name) else {

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::time::Mono;
 
-use super::BUFFER_LIMIT;
+use crate::fleet::BUFFER_LIMIT;
 
 /// How jobs of one task are gathered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rule {
+pub(in crate::fleet) struct Rule {
     /// Most jobs of a batch; at least 2.
     pub size: usize,
     /// Longest wait, from the first job on.
@@ -53,7 +53,7 @@ impl Gathering {
 
 /// All batches of one pool that wait for a worker.
 #[derive(Debug, Default)]
-pub(super) struct Batches {
+pub(in crate::fleet) struct Batches {
     gatherings: BTreeMap<Arc<str>, Gathering>,
     /// Batches that are made up already: halves of one that failed, and what a worker did not read.
     made_up: VecDeque<Vec<u64>>,
@@ -199,7 +199,7 @@ impl Batches {
 }
 
 /// A batch that failed as a whole, in two: the fault is in one of them.
-pub(super) fn halves(mut jobs: Vec<u64>) -> (Vec<u64>, Vec<u64>) {
+pub(in crate::fleet) fn halves(mut jobs: Vec<u64>) -> (Vec<u64>, Vec<u64>) {
     let second = jobs.split_off(jobs.len() / 2);
     (jobs, second)
 }

@@ -6,18 +6,18 @@ use crate::job::PoolName;
 use crate::policy::recycle;
 
 use super::worker::{Expiry, State, Worker};
-use super::{Action, Fleet, Now};
+use crate::fleet::{Action, Fleet, Now};
 
 impl Fleet {
     /// Workers that make up the pool's size.
-    pub(super) fn counted(&self, name: &PoolName) -> usize {
+    pub(in crate::fleet) fn counted(&self, name: &PoolName) -> usize {
         self.workers
             .values()
             .filter(|worker| worker.pool == *name && worker.counted())
             .count()
     }
 
-    pub(super) fn balance_all(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn balance_all(&mut self, now: Now, out: &mut Vec<Action>) {
         for name in self.pool_names() {
             self.balance(&name, now, out);
             self.dispatch(&name, now, out);
@@ -25,7 +25,7 @@ impl Fleet {
     }
 
     /// Makes a pool what it should be: its size, its replacements, its spares. Only idle workers leave.
-    pub(super) fn balance(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn balance(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
         if !self.running() {
             return;
         }
@@ -185,7 +185,7 @@ impl Fleet {
     }
 
     /// Looks at every worker's age and size; called once a scaling period.
-    pub(super) fn recycle(&mut self, name: &PoolName, now: Now) {
+    pub(in crate::fleet) fn recycle(&mut self, name: &PoolName, now: Now) {
         let ids: Vec<u64> = self
             .workers
             .iter()
@@ -197,7 +197,7 @@ impl Fleet {
         }
     }
 
-    pub(super) fn recycle_rules(&self, name: &PoolName) -> recycle::Rules {
+    pub(in crate::fleet) fn recycle_rules(&self, name: &PoolName) -> recycle::Rules {
         let config = self.pools.get(name).map(|pool| &pool.config);
         recycle::Rules {
             max_jobs: if self.one_job_a_worker() {

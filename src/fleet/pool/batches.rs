@@ -13,7 +13,7 @@ use crate::time::Mono;
 use super::gather::{self, Rule};
 use super::outcomes::stamp;
 use super::worker::{Held, Step, Worker};
-use super::{Action, Fleet, Notice, Now};
+use crate::fleet::{Action, Fleet, Notice, Now};
 
 /// How long a batch waits to fill where neither code nor settings say.
 const LINGER: Duration = Duration::from_millis(50);
@@ -38,7 +38,7 @@ impl Fleet {
     }
 
     /// Most jobs that one call of this task gets; `None`: it has no batches.
-    pub(super) fn batch_size(&self, task: &str) -> Option<u32> {
+    pub(in crate::fleet) fn batch_size(&self, task: &str) -> Option<u32> {
         // A process for each job has no use for a batch, and a program runs one job.
         if self.fresh() || self.app.runtime == RuntimeKind::Command {
             return None;
@@ -50,7 +50,7 @@ impl Fleet {
     }
 
     /// Puts a job that was claimed where it waits for its worker.
-    pub(super) fn line_up(&mut self, name: &PoolName, execution: u64, now: Now) {
+    pub(in crate::fleet) fn line_up(&mut self, name: &PoolName, execution: u64, now: Now) {
         let Some(job) = self
             .executions
             .get(&execution)
@@ -77,7 +77,7 @@ impl Fleet {
     }
 
     /// Sends the next batch to an idle worker. Returns false when there is none.
-    pub(super) fn send_batch(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) -> bool {
+    pub(in crate::fleet) fn send_batch(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) -> bool {
         let Some(id) = self.idle_worker(name) else {
             return false;
         };
@@ -139,7 +139,7 @@ impl Fleet {
     }
 
     /// Whether this outcome speaks of the whole batch, which is then to run again in halves.
-    pub(super) fn fails_its_batch(
+    pub(in crate::fleet) fn fails_its_batch(
         &self,
         worker: &Worker,
         execution: u64,
@@ -162,7 +162,13 @@ impl Fleet {
     }
 
     /// Jobs of one batch failed together: they run again in two halves, and nothing is counted against them.
-    pub(super) fn split(&mut self, name: &PoolName, jobs: Vec<u64>, error: String, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn split(
+        &mut self,
+        name: &PoolName,
+        jobs: Vec<u64>,
+        error: String,
+        out: &mut Vec<Action>,
+    ) {
         let Some(task) = jobs
             .first()
             .and_then(|first| self.executions.get(first))
@@ -186,7 +192,7 @@ impl Fleet {
     }
 
     /// A worker with a batch died: what it had not read goes again as it was, else all of it had begun.
-    pub(super) fn batch_exited(
+    pub(in crate::fleet) fn batch_exited(
         &mut self,
         id: u64,
         mut worker: Worker,
@@ -223,7 +229,7 @@ impl Fleet {
     }
 
     /// Jobs that no worker took for too long go back to their queue, and batches that have lingered are sent.
-    pub(super) fn tick_batches(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn tick_batches(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
         let Some(pool) = self.pools.get_mut(name) else {
             return;
         };
@@ -236,7 +242,7 @@ impl Fleet {
     }
 
     /// Without a worker, halves of a batch are nobody's: others may run their jobs.
-    pub(super) fn give_back_stranded(&mut self, name: &PoolName, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn give_back_stranded(&mut self, name: &PoolName, out: &mut Vec<Action>) {
         let mut workers = self.workers.values().filter(|worker| worker.pool == *name);
         if !workers.any(Worker::takes_jobs) {
             self.give_back_buffer(name, out);
@@ -246,7 +252,7 @@ impl Fleet {
 
 impl Worker {
     /// It is about to get its first job since it fell idle.
-    pub(super) fn begin_holding(&mut self, now: Mono) {
+    pub(in crate::fleet) fn begin_holding(&mut self, now: Mono) {
         self.running_since = now;
         self.stalled = false;
         self.unread_checked = false;

@@ -4,12 +4,12 @@ use crate::broker::Backlog;
 use crate::job::PoolName;
 use crate::policy::scaling::{self, Limits, Reason, Sample, affordable};
 
-use super::snapshot::Decision;
-use super::{Action, Fleet, Memory, Notice, Now};
+use crate::fleet::snapshot::Decision;
+use crate::fleet::{Action, Fleet, Memory, Notice, Now};
 
 impl Fleet {
     /// One scaling period: take in what was measured, decide, act.
-    pub(super) fn period(
+    pub(in crate::fleet) fn period(
         &mut self,
         name: &PoolName,
         backlog: Option<Backlog>,
@@ -90,7 +90,7 @@ impl Fleet {
     }
 
     /// Other limits for a pool, until the next reload; in force at once.
-    pub(super) fn scale(
+    pub(in crate::fleet) fn scale(
         &mut self,
         name: &PoolName,
         min: Option<u32>,
@@ -124,7 +124,7 @@ impl Fleet {
     }
 
     /// Limits hold at once, a higher minimum as far as memory goes; utilization waits for its period.
-    pub(super) fn decide_limits(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn decide_limits(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
         let (budget, share) = (self.own_budget(name), self.share_of(name));
         let Some(pool) = self.pools.get_mut(name).filter(|pool| !pool.removed) else {
             return;

@@ -1,4 +1,18 @@
 //! One pool's share of the fleet: its size, its buffer of claimed jobs, its measurements.
+//!
+//! - [`worker`]: a worker's life as a table. `workers`: they come and go. `deadlines`: what happens because nothing happened.
+//! - `dispatch`: jobs in. `outcomes`: what becomes of them. `gather`, `batches`: those of batch tasks.
+//! - `size`: how many workers there are, and who replaces whom. `scaling`: the decision of each period.
+
+mod batches;
+mod deadlines;
+mod dispatch;
+mod gather;
+mod outcomes;
+mod scaling;
+mod size;
+pub mod worker;
+mod workers;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -12,10 +26,10 @@ use crate::policy::restart::Restarts;
 use crate::policy::utilization::Meter;
 use crate::time::Mono;
 
-use super::gather::Batches;
-use super::snapshot::Decision;
-use super::tally::Tally;
-use super::{BUFFER_LIMIT, Now};
+use self::gather::Batches;
+use crate::fleet::snapshot::Decision;
+use crate::fleet::tally::Tally;
+use crate::fleet::{BUFFER_LIMIT, Now};
 
 /// Jobs kept at hand in the supervisor: what the pool finishes in this time.
 const BUFFER_SPAN: Duration = Duration::from_millis(20);

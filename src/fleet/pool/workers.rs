@@ -2,10 +2,10 @@
 
 use crate::job::{Claim, Outcome, PoolName};
 
-use super::death::{self, KillReason};
 use super::outcomes::stamp;
-use super::worker::{Held, State, Step, Worker};
-use super::{Action, Fleet, Notice, Now, Unread};
+use super::worker::{Held, State, Step, Worker, step};
+use crate::fleet::death::{self, KillReason};
+use crate::fleet::{Action, Fleet, Notice, Now, Unread};
 
 /// How a worker ended.
 struct Exit {
@@ -18,7 +18,7 @@ struct Exit {
 }
 
 impl Fleet {
-    pub(super) fn forked(&mut self, id: u64, pid: i32, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn forked(&mut self, id: u64, pid: i32, now: Now, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.pid.is_none()) else {
             return;
         };
@@ -30,7 +30,7 @@ impl Fleet {
         }
     }
 
-    pub(super) fn fork_failed(&mut self, id: u64, error: String, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn fork_failed(&mut self, id: u64, error: String, now: Now, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.remove(&id) else {
             return;
         };
@@ -56,7 +56,7 @@ impl Fleet {
         self.balance(&name, now, out);
     }
 
-    pub(super) fn worker_ready(&mut self, id: u64, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn worker_ready(&mut self, id: u64, now: Now, out: &mut Vec<Action>) {
         if !self.step(id, Step::Ready, now, out) {
             return;
         }
@@ -78,7 +78,7 @@ impl Fleet {
     }
 
     /// A worker is dead: what it had not read goes first again, and what it had read is lost with it.
-    pub(super) fn exited(
+    pub(in crate::fleet) fn exited(
         &mut self,
         id: u64,
         unread: &Unread,
@@ -89,6 +89,11 @@ impl Fleet {
         let Some(mut worker) = self.workers.remove(&id) else {
             return;
         };
+        assert_eq!(
+            step(worker.state, Step::Exited),
+            Ok(State::Gone),
+            "a death comes once"
+        );
         let name = worker.pool.clone();
         let death = death::counted_as(worker.kill_reason.as_ref(), status);
         let how = worker
@@ -147,7 +152,7 @@ impl Fleet {
         self.dispatch(&worker.pool, now, out);
     }
 
-    pub(super) fn outcome_of_death(&self, worker: &Worker, execution: u64, how: &str) -> Outcome {
+    pub(in crate::fleet) fn outcome_of_death(&self, worker: &Worker, execution: u64, how: &str) -> Outcome {
         if worker.stopped == Some(execution) {
             return Outcome::Stopped;
         }
@@ -192,7 +197,13 @@ impl Fleet {
     }
 
     /// Tells a worker that is not busy to leave.
-    pub(super) fn retire(&mut self, id: u64, reason: &'static str, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn retire(
+        &mut self,
+        id: u64,
+        reason: &'static str,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
         if !self.step(id, Step::Retire, now, out) {
             return;
         }
@@ -209,14 +220,14 @@ impl Fleet {
     }
 
     /// Kills a worker; what it held settles when it is dead.
-    pub(super) fn kill(&mut self, id: u64, reason: KillReason, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn kill(&mut self, id: u64, reason: KillReason, now: Now, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
         if worker.state == State::Dying {
             return;
         }
-        worker.state = State::Dying;
+        worker.state = step(worker.state, Step::Kill).expect("whoever lives can be killed");
         worker.since = now.mono;
         worker.kill_reason = Some(reason);
         out.push(Action::Kill { worker: id });

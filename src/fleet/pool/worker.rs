@@ -8,7 +8,7 @@ use crate::policy::prefetch;
 use crate::policy::recycle;
 use crate::time::Mono;
 
-use super::death::KillReason;
+use crate::fleet::death::KillReason;
 
 /// Where a worker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,10 +8,10 @@ use crate::policy::prefetch;
 use crate::policy::recycle;
 use crate::wire::frame::{HEADER_LEN, PACKET_LEN_MAX, Run};
 
-use super::death::KillReason;
 use super::outcomes::give_back;
 use super::worker::{Expiry, Held, State, Step, step};
-use super::{Action, Execution, Fleet, Notice, Now};
+use crate::fleet::death::KillReason;
+use crate::fleet::{Action, Execution, Fleet, Notice, Now};
 
 impl Fleet {
     /// How many jobs to claim for a pool now; 0: none.
@@ -52,7 +52,13 @@ impl Fleet {
     }
 
     /// Jobs from the broker.
-    pub(super) fn claimed(&mut self, name: &PoolName, jobs: Vec<Claimed>, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn claimed(
+        &mut self,
+        name: &PoolName,
+        jobs: Vec<Claimed>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
         if !self.pools.contains_key(name) {
             for job in jobs {
                 out.push(Action::Settle(give_back(&job)));
@@ -86,7 +92,7 @@ impl Fleet {
     }
 
     /// The longest run of a job: its own, its task's or its pool's.
-    pub(super) fn timeout_of(&self, name: &PoolName, claimed: &Claimed) -> Option<Duration> {
+    pub(in crate::fleet) fn timeout_of(&self, name: &PoolName, claimed: &Claimed) -> Option<Duration> {
         claimed
             .timeout
             .or_else(|| {
@@ -99,7 +105,7 @@ impl Fleet {
 
     /// Sends buffered jobs and batches, in order, as far as workers may take them. Where no more jobs are to run,
     /// they go back to their queue.
-    pub(super) fn dispatch(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn dispatch(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
         if !self.serves(name) {
             self.give_back_buffer(name, out);
             return;
@@ -142,7 +148,7 @@ impl Fleet {
             expected: pool.service.expected(&job.task),
             alone: fills_a_packet(job) || pool.printing.contains(&job.task),
         };
-        let ready = |worker: &&super::Worker| worker.pool == *name && worker.takes_jobs();
+        let ready = |worker: &&super::worker::Worker| worker.pool == *name && worker.takes_jobs();
         if let Some(id) = self.idle_worker(name) {
             return Some((id, held));
         }
@@ -160,7 +166,7 @@ impl Fleet {
     }
 
     /// The idle worker that is next.
-    pub(super) fn idle_worker(&self, name: &PoolName) -> Option<u64> {
+    pub(in crate::fleet) fn idle_worker(&self, name: &PoolName) -> Option<u64> {
         self.workers
             .iter()
             .filter(|(_, worker)| worker.pool == *name && worker.takes_jobs())
@@ -199,7 +205,7 @@ impl Fleet {
     }
 
     /// A worker holds nothing any more.
-    pub(super) fn fell_idle(&mut self, id: u64, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn fell_idle(&mut self, id: u64, now: Now, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get(&id) else {
             return;
         };
@@ -215,7 +221,7 @@ impl Fleet {
     }
 
     /// Looks whether a worker comes to its end, so that its replacement is forked ahead.
-    pub(super) fn mark_expiring(&mut self, id: u64, now: Now) {
+    pub(in crate::fleet) fn mark_expiring(&mut self, id: u64, now: Now) {
         let Some(name) = self.pool_of(id).cloned() else {
             return;
         };
@@ -241,7 +247,7 @@ impl Fleet {
     }
 
     /// Takes a step of a worker's life, or kills it for speaking out of turn.
-    pub(super) fn step(&mut self, id: u64, event: Step, now: Now, out: &mut Vec<Action>) -> bool {
+    pub(in crate::fleet) fn step(&mut self, id: u64, event: Step, now: Now, out: &mut Vec<Action>) -> bool {
         let Some(worker) = self.workers.get_mut(&id) else {
             return false;
         };
@@ -253,12 +259,12 @@ impl Fleet {
                 }
                 true
             }
-            Err(super::worker::Fault::Theirs) => {
+            Err(crate::fleet::pool::worker::Fault::Theirs) => {
                 let what = format!("{event:?} while {:?}", worker.state);
                 self.kill(id, KillReason::Protocol(what), now, out);
                 false
             }
-            Err(super::worker::Fault::Ours) => {
+            Err(crate::fleet::pool::worker::Fault::Ours) => {
                 let what = format!("worker {id}: {event:?} while {:?}", worker.state);
                 debug_assert!(false, "{what}");
                 out.push(Action::Notice(Notice::Defect { what }));

@@ -4,13 +4,13 @@ use crate::job::{Claimed, JobError, Outcome, PoolName, RunStamp, Settlement, Ver
 use crate::policy::retry;
 use crate::time::{Mono, Unix};
 
-use super::death::KillReason;
 use super::worker::Step;
-use super::{Action, Fleet, Notice, Now, PICKUP_LIMIT, Unread};
+use crate::fleet::death::KillReason;
+use crate::fleet::{Action, Fleet, Notice, Now, PICKUP_LIMIT, Unread};
 
 impl Fleet {
     /// A worker says that a job ended.
-    pub(super) fn done(
+    pub(in crate::fleet) fn done(
         &mut self,
         id: u64,
         execution: u64,
@@ -107,7 +107,7 @@ impl Fleet {
     }
 
     /// Unread jobs came back from a worker: they go first again.
-    pub(super) fn taken_back(&mut self, id: u64, unread: &Unread, now: Now, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn taken_back(&mut self, id: u64, unread: &Unread, now: Now, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -180,7 +180,7 @@ impl Fleet {
     }
 
     /// Decides what becomes of a job and forgets its execution.
-    pub(super) fn settle(
+    pub(in crate::fleet) fn settle(
         &mut self,
         execution: u64,
         outcome: Outcome,
@@ -244,7 +244,7 @@ impl Fleet {
     }
 
     /// Everything that was claimed and not sent goes back to its queue.
-    pub(super) fn give_back_buffer(&mut self, name: &PoolName, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn give_back_buffer(&mut self, name: &PoolName, out: &mut Vec<Action>) {
         let Some(pool) = self.pools.get_mut(name) else {
             return;
         };
@@ -255,7 +255,7 @@ impl Fleet {
     }
 
     /// Jobs that did not begin go back to their queue, in their order.
-    pub(super) fn give_back_all(&mut self, jobs: Vec<u64>, out: &mut Vec<Action>) {
+    pub(in crate::fleet) fn give_back_all(&mut self, jobs: Vec<u64>, out: &mut Vec<Action>) {
         // Each goes to the front of its queue: the last one first keeps their order.
         for execution in jobs.into_iter().rev() {
             if let Some(job) = self.executions.remove(&execution) {
@@ -266,7 +266,7 @@ impl Fleet {
 }
 
 /// Back to the front of its queue, as if it had not been claimed.
-pub(super) fn give_back(job: &Claimed) -> Settlement {
+pub(in crate::fleet) fn give_back(job: &Claimed) -> Settlement {
     Settlement {
         claim: job.claim.clone(),
         verdict: Verdict::Requeue {
@@ -281,7 +281,7 @@ pub(super) fn give_back(job: &Claimed) -> Settlement {
 }
 
 /// Who ran what when, by the clock that records.
-pub(super) fn stamp(
+pub(in crate::fleet) fn stamp(
     (worker, ordinal): (u64, u16),
     (started, ended): (Mono, Mono),
     death: Option<i32>,
