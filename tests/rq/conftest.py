@@ -11,7 +11,7 @@ from support.server import RedisServer
 from support.worker import ROOT, TARGETS, Work
 
 #: What these say of pool's own parts does not depend on the worker under test.
-OUR_OWN = {'test_template.py', 'test_batches.py', 'test_sentinels.py'}
+OUR_OWN = {'test_template.py', 'test_batches.py', 'test_sentinels.py', 'test_first_failure.py'}
 DOCUMENTATION = ROOT / 'docs' / 'rq.md'
 
 

@@ -1,4 +1,4 @@
-"""The job of a group that `pool enqueue --on-failure` names: once, at the first failure, whoever runs the members."""
+"""The job of a group that `pool enqueue --on-failure` names: once, at the first failure. Pools decide it."""
 
 import json
 
@@ -48,7 +48,7 @@ def reports(redis):
 
 def left_waiting(redis):
     """What there is of groups that still wait for a failure."""
-    kept = [key for key in redis.keys('rq:*') if key.endswith((b':dependents', b':dependencies')) or b'first_failure' in key]
+    kept = [key for key in redis.keys('rq:*') if key.endswith((b':dependents', b':dependencies')) or b'first_failures' in key]
     return kept + redis.zrange('rq:deferred:default', 0, -1)
 
 
@@ -92,10 +92,24 @@ def test_many_failures_at_the_same_time_are_one(enqueue, work, redis):
     assert len(reports(redis)) == 1
 
 
+def test_a_member_may_fail_by_rqs_own_code(enqueue, work, redis, queue):
+    """A job with a callback is RQ's own code's, and so is its end."""
+    group = enqueue(line('add', 1, id='a'), line('fail', id='bad'), line('hold', id='long'))
+    redis.hset('rq:job:bad', mapping={'success_callback_name': 'jobs.succeeded', 'success_callback_timeout': 60})
+    work.start(workers=3)
+    until(lambda: reports(redis), 'the failure is reported')
+    assert reports(redis) == [[[{'first_failed': 'bad', 'group': group, 'total': 3}, 'first'], {}]]
+    assert Job.fetch('long', redis).is_started
+    redis.rpush('gate', 'open')
+
+
+@pytest.mark.parametrize('callback', [False, True])
 @pytest.mark.parametrize('death', ['die', 'leave'])
-def test_a_member_may_die_with_its_process(enqueue, work, redis, death):
+def test_a_member_may_die_with_its_process(enqueue, work, redis, death, callback):
     arguments = [] if death == 'die' else [3]
     enqueue(line('add', 1), line(death, *arguments, id='dead'), line('add', 2))
+    if callback:
+        redis.hset('rq:job:dead', mapping={'success_callback_name': 'jobs.succeeded', 'success_callback_timeout': 60})
     work.burst()
     [[[told, _], _]] = reports(redis)
     assert told['first_failed'] == 'dead' and left_waiting(redis) == []
@@ -119,7 +133,7 @@ def test_both_callbacks_may_be_there(enqueue, work, redis):
     enqueue(line('add', 1), line('fail'), options=['--on-done', 'jobs.report ["done"]'])
     work.burst()
     assert sorted(report[0][1] for report in reports(redis)) == ['done', 'first']
-    assert redis.zcard('rq:deferred:default') == 0 and not redis.exists('rq:first_failure_jobs')
+    assert redis.zcard('rq:deferred:default') == 0 and not redis.exists('rq:first_failures')
 
 
 def test_a_member_that_runs_again_by_hand_calls_nobody_again(enqueue, work, redis):
@@ -170,21 +184,27 @@ def test_rq_sees_a_job_that_is_deferred(enqueue, redis, queue):
     assert len(Group.fetch(group, redis).get_jobs()) == 1
 
 
-@pytest.mark.pool
+def test_no_worker_of_rq_is_given_anything_to_do_for_it(enqueue, stock, redis, queue):
+    enqueue(line('fail', id='bad'), line('add', 1))
+    assert len(queue.job_ids) == 2 and redis.keys('rq:job:*:dependents') == []
+    [waiting] = queue.deferred_job_registry.get_job_ids()
+    stock.burst()
+    assert Job.fetch('bad', redis).is_failed
+    assert Job.fetch(waiting, redis).is_deferred and notes(redis) == []
+
+
 def test_workers_of_both_worlds_share_a_group(enqueue, work, stock, redis, cli):
     group = enqueue(*[line('fail' if number % 5 == 0 else 'add', number) for number in range(1, 41)])
     work.start(workers=2)
     stock.start(workers=2)
     ended = cli('wait', '--group', group).end(status=1)
     assert len(ended) == 40
-    until(lambda: reports(redis), 'the failure is reported')
-    work.burst()
+    work.burst()  # its housekeeping finds what RQ's workers ended last
     assert len(reports(redis)) == 1 and left_waiting(redis) == []
 
 
-@pytest.mark.pool
-def test_a_failure_that_woke_nobody_is_found_by_housekeeping(enqueue, work, redis, queue):
-    """RQ writes that a job failed, and then wakes those who wait: it may be killed in between."""
+def test_a_failure_under_an_rq_worker_is_found_by_housekeeping(enqueue, work, redis, queue):
+    """A worker of RQ ended the member: it knows nothing of the group's callback."""
     enqueue(line('fail', id='bad'), line('add', 1))
     job = Job.fetch('bad', redis)
     queue.remove(job)
@@ -194,7 +214,6 @@ def test_a_failure_that_woke_nobody_is_found_by_housekeeping(enqueue, work, redi
     assert told['first_failed'] == 'bad' and left_waiting(redis) == []
 
 
-@pytest.mark.pool
 def test_a_group_whose_last_member_is_canceled_is_tidied_up(enqueue, work, redis):
     enqueue(line('add', 1, id='a'))
     Job.fetch('a', redis).cancel()

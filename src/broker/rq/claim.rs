@@ -238,7 +238,6 @@ impl RqBroker {
             return Ok(());
         }
         self.reclaim(queues).await?;
-        self.look_for_failures().await?;
         let mut wait = self.config.maintenance_interval;
         if due.is_none() {
             // What a predecessor had taken when it was killed has expired by then.

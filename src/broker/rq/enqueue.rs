@@ -38,10 +38,8 @@ pub(super) enum Place {
     Due(i64),
     /// Since this Unix second it waits for the other jobs of its call to end.
     Deferred(i64),
-    /// Since this Unix second it waits for the first of them to fail.
+    /// Since this Unix second it waits for the first of them to fail. See [`super::first_failure`].
     FirstFailure(i64),
-    /// Nowhere: it wakes when one of them ends. See [`super::first_failure`].
-    Watcher,
 }
 
 /// The group of the first jobs of a call.
@@ -100,7 +98,7 @@ impl Row {
         }
         match place {
             Place::Due(_) => field("status", "scheduled"),
-            Place::Deferred(_) | Place::FirstFailure(_) | Place::Watcher => field("status", "deferred"),
+            Place::Deferred(_) | Place::FirstFailure(_) => field("status", "deferred"),
             Place::Front | Place::Back => {
                 field("status", "queued");
                 field("enqueued_at", &now);
@@ -203,7 +201,6 @@ impl RqBroker {
                 Place::Due(second) => call.arg(second),
                 Place::Deferred(since) => call.arg(format!("D{since}")),
                 Place::FirstFailure(since) => call.arg(format!("F{since}")),
-                Place::Watcher => call.arg("W"),
             };
             call.arg(match row.held {
                 Held::Taken => "taken",

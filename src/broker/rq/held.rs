@@ -78,6 +78,16 @@ impl AfterWork {
             AfterWork::Enqueue { .. } => "rq:enqueue",
         }
     }
+
+    /// The job that it ends, if it ends one.
+    pub fn job(&self) -> Option<&str> {
+        match self {
+            AfterWork::Finish { job_id, .. }
+            | AfterWork::Lost { job_id, .. }
+            | AfterWork::Stopped { job_id, .. } => Some(job_id),
+            AfterWork::Maintain { .. } | AfterWork::Enqueue { .. } => None,
+        }
+    }
 }
 
 /// All of it.

@@ -58,11 +58,6 @@ impl Keys {
         format!("{}:group:{group}", self.prefix)
     }
 
-    /// Set of the ids of jobs that wait for the first failure in their group. Not RQ's: see [`super::first_failure`].
-    pub fn first_failure_jobs(&self) -> String {
-        format!("{}:first_failure_jobs", self.prefix)
-    }
-
     /// Exists while all workers are suspended. Source: `rq/suspension.py`.
     pub fn suspended(&self) -> String {
         format!("{}:suspended", self.prefix)

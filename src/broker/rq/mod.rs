@@ -78,7 +78,7 @@ struct Scripts {
     roster: Script,
     backlog: Script,
     requeue: Script,
-    first_failure: Script,
+    look_at_groups: Script,
 }
 
 impl Scripts {
@@ -105,12 +105,18 @@ impl Scripts {
                 include_str!("lua/wake.lua"),
                 include_str!("lua/settle.lua")
             )),
-            whole: Script::new(include_str!("lua/whole.lua")),
+            whole: Script::new(concat!(
+                include_str!("lua/first_failure.lua"),
+                include_str!("lua/whole.lua")
+            )),
             extend: Script::new(include_str!("lua/extend.lua")),
             roster: Script::new(include_str!("lua/roster.lua")),
             backlog: Script::new(include_str!("lua/backlog.lua")),
             requeue: Script::new(include_str!("lua/requeue.lua")),
-            first_failure: Script::new(first_failure::SCRIPT),
+            look_at_groups: Script::new(concat!(
+                include_str!("lua/first_failure.lua"),
+                include_str!("lua/look_at_groups.lua")
+            )),
         }
     }
 }

@@ -53,7 +53,7 @@ impl RqBroker {
                 },
             )
         });
-        let (mut plain, mut whole) = (Vec::new(), Vec::new());
+        let (mut plain, mut whole, mut after) = (Vec::new(), Vec::new(), Vec::new());
         for at in order {
             let number = settlements[at].claim.handle;
             let job = self.hand().jobs.get(&number).cloned();
@@ -67,9 +67,13 @@ impl RqBroker {
             match job.kind {
                 Kind::Plain { .. } => plain.push(line(at, number, job, verdict, run)),
                 Kind::Whole => whole.push((number, job, verdict, run)),
-                Kind::After(work) => self.after_work_ended(number, work, &verdict),
+                Kind::After(work) => {
+                    after.push(work.clone());
+                    self.after_work_ended(number, work, &verdict);
+                }
             }
         }
+        self.look_for_failures_after(&after).await;
         let mut ended = Ended::default();
         let answer = self.end_all(&whole, &plain, &mut held, &mut ended).await;
         let mut hand = self.hand();
@@ -128,7 +132,7 @@ impl RqBroker {
             return Ok(());
         }
         let mut call = self.scripts.whole.prepare_invoke();
-        call.arg(self.keys.prefix());
+        call.arg(self.keys.prefix()).arg(text::iso(Unix::now()));
         for (number, held, verdict, run) in jobs {
             let worker_name = self.worker_of(*run);
             let what = match verdict {

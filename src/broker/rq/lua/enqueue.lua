@@ -2,8 +2,7 @@
 -- ARGV: prefix, group or '', how many of the jobs are its members; then for each job: id, queue, place, held,
 --   number of fields, field, value...
 -- place: 'L' front, 'R' back, or the Unix second when it is due; 'D' and the Unix second since when it waits for the
---   members of the group; 'F' and the second since when it waits for the first of them to fail; 'W' the watcher that lets
---   that one go, see first_failure.lua.
+--   members of the group; 'F' and the second since when it waits for the first of them to fail, see first_failure.lua.
 -- held: what becomes of it when there is a job of this id: 'taken', all is refused; 'open', while that one has not ended
 --   this one is not added, else it takes its place.
 -- Returns {id that is taken, or a line feed if the group is, or ''}, then 1 or 0 for each job: whether it was added.
@@ -46,12 +45,6 @@ local function defer(id, queue, since, others)
   end
 end
 
--- The first member that ends wakes it, and none that ends while it is awake: it depends on itself.
-local function watch(id, others)
-  redis.call('SADD', p .. ':job::' .. id .. ':dependencies', id)
-  for _, other in ipairs(others) do redis.call('SADD', p .. ':job:' .. other .. ':dependents', id) end
-end
-
 local answer, queues, grouped = {''}, {}, {}
 each(function(id, queue, place, held, first, last)
   local key = p .. ':job:' .. id
@@ -68,11 +61,10 @@ each(function(id, queue, place, held, first, last)
     redis.call('HSET', key, 'group_id', group)
     redis.call('SADD', group_key, id)
   end
-  local waits, since = string.match(place, '^([DFW])(%d*)$')
+  local waits, since = string.match(place, '^([DF])(%d+)$')
   if waits == 'D' then return defer(id, queue, since, grouped) end
-  if waits == 'W' then return watch(id, grouped) end
   if waits == 'F' then
-    redis.call('SADD', p .. ':first_failure_jobs', id)
+    redis.call('HSET', p .. ':first_failures', group, id)
     return defer(id, queue, since, {})
   end
   local list = p .. ':queue:' .. queue

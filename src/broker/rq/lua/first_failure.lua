@@ -1,66 +1,60 @@
--- Lets the job go that waits for the first failure in its group; takes it away when all members ended and none has failed.
--- Each call is one decision, so that the job goes once, whoever asks, and however often.
--- Asked by the watcher, a job that RQ's workers know how to wake (see first_failure.rs), by housekeeping, and by settle.lua.
--- ARGV[1]: prefix. id: of the job that waits; now: as ISO.
+-- The job that waits for the first failure in a group: it goes into its queue when a member has failed for good, and is
+-- taken away when all members have ended and none has failed. Goes before the scripts that end jobs. ARGV[1]: prefix.
 local p = ARGV[1]
-local function first_failure(id, now)
-  local key, watched = p .. ':job:' .. id, p .. ':first_failure_jobs'
-  local job = redis.call('HMGET', key, 'origin', 'group_of_first_failure', 'watcher', 'watchers')
-  local queue, group, name, count = job[1], job[2], job[3], job[4]
-  if not group then
-    redis.call('SREM', watched, id)
-    return
-  end
-  local function dependencies(of) return p .. ':job::' .. of .. ':dependencies' end
-  local function dependents(of) return p .. ':job:' .. of .. ':dependents' end
-  local watcher = name .. '-' .. count
-  local ended = {finished = true, stopped = true, canceled = true}
-  local members, open, failed = redis.call('SMEMBERS', p .. ':group:' .. group), {}, nil
-  for _, member in ipairs(members) do
+
+-- A member that failed, and whether any is still open. A member whose hash is gone has ended.
+local function look_at_members(group)
+  local ended, open = {finished = true, stopped = true, canceled = true}, false
+  for _, member in ipairs(redis.call('SMEMBERS', p .. ':group:' .. group)) do
     local status = redis.call('HGET', p .. ':job:' .. member, 'status')
-    if status == 'failed' then
-      failed = member
-    elseif status and not ended[status] then
-      open[#open + 1] = member
-      -- RQ's housekeeping wakes the dependents of an abandoned job before it writes that it failed.
-      if status == 'started' and redis.call('SISMEMBER', dependents(member), watcher) == 0 then failed = member end
-    end
+    if status == 'failed' then return member, open end
+    open = open or (status and not ended[status])
   end
-  local waits = redis.call('ZSCORE', p .. ':deferred:' .. queue, id)
-  local state = redis.call('HGET', p .. ':job:' .. watcher, 'status')
+  return nil, open
+end
 
-  if waits and not failed and #open > 0 then
-    -- The one that looks is spent: the next takes its place.
-    if state == 'started' then
-      local following = name .. '-' .. (count + 1)
-      local hash = p .. ':job:' .. following
-      redis.call('COPY', p .. ':job:' .. watcher, hash)
-      redis.call('HSET', hash, 'status', 'finished', 'dependency_id', following,
-        'dependency_ids', '["' .. following .. '"]', 'started_at', '', 'last_heartbeat', '', 'worker_name', '')
-      redis.call('SADD', dependencies(following), following)
-      for _, member in ipairs(members) do redis.call('SREM', dependents(member), watcher) end
-      for _, member in ipairs(open) do redis.call('SADD', dependents(member), following) end
-      redis.call('HSET', key, 'watchers', count + 1)
-    end
-    return
-  end
-
-  for _, member in ipairs(members) do redis.call('SREM', dependents(member), watcher) end
-  -- One that was woken finds nothing to do, and is gone then.
-  if state == 'finished' then redis.call('DEL', p .. ':job:' .. watcher, dependencies(watcher)) end
-  redis.call('SREM', watched, id)
-  if waits then redis.call('ZREM', p .. ':deferred:' .. queue, id) end
+-- One decision in one step, so that the job goes once, whoever asks. failed: a member that is known to have failed, or nil.
+local function first_failure(group, now, failed)
+  local id = redis.call('HGET', p .. ':first_failures', group)
+  if not id then return end
+  local key = p .. ':job:' .. id
+  local job = redis.call('HMGET', key, 'origin', 'data_before_failed', 'data_after_failed', 'data_is_json')
+  -- Somebody may have canceled or deleted it.
+  local waits = job[1] and job[2] and redis.call('ZSCORE', p .. ':deferred:' .. job[1], id)
   if waits and not failed then
+    local open
+    failed, open = look_at_members(group)
+    if not failed and open then return end
+  end
+  redis.call('HDEL', p .. ':first_failures', group)
+  if not waits then return end
+  redis.call('ZREM', p .. ':deferred:' .. job[1], id)
+  if not failed then
     redis.call('DEL', key)
     return
   end
-  if waits then
-    local data = redis.call('HMGET', key, 'data_before_failed', 'data_after_failed', 'data_is_json')
-    local text = data[3] == '1' and cjson.encode(failed) or struct.pack('BB', 0x8c, #failed) .. failed
-    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', now, 'data', data[1] .. text .. data[2])
-    redis.call('SADD', p .. ':queues', p .. ':queue:' .. queue)
-    redis.call('RPUSH', p .. ':queue:' .. queue, id)
+  local text = job[4] == '1' and cjson.encode(failed) or struct.pack('BB', 0x8c, #failed) .. failed
+  redis.call('HSET', key, 'status', 'queued', 'enqueued_at', now, 'data', job[2] .. text .. job[3])
+  redis.call('HDEL', key, 'data_before_failed', 'data_after_failed', 'data_is_json')
+  redis.call('SADD', p .. ':queues', p .. ':queue:' .. job[1])
+  redis.call('RPUSH', p .. ':queue:' .. job[1], id)
+end
+
+-- The groups of which a member ended in this call, each looked at once.
+local ended_groups = {}
+
+-- Notes that a member ended: failed: its id if it has failed for good.
+local function note_group(group, now, failed)
+  if not group or group == '' then return end
+  ended_groups[group] = {now, failed or (ended_groups[group] or {})[2]}
+end
+
+-- Looks at the noted groups. Returns the first error, if there was one: a group that can't be read stops no other.
+local function look_at_groups()
+  local error
+  for group, noted in pairs(ended_groups) do
+    local ok, why = pcall(first_failure, group, noted[1], noted[2])
+    if not ok then error = error or (type(why) == 'table' and why.err or why) end
   end
-  redis.call('HDEL', key, 'group_of_first_failure', 'watcher', 'watchers', 'data_before_failed', 'data_after_failed',
-    'data_is_json')
+  return error
 end

@@ -92,7 +92,7 @@ local function settle(at)
   if not redis.call('ZSCORE', p .. ':wip:' .. queue, id .. ':' .. execution)
     and redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 0 then return 0 end
   local job = redis.call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
-    'enqueue_at_front_on_retry', 'timeout', 'status', 'dependency_id')
+    'enqueue_at_front_on_retry', 'timeout', 'status', 'dependency_id', 'group_id')
   if not job[1] then
     -- It was deleted while it ran.
     release(id, execution, queue, shown)
@@ -106,6 +106,7 @@ local function settle(at)
     if is_odd or not note_dependents(id, ended_iso) then return 2 end
   end
   release(id, execution, queue, shown)
+  if ends or what == 'X' then note_group(job[10], ended_iso, (what == 'F' or what == 'L') and id) end
   -- Its runtime settled it.
   if what == 'X' then return 1 end
   if what == 'B' or what == 'Q' then
@@ -157,5 +158,6 @@ end
 local answer = {}
 for at = 4, #ARGV, 12 do answer[#answer + 1] = settle(at) end
 wake_all()
+look_at_groups()
 write_counts()
 return answer

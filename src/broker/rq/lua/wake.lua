@@ -29,9 +29,7 @@ end
 local function wake(id, now)
   local key = p .. ':job:' .. id
   local job = redis.call('HMGET', key, 'origin', 'allow_dependency_failures', 'enqueue_at_front', 'timeout', 'ttl',
-    'lets_go', 'enqueue_at_front_on_retry', 'ended_at')
-  -- A watcher: what it would do is done here.
-  if job[6] then return first_failure(job[6], now) end
+    'enqueue_at_front_on_retry', 'ended_at')
   local dependencies = redis.call('SMEMBERS', p .. ':job::' .. id .. ':dependencies')
   if not job[1] or not are_met(dependencies, job[2] == '1') then return end
   if redis.call('ZREM', p .. ':deferred:' .. job[1], id) == 0 then return end
@@ -41,7 +39,7 @@ local function wake(id, now)
   if not job[4] or job[4] == '' then redis.call('HSET', key, 'timeout', 180) end
   local ttl = tonumber(job[5] or '')
   if ttl and ttl > 0 then redis.call('EXPIRE', key, ttl) end
-  local was_run = job[7] == '1' and job[8] and job[8] ~= ''
+  local was_run = job[6] == '1' and job[7] and job[7] ~= ''
   redis.call((was_run or job[3] == '1') and 'LPUSH' or 'RPUSH', p .. ':queue:' .. job[1], id)
 end
 
