@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use super::BrokerError;
-use crate::job::{JobId, NewJob, check_name};
+use crate::job::{NewJob, check_name};
 
 /// Checks the jobs of one `enqueue`: names, payload sizes, ids given twice.
 ///
 /// Queue names and ids are checked by their types. Returns the first problem as
-/// [`BrokerError::Refused`].
+/// [`BrokerError::Refused`] or [`BrokerError::IdTaken`].
 pub(super) fn new_jobs<'a>(
     jobs: impl IntoIterator<Item = &'a NewJob>,
     payload_len_max: usize,
@@ -33,17 +33,10 @@ pub(super) fn new_jobs<'a>(
             ));
         }
         if !ids.insert(id) {
-            return Err(id_taken(id));
+            return Err(BrokerError::IdTaken(id.clone()));
         }
     }
     Ok(())
-}
-
-/// The refusal of an id that another job has.
-pub(super) fn id_taken(id: &JobId) -> BrokerError {
-    BrokerError::Refused(format!(
-        "cannot enqueue job `{id}`: another job has this id (leave the id out to get a fresh one)"
-    ))
 }
 
 /// The answer of a handle after its `close`.

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::BrokerError;
 use super::check::new_jobs;
+use super::{BrokerError, NotHere};
 use crate::job::{GroupId, JobError, JobId, NewJob};
 use crate::time::Unix;
 
@@ -194,16 +194,13 @@ pub(super) fn earlier_failed(id: &JobId, task: &str, error: &JobError) -> JobErr
     JobError::new("earlier job failed", message)
 }
 
-/// The refusal of a broker that has neither groups nor chains.
-pub(super) fn not_here(url: &str) -> BrokerError {
-    BrokerError::Refused(format!(
-        "{url} has no groups and chains of this kind (the embedded broker has: `sqlite:PATH`)"
-    ))
-}
-
-/// The refusal of an id that another group has.
-pub(super) fn group_taken(id: &GroupId) -> BrokerError {
-    BrokerError::Refused(format!("cannot enqueue group `{id}`: another group has this id"))
+/// The answer of a broker that has neither groups nor chains.
+pub(super) fn not_here(url: &str) -> NotHere {
+    NotHere {
+        ability: "groups and chains",
+        broker: url.to_owned(),
+        instead: "the embedded broker has them (`--broker sqlite:PATH`)",
+    }
 }
 
 fn refuse<T>(reason: String) -> Result<T, BrokerError> {

@@ -5,6 +5,7 @@
 //! held to RQ's rules besides, by `tests/rq`.
 
 mod check;
+mod error;
 pub mod flow;
 pub mod memory;
 mod redis;
@@ -21,42 +22,9 @@ use crate::config::{BrokerConfig, BrokerUrl};
 use crate::job::{Claim, Claimed, GroupId, JobId, JobView, NewJob, PoolName, QueueName, Settlement};
 use crate::time::Unix;
 
+pub use error::{BrokerError, NotHere};
 pub use flow::{GroupView, NewGroup};
 pub use wait::{Awaited, Ended, wait_all};
-
-/// What went wrong at the broker, in words for the user; `Display` gives the whole sentence.
-#[derive(Debug, thiserror::Error)]
-pub enum BrokerError {
-    /// Nobody answers, or the file can't be opened. Exit code 3.
-    #[error("cannot reach {url}: {reason} ({hint})")]
-    Unreachable {
-        /// The broker, without its secrets.
-        url: String,
-        /// What the system said.
-        reason: String,
-        /// What the user can do.
-        hint: &'static str,
-    },
-    /// It answers, but can't do this now: disk full, read-only, locked for too long. Trying again may help.
-    #[error("{url} refuses for now: {reason}")]
-    Busy {
-        /// The broker, without its secrets.
-        url: String,
-        /// What it said.
-        reason: String,
-    },
-    /// What it holds is not what we wrote.
-    #[error("{url} holds something unexpected: {reason}")]
-    Corrupt {
-        /// The broker, without its secrets.
-        url: String,
-        /// Where and what.
-        reason: String,
-    },
-    /// The request can't be met: a payload over the limit, an id that is taken.
-    #[error("{0}")]
-    Refused(String),
-}
 
 /// Opens the broker that the settings name.
 ///
@@ -259,29 +227,29 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// its group has ended by then: that counts no more and calls nobody again. Results of members are kept
     /// at least until the group has ended, and for the broker's time to live from then on.
     async fn enqueue_group(&self, _group: NewGroup) -> Result<(), BrokerError> {
-        Err(flow::not_here(self.url()))
+        Err(flow::not_here(self.url()).into())
     }
 
     /// Adds jobs that run one after the other, each with the result of the one before it (see [`flow`]). When one
     /// fails for good, those after it become dead letters, and live again when it is retried.
     async fn enqueue_chain(&self, _jobs: Vec<NewJob>) -> Result<(), BrokerError> {
-        Err(flow::not_here(self.url()))
+        Err(flow::not_here(self.url()).into())
     }
 
     /// How far a group is; `None` when it is unknown or has expired.
     async fn group(&self, _id: &GroupId) -> Result<Option<GroupView>, BrokerError> {
-        Err(flow::not_here(self.url()))
+        Err(flow::not_here(self.url()).into())
     }
 
     /// The members of a group in their order, without those that left no result; none when it is unknown.
     async fn group_jobs(&self, _id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
-        Err(flow::not_here(self.url()))
+        Err(flow::not_here(self.url()).into())
     }
 
     /// Waits until more than `beyond` members of a group have ended, or all, and returns how far it is then; `None`
     /// when it is unknown. Never polls.
     async fn wait_group(&self, _id: &GroupId, _beyond: u64) -> Result<Option<GroupView>, BrokerError> {
-        Err(flow::not_here(self.url()))
+        Err(flow::not_here(self.url()).into())
     }
 
     /// Dead letters, the newest first.

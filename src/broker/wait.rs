@@ -122,7 +122,7 @@ pub async fn wait_all(
         loop {
             let ended = awaited.next(broker).await?;
             if ended.is_empty() {
-                return Ok(());
+                return Ok::<(), BrokerError>(());
             }
             for Ended { at, job, .. } in ended {
                 (views[at], has_ended[at]) = (job, true);

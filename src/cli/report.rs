@@ -109,9 +109,11 @@ impl From<BrokerError> for Failure {
             BrokerError::Busy { .. } => {
                 Failure::new(Code::Failed, error.to_string()).hint("trying again may help")
             }
-            BrokerError::Corrupt { .. } | BrokerError::Refused(_) => {
-                Failure::new(Code::Failed, error.to_string())
-            }
+            BrokerError::Corrupt { .. }
+            | BrokerError::Refused(_)
+            | BrokerError::IdTaken(_)
+            | BrokerError::GroupTaken(_)
+            | BrokerError::NotHere(_) => Failure::new(Code::Failed, error.to_string()),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::store::{Place, Slot, Store};
+use crate::broker::BrokerError;
 use crate::broker::flow::{self, GROUP, GroupView, NewGroup, PREVIOUS};
-use crate::broker::{BrokerError, check};
 use crate::job::{GroupId, JobError, JobId, NewJob};
 use crate::time::Unix;
 
@@ -33,7 +33,7 @@ impl Store {
     ) -> Result<(), BrokerError> {
         self.promote(now);
         if self.groups.values().any(|known| known.view.id == group.id) {
-            return Err(flow::group_taken(&group.id));
+            return Err(BrokerError::GroupTaken(group.id.clone()));
         }
         let callbacks = group.on_done.iter().chain(&group.on_failure);
         self.make_room(group.jobs.iter().chain(callbacks), now)?;
@@ -95,7 +95,7 @@ impl Store {
     ) -> Result<(), BrokerError> {
         for job in jobs {
             if self.find(&job.id, now).is_some() {
-                return Err(check::id_taken(&job.id));
+                return Err(BrokerError::IdTaken(job.id.clone()));
             }
             self.remove_expired(&job.id);
         }

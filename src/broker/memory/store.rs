@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flow::{Group, Ties};
-use crate::broker::{Backlog, BrokerError, DeadFilter, Enqueued, Maintained, check};
+use crate::broker::{Backlog, BrokerError, DeadFilter, Enqueued, Maintained};
 use crate::job::{
     Claim, Claimed, JobError, JobId, JobState, JobView, Loss, NewJob, QueueName, Settlement, Verdict, Work,
 };
@@ -91,7 +91,7 @@ impl Store {
             }
             if let Some(&handle) = self.ids.get(&job.id) {
                 if !self.jobs[&handle].has_expired(now) {
-                    return Err(check::id_taken(&job.id));
+                    return Err(BrokerError::IdTaken(job.id.clone()));
                 }
                 self.remove(handle);
             }

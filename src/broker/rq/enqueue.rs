@@ -7,7 +7,7 @@ use redis::Value;
 
 use super::data::{Call, Serializer};
 use super::{RqBroker, text};
-use crate::broker::{BrokerError, Enqueued, check, flow};
+use crate::broker::{BrokerError, Enqueued, check};
 use crate::job::{GroupId, JobId, NewJob, QueueName};
 use crate::time::Unix;
 
@@ -186,7 +186,7 @@ impl RqBroker {
     ) -> Result<Vec<Enqueued>, BrokerError> {
         let keys: HashSet<&JobId> = ids(rows, Held::Open).collect();
         if let Some(id) = ids(rows, Held::Taken).find(|id| keys.contains(id)) {
-            return Err(check::id_taken(id));
+            return Err(BrokerError::IdTaken(id.clone()));
         }
         check_words(rows, self.words_max)?;
         let mut call = self.scripts.enqueue.prepare_invoke();
@@ -217,10 +217,10 @@ impl RqBroker {
             .and_then(|taken| redis::from_redis_value(taken).ok())
             .unwrap_or_default();
         if let Some(row) = rows.iter().find(|row| row.id.as_str() == taken) {
-            return Err(check::id_taken(&row.id));
+            return Err(BrokerError::IdTaken(row.id.clone()));
         }
         if let Some(group) = group.filter(|_| taken == GROUP_TAKEN) {
-            return Err(flow::group_taken(group.id));
+            return Err(BrokerError::GroupTaken(group.id.clone()));
         }
         let enqueued = rows.iter().zip(answer).map(|(row, added)| match added {
             Value::Int(0) => Enqueued::Duplicate(row.id.clone()),

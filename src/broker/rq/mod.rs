@@ -52,8 +52,8 @@ use super::redis::unanswered::UnansweredClaims;
 use super::redis::version::{check_version, words_max};
 use super::redis::wake_up::WakeUps;
 use super::{
-    Backlog, Broker, BrokerError, Came, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, Order,
-    WorkerView, check,
+    Backlog, Broker, BrokerError, Came, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, NotHere,
+    Order, WorkerView, check,
 };
 use crate::config::{BrokerConfig, RedisUrl, RqConfig};
 use crate::job::{Claimed, GroupId, JobId, JobView, NewJob, QueueName, Settlement};
@@ -319,11 +319,13 @@ impl Broker for RqBroker {
     }
 
     async fn enqueue_chain(&self, _jobs: Vec<NewJob>) -> Result<(), BrokerError> {
-        Err(BrokerError::Refused(
-            "cannot enqueue a chain of RQ jobs: nothing hands a result on; with `Queue.enqueue(…, depends_on=job)` \
-             a function reads it as `get_current_job().dependency.return_value()`"
-                .to_owned(),
-        ))
+        let not_here = NotHere {
+            ability: "chains",
+            broker: self.url().to_owned(),
+            instead: "RQ hands no result on; enqueue with `Queue.enqueue(…, depends_on=job)`, and the function reads \
+                      `get_current_job().dependency.return_value()`",
+        };
+        Err(not_here.into())
     }
 
     async fn group(&self, id: &GroupId) -> Result<Option<GroupView>, BrokerError> {

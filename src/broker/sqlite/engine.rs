@@ -308,9 +308,7 @@ impl Thread {
             }
             Err((failure, _)) => {
                 let error = failure.tell(&self.url);
-                works
-                    .into_iter()
-                    .for_each(|work| work.answer(Err(repeat(&error))));
+                works.into_iter().for_each(|work| work.answer(Err(error.clone())));
                 false
             }
         }
@@ -324,7 +322,7 @@ impl Thread {
         match self.look() {
             Ok(next) => self.set_alarm(next),
             Err(error) => {
-                self.waiters.fail(|| repeat(&error));
+                self.waiters.fail(|| error.clone());
                 self.set_alarm(None);
             }
         }
@@ -400,25 +398,5 @@ fn watch_failed(url: &str, error: &io::Error) -> BrokerError {
     BrokerError::Busy {
         url: url.to_owned(),
         reason,
-    }
-}
-
-/// The same error for one more caller.
-fn repeat(error: &BrokerError) -> BrokerError {
-    match error {
-        BrokerError::Unreachable { url, reason, hint } => BrokerError::Unreachable {
-            url: url.clone(),
-            reason: reason.clone(),
-            hint,
-        },
-        BrokerError::Busy { url, reason } => BrokerError::Busy {
-            url: url.clone(),
-            reason: reason.clone(),
-        },
-        BrokerError::Corrupt { url, reason } => BrokerError::Corrupt {
-            url: url.clone(),
-            reason: reason.clone(),
-        },
-        BrokerError::Refused(reason) => BrokerError::Refused(reason.clone()),
     }
 }

@@ -6,6 +6,7 @@ use super::consume::EXPIRED_MAX;
 use super::error::Failure;
 use super::produce::job_id;
 use super::store::Store;
+use crate::broker::BrokerError;
 use crate::broker::flow::{self, GROUP, GroupView, NewGroup, PREVIOUS};
 use crate::job::{GroupId, JobError, JobId, NewJob};
 use crate::time::Unix;
@@ -58,7 +59,7 @@ impl Store {
         ))?;
         drop(make);
         if made == 0 {
-            return Err(flow::group_taken(&group.id).into());
+            return Err(BrokerError::GroupTaken(group.id.clone()).into());
         }
         let ties = Ties {
             grp: Some(grp),

@@ -5,7 +5,7 @@ use rusqlite::OptionalExtension;
 use super::error::Failure;
 use super::flow::Ties;
 use super::store::{Store, millis};
-use crate::broker::{Enqueued, check};
+use crate::broker::{BrokerError, Enqueued};
 use crate::job::{JobId, NewJob};
 
 impl Store {
@@ -64,7 +64,7 @@ impl Store {
         let queue = self.queue_or_new(&job.queue)?;
         while !self.insert_job(job, handle, queue, ties)? {
             if !self.forget_expired(&job.id)? {
-                return Err(check::id_taken(&job.id).into());
+                return Err(BrokerError::IdTaken(job.id.clone()).into());
             }
         }
         Ok(queue)

@@ -265,7 +265,10 @@ async fn a_group_is_added_as_a_whole_or_not_at_all(kit: &Kit) {
     let broker = kit.handle().await;
     enqueue(&broker, jobs(2..3, "other")).await;
     let refused = broker.enqueue_group(group_with_end(jobs(0..3, "default"))).await;
-    assert!(matches!(refused, Err(BrokerError::Refused(_))), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(BrokerError::IdTaken(taken)) if *taken == id("00002")),
+        "{refused:?}"
+    );
     assert_eq!(claim_ids(&broker, 9).await.len(), 0);
     assert_eq!(broker.group(&gid("g")).await.unwrap(), None);
     assert_eq!(state(&broker, "done").await, None);
@@ -278,7 +281,10 @@ async fn a_group_is_added_as_a_whole_or_not_at_all(kit: &Kit) {
         ..NewGroup::new(jobs(5..6, "default"))
     };
     let refused = broker.enqueue_group(twice).await;
-    assert!(matches!(refused, Err(BrokerError::Refused(_))), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(BrokerError::GroupTaken(taken)) if *taken == gid("g")),
+        "{refused:?}"
+    );
     assert_eq!(claim_ids(&broker, 9).await.len(), 2);
 }
 

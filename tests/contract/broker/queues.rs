@@ -272,8 +272,11 @@ async fn an_id_that_is_taken_is_refused_and_nothing_is_enqueued(kit: &Kit) {
     ] {
         let id = batch[1].id.clone();
         let refused = broker.enqueue(batch).await.unwrap_err();
-        assert!(matches!(&refused, BrokerError::Refused(_)), "{refused:?}");
         assert!(refused.to_string().contains(&format!("`{id}`")), "{refused}");
+        assert!(
+            matches!(&refused, BrokerError::IdTaken(taken) if *taken == id),
+            "{refused:?}"
+        );
         assert_eq!(state(&broker, "new").await, None);
         assert_eq!(broker.backlog(&[queue("other")]).await.unwrap().waiting, 0);
     }

@@ -361,7 +361,7 @@ async fn a_group_is_what_its_members_are(kit: &Kit) {
 async fn chains_are_refused(kit: &Kit) {
     let broker = kit.handle().await;
     let refused = broker.enqueue_chain(jobs(0..2, "default")).await.unwrap_err();
-    assert!(matches!(refused, BrokerError::Refused(_)), "{refused:?}");
+    assert!(matches!(refused, BrokerError::NotHere(_)), "{refused:?}");
     assert!(refused.to_string().contains("depends_on"), "{refused}");
     assert!(claim_ids(&broker, 9).await.is_empty());
 }
