@@ -33,7 +33,7 @@ HEAP = "held = [None] * 1_330_000\nfor i in range(len(held)): held[i] = {'i': 10
 PLAIN_FORK = """
 import gc, os, sys, time
 sys.path.insert(0, sys.argv[1])
-from pool_template import huge_pages
+from pool_template.memory import huge_pages
 exec(sys.argv[2])
 gc.collect()
 gc.freeze()

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from pool_template import errors
-from pool_template.control import Load
-from pool_template.rq_settings import RqSettings
+from pool_template.jobs import errors
+from pool_template.process.control import Load
+from pool_template.rq.settings import RqSettings
 
 if TYPE_CHECKING:
-    from pool_template.rq_code import RqCode
+    from pool_template.rq.code import RqCode
 
 Hook = Callable[[], Any]
 
@@ -99,11 +99,11 @@ def _use_config(name: str) -> None:
 
 
 def _load_rq() -> None:
-    import pool_template.rq_runner  # noqa: F401 (under other runtimes there may be no `rq`; and here all workers share it)
+    import pool_template.rq.runner  # noqa: F401 (under other runtimes there may be no `rq`; and here all workers share it)
 
 
 def _rq_code(settings: RqSettings) -> RqCode:
-    from pool_template.rq_code import RqCode
+    from pool_template.rq.code import RqCode
 
     return RqCode(settings)
 

@@ -11,10 +11,12 @@ import traceback
 from typing import Any, NoReturn, Optional
 
 import pool_job
-from pool_template import arenas, at_fork, fork_safety, huge_pages, loader, rehearsal, streams, worker
-from pool_template.control import ControlError, ControlSocket, Load
+from pool_template import loader, rehearsal, worker
+from pool_template.memory import arenas, huge_pages
+from pool_template.process import at_fork, fork_safety, streams
+from pool_template.process.control import ControlError, ControlSocket, Load
 from pool_template.template import Template
-from pool_template.title import Title
+from pool_template.process.title import Title
 
 CONTROL_FD, LIFELINE_FD = 3, 4
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import socket
 import sys
 
-from pool_template import at_fork, frames, lineage, worker
-from pool_template.signals import quick
-from pool_template.title import IDLE
+from pool_template import worker
+from pool_template.jobs import frames, lineage
+from pool_template.process import at_fork
+from pool_template.process.signals import quick
+from pool_template.process.title import IDLE
 
 #: How often each thing is done. CPython 3.11 to 3.13 specialise code after fewer.
 ROUNDS = 20

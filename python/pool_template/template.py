@@ -10,9 +10,10 @@ import os
 import select
 from typing import Any
 
-from pool_template import at_fork, shared_api, streams, worker
-from pool_template.control import FORK_DESCRIPTORS, ControlError, ControlSocket, close_all
-from pool_template.signals import set_up_template
+from pool_template import worker
+from pool_template.process import at_fork, shared_api, streams
+from pool_template.process.control import FORK_DESCRIPTORS, ControlError, ControlSocket, close_all
+from pool_template.process.signals import set_up_template
 
 
 class Template:

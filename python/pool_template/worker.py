@@ -12,13 +12,14 @@ import sys
 import traceback
 from typing import Callable, NoReturn, Optional
 
-from pool_template import errors, fresh, lineage, shared_api, signals, streams
-from pool_template.control import Load
-from pool_template.frames import FrameError
-from pool_template.job_loop import JobLoop, Runner
+from pool_template.jobs import errors, lineage
+from pool_template.process import fresh, shared_api, signals, streams
+from pool_template.process.control import Load
+from pool_template.jobs.frames import FrameError
+from pool_template.jobs.loop import JobLoop, Runner
 from pool_template.loader import App
-from pool_template.tasks import JsonRunner
-from pool_template.title import FORKS, IDLE, Title
+from pool_template.jobs.functions import JsonRunner
+from pool_template.process.title import FORKS, IDLE, Title
 
 #: `fcntl` command: the signal that announces input. Source: Linux, include/uapi/asm-generic/fcntl.h.
 _F_SETSIG = 10
@@ -145,7 +146,7 @@ def _set_up_signals(nest: Nest, on_terminate: Callable[..., None]) -> None:
 def _runner(load: Load, app: App) -> Runner:
     if app.rq is None:
         return JsonRunner(load.modules or load.preload, load.max_result)
-    from pool_template.rq_runner import RqRunner  # under other runtimes there may be no `rq`
+    from pool_template.rq.runner import RqRunner  # under other runtimes there may be no `rq`
 
     return RqRunner(app.rq, load.max_result)
 

@@ -20,49 +20,53 @@ pub const SOURCES_FD: RawFd = 5;
 /// The program text that loads the modules and starts the template.
 const BOOT: &str = include_str!("../../python/boot.py");
 
-macro_rules! modules {
-    ($($name:literal => $file:literal),+ $(,)?) => {
-        &[$(($name, include_str!(concat!("../../python/", $file)))),+]
+macro_rules! files {
+    ($($path:literal),+ $(,)?) => {
+        &[$(($path, include_str!(concat!("../../python/", $path)))),+]
     };
 }
 
-/// Each carried module with its source.
-const MODULES: &[(&str, &str)] = modules! {
-    "pool_job" => "pool_job.py",
-    "pool_template" => "pool_template/__init__.py",
-    "pool_template.areas" => "pool_template/areas.py",
-    "pool_template.arenas" => "pool_template/arenas.py",
-    "pool_template.at_fork" => "pool_template/at_fork.py",
-    "pool_template.batch" => "pool_template/batch.py",
-    "pool_template.control" => "pool_template/control.py",
-    "pool_template.deadline" => "pool_template/deadline.py",
-    "pool_template.errors" => "pool_template/errors.py",
-    "pool_template.fork_safety" => "pool_template/fork_safety.py",
-    "pool_template.frames" => "pool_template/frames.py",
-    "pool_template.fresh" => "pool_template/fresh.py",
-    "pool_template.huge_pages" => "pool_template/huge_pages.py",
-    "pool_template.job_loop" => "pool_template/job_loop.py",
-    "pool_template.lineage" => "pool_template/lineage.py",
-    "pool_template.loader" => "pool_template/loader.py",
-    "pool_template.main" => "pool_template/main.py",
-    "pool_template.names" => "pool_template/names.py",
-    "pool_template.rehearsal" => "pool_template/rehearsal.py",
-    "pool_template.rq_batch" => "pool_template/rq_batch.py",
-    "pool_template.rq_code" => "pool_template/rq_code.py",
-    "pool_template.rq_current" => "pool_template/rq_current.py",
-    "pool_template.rq_environment" => "pool_template/rq_environment.py",
-    "pool_template.rq_lifecycle" => "pool_template/rq_lifecycle.py",
-    "pool_template.rq_runner" => "pool_template/rq_runner.py",
-    "pool_template.rq_sentinel" => "pool_template/rq_sentinel.py",
-    "pool_template.rq_settings" => "pool_template/rq_settings.py",
-    "pool_template.shared_api" => "pool_template/shared_api.py",
-    "pool_template.signals" => "pool_template/signals.py",
-    "pool_template.streams" => "pool_template/streams.py",
-    "pool_template.tasks" => "pool_template/tasks.py",
-    "pool_template.template" => "pool_template/template.py",
-    "pool_template.title" => "pool_template/title.py",
-    "pool_template.worker" => "pool_template/worker.py",
-};
+/// The files of `python/` that the template imports, each with its text.
+const FILES: &[(&str, &str)] = files![
+    "pool_job.py",
+    "pool_template/__init__.py",
+    "pool_template/jobs/__init__.py",
+    "pool_template/jobs/batch.py",
+    "pool_template/jobs/deadline.py",
+    "pool_template/jobs/errors.py",
+    "pool_template/jobs/frames.py",
+    "pool_template/jobs/functions.py",
+    "pool_template/jobs/lineage.py",
+    "pool_template/jobs/loop.py",
+    "pool_template/jobs/names.py",
+    "pool_template/loader.py",
+    "pool_template/main.py",
+    "pool_template/memory/__init__.py",
+    "pool_template/memory/areas.py",
+    "pool_template/memory/arenas.py",
+    "pool_template/memory/huge_pages.py",
+    "pool_template/process/__init__.py",
+    "pool_template/process/at_fork.py",
+    "pool_template/process/control.py",
+    "pool_template/process/fork_safety.py",
+    "pool_template/process/fresh.py",
+    "pool_template/process/shared_api.py",
+    "pool_template/process/signals.py",
+    "pool_template/process/streams.py",
+    "pool_template/process/title.py",
+    "pool_template/rehearsal.py",
+    "pool_template/rq/__init__.py",
+    "pool_template/rq/batch.py",
+    "pool_template/rq/code.py",
+    "pool_template/rq/current.py",
+    "pool_template/rq/environment.py",
+    "pool_template/rq/lifecycle.py",
+    "pool_template/rq/runner.py",
+    "pool_template/rq/sentinel.py",
+    "pool_template/rq/settings.py",
+    "pool_template/template.py",
+    "pool_template/worker.py",
+];
 
 /// The variable and the value by which `boot.py` knows that it is not the user's: any that is not empty will do (ld.so(8)).
 const BIND_NOW: (&str, &str) = ("LD_BIND_NOW", "pool");
@@ -95,12 +99,21 @@ fn environment(app: &AppConfig) -> BTreeMap<String, String> {
 }
 
 fn sources_file() -> std::io::Result<OwnedFd> {
-    let modules: BTreeMap<_, _> = MODULES.iter().copied().collect();
+    let modules: BTreeMap<_, _> = FILES
+        .iter()
+        .map(|(path, text)| (module_name(path), text))
+        .collect();
     let descriptor = memfd_create("pool-python", MFdFlags::MFD_CLOEXEC)?;
     let mut file = std::fs::File::from(descriptor);
     file.write_all(serde_json::to_string(&modules)?.as_bytes())?;
     file.rewind()?;
     Ok(file.into())
+}
+
+/// The module that Python finds in this file.
+fn module_name(path: &str) -> String {
+    let name = path.strip_suffix(".py").unwrap_or(path);
+    name.strip_suffix("/__init__").unwrap_or(name).replace('/', ".")
 }
 
 #[cfg(test)]
@@ -120,20 +133,27 @@ mod tests {
     }
 
     #[test]
-    fn every_module_is_carried() {
+    fn every_file_is_carried() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
         let mut files = Vec::new();
         python_files(&root, &mut files);
-        let mut names: Vec<String> = files
+        let mut paths: Vec<&str> = files
             .iter()
-            .map(|path| path.strip_prefix(&root).unwrap().with_extension(""))
-            .filter(|path| path != Path::new("boot"))
-            .map(|path| path.to_str().unwrap().replace('/', "."))
-            .map(|name| name.strip_suffix(".__init__").unwrap_or(&name).to_owned())
+            .map(|path| path.strip_prefix(&root).unwrap().to_str().unwrap())
+            .filter(|path| *path != "boot.py")
             .collect();
-        names.sort();
-        let carried: Vec<&str> = MODULES.iter().map(|(name, _)| *name).collect();
-        assert_eq!(carried, names);
+        paths.sort_unstable();
+        let carried: Vec<&str> = FILES.iter().map(|(path, _)| *path).collect();
+        assert_eq!(carried, paths);
+    }
+
+    #[test]
+    fn a_package_is_named_by_its_directory() {
+        assert_eq!(module_name("pool_template/__init__.py"), "pool_template");
+        assert_eq!(
+            module_name("pool_template/jobs/loop.py"),
+            "pool_template.jobs.loop"
+        );
     }
 
     #[test]

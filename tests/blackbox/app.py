@@ -142,7 +142,7 @@ def stop_amid_a_batch():
         os.close(os.open(LEDGER + ".stopped", os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return
-    from pool_template import frames
+    from pool_template.jobs import frames
 
     read_the_rest = frames.rest_of_batch
 

@@ -11,7 +11,7 @@ from supervisor import CARRIED, PYTHON
 PRELUDE = """
 import ctypes, mmap, sys
 sys.path.insert(0, sys.argv[1])
-from pool_template import arenas, huge_pages
+from pool_template.memory import arenas, huge_pages
 def resident():
     with open('/proc/self/statm') as file:
         return int(file.read().split()[1]) * 4096

@@ -12,8 +12,9 @@ from support.server import Sentinel, free_port
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / 'python')]
 
-from pool_template import rq_code, rq_sentinel  # noqa: E402
-from pool_template.rq_settings import RqSettings  # noqa: E402
+from pool_template.rq import code as rq_code  # noqa: E402
+from pool_template.rq import sentinel as rq_sentinel  # noqa: E402
+from pool_template.rq.settings import RqSettings  # noqa: E402
 
 
 @pytest.fixture

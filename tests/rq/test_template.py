@@ -24,7 +24,7 @@ from support.worker import APP
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / 'python'), str(TESTS.parent / 'python')]
 
-from pool_template import rq_code  # noqa: E402
+from pool_template.rq import code as rq_code  # noqa: E402
 from supervisor import FAILURE, REJECTED, SUCCESS, Template  # noqa: E402
 
 SETTLED = 6

@@ -11,7 +11,7 @@ import signal
 import time
 from typing import Any, Callable, Optional
 
-from pool_template.signals import quick
+from pool_template.process.signals import quick
 
 _NS_PER_MS = 1_000_000
 #: From the cancellation of a coroutine to the second alarm; well below the usual `kill_grace`.

@@ -16,8 +16,8 @@ from rq.job import JobStatus
 from rq.registry import ScheduledJobRegistry
 from rq.utils import as_text, now
 
-from pool_template.rq_batch import let_rq_call
-from pool_template.rq_code import RqCode
+from pool_template.rq.batch import let_rq_call
+from pool_template.rq.code import RqCode
 
 #: What ended a job, replayed to RQ's code: returns its value or raises its exception.
 Replay = Callable[[], Any]

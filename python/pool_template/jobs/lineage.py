@@ -10,7 +10,8 @@ import os
 import sys
 from typing import NoReturn, Optional
 
-from pool_template import at_fork, errors, signals, streams
+from pool_template.jobs import errors
+from pool_template.process import at_fork, signals, streams
 
 #: Whether this process was forked by a job.
 is_child = False

@@ -33,7 +33,7 @@ class Load:
     huge_pages: bool = True
     #: Whether each job gets a process of its own; see `fresh`.
     fresh: bool = False
-    #: See `rq_settings`; None under every other runtime.
+    #: See `rq.settings`; None under every other runtime.
     rq: Optional[dict[str, Any]] = None
 
     @classmethod

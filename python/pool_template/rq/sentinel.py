@@ -21,7 +21,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.sentinel import Sentinel as RedisSentinel
 
-from pool_template.rq_settings import Sentinel as Settings
+from pool_template.rq.settings import Sentinel as Settings
 
 #: Longest wait for a Sentinel's connection, and for its answer. The supervisor's is the same.
 _LIMIT_S = 2.0

@@ -14,8 +14,8 @@ try:
 except ImportError:  # an interpreter built without libffi
     ctypes = None  # type: ignore[assignment]
 
-from pool_template import areas
-from pool_template.areas import PAGE
+from pool_template.memory import areas
+from pool_template.memory.areas import PAGE
 
 HUGE_PAGE = 2 << 20
 #: Source: Linux, include/uapi/asm-generic/mman-common.h.

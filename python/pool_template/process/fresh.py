@@ -17,8 +17,8 @@ import signal
 import time
 from typing import Any, Callable, NoReturn, Optional
 
-from pool_template import at_fork
-from pool_template.signals import quick
+from pool_template.process import at_fork
+from pool_template.process.signals import quick
 
 try:
     import ctypes

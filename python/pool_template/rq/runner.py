@@ -21,15 +21,16 @@ from rq.results import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
 from rq.timeouts import JobTimeoutException
 from rq.utils import import_attribute
 
-from pool_template import errors, frames, lineage, rq_batch, rq_current
-from pool_template.batch import Batch
-from pool_template.deadline import Deadline
-from pool_template.job_loop import Outcome
-from pool_template.rq_batch import callable_alone
-from pool_template.rq_code import RqCode
-from pool_template.rq_environment import Environment
-from pool_template.rq_lifecycle import Lifecycle
-from pool_template.tasks import complete
+from pool_template.jobs import errors, frames, lineage
+from pool_template.jobs.batch import Batch
+from pool_template.jobs.deadline import Deadline
+from pool_template.jobs.functions import complete
+from pool_template.jobs.loop import Outcome
+from pool_template.rq import current
+from pool_template.rq.batch import Jobs, callable_alone
+from pool_template.rq.code import RqCode
+from pool_template.rq.environment import Environment
+from pool_template.rq.lifecycle import Lifecycle
 
 _PLAIN, _WHOLE, _INTERNAL = b"PWI"
 _NO_RESULT: Outcome = (frames.SUCCESS, frames.AFTER_BY_POLICY, b"")
@@ -59,25 +60,25 @@ class RqRunner:
         self._functions: dict[str, Callable[..., Any]] = {}
         self._deadline = Deadline(_timeout)
         self._job = b""
-        self._pending = rq_current.Pending(self._fetch_current)
-        rq_current.install(self._pending)
+        self._pending = current.Pending(self._fetch_current)
+        current.install(self._pending)
         self._is_stock = code.is_stock
         self._fails_itself = code.has_handlers or code.settings.disable_default_exception_handler
 
     def join(self, pool: str) -> None:
-        """See `job_loop.Runner`."""
+        """See `jobs.loop.Runner`."""
         self._queues = self._code.settings.queues.get(pool) or ["default"]
         self._is_stock = self._code.is_stock
         self._deadline.prepare()
 
     def set_ordinal(self, ordinal: int) -> None:
-        """See `job_loop.Runner`."""
+        """See `jobs.loop.Runner`."""
         self._name = self._code.settings.worker_name.replace("{}", str(ordinal))
         self._environment.set_worker(self._name)
         self._opened = None
 
     def rehearse(self, play: Callable[[bytes, bytes], None]) -> None:
-        """See `job_loop.Runner`. RQ's own code is not rehearsed, since it speaks to Redis."""
+        """See `jobs.loop.Runner`. RQ's own code is not rehearsed, since it speaks to Redis."""
         if not self._is_stock:
             return
         try:
@@ -95,7 +96,7 @@ class RqRunner:
         return self._opened
 
     def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
-        """See `job_loop.Runner`."""
+        """See `jobs.loop.Runner`."""
         self._job = job
         kind = payload[0] if payload else 0
         if kind == _PLAIN and self._is_stock:
@@ -126,7 +127,7 @@ class RqRunner:
         if any(run.payload[:1] != b"P" for run in runs):
             return None
         self._environment.set_job(b"")
-        jobs = rq_batch.Jobs(self, runs, started_ns)
+        jobs = Jobs(self, runs, started_ns)
         function = jobs.function()
         if function is None:
             return None

@@ -12,8 +12,8 @@ from __future__ import annotations
 import mmap
 from typing import Optional
 
-from pool_template import areas
-from pool_template.huge_pages import HUGE_PAGE
+from pool_template.memory import areas
+from pool_template.memory.huge_pages import HUGE_PAGE
 
 #: What the imports of an application take, or most of it: behind them few libraries are loaded.
 _RESERVED = 64 << 20

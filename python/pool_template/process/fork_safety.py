@@ -12,7 +12,7 @@ import socket
 import threading
 from typing import Any, Iterator, Optional
 
-from pool_template import areas
+from pool_template.memory import areas
 
 _REMEDY = "open it in an `after_fork` hook, or when a job first needs it"
 _SERVICES = {

@@ -9,12 +9,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import pool_job
-from pool_template import frames, lineage
-from pool_template.batch import Batch, answers_of
+from pool_template.jobs import frames, lineage
+from pool_template.jobs.batch import Batch, answers_of
 
 if TYPE_CHECKING:
-    from pool_template.job_loop import Outcome
-    from pool_template.rq_runner import RqRunner
+    from pool_template.jobs.loop import Outcome
+    from pool_template.rq.runner import RqRunner
 
 
 class Alone:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
-from pool_template import errors, frames
+from pool_template.jobs import errors, frames
 
 if TYPE_CHECKING:
-    from pool_template.job_loop import Outcome
+    from pool_template.jobs.loop import Outcome
 
 
 class WrongAnswers(Exception):

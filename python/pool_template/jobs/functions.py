@@ -7,11 +7,11 @@ from types import CoroutineType
 from typing import Any, Callable, Optional
 
 import pool_job
-from pool_template import errors, frames, lineage
-from pool_template.batch import Batch
-from pool_template.deadline import Deadline
-from pool_template.job_loop import Outcome
-from pool_template.names import Names, UnknownTask
+from pool_template.jobs import errors, frames, lineage
+from pool_template.jobs.batch import Batch
+from pool_template.jobs.deadline import Deadline
+from pool_template.jobs.loop import Outcome
+from pool_template.jobs.names import Names, UnknownTask
 
 _NO_ARGUMENTS = (b"", b"{}", b"[]", b"null")
 _NO_RESULT: Outcome = (frames.SUCCESS, frames.AFTER_BY_POLICY, b"null")
@@ -68,7 +68,7 @@ class JsonRunner:
         self._deadline = Deadline(_timeout)
 
     def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
-        """See `job_loop.Runner`."""
+        """See `loop.Runner`."""
         deadline = self._deadline
         try:
             try:
@@ -136,14 +136,14 @@ class JsonRunner:
             return self.outcome_of(error)
 
     def join(self, pool: str) -> None:
-        """See `job_loop.Runner`; all pools run the same tasks."""
+        """See `loop.Runner`; all pools run the same tasks."""
         self._deadline.prepare()
 
     def set_ordinal(self, ordinal: int) -> None:
-        """See `job_loop.Runner`; nobody is told of this worker."""
+        """See `loop.Runner`; nobody is told of this worker."""
 
     def rehearse(self, play: Callable[[bytes, bytes], None]) -> None:
-        """See `job_loop.Runner`."""
+        """See `loop.Runner`."""
         self._functions[b""] = int
         play(b"", b"[]")
         play(b"", b"[1]")

@@ -13,8 +13,9 @@ import time
 from typing import Any, Callable, Optional, Protocol, Tuple
 
 import pool_job
-from pool_template import frames, fresh, lineage, streams
-from pool_template.title import BUSY, IDLE, Title
+from pool_template.jobs import frames, lineage
+from pool_template.process import fresh, streams
+from pool_template.process.title import BUSY, IDLE, Title
 
 #: Outcome code, milliseconds to wait before a retry, data.
 Outcome = Tuple[int, int, bytes]

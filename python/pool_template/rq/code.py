@@ -21,9 +21,9 @@ from redis.retry import Retry as RedisRetry
 from rq.serializers import resolve_serializer
 from rq.utils import import_attribute
 
-from pool_template import lineage
-from pool_template.rq_sentinel import Sentinels
-from pool_template.rq_settings import RqSettings
+from pool_template.jobs import lineage
+from pool_template.rq.sentinel import Sentinels
+from pool_template.rq.settings import RqSettings
 
 _RQ_DIRECTORY = os.path.dirname(os.path.abspath(rq.__file__)) + os.sep
 #: What a worker's end of a job goes through; a queue class that changes one of them finishes its jobs itself.
