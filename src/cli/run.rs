@@ -20,8 +20,9 @@ const CALLS_MAX: usize = 64;
 /// Run jobs until told to stop
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
-Signals: TERM and INT let running jobs finish (a second one ends them; they go back to their queue), QUIT stops at \
-once, HUP reloads, USR1 logs the status, TTIN and TTOU change the most workers by one.
+Signals: TERM and INT (^C) let running jobs finish. A second one, a second later or more, ends them, and they go \
+back to their queue. QUIT stops at once. HUP reloads, or stops as TERM does when the terminal was closed. USR1 logs \
+the status. TTIN and TTOU change the most workers by one.
 
 Examples:
   pool run --min-workers 2 --max-workers 8

@@ -128,12 +128,14 @@ impl Stream {
 /// The signals that mean something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// TERM or INT: drain; the second one stops.
-    Stop,
+    /// TERM: drain; the second one stops.
+    Terminate,
+    /// INT: the same, from a keyboard.
+    Interrupt,
     /// QUIT: stop.
     Quit,
-    /// HUP: reload.
-    Reload,
+    /// HUP: reload; the terminal is closed: drain.
+    Hangup,
     /// USR1: status into the log.
     Status,
     /// TTIN: one worker more on `max`.

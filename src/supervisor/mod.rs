@@ -49,6 +49,7 @@ use input::Input;
 use jobs::Jobs;
 use link::Link;
 use roster::Roster;
+use signals::Signals;
 use template::Template;
 
 /// Inputs handled in one turn.
@@ -110,12 +111,12 @@ pub async fn run(
     }
     broker.begin().await?;
     let (sender, inputs) = mpsc::unbounded_channel();
-    signals::listen(&sender).map_err(|error| system(&error))?;
+    let signals = signals::listen(&sender).map_err(|error| system(&error))?;
     calls::listen(calls, sender.clone());
     let now = Now::read();
     show_title(&config);
     let config = if options.burst { awake(config) } else { config };
-    let supervisor = Supervisor::new(config, broker, options, sender, now);
+    let supervisor = Supervisor::new(config, broker, options, (sender, signals), now);
     supervisor.run(inputs).await
 }
 
@@ -145,6 +146,7 @@ struct Supervisor {
     links: HashMap<u64, Link>,
     templates: HashMap<u64, Template>,
     inputs: UnboundedSender<Input>,
+    signals: Signals,
     /// Events that the performing of actions brought about.
     events: VecDeque<Event>,
     actions: Vec<Action>,
@@ -172,7 +174,7 @@ impl Supervisor {
         config: Config,
         broker: Arc<dyn Broker>,
         options: Options,
-        inputs: UnboundedSender<Input>,
+        (inputs, signals): (UnboundedSender<Input>, Signals),
         now: Now,
     ) -> Self {
         let fleet = Fleet::new(&config, fastrand::u64(..), now);
@@ -194,6 +196,7 @@ impl Supervisor {
             links: HashMap::new(),
             templates: HashMap::new(),
             inputs,
+            signals,
             events: VecDeque::new(),
             actions: Vec::new(),
             packets: Packets::default(),

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use crate::config::{Change, Effect};
+use crate::fleet::snapshot::{ProcessSnapshot, Snapshot};
 use crate::fleet::{Asked, Notice};
 use crate::telemetry::log;
 use crate::time::Human;
 use crate::wire::message::LoadReport;
 
 use super::input::{Source, Stream};
+
+/// Running jobs that a stop names.
+const JOBS_NAMED_MAX: usize = 5;
 
 /// Writes one notice to the log.
 pub(super) fn tell(notice: &Notice) {
@@ -127,6 +131,34 @@ pub(super) fn setting_changed(change: &Change) {
     match effect {
         Effect::Live | Effect::Generation => tracing::info!(key, from, to, "setting changed"),
         Effect::Restart => tracing::warn!(key, from, to, "a changed setting needs a restart"),
+    }
+}
+
+/// Says what a stop waits for, and what ends the wait. `limit`: how long it waits at most.
+pub(super) fn stopping(of: &Snapshot, limit: Option<Duration>) {
+    let processes = of.pools.values().flat_map(|pool| &pool.processes);
+    let running: Vec<&ProcessSnapshot> = processes.filter(|process| process.job.is_some()).collect();
+    let name = |process: &&ProcessSnapshot| {
+        let (task, job) = (process.task.as_deref(), process.job.as_deref());
+        format!("{} {}", task.unwrap_or_default(), job.unwrap_or_default())
+    };
+    let mut jobs: Vec<String> = running.iter().take(JOBS_NAMED_MAX).map(name).collect();
+    if running.len() > JOBS_NAMED_MAX {
+        jobs.push("…".to_owned());
+    }
+    let (running, jobs) = (running.len(), jobs.join(", "));
+    let at_most = limit.map(|limit| Human(limit).to_string());
+    if running == 0 {
+        tracing::info!("stopping");
+    } else if of.state == "draining" {
+        tracing::info!(
+            running,
+            at_most,
+            jobs,
+            "stopping: running jobs may finish; a second ^C or TERM ends them, and they go back to their queue"
+        );
+    } else {
+        tracing::info!(running, jobs, "stopping now: running jobs go back to their queue");
     }
 }
 

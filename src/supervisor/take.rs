@@ -228,9 +228,16 @@ impl Supervisor {
 
     pub(super) fn signal(&mut self, signal: Signal, now: Now) {
         match signal {
-            Signal::Stop => self.stop(Command::Drain { patient: false }, now),
+            Signal::Terminate | Signal::Interrupt if self.signals.repeats_a_stop(now.mono) => {
+                tracing::debug!("the same signal again within a second: once is enough");
+            }
+            Signal::Terminate | Signal::Interrupt => self.stop(Command::Drain { patient: false }, now),
             Signal::Quit => self.stop(Command::Stop, now),
-            Signal::Reload => self.reload(None, now),
+            Signal::Hangup if self.signals.terminal_is_closed() => {
+                tracing::info!("the terminal was closed");
+                self.stop(Command::Drain { patient: false }, now);
+            }
+            Signal::Hangup => self.reload(None, now),
             Signal::Status => self.log_status(now),
             Signal::More => self.change_max(1, now),
             Signal::Less => self.change_max(-1, now),
@@ -240,8 +247,10 @@ impl Supervisor {
 
     pub(super) fn stop(&mut self, command: Command, now: Now) {
         notify::stopping();
-        tracing::info!(running = self.fleet.in_hand(), "stopping");
+        let patient = matches!(command, Command::Drain { patient: true });
+        let limits = self.config.pools.values().map(|pool| pool.stop_timeout);
         let _ = self.fleet.command(command, now, &mut self.actions);
+        notices::stopping(&self.snapshot(now), limits.max().filter(|_| !patient));
     }
 }
 

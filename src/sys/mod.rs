@@ -7,6 +7,7 @@
 //! - [`fork`]: the copy of a single-threaded process;
 //! - [`process`]: limits, threads, reaping; what an exit status means in words; [`signal`]: what signals do;
 //! - [`memory`]: huge pages, proportional set size;
+//! - [`terminal`]: the terminal that this process was started from;
 //! - [`title`]: what `ps` shows;
 //! - [`watch`]: descriptors that the event loop waits for.
 
@@ -20,6 +21,7 @@ pub mod process;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod terminal;
 pub mod title;
 pub mod watch;
 

@@ -26,6 +26,15 @@ pub fn survive_file_size_limit() -> Result<(), SysError> {
     handle(Signal::SIGXFSZ, SigHandler::SigIgn, SaFlags::empty())
 }
 
+/// Whether this process was told to take no notice of a signal, as `nohup` tells of SIGHUP.
+pub fn is_ignored(signal: Signal) -> bool {
+    let mut found = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: no action is given, so nothing changes; the kernel writes one whole `sigaction`, for which there is room.
+    let answer = unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), found.as_mut_ptr()) };
+    // SAFETY: all of its fields are integers, which may be zero.
+    answer == 0 && unsafe { found.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
 /// Blocks these signals and makes them readable: the descriptor wakes a poll when one has come, and a read of
 /// it never blocks. A forked copy that wants them back calls [`unblock_signals`].
 pub fn readable_signals(signals: &[Signal]) -> Result<SignalFd, SysError> {
