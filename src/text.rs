@@ -1,4 +1,6 @@
-//! Text within limits, cut between characters.
+//! Text within limits, cut between characters; text from outside, shown so that no terminal obeys it.
+
+use std::borrow::Cow;
 
 /// The beginning of a text, at most `len_max` bytes.
 pub fn head(text: &str, len_max: usize) -> &str {
@@ -16,6 +18,62 @@ pub fn tail(text: &str, len_max: usize) -> &str {
     &text[start.unwrap_or(text.len())..]
 }
 
+/// Whether a terminal would obey this character, or show what follows in another order or on another line: the
+/// controls C0, DEL and C1, the marks and overrides of direction (Unicode's `Bidi_Control`), the line and paragraph
+/// separators, and the byte order mark.
+pub fn steers_terminal(c: char) -> bool {
+    let steers_direction = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    c.is_control() || steers_direction || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+/// The text on one line, with `\n` and `\u{1b}` in place of what [`steers_terminal`].
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    escaped_but(text, |_| false)
+}
+
+/// As [`escaped`], but line breaks and tabs stay: for text of several lines.
+pub fn escaped_lines(text: &str) -> Cow<'_, str> {
+    escaped_but(text, |c| matches!(c, '\n' | '\t'))
+}
+
+fn escaped_but(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let is_escaped = |c: char| steers_terminal(c) && !stays(c);
+    if !text.contains(is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_escaped(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// The same JSON, with `\u001b` in place of what [`steers_terminal`]. White space between its tokens stays.
+pub fn escaped_json(json: &str) -> Cow<'_, str> {
+    // In valid JSON, what is below a space stands between tokens; the rest stands in strings, where an escape is the same.
+    let is_escaped = |c: char| steers_terminal(c) && c >= ' ';
+    if !json.contains(is_escaped) {
+        return Cow::Borrowed(json);
+    }
+    let mut shown = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_escaped(c) {
+            // None of them is above U+FFFF.
+            shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,5 +84,26 @@ mod tests {
         assert_eq!((head("aäa", 3), tail("aäa", 3)), ("aä", "äa"));
         assert_eq!((head("aäa", 4), tail("aäa", 9)), ("aäa", "aäa"));
         assert_eq!((head("ä", 0), tail("ä", 0)), ("", ""));
+    }
+
+    /// Clear the screen by C0 and by C1, DEL, an override of direction, a line break.
+    const HOSTILE: &str = "a\u{1b}[2J\u{9b}2J\u{7f}\u{202e}b\u{2028}\nä";
+
+    #[test]
+    fn nothing_that_steers_a_terminal_is_left() {
+        let shown = escaped(HOSTILE);
+        assert_eq!(shown, "a\\u{1b}[2J\\u{9b}2J\\u{7f}\\u{202e}b\\u{2028}\\nä");
+        assert!(!shown.contains(steers_terminal));
+        assert_eq!(escaped_lines("a\r\n\tb"), "a\\r\n\tb");
+        assert!(matches!(escaped("plain ä → ✓"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn escaped_json_is_the_same_json() {
+        let json = serde_json::to_string(&[HOSTILE]).unwrap();
+        let shown = escaped_json(&json);
+        assert!(!shown.contains(steers_terminal), "{shown}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [HOSTILE]);
+        assert_eq!(escaped_json("{\n}"), "{\n}");
     }
 }

@@ -33,6 +33,6 @@ pub fn man() -> Outcome {
 
 fn write(bytes: &[u8]) -> Outcome {
     let mut out = Out::new();
-    out.bytes(bytes)?;
+    out.raw(bytes)?;
     out.flush()
 }

@@ -11,7 +11,7 @@ use crate::config::ClientArgs;
 use crate::job::{JobId, JobView, QueueName};
 use crate::time::Unix;
 
-use super::report::{Code, Failure, Out, Outcome, print};
+use super::report::{Code, Failure, Out, Outcome, print, print_json};
 use super::{client, json, render, wait};
 
 /// Jobs that are looked up, retried or deleted at once.
@@ -128,7 +128,7 @@ async fn list(broker: &dyn Broker, args: &ListArgs) -> Outcome {
     let jobs = broker.dead(&args.filter.newest(args.limit)).await?;
     if args.json {
         let mut out = Out::new();
-        jobs.iter().try_for_each(|job| out.line(as_json(job)))?;
+        jobs.iter().try_for_each(|job| out.json(&as_json(job)))?;
         return out.flush();
     }
     if jobs.is_empty() {
@@ -146,7 +146,7 @@ async fn show(broker: &dyn Broker, args: &ShowArgs) -> Outcome {
         ));
     };
     if args.json {
-        return print(&format!("{}\n", as_json(&job)));
+        return print_json(&as_json(&job));
     }
     print(&render::job(&job))
 }

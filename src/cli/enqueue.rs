@@ -11,7 +11,7 @@ use crate::time::{Unix, parse_duration};
 
 use super::flow::{self, Step};
 use super::progress::Progress;
-use super::report::{Code, Failure, Out, Outcome, note, print};
+use super::report::{Code, Failure, Out, Outcome, note};
 use super::{client, json, lines, result, wait};
 
 /// Jobs that go to the broker at once.
@@ -158,7 +158,7 @@ async fn enqueue_group(args: &EnqueueArgs, like: &NewJob, jobs: Vec<NewJob>, bro
     let id = group.id.clone();
     broker.enqueue_group(group).await?;
     match args.wait {
-        None => print(&format!("{id}\n")),
+        None => print_ids([id.as_str()]),
         Some(timeout) => wait::wait_for_group(broker, &id, timeout).await,
     }
 }
@@ -171,18 +171,13 @@ async fn enqueue_chain(args: &EnqueueArgs, first: NewJob, broker: &dyn Broker) -
     broker.enqueue_chain(jobs).await?;
     match (args.wait, ids.last()) {
         (Some(timeout), Some(last)) => result::wait_and_print(broker, last, timeout, args.raw).await,
-        _ => print(&ids.iter().map(|id| format!("{id}\n")).collect::<String>()),
+        _ => print_ids(ids.iter().map(JobId::as_str)),
     }
 }
 
 async fn enqueue(args: &EnqueueArgs, job: &NewJob, broker: &dyn Broker) -> Outcome {
     let Some(timeout) = args.wait else {
-        let mut out = Out::new();
-        return add(args, broker, job, |ids| {
-            ids.iter().try_for_each(|id| out.line(id))?;
-            out.flush()
-        })
-        .await;
+        return add(args, broker, job, |ids| print_ids(ids.iter().map(JobId::as_str))).await;
     };
     let mut ids = Vec::new();
     add(args, broker, job, |added| {
@@ -194,6 +189,15 @@ async fn enqueue(args: &EnqueueArgs, job: &NewJob, broker: &dyn Broker) -> Outco
         [id] if args.jsonl.is_none() => result::wait_and_print(broker, id, timeout, args.raw).await,
         _ => wait::wait_and_print(broker, &ids, timeout).await,
     }
+}
+
+/// Prints ids for programs, one a line.
+fn print_ids<'a>(ids: impl IntoIterator<Item = &'a str>) -> Outcome {
+    let mut out = Out::new();
+    for id in ids {
+        out.raw(format!("{id}\n").as_bytes())?;
+    }
+    out.flush()
 }
 
 /// Adds all jobs that are asked for and calls `added` with the ids of each chunk.

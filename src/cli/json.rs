@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use crate::text::steers_terminal;
+
 use super::report::{Code, Failure};
 
 /// Checks that a text is one JSON value; the failure points at the spot.
@@ -52,7 +54,7 @@ fn excerpt(text: &str, line: usize, column: usize) -> String {
         .iter()
         .copied()
         .chain(found[at..].chars().take(AROUND))
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if steers_terminal(c) { ' ' } else { c })
         .collect();
     format!("\n  {shown}\n  {:>1$}", "^", before.len().min(AROUND) + 1)
 }

@@ -3,7 +3,7 @@
 use crate::config::ClientArgs;
 
 use super::client;
-use super::report::{Outcome, print};
+use super::report::{Out, Outcome};
 
 /// Print the metrics of a running supervisor, as Prometheus reads them
 #[derive(clap::Args, Clone, Debug)]
@@ -24,5 +24,8 @@ pub struct MetricsArgs {
 
 /// Asks and prints.
 pub fn run(args: &MetricsArgs) -> Outcome {
-    print(&client::metrics(&args.client, args.openmetrics)?)
+    let text = client::metrics(&args.client, args.openmetrics)?;
+    let mut out = Out::new();
+    out.raw(text.as_bytes())?;
+    out.flush()
 }

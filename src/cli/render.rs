@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::fleet::snapshot::{Decision, PoolSnapshot, ProcessSnapshot, Snapshot};
 use crate::job::{JobState, JobView};
+use crate::text::{escaped, escaped_lines};
 use crate::time::{Human, Unix, seconds_to_duration};
 
 use super::tasks;
@@ -30,9 +31,10 @@ impl Table {
         }
     }
 
-    /// Adds a row; one cell a heading.
+    /// Adds a row; one cell a heading. What would steer a terminal, or begin another row, is escaped.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        let cells = cells.into_iter().map(|cell| escaped(&cell).into_owned());
+        self.rows.push(cells.collect());
     }
 
     /// The whole table, each line ended.
@@ -269,9 +271,9 @@ fn count(known: Option<u32>) -> String {
 pub fn job(job: &JobView) -> String {
     let mut text = String::new();
     let mut fact = |name: &str, value: String| text.push_str(&format!("{name:<9} {value}\n"));
-    fact("job", job.id.to_string());
-    fact("queue", job.queue.to_string());
-    fact("task", job.task.to_string());
+    fact("job", escaped(job.id.as_str()).into_owned());
+    fact("queue", escaped(job.queue.as_str()).into_owned());
+    fact("task", escaped(&job.task).into_owned());
     fact("state", state(job.state).to_owned());
     fact("enqueued", job.enqueued.to_string());
     if let Some(ended) = job.ended {
@@ -282,17 +284,14 @@ pub fn job(job: &JobView) -> String {
             fact(name, count.to_string());
         }
     }
-    fact("arguments", printable(&String::from_utf8_lossy(&job.payload)));
+    fact("arguments", String::from_utf8_lossy(&job.payload).into_owned());
     if let Some(error) = &job.error {
-        fact(
-            "error",
-            printable(&error.to_string()).replace('\n', "\n          "),
-        );
+        fact("error", error.to_string().replace('\n', "\n          "));
         if !error.detail.is_empty() {
-            text.push_str(&format!("\n{}\n", printable(error.detail.trim_end())));
+            text.push_str(&format!("\n{}\n", error.detail.trim_end()));
         }
     }
-    text
+    escaped_lines(&text).into_owned()
 }
 
 /// A job's state as a word of our own contract.
@@ -329,28 +328,10 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// The first line that says anything, without what would steer the terminal.
+/// The first line that says anything.
 pub fn one_line(text: &str) -> String {
-    let line = text
-        .lines()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or("")
-        .trim();
-    line.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
-}
-
-/// The text without what would steer the terminal; line breaks and tabs stay.
-pub fn printable(text: &str) -> String {
-    let shown = |c: char| {
-        if c.is_control() && !matches!(c, '\n' | '\t') {
-            '\u{fffd}'
-        } else {
-            c
-        }
-    };
-    text.chars().map(shown).collect()
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    escaped(line.unwrap_or("").trim()).into_owned()
 }
 
 fn shortened(text: &str, width: usize) -> String {

@@ -3,13 +3,14 @@
 //! Data goes to standard output, words about trouble to standard error.
 
 use std::fmt::Display;
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
 
 use crate::broker::BrokerError;
 use crate::control::client::CallError;
 use crate::control::server::ControlError;
 use crate::telemetry::log::LogError;
+use crate::text::{escaped_json, escaped_lines};
 
 /// Exit codes besides 0, a contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +83,11 @@ impl Failure {
         let hint = self
             .hint
             .iter()
-            .map(|hint| format!("hint: {hint}\n"))
+            .map(|hint| format!("hint: {}\n", escaped_lines(hint)))
             .collect::<String>();
         // A closed standard error leaves nobody to tell; the exit code remains.
-        let _ = write!(io::stderr(), "error: {}\n{hint}", self.message.trim_end());
+        let message = escaped_lines(self.message.trim_end());
+        let _ = write!(io::stderr(), "error: {message}\n{hint}");
     }
 
     /// The exit code.
@@ -176,13 +178,26 @@ impl Out {
         Out(BufWriter::new(io::stdout().lock()))
     }
 
-    /// Writes a line into the buffer.
+    /// Writes text for people into the buffer, and a line break. What would steer their terminal is escaped.
     pub fn line(&mut self, line: impl Display) -> Outcome {
-        writeln!(self.0, "{line}").map_err(unwritable)
+        writeln!(self.0, "{}", escaped_lines(&line.to_string())).map_err(unwritable)
     }
 
-    /// Writes bytes that end their own lines.
-    pub fn bytes(&mut self, bytes: &[u8]) -> Outcome {
+    /// Writes JSON for programs, and a line break. It is the same JSON, and steers no terminal either.
+    pub fn json(&mut self, json: &str) -> Outcome {
+        writeln!(self.0, "{}", escaped_json(json)).map_err(unwritable)
+    }
+
+    /// Writes text as it is for a program that reads it; a terminal gets it as [`Out::line`] writes it.
+    pub fn raw(&mut self, text: &[u8]) -> Outcome {
+        if !io::stdout().is_terminal() {
+            return self.bytes(text);
+        }
+        let text = String::from_utf8_lossy(text);
+        self.bytes(escaped_lines(&text).as_bytes())
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Outcome {
         self.0.write_all(bytes).map_err(unwritable)
     }
 
@@ -199,15 +214,22 @@ fn unwritable(error: io::Error) -> Failure {
     Failure::new(Code::Failed, format!("cannot write to standard output: {error}"))
 }
 
-/// Prints text that ends its own lines.
+/// Prints text for people that ends its own lines.
 pub fn print(text: &str) -> Outcome {
     let mut out = Out::new();
-    out.bytes(text.as_bytes())?;
+    out.bytes(escaped_lines(text).as_bytes())?;
+    out.flush()
+}
+
+/// Prints one JSON value for programs, and a line break.
+pub fn print_json(json: &str) -> Outcome {
+    let mut out = Out::new();
+    out.json(json)?;
     out.flush()
 }
 
 /// Tells the user something that is neither data nor an error.
 pub fn note(text: &str) {
     // Nobody there to be told is no trouble.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", escaped_lines(text));
 }

@@ -88,9 +88,9 @@ fn print(id: &JobId, job: Option<&JobView>, raw: bool) -> Outcome {
 fn print_value(result: &[u8], raw: bool) -> Outcome {
     let mut out = Out::new();
     if raw {
-        out.bytes(&json::raw(result))?;
+        out.raw(&json::raw(result))?;
     } else {
-        out.line(json::one_line(result))?;
+        out.json(&json::one_line(result))?;
     }
     out.flush()
 }
@@ -104,8 +104,7 @@ fn failed(job: &JobView) -> Failure {
         format!("\n{}", error.detail)
     };
     let message = format!("job {} of task {} failed: {error}{detail}", job.id, job.task);
-    Failure::new(Code::Failed, render::printable(&message))
-        .hint(format!("`pool dead retry {}` runs it again", job.id))
+    Failure::new(Code::Failed, message).hint(format!("`pool dead retry {}` runs it again", job.id))
 }
 
 fn not_ended(job: &JobView, now: Unix) -> Failure {

@@ -3,7 +3,7 @@
 use crate::config::ClientArgs;
 use crate::time::Unix;
 
-use super::report::{Code, Failure, Outcome, print};
+use super::report::{Code, Failure, Outcome, print, print_json};
 use super::{client, render};
 
 /// Show what the supervisor does right now
@@ -29,5 +29,5 @@ pub fn run(args: &StatusArgs) -> Outcome {
     }
     let json = serde_json::to_string(&snapshot)
         .map_err(|error| Failure::new(Code::Failed, format!("cannot write the status as JSON: {error}")))?;
-    print(&format!("{json}\n"))
+    print_json(&json)
 }

@@ -122,7 +122,7 @@ async fn print_as_they_end(
         progress.aside(|| {
             for Ended { id, job, .. } in ended {
                 all_finished &= job.as_ref().is_some_and(|job| job.state == JobState::Finished);
-                out.line(line(id, job.as_ref()))?;
+                out.json(&line(id, job.as_ref()))?;
             }
             out.flush()
         })

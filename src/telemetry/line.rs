@@ -10,6 +10,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use tracing::Level;
 use tracing::field::{Field, Visit};
 
+use crate::text::{escaped_json, steers_terminal};
 use crate::time::{Human, Unix, seconds_to_duration};
 
 /// An event with its fields, in the order in which the code names them.
@@ -75,7 +76,8 @@ impl Line {
 
     /// For machines, without a line break: one flat object.
     pub fn json(&self) -> String {
-        serde_json::to_string(self).expect("text keys and plain values")
+        let json = serde_json::to_string(self).expect("text keys and plain values");
+        escaped_json(&json).into_owned()
     }
 }
 
@@ -161,7 +163,7 @@ fn plain(value: &Value) -> String {
 
 /// The text itself when it reads as one word, else in quotes.
 fn quoted(text: &str) -> String {
-    let is_odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '=' | '\\');
+    let is_odd = |c: char| c.is_whitespace() || steers_terminal(c) || matches!(c, '"' | '=' | '\\');
     if !text.is_empty() && !text.contains(is_odd) {
         return text.to_owned();
     }
@@ -177,7 +179,7 @@ fn push_escaped(onto: &mut String, text: &str, in_quotes: bool) {
     for c in text.chars() {
         match c {
             '"' | '\\' if in_quotes => onto.extend(['\\', c]),
-            c if c.is_control() => onto.extend(c.escape_default()),
+            c if steers_terminal(c) => onto.extend(c.escape_default()),
             c => onto.push(c),
         }
     }
@@ -250,8 +252,15 @@ mod tests {
 
     #[test]
     fn nothing_that_a_job_prints_breaks_the_line_or_steers_the_terminal() {
-        let text = line("one\ntwo\x1b[2J", vec![("x", Value::Text("a\r\0b".into()))]).text(false);
-        assert!(text.ends_with(r#"one\ntwo\u{1b}[2J x="a\r\u{0}b""#), "{text}");
+        let fields = vec![
+            ("x", Value::Text("a\r\0b".into())),
+            ("y", Value::Text("\u{9b}\u{202e}".into())),
+        ];
+        let hostile = line("one\ntwo\x1b[2J", fields);
+        let text = hostile.text(false);
+        let expected = r#"one\ntwo\u{1b}[2J x="a\r\u{0}b" y="\u{9b}\u{202e}""#;
+        assert!(text.ends_with(expected), "{text}");
+        assert!(!hostile.json().contains(steers_terminal), "{}", hostile.json());
     }
 
     #[test]

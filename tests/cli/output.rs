@@ -110,6 +110,49 @@ fn wait_prints_one_json_line_a_job_as_they_end() {
     assert_eq!(supervisor.wait(), Some(0));
 }
 
+/// Whether a terminal would obey something in it, but for line breaks.
+fn steers_terminal(text: &str) -> bool {
+    text.chars().any(|c| c != '\n' && pool::text::steers_terminal(c))
+}
+
+#[test]
+fn nothing_that_a_job_says_steers_the_terminal() {
+    let place = Place::new();
+    place.write(
+        "config.toml",
+        "[app]\nruntime = 'command'\n[tasks.hostile]\ncommand = ['sh', '-c', 'printf \"$1\" >&2; printf \"$1\"; exit $2', 'sh', \
+         '\\033[2J\\302\\233\\342\\200\\256\\177!', '1']\n\
+         [tasks.result]\ncommand = ['printf', '\"\\302\\233\\342\\200\\256\\177!\"']\n",
+    );
+    let supervisor = Supervisor::start(&place, &["--config", "config.toml"]);
+    // Names may hold an override of direction.
+    let id = "\u{202e}job";
+    place.run(&["enqueue", "hostile", "--id", id, "--wait"]);
+    let result = place.lines(&["enqueue", "result", "--wait"]);
+    assert_eq!(json(&result[0]), "\u{9b}\u{202e}\u{7f}!");
+    assert!(!steers_terminal(&result[0]), "{result:?}");
+    let log = supervisor.wait_for_line("job failed");
+    assert!(!steers_terminal(&log), "{log:?}");
+    for args in [
+        &["dead", "list"][..],
+        &["dead", "list", "--json"],
+        &["dead", "show", id],
+        &["dead", "show", id, "--json"],
+        &["wait", id],
+        &["result", id],
+        &["dead", "retry", "no\u{202e}such"],
+    ] {
+        let output = place.run(args);
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.len() > 10 && !steers_terminal(&said), "{args:?}: {said:?}");
+        assert!(
+            said.contains("u{202e}") || said.contains("u202e"),
+            "{args:?}: {said:?}"
+        );
+    }
+}
+
 #[test]
 fn enqueue_takes_a_job_from_each_line() {
     let place = Place::new();
