@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 
-use super::input::{Input, Source};
+use super::input::Input;
 use super::memory;
 use super::template::Template;
 use crate::config::Config;
@@ -36,11 +36,12 @@ pub async fn load_app(config: &Config, mut printed: impl FnMut(&str)) -> Result<
     let answer = async {
         while let Some(input) = from_template.recv().await {
             match input {
-                Input::Line {
-                    from: Source::Template(_),
-                    line,
-                    ..
-                } => printed(&line),
+                Input::Printed(output) => {
+                    output.lines.iter().for_each(|(_, line)| printed(line));
+                    if output.left_out.lines > 0 {
+                        printed(&format!("({} more lines)", output.left_out.lines));
+                    }
+                }
                 Input::TemplateExited { how, .. } => return Err(format!("the template died: {how}")),
                 Input::Template { message, .. } => match *message {
                     FromTemplate::Ready(report) => return Ok(report),

@@ -1,5 +1,6 @@
 //! Everything that reaches the loop from outside, in one channel, in the order of its arrival.
 
+use super::output::Printed;
 use crate::broker::{Backlog, BrokerError, Came, Order};
 use crate::config::Config;
 use crate::control::server::Call;
@@ -31,12 +32,8 @@ pub(super) enum Input {
         how: String,
         status: Option<i32>,
     },
-    /// A process printed a line.
-    Line {
-        from: Source,
-        stream: Stream,
-        line: String,
-    },
+    /// A process printed lines.
+    Printed(Printed),
     /// A signal arrived.
     Signal(Signal),
     /// A child ended and was reaped: its raw wait status.

@@ -11,8 +11,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 
-use super::input::{Done, Input, Source, Stream};
-use super::lines::Lines;
+use super::input::{Done, Input, Source};
+use super::output::Output;
 use crate::fleet::Unread;
 use crate::sys::pidfd::{PidFd, Waited, kill_group};
 use crate::sys::socket::{self, Received, Sent, Wait};
@@ -84,10 +84,7 @@ impl Link {
             worker,
             socket: socket.clone(),
             unsent: unsent.clone(),
-            outputs: [
-                Lines::new(stdout, Stream::Stdout)?,
-                Lines::new(stderr, Stream::Stderr)?,
-            ],
+            output: Output::new(Source::Worker(worker), (stdout, stderr), inputs.clone())?,
             assembler: Assembler::new(frame_len_max),
             inputs: inputs.clone(),
         };
@@ -230,7 +227,7 @@ struct Reader {
     worker: u64,
     socket: Arc<AsyncFd<OwnedFd>>,
     unsent: Arc<Unsent>,
-    outputs: [Lines; 2],
+    output: Output,
     assembler: Assembler,
     inputs: UnboundedSender<Input>,
 }
@@ -243,8 +240,7 @@ impl Reader {
         let mut flush = std::pin::pin!(flush(&socket, &unsent));
         let pidfd = loop {
             tokio::select! {
-                () = self.outputs[0].readable() => self.read_outputs(),
-                () = self.outputs[1].readable() => self.read_outputs(),
+                ready = self.output.ready() => self.output.serve(ready),
                 _ = &mut flush => break None,
                 ready = socket.readable() => match ready {
                     Ok(mut ready) => match self.read_frames(&mut buffer) {
@@ -261,28 +257,8 @@ impl Reader {
         while self.read_frames(&mut buffer) == Read::Some {}
         let worker = self.worker;
         let (how, status) = how_it_ended(pidfd, status).await;
-        self.hear(|output, tell| output.finish(tell));
+        self.output.end_of_process();
         let _ = self.inputs.send(Input::WorkerExited { worker, how, status });
-    }
-
-    /// Passes on the lines that `read` finds in what the worker prints.
-    fn hear(&mut self, read: fn(&mut Lines, &mut dyn FnMut(Stream, String))) {
-        let from = Source::Worker(self.worker);
-        for output in &mut self.outputs {
-            read(output, &mut |stream, line| {
-                let _ = self.inputs.send(Input::Line { from, stream, line });
-            });
-        }
-    }
-
-    fn read_outputs(&mut self) {
-        self.hear(|output, tell| output.read(tell));
-    }
-
-    /// What a job printed comes before its outcome, so that the lines are known to be its own. Once a turn is enough:
-    /// a task that prints is sent one job at a time.
-    fn read_newest_output(&mut self) {
-        self.hear(|output, tell| output.read_newest(tell));
     }
 
     /// Reads the frames that are there, some at most.
@@ -292,7 +268,9 @@ impl Reader {
                 Ok(Received::Packet(len)) => match self.decode(&buffer[..len]) {
                     Ok(Some(input)) => {
                         if turn == 0 {
-                            self.read_newest_output();
+                            // What a job printed comes before its outcome, so that the lines are known to be its own.
+                            // Once a turn is enough: a task that prints is sent one job at a time.
+                            self.output.end_of_job();
                         }
                         let _ = self.inputs.send(input);
                     }

@@ -3,7 +3,8 @@
 //! It runs on one thread, never runs user code and never waits for a process or a disk: whatever takes time
 //! runs as a task that answers through the one channel of [`input::Input`]s.
 //!
-//! - `input`, `signals`, `lines`: what happens, as one stream.
+//! - `input`, `signals`: what happens, as one stream.
+//! - `output`, `lines`, `allowance`: what processes print, cut where it is a flood.
 //! - `link`, `template`: our ends of the processes.
 //! - `jobs`: the traffic with the broker: claims, settlements, the lease.
 //! - `take`, `perform`, `periods`: the three parts of a turn: inputs, actions, time.
@@ -12,6 +13,7 @@
 //! - `memory`: what the processes occupy. `notices`: what people are told.
 //! - `calls`: what people ask over the control socket.
 
+mod allowance;
 mod calls;
 pub mod check;
 mod ends;
@@ -21,6 +23,7 @@ mod lines;
 mod link;
 mod memory;
 mod notices;
+mod output;
 mod perform;
 mod periods;
 mod roster;

@@ -9,7 +9,8 @@ use crate::telemetry::log;
 use crate::time::Human;
 use crate::wire::message::LoadReport;
 
-use super::input::{Source, Stream};
+use super::input::Source;
+use super::output::Printed;
 
 /// Running jobs that a stop names.
 const JOBS_NAMED_MAX: usize = 5;
@@ -230,11 +231,21 @@ fn loaded(generation: u64, report: &LoadReport) {
     }
 }
 
-/// Passes on a line that a process printed.
-pub(super) fn printed(from: Source, stream: Stream, line: &str, pool: Option<&str>, job: Option<&str>) {
-    let stream = stream.as_str();
-    match from {
-        Source::Template(template) => tracing::info!(template, stream, "{line}"),
-        Source::Worker(worker) => tracing::info!(pool, worker, job, stream, "{line}"),
+/// Passes on what a process printed, and says what of it was left out.
+pub(super) fn printed(printed: &Printed, pool: Option<&str>, job: Option<&str>) {
+    if printed.left_out.lines > 0 {
+        let (lines, bytes) = (printed.left_out.lines, printed.left_out.bytes);
+        let message = "it printed too much at once: these lines are left out";
+        match printed.from {
+            Source::Template(template) => tracing::warn!(template, lines, bytes, "{message}"),
+            Source::Worker(worker) => tracing::warn!(pool, worker, job, lines, bytes, "{message}"),
+        }
+    }
+    for (stream, line) in &printed.lines {
+        let stream = stream.as_str();
+        match printed.from {
+            Source::Template(template) => tracing::info!(template, stream, "{line}"),
+            Source::Worker(worker) => tracing::info!(pool, worker, job, stream, "{line}"),
+        }
     }
 }

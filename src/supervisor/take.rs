@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Supervisor;
-use super::input::{Done, Input, Signal, Source, Stream};
-use super::{notices, signals};
+use super::input::{Done, Input, Signal, Source};
+use super::output::Printed;
+use super::{Supervisor, notices, signals};
 use crate::fleet::{Command, Event, Now};
 use crate::job::{JobError, Outcome};
 use crate::telemetry::notify;
@@ -23,8 +23,8 @@ impl Supervisor {
             Input::Done(done) => Some(self.done(*done)),
             Input::Garbage { worker, error } => Some(Event::Garbage { worker, error }),
             Input::WorkerExited { worker, how, status } => self.worker_exited(worker, (how, status), now),
-            Input::Line { from, stream, line } => {
-                self.line(from, stream, &line);
+            Input::Printed(printed) => {
+                self.printed(&printed);
                 None
             }
             Input::Signal(signal) => {
@@ -204,8 +204,9 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn line(&mut self, from: Source, stream: Stream, line: &str) {
-        let (pool, job) = match from {
+    /// Lines of a process go to the log under its name and that of its job.
+    pub(super) fn printed(&mut self, printed: &Printed) {
+        let (pool, job) = match printed.from {
             Source::Template(_) => (None, None),
             Source::Worker(worker) => (
                 self.fleet.pool_of(worker).map(ToString::to_string),
@@ -214,7 +215,7 @@ impl Supervisor {
                     .map(|job| job.claimed.claim.job.to_string()),
             ),
         };
-        notices::printed(from, stream, line, pool.as_deref(), job.as_deref());
+        notices::printed(printed, pool.as_deref(), job.as_deref());
     }
 
     /// A child of ours was reaped: a template, a worker whose template died, or an orphan that a job left.

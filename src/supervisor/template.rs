@@ -9,9 +9,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use super::input::{Input, Source, Stream};
-use super::lines::Lines;
+use super::input::{Input, Source};
 use super::link::{how_it_ended, readable};
+use super::output::Output;
 use crate::runtime::TemplateCommand;
 use crate::sys::pidfd::{PidFd, kill_group};
 use crate::sys::socket::{self, Received, Sent, Wait};
@@ -44,10 +44,12 @@ impl Template {
         let reader = Reader {
             number,
             control: control.clone(),
-            outputs: [
-                Lines::new(spawned.stdout, Stream::Stdout).map_err(refused)?,
-                Lines::new(spawned.stderr, Stream::Stderr).map_err(refused)?,
-            ],
+            output: Output::new(
+                Source::Template(number),
+                (spawned.stdout, spawned.stderr),
+                inputs.clone(),
+            )
+            .map_err(refused)?,
             inputs: inputs.clone(),
         };
         let pidfd = watch_process(spawned.pidfd).map_err(refused)?;
@@ -101,7 +103,7 @@ impl Template {
 struct Reader {
     number: u64,
     control: Arc<AsyncFd<OwnedFd>>,
-    outputs: [Lines; 2],
+    output: Output,
     inputs: UnboundedSender<Input>,
 }
 
@@ -111,34 +113,19 @@ impl Reader {
         let mut open = true;
         loop {
             tokio::select! {
-                () = self.outputs[0].readable() => self.read_outputs(),
-                () = self.outputs[1].readable() => self.read_outputs(),
+                ready = self.output.ready() => self.output.serve(ready),
                 ready = readable(&self.control), if open => open = ready.is_ok() && self.read_messages(&mut buffer),
                 _ = pidfd.readable() => break,
             }
             tokio::task::coop::consume_budget().await;
         }
         self.read_messages(&mut buffer);
-        for output in &mut self.outputs {
-            let from = Source::Template(self.number);
-            output.finish(|stream, line| {
-                let _ = self.inputs.send(Input::Line { from, stream, line });
-            });
-        }
+        self.output.end_of_process();
         let (how, _) = how_it_ended(Some(pidfd), status).await;
         let _ = self.inputs.send(Input::TemplateExited {
             template: self.number,
             how,
         });
-    }
-
-    fn read_outputs(&mut self) {
-        let from = Source::Template(self.number);
-        for output in &mut self.outputs {
-            output.read(|stream, line| {
-                let _ = self.inputs.send(Input::Line { from, stream, line });
-            });
-        }
     }
 
     /// Reads the messages that are there. Returns false at the end of file.

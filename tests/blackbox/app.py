@@ -18,6 +18,16 @@ def write(line):
         ledger.write(line + "\n")
 
 
+def flood(count):
+    """Prints so many blank lines."""
+    while count > 0:
+        count -= os.write(1, b"\n" * min(count, 65536))
+
+
+if os.environ.get("FLOOD"):
+    flood(int(os.environ["FLOOD"]))
+
+
 def add(a, b):
     return a + b
 

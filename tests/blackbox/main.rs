@@ -10,5 +10,6 @@ mod harness;
 mod lifecycle;
 mod measure;
 mod metrics;
+mod output;
 mod routing;
 mod stop;

@@ -81,7 +81,10 @@ fn an_interrupt_says_what_it_waits_for_and_what_another_does() {
     pool.signal(Signal::SIGINT);
     pool.wait_log("a second ^C or TERM ends them");
     let log = pool.log();
-    let line = log.lines().find(|line| line.contains("a second ^C")).unwrap_or_default();
+    let line = log
+        .lines()
+        .find(|line| line.contains("a second ^C"))
+        .unwrap_or_default();
     let named = format!("running=1 at_most=40s jobs=\"app.wait_for {}\"", job[0]);
     assert!(line.contains(&named), "{line}");
     std::fs::write(&gate, "").expect("the gate opens");
