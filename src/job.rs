@@ -170,6 +170,8 @@ pub struct Claimed {
     pub queue: QueueName,
     /// What runs.
     pub task: Arc<str>,
+    /// Which kind of job it is to its runtime, as broker and runtime agree; 0 where there is only one kind.
+    pub kind: u8,
     /// Its arguments.
     pub payload: Arc<[u8]>,
     /// Longest run, when the job says so itself.

@@ -98,8 +98,8 @@ def jobs() -> None:
             ('{"a": 1, "b": 2} -> 3', b"app.add", 0, b'{"a": 1, "b": 2}'),
         ):
             names = (b"0197f000-0000-7000-8000-000000000000", b"default", task)
-            fixed = struct.pack("<QIIHHHxx", 1, timeout_ms, 1, *map(len, names))
-            packet = b"\x01\x01\x00\x00" + fixed + b"".join(names) + payload
+            fixed = struct.pack("<QQIHHHxxB3x", 1, timeout_ms, 1, *map(len, names), 0)
+            packet = b"\x02\x01\x00\x00" + fixed + b"".join(names) + payload
             exchange, sock = [None] * JOBS, worker.socket
             sock.settimeout(None)
             for _ in range(AHEAD):

@@ -41,7 +41,7 @@ class App:
 def load(what: Load) -> App:
     """Imports the preload modules, finds all hooks, calls those of `before_fork`."""
     put_directory_first(os.getcwd())
-    rq_settings = None if what.rq is None else RqSettings.from_message(what.rq)
+    rq_settings = RqSettings.from_message(what.options) if what.dialect == "rq" else None
     if rq_settings is not None:
         # Ahead of the application, as in `rq worker`.
         _trying("cannot set up RQ", _load_rq)

@@ -16,8 +16,8 @@ use crate::time::Human;
 pub const WORKERS_MAX: u32 = 10_000;
 /// Largest limit on payloads and results: they are held in memory.
 pub const PAYLOAD_LIMIT_MAX: usize = 256 << 20;
-/// Longest timeout of a job: milliseconds travel to the worker in 32 bits.
-pub const TIMEOUT_MAX: Duration = Duration::from_millis(u32::MAX as u64 - 1);
+/// Longest timeout of a job in the settings: more is a slip of the finger.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(36_500 * 86_400);
 /// Longest path of a Unix socket, in bytes (`sun_path` less its final zero).
 pub const SOCKET_PATH_LEN_MAX: usize = 107;
 
@@ -325,7 +325,7 @@ impl Rules<'_> {
         self.value(
             path,
             timeout.is_none_or(|time| time <= TIMEOUT_MAX),
-            "49 days or less, or \"none\"",
+            "36500 days or less, or \"none\"",
         );
     }
 

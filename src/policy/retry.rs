@@ -176,6 +176,7 @@ mod tests {
             retry_after: None,
             loss: Loss::RunsAgain,
             work: Work::Job,
+            kind: 0,
             batches: true,
             failures,
             losses,

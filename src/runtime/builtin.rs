@@ -138,13 +138,14 @@ mod tests {
     use crate::time::Mono;
     use crate::wire::frame::Run;
 
-    fn run(task: &str, payload: &str, timeout_ms: u32) -> (Ending, String) {
+    fn run(task: &str, payload: &str, timeout_ms: u64) -> (Ending, String) {
         let mut result = Vec::new();
         let run = Run {
             execution: 1,
             timeout_ms,
             attempt: 1,
             ordinal: 1,
+            job_kind: 0,
             id: "a",
             queue: "q",
             task,

@@ -64,7 +64,7 @@ pub trait Executor {
 
 /// The longest run that a frame allows; `None`: no limit.
 pub fn timeout_of(run: &Run<'_>) -> Option<Duration> {
-    (run.timeout_ms > 0).then(|| Duration::from_millis(run.timeout_ms.into()))
+    (run.timeout_ms > 0).then(|| Duration::from_millis(run.timeout_ms))
 }
 
 /// The error of a task that is not there, with the nearest one that is.

@@ -108,6 +108,10 @@ fn load(config: &Config, generation: u64) -> Load {
     let app = &config.app;
     let grace = config.pools.values().map(|pool| pool.kill_grace).min();
     let grace = grace.unwrap_or(Duration::ZERO);
+    let (dialect, options) = match app.runtime {
+        RuntimeKind::Rq => ("rq".to_owned(), rq::options(config)),
+        RuntimeKind::Native | RuntimeKind::Command | RuntimeKind::Python => Default::default(),
+    };
     Load {
         generation,
         preload: app.preload.clone(),
@@ -119,7 +123,8 @@ fn load(config: &Config, generation: u64) -> Load {
         max_result: config.broker.max_result,
         huge_pages: app.huge_pages,
         fresh: app.worker_forks(),
-        rq: rq::load(config).map(Box::new),
+        dialect,
+        options,
     }
 }
 

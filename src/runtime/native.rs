@@ -355,6 +355,7 @@ mod tests {
             timeout_ms: 0,
             attempt: 2,
             ordinal: 1,
+            job_kind: 0,
             id: "a",
             queue: "q",
             task,

@@ -3,19 +3,74 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::config::{BrokerConfig, BrokerUrl, Config, RedisUrl, RqConfig, RuntimeKind, Sentinels, encoded};
-use crate::wire::message::{RqLoad, RqSentinel};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
-/// `None` under every other runtime.
-pub(super) fn load(config: &Config) -> Option<RqLoad> {
-    let (BrokerUrl::Redis(url), RuntimeKind::Rq) = (&config.broker.url, config.app.runtime) else {
-        return None;
+use crate::config::{BrokerConfig, BrokerUrl, Config, RedisUrl, RqConfig, Sentinels, encoded};
+
+/// What a worker needs to run RQ's jobs; the names are those of `rq worker`'s options.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+struct Options {
+    /// Where Redis is, secrets included, as redis-py takes it: `redis://`, `rediss://`, `unix://`.
+    /// With Sentinel: user, password and database of the Redis server alone count.
+    url: String,
+    /// More keyword arguments of the connection: `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` …
+    connection: BTreeMap<String, String>,
+    /// The Sentinels to ask where Redis is; `None`: the URL says it.
+    sentinel: Option<Sentinel>,
+    /// A worker's name; `{}` stands for its ordinal.
+    worker_name: String,
+    /// The queues of each pool by its name.
+    queues: BTreeMap<String, Vec<String>>,
+    /// `pickle`, `json` or a dotted name; `None`: pickle.
+    serializer: Option<String>,
+    /// Dotted names of classes in place of RQ's own.
+    job_class: Option<String>,
+    /// See `job_class`.
+    queue_class: Option<String>,
+    /// See `job_class`; it configures, and finishes the jobs that need more than a plain one.
+    worker_class: Option<String>,
+    /// Dotted names of functions, in the order of `--exception-handler`.
+    exception_handlers: Vec<String>,
+    /// Whether failed jobs are kept out of the failed registry.
+    disable_default_exception_handler: bool,
+    /// Seconds to keep results of jobs that do not say; `None`: RQ's default.
+    results_ttl: Option<i64>,
+    /// Seconds after which a silent worker is forgotten; `None`: RQ's default.
+    worker_ttl: Option<u64>,
+    /// Seconds between two signs of life of a running job; `None`: RQ's default.
+    job_monitoring_interval: Option<u64>,
+    /// Whether log lines may hold a job's description.
+    disable_job_desc_logging: bool,
+    /// Directories behind the module path.
+    path: Vec<String>,
+    /// Module of RQ's settings; the template puts its `DICT_CONFIG` in force.
+    config: Option<String>,
+    /// Tasks whose batches run again in halves when they fail as a whole.
+    batch_split: Vec<String>,
+}
+
+/// Where Redis is found by Sentinel.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+struct Sentinel {
+    /// Host and port of each.
+    hosts: Vec<(String, u16)>,
+    /// The name that they know the primary by.
+    service: String,
+    /// Keyword arguments of the connections to the Sentinels themselves: `username`, `password` …
+    connection: BTreeMap<String, String>,
+}
+
+/// What the template's RQ runner is told; a URL that is none of Redis leaves it without a server.
+pub(super) fn options(config: &Config) -> Map<String, Value> {
+    let BrokerUrl::Redis(url) = &config.broker.url else {
+        return Map::new();
     };
     let rq = &config.broker.rq;
     let other = |name: &str, default: String| (*name != default).then(|| name.to_owned());
     let stock = RqConfig::default();
     let (url, sentinel) = address(url, &config.broker);
-    Some(RqLoad {
+    let options = Options {
         url,
         connection: certificates(&config.broker),
         sentinel,
@@ -48,11 +103,15 @@ pub(super) fn load(config: &Config) -> Option<RqLoad> {
             .filter(|(_, task)| task.batch_split)
             .map(|(name, _)| name.to_string())
             .collect(),
-    })
+    };
+    match serde_json::to_value(options) {
+        Ok(Value::Object(options)) => options,
+        other => panic!("the options of RQ's runner are a JSON object: {other:?}"),
+    }
 }
 
 /// The URL as redis-py takes it, and the Sentinels.
-fn address(url: &RedisUrl, broker: &BrokerConfig) -> (String, Option<RqSentinel>) {
+fn address(url: &RedisUrl, broker: &BrokerConfig) -> (String, Option<Sentinel>) {
     let text = url.secret_text();
     let Some(Ok(sentinels)) = url.sentinels() else {
         // redis-py has one name for a socket's path.
@@ -62,7 +121,7 @@ fn address(url: &RedisUrl, broker: &BrokerConfig) -> (String, Option<RqSentinel>
         let (host, port) = address.rsplit_once(':')?;
         Some((host.to_owned(), port.parse().ok()?))
     });
-    let sentinel = RqSentinel {
+    let sentinel = Sentinel {
         hosts: hosts.collect(),
         service: sentinels.master.clone(),
         connection: sentinel_connection(&sentinels, broker),

@@ -246,6 +246,7 @@ mod tests {
             timeout_ms: 1000,
             attempt: 2,
             ordinal: 1,
+            job_kind: 0,
             id: "a",
             queue: "q",
             task: "t",

@@ -414,6 +414,7 @@ mod tests {
                 timeout_ms: 0,
                 attempt: 1,
                 ordinal: 1,
+                job_kind: 0,
                 id: "a",
                 queue: "q",
                 task: "t",

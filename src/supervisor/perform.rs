@@ -115,12 +115,13 @@ impl Supervisor {
         };
         let timeout_ms = job
             .timeout
-            .map_or(0, |timeout| timeout.as_millis().clamp(1, u128::from(u32::MAX)));
+            .map_or(0, |timeout| timeout.as_millis().clamp(1, u128::from(u64::MAX)));
         let run = Run {
             execution,
-            timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
+            timeout_ms: u64::try_from(timeout_ms).unwrap_or(u64::MAX),
             attempt: job.attempt,
             ordinal: self.fleet.ordinal_of(worker),
+            job_kind: job.claimed.kind,
             id: job.claimed.claim.job.as_str(),
             queue: job.claimed.queue.as_str(),
             task: &job.claimed.task,

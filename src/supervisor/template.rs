@@ -60,7 +60,7 @@ impl Template {
             status: Some(status),
             _lifeline: spawned.lifeline,
         };
-        template.send(&ToTemplate::Load(load), &[])?;
+        template.send(&ToTemplate::Load(Box::new(load)), &[])?;
         Ok(template)
     }
 

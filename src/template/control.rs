@@ -46,7 +46,7 @@ impl Control {
     /// Waits for the first message: what to load. `None` when the supervisor left, or has no use for us.
     pub fn load(&self) -> Result<Option<Load>, ControlError> {
         match self.receive(Wait::Block)? {
-            Some(Message::Order(ToTemplate::Load(load), _)) => Ok(Some(load)),
+            Some(Message::Order(ToTemplate::Load(load), _)) => Ok(Some(*load)),
             None | Some(Message::Closed | Message::Order(ToTemplate::Stop, _)) => Ok(None),
             Some(Message::Order(ToTemplate::Fork { .. }, _)) => Err(ControlError::NoLoad),
         }

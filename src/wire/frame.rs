@@ -3,12 +3,13 @@
 //! A packet is a 4-byte header and a part of a frame's body; all integers are little-endian.
 //!
 //! ```text
-//! packet:  version u8 = 1 | kind u8 | flags u8 | number u8 | body part (up to 65,532 bytes)
+//! packet:  version u8 = 2 | kind u8 | flags u8 | number u8 | body part (up to 65,532 bytes)
 //! flags:   bit 0 MORE: the next packet carries more of this frame
 //!          bit 1 BATCH: another Run of the same batch comes behind this frame
 //! number:  of a Run's packet in its frame: 0, then 1..=255, and 1 again; else 0
-//! Run:     execution u64 | timeout_ms u32 (0: none) | attempt u32 | id_len u16 | queue_len u16 |
-//!          task_len u16 | ordinal u16 | id | queue | task | payload (the rest)
+//! Run:     execution u64 | timeout_ms u64 (0: none) | attempt u32 | id_len u16 | queue_len u16 |
+//!          task_len u16 | ordinal u16 | job_kind u8 | reserved [u8; 3] | id | queue | task |
+//!          payload (the rest)
 //! Ready:   empty
 //!          a batch is a row of Runs, all but the last with BATCH
 //! Done:    execution u64 | started_ns u64 | ended_ns u64 | outcome u8 | reserved [u8; 3] |
@@ -18,7 +19,7 @@
 use crate::time::Mono;
 
 /// Protocol version, first byte of each packet.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Longest packet, header included.
 pub const PACKET_LEN_MAX: usize = 65_536;
 /// Length of a packet's header.
@@ -31,7 +32,7 @@ const MORE: u8 = 1;
 /// Flag of a `Run`: the next frame is another job of the same batch.
 pub const BATCH: u8 = 2;
 
-const RUN_FIXED_LEN: usize = 24;
+const RUN_FIXED_LEN: usize = 32;
 const DONE_FIXED_LEN: usize = 32;
 const AFTER_BY_POLICY: u32 = u32::MAX;
 
@@ -78,11 +79,13 @@ pub struct Run<'a> {
     /// The supervisor's number for this execution; comes back in [`Done`].
     pub execution: u64,
     /// Longest run in milliseconds; 0: no limit.
-    pub timeout_ms: u32,
+    pub timeout_ms: u64,
     /// 1 for the first run.
     pub attempt: u32,
     /// The worker's ordinal in its supervisor; see `broker::WorkerView`.
     pub ordinal: u16,
+    /// Which of its runtime's kinds of job it is; see [`crate::job::Claimed::kind`].
+    pub job_kind: u8,
     /// The job's id.
     pub id: &'a str,
     /// The queue that it came from.
@@ -183,6 +186,7 @@ impl Run<'_> {
             out.put(&len.to_le_bytes());
         }
         out.put(&self.ordinal.to_le_bytes());
+        out.put(&[self.job_kind, 0, 0, 0]);
         for name in [self.id, self.queue, self.task] {
             out.put(name.as_bytes());
         }
@@ -197,17 +201,19 @@ impl Run<'_> {
         }
         let mut rest = Rest(body);
         let execution = u64::from_le_bytes(rest.array()?);
-        let timeout_ms = u32::from_le_bytes(rest.array()?);
+        let timeout_ms = u64::from_le_bytes(rest.array()?);
         let attempt = u32::from_le_bytes(rest.array()?);
         let id_len = u16::from_le_bytes(rest.array()?);
         let queue_len = u16::from_le_bytes(rest.array()?);
         let task_len = u16::from_le_bytes(rest.array()?);
         let ordinal = u16::from_le_bytes(rest.array()?);
+        let [job_kind, ..] = rest.array::<4>()?;
         Ok(Run {
             execution,
             timeout_ms,
             attempt,
             ordinal,
+            job_kind,
             id: rest.text(id_len.into())?,
             queue: rest.text(queue_len.into())?,
             task: rest.text(task_len.into())?,
@@ -451,6 +457,7 @@ mod tests {
             timeout_ms: 0,
             attempt: 1,
             ordinal: 1,
+            job_kind: 0,
             id: "a",
             queue: "q",
             task: "t",
@@ -500,19 +507,19 @@ mod tests {
         assert_eq!(assembler.take(b"hello"), Err(FrameError::Version(b'h')));
         assert_eq!(FromWorker::decode(99, b""), Err(FrameError::Kind(99)));
         assert_eq!(FromWorker::decode(KIND_DONE, b"short"), Err(FrameError::Short(5)));
-        assert_eq!(Run::decode(KIND_RUN, &[255; 24]), Err(FrameError::Length));
+        assert_eq!(Run::decode(KIND_RUN, &[255; 32]), Err(FrameError::Length));
     }
 
     proptest! {
         #[test]
         fn a_run_survives_the_wire(
-            execution: u64, timeout_ms: u32, attempt: u32, ordinal: u16,
+            execution: u64, timeout_ms: u64, attempt: u32, ordinal: u16, job_kind: u8,
             id in "[a-z0-9-]{1,40}", queue in "\\PC{1,20}", task in "[a-z._]{1,40}",
             payload_len in prop_oneof![0usize..2000, 65_000usize..66_000, 130_000usize..140_000],
         ) {
             let payload: Vec<u8> = (0..payload_len).map(|i| i as u8).collect();
             let run = Run {
-                execution, timeout_ms, attempt, ordinal, id: &id, queue: &queue, task: &task, payload: &payload,
+                execution, timeout_ms, attempt, ordinal, job_kind, id: &id, queue: &queue, task: &task, payload: &payload,
             };
             let mut packets = Packets::default();
             run.encode(&mut packets);

@@ -15,7 +15,7 @@ pub const FORK_DESCRIPTORS: [&str; 4] = ["job socket", "lifeline", "stdout", "st
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToTemplate {
     /// First message: what to load.
-    Load(Load),
+    Load(Box<Load>),
     /// Fork one worker; its descriptors are attached, see [`FORK_DESCRIPTORS`].
     Fork {
         /// The supervisor's number for the worker, unique in its life.
@@ -52,66 +52,12 @@ pub struct Load {
     /// A worker forks a process for each of its jobs (python).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
-    /// What RQ's jobs need; `None` under every other runtime.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rq: Option<Box<RqLoad>>,
-}
-
-/// What a worker needs to run RQ's jobs; the names are those of `rq worker`'s options.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct RqLoad {
-    /// Where Redis is, secrets included, as redis-py takes it: `redis://`, `rediss://`, `unix://`.
-    /// With Sentinel: user, password and database of the Redis server alone count.
-    pub url: String,
-    /// More keyword arguments of the connection: `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` …
-    pub connection: BTreeMap<String, String>,
-    /// The Sentinels to ask where Redis is; `None`: the URL says it.
-    pub sentinel: Option<RqSentinel>,
-    /// A worker's name; `{}` stands for its ordinal.
-    pub worker_name: String,
-    /// The queues of each pool by its name.
-    pub queues: BTreeMap<String, Vec<String>>,
-    /// `pickle`, `json` or a dotted name; `None`: pickle.
-    pub serializer: Option<String>,
-    /// Dotted names of classes in place of RQ's own.
-    pub job_class: Option<String>,
-    /// See `job_class`.
-    pub queue_class: Option<String>,
-    /// See `job_class`; it configures, and finishes the jobs that need more than a plain one.
-    pub worker_class: Option<String>,
-    /// Dotted names of functions, in the order of `--exception-handler`.
-    pub exception_handlers: Vec<String>,
-    /// Whether failed jobs are kept out of the failed registry.
-    pub disable_default_exception_handler: bool,
-    /// Seconds to keep results of jobs that do not say; `None`: RQ's default.
-    pub results_ttl: Option<i64>,
-    /// Seconds after which a silent worker is forgotten; `None`: RQ's default.
-    pub worker_ttl: Option<u64>,
-    /// Seconds between two signs of life of a running job; `None`: RQ's default.
-    pub job_monitoring_interval: Option<u64>,
-    /// Whether log lines may hold a job's description.
-    pub disable_job_desc_logging: bool,
-    /// Directories behind the module path.
-    pub path: Vec<String>,
-    /// Module of RQ's settings; the template puts its `DICT_CONFIG` in force.
-    #[serde(default)]
-    pub config: Option<String>,
-    /// Tasks whose batches run again in halves when they fail as a whole.
-    #[serde(default)]
-    pub batch_split: Vec<String>,
-}
-
-/// Where Redis is found by Sentinel.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RqSentinel {
-    /// Host and port of each.
-    pub hosts: Vec<(String, u16)>,
-    /// The name that they know the primary by.
-    pub service: String,
-    /// Keyword arguments of the connections to the Sentinels themselves: `username`, `password` …
-    #[serde(default)]
-    pub connection: BTreeMap<String, String>,
+    /// The dialect in which jobs are written, where the runtime runs others than its own; empty: its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub dialect: String,
+    /// What the dialect's runner needs to know; only it reads them.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub options: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A task of the command runtime.

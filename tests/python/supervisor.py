@@ -122,7 +122,7 @@ class Worker:
     def wait_ready(self) -> Worker:
         """Takes its Ready frame."""
         packet = self.socket.recv(PACKET_LEN_MAX)
-        assert packet == b"\x01\x10\x00\x00", (packet, self.stderr.all())
+        assert packet == b"\x02\x10\x00\x00", (packet, self.stderr.all())
         return self
 
     def send(
@@ -136,6 +136,7 @@ class Worker:
         job: str = "job-1",
         queue: str = "default",
         ordinal: int = 1,
+        kind: int = 0,
         another_follows: bool = False,
     ) -> int:
         """Sends a Run frame; returns its execution number."""
@@ -143,7 +144,7 @@ class Worker:
         if payload is None:
             payload = b"" if args is None else json.dumps(args).encode()
         names = [name.encode() for name in (job, queue, task)]
-        body = struct.pack("<QIIHHHH", self._executions, timeout_ms, attempt, *map(len, names), ordinal)
+        body = struct.pack("<QQIHHHHB3x", self._executions, timeout_ms, attempt, *map(len, names), ordinal, kind)
         self.send_body(body + b"".join(names) + payload, 2 if another_follows else 0)
         return self._executions
 
@@ -153,7 +154,7 @@ class Worker:
         parts = [body[at : at + room] for at in range(0, len(body), room)]
         for number, part in enumerate(parts):
             more = number + 1 < len(parts)
-            self.socket.send(bytes((1, 1, flags | more, number and (number - 1) % 255 + 1)) + part)
+            self.socket.send(bytes((2, 1, flags | more, number and (number - 1) % 255 + 1)) + part)
 
     def done(self) -> Done:
         """Takes one Done frame."""
@@ -164,7 +165,7 @@ class Worker:
             except ConnectionResetError:
                 packet = b""
             assert packet, f"the worker hung up; it said: {self.stderr.all()}"
-            assert packet[:2] == b"\x01\x11", packet[:40]
+            assert packet[:2] == b"\x02\x11", packet[:40]
             more = packet[2]
             parts.append(packet[4:])
         body = b"".join(parts)

@@ -238,6 +238,7 @@ class Jobs(unittest.TestCase):
         expected = {"id": "j\u00fc", "queue": "mail", "task": "app.current", "attempt": 3, "timeout": 2.5}
         self.assertEqual(done.value, expected)
         self.assertIsNone(self.worker.call("app.current").value["timeout"])
+        self.assertEqual(self.worker.call("app.current", timeout_ms=7_776_000_000).value["timeout"], 7_776_000)
 
     def test_a_job_can_ask_to_be_run_again(self) -> None:
         done = self.call("again", 1.5)
@@ -414,16 +415,16 @@ class OneWorkerEach(unittest.TestCase):
         self.assertEqual(self.template.status_of(worker), signal.SIGTERM)
 
     def test_bytes_that_are_no_frame_end_the_worker_with_a_reason(self) -> None:
-        run = b"\x01\x01\x00\x00"
+        run = b"\x02\x01\x00\x00"
         for packets, said in (
             ([b"hello"], "a packet of 5 bytes is shorter than the fixed fields"),
-            ([b"\x02\x01\x00\x00" + bytes(24)], "a packet of protocol version 2, expected 1"),
-            ([b"\x01\x11\x00\x00" + bytes(24)], "a frame of kind 17, expected 1 (Run)"),
-            ([run + b"\xff" * 24], "a length field points past the end of the frame"),
-            ([b"\x01\x01\x01\x00" + bytes(24), b"\x01\x11\x00\x00"], "a frame was interrupted"),
-            ([b"\x01\x01\x01\x00" + bytes(24), b"x"], "a frame was interrupted"),
-            ([b"\x01\x01\x00\x01" + bytes(24)], "a frame whose beginning was taken back"),
-            ([b"\x01\x01\x01\x00" + bytes(24), b"\x01\x01\x00\x02"], "a packet is missing in the middle"),
+            ([b"\x03\x01\x00\x00" + bytes(32)], "a packet of protocol version 3, expected 2"),
+            ([b"\x02\x11\x00\x00" + bytes(32)], "a frame of kind 17, expected 1 (Run)"),
+            ([run + b"\xff" * 32], "a length field points past the end of the frame"),
+            ([b"\x02\x01\x01\x00" + bytes(32), b"\x02\x11\x00\x00"], "a frame was interrupted"),
+            ([b"\x02\x01\x01\x00" + bytes(32), b"x"], "a frame was interrupted"),
+            ([b"\x02\x01\x00\x01" + bytes(32)], "a frame whose beginning was taken back"),
+            ([b"\x02\x01\x01\x00" + bytes(32), b"\x02\x01\x00\x02"], "a packet is missing in the middle"),
         ):
             with self.subTest(said):
                 worker = self.template.worker()
@@ -434,7 +435,7 @@ class OneWorkerEach(unittest.TestCase):
 
     def test_end_of_file_in_the_middle_of_a_frame_is_said(self) -> None:
         worker = self.template.worker()
-        worker.socket.send(b"\x01\x01\x01\x00" + bytes(24))
+        worker.socket.send(b"\x02\x01\x01\x00" + bytes(32))
         worker.hang_up()
         self.assertEqual(self.template.status_of(worker), 1 << 8)
         self.assertIn("was closed in the middle of a frame", worker.stderr.all())

@@ -39,7 +39,7 @@ class Pool:
         rq = {'url': url, 'worker_name': 'pool.{}', 'queues': {'default': ['default']}, 'path': [str(APP)], **options}
         self.redis = redis
         self.template = Template({}, python=sys.executable, environment={'PYTHONPATH': str(APP)})
-        self.template.ready('jobs', rq=rq, fresh=fresh)
+        self.template.ready('jobs', dialect='rq', options=rq, fresh=fresh)
         self.worker = self.template.worker()
         redis.hset(f'rq:worker:{NAME}', mapping={'state': 'idle', 'queues': 'default'})
 
@@ -51,21 +51,21 @@ class Pool:
             pipeline.zadd(f'rq:wip:{job.origin}', {f'{job.id}:{EXECUTION}': time.time() + 90})
             pipeline.execute()
         return self.worker.call(
-            'rq', payload=b'P' + self.redis.hget(job.key, 'data'), job=job.id, queue=job.origin, timeout_ms=timeout_ms
+            'rq', payload=self.redis.hget(job.key, 'data'), job=job.id, queue=job.origin, timeout_ms=timeout_ms
         )
 
     def whole(self, job):
         """Runs it as a job that was only taken from its queue, over the intermediate list."""
         self.redis.lmove(f'rq:queue:{job.origin}', f'rq:queue:{job.origin}:intermediate', 'LEFT', 'RIGHT')
-        return self.worker.call('rq', payload=b'W', job=job.id, queue=job.origin)
+        return self.worker.call('rq', kind=1, job=job.id, queue=job.origin)
 
     def keep_house(self, **order):
-        return self.worker.call('rq:maintenance', payload=b'I' + json.dumps(order).encode())
+        return self.worker.call('rq:maintenance', kind=2, payload=json.dumps(order).encode())
 
 
 @pytest.fixture
 def pool(redis, server):
-    """Starts a pool with these options of `Load.rq`."""
+    """Starts a pool with these options of the dialect."""
     started = []
 
     def start(**options):
@@ -160,7 +160,7 @@ def test_a_plain_job_can_ask_for_itself(pool, queue):
 def test_a_process_for_each_job_knows_its_workers_name(pool, queue):
     pool = pool(fresh=True)
     job = queue.enqueue(os.getenv, 'RQ_WORKER_ID')
-    payload = b'P' + pool.redis.hget(job.key, 'data')
+    payload = pool.redis.hget(job.key, 'data')
     for ordinal in (1, 1, 2, 2, 1):
         done = pool.worker.call('rq', payload=payload, job=job.id, queue=job.origin, ordinal=ordinal)
         assert value_of(job, done) == f'pool.{ordinal}'
@@ -248,7 +248,7 @@ def test_a_whole_job_is_interrupted_by_rq_itself(pool, queue, redis):
 def test_a_whole_job_that_was_deleted_is_passed_over(pool, queue):
     job = queue.enqueue(jobs.add, 1, 2)
     pool = pool()
-    payload = {'payload': b'W', 'job': job.id}
+    payload = {'kind': 1, 'job': job.id}
     job.delete()
     assert pool.worker.call('rq', **payload).code == SETTLED
 
@@ -332,7 +332,7 @@ def test_rate_limited_jobs_that_are_due_go_through_their_registry(pool, queue, r
 def test_an_order_that_makes_no_sense_is_refused(pool):
     pool = pool()
     assert pool.keep_house(do='dance').code == FAILURE
-    assert pool.worker.call('rq', payload=b'?').code == REJECTED
+    assert pool.worker.call('rq', kind=63).code == REJECTED
 
 
 def test_a_class_that_is_not_there_does_not_load(redis, server):
@@ -370,7 +370,7 @@ def test_a_tracer_that_patches_rq_sees_each_job(queue, redis, server):
         template.ready('tracer', rq={'url': server.url, 'worker_name': 'pool.{}', 'queues': {'default': ['default']}})
         worker = template.worker()
         job = queue.enqueue(jobs.add, 1, 2)
-        assert worker.call('rq', payload=b'P' + redis.hget(job.key, 'data'), job=job.id).code == SETTLED
+        assert worker.call('rq', payload=redis.hget(job.key, 'data'), job=job.id).code == SETTLED
     assert redis.lrange('notes', 0, -1) == [f'traced {job.id}'.encode()]
     assert job.return_value() == 3
 

@@ -13,6 +13,7 @@ crate::trials![
     the_payload_is_the_input_and_the_output_the_result,
     output_that_is_no_json_becomes_a_string,
     the_job_is_in_the_environment,
+    a_timeout_of_three_months_arrives_whole,
     arguments_pass_no_shell,
     a_megabyte_passes_through_a_program,
     an_exit_status_is_a_failure_with_the_end_of_stderr,
@@ -49,6 +50,15 @@ fn the_job_is_in_the_environment() {
         timeout_ms: 2500,
     });
     assert_eq!(done.data, r#""job-1 mail run 1 2.5 640""#);
+}
+
+fn a_timeout_of_three_months_arrives_whole() {
+    let done = shell("echo $POOL_JOB_TIMEOUT").fork().run_job(&Job {
+        task: "run",
+        payload: b"",
+        timeout_ms: 90 * 86_400_000,
+    });
+    assert_eq!(done.data, "7776000");
 }
 
 fn arguments_pass_no_shell() {
@@ -129,7 +139,7 @@ fn programs_that_are_missing_fail_the_load() {
         ..load()
     };
     let spawned = spawn_template(&command("command", "")).unwrap();
-    let packet = serde_json::to_vec(&ToTemplate::Load(order)).unwrap();
+    let packet = serde_json::to_vec(&ToTemplate::Load(Box::new(order))).unwrap();
     assert_eq!(send(&spawned.control, &packet, Wait::Block).unwrap(), Sent::Whole);
     let Some(FromTemplate::Failed { error, .. }) = hear(&spawned.control) else {
         panic!("it loaded");

@@ -75,7 +75,7 @@ impl Template {
             report: LoadReport::default(),
             workers: 0,
         };
-        template.tell(&ToTemplate::Load(load), &[]);
+        template.tell(&ToTemplate::Load(Box::new(load)), &[]);
         match template.hear() {
             Some(FromTemplate::Ready(report)) => template.report = report,
             other => panic!("not ready: {other:?}; {}", text(&template.spawned.stderr)),
@@ -172,7 +172,7 @@ pub struct Worker {
 pub struct Job<'a> {
     pub task: &'a str,
     pub payload: &'a [u8],
-    pub timeout_ms: u32,
+    pub timeout_ms: u64,
 }
 
 /// What a worker said.
@@ -215,6 +215,7 @@ impl Worker {
             timeout_ms: job.timeout_ms,
             attempt: 1,
             ordinal: 1,
+            job_kind: 0,
             id: "job-1",
             queue: "mail",
             task: job.task,

@@ -264,7 +264,7 @@ fn a_hook_that_fails_ends_the_worker() {
 /// Loads an app that does not load: the error that it tells.
 fn load_error(app: &str) -> String {
     let spawned = spawn_template(&command("native", app)).unwrap();
-    let order = serde_json::to_vec(&ToTemplate::Load(load())).unwrap();
+    let order = serde_json::to_vec(&ToTemplate::Load(Box::new(load()))).unwrap();
     assert_eq!(send(&spawned.control, &order, Wait::Block).unwrap(), Sent::Whole);
     let Some(FromTemplate::Failed { error, .. }) = hear(&spawned.control) else {
         panic!("it loaded");

@@ -78,7 +78,7 @@ impl App {
     /// Why it does not load.
     fn refusal(&self, config: &AppConfig) -> (String, String) {
         let spawned = spawn_template(&python::template_command(config).unwrap()).unwrap();
-        let packet = serde_json::to_vec(&ToTemplate::Load(self.load())).unwrap();
+        let packet = serde_json::to_vec(&ToTemplate::Load(Box::new(self.load()))).unwrap();
         assert_eq!(send(&spawned.control, &packet, Wait::Block).unwrap(), Sent::Whole);
         match hear(&spawned.control) {
             Some(FromTemplate::Failed { error, detail }) => (error, detail),

@@ -160,6 +160,7 @@ impl Ledger {
             retry_after: None,
             loss: pool::job::Loss::RunsAgain,
             work: Work::Job,
+            kind: 0,
             batches: true,
             failures: job.failures,
             losses: job.losses,

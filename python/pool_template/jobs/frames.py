@@ -14,7 +14,7 @@ HEADER_LEN = 4
 #: Longest frame that is put together. The supervisor's own limits are far below.
 FRAME_LEN_MAX = 1 << 30
 
-_VERSION = 1
+_VERSION = 2
 _KIND_RUN = 1
 _KIND_READY = 16
 _KIND_DONE = 17
@@ -24,8 +24,8 @@ _BATCH = 2
 #: What the first four bytes of a Run frame in one packet are.
 RUN_HEADER = _VERSION | _KIND_RUN << 8
 
-#: header | execution | timeout_ms | attempt | id_len | queue_len | task_len | ordinal
-RUN = struct.Struct("<IQIIHHHH")
+#: header | execution | timeout_ms | attempt | id_len | queue_len | task_len | ordinal | kind of job
+RUN = struct.Struct("<IQQIHHHHB3x")
 #: header | execution | started_ns | ended_ns | outcome | after_ms
 DONE = struct.Struct("<IQQQB3xI")
 DONE_HEADER = _VERSION | _KIND_DONE << 8
@@ -42,7 +42,7 @@ class FrameError(Exception):
 
 def run_frame(task: bytes, payload: bytes, timeout_ms: int) -> bytes:
     """A Run frame in one packet, of a job without id and queue."""
-    return RUN.pack(RUN_HEADER, 0, timeout_ms, 1, 0, 0, len(task), 0) + task + payload
+    return RUN.pack(RUN_HEADER, 0, timeout_ms, 1, 0, 0, len(task), 0, 0) + task + payload
 
 
 def too_short(packet: bytes) -> FrameError:
@@ -106,20 +106,21 @@ class RunFrame(NamedTuple):
     queue: bytes
     task: bytes
     payload: bytes
+    kind: int
 
     @classmethod
     def read(cls, frame: bytes) -> RunFrame:
         """Takes a frame apart."""
         if len(frame) < RUN.size:
             raise too_short(frame)
-        _, execution, timeout_ms, attempt, *lengths, _ = RUN.unpack_from(frame)
+        _, execution, timeout_ms, attempt, *lengths, _, kind = RUN.unpack_from(frame)
         names, at = [], RUN.size
         for length in lengths:
             names.append(frame[at : at + length])
             at += length
         if at > len(frame):
             raise FrameError("a length field points past the end of the frame")
-        return cls(execution, timeout_ms, attempt, *names, frame[at:])
+        return cls(execution, timeout_ms, attempt, *names, frame[at:], kind)
 
 
 def send_frame(sock: socket.SocketType, frame: bytes) -> None:

@@ -67,7 +67,7 @@ class JsonRunner:
         self._batches: dict[bytes, Callable[..., Any]] = {}
         self._deadline = Deadline(_timeout)
 
-    def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
+    def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int, kind: int) -> Outcome:
         """See `loop.Runner`."""
         deadline = self._deadline
         try:
@@ -83,7 +83,7 @@ class JsonRunner:
             finally:
                 deadline.clear()
         except TakesBatches:
-            outcomes = self.run_batch([frames.RunFrame(0, timeout_ms, 0, job, b"", task, payload)], started_ns)
+            outcomes = self.run_batch([frames.RunFrame(0, timeout_ms, 0, job, b"", task, payload, kind)], started_ns)
             return outcomes[0] if outcomes else _NO_RESULT
         except BaseException as error:
             if lineage.is_child:

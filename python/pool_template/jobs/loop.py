@@ -29,8 +29,11 @@ _NO_WAIT = int(socket.MSG_DONTWAIT)
 class Runner(Protocol):
     """How one job is run."""
 
-    def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
-        """Runs the job with the id `job`, which began at `started_ns`. Raises nothing: what the job raises is an outcome."""
+    def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int, kind: int) -> Outcome:
+        """Runs the job with the id `job`, which began at `started_ns`. `kind`: which of the runner's kinds of job it is.
+
+        Raises nothing: what the job raises is an outcome.
+        """
         ...
 
 
@@ -139,7 +142,7 @@ class JobLoop:
                 frame = wait()
                 started = now()
             try:
-                header, execution, timeout_ms, _, id_len, queue_len, task_len, ordinal = unpack(frame)
+                header, execution, timeout_ms, _, id_len, queue_len, task_len, ordinal, kind = unpack(frame)
             except struct.error:
                 if not frame:
                     return
@@ -164,7 +167,7 @@ class JobLoop:
                 raise frames.FrameError("a length field points past the end of the frame")
             self._frame = frame
             job, task = frame[fixed_len:queue_at], frame[task_at:payload_at]
-            code, after_ms, data = run(job, task, frame[payload_at:], timeout_ms, started)
+            code, after_ms, data = run(job, task, frame[payload_at:], timeout_ms, started, kind)
             self._frame = None
             if lineage.is_child:
                 lineage.end_child(None)
@@ -200,7 +203,7 @@ class JobLoop:
     def _run_one_by_one(self, whole: list[bytes], runs: list[frames.RunFrame], started: int) -> int:
         for frame, run in zip(whole, runs):
             self._frame = frame
-            outcome = self._runner.run(run.job, run.task, run.payload, run.timeout_ms, started)
+            outcome = self._runner.run(run.job, run.task, run.payload, run.timeout_ms, started, run.kind)
             self._frame = None
             if lineage.is_child:
                 lineage.end_child(None)

@@ -33,8 +33,10 @@ class Load:
     huge_pages: bool = True
     #: Whether each job gets a process of its own; see `fresh`.
     fresh: bool = False
-    #: See `rq.settings`; None under every other runtime.
-    rq: Optional[dict[str, Any]] = None
+    #: In which dialect jobs are written; empty: as `jobs.functions` reads them.
+    dialect: str = ""
+    #: What the dialect's runner needs to know.
+    options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Load:

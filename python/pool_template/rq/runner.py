@@ -1,8 +1,8 @@
-"""Runs RQ's jobs, as the broker hands them out: the first byte of a payload says what it is.
+"""Runs RQ's jobs, as the broker hands them out, each of one of three kinds.
 
-`P`: a plain job, already started in Redis; the rest is the `data` of its hash. Only its function is run here.
-`W`: a job that needs more of RQ than that: RQ's own code runs it from start to end.
-`I`: housekeeping, `{"do": ...}`: what RQ's own code must do and no job asked for.
+Plain: already started in Redis; the payload is the `data` of its hash. Only its function is run here.
+Whole: it needs more of RQ than that. RQ's own code runs it from start to end.
+After-work: the payload is `{"do": ...}`: what RQ's own code must do and no job asked for.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pool_template.rq.code import RqCode
 from pool_template.rq.environment import Environment
 from pool_template.rq.lifecycle import Lifecycle
 
-_PLAIN, _WHOLE, _INTERNAL = b"PWI"
+_PLAIN, _WHOLE, _AFTER_WORK = range(3)
 _NO_RESULT: Outcome = (frames.SUCCESS, frames.AFTER_BY_POLICY, b"")
 _SETTLED: Outcome = (frames.SETTLED, frames.AFTER_BY_POLICY, b"")
 #: Results of these types are neither coroutines nor `Retry`.
@@ -85,7 +85,7 @@ class RqRunner:
             data = self._dumps(("builtins.int", None, (), {}))
         except Exception:
             return  # a serializer of the user's that takes jobs alone
-        play(b"", b"P" + data)
+        play(b"", data)
         self._environment.set_worker("")
 
     @property
@@ -95,10 +95,9 @@ class RqRunner:
             self._opened = Lifecycle(self._code, self._name, self._queues)
         return self._opened
 
-    def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
+    def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int, kind: int) -> Outcome:
         """See `jobs.loop.Runner`."""
         self._job = job
-        kind = payload[0] if payload else 0
         if kind == _PLAIN and self._is_stock:
             self._environment.set_job(job)
             return self._run_plain(payload, timeout_ms, started_ns)
@@ -110,12 +109,12 @@ class RqRunner:
             elif kind == _WHOLE:
                 self._environment.set_job(job)
                 self._lifecycle.run_whole(job.decode())
-            elif kind == _INTERNAL:
-                self._keep_house(json.loads(payload[1:]))
+            elif kind == _AFTER_WORK:
+                self._keep_house(json.loads(payload))
                 return _NO_RESULT
             else:
-                message = f"a payload of kind {payload[:1]!r}, expected P, W or I"
-                return frames.REJECTED, frames.AFTER_BY_POLICY, errors.encode("bad payload", message)
+                message = f"a job of kind {kind}, expected {_PLAIN}, {_WHOLE} or {_AFTER_WORK}"
+                return frames.REJECTED, frames.AFTER_BY_POLICY, errors.encode("bad kind", message)
             return _SETTLED
         except BaseException as error:
             if lineage.is_child:
@@ -124,7 +123,7 @@ class RqRunner:
 
     def run_batch(self, runs: list[frames.RunFrame], started_ns: int) -> Optional[list[Outcome]]:
         """Calls a batch task once: an outcome for each of its jobs, in order. None: they don't call one batch task."""
-        if any(run.payload[:1] != b"P" for run in runs):
+        if any(run.kind != _PLAIN for run in runs):
             return None
         self._environment.set_job(b"")
         jobs = Jobs(self, runs, started_ns)
@@ -197,7 +196,7 @@ class RqRunner:
     def read(self, payload: bytes) -> tuple[Callable[..., Any], Any, Any]:
         """The function of a plain job and its arguments."""
         try:
-            data = payload[1:]
+            data = payload
             if data and data[0] & 0x0F == _DEFLATE:
                 try:
                     data = zlib.decompress(data)

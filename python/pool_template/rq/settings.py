@@ -1,4 +1,4 @@
-"""What the options of `rq worker` say, as the `load` message carries it in `rq`."""
+"""What the options of `rq worker` say, as the `load` message carries it in `options`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Sentinel:
 
 @dataclass
 class RqSettings:
-    """See `RqLoad` in `docs/protocol.md`; None leaves a value to RQ's default."""
+    """The supervisor's side is `Options` in `src/runtime/rq.rs`; None leaves a value to RQ's default."""
 
     url: str = "redis://localhost:6379/0"
     connection: dict[str, str] = field(default_factory=dict)

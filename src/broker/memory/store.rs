@@ -197,6 +197,7 @@ impl Store {
             retry_after: None,
             loss: Loss::RunsAgain,
             work: Work::Job,
+            kind: 0,
             batches: true,
             failures: job.failures,
             losses: job.losses,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::held::{AfterWork, Held, Kind};
+use super::held::{AfterWork, Held, KIND_AFTER_WORK, KIND_PLAIN, KIND_WHOLE, Kind};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
 use crate::broker::redis::connection::{IN_TIME, is_broken};
@@ -216,7 +216,8 @@ impl RqBroker {
             },
             queue,
             task: task(&text(description), data),
-            payload: [if whole { b"W" } else { b"P" }, &data[..]].concat().into(),
+            kind: if whole { KIND_WHOLE } else { KIND_PLAIN },
+            payload: data.as_slice().into(),
             timeout: limit.map(|limit| if whole { limit + LIFECYCLE } else { limit }),
             retries: Some(retries_left.saturating_add(failures)),
             retry_after: Some(retry_after(retry_intervals, retries_left)),
@@ -277,8 +278,7 @@ impl RqBroker {
         for work in after_work {
             let number = hand.numbers(1);
             let task: Arc<str> = work.task().into();
-            let mut payload = vec![b'I'];
-            payload.extend(serde_json::to_vec(&work).unwrap_or_default());
+            let payload = serde_json::to_vec(&work).unwrap_or_default();
             let Ok(id) = JobId::new(&format!("{task}:{number}")) else {
                 continue;
             };
@@ -300,6 +300,7 @@ impl RqBroker {
                 },
                 queue: queue.clone(),
                 task,
+                kind: KIND_AFTER_WORK,
                 payload: payload.into(),
                 timeout: Some(AFTER_WORK_TIMEOUT),
                 retries: Some(3),

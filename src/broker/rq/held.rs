@@ -4,6 +4,13 @@ use std::collections::{HashMap, VecDeque};
 
 use serde::Serialize;
 
+/// [`Claimed::kind`](crate::job::Claimed::kind) of a job whose function alone is the worker's; the payload is its `data`.
+pub(super) const KIND_PLAIN: u8 = 0;
+/// Of a job that RQ's own code runs from start to end.
+pub(super) const KIND_WHOLE: u8 = 1;
+/// Of after-work; the payload is [`AfterWork`] as JSON.
+pub(super) const KIND_AFTER_WORK: u8 = 2;
+
 /// One job in hand.
 #[derive(Clone, Debug)]
 pub(super) struct Held {

@@ -344,6 +344,7 @@ fn read_claim(row: &Row<'_>, queue: QueueName, task: &mut Arc<str>) -> Result<Cl
         retry_after: None,
         loss: Loss::RunsAgain,
         work: Work::Job,
+        kind: 0,
         batches: true,
         failures: row.get::<_, Option<u32>>(9)?.unwrap_or(0),
         losses: row.get::<_, Option<u32>>(10)?.unwrap_or(0),

@@ -249,12 +249,12 @@ fn a_fresh_worker_runs_one_job() {
 #[test]
 fn times_must_fit_each_other() {
     insta::assert_snapshot!(problems(
-        "[broker]\nheartbeat = '30s'\nlease = '1m'\n[defaults]\nutilization_window = 3\nscaling_period = 5\nbackoff = '1h'\nbackoff_max = '1m'\njob_timeout = '50d'\n"), @r#"
+        "[broker]\nheartbeat = '30s'\nlease = '1m'\n[defaults]\nutilization_window = 3\nscaling_period = 5\nbackoff = '1h'\nbackoff_max = '1m'\njob_timeout = '36501d'\n"), @r#"
     4 problems in `config.toml`
       line 3: `broker.lease` is 1m, shorter than three times `broker.heartbeat`, which is 30s
       line 6: `defaults.utilization_window` is 3s, shorter than `defaults.scaling_period`, which is 5s
       line 8: `defaults.backoff_max` is 1m, shorter than `defaults.backoff`, which is 1h
-      line 9: `defaults.job_timeout` is 50d; expected 49 days or less, or "none"
+      line 9: `defaults.job_timeout` is 36501d; expected 36500 days or less, or "none"
     hint: a lease must outlive three heartbeats; set `broker.lease` to 1m30s or more
     "#);
 }

@@ -280,6 +280,7 @@ fn fills_a_packet(job: &Claimed) -> bool {
         timeout_ms: 0,
         attempt: 0,
         ordinal: 0,
+        job_kind: 0,
         id: job.claim.job.as_str(),
         queue: job.queue.as_str(),
         task: &job.task,
