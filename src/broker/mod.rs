@@ -84,25 +84,6 @@ pub struct Maintained {
     pub expired: u64,
 }
 
-/// What [`Broker::await_job`] waited for.
-#[derive(Debug)]
-pub struct Came {
-    /// Jobs that were taken in the same breath, as by [`Broker::claim`].
-    pub jobs: Vec<Claimed>,
-    /// A claim may find more.
-    pub more: bool,
-}
-
-impl Came {
-    /// Nothing was taken; a claim may find something.
-    pub fn look() -> Self {
-        Came {
-            jobs: Vec::new(),
-            more: true,
-        }
-    }
-}
-
 /// Which dead letters to show.
 #[derive(Clone, Debug, Default)]
 pub struct DeadFilter {
@@ -200,14 +181,6 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// a producer enqueues, a scheduled job comes due or another handle's lease runs out. Never polls;
     /// may return without cause. Dropping the future is safe; keeping it is cheaper than asking anew.
     async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError>;
-
-    /// [`Broker::ready`] for a caller that has room for a job of each queue, and keeps it: a broker may answer with jobs
-    /// themselves, at once when one comes. It may go on to wait for those of other queues, and for all when the future
-    /// is dropped, and until then claims of these queues need not find anything. A claim of 0 jobs ends that; it
-    /// returns what was taken meanwhile.
-    async fn await_job(&self, queues: &[QueueName]) -> Result<Came, BrokerError> {
-        self.ready(queues).await.map(|()| Came::look())
-    }
 
     /// Housekeeping: takes back jobs whose lease ran out, deletes results past their time to live.
     /// Bounded work a call.

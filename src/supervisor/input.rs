@@ -1,7 +1,7 @@
 //! Everything that reaches the loop from outside, in one channel, in the order of its arrival.
 
 use super::output::Printed;
-use crate::broker::{Backlog, BrokerError, Came, Order};
+use crate::broker::{Backlog, BrokerError, Order};
 use crate::config::Config;
 use crate::control::server::Call;
 use crate::fleet::{Command, Memory};
@@ -51,10 +51,10 @@ pub(super) enum Input {
         wanted: usize,
         result: Result<Vec<Claimed>, BrokerError>,
     },
-    /// There may be jobs for a pool, or one came.
+    /// There may be jobs for a pool.
     Ready {
         pool: PoolName,
-        result: Result<Came, BrokerError>,
+        result: Result<(), BrokerError>,
     },
     /// Settlements came back: whether each took effect.
     Settled {

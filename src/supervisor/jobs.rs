@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
 use super::input::Input;
-use crate::broker::{Broker, BrokerError, Came};
+use crate::broker::{Broker, BrokerError};
 use crate::config::QueueOrder;
 use crate::fleet::Fleet;
 use crate::fleet::figures::BrokerCalls;
@@ -35,30 +35,19 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 struct Source {
     /// A claim is on its way.
-    claiming: bool,
+    claim: Option<AbortHandle>,
     /// What the claim on its way will say may be out of date.
     doubtful: bool,
     /// The last claim found less than it wanted: the next one waits for the broker's word.
     empty: bool,
     /// Asks the broker for that word.
-    watch: Option<Watch>,
-    /// The queues of which a job may be that word: there is room for one of each. Those that were not answered go on
-    /// waiting when one is.
-    takes: Option<Vec<QueueName>>,
+    watch: Option<AbortHandle>,
     /// The pool has no workers, and was told in this scaling period that jobs wait.
     told: bool,
     /// Turns with each claim, for `order = "round_robin"`.
     turn: usize,
     /// How many jobs it may take; `None`: any number.
     quota: Option<Quota>,
-}
-
-/// A wait for the broker's word.
-#[derive(Debug)]
-struct Watch {
-    task: AbortHandle,
-    /// The word may be a job.
-    may_take: bool,
 }
 
 /// A bound on the jobs that a pool takes in all.
@@ -72,27 +61,7 @@ struct Quota {
 impl Source {
     /// All that may be taken was taken.
     fn is_spent(&self) -> bool {
-        self.quota.as_ref().is_some_and(|quota| quota.left == 0) && !self.claiming
-    }
-
-    /// Nothing is waited for, or `better` may be: a job, where so far it was word that one may have come. A pool whose
-    /// room comes and goes with each job does not change over and over.
-    fn may_watch(&self, better: bool) -> bool {
-        self.watch.as_ref().is_none_or(|watch| better && !watch.may_take)
-    }
-
-    /// The broker's word, if it is waited for, must be no job any more; one that came meanwhile is a claim's.
-    fn recall(&mut self, broker: &Arc<dyn Broker>, inputs: &UnboundedSender<Input>, pool: &PoolName) {
-        let Some(queues) = self.takes.take() else {
-            return;
-        };
-        self.claiming = true;
-        let (broker, inputs, pool) = (broker.clone(), inputs.clone(), pool.clone());
-        tokio::spawn(async move {
-            let result = broker.claim(&queues, 0).await;
-            let wanted = 0;
-            let _ = inputs.send(Input::Claimed { pool, wanted, result });
-        });
+        self.quota.as_ref().is_some_and(|quota| quota.left == 0) && self.claim.is_none()
     }
 }
 
@@ -118,8 +87,6 @@ pub(super) struct Jobs {
     retry_at: Option<Mono>,
     /// Why the broker can't be used right now.
     pub error: Option<String>,
-    /// The broker's word may be a job.
-    takes_by_word: bool,
     /// Something was settled since the last housekeeping.
     pub active: bool,
     rng: fastrand::Rng,
@@ -142,16 +109,9 @@ impl Jobs {
             late: 0,
             retry_at: None,
             error: None,
-            takes_by_word: true,
             active: true,
             rng: fastrand::Rng::new(),
         }
-    }
-
-    /// From now on, only claims take jobs: what they don't find is not there, whereas a job may be on its way as the
-    /// broker's word.
-    pub fn take_by_claims_alone(&mut self) {
-        self.takes_by_word = false;
     }
 
     /// From now on, at the most so many jobs are taken for this pool.
@@ -187,6 +147,20 @@ impl Jobs {
         self.outbox.is_empty() && !self.settling
     }
 
+    /// No claim is on its way.
+    pub fn is_quiet(&self) -> bool {
+        self.sources.values().all(|source| source.claim.is_none())
+    }
+
+    /// Waits no longer for claims on their way. The broker finds out what they took.
+    pub fn abandon_claims(&mut self) {
+        for source in self.sources.values_mut() {
+            if let Some(claim) = source.claim.take() {
+                claim.abort();
+            }
+        }
+    }
+
     /// Outcomes that the broker has not taken yet.
     pub fn unsettled(&self) -> usize {
         self.outbox.len()
@@ -205,7 +179,7 @@ impl Jobs {
     pub fn is_empty(&self, pool: &PoolName) -> bool {
         self.sources
             .get(pool)
-            .is_some_and(|source| source.is_spent() || source.empty && !source.claiming)
+            .is_some_and(|source| source.is_spent() || source.empty && source.claim.is_none())
     }
 
     /// Every pool's queues are empty and no claim is on its way.
@@ -275,38 +249,25 @@ impl Jobs {
         });
         // A pool without workers claims nothing, but a job wakes it.
         let listens = fleet.asleep(pool) && !source.told && !source.is_spent();
-        // The word may be a job of each queue at once, and none too many where they are counted.
-        let may_take = self.takes_by_word && source.quota.is_none() && wanted >= config.queues.len();
-        if !may_take && !source.claiming {
-            source.recall(&self.broker, &self.inputs, pool);
-        }
-        if wanted == 0 && !listens || source.claiming {
+        if wanted == 0 && !listens || source.claim.is_some() {
             return;
         }
         let (broker, inputs, pool) = (self.broker.clone(), self.inputs.clone(), pool.clone());
         if !source.empty && wanted > 0 {
-            source.claiming = true;
             source.turn = source.turn.wrapping_add(1);
             let queues = ordered(&config.queues, config.order, source.turn, &mut self.rng);
-            tokio::spawn(async move {
+            let task = tokio::spawn(async move {
                 let result = broker.claim(&queues, wanted).await;
                 let _ = inputs.send(Input::Claimed { pool, wanted, result });
             });
-        } else if (source.empty || listens) && source.may_watch(may_take && fleet.in_hand() == 0) {
+            source.claim = Some(task.abort_handle());
+        } else if (source.empty || listens) && source.watch.is_none() {
             let queues = config.queues.clone();
-            source.takes = may_take.then(|| queues.clone());
             let task = tokio::spawn(async move {
-                let result = if may_take {
-                    broker.await_job(&queues).await
-                } else {
-                    broker.ready(&queues).await.map(|()| Came::look())
-                };
+                let result = broker.ready(&queues).await;
                 let _ = inputs.send(Input::Ready { pool, result });
             });
-            let task = task.abort_handle();
-            if let Some(lesser) = source.watch.replace(Watch { task, may_take }) {
-                lesser.task.abort();
-            }
+            source.watch = Some(task.abort_handle());
         }
     }
 
@@ -319,7 +280,7 @@ impl Jobs {
         now: Mono,
     ) -> Vec<Claimed> {
         if let Some(source) = self.sources.get_mut(pool) {
-            source.claiming = false;
+            source.claim = None;
             if let (Some(quota), Ok(jobs)) = (&mut source.quota, &result) {
                 for job in jobs.iter().filter(|job| job.work == Work::Job) {
                     quota.left = quota.left.saturating_sub(1);
@@ -332,16 +293,13 @@ impl Jobs {
         self.check(result, "claim jobs", now).unwrap_or_default()
     }
 
-    /// The broker says that there may be jobs for a pool, or that it can't be used. Returns those it took.
-    pub fn ready(&mut self, pool: &PoolName, result: Result<Came, BrokerError>, now: Mono) -> Vec<Claimed> {
+    /// The broker says that there may be jobs for a pool, or that it can't be used.
+    pub fn ready(&mut self, pool: &PoolName, result: Result<(), BrokerError>, now: Mono) {
         if let Some(source) = self.sources.get_mut(pool) {
             source.watch = None;
-            source.empty = result.as_ref().is_ok_and(|came| !came.more);
-            // Of a single queue, nothing is waited for any more.
-            source.takes.take_if(|queues| queues.len() == 1 && result.is_ok());
+            source.empty = false;
         }
-        let came = self.check(result, "wait for jobs", now);
-        came.map(|came| came.jobs).unwrap_or_default()
+        self.check(result, "wait for jobs", now);
     }
 
     /// A pool without workers was told that jobs wait, and decides: it need not be told again at once.
@@ -351,10 +309,9 @@ impl Jobs {
 
     /// Pools may have other queues by now: those are looked into, and watched.
     pub fn look_elsewhere(&mut self) {
-        for (pool, source) in &mut self.sources {
-            source.recall(&self.broker, &self.inputs, pool);
+        for source in self.sources.values_mut() {
             if let Some(watch) = source.watch.take() {
-                watch.task.abort();
+                watch.abort();
             }
         }
         self.look_again();
@@ -364,7 +321,7 @@ impl Jobs {
     pub fn look_again(&mut self) {
         for source in self.sources.values_mut() {
             source.empty = false;
-            source.doubtful = source.claiming;
+            source.doubtful = source.claim.is_some();
         }
     }
 

@@ -59,6 +59,8 @@ use template::Template;
 const INPUTS_A_TURN: usize = 8192;
 /// How long to try to settle the last outcomes with a broker that can't be used, before leaving them to the lease.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// How long to wait for the answer of a claim that is on its way then.
+const UNANSWERED: Duration = Duration::from_secs(2);
 /// Housekeeping at the broker after work, and without.
 const MAINTAIN_ACTIVE: Duration = Duration::from_secs(30);
 const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
@@ -183,9 +185,6 @@ impl Supervisor {
         let fleet = Fleet::new(&config, fastrand::u64(..), now);
         let watchdog = notify::watchdog_interval().map(|every| (every, now.mono + every));
         let mut jobs = Jobs::new(broker.clone(), config.broker.heartbeat, inputs.clone());
-        if options.burst {
-            jobs.take_by_claims_alone();
-        }
         for (pool, quota) in ends::quotas(&config, options.burst) {
             jobs.take_no_more_than(quota, &pool);
         }
@@ -289,8 +288,16 @@ impl Supervisor {
     /// Settles what is left, gives up the lease, and leaves no child behind.
     async fn farewell(&mut self, mut inputs: UnboundedReceiver<Input>) {
         let until = Mono::now() + FAREWELL;
-        while !self.jobs.all_settled() && Mono::now() < until {
-            self.jobs.pump(&self.fleet, Mono::now());
+        let answered_by = Mono::now() + UNANSWERED;
+        loop {
+            let now = Mono::now();
+            let waits = !self.jobs.all_settled() && now < until;
+            if !waits && (self.jobs.is_quiet() || now >= answered_by) {
+                break;
+            }
+            if waits {
+                self.jobs.pump(&self.fleet, now);
+            }
             let wait = until.since(Mono::now()).min(Duration::from_millis(250));
             if let Ok(Some(input)) = tokio::time::timeout(wait, inputs.recv()).await {
                 self.take(input, Now::read());
@@ -302,6 +309,7 @@ impl Supervisor {
                 "the broker did not take these outcomes; their jobs run again when the lease runs out"
             );
         }
+        self.jobs.abandon_claims();
         self.links.clear();
         self.templates.clear();
         if let Err(error) = self.broker.close().await {

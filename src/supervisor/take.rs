@@ -48,12 +48,12 @@ impl Supervisor {
                 (!jobs.is_empty()).then_some(Event::Claimed { pool, jobs })
             }
             Input::Ready { pool, result } => {
-                let jobs = self.jobs.ready(&pool, result, now.mono);
+                self.jobs.ready(&pool, result, now.mono);
                 if self.fleet.asleep(&pool) {
                     self.jobs.told(&pool, true);
                     self.measure(&pool);
                 }
-                (!jobs.is_empty()).then_some(Event::Claimed { pool, jobs })
+                None
             }
             Input::Settled { settlements, result } => {
                 self.jobs.settled(settlements, result, now.mono);

@@ -8,7 +8,6 @@ use crate::certificates::Authority;
 use crate::jobs;
 use crate::ledger::Ledger;
 use crate::pool::Pool;
-use crate::proxy::Proxy;
 use crate::server::{self, Server, clients};
 
 /// Jobs of all kinds run over this URL; `connection` leads to the same database.
@@ -136,11 +135,7 @@ fn documented_rights() -> Vec<&'static str> {
 fn a_user_with_the_documented_rights_can_do_all_that_is_needed_and_little_more() {
     let server = Server::start(&[]);
     let connection = &mut server.connection();
-    let mut words = documented_rights();
-    if server.is_before_7() {
-        words.retain(|word| !word.starts_with("+client"));
-        words.push("+client"); // as docs/rq.md says
-    }
+    let words = documented_rights();
     let () = redis::cmd("ACL")
         .arg("SETUSER")
         .arg("pool")
@@ -150,8 +145,7 @@ fn a_user_with_the_documented_rights_can_do_all_that_is_needed_and_little_more()
     let mut ledger = Ledger::new();
     jobs::enqueue(connection, "default", &ledger.jobs(300));
     let () = redis::cmd("CONFIG").arg("RESETSTAT").query(connection).unwrap();
-    let proxy = Proxy::start(server.port(), ledger.rng.fork());
-    let mut pool = Pool::start(&proxy.url_for("pool:secret"), "");
+    let mut pool = Pool::start(&server.url_for("pool:secret"), "");
     ledger.wait_for_progress(&pool, 300);
     pool.wait_until_idle();
     pool.wait_for("the pool to wait for jobs", |_| {
@@ -159,8 +153,6 @@ fn a_user_with_the_documented_rights_can_do_all_that_is_needed_and_little_more()
             .iter()
             .any(|client| client.contains(" cmd=blmove "))
     });
-    // It wants that connection to be ended when it hears nothing of it.
-    proxy.silence(true);
     pool.assert_clean_stop();
     let used = used(connection);
     ledger.assert_settled(&pool, connection);

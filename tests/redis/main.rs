@@ -12,11 +12,11 @@ mod idle;
 mod jobs;
 mod kills;
 mod ledger;
+mod lost_answers;
 mod names;
 mod pool;
 mod proxy;
 mod sentinel;
-mod standing;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -19,8 +19,6 @@ struct Network {
     is_bad: AtomicBool,
     /// How often one was.
     cuts: AtomicU64,
-    /// What waits for jobs is held up on its way.
-    holds_bells: AtomicBool,
     rng: Mutex<Rng>,
     connections: Mutex<Vec<Arc<Connection>>>,
 }
@@ -31,7 +29,10 @@ struct Connection {
     /// It waits for jobs, or did.
     is_bell: AtomicBool,
     is_silent: AtomicBool,
-    /// What is held up.
+    /// What the server answers does not come through.
+    loses_answers: AtomicBool,
+    /// What the client says is held up on its way.
+    is_held: AtomicBool,
     held: Mutex<Vec<u8>>,
     server: TcpStream,
 }
@@ -46,7 +47,6 @@ impl Proxy {
         let network = Arc::new(Network {
             is_bad: AtomicBool::new(false),
             cuts: AtomicU64::new(0),
-            holds_bells: AtomicBool::new(false),
             rng: Mutex::new(rng),
             connections: Mutex::default(),
         });
@@ -65,11 +65,6 @@ impl Proxy {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
-    /// The same for a user, given as `NAME:PASSWORD`.
-    pub fn url_for(&self, user: &str) -> String {
-        format!("redis://{user}@127.0.0.1:{}/0", self.port)
-    }
-
     /// From now on every connection is cut after some bytes; those that are there too. Or no more.
     pub fn be_bad(&self, bad: bool) {
         self.network.is_bad.store(bad, Relaxed);
@@ -85,9 +80,24 @@ impl Proxy {
         meant.for_each(|connection| connection.is_silent.store(true, Relaxed));
     }
 
-    /// From now on what a client says from its first wait for jobs on does not reach the server, nor does its end.
-    pub fn hold_bells(&self) {
-        self.network.holds_bells.store(true, Relaxed);
+    /// On the connections that are there, but for those on which jobs are waited for, nothing that the server says comes
+    /// through any more.
+    pub fn lose_answers(&self) {
+        self.calls(|connection| connection.loses_answers.store(true, Relaxed));
+    }
+
+    /// On the connections that are there, but for those on which jobs are waited for, what the client says does not
+    /// reach the server, nor does its end.
+    pub fn hold_calls(&self) {
+        self.calls(|connection| connection.is_held.store(true, Relaxed));
+    }
+
+    fn calls(&self, change: impl Fn(&Connection)) {
+        let connections = self.network.connections.lock().unwrap();
+        let calls = connections
+            .iter()
+            .filter(|connection| !connection.is_bell.load(Relaxed));
+        calls.for_each(|connection| change(connection));
     }
 
     /// How many clients are held up.
@@ -123,27 +133,29 @@ impl Network {
             left: AtomicI64::new(left),
             is_bell: AtomicBool::new(false),
             is_silent: AtomicBool::new(false),
+            loses_answers: AtomicBool::new(false),
+            is_held: AtomicBool::new(false),
             held: Mutex::default(),
             server: server.try_clone().unwrap(),
         });
         self.connections.lock().unwrap().push(connection.clone());
-        for (from, to) in [(client, server), (server, client)] {
+        for (from, to, is_answer) in [(client, server, false), (server, client, true)] {
             let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
             let (network, connection) = (self.clone(), connection.clone());
-            std::thread::spawn(move || network.pass_on(from, to, &connection));
+            std::thread::spawn(move || network.pass_on(from, to, is_answer, &connection));
         }
     }
 
-    fn pass_on(&self, mut from: TcpStream, mut to: TcpStream, connection: &Connection) {
+    fn pass_on(&self, mut from: TcpStream, mut to: TcpStream, is_answer: bool, connection: &Connection) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             if buffer[..count].windows(BELL.len()).any(|word| word == BELL) {
                 connection.is_bell.store(true, Relaxed);
             }
-            if connection.is_silent.load(Relaxed) {
+            if connection.is_silent.load(Relaxed) || is_answer && connection.loses_answers.load(Relaxed) {
                 continue;
             }
-            if connection.is_bell.load(Relaxed) && self.holds_bells.load(Relaxed) {
+            if !is_answer && connection.is_held.load(Relaxed) {
                 connection
                     .held
                     .lock()

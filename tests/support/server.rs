@@ -128,15 +128,6 @@ impl Server {
         connection(&self.url(), || self.log())
     }
 
-    /// A Redis whose rights are not those of single subcommands yet.
-    pub fn is_before_7(&self) -> bool {
-        let info: String = redis::cmd("INFO")
-            .arg("server")
-            .query(&mut self.connection())
-            .unwrap();
-        info.contains("redis_version:6.")
-    }
-
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.as_ref().unwrap().id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();

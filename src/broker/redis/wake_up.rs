@@ -17,7 +17,7 @@ use super::connection::Link;
 use super::endpoint::Endpoint;
 
 /// How much longer the answer may take.
-pub(in crate::broker) const SLACK: Duration = Duration::from_secs(10);
+const SLACK: Duration = Duration::from_secs(10);
 
 /// What became of a wait: nothing yet, the list is not empty, or what went wrong.
 type Woken = Option<Result<(), RedisError>>;
@@ -61,11 +61,6 @@ impl WakeUps {
                 spare: Mutex::default(),
             }),
         }
-    }
-
-    /// How long the server is asked to wait.
-    pub fn block(&self) -> Duration {
-        self.waiter.block
     }
 
     /// Returns when one of these lists is not empty.
@@ -166,7 +161,7 @@ impl Waiter {
 }
 
 /// Answered with the list's first element, which stays where it is, or with nothing after this time.
-pub(in crate::broker) fn wait_for_first(list: &str, block: Duration) -> redis::Cmd {
+fn wait_for_first(list: &str, block: Duration) -> redis::Cmd {
     let mut wait = redis::cmd("BLMOVE");
     wait.arg(list)
         .arg(list)

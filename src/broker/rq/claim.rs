@@ -1,7 +1,6 @@
 //! Taking jobs: one script call takes a batch and starts the plain ones.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
@@ -25,7 +24,7 @@ const AFTER_WORK_TIMEOUT: Duration = Duration::from_secs(600);
 /// `get_heartbeat_ttl`.
 const ABANDONED: Duration = Duration::from_secs(65);
 /// How much later than asked a server may carry out a claim, for clocks that don't run alike.
-pub(super) const MARGIN: Duration = Duration::from_secs(1);
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// A job as the scripts hand it out, see `lua/job.lua`.
 type Row = [Vec<u8>; 12];
@@ -42,12 +41,6 @@ impl RqBroker {
     pub(super) async fn take(&self, queues: &[QueueName], limit: usize) -> Result<Found, BrokerError> {
         self.maintain_when_due(queues).await?;
         let mut jobs = self.recover(queues).await?;
-        jobs.extend(self.bring_in_heard(queues).await);
-        if self.is_stood_for(queues) && self.hand().after_work.is_empty() {
-            // The claim that stands takes what comes.
-            let suspended = self.suspended.load(Ordering::Relaxed);
-            return Ok(Found { jobs, suspended });
-        }
         let room = limit.saturating_sub(self.hand().after_work.len());
         let suspended = loop {
             let wanted = room.saturating_sub(jobs.len()).min(BATCH_MAX);
@@ -92,16 +85,14 @@ impl RqBroker {
         for queue in self.in_turn(queues) {
             call.arg(queue.as_str());
         }
-        let answer: Vec<Value> = match self.link.script_on(line.clone(), &call).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                if wanted > 0 && is_broken(&error) {
-                    let until = sent + IN_TIME + MARGIN;
-                    self.unanswered().add(queues, first, wanted, until, line.client);
-                }
-                return Err(self.link.endpoint.error(&error));
-            }
-        };
+        let on_its_way = self
+            .unanswered
+            .send(queues, first, wanted, sent + IN_TIME + MARGIN);
+        let answer = self.link.script_on::<Vec<Value>>(line.clone(), &call).await;
+        if !answer.as_ref().is_err_and(is_broken) {
+            on_its_way.answered();
+        }
+        let answer = answer.map_err(|error| self.link.endpoint.error(&error))?;
         let mut answer = answer.into_iter();
         let state = answer.next();
         if matches!(state, Some(Value::Int(2))) {
@@ -120,7 +111,7 @@ impl RqBroker {
         Ok(Found { jobs, suspended })
     }
 
-    pub(super) fn too_late(&self) -> BrokerError {
+    fn too_late(&self) -> BrokerError {
         BrokerError::Busy {
             url: self.link.endpoint.shown.clone(),
             reason: "it got a claim too late to carry it out".to_owned(),
@@ -128,7 +119,7 @@ impl RqBroker {
     }
 
     /// One job of a script's answer, in hand from now on.
-    pub(super) fn read_taken(&self, job: Value) -> Option<Claimed> {
+    fn read_taken(&self, job: Value) -> Option<Claimed> {
         let Some(row) = row(job) else {
             // As in `taken`: it is failed with the reason in time.
             tracing::error!(
@@ -140,7 +131,7 @@ impl RqBroker {
     }
 
     /// The last job was of this queue.
-    pub(super) fn remember_served(&self, queue: &QueueName) {
+    fn remember_served(&self, queue: &QueueName) {
         *self
             .served
             .lock()

@@ -6,7 +6,7 @@
 //! asks for (housekeeping, the end of a job whose worker died) is handed out as *after-work*.
 //!
 //! - [`keys`]: every key with its source; [`text`]: how RQ writes times and errors; [`held`]: what is in hand;
-//! - [`claim`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`], [`standing`], [`sentry`]: waiting for one;
+//! - [`claim`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
 //! - [`enqueue`], [`group`], [`first_failure`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
@@ -29,9 +29,7 @@ mod recover;
 mod results;
 mod roster;
 mod scheduler;
-mod sentry;
 mod settle;
-mod standing;
 mod text;
 
 use std::collections::HashMap;
@@ -52,8 +50,8 @@ use super::redis::unanswered::UnansweredClaims;
 use super::redis::version::{check_version, words_max};
 use super::redis::wake_up::WakeUps;
 use super::{
-    Backlog, Broker, BrokerError, Came, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, NotHere,
-    Order, WorkerView, check,
+    Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, NotHere, Order,
+    WorkerView, check,
 };
 use crate::config::{BrokerConfig, RedisUrl, RqConfig};
 use crate::job::{Claimed, GroupId, JobId, JobView, NewJob, QueueName, Settlement};
@@ -67,8 +65,6 @@ const ROSTER_INTERVAL_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 struct Scripts {
     claim: Script,
-    /// Goes with each claim that stands.
-    standing: Arc<Script>,
     enqueue: Script,
     recover: Script,
     reclaim: Script,
@@ -90,11 +86,6 @@ impl Scripts {
                 include_str!("lua/start.lua"),
                 include_str!("lua/claim.lua")
             )),
-            standing: Arc::new(Script::new(concat!(
-                include_str!("lua/job.lua"),
-                include_str!("lua/start.lua"),
-                include_str!("lua/standing.lua")
-            ))),
             recover: Script::new(concat!(
                 include_str!("lua/job.lua"),
                 include_str!("lua/recover.lua")
@@ -136,7 +127,7 @@ pub struct RqBroker {
     /// First half of the ids of our executions; the second is the claim's number.
     execution_prefix: String,
     /// Claims whose answer never came.
-    unanswered: Mutex<UnansweredClaims>,
+    unanswered: UnansweredClaims,
     /// The queue of the last job taken.
     served: Mutex<Option<QueueName>>,
     /// When the housekeeping of some queues is due.
@@ -145,7 +136,6 @@ pub struct RqBroker {
     /// When running jobs got their last heartbeat.
     beaten: Mutex<Option<Mono>>,
     wake_ups: WakeUps,
-    standing: standing::Standing,
     roster: roster::Roster,
     orders: Subscription,
     scheduler: scheduler::Scheduler,
@@ -171,7 +161,6 @@ impl RqBroker {
         let execution_prefix = format!("{:016x}", id.as_u64_pair().1);
         Ok(RqBroker {
             wake_ups: WakeUps::new(&link, ready::block(config.rq.worker_ttl)),
-            standing: standing::Standing::default(),
             orders: Subscription::new(&link),
             roster: roster::Roster::default(),
             link,
@@ -183,7 +172,7 @@ impl RqBroker {
             scripts: Scripts::new(),
             hand: Arc::default(),
             execution_prefix,
-            unanswered: Mutex::default(),
+            unanswered: UnansweredClaims::default(),
             served: Mutex::default(),
             maintenance_due: Mutex::default(),
             after_work_came: Arc::default(),
@@ -210,10 +199,6 @@ impl RqBroker {
         self.maintenance_due
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn unanswered(&self) -> MutexGuard<'_, UnansweredClaims> {
-        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The id of an execution, as RQ writes it: 32 hexadecimal digits.
@@ -249,8 +234,6 @@ impl Broker for RqBroker {
     }
 
     async fn begin(&self) -> Result<(), BrokerError> {
-        let numbers = self.link.know_numbers().await;
-        numbers.map_err(|error| self.link.endpoint.error(&error))?;
         self.check_suspension().await?;
         self.claim_names().await?;
         self.versions().await;
@@ -264,9 +247,6 @@ impl Broker for RqBroker {
 
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
         self.open_still()?;
-        if limit == 0 {
-            return self.recall_for(queues).await;
-        }
         self.start_scheduler(queues).await?;
         let found = self.take(queues, limit).await?;
         self.set_suspended(found.suspended).await;
@@ -291,11 +271,6 @@ impl Broker for RqBroker {
     async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
         self.open_still()?;
         self.wait(queues).await
-    }
-
-    async fn await_job(&self, queues: &[QueueName]) -> Result<Came, BrokerError> {
-        self.open_still()?;
-        self.wait_for_job(queues).await
     }
 
     async fn maintain(&self) -> Result<Maintained, BrokerError> {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::RqBroker;
-use crate::broker::{BrokerError, Came};
+use crate::broker::BrokerError;
 use crate::job::QueueName;
 use crate::time::Mono;
 
@@ -33,46 +33,28 @@ impl RqBroker {
             let woken = self.wake_ups.any(lists).await;
             woken.map_err(|error| self.link.endpoint.error(&error))
         };
-        self.wait_or(queues, woken).await.map(|_| ())
-    }
-
-    /// The same, with the job itself where the server can be asked for that.
-    pub(in crate::broker) async fn wait_for_job(&self, queues: &[QueueName]) -> Result<Came, BrokerError> {
-        if queues.is_empty() || !self.may_stand() {
-            return self.wait(queues).await.map(|()| Came::look());
-        }
-        let came = self.wait_or(queues, self.stand_for_any(queues)).await?;
-        Ok(came.unwrap_or_else(Came::look))
-    }
-
-    /// Waits for what `job_came` waits for. `None`: there is another reason to look.
-    async fn wait_or<T>(
-        &self,
-        queues: &[QueueName],
-        job_came: impl Future<Output = Result<T, BrokerError>>,
-    ) -> Result<Option<T>, BrokerError> {
         let came = self.after_work_came.notified();
         tokio::pin!(came);
         came.as_mut().enable();
         if !self.hand().after_work.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         if self.suspended.load(Ordering::Relaxed) {
             tokio::select! {
-                () = came => return Ok(None),
+                () = came => return Ok(()),
                 () = tokio::time::sleep(SUSPENDED) => {}
             }
             let key = self.keys.suspended();
             let suspended = self.command(redis::cmd("EXISTS").arg(key)).await?;
             self.set_suspended(suspended).await;
-            return Ok(None);
+            return Ok(());
         }
         tokio::select! {
             biased;
-            job = job_came => job.map(Some),
-            () = came => Ok(None),
-            () = self.housekeeping_due(queues) => Ok(None),
-            () = self.unanswered_due(queues) => Ok(None),
+            woken = woken => woken,
+            () = came => Ok(()),
+            () = self.housekeeping_due(queues) => Ok(()),
+            () = self.unanswered_due(queues) => Ok(()),
         }
     }
 
@@ -85,7 +67,7 @@ impl RqBroker {
 
     /// A claim whose answer never came is made sure of.
     async fn unanswered_due(&self, queues: &[QueueName]) {
-        let due = self.unanswered().next(queues);
+        let due = self.unanswered.next(queues);
         match due {
             Some(at) => sleep_until(at).await,
             None => std::future::pending().await,

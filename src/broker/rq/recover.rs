@@ -7,7 +7,6 @@ use redis::Value;
 use super::RqBroker;
 use super::claim::row;
 use crate::broker::BrokerError;
-use crate::broker::redis::connection::is_broken;
 use crate::job::{Claimed, QueueName};
 use crate::time::Mono;
 
@@ -18,11 +17,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 impl RqBroker {
     /// What an earlier claim for these queues took although its answer never came.
     pub(in crate::broker) async fn recover(&self, queues: &[QueueName]) -> Result<Vec<Claimed>, BrokerError> {
-        let ranges = self.unanswered().ranges(queues);
+        let ranges = self.unanswered.ranges(queues);
         if ranges.is_empty() {
             return Ok(Vec::new());
         }
-        self.end_connections(queues).await?;
         let began = Mono::now();
         let mut call = self.scripts.recover.prepare_invoke();
         call.arg(self.keys.prefix())
@@ -36,7 +34,7 @@ impl RqBroker {
         }
         let found: Vec<Value> = self.run(&call).await?;
         let jobs: Vec<Claimed> = found.into_iter().filter_map(|job| self.recovered(job)).collect();
-        self.unanswered().looked(queues, began);
+        self.unanswered.looked(queues, began);
         if !jobs.is_empty() {
             tracing::info!(
                 jobs = jobs.len(),
@@ -46,37 +44,23 @@ impl RqBroker {
         Ok(jobs)
     }
 
-    /// Ends the connections by which these claims came.
-    async fn end_connections(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
-        let connections = self.unanswered().connections(queues);
-        for client in connections {
-            match self.link.command_about(&client, &["KILL", "ID"]).await {
-                // Ended, or ended before, or its server was.
-                Ok(_) => self.unanswered().ended(&client, Mono::now()),
-                Err(error) => match self.link.endpoint.error(&error) {
-                    later if is_broken(&error) || matches!(later, BrokerError::Busy { .. }) => {
-                        return Err(later);
-                    }
-                    // This server, or this user there, does no such thing.
-                    _ => self.unanswered().cannot_end(&client),
-                },
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes sure of all claims whose answer never came; what they took is in hand then.
+    /// Makes sure of all claims that were not answered; what they took is in hand then.
     pub(in crate::broker) async fn recover_all(&self) -> Result<(), BrokerError> {
+        self.unanswered.give_up();
+        if self.unanswered.first().is_some() {
+            // A connection on which an answer was lost may be dead.
+            self.link.renew().await;
+        }
         let mut pause = PAUSE;
         loop {
-            let Some((queues, until)) = self.unanswered().first() else {
+            let Some((queues, until)) = self.unanswered.first() else {
                 return Ok(());
             };
             let left = until.since(Mono::now());
             match self.recover(&queues).await {
                 Ok(_) => {
                     // Of those that are left nobody can say more before their time is over.
-                    let next = self.unanswered().next(&queues);
+                    let next = self.unanswered.next(&queues);
                     tokio::time::sleep(next.map_or(Duration::ZERO, |at| at.since(Mono::now()))).await;
                 }
                 Err(error) if left.is_zero() => return Err(error),
@@ -92,7 +76,7 @@ impl RqBroker {
     fn recovered(&self, job: Value) -> Option<Claimed> {
         let row = row(job)?;
         let number = String::from_utf8_lossy(&row[2]).parse().ok()?;
-        let is_new = self.unanswered().find(number);
+        let is_new = self.unanswered.find(number);
         is_new.then(|| self.taken(&row)).flatten()
     }
 }

@@ -270,7 +270,6 @@ impl RqBroker {
         self.wake_ups.stop();
         self.orders.stop();
         self.stop_scheduler().await?;
-        self.recall_all().await;
         self.recover_all().await?;
         self.give_all_back().await?;
         self.show(Vec::new()).await

@@ -18,13 +18,6 @@ pub(super) fn iso(at: Unix) -> String {
     format!("{}000Z", text.trim_end_matches('Z'))
 }
 
-/// `2026-03-01T`, with which [`iso`] begins.
-pub(super) fn date(at: Unix) -> String {
-    let mut text = iso(at);
-    text.truncate("2026-03-01T".len());
-    text
-}
-
 /// Seconds with their fraction. Source: `datetime.timestamp()`.
 pub(super) fn seconds(at: Unix) -> String {
     format!("{}.{:03}", at.0.div_euclid(1000), at.0.rem_euclid(1000))
@@ -121,7 +114,6 @@ mod tests {
     fn times_are_written_as_python_writes_them() {
         let at = Unix(1_772_355_900_250);
         assert_eq!(iso(at), "2026-03-01T09:05:00.250000Z");
-        assert_eq!(date(at), "2026-03-01T");
         assert_eq!(seconds(at), "1772355900.250");
         assert_eq!(score(at), 1_772_355_900);
     }

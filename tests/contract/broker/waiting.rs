@@ -20,10 +20,6 @@ super::rules! {
     ready_is_only_for_the_queues_asked_for,
     all_who_wait_are_woken,
     a_dropped_wait_does_no_harm,
-    a_wait_for_a_job_gives_it_or_leads_to_it,
-    a_wait_for_jobs_of_several_queues_leads_to_each_once,
-    a_wait_for_a_job_ends_with_a_claim_of_nothing,
-    a_job_that_came_for_a_dropped_wait_is_claimed,
     wait_any_returns_at_once_for_jobs_that_ended,
     wait_any_returns_at_once_for_unknown_jobs,
     wait_any_of_nothing_is_nothing,
@@ -160,80 +156,6 @@ async fn a_dropped_wait_does_no_harm(kit: &Kit) {
 async fn finish_next(broker: &Arc<dyn Broker>) {
     let claimed = claim(broker, &["default"], 1).await.remove(0);
     assert!(settle(broker, &claimed, finish()).await);
-}
-
-async fn a_wait_for_a_job_gives_it_or_leads_to_it(kit: &Kit) {
-    let (consumer, producer) = (kit.handle().await, kit.handle().await);
-    let queues = [queue("default")];
-    assert_eq!(claim_ids(&consumer, 9).await, [""; 0]);
-    for round in 0..20 {
-        let mut wait = consumer.await_job(&queues);
-        if round == 0 {
-            assert!(waits(&mut wait).await);
-        }
-        let (came, _) = tokio::join!(soon(wait), producer.enqueue(jobs(round..round + 1, "default")));
-        let came = came.unwrap();
-        assert!(came.more || !came.jobs.is_empty());
-        let mut taken = ids_of(&came.jobs);
-        if came.more {
-            taken.extend(claim_ids(&consumer, 9).await);
-        }
-        assert_eq!(taken, [format!("{round:05}")]);
-    }
-}
-
-async fn a_wait_for_jobs_of_several_queues_leads_to_each_once(kit: &Kit) {
-    let (consumer, producer) = (kit.handle().await, kit.handle().await);
-    let queues = [queue("a"), queue("default"), queue("b")];
-    assert!(claim(&consumer, &["a", "default", "b"], 9).await.is_empty());
-    for round in 0..20 {
-        let mut wait = consumer.await_job(&queues);
-        if round % 2 == 0 {
-            assert!(waits(&mut wait).await);
-        }
-        let new = ["b", "a", "default"].into_iter().zip(3 * round..);
-        let new: Vec<_> = new.map(|(queue, id)| job(&format!("{id:05}"), queue)).collect();
-        let expected: Vec<_> = new.iter().map(|job| job.id.to_string()).collect();
-        let came = async { tokio::join!(soon(wait), enqueue(&producer, new)).0.unwrap() };
-        let mut taken = ids_of(&came.await.jobs);
-        if round % 3 == 0 {
-            taken.extend(ids_of(&consumer.claim(&queues, 0).await.unwrap()));
-        }
-        for _ in 0..100 {
-            if taken.len() >= expected.len() {
-                break;
-            }
-            taken.extend(ids_of(&soon(consumer.await_job(&queues)).await.unwrap().jobs));
-            taken.extend(ids_of(&claim(&consumer, &["a", "default", "b"], 9).await));
-        }
-        taken.sort();
-        assert_eq!(taken, expected);
-    }
-}
-
-async fn a_wait_for_a_job_ends_with_a_claim_of_nothing(kit: &Kit) {
-    let (consumer, other) = (kit.handle().await, kit.handle().await);
-    let queues = [queue("default")];
-    assert_eq!(claim_ids(&consumer, 9).await, [""; 0]);
-    for round in 0..5 {
-        assert!(waits(&mut consumer.await_job(&queues)).await);
-        assert!(consumer.claim(&queues, 0).await.unwrap().is_empty());
-        enqueue(&other, jobs(round..round + 1, "default")).await;
-        assert_eq!(claim_ids(&other, 9).await, [format!("{round:05}")]);
-    }
-}
-
-async fn a_job_that_came_for_a_dropped_wait_is_claimed(kit: &Kit) {
-    let (consumer, producer) = (kit.handle().await, kit.handle().await);
-    let queues = [queue("default")];
-    assert_eq!(claim_ids(&consumer, 9).await, [""; 0]);
-    for round in 0..5 {
-        assert!(waits(&mut consumer.await_job(&queues)).await);
-        enqueue(&producer, jobs(round..round + 1, "default")).await;
-        let mut taken = ids_of(&consumer.claim(&queues, 0).await.unwrap());
-        taken.extend(claim_ids(&consumer, 9).await);
-        assert_eq!(taken, [format!("{round:05}")]);
-    }
 }
 
 async fn wait_any_returns_at_once_for_jobs_that_ended(kit: &Kit) {
