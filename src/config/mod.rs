@@ -37,6 +37,7 @@ pub use reload::{Change, Effect, reload_changes};
 pub use render::{Explained, explain};
 pub use rq::words::spelled_out;
 pub use rq::{DequeueStrategy, Keep, RqConfig};
+pub use rules::WORKERS_MAX;
 pub use size::{Size, parse_size};
 
 use crate::job::{PoolName, QueueName};

@@ -30,6 +30,21 @@ impl From<Vec<u64>> for Unread {
     }
 }
 
+/// A worker's answer for a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    /// Which execution.
+    pub execution: u64,
+    /// When it began, by the worker's clock.
+    pub started: Mono,
+    /// When it ended.
+    pub ended: Mono,
+    /// How.
+    pub outcome: Outcome,
+    /// It is the failure of the whole batch that the job was part of.
+    pub whole_batch: bool,
+}
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -77,16 +92,8 @@ pub enum Event {
     Done {
         /// Which worker.
         worker: u64,
-        /// Which execution.
-        execution: u64,
-        /// When it began, by the worker's clock.
-        started: Mono,
-        /// When it ended.
-        ended: Mono,
-        /// How.
-        outcome: Outcome,
-        /// It is the failure of the whole batch that the job was part of.
-        whole_batch: bool,
+        /// What it says.
+        done: Done,
     },
     /// Jobs that a worker had not read were taken back from its socket, in their order.
     TakenBack {
@@ -399,10 +406,5 @@ pub enum Notice {
         worker: u64,
         /// Which execution.
         execution: u64,
-    },
-    /// A defect of the supervisor itself; it goes on.
-    Defect {
-        /// What.
-        what: String,
     },
 }

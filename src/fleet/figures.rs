@@ -1,15 +1,13 @@
 //! Everything that can be measured from outside: the snapshot, and what was counted since the start.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::job::PoolName;
-use crate::policy::prefetch::{self, Held};
 
 use super::Fleet;
 use super::pool::Pool;
-use super::snapshot::{Snapshot, TaskSnapshot};
-use super::tally::{REST, Tally, TaskTally};
+use super::snapshot::Snapshot;
+use super::tally::Tally;
 
 /// The figures of a supervisor at one instant: what metrics show.
 #[derive(Clone, Debug, Default)]
@@ -49,40 +47,12 @@ pub struct BrokerCalls {
 impl Fleet {
     /// What was counted, beside a picture that was just taken and what only the supervisor knows of the broker.
     pub fn figures(&self, snapshot: Snapshot, broker: BrokerCalls) -> Figures {
-        let tally = |(name, pool): (&PoolName, &Pool)| (name.to_string(), pool.tally.clone());
+        let tally = |(name, pool): (&PoolName, &Pool)| (name.to_string(), pool.tally().clone());
         Figures {
             snapshot,
             pools: self.pools.iter().map(tally).collect(),
             templates: self.templates.counted(),
             broker,
         }
-    }
-
-    /// What a pool knows of its tasks.
-    pub(super) fn task_snapshots(&self, pool: &Pool) -> Vec<TaskSnapshot> {
-        let shown = |(task, tally): (Option<&Arc<str>>, &TaskTally)| TaskSnapshot {
-            task: task.map_or(REST, |task| task).to_owned(),
-            done: tally.done,
-            failed: tally.failed,
-            retried: tally.retried,
-            service_s: task.and_then(|task| Some(pool.service.expected(task)?.as_secs_f64())),
-            depth: task.map(|task| self.depth(pool, task)),
-            sent_ahead: tally.sent_ahead,
-            batches: tally.batches.count(),
-            // Whole numbers, far below where a float skips one.
-            batch_jobs: tally.batches.sum() as u64,
-        };
-        pool.tally.tasks.iter().map(shown).collect()
-    }
-
-    /// Jobs of one task that a worker may hold at once, the running one included.
-    fn depth(&self, pool: &Pool, task: &str) -> u32 {
-        if let Some(size) = self.batch_size(task) {
-            return size;
-        }
-        if self.one_job_a_worker() || pool.printing.contains(task) {
-            return 1;
-        }
-        prefetch::room(pool.config.prefetch, &Held::NOTHING, pool.service.expected(task))
     }
 }

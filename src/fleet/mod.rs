@@ -6,38 +6,44 @@
 //! [`Action`]s, and a simulator drives the same functions.
 //!
 //! - [`event`]: the vocabulary. `pool`: one pool, with its workers and the jobs that they hold.
-//! - `template`: the templates. `share`: what the pools leave each other. `stop`: pause, drain, stop.
+//! - `template`: the templates. `app`: what holds for the application. `register`: numbers.
+//! - `share`: what the pools leave each other. `command`: what people ask. `stop`: how all of it ends.
 //! - [`snapshot`]: the plain picture that every reader renders. [`tally`], [`histogram`]: what is counted; [`figures`]: both, for metrics.
 //! - [`death`]: why workers are killed, and what their deaths are counted as.
 
+mod app;
+mod command;
 pub mod death;
 pub mod event;
 pub mod figures;
 pub mod histogram;
 mod picture;
 mod pool;
+mod register;
 mod share;
 pub mod snapshot;
 mod stop;
 pub mod tally;
 mod template;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::{AppConfig, Config, Isolation, TaskConfig};
-use crate::job::{Claimed, PoolName, Work};
+use crate::broker::Backlog;
+use crate::config::{Config, PoolConfig};
+use crate::job::{Claimed, PoolName};
 use crate::policy::share::Totals;
-use crate::policy::shutdown::{self, Stop};
+use crate::policy::shutdown;
 use crate::time::Mono;
-use crate::wire::message::{BatchTask, LoadReport};
+use crate::wire::message::LoadReport;
 
 pub use crate::time::Now;
-use death::KillReason;
-pub use event::{Action, Command, Event, Memory, Notice, Unread};
-use pool::Pool;
-use pool::worker::{Expiry, State, Worker};
+use app::App;
+pub use event::{Action, Command, Done, Event, Memory, Notice, Unread};
+use pool::{Context, Pool, give_back};
+use register::Register;
+pub use register::Revision;
+use stop::Shutdown;
 pub use template::Asked;
 use template::Templates;
 
@@ -55,33 +61,22 @@ const BUFFER_LIMIT: Duration = Duration::from_secs(1);
 pub struct Execution {
     /// What was claimed.
     pub claimed: Claimed,
-    /// For which pool.
-    pub pool: PoolName,
     /// Longest run: the job's own, its task's or its pool's.
     pub timeout: Option<Duration>,
     /// 1 for the first run of the job.
     pub attempt: u32,
+    /// The worker that has it; `None`: it waits.
+    pub(crate) holder: Option<u64>,
 }
 
-/// All processes and all jobs in hand.
+/// All processes and all jobs in hand. It routes what happens to the pool or the template that it happens to.
 #[derive(Debug)]
 pub struct Fleet {
-    app: AppConfig,
-    tasks: BTreeMap<Arc<str>, TaskConfig>,
-    /// Batch tasks of the newest generation, as its code declares them.
-    declared_batches: BTreeMap<String, BatchTask>,
+    app: App,
     pools: BTreeMap<PoolName, Pool>,
     templates: Templates,
-    workers: BTreeMap<u64, Worker>,
-    executions: HashMap<u64, Execution>,
-    stop: Stop,
-    /// A drain that waits for running jobs however long they take.
-    patient: bool,
-    /// `Action::Leave` was given.
-    left: bool,
-    last_worker: u64,
-    last_execution: u64,
-    rng: fastrand::Rng,
+    register: Register,
+    shutdown: Shutdown,
     /// Limits on all pools together, and what they occupy.
     totals: Totals,
 }
@@ -89,25 +84,15 @@ pub struct Fleet {
 impl Fleet {
     /// A fleet with nothing in it; `seed` makes its jitter repeatable.
     pub fn new(config: &Config, seed: u64, now: Now) -> Self {
-        let pools = config
-            .pools
-            .iter()
-            .map(|(name, config)| (name.clone(), Pool::new(config.clone(), now.mono)))
-            .collect();
+        let pool = |(name, config): (&PoolName, &PoolConfig)| {
+            (name.clone(), Pool::new(name.clone(), config.clone(), now.mono))
+        };
         Fleet {
-            app: config.app.clone(),
-            tasks: config.tasks.clone(),
-            declared_batches: BTreeMap::new(),
-            pools,
+            app: App::new(config),
+            pools: config.pools.iter().map(pool).collect(),
             templates: Templates::new(config.app.load_timeout),
-            workers: BTreeMap::new(),
-            executions: HashMap::new(),
-            stop: Stop::Running,
-            patient: false,
-            left: false,
-            last_worker: 0,
-            last_execution: 0,
-            rng: fastrand::Rng::with_seed(seed),
+            register: Register::new(seed),
+            shutdown: Shutdown::default(),
             totals: Totals {
                 workers: config.supervisor.max_total_workers,
                 ..Totals::default()
@@ -123,27 +108,23 @@ impl Fleet {
     /// Takes new settings: limits and policies at once; `new_generation` loads the app again.
     /// Pools that are gone from the settings are drained and leave; new ones start.
     pub fn reload(&mut self, config: &Config, new_generation: bool, now: Now, out: &mut Vec<Action>) {
-        self.app = config.app.clone();
+        self.app.configure(config);
         self.templates.set_load_timeout(config.app.load_timeout);
-        self.tasks = config.tasks.clone();
-        for (name, config) in &config.pools {
-            match self.pools.get_mut(name) {
-                Some(pool) => pool.configure(config.clone(), now.mono),
-                None => {
-                    self.pools
-                        .insert(name.clone(), Pool::new(config.clone(), now.mono));
-                }
-            }
-        }
         for (name, pool) in &mut self.pools {
-            pool.removed = !config.pools.contains_key(name);
+            pool.configure(config.pools.get(name).cloned(), now.mono);
+        }
+        for (name, config) in &config.pools {
+            let new = || Pool::new(name.clone(), config.clone(), now.mono);
+            self.pools.entry(name.clone()).or_insert_with(new);
         }
         self.totals.workers = config.supervisor.max_total_workers;
+        self.at_all(now, out, |pool, cx| pool.wear_out_all(cx));
         self.give_way(now, out);
         if new_generation && self.running() {
             self.templates.next_generation(now, out);
         }
         self.balance_all(now, out);
+        self.forget_pools();
     }
 
     /// Takes note of an event.
@@ -152,30 +133,36 @@ impl Fleet {
             Event::TemplateReady { template, report } => self.template_ready(template, report, now, out),
             Event::TemplateFailed { template, error } => self.templates.failed(template, error),
             Event::TemplateExited { template, how } => self.template_exited(template, &how, now, out),
-            Event::Forked { worker, pid } => self.forked(worker, pid, now, out),
-            Event::ForkFailed { worker, error } => self.fork_failed(worker, error, now, out),
-            Event::WorkerReady { worker } => self.worker_ready(worker, now, out),
-            Event::Done {
-                worker,
-                execution,
-                started,
-                ended,
-                outcome,
-                whole_batch,
-            } => {
-                let outcome = (outcome, whole_batch);
-                self.done(worker, execution, (started, ended), outcome, now, out);
+            Event::Forked { worker, pid } => {
+                let answered = |pool: &mut Pool, cx: &mut Context| pool.forked(worker, pid, cx);
+                self.fork_answered(worker, answered, now, out);
             }
-            Event::TakenBack { worker, unread } => self.taken_back(worker, &unread, now, out),
+            Event::ForkFailed { worker, error } => {
+                let answered = |pool: &mut Pool, cx: &mut Context| pool.fork_failed(worker, error, cx);
+                self.fork_answered(worker, answered, now, out);
+            }
+            Event::WorkerReady { worker } => {
+                self.at_home(worker, now, out, |pool, cx| pool.worker_ready(worker, cx));
+            }
+            Event::Done { worker, done } => self.done(worker, done, now, out),
+            Event::TakenBack { worker, unread } => {
+                self.at_home(worker, now, out, |pool, cx| pool.taken_back(worker, &unread, cx));
+            }
             Event::Garbage { worker, error } => {
-                self.kill(worker, KillReason::Protocol(error), now, out);
+                self.at_home(worker, now, out, |pool, cx| {
+                    pool.broke_protocol(worker, error, cx)
+                });
             }
             Event::Exited {
                 worker,
                 unread,
                 how,
                 status,
-            } => self.exited(worker, &unread, (&how, status), now, out),
+            } => {
+                self.at_home(worker, now, out, |pool, cx| {
+                    pool.exited(worker, &unread, (&how, status), cx);
+                });
+            }
             Event::Claimed { pool, jobs } => self.claimed(&pool, jobs, now, out),
             Event::Period {
                 pool,
@@ -184,79 +171,65 @@ impl Fleet {
             } => self.period(&pool, backlog, &memory, now, out),
             Event::Tick => self.tick(now, out),
         }
+        self.forget_pools();
         self.leave_if_empty(now, out);
     }
 
+    // ---- what others ask ----
+
     /// The earliest instant at which something is due even if nothing happens.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.workers
-            .values()
-            .filter_map(|worker| self.worker_deadline(worker).map(|(at, _)| at))
-            .chain(self.templates.deadline())
-            .chain(self.stop.deadline())
-            .chain(self.pools.values().filter_map(Pool::deadline))
-            .min()
+        let pools = self.pools.values().filter_map(Pool::deadline);
+        let templates = self.templates.deadline();
+        pools.chain(templates).chain(self.shutdown.deadline()).min()
     }
 
-    /// A job in hand, as `Action::Send` names it.
-    pub fn execution(&self, execution: u64) -> Option<&Execution> {
-        self.executions.get(&execution)
+    fn home(&self, worker: u64) -> Option<&Pool> {
+        let name = self.register.home(worker)?;
+        let home = self.pools.get(name);
+        assert!(home.is_some(), "worker {worker} is in a pool that is gone");
+        home
+    }
+
+    /// A job that was sent to a worker, as `Action::Send` names both.
+    pub fn execution(&self, worker: u64, execution: u64) -> Option<&Execution> {
+        self.home(worker)?.execution(execution)
     }
 
     /// The job that a worker runs now, for log lines.
     pub fn running_job(&self, worker: u64) -> Option<&Execution> {
-        let held = self.workers.get(&worker)?.held.front()?;
-        self.executions.get(&held.execution)
+        self.home(worker)?.running_job(worker)
     }
 
     /// A worker printed a line. Returns the job that it runs, for the log.
     pub fn printed(&mut self, worker: u64) -> Option<&Execution> {
-        let held = self.workers.get(&worker)?.held.front()?;
-        let job = self.executions.get(&held.execution)?;
-        if let Some(pool) = self.pools.get_mut(&job.pool) {
-            pool.prints(&job.claimed.task);
-        }
-        Some(job)
+        let name = self.register.home(worker)?;
+        self.pools.get_mut(name)?.printed(worker)
     }
 
     /// The pool that a worker works for.
     pub fn pool_of(&self, worker: u64) -> Option<&PoolName> {
-        self.workers.get(&worker).map(|worker| &worker.pool)
+        self.register.home(worker)
     }
 
     /// Whether jobs wait at hand that no worker of this one's pool has room for.
     pub fn is_behind(&self, worker: u64) -> bool {
-        let pool = self.pool_of(worker).and_then(|name| self.pools.get(name));
-        pool.is_some_and(|pool| !pool.buffer.is_empty())
+        self.home(worker).is_some_and(Pool::is_behind)
     }
 
     /// Process ids of templates' workers that live, with their numbers.
     pub fn pids(&self) -> Vec<(u64, i32)> {
-        self.workers
-            .iter()
-            .filter_map(|(id, worker)| Some((*id, worker.pid?)))
-            .collect()
+        self.pools.values().flat_map(Pool::pids).collect()
     }
 
-    /// Changes when a worker becomes ready, is asked to leave or is gone.
-    pub fn comings_and_goings(&self) -> u64 {
-        let stage = |worker: &Worker| u64::from(worker.ready.is_some()) + u64::from(worker.closing);
-        let each = self
-            .workers
-            .iter()
-            .map(|(id, worker)| id.wrapping_mul(4) + stage(worker));
-        each.fold(u64::from(self.running()), u64::wrapping_add)
-    }
-
-    /// Changes when a worker begins or ends a job.
-    pub fn beginnings_and_ends(&self) -> u64 {
-        let running = self.workers.values().filter_map(|worker| worker.held.front());
-        running.fold(0, |all, job| all.wrapping_add(job.execution))
+    /// What changed so far, for those who look only when something did.
+    pub fn revision(&self) -> Revision {
+        self.register.revision()
     }
 
     /// A worker's ordinal; 0 while it has none.
     pub fn ordinal_of(&self, worker: u64) -> u16 {
-        self.workers.get(&worker).map_or(0, |worker| worker.ordinal)
+        self.home(worker).map_or(0, |pool| pool.ordinal_of(worker))
     }
 
     /// Names of the pools.
@@ -265,31 +238,34 @@ impl Fleet {
     }
 
     /// The settings of a pool in force.
-    pub fn pool_config(&self, pool: &PoolName) -> Option<&crate::config::PoolConfig> {
-        self.pools.get(pool).map(|pool| &pool.config)
+    pub fn pool_config(&self, pool: &PoolName) -> Option<&PoolConfig> {
+        self.pools.get(pool).map(Pool::config)
+    }
+
+    /// How many jobs to claim for a pool now; 0: none.
+    pub fn wants(&self, pool: &PoolName) -> usize {
+        let pool = self.pools.get(pool);
+        pool.map_or(0, |pool| pool.wants(self.running()))
     }
 
     /// Jobs due later, as last counted.
     pub fn scheduled(&self, pool: &PoolName) -> u64 {
-        self.pools.get(pool).map_or(0, |pool| pool.backlog.scheduled)
+        self.pools.get(pool).map_or(0, Pool::scheduled)
     }
 
     /// A pool without workers that would run jobs if there were any.
     pub fn asleep(&self, pool: &PoolName) -> bool {
-        let awake = |pool: &Pool| pool.target > 0 || pool.paused || pool.removed;
-        self.running() && self.pools.get(pool).is_some_and(|pool| !awake(pool))
+        self.running() && self.pools.get(pool).is_some_and(Pool::is_asleep)
     }
 
-    /// Whether any job is in hand; housekeeping is none.
+    /// Whether any job is in hand; after-work is none.
     pub fn has_jobs(&self) -> bool {
-        self.executions
-            .values()
-            .any(|execution| execution.claimed.work == Work::Job)
+        self.pools.values().any(Pool::has_jobs)
     }
 
     /// Jobs held under the lease: buffered, sent or running.
     pub fn in_hand(&self) -> usize {
-        self.executions.len()
+        self.pools.values().map(Pool::in_hand).sum()
     }
 
     /// The first load failed before any ever succeeded: the supervisor can't do its work.
@@ -298,48 +274,138 @@ impl Fleet {
         self.templates.load_error().filter(|_| hopeless)
     }
 
-    fn fresh(&self) -> bool {
-        self.app.isolation == Isolation::Fresh
-    }
-
-    /// A worker ends with its job.
-    fn one_job_a_worker(&self) -> bool {
-        self.fresh() && !self.app.worker_forks()
-    }
-
     fn running(&self) -> bool {
-        !self.stop.is_stopping()
+        self.shutdown.is_running()
+    }
+
+    // ---- routing ----
+
+    /// Has a pool do something.
+    fn at<T>(
+        &mut self,
+        pool: &PoolName,
+        now: Now,
+        out: &mut Vec<Action>,
+        act: impl FnOnce(&mut Pool, &mut Context) -> T,
+    ) -> Option<T> {
+        let pool = self.pools.get_mut(pool)?;
+        let mut cx = Context {
+            now,
+            running: self.shutdown.is_running(),
+            app: &self.app,
+            templates: &mut self.templates,
+            register: &mut self.register,
+            out,
+        };
+        Some(act(pool, &mut cx))
+    }
+
+    /// Has the pool of a worker do something, if the worker is known.
+    fn at_home<T>(
+        &mut self,
+        worker: u64,
+        now: Now,
+        out: &mut Vec<Action>,
+        act: impl FnOnce(&mut Pool, &mut Context) -> T,
+    ) -> Option<T> {
+        let home = self.register.home(worker)?.clone();
+        self.at(&home, now, out, act)
+    }
+
+    /// Has each pool do something.
+    fn at_all(&mut self, now: Now, out: &mut Vec<Action>, mut act: impl FnMut(&mut Pool, &mut Context)) {
+        let mut cx = Context {
+            now,
+            running: self.shutdown.is_running(),
+            app: &self.app,
+            templates: &mut self.templates,
+            register: &mut self.register,
+            out,
+        };
+        for pool in self.pools.values_mut() {
+            act(pool, &mut cx);
+        }
+    }
+
+    fn balance_all(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.at_all(now, out, |pool, cx| {
+            pool.balance(cx);
+            pool.dispatch(cx);
+        });
+    }
+
+    fn forget_pools(&mut self) {
+        self.pools.retain(|_, pool| !pool.is_over());
+    }
+
+    // ---- what happens ----
+
+    fn done(&mut self, worker: u64, done: Done, now: Now, out: &mut Vec<Action>) {
+        let execution = done.execution;
+        let known = self.at_home(worker, now, out, |pool, cx| pool.done(worker, done, cx));
+        if known.is_none() {
+            // Of a worker that is gone nothing is left to kill.
+            out.push(Action::Notice(Notice::StrayOutcome { worker, execution }));
+        }
+    }
+
+    /// A template has answered for a worker. Where it was asked for as many as it may be, others can be asked for now.
+    fn fork_answered(
+        &mut self,
+        worker: u64,
+        answered: impl FnOnce(&mut Pool, &mut Context) -> bool,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        if self.at_home(worker, now, out, answered) == Some(true) {
+            self.balance_all(now, out);
+        }
+    }
+
+    fn claimed(&mut self, pool: &PoolName, jobs: Vec<Claimed>, now: Now, out: &mut Vec<Action>) {
+        if self.pools.contains_key(pool) {
+            self.at(pool, now, out, |pool, cx| pool.claimed(jobs, cx));
+            return;
+        }
+        let back = jobs.iter().rev().map(give_back);
+        out.extend(back.map(Action::Settle));
+    }
+
+    /// One scaling period: take in what was measured, decide, act.
+    fn period(
+        &mut self,
+        name: &PoolName,
+        backlog: Option<Backlog>,
+        memory: &Memory,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        self.weigh(memory);
+        self.at(name, now, out, |pool, cx| pool.period(backlog, cx));
+        let (share, budget) = (self.share_of(name), self.own_budget(name));
+        self.at(name, now, out, |pool, cx| {
+            pool.decide(share, budget, cx);
+            pool.balance(cx);
+        });
     }
 
     fn template_ready(&mut self, id: u64, report: LoadReport, now: Now, out: &mut Vec<Action>) {
-        if self.stop.is_stopping() {
+        if !self.running() {
             return;
         }
         let Some(generation) = self.templates.ready(id, now, out) else {
             return;
         };
-        self.declared_batches.clone_from(&report.batches);
+        self.app.declare(&report.batches);
         out.push(Action::Notice(Notice::AppLoaded { generation, report }));
-        for worker in self.workers.values_mut() {
-            if worker.generation < generation {
-                worker.expiring = Some(Expiry::Outdated);
-            }
-        }
+        self.at_all(now, out, |pool, _| pool.expire_older_than(generation));
         self.balance_all(now, out);
     }
 
-    /// Of workers that a dead template was asked for and never told of, nobody knows the process id: most were
-    /// not forked; one that was can't be watched and must not stay.
     fn template_exited(&mut self, id: u64, how: &str, now: Now, out: &mut Vec<Action>) {
-        let stopping = self.stop.is_stopping();
-        for worker in self.templates.exited(id, how, stopping, now, out) {
-            if let Some(abandoned) = self.workers.get_mut(&worker) {
-                assert!(abandoned.pid.is_none(), "worker {worker} was forked");
-                abandoned.state = State::Dying;
-                abandoned.since = now.mono;
-                out.push(Action::Abandon { worker });
-            }
-        }
+        let stopping = !self.running();
+        let abandoned = self.templates.exited(id, how, stopping, now, out);
+        self.at_all(now, out, |pool, cx| pool.abandon(&abandoned, cx));
         self.balance_all(now, out);
     }
 
@@ -349,7 +415,6 @@ impl Fleet {
         for template in self.templates.tick(now, out) {
             self.template_exited(template, "did not die", now, out);
         }
-        self.tick_workers(now, out);
-        self.tick_pools(now, out);
+        self.at_all(now, out, |pool, cx| pool.tick(cx));
     }
 }

@@ -1,34 +1,25 @@
 //! What the pools share: their floors, what each may take, and who gives way when that changes.
 
+use crate::config::WORKERS_MAX;
 use crate::job::PoolName;
-use crate::policy::memory::{Budget, COST_UNKNOWN, WorkerMemory, cost_of_one_more};
-use crate::policy::share::{Member, Share, floor, promised};
+use crate::policy::memory::{Budget, COST_UNKNOWN};
+use crate::policy::share::{Member, Share, promised};
 
 use super::pool::Pool;
-use super::pool::worker::Worker;
 use super::{Action, Fleet, Memory, Now};
-
-impl Pool {
-    /// Workers that the pool may always have.
-    pub(super) fn floor(&self) -> u32 {
-        if self.removed {
-            return 0;
-        }
-        floor(self.min, self.max, self.config.reserve_workers)
-    }
-}
 
 impl Fleet {
     /// Takes note of what the processes occupy.
     pub fn weigh(&mut self, memory: &Memory) {
-        for (id, pss, private) in &memory.workers {
-            if let Some(worker) = self.workers.get_mut(id) {
-                (worker.pss_bytes, worker.private_bytes) = (*pss, *private);
+        for (worker, pss, private) in &memory.workers {
+            let home = self.register.home(*worker);
+            if let Some(pool) = home.and_then(|home| self.pools.get_mut(home)) {
+                pool.weigh(*worker, *pss, *private);
             }
         }
         for (name, pool) in &mut self.pools {
             let limit = memory.limits.iter().find(|(limited, _)| limited == name);
-            pool.memory_limit = limit.map(|(_, bytes)| *bytes);
+            pool.limit_memory(limit.map(|(_, bytes)| *bytes));
         }
         self.totals.memory_used = memory.pss_total;
         self.totals.memory = memory.total_limit;
@@ -39,66 +30,42 @@ impl Fleet {
         let Some(pool) = self.pools.get(name) else {
             return Share::UNLIMITED;
         };
-        Share::of(&self.member(name, pool), &self.others(name), &self.totals)
+        Share::of(&self.member(pool), &self.others(name), &self.totals)
     }
 
     /// The other pools.
     fn others(&self, name: &PoolName) -> Vec<Member> {
         let others = self.pools.iter().filter(|(other, _)| *other != name);
-        others.map(|(name, pool)| self.member(name, pool)).collect()
+        others.map(|(_, pool)| self.member(pool)).collect()
     }
 
-    fn member(&self, name: &PoolName, pool: &Pool) -> Member {
-        let workers = || self.workers.values().filter(|worker| worker.pool == *name);
-        let private = workers().map(|worker| worker.private_bytes).sum();
-        Member {
-            floor: pool.floor(),
-            target: if pool.removed { 0 } else { pool.target },
-            workers: u32::try_from(self.counted(name)).unwrap_or(u32::MAX),
-            cost: self.cost_of_one_more(name),
-            private,
-        }
+    fn member(&self, pool: &Pool) -> Member {
+        pool.member(self.cost_of_one_more(pool))
     }
 
     /// What one more worker of the pool is thought to add, in bytes: as its own do; as those of all pools
     /// while none of its own has run a job.
-    pub(super) fn cost_of_one_more(&self, name: &PoolName) -> u64 {
-        let measured = |of: &dyn Fn(&Worker) -> bool| {
-            let workers = self.workers.values().filter(|worker| of(worker));
-            let weighed: Vec<WorkerMemory> = workers
-                .filter(|worker| worker.counted() && worker.private_bytes > 0)
-                .map(|worker| WorkerMemory {
-                    private: worker.private_bytes,
-                    jobs: worker.jobs,
-                })
-                .collect();
-            cost_of_one_more(&weighed)
-        };
-        measured(&|worker| worker.pool == *name)
-            .or_else(|| measured(&|_| true))
+    fn cost_of_one_more(&self, pool: &Pool) -> u64 {
+        Pool::cost_of_one_more(std::iter::once(pool))
+            .or_else(|| Pool::cost_of_one_more(self.pools.values()))
             .unwrap_or(COST_UNKNOWN)
     }
 
     /// The memory of a pool itself: its workers and the templates, without which there would be none.
     pub(super) fn own_budget(&self, name: &PoolName) -> Budget {
-        let others = self.workers.values().filter(|worker| worker.pool != *name);
-        let others: u64 = others.map(|worker| worker.pss_bytes).sum();
-        Budget {
-            used: self.totals.memory_used.saturating_sub(others),
-            limit: self.pools.get(name).and_then(|pool| pool.memory_limit),
-            kept: 0,
-            cost: self.cost_of_one_more(name),
-        }
+        let Some(pool) = self.pools.get(name) else {
+            return Budget::UNLIMITED;
+        };
+        let others = self.pools.iter().filter(|(other, _)| *other != name);
+        let others: u64 = others.map(|(_, pool)| pool.pss()).sum();
+        let used = self.totals.memory_used.saturating_sub(others);
+        pool.budget(used, self.cost_of_one_more(pool))
     }
 
     /// Memory that the others leave a pool, in bytes; nothing where all memory is not limited.
-    pub(super) fn kept_for(&self, name: &PoolName, pool: &Pool) -> u64 {
+    pub(super) fn kept_for(&self, pool: &Pool) -> u64 {
         let limited = self.totals.memory.is_some();
-        if limited {
-            self.member(name, pool).kept()
-        } else {
-            0
-        }
+        if limited { self.member(pool).kept() } else { 0 }
     }
 
     /// Floors or the limit on all workers have changed: each pool in turn wants no more than it may.
@@ -108,14 +75,38 @@ impl Fleet {
         }
     }
 
+    pub(super) fn decide_limits(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
+        let (share, budget) = (self.share_of(name), self.own_budget(name));
+        self.at(name, now, out, |pool, cx| pool.decide_limits(share, budget, cx));
+    }
+
+    /// Whether a pool may have these limits; the error says why not.
+    pub(super) fn check_limits(&self, name: &PoolName, (min, max): (u32, u32)) -> Result<(), String> {
+        if max == 0 {
+            return Err("max must be at least 1 (pause a pool to stop its jobs)".into());
+        }
+        if min > max {
+            return Err(format!("min would be {min}, above max, which would be {max}"));
+        }
+        if max > WORKERS_MAX {
+            return Err(format!(
+                "max would be {max}, above {WORKERS_MAX}, the most workers of one pool"
+            ));
+        }
+        let why = self.floors_too_high(name, (min, max));
+        why.or_else(|| self.too_little_memory(name, (min, max)))
+            .map_or(Ok(()), Err)
+    }
+
     /// Why this pool's `min` can't be raised to this: what it promises would not fit into the memory that there is.
-    pub(super) fn too_little_memory(&self, name: &PoolName, min: u32, max: u32) -> Option<String> {
+    fn too_little_memory(&self, name: &PoolName, limits: (u32, u32)) -> Option<String> {
         let pool = self.pools.get(name)?;
-        if min <= pool.min {
+        let min = limits.0;
+        if min <= pool.limits().0 {
             return None;
         }
         let own = self.own_budget(name);
-        if min > pool.target.saturating_add(own.room()).max(1) {
+        if min > pool.target().saturating_add(own.room()).max(1) {
             return Some(format!(
                 "min would be {min}, and `max_memory` of the pool has no room for so many workers: {own} \
                  (`--max` alone lets it grow as far as there is)"
@@ -123,8 +114,8 @@ impl Fleet {
         }
         let limit = self.totals.memory?;
         let mut pools = self.others(name);
-        let mut member = self.member(name, pool);
-        member.floor = floor(min, max, pool.config.reserve_workers);
+        let mut member = self.member(pool);
+        member.floor = pool.floor_with(limits);
         pools.push(member);
         let promised = promised(&pools, &self.totals);
         (member.floor > pool.floor() && promised > limit).then(|| {
@@ -138,11 +129,14 @@ impl Fleet {
     }
 
     /// Why this pool's `min` and `max` can't be these: the floors of all would not fit below the limit on all workers.
-    pub(super) fn floors_too_high(&self, name: &PoolName, min: u32, max: u32) -> Option<String> {
+    fn floors_too_high(&self, name: &PoolName, limits: (u32, u32)) -> Option<String> {
         let total = self.totals.workers?;
         let floor_of = |(other, pool): (&PoolName, &Pool)| {
-            let changed = floor(min, max, pool.config.reserve_workers);
-            let floor = if other == name { changed } else { pool.floor() };
+            let floor = if other == name {
+                pool.floor_with(limits)
+            } else {
+                pool.floor()
+            };
             (other.to_string(), floor)
         };
         let floors: Vec<(String, u32)> = self.pools.iter().map(floor_of).collect();

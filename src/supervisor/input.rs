@@ -4,10 +4,8 @@ use super::output::Printed;
 use crate::broker::{Backlog, BrokerError, Order};
 use crate::config::Config;
 use crate::control::server::Call;
-use crate::fleet::{Command, Memory};
+use crate::fleet::{Command, Done, Memory};
 use crate::job::{Claimed, PoolName, Settlement};
-use crate::time::Mono;
-use crate::wire::frame::Code;
 use crate::wire::message::FromTemplate;
 
 /// One thing that happened.
@@ -23,7 +21,7 @@ pub(super) enum Input {
     /// A worker takes jobs.
     WorkerReady { worker: u64 },
     /// A worker's job ended.
-    Done(Box<Done>),
+    Done { worker: u64, done: Box<Done> },
     /// A worker broke the protocol.
     Garbage { worker: u64, error: String },
     /// A worker's process ended, and its socket is read to the end.
@@ -85,18 +83,6 @@ pub(super) enum Input {
         backlogs: Vec<(PoolName, Backlog)>,
         memory: Memory,
     },
-}
-
-/// A `Done` frame, taken apart.
-#[derive(Debug)]
-pub(super) struct Done {
-    pub worker: u64,
-    pub execution: u64,
-    pub started: Mono,
-    pub ended: Mono,
-    pub code: Code,
-    pub after_ms: Option<u32>,
-    pub data: Vec<u8>,
 }
 
 /// Who printed.

@@ -11,14 +11,17 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 
-use super::input::{Done, Input, Source};
+use super::input::{Input, Source};
 use super::output::Output;
-use crate::fleet::Unread;
+use crate::fleet::{Done, Unread};
+use crate::job::{JobError, Outcome};
 use crate::sys::pidfd::{PidFd, Waited, kill_group};
 use crate::sys::socket::{self, Received, Sent, Wait};
 use crate::sys::watch::{watch, watch_process};
 use crate::sys::{SysError, lifeline, process};
-use crate::wire::frame::{Assembler, FromWorker, PACKET_LEN_MAX, Packets, Run, carries_on, execution_of};
+use crate::wire::frame::{
+    Assembler, Code, FromWorker, PACKET_LEN_MAX, Packets, Run, carries_on, execution_of,
+};
 
 /// Frames read from one worker before the others get their turn.
 const FRAMES_A_TURN: usize = 128;
@@ -300,17 +303,48 @@ impl Reader {
         let worker = self.worker;
         Ok(Some(match FromWorker::decode(kind, body)? {
             FromWorker::Ready => Input::WorkerReady { worker },
-            FromWorker::Done(done) => Input::Done(Box::new(Done {
+            FromWorker::Done(answer) => Input::Done {
                 worker,
-                execution: done.execution,
-                started: done.started,
-                ended: done.ended,
-                code: done.code,
-                after_ms: done.after_ms,
-                data: done.data.to_vec(),
-            })),
+                done: Box::new(Done {
+                    execution: answer.execution,
+                    started: answer.started,
+                    ended: answer.ended,
+                    outcome: outcome(answer.code, answer.after_ms, answer.data),
+                    whole_batch: answer.code == Code::BatchFailure,
+                }),
+            },
         }))
     }
+}
+
+/// How a job ended, as its worker says.
+fn outcome(code: Code, after_ms: Option<u32>, data: &[u8]) -> Outcome {
+    match code {
+        Code::Success => Outcome::Success(data.to_vec()),
+        Code::Failure | Code::BatchFailure => Outcome::Failure {
+            error: job_error(data),
+            retryable: true,
+        },
+        Code::Rejected => Outcome::Failure {
+            error: job_error(data),
+            retryable: false,
+        },
+        // The fleet knows after how long.
+        Code::TimedOut => Outcome::TimedOut {
+            after: Duration::ZERO,
+        },
+        Code::Retry => Outcome::Retry {
+            after: after_ms.map(|ms| Duration::from_millis(ms.into())),
+            reason: String::from_utf8_lossy(data).into_owned(),
+        },
+        Code::GivenBack => Outcome::GivenBack,
+        Code::Settled => Outcome::Settled,
+    }
+}
+
+/// The error that a worker reports: JSON, or else whatever it sent as text.
+fn job_error(data: &[u8]) -> JobError {
+    serde_json::from_slice(data).unwrap_or_else(|_| JobError::new("error", String::from_utf8_lossy(data)))
 }
 
 /// Waits until there is a frame.

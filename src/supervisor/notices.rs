@@ -98,7 +98,6 @@ pub(super) fn tell(notice: &Notice) {
                 "a worker answered for a job that it does not run"
             );
         }
-        Notice::Defect { what } => tracing::error!(what = %what, "a defect of pool itself: please report it"),
         Notice::WorkerStarted { .. }
         | Notice::WorkerLeft { .. }
         | Notice::WorkerLost { .. }
@@ -210,8 +209,7 @@ fn worker(notice: &Notice) {
         | Notice::TemplateHangs { .. }
         | Notice::JobFailed { .. }
         | Notice::BatchSplit { .. }
-        | Notice::StrayOutcome { .. }
-        | Notice::Defect { .. } => {}
+        | Notice::StrayOutcome { .. } => {}
     }
 }
 

@@ -110,7 +110,8 @@ impl Supervisor {
 
     /// Sends one job; `another_follows`: the next one is of the same batch.
     pub(super) fn send(&mut self, worker: u64, execution: u64, another_follows: bool) {
-        let (Some(link), Some(job)) = (self.links.get(&worker), self.fleet.execution(execution)) else {
+        let (Some(link), Some(job)) = (self.links.get(&worker), self.fleet.execution(worker, execution))
+        else {
             return;
         };
         let timeout_ms = job

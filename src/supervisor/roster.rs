@@ -7,7 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::input::Input;
 use crate::broker::{Broker, BrokerError, Order, WorkerView};
-use crate::fleet::{Command, Fleet, Now};
+use crate::fleet::{Command, Fleet, Now, Revision};
 use crate::time::Mono;
 
 /// The broker is told of changes so often at most, so that telling of jobs never costs more than running them: one that
@@ -27,10 +27,8 @@ pub(super) struct Roster {
     /// A message is on its way.
     telling: bool,
     next: Option<Mono>,
-    /// [`Fleet::comings_and_goings`] when it was looked last, and when that was.
-    population: u64,
-    /// [`Fleet::beginnings_and_ends`] then.
-    running: u64,
+    /// [`Fleet::revision`] when it was looked last, and when that was.
+    seen: Revision,
     looked: Mono,
     /// When a job that began was told out of turn.
     hurried: Option<Mono>,
@@ -50,8 +48,7 @@ impl Roster {
             told: Vec::new(),
             telling: false,
             next: None,
-            population: 0,
-            running: 0,
+            seen: Revision::default(),
             looked: Mono(0),
             hurried: None,
             next_full: None,
@@ -90,16 +87,16 @@ impl Roster {
         self.again = None;
         // Looking costs, and turns are many: once a moment is enough, but for those who come and go, and for the first
         // job after a while, which may be a long one.
-        let (population, running) = (fleet.comings_and_goings(), fleet.beginnings_and_ends());
+        let revision = fleet.revision();
         let late = now.mono >= self.looked + MOMENT;
-        if population == self.population && !late {
-            if running == self.running || self.hurried.is_some_and(|at| now.mono < at + MOMENT) {
+        if revision.workers == self.seen.workers && !late {
+            if revision.jobs == self.seen.jobs || self.hurried.is_some_and(|at| now.mono < at + MOMENT) {
                 self.next = Some(self.looked + MOMENT);
                 return;
             }
             self.hurried = Some(now.mono);
         }
-        (self.population, self.running, self.looked) = (population, running, now.mono);
+        (self.seen, self.looked) = (revision, now.mono);
         let workers = fleet.roster(now);
         let same = |a: &WorkerView, b: &WorkerView| {
             let state = |of: &WorkerView| (of.worker, of.paused, of.leaving, of.asked);

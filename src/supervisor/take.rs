@@ -1,14 +1,10 @@
 //! What happened becomes an event of the fleet, or is answered here.
 
-use std::time::Duration;
-
-use super::input::{Done, Input, Signal, Source};
+use super::input::{Input, Signal, Source};
 use super::output::Printed;
 use super::{Supervisor, notices, signals};
 use crate::fleet::{Command, Event, Now};
-use crate::job::{JobError, Outcome};
 use crate::telemetry::notify;
-use crate::wire::frame::Code;
 use crate::wire::message::FromTemplate;
 
 impl Supervisor {
@@ -20,7 +16,17 @@ impl Supervisor {
                 Some(Event::TemplateExited { template, how })
             }
             Input::WorkerReady { worker } => Some(Event::WorkerReady { worker }),
-            Input::Done(done) => Some(self.done(*done)),
+            Input::Done { worker, done } => {
+                let (started_ns, ended_ns) = (done.started.0, done.ended.0);
+                tracing::trace!(
+                    worker,
+                    execution = done.execution,
+                    started_ns,
+                    ended_ns,
+                    "job ended"
+                );
+                Some(Event::Done { worker, done: *done })
+            }
             Input::Garbage { worker, error } => Some(Event::Garbage { worker, error }),
             Input::WorkerExited { worker, how, status } => self.worker_exited(worker, (how, status), now),
             Input::Printed(printed) => {
@@ -154,56 +160,6 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn done(&self, done: Done) -> Event {
-        let Done {
-            worker,
-            execution,
-            started,
-            ended,
-            code,
-            after_ms,
-            data,
-        } = done;
-        tracing::trace!(
-            worker,
-            execution,
-            started_ns = started.0,
-            ended_ns = ended.0,
-            "job ended"
-        );
-        let outcome = match code {
-            Code::Success => Outcome::Success(data),
-            Code::Failure | Code::BatchFailure => Outcome::Failure {
-                error: job_error(&data),
-                retryable: true,
-            },
-            Code::Rejected => Outcome::Failure {
-                error: job_error(&data),
-                retryable: false,
-            },
-            Code::TimedOut => {
-                let timeout = self.fleet.execution(execution).and_then(|job| job.timeout);
-                Outcome::TimedOut {
-                    after: timeout.unwrap_or_default(),
-                }
-            }
-            Code::Retry => Outcome::Retry {
-                after: after_ms.map(|ms| Duration::from_millis(ms.into())),
-                reason: String::from_utf8_lossy(&data).into_owned(),
-            },
-            Code::GivenBack => Outcome::GivenBack,
-            Code::Settled => Outcome::Settled,
-        };
-        Event::Done {
-            worker,
-            execution,
-            started,
-            ended,
-            outcome,
-            whole_batch: code == Code::BatchFailure,
-        }
-    }
-
     /// Lines of a process go to the log under its name and that of its job.
     pub(super) fn printed(&mut self, printed: &Printed) {
         let (pool, job) = match printed.from {
@@ -253,9 +209,4 @@ impl Supervisor {
         let _ = self.fleet.command(command, now, &mut self.actions);
         notices::stopping(&self.snapshot(now), limits.max().filter(|_| !patient));
     }
-}
-
-/// The error that a worker reports: JSON, or else whatever it sent as text.
-fn job_error(data: &[u8]) -> JobError {
-    serde_json::from_slice(data).unwrap_or_else(|_| JobError::new("error", String::from_utf8_lossy(data)))
 }

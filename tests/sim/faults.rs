@@ -1,6 +1,6 @@
 //! What goes wrong, and what people do, at any moment.
 
-use pool::fleet::Command;
+use pool::fleet::{Command, Done};
 use pool::job::Outcome;
 use pool::time::Mono;
 
@@ -219,13 +219,13 @@ fn worker_invents_an_outcome(world: &mut World) {
     says(world, |world, id| {
         let running = world.workers.get(&id)?.running.as_ref();
         // That it ends the job that it runs is no invention: nobody can tell it from the truth.
-        (running.map(|running| running.frame.execution) != Some(execution)).then_some(Said::Done {
+        (running.map(|running| running.frame.execution) != Some(execution)).then_some(Said::Done(Done {
             execution,
             started: Mono(stamp),
             ended: Mono(0),
             outcome: Outcome::Success(Vec::new()),
             whole_batch: false,
-        })
+        }))
     });
 }
 

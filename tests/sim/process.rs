@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use pool::fleet::{Event, Unread};
+use pool::fleet::{Done, Event, Unread};
 use pool::job::{Claim, JobError, Outcome, PoolName};
 use pool::time::Mono;
 use pool::wire::message::LoadReport;
@@ -100,13 +100,7 @@ pub struct Running {
 #[derive(Clone, Debug)]
 pub enum Said {
     Ready,
-    Done {
-        execution: u64,
-        started: Mono,
-        ended: Mono,
-        outcome: Outcome,
-        whole_batch: bool,
-    },
+    Done(Done),
     Garbage,
 }
 
@@ -433,13 +427,13 @@ impl World {
         };
         let whole_batch = spoiled.is_some();
         for frame in std::iter::once(frame).chain(others) {
-            worker.said.push_back(Said::Done {
+            worker.said.push_back(Said::Done(Done {
                 execution: frame.execution,
                 started,
                 ended: now,
                 outcome: outcome.clone(),
                 whole_batch,
-            });
+            }));
         }
         self.soon(Happening::HearWorker(id));
         self.soon(Happening::WorkerActs(id));
@@ -475,20 +469,7 @@ impl World {
             match said {
                 _ if worker.unheard => {}
                 Said::Ready => self.tell(Event::WorkerReady { worker: id }),
-                Said::Done {
-                    execution,
-                    started,
-                    ended,
-                    outcome,
-                    whole_batch,
-                } => self.tell(Event::Done {
-                    worker: id,
-                    execution,
-                    started,
-                    ended,
-                    outcome,
-                    whole_batch,
-                }),
+                Said::Done(done) => self.tell(Event::Done { worker: id, done }),
                 Said::Garbage => {
                     worker.unheard = true;
                     self.tell(Event::Garbage {

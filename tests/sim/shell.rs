@@ -247,7 +247,6 @@ impl World {
                 }
                 self.ledger.settle(settlement);
             }
-            Action::Notice(Notice::Defect { what }) => panic!("a defect: {what}"),
             Action::Notice(_) => {}
             Action::Leave => {
                 assert!(self.stopping && !self.left, "it leaves once, and when told to");
@@ -301,7 +300,8 @@ impl World {
     // Of a worker that was reaped since it was decided, nothing is left to act upon.
 
     fn send(&mut self, id: u64, execution: u64, another_follows: bool, paused: &[String]) {
-        let (Some(worker), Some(job)) = (self.workers.get_mut(&id), self.fleet.execution(execution)) else {
+        let (Some(worker), Some(job)) = (self.workers.get_mut(&id), self.fleet.execution(id, execution))
+        else {
             return;
         };
         assert!(!self.stopping, "job {execution} is sent although it stops");

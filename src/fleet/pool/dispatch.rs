@@ -1,49 +1,43 @@
-//! Jobs in: the buffer, and who gets the next job.
+//! Jobs in: how many are wanted, and who gets the next one.
 
 use std::time::Duration;
 
-use crate::config::{Prefetch, TaskConfig};
-use crate::job::{Claimed, PoolName};
-use crate::policy::prefetch;
+use crate::config::{PoolConfig, Prefetch};
+use crate::fleet::{Action, Execution};
+use crate::job::Claimed;
+use crate::policy::prefetch::{self, ServiceTimes};
 use crate::policy::recycle;
 use crate::wire::frame::{HEADER_LEN, PACKET_LEN_MAX, Run};
 
-use super::outcomes::give_back;
-use super::worker::{Expiry, Held, State, Step, step};
-use crate::fleet::death::KillReason;
-use crate::fleet::{Action, Execution, Fleet, Notice, Now};
+use super::hand::{Hand, Held};
+use super::jobs::Next;
+use super::life::State;
+use super::worker::Worker;
+use super::{Context, Pool};
 
-impl Fleet {
-    /// How many jobs to claim for a pool now; 0: none.
-    pub fn wants(&self, name: &PoolName) -> usize {
-        let Some(pool) = self.pools.get(name) else {
-            return 0;
-        };
-        if !self.serves(name) {
+/// Jobs kept at hand in the supervisor: what the pool finishes in this time.
+const BUFFER_SPAN: Duration = Duration::from_millis(20);
+/// Never more than so many, however short the jobs are.
+const BUFFER_MAX: usize = 4096;
+
+impl Pool {
+    /// How many jobs to claim now; 0: none.
+    pub fn wants(&self, running: bool) -> usize {
+        if !self.serves(running) {
             return 0;
         }
-        let mut workers = 0;
-        let mut idle = 0;
-        let mut room = 0;
-        let surplus = self.counted(name) > pool.target as usize;
-        let capacity = prefetch::room(
-            pool.config.prefetch,
-            &prefetch::Held::NOTHING,
-            pool.service.typical(),
-        );
+        let (mut workers, mut idle, mut room) = (0, 0, 0);
+        let surplus = self.counted() > self.size.target() as usize;
+        let nothing = prefetch::Held::NOTHING;
+        let capacity = prefetch::room(self.config.prefetch, &nothing, self.measures.service().typical());
         let capacity = if surplus { 1 } else { capacity as usize };
-        for worker in self
-            .workers
-            .values()
-            .filter(|worker| worker.pool == *name && worker.takes_jobs())
-        {
+        for worker in self.workers.values().filter(|worker| worker.takes_jobs()) {
             workers += 1;
-            idle += usize::from(worker.state == State::Idle);
-            room += capacity.saturating_sub(worker.held.len());
+            idle += usize::from(worker.state() == State::Idle);
+            room += capacity.saturating_sub(worker.held());
         }
-        let wanted = pool.buffer_wanted(workers);
-        let ready = pool.buffer.len() + pool.batches.ready_jobs();
-        let missing = pool.batches.missing();
+        let wanted = buffer_wanted(&self.config, self.measures.service(), workers);
+        let (ready, missing) = (self.jobs.ready(), self.jobs.missing());
         // Half a buffer is enough as long as nobody stands idle: claims stay few and large.
         if missing == 0 && idle <= ready && ready > wanted / 2 {
             return 0;
@@ -52,224 +46,163 @@ impl Fleet {
     }
 
     /// Jobs from the broker.
-    pub(in crate::fleet) fn claimed(
-        &mut self,
-        name: &PoolName,
-        jobs: Vec<Claimed>,
-        now: Now,
-        out: &mut Vec<Action>,
-    ) {
-        if !self.pools.contains_key(name) {
-            for job in jobs {
-                out.push(Action::Settle(give_back(&job)));
-            }
-            return;
-        }
+    pub fn claimed(&mut self, jobs: Vec<Claimed>, cx: &mut Context) {
         for claimed in jobs {
-            self.last_execution += 1;
-            let execution = self.execution_of(name, claimed);
-            self.executions.insert(self.last_execution, execution);
-            self.line_up(name, self.last_execution, now);
+            let rule = cx.app.batch_rule(&claimed);
+            let execution = Execution {
+                timeout: cx.app.timeout_of(&claimed, &self.config),
+                attempt: 1 + claimed.failures + claimed.losses,
+                holder: None,
+                claimed,
+            };
+            let number = cx.register.new_execution();
+            self.jobs.claimed(number, execution, rule, cx.now.mono);
         }
-        self.dispatch(name, now, out);
+        self.dispatch(cx);
     }
 
-    /// Whether a pool runs jobs: not paused, not on its way out.
-    fn serves(&self, name: &PoolName) -> bool {
-        let pool = self.pools.get(name);
-        self.running() && pool.is_some_and(|pool| !pool.paused && !pool.removed)
-    }
-
-    fn execution_of(&self, name: &PoolName, claimed: Claimed) -> Execution {
-        let timeout = self.timeout_of(name, &claimed);
-        let attempt = 1 + claimed.failures + claimed.losses;
-        Execution {
-            claimed,
-            pool: name.clone(),
-            timeout,
-            attempt,
-        }
-    }
-
-    /// The longest run of a job: its own, its task's or its pool's.
-    pub(in crate::fleet) fn timeout_of(&self, name: &PoolName, claimed: &Claimed) -> Option<Duration> {
-        claimed
-            .timeout
-            .or_else(|| {
-                self.tasks
-                    .get(&claimed.task)
-                    .and_then(|task: &TaskConfig| task.timeout)
-            })
-            .or_else(|| self.pools.get(name).and_then(|pool| pool.config.job_timeout))
-    }
-
-    /// Sends buffered jobs and batches, in order, as far as workers may take them. Where no more jobs are to run,
-    /// they go back to their queue.
-    pub(in crate::fleet) fn dispatch(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
-        if !self.serves(name) {
-            self.give_back_buffer(name, out);
+    /// Sends jobs and batches, in order, as far as workers may take them. Where no more jobs are to run, they go back
+    /// to their queue.
+    pub fn dispatch(&mut self, cx: &mut Context) {
+        if !self.serves(cx.running) {
+            self.give_back_waiting(cx);
             return;
         }
-        let surplus = self
-            .pools
-            .get(name)
-            .is_some_and(|pool| self.counted(name) > pool.target as usize);
-        while let Some(pool) = self.pools.get(name) {
-            let (single, batch) = (pool.buffer.front().copied(), pool.batches.next());
-            // Numbers grow with each claim: the smaller one has waited longer.
-            if batch.is_some_and(|batch| single.is_none_or(|single| batch < single)) {
-                if !self.send_batch(name, now, out) {
-                    return;
-                }
-                continue;
+        let surplus = self.counted() > self.size.target() as usize;
+        while let Some(next) = self.jobs.next() {
+            let sent = match next {
+                Next::Single(execution) => self.send_single(execution, surplus, cx),
+                Next::Batch => self.send_batch(cx),
+            };
+            if !sent {
+                return;
             }
-            let Some(execution) = single else {
-                return;
-            };
-            let Some((worker, held)) = self.choose(name, execution, surplus) else {
-                return;
-            };
-            let Some(pool) = self.pools.get_mut(name) else {
-                return;
-            };
-            pool.buffer.pop_front();
-            pool.buffer_moved = now.mono;
-            self.assign(worker, held, now, out);
         }
     }
 
-    /// The worker that takes this job: an idle one, else the one that will be free first, if its
-    /// backlog allows.
-    fn choose(&self, name: &PoolName, execution: u64, surplus: bool) -> Option<(u64, Held)> {
-        let pool = self.pools.get(name)?;
-        let job = &self.executions.get(&execution)?.claimed;
-        let held = Held {
+    fn held(&self, execution: u64) -> Held {
+        let job = &self.jobs.held(execution).claimed;
+        Held {
             execution,
-            expected: pool.service.expected(&job.task),
-            alone: fills_a_packet(job) || pool.printing.contains(&job.task),
-        };
-        let ready = |worker: &&super::worker::Worker| worker.pool == *name && worker.takes_jobs();
-        if let Some(id) = self.idle_worker(name) {
-            return Some((id, held));
+            expected: self.measures.service().expected(&job.task),
+            alone: fills_a_packet(job) || self.measures.is_printing(&job.task),
         }
-        if surplus || held.alone || pool.config.prefetch == Prefetch::Fixed(0) {
-            return None;
-        }
-        self.workers
-            .iter()
-            .filter(|(_, worker)| ready(worker) && !worker.stalled && !worker.suspect)
-            .filter(|(_, worker)| worker.held.iter().all(|held| !held.alone))
-            .filter(|(_, worker)| prefetch::room(pool.config.prefetch, &worker.load(), held.expected) > 0)
-            .map(|(id, worker)| (worker.held.len(), *id))
-            .min()
-            .map(|(_, id)| (id, held))
     }
 
-    /// The idle worker that is next.
-    pub(in crate::fleet) fn idle_worker(&self, name: &PoolName) -> Option<u64> {
-        self.workers
-            .iter()
-            .filter(|(_, worker)| worker.pool == *name && worker.takes_jobs())
-            .filter(|(_, worker)| worker.state == State::Idle)
-            .min_by_key(|(id, worker)| (worker.suspect, **id))
-            .map(|(id, _)| *id)
-    }
-
-    fn assign(&mut self, id: u64, held: Held, now: Now, out: &mut Vec<Action>) {
-        let execution = held.execution;
-        if !self.step(id, Step::Assigned, now, out) {
-            return;
-        }
-        let Some(worker) = self.workers.get_mut(&id) else {
-            return;
+    /// Sends a job to an idle worker, else to the one that will be free first, if its backlog allows. Returns whether
+    /// there was one.
+    fn send_single(&mut self, execution: u64, surplus: bool, cx: &mut Context) -> bool {
+        let held = self.held(execution);
+        let Some(id) = self.choose(&held, surplus) else {
+            return false;
         };
-        worker.assigned += 1;
-        let first = worker.held.is_empty();
-        if first {
-            worker.begin_holding(now.mono);
+        let sent = self.jobs.send_single(id, cx.now.mono);
+        assert_eq!(sent, execution, "the next one is sent");
+        let was_idle = self.give(id, vec![held], cx);
+        if !was_idle {
+            let task = self.jobs.held(execution).claimed.task.clone();
+            self.measures.tally_mut().tasks.at(&task).sent_ahead += 1;
         }
-        worker.held.push_back(held);
-        let name = worker.pool.clone();
-        if let Some(pool) = self.pools.get_mut(&name) {
-            if first {
-                pool.meter.job_started(id, now.mono);
-            } else if let Some(job) = self.executions.get(&execution) {
-                pool.tally.tasks.at(&job.claimed.task).sent_ahead += 1;
-            }
-        }
-        out.push(Action::Send {
+        cx.act(Action::Send {
             worker: id,
             execution,
         });
-        self.mark_expiring(id, now);
+        self.wear_out(id, cx);
+        true
     }
 
-    /// A worker holds nothing any more.
-    pub(in crate::fleet) fn fell_idle(&mut self, id: u64, now: Now, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id) else {
-            return;
+    fn choose(&self, held: &Held, surplus: bool) -> Option<u64> {
+        if let Some(idle) = self.idle_worker() {
+            return Some(idle);
+        }
+        if surplus || held.alone || self.config.prefetch == Prefetch::Fixed(0) {
+            return None;
+        }
+        let has_room = |hand: &Hand| {
+            hand.takes_more() && prefetch::room(self.config.prefetch, &hand.load(), held.expected) > 0
         };
-        if worker.state != State::Idle {
-            return;
-        }
-        let name = worker.pool.clone();
-        if worker.closing || !self.running() {
-            let reason = worker.expiring.map_or("stopping", Expiry::as_str);
-            self.retire(id, reason, now, out);
-        }
-        self.balance(&name, now, out);
+        let busy = self.workers.iter();
+        busy.filter(|(_, worker)| worker.takes_jobs() && !worker.is_suspect())
+            .filter(|(_, worker)| worker.hand().is_some_and(has_room))
+            .map(|(id, worker)| (worker.held(), *id))
+            .min()
+            .map(|(_, id)| id)
     }
 
-    /// Looks whether a worker comes to its end, so that its replacement is forked ahead.
-    pub(in crate::fleet) fn mark_expiring(&mut self, id: u64, now: Now) {
-        let Some(name) = self.pool_of(id).cloned() else {
-            return;
-        };
-        let rules = self.recycle_rules(&name);
-        let Some(worker) = self.workers.get_mut(&id) else {
-            return;
-        };
-        let wear = recycle::Wear {
-            // Its replacement is to be ready when it has taken its last job.
-            jobs: worker.assigned + rules.max_jobs.map_or(0, |max| u64::from(max.div_ceil(10))),
-            age: now.mono.since(worker.ready.unwrap_or(now.mono)),
-            // One that has not run a job is as large as the one that would replace it.
-            pss: (worker.pss_bytes > 0 && worker.jobs > 0).then_some(worker.pss_bytes),
-            jitter: worker.age_jitter,
-        };
-        if worker.expiring.is_none() {
-            worker.expiring = recycle::due(&rules, &wear).map(Expiry::Worn);
-        }
-        // A limit of jobs is strict: it takes no more, replaced or not.
-        if recycle::jobs_left(&rules, worker.assigned) == 0 {
-            worker.closing = true;
-        }
+    /// The idle worker that is next.
+    fn idle_worker(&self) -> Option<u64> {
+        let idle = |(_, worker): &(&u64, &Worker)| worker.takes_jobs() && worker.state() == State::Idle;
+        let idle = self.workers.iter().filter(idle);
+        idle.min_by_key(|(id, worker)| (worker.is_suspect(), **id))
+            .map(|(id, _)| *id)
     }
 
-    /// Takes a step of a worker's life, or kills it for speaking out of turn.
-    pub(in crate::fleet) fn step(&mut self, id: u64, event: Step, now: Now, out: &mut Vec<Action>) -> bool {
-        let Some(worker) = self.workers.get_mut(&id) else {
+    /// Sends the next batch to an idle worker. Returns false when there is none.
+    fn send_batch(&mut self, cx: &mut Context) -> bool {
+        let Some(id) = self.idle_worker() else {
             return false;
         };
-        match step(worker.state, event) {
-            Ok(to) => {
-                if to != worker.state {
-                    worker.state = to;
-                    worker.since = now.mono;
-                }
-                true
-            }
-            Err(crate::fleet::pool::worker::Fault::Theirs) => {
-                let what = format!("{event:?} while {:?}", worker.state);
-                self.kill(id, KillReason::Protocol(what), now, out);
-                false
-            }
-            Err(crate::fleet::pool::worker::Fault::Ours) => {
-                let what = format!("worker {id}: {event:?} while {:?}", worker.state);
-                debug_assert!(false, "{what}");
-                out.push(Action::Notice(Notice::Defect { what }));
-                false
-            }
+        let rules = cx.app.recycle_rules(&self.config);
+        let left = recycle::jobs_left(&rules, self.workers[&id].assigned());
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        let timeout = |execution: &Execution| cx.app.timeout_of(&execution.claimed, &self.config);
+        let batch = self.jobs.send_batch(id, most, timeout, cx.now.mono);
+        assert!(!batch.is_empty(), "worker {id} takes jobs, and may take none");
+        let held = |execution: &u64| Held {
+            alone: true,
+            ..self.held(*execution)
+        };
+        let held: Vec<Held> = batch.iter().map(held).collect();
+        let was_idle = self.give(id, held, cx);
+        assert!(was_idle, "a batch travels alone");
+        let task = self.jobs.held(batch[0]).claimed.task.clone();
+        self.measures
+            .tally_mut()
+            .tasks
+            .at(&task)
+            .batches
+            .record(batch.len() as f64);
+        cx.act(Action::SendBatch {
+            worker: id,
+            executions: batch,
+        });
+        self.wear_out(id, cx);
+        true
+    }
+
+    /// A worker holds these too from now on. Returns whether it was idle.
+    fn give(&mut self, id: u64, jobs: Vec<Held>, cx: &mut Context) -> bool {
+        let worker = self.workers.get_mut(&id).expect("it was just chosen");
+        let was_idle = worker.give(jobs, cx.now.mono);
+        if was_idle {
+            self.measures.meter_mut().job_started(id, cx.now.mono);
+            cx.register.jobs_changed();
+        }
+        was_idle
+    }
+
+    /// Jobs of one task that a worker may hold at once, the running one included.
+    pub(super) fn depth(&self, task: &str, app: &crate::fleet::app::App) -> u32 {
+        if let Some(size) = app.batch_size(task) {
+            return size;
+        }
+        if app.one_job_a_worker() || self.measures.is_printing(task) {
+            return 1;
+        }
+        let expected = self.measures.service().expected(task);
+        prefetch::room(self.config.prefetch, &prefetch::Held::NOTHING, expected)
+    }
+}
+
+/// Jobs to keep at hand beside so many workers.
+fn buffer_wanted(config: &PoolConfig, service: &ServiceTimes, workers: usize) -> usize {
+    match (config.prefetch, service.typical()) {
+        // Every job is handed over one at a time: nothing to keep at hand.
+        (Prefetch::Fixed(0), _) | (_, None) => 0,
+        (Prefetch::Fixed(_) | Prefetch::Auto, Some(typical)) => {
+            let span_ns = BUFFER_SPAN.as_nanos() * workers as u128;
+            let jobs = span_ns / typical.as_nanos().max(1_000);
+            usize::try_from(jobs).unwrap_or(BUFFER_MAX).min(BUFFER_MAX)
         }
     }
 }

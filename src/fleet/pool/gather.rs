@@ -53,7 +53,7 @@ impl Gathering {
 
 /// All batches of one pool that wait for a worker.
 #[derive(Debug, Default)]
-pub(in crate::fleet) struct Batches {
+pub(super) struct Batches {
     gatherings: BTreeMap<Arc<str>, Gathering>,
     /// Batches that are made up already: halves of one that failed, and what a worker did not read.
     made_up: VecDeque<Vec<u64>>,
@@ -199,7 +199,7 @@ impl Batches {
 }
 
 /// A batch that failed as a whole, in two: the fault is in one of them.
-pub(in crate::fleet) fn halves(mut jobs: Vec<u64>) -> (Vec<u64>, Vec<u64>) {
+pub(super) fn halves(mut jobs: Vec<u64>) -> (Vec<u64>, Vec<u64>) {
     let second = jobs.split_off(jobs.len() / 2);
     (jobs, second)
 }

@@ -1,165 +1,410 @@
-//! One pool's share of the fleet: its size, its buffer of claimed jobs, its measurements.
+//! One pool: its workers, the jobs that it holds, its size and its measurements.
 //!
-//! - [`worker`]: a worker's life as a table. `workers`: they come and go. `deadlines`: what happens because nothing happened.
-//! - `dispatch`: jobs in. `outcomes`: what becomes of them. `gather`, `batches`: those of batch tasks.
-//! - `size`: how many workers there are, and who replaces whom. `scaling`: the decision of each period.
+//! - `life`: a worker's life as a table. `worker`: one of them. `hand`: what it holds. `workers`: they come and go.
+//! - `jobs`: what is held under the lease. `gather`: batches on their way. `dispatch`: jobs in. `outcomes`: what becomes of them.
+//! - `size`: how many workers there should be, and why. `balance`: so many there are. `starts`: when the next is forked.
+//! - `measures`: what is measured and counted. `deadlines`: what happens because nothing happened. `picture`: what readers see.
 
-mod batches;
+mod balance;
 mod deadlines;
 mod dispatch;
-mod gather;
+pub(super) mod gather;
+mod hand;
+mod jobs;
+mod life;
+mod measures;
 mod outcomes;
-mod scaling;
+mod picture;
 mod size;
-pub mod worker;
+mod starts;
+mod worker;
 mod workers;
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use crate::broker::Backlog;
-use crate::config::{PoolConfig, Prefetch};
-use crate::job::Claimed;
-use crate::policy::prefetch::ServiceTimes;
-use crate::policy::restart::Restarts;
-use crate::policy::utilization::Meter;
+use crate::config::PoolConfig;
+use crate::job::{JobId, PoolName};
+use crate::policy::memory::{Budget, WorkerMemory, cost_of_one_more};
+use crate::policy::share::{Member, floor};
 use crate::time::Mono;
 
-use self::gather::Batches;
-use crate::fleet::snapshot::Decision;
-use crate::fleet::tally::Tally;
-use crate::fleet::{BUFFER_LIMIT, Now};
+use super::app::App;
+use super::death::KillReason;
+use super::register::Register;
+use super::tally::Tally;
+use super::template::Templates;
+use super::{Action, Execution, Notice, Now};
+use jobs::Jobs;
+use life::State;
+use measures::Measures;
+pub(super) use outcomes::give_back;
+use size::Size;
+use starts::Starts;
+use worker::{Expiry, Fate, Worker};
 
-/// Jobs kept at hand in the supervisor: what the pool finishes in this time.
-const BUFFER_SPAN: Duration = Duration::from_millis(20);
-/// Never more than so many, however short the jobs are.
-const BUFFER_MAX: usize = 4096;
+/// What a pool may use of the fleet around it while something happens.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    pub now: Now,
+    /// Nobody asked to stop.
+    pub running: bool,
+    pub app: &'a App,
+    pub templates: &'a mut Templates,
+    pub register: &'a mut Register,
+    /// What is to be done.
+    pub out: &'a mut Vec<Action>,
+}
 
-/// Tasks remembered for printing; names come with jobs, so their number is bounded.
-const PRINTING_MAX: usize = 1024;
+impl Context<'_> {
+    fn act(&mut self, action: Action) {
+        self.out.push(action);
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.out.push(Action::Notice(notice));
+    }
+}
 
 /// One pool.
 #[derive(Debug)]
 pub(super) struct Pool {
-    pub config: PoolConfig,
-    /// Limits in force: the configured ones, or what `pool scale` said since.
-    pub min: u32,
-    pub max: u32,
-    /// Workers wanted.
-    pub target: u32,
-    pub paused: bool,
+    name: PoolName,
+    config: PoolConfig,
+    /// Claims no jobs until it is resumed.
+    paused: bool,
     /// Gone from the settings: drains and is forgotten.
-    pub removed: bool,
-    pub meter: Meter,
-    pub service: ServiceTimes,
-    /// Tasks that have printed something, by name.
-    pub printing: HashSet<Arc<str>>,
-    /// Executions claimed and not sent, the next one first.
-    pub buffer: VecDeque<u64>,
-    /// Jobs of batch tasks, claimed and not sent.
-    pub batches: Batches,
-    /// When a job last left the buffer.
-    pub buffer_moved: Mono,
-    /// Failures of its workers to start.
-    pub fork_failures: Restarts,
-    /// No fork before this.
-    pub fork_after: Option<Mono>,
-    pub tally: Tally,
-    pub backlog: Backlog,
+    removed: bool,
+    size: Size,
+    workers: BTreeMap<u64, Worker>,
+    jobs: Jobs,
+    measures: Measures,
+    starts: Starts,
+    /// What waits in its queues, as last counted.
+    backlog: Backlog,
     /// `max_memory` in bytes, as measured last.
-    pub memory_limit: Option<u64>,
-    pub last_decision: Option<Decision>,
-    /// The veto that was told last.
-    pub veto: Option<String>,
+    memory_limit: Option<u64>,
 }
 
 impl Pool {
-    pub fn new(config: PoolConfig, now: Mono) -> Self {
+    pub fn new(name: PoolName, config: PoolConfig, now: Mono) -> Self {
         Pool {
-            min: config.min_workers,
-            max: config.max_workers,
-            target: config.min_workers,
+            name,
             paused: false,
             removed: false,
-            meter: Meter::new(config.utilization_window),
-            service: ServiceTimes::default(),
-            printing: HashSet::new(),
-            buffer: VecDeque::new(),
-            batches: Batches::default(),
-            buffer_moved: now,
-            fork_failures: Restarts::default(),
-            fork_after: None,
-            tally: Tally::default(),
+            size: Size::new(&config),
+            workers: BTreeMap::new(),
+            jobs: Jobs::new(now),
+            measures: Measures::new(config.utilization_window),
+            starts: Starts::default(),
             backlog: Backlog::default(),
             memory_limit: None,
-            last_decision: None,
-            veto: None,
             config,
         }
     }
 
-    /// New settings; limits that `pool scale` changed are overruled by them.
-    pub fn configure(&mut self, config: PoolConfig, now: Mono) {
-        self.min = config.min_workers;
-        self.max = config.max_workers;
-        if config.utilization_window != self.config.utilization_window {
-            self.meter.set_window(config.utilization_window, now);
-        }
-        self.config = config;
-    }
-
-    /// Jobs that their worker did not read go first again; those of a batch, together.
-    pub fn put_back(&mut self, executions: &[u64], as_batch: bool, now: Mono) {
-        if as_batch {
-            self.batches.put_back(executions.to_vec());
-            return;
-        }
-        for execution in executions.iter().rev() {
-            self.buffer.push_front(*execution);
-        }
-        self.buffer_moved = now;
-    }
-
-    /// A worker ran a job, by its own stamps.
-    pub fn ran(&mut self, job: &Claimed, (started, ended): (Mono, Mono), now: Now) {
-        let took = ended.since(started);
-        self.service.record(&job.task, took);
-        // Later runs waited for a retry, not for a worker.
-        let first = job.failures + job.losses == 0;
-        let waited = first.then(|| {
-            let until_now = now.unix.since(job.ready);
-            until_now.saturating_sub(now.mono.since(started))
-        });
-        self.tally.ran(&job.task, took, &job.queue, waited);
-    }
-
-    /// A job of this task printed something.
-    pub fn prints(&mut self, task: &Arc<str>) {
-        if self.printing.len() < PRINTING_MAX && !self.printing.contains(task) {
-            self.printing.insert(task.clone());
+    /// New settings; limits that `pool scale` changed are overruled by them. `None`: it is gone from the settings.
+    pub fn configure(&mut self, config: Option<PoolConfig>, now: Mono) {
+        self.removed = config.is_none();
+        if let Some(config) = config {
+            self.size.configure(&config);
+            self.measures.set_window(config.utilization_window, now);
+            self.config = config;
         }
     }
 
-    /// When jobs in the buffer go back, or forking may be tried again.
+    // ---- what others ask ----
+
+    /// The settings in force.
+    pub fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
+    /// Limits in force.
+    pub fn limits(&self) -> (u32, u32) {
+        self.size.limits()
+    }
+
+    /// Workers wanted.
+    pub fn target(&self) -> u32 {
+        self.size.target()
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Gone from the settings, and its last worker has left.
+    pub fn is_over(&self) -> bool {
+        let over = self.removed && self.workers.is_empty() && self.jobs.waiting() == 0;
+        assert!(
+            !over || self.jobs.len() == 0,
+            "jobs of a pool that is over: {:?}",
+            self.jobs
+        );
+        over
+    }
+
+    /// Whether it runs jobs: nobody stops, and it is not paused and not on its way out.
+    fn serves(&self, running: bool) -> bool {
+        running && !self.paused && !self.removed
+    }
+
+    /// Has no workers, and would run jobs if it had some.
+    pub fn is_asleep(&self) -> bool {
+        self.size.target() == 0 && !self.paused && !self.removed
+    }
+
+    /// Nobody is there any more.
+    pub fn is_empty(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// A job in hand.
+    pub fn execution(&self, execution: u64) -> Option<&Execution> {
+        self.jobs.get(execution)
+    }
+
+    /// Jobs held under the lease.
+    pub fn in_hand(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Whether any job is in hand; after-work is none.
+    pub fn has_jobs(&self) -> bool {
+        self.jobs.has_jobs()
+    }
+
+    /// Whether jobs wait at hand that no worker has room for.
+    pub fn is_behind(&self) -> bool {
+        self.jobs.is_behind()
+    }
+
+    /// Jobs due later, as last counted.
+    pub fn scheduled(&self) -> u64 {
+        self.backlog.scheduled
+    }
+
+    /// The job that a worker runs now.
+    pub fn running_job(&self, worker: u64) -> Option<&Execution> {
+        self.jobs.get(self.workers.get(&worker)?.running()?)
+    }
+
+    /// A worker's ordinal; 0 while it has none.
+    pub fn ordinal_of(&self, worker: u64) -> u16 {
+        self.workers.get(&worker).map_or(0, Worker::ordinal)
+    }
+
+    /// Its workers that have a process, with its id.
+    pub fn pids(&self) -> impl Iterator<Item = (u64, i32)> {
+        let pid = |(id, worker): (&u64, &Worker)| Some((*id, worker.pid()?));
+        self.workers.iter().filter_map(pid)
+    }
+
+    /// What was counted.
+    pub fn tally(&self) -> &Tally {
+        self.measures.tally()
+    }
+
+    /// Workers that make up its size.
+    pub fn counted(&self) -> usize {
+        self.workers.values().filter(|worker| worker.counted()).count()
+    }
+
+    /// The workers' jobs, for the one that runs this.
+    pub fn worker_that_runs(&self, job: &JobId) -> Option<(u64, u64)> {
+        let is_it = |execution: &u64| self.jobs.held(*execution).claimed.claim.job == *job;
+        let mut workers = self.workers.iter();
+        // What one holds behind a job that is no part of a batch has not begun.
+        workers.find_map(|(id, worker)| Some((*id, worker.hand()?.running().find(is_it)?)))
+    }
+
+    /// A worker printed a line. Returns the job that it runs.
+    pub fn printed(&mut self, worker: u64) -> Option<&Execution> {
+        let running = self.workers.get(&worker)?.running()?;
+        let job = self.jobs.get(running)?;
+        self.measures.prints(&job.claimed.task);
+        Some(job)
+    }
+
+    // ---- memory ----
+
+    /// Workers that it may always have.
+    pub fn floor(&self) -> u32 {
+        if self.removed {
+            return 0;
+        }
+        let (min, max) = self.size.limits();
+        floor(min, max, self.config.reserve_workers)
+    }
+
+    /// Its floor if its limits were these.
+    pub fn floor_with(&self, (min, max): (u32, u32)) -> u32 {
+        floor(min, max, self.config.reserve_workers)
+    }
+
+    /// Takes note of what one of its workers occupies.
+    pub fn weigh(&mut self, worker: u64, pss: u64, private: u64) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.weigh(pss, private);
+        }
+    }
+
+    /// `max_memory` in bytes on this host.
+    pub fn limit_memory(&mut self, limit: Option<u64>) {
+        self.memory_limit = limit;
+    }
+
+    /// What its workers weigh that have run jobs: by it one more is reckoned.
+    fn weighed(&self) -> impl Iterator<Item = WorkerMemory> {
+        let known = |worker: &&Worker| worker.counted() && worker.memory().1 > 0;
+        self.workers.values().filter(known).map(|worker| WorkerMemory {
+            private: worker.memory().1,
+            jobs: worker.jobs(),
+        })
+    }
+
+    /// What one more worker of these pools is thought to add, in bytes; `None`: none has run a job.
+    pub fn cost_of_one_more<'a>(pools: impl Iterator<Item = &'a Pool>) -> Option<u64> {
+        let weighed: Vec<WorkerMemory> = pools.flat_map(Pool::weighed).collect();
+        cost_of_one_more(&weighed)
+    }
+
+    /// As it counts for the other pools; `cost`: of one more worker.
+    pub fn member(&self, cost: u64) -> Member {
+        let private = self.workers.values().map(|worker| worker.memory().1).sum();
+        Member {
+            floor: self.floor(),
+            target: if self.removed { 0 } else { self.size.target() },
+            workers: u32::try_from(self.counted()).unwrap_or(u32::MAX),
+            cost,
+            private,
+        }
+    }
+
+    /// What its workers occupy.
+    pub fn pss(&self) -> u64 {
+        self.workers.values().map(|worker| worker.memory().0).sum()
+    }
+
+    /// Its memory, of which `used` is taken; `cost`: of one more worker.
+    pub fn budget(&self, used: u64, cost: u64) -> Budget {
+        Budget {
+            used,
+            limit: self.memory_limit,
+            kept: 0,
+            cost,
+        }
+    }
+
+    // ---- commands ----
+
+    /// Claims no jobs from now on, or claims again.
+    pub fn pause(&mut self, paused: bool, cx: &mut Context) {
+        self.paused = paused;
+        if paused {
+            self.give_back_waiting(cx);
+            self.take_back_unread(cx);
+        }
+        self.balance(cx);
+    }
+
+    /// Nobody is to work here any more: what does not run goes back, and the idle leave.
+    pub fn drain(&mut self, cx: &mut Context) {
+        assert!(!cx.running, "only a stop drains");
+        self.give_back_waiting(cx);
+        self.take_back_unread(cx);
+        let idle = |(id, worker): (&u64, &Worker)| {
+            matches!(worker.state(), State::Starting | State::Idle).then_some(*id)
+        };
+        for id in self.workers.iter().filter_map(idle).collect::<Vec<_>>() {
+            self.retire(id, "stopping", cx);
+        }
+    }
+
+    /// Kills what still runs; its jobs go back to the front of their queues.
+    pub fn interrupt(&mut self, cx: &mut Context) {
+        for id in self.workers.keys().copied().collect::<Vec<_>>() {
+            self.kill(id, KillReason::Stopping, Fate::GivenBack, cx);
+        }
+    }
+
+    /// Takes back what workers hold beyond what they run.
+    fn take_back_unread(&self, cx: &mut Context) {
+        for (id, worker) in &self.workers {
+            if worker.state() == State::Busy && worker.prefetched() > 0 {
+                cx.act(Action::TakeBack { worker: *id });
+            }
+        }
+    }
+
+    /// Stops an execution that a worker runs, for good.
+    pub fn stop_job(&mut self, worker: u64, execution: u64, cx: &mut Context) {
+        let fate = Fate::Stopped(execution);
+        self.kill(worker, KillReason::JobStopped, fate, cx);
+    }
+
+    /// Kills a worker that runs a job. Returns whether it does.
+    pub fn kill_busy(&mut self, worker: u64, cx: &mut Context) -> bool {
+        let is_busy = self
+            .workers
+            .get(&worker)
+            .is_some_and(|worker| worker.state() == State::Busy);
+        if is_busy {
+            self.kill(worker, KillReason::Asked, Fate::Lost, cx);
+        }
+        is_busy
+    }
+
+    /// A worker sent what is no frame.
+    pub fn broke_protocol(&mut self, worker: u64, error: String, cx: &mut Context) {
+        self.kill(worker, KillReason::Protocol(error), Fate::Lost, cx);
+    }
+
+    /// Lets a worker finish its job, then replaces it.
+    pub fn replace_worker(&mut self, worker: u64, cx: &mut Context) {
+        self.close(worker, Expiry::Asked, cx);
+        self.fell_idle(worker, cx);
+        self.balance(cx);
+    }
+
+    // ---- time ----
+
+    /// When something is due even if nothing happens.
     pub fn deadline(&self) -> Option<Mono> {
-        let give_back = (!self.buffer.is_empty()).then(|| self.buffer_moved + BUFFER_LIMIT);
-        [give_back, self.fork_after, self.batches.deadline()]
-            .into_iter()
-            .flatten()
+        let workers = self.workers.values();
+        let workers = workers.filter_map(|worker| self.worker_deadline(worker).map(|(at, _)| at));
+        workers
+            .chain(self.jobs.deadline())
+            .chain(self.starts.deadline())
             .min()
     }
 
-    /// Jobs to keep in the buffer beside `workers` workers.
-    pub fn buffer_wanted(&self, workers: usize) -> usize {
-        match (self.config.prefetch, self.service.typical()) {
-            // Every job is handed over one at a time: nothing to keep at hand.
-            (Prefetch::Fixed(0), _) | (_, None) => 0,
-            (Prefetch::Fixed(_) | Prefetch::Auto, Some(typical)) => {
-                let span_ns = BUFFER_SPAN.as_nanos() * workers as u128;
-                let jobs = span_ns / typical.as_nanos().max(1_000);
-                usize::try_from(jobs).unwrap_or(BUFFER_MAX).min(BUFFER_MAX)
-            }
+    /// Everything that is due by now.
+    pub fn tick(&mut self, cx: &mut Context) {
+        self.tick_workers(cx);
+        let stale = self.jobs.take_stale(cx.now.mono);
+        self.give_back(stale, cx);
+        self.dispatch(cx);
+        if self.starts.may_again(cx.now.mono) {
+            self.balance(cx);
+        }
+    }
+
+    /// Looks at its workers' age and size, by the rules that hold now.
+    pub fn wear_out_all(&mut self, cx: &mut Context) {
+        for id in self.workers.keys().copied().collect::<Vec<_>>() {
+            self.wear_out(id, cx);
+        }
+    }
+
+    /// A scaling period ended: takes in what waits, and looks at its workers' age and size.
+    pub fn period(&mut self, backlog: Option<Backlog>, cx: &mut Context) {
+        self.backlog = backlog.unwrap_or(self.backlog);
+        self.wear_out_all(cx);
+        // Without a worker, halves of a batch are nobody's: others may run their jobs.
+        if !self.workers.values().any(Worker::takes_jobs) {
+            self.give_back_waiting(cx);
         }
     }
 }

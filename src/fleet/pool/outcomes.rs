@@ -1,267 +1,249 @@
 //! Outcomes out: what becomes of a job that ended, and of one that did not begin.
 
-use crate::job::{Claimed, JobError, Outcome, PoolName, RunStamp, Settlement, Verdict, Work};
+use crate::fleet::death::KillReason;
+use crate::fleet::event::Done;
+use crate::fleet::{Action, Execution, Notice, Now, PICKUP_LIMIT, Unread};
+use crate::job::{Claimed, JobError, Outcome, RunStamp, Settlement, Verdict, Work};
 use crate::policy::retry;
 use crate::time::{Mono, Unix};
 
-use super::worker::Step;
-use crate::fleet::death::KillReason;
-use crate::fleet::{Action, Fleet, Notice, Now, PICKUP_LIMIT, Unread};
+use super::worker::{Fate, Remains};
+use super::{Context, Pool};
 
-impl Fleet {
+impl Pool {
     /// A worker says that a job ended.
-    pub(in crate::fleet) fn done(
-        &mut self,
-        id: u64,
-        execution: u64,
-        (started, ended): (Mono, Mono),
-        (outcome, whole_batch): (Outcome, bool),
-        now: Now,
-        out: &mut Vec<Action>,
-    ) {
-        let runs = self.workers.get(&id).and_then(|worker| worker.held.front());
-        if runs.map(|held| held.execution) != Some(execution) {
-            out.push(Action::Notice(Notice::StrayOutcome {
+    pub fn done(&mut self, id: u64, done: Done, cx: &mut Context) {
+        let runs = self.workers.get(&id).and_then(|worker| worker.running());
+        if runs != Some(done.execution) {
+            cx.tell(Notice::StrayOutcome {
                 worker: id,
-                execution,
-            }));
-            // (Of a worker that is gone nothing is left to kill.)
+                execution: done.execution,
+            });
             let what = "an outcome for a job that it does not run".into();
-            self.kill(id, KillReason::Protocol(what), now, out);
+            self.kill(id, KillReason::Protocol(what), Fate::Lost, cx);
             return;
         }
-        let last = self.workers[&id].held.len() == 1;
-        let step = if last { Step::FinishedLast } else { Step::Finished };
-        if !self.step(id, step, now, out) {
-            return;
+        let Done {
+            execution,
+            started,
+            ended,
+            outcome,
+            whole_batch,
+        } = done;
+        let outcome = match outcome {
+            Outcome::TimedOut { .. } => Outcome::TimedOut {
+                after: self.jobs.held(execution).timeout.unwrap_or_default(),
+            },
+            outcome => outcome,
+        };
+        let worker = self.workers.get_mut(&id).expect("it runs the job");
+        let is_batch = worker.hand().is_some_and(|hand| hand.batch() > 0);
+        let fails_together = is_batch && fails_as_a_whole(&outcome, whole_batch) && {
+            cx.app.splits(&self.jobs.held(execution).claimed.task)
+        };
+        if fails_together {
+            worker.fails_together(execution);
         }
-        // The worker's stamps are exact, but not trusted beyond what can be true.
-        let floor = self
-            .workers
-            .get(&id)
-            .map_or(now.mono, |worker| worker.running_since);
-        let ended = ended.clamp(floor, now.mono.max(floor));
-        let started = started.clamp(floor, ended);
-        let (name, ordinal) = (self.workers[&id].pool.clone(), self.workers[&id].ordinal);
-        // What the broker asked for itself says nothing of how long jobs take.
-        let job = self
-            .executions
-            .get(&execution)
-            .filter(|job| job.claimed.work == Work::Job);
-        if let Some(pool) = self.pools.get_mut(&name) {
-            pool.meter.job_ended(id, started, ended, now.mono);
-            if let Some(job) = job {
-                pool.ran(&job.claimed, (started, ended), now);
-            }
+        let finished = worker.finish(execution, (started, ended), cx.now.mono);
+        let (started, ended) = finished.times;
+        let run = stamp((id, worker.ordinal()), finished.times, None, cx.now);
+        let meter = self.measures.meter_mut();
+        meter.job_ended(id, started, ended, cx.now.mono);
+        if !finished.is_last {
+            meter.job_started(id, ended);
         }
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.held.pop_front();
-            worker.jobs += 1;
-            worker.suspect = false;
-            worker.stalled = false;
-            worker.unread_checked = false;
-            worker.running_since = ended;
-        }
-        if !last && let Some(pool) = self.pools.get_mut(&name) {
-            pool.meter.job_started(id, ended);
-        }
-        let run = stamp((id, ordinal), (started, ended), None, now);
-        self.answered(id, execution, (outcome, whole_batch), run, now, out);
-        if last {
-            self.fell_idle(id, now, out);
-        }
-        self.dispatch(&name, now, out);
-    }
-
-    /// Settles a job that its worker has answered for, unless it runs again with its batch.
-    fn answered(
-        &mut self,
-        id: u64,
-        execution: u64,
-        (outcome, whole_batch): (Outcome, bool),
-        run: RunStamp,
-        now: Now,
-        out: &mut Vec<Action>,
-    ) {
-        let fails = self
-            .workers
-            .get(&id)
-            .is_some_and(|worker| self.fails_its_batch(worker, execution, &outcome, whole_batch));
-        let error = match (&outcome, fails) {
-            (Outcome::Failure { error, .. }, true) => error.to_string(),
+        self.measures
+            .ran(&self.jobs.held(execution).claimed, finished.times, cx.now);
+        cx.register.jobs_changed();
+        let error = match &outcome {
+            Outcome::Failure { error, .. } => error.to_string(),
             _ => "it ran past its timeout".to_owned(),
         };
-        if !fails {
-            self.settle(execution, outcome, Some(run), now, out);
+        if !fails_together {
+            self.settle(execution, outcome, run, cx);
         }
-        let Some(worker) = self.workers.get_mut(&id) else {
-            return;
-        };
-        if fails {
-            worker.failed_together.push(execution);
+        self.split(finished.failed_together, error, cx);
+        if finished.is_last {
+            self.fell_idle(id, cx);
         }
-        if worker.held.is_empty() && !worker.failed_together.is_empty() {
-            let (name, jobs) = (worker.pool.clone(), std::mem::take(&mut worker.failed_together));
-            self.split(&name, jobs, error, out);
-        }
+        self.dispatch(cx);
     }
 
     /// Unread jobs came back from a worker: they go first again.
-    pub(in crate::fleet) fn taken_back(&mut self, id: u64, unread: &Unread, now: Now, out: &mut Vec<Action>) {
+    pub fn taken_back(&mut self, id: u64, unread: &Unread, cx: &mut Context) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        let holds = |execution: &u64| worker.held.iter().any(|held| held.execution == *execution);
+        let hand = worker.hand();
+        let holds =
+            |execution: &u64| hand.is_some_and(|hand| hand.executions().any(|held| held == *execution));
         let executions: Vec<u64> = unread.executions.iter().copied().filter(holds).collect();
-        let part_of_batch = worker.batch > 0 && executions.len() < worker.held.len();
-        if unread.torn || part_of_batch && !executions.is_empty() {
+        let is_batch = hand.is_some_and(|hand| hand.batch() > 0);
+        let is_part = is_batch && !executions.is_empty() && executions.len() < worker.held();
+        if unread.torn || is_part {
             // It reads all of a job, and of a batch, before it begins: it never will.
-            worker.torn = true;
-            let what = if worker.batch > 0 { "batch" } else { "job" };
-            self.kill(id, KillReason::UnreadRest(what), now, out);
+            let what = if is_batch { "batch" } else { "job" };
+            self.kill(id, KillReason::UnreadRest(what), Fate::Unbegun, cx);
             return;
         }
-        if executions.is_empty() {
-            return;
-        }
-        let whole_batch = worker.batch > 0;
-        let unread = worker
-            .held
-            .front()
-            .is_some_and(|held| executions.contains(&held.execution));
-        worker.held.retain(|held| !executions.contains(&held.execution));
-        worker.assigned = worker.assigned.saturating_sub(executions.len() as u64);
-        let name = worker.pool.clone();
-        let last = worker.held.is_empty();
-        if last && let Some(pool) = self.pools.get_mut(&name) {
-            pool.meter.job_withdrawn(id);
-        }
-        self.step(
-            id,
-            if last {
-                Step::TakenBackLast
-            } else {
-                Step::TakenBack
-            },
-            now,
-            out,
-        );
-        let running = self.running();
-        if let Some(pool) = self.pools.get_mut(&name) {
-            let reason = match (running, pool.paused) {
-                (false, _) => "stop",
-                (true, true) => "pause",
-                (true, false) if unread => "unread",
-                (true, false) => "stalled",
-            };
-            pool.tally.took_back(executions.len(), reason);
-            pool.put_back(&executions, whole_batch, now.mono);
-        }
-        if unread {
-            self.unread(id, now, out);
-        }
-        self.dispatch(&name, now, out);
-        if last && !self.running() {
-            self.fell_idle(id, now, out);
-        }
-    }
-
-    /// A worker has not begun the job that it is thought to run. On a busy machine it may only not have had its
-    /// turn: so it gets one job more, alone, and is killed when that lies unread for too long.
-    fn unread(&mut self, id: u64, now: Now, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get_mut(&id) else {
+        let Some(hand) = hand.filter(|_| !executions.is_empty()) else {
             return;
         };
-        if now.mono.since(worker.running_since) >= PICKUP_LIMIT {
-            self.kill(id, KillReason::Unread, now, out);
-        } else {
-            worker.suspect = true;
+        let since = hand.since();
+        let first_is_unread = executions.contains(&hand.front().execution);
+        let is_last = worker.taken_back(&executions, cx.now.mono);
+        if is_last {
+            self.measures.meter_mut().job_withdrawn(id);
+            cx.register.jobs_changed();
         }
+        let reason = match (cx.running, self.paused) {
+            (false, _) => "stop",
+            (true, true) => "pause",
+            (true, false) if first_is_unread => "unread",
+            (true, false) => "stalled",
+        };
+        self.measures.tally_mut().took_back(executions.len(), reason);
+        self.jobs.put_back(&executions, is_batch, cx.now.mono);
+        // It has not begun the job that it is thought to run. On a busy machine it may only not have had its turn: so it
+        // gets one job more, alone, and is killed when that lies unread for too long.
+        if first_is_unread && cx.now.mono.since(since) >= PICKUP_LIMIT {
+            self.kill(id, KillReason::Unread, Fate::Lost, cx);
+        } else if first_is_unread && let Some(worker) = self.workers.get_mut(&id) {
+            worker.suspect();
+        }
+        if is_last {
+            self.fell_idle(id, cx);
+        }
+        self.dispatch(cx);
     }
 
-    /// Decides what becomes of a job and forgets its execution.
-    pub(in crate::fleet) fn settle(
+    /// A worker died with what it held: what it had not begun goes first again, the rest is settled. Returns the execution
+    /// that it ran.
+    pub(super) fn bury_hand(
         &mut self,
-        execution: u64,
-        outcome: Outcome,
-        run: Option<RunStamp>,
-        now: Now,
-        out: &mut Vec<Action>,
+        (id, ordinal): (u64, u16),
+        remains: Remains,
+        unread: &Unread,
+        (how, status): (&str, Option<i32>),
+        cx: &mut Context,
     ) {
-        let Some(job) = self.executions.remove(&execution) else {
-            return;
-        };
-        let Some(pool) = self.pools.get_mut(&job.pool) else {
-            out.push(Action::Settle(give_back(&job.claimed)));
-            return;
-        };
-        let retry = &pool.config.retry;
-        let task = self.tasks.get(&job.claimed.task);
-        let rules = retry::Rules {
-            retries: job
-                .claimed
-                .retries
-                .or(task.and_then(|task| task.retries))
-                .unwrap_or(retry.retries),
-            backoff: retry.backoff,
-            backoff_max: retry.backoff_max,
-            max_worker_losses: retry.max_worker_losses,
-        };
-        pool.tally.ended(&outcome);
-        let verdict = retry::verdict(&job.claimed, outcome, &rules, now.unix, self.rng.f64());
-        let failed = |error: &JobError, dead: bool, due: Option<Unix>| {
-            Action::Notice(Notice::JobFailed {
-                job: job.claimed.claim.clone(),
-                pool: job.pool.clone(),
-                task: job.claimed.task.clone(),
-                error: error.to_string(),
-                dead,
-                retry_in: due.map(|due| due.since(now.unix)),
-            })
-        };
-        match &verdict {
-            _ if job.claimed.work == Work::After => {}
-            Verdict::Finish { .. } | Verdict::Forget => pool.tally.tasks.at(&job.claimed.task).done += 1,
-            Verdict::Requeue {
-                error: Some(error),
-                due,
-                ..
-            } => {
-                pool.tally.tasks.at(&job.claimed.task).retried += 1;
-                out.push(failed(error, false, *due));
-            }
-            Verdict::Requeue { error: None, .. } => {}
-            Verdict::Bury { error, .. } => {
-                pool.tally.tasks.at(&job.claimed.task).failed += 1;
-                out.push(failed(error, true, None));
+        let Some(hand) = remains.hand else { return };
+        let since = hand.since();
+        let torn = unread.torn || remains.fate == Fate::Unbegun;
+        let mut parted = hand.part(torn, &unread.executions);
+        self.measures.tally_mut().took_back(parted.unbegun.len(), "death");
+        if !parted.unbegun.is_empty() {
+            self.jobs.put_back(&parted.unbegun, parted.is_batch, cx.now.mono);
+        }
+        let run = stamp((id, ordinal), (since, cx.now.mono), status, cx.now);
+        for execution in parted.begun {
+            let job = self.jobs.held(execution);
+            let outcome = outcome_of_death(remains.fate, execution, job, how);
+            let fails_as_a_whole = parted.is_batch && fails_as_a_whole(&outcome, true);
+            if fails_as_a_whole && cx.app.splits(&job.claimed.task) {
+                parted.failed_together.push(execution);
+            } else {
+                self.settle(execution, outcome, run, cx);
             }
         }
-        out.push(Action::Settle(Settlement {
-            claim: job.claimed.claim,
+        self.split(parted.failed_together, how.to_owned(), cx);
+        cx.register.jobs_changed();
+    }
+
+    /// Jobs of one batch failed together: they run again in two halves, and nothing is counted against them.
+    fn split(&mut self, jobs: Vec<u64>, error: String, cx: &mut Context) {
+        let Some(first) = jobs.first() else { return };
+        cx.tell(Notice::BatchSplit {
+            pool: self.name.clone(),
+            task: self.jobs.held(*first).claimed.task.clone(),
+            jobs: jobs.len(),
+            error,
+        });
+        self.measures.tally_mut().splits += 1;
+        self.jobs.split(jobs);
+    }
+
+    /// Decides what becomes of a job that a worker had, and forgets its execution.
+    fn settle(&mut self, execution: u64, outcome: Outcome, run: RunStamp, cx: &mut Context) {
+        let job = self.jobs.settle(execution).claimed;
+        let rules = cx.app.retry_rules(&job, &self.config);
+        let tally = self.measures.tally_mut();
+        tally.ended(&outcome);
+        let verdict = retry::verdict(&job, outcome, &rules, cx.now.unix, cx.register.random());
+        if job.work == Work::Job {
+            match &verdict {
+                Verdict::Finish { .. } | Verdict::Forget => tally.tasks.at(&job.task).done += 1,
+                Verdict::Requeue {
+                    error: Some(error),
+                    due,
+                    ..
+                } => {
+                    tally.tasks.at(&job.task).retried += 1;
+                    self.tell_failure(&job, error, false, *due, cx);
+                }
+                Verdict::Requeue { error: None, .. } => {}
+                Verdict::Bury { error, .. } => {
+                    tally.tasks.at(&job.task).failed += 1;
+                    self.tell_failure(&job, error, true, None, cx);
+                }
+            }
+        }
+        cx.act(Action::Settle(Settlement {
+            claim: job.claim,
             verdict,
-            run,
+            run: Some(run),
         }));
     }
 
+    fn tell_failure(&self, job: &Claimed, error: &JobError, dead: bool, due: Option<Unix>, cx: &mut Context) {
+        cx.tell(Notice::JobFailed {
+            job: job.claim.clone(),
+            pool: self.name.clone(),
+            task: job.task.clone(),
+            error: error.to_string(),
+            dead,
+            retry_in: due.map(|due| due.since(cx.now.unix)),
+        });
+    }
+
     /// Everything that was claimed and not sent goes back to its queue.
-    pub(in crate::fleet) fn give_back_buffer(&mut self, name: &PoolName, out: &mut Vec<Action>) {
-        let Some(pool) = self.pools.get_mut(name) else {
-            return;
-        };
-        let mut jobs: Vec<u64> = std::mem::take(&mut pool.buffer).into();
-        jobs.extend(pool.batches.clear());
-        jobs.sort_unstable();
-        self.give_back_all(jobs, out);
+    pub(super) fn give_back_waiting(&mut self, cx: &mut Context) {
+        let waiting = self.jobs.take_waiting();
+        self.give_back(waiting, cx);
     }
 
     /// Jobs that did not begin go back to their queue, in their order.
-    pub(in crate::fleet) fn give_back_all(&mut self, jobs: Vec<u64>, out: &mut Vec<Action>) {
+    #[allow(clippy::unused_self)] // what it gives back was this pool's
+    pub(super) fn give_back(&self, jobs: Vec<Execution>, cx: &mut Context) {
         // Each goes to the front of its queue: the last one first keeps their order.
-        for execution in jobs.into_iter().rev() {
-            if let Some(job) = self.executions.remove(&execution) {
-                out.push(Action::Settle(give_back(&job.claimed)));
-            }
+        for job in jobs.into_iter().rev() {
+            cx.act(Action::Settle(give_back(&job.claimed)));
         }
+    }
+}
+
+/// Whether this outcome of a job speaks of the whole batch that it was in; `whole`: its worker says so of a failure.
+fn fails_as_a_whole(outcome: &Outcome, whole: bool) -> bool {
+    match outcome {
+        Outcome::Failure { .. } => whole,
+        // One deadline and one process for all.
+        Outcome::TimedOut { .. } | Outcome::Lost { .. } => true,
+        Outcome::Success(_)
+        | Outcome::Retry { .. }
+        | Outcome::GivenBack
+        | Outcome::Stopped
+        | Outcome::Settled => false,
+    }
+}
+
+/// What the death of its worker is for a job that had begun.
+fn outcome_of_death(fate: Fate, execution: u64, job: &Execution, how: &str) -> Outcome {
+    match (fate, job.timeout) {
+        (Fate::Stopped(stopped), _) if stopped == execution => Outcome::Stopped,
+        // Another job of its batch was stopped.
+        (Fate::Stopped(_) | Fate::GivenBack, _) => Outcome::GivenBack,
+        (Fate::TimedOut, Some(after)) => Outcome::TimedOut { after },
+        (Fate::TimedOut | Fate::Lost | Fate::Unbegun, _) => Outcome::Lost { how: how.to_owned() },
     }
 }
 
@@ -281,7 +263,7 @@ pub(in crate::fleet) fn give_back(job: &Claimed) -> Settlement {
 }
 
 /// Who ran what when, by the clock that records.
-pub(in crate::fleet) fn stamp(
+fn stamp(
     (worker, ordinal): (u64, u16),
     (started, ended): (Mono, Mono),
     death: Option<i32>,

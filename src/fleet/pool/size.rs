@@ -1,212 +1,162 @@
-//! A pool becomes what it should be: its size, its replacements, its spares.
+//! How many workers a pool should have: its limits, what was decided, and why.
 
-use std::collections::BTreeSet;
+use crate::config::PoolConfig;
+use crate::fleet::Notice;
+use crate::fleet::snapshot::Decision;
+use crate::policy::memory::Budget;
+use crate::policy::scaling::{self, Limits, Reason, Sample, affordable};
+use crate::policy::share::Share;
 
-use crate::job::PoolName;
-use crate::policy::recycle;
+use super::{Context, Pool};
 
-use super::worker::{Expiry, State, Worker};
-use crate::fleet::{Action, Fleet, Now};
+/// The size of one pool.
+#[derive(Debug)]
+pub(super) struct Size {
+    /// Limits in force: the configured ones, or what `pool scale` said since.
+    min: u32,
+    max: u32,
+    /// Workers wanted.
+    target: u32,
+    last_decision: Option<Decision>,
+    /// The veto that was told last.
+    veto: Option<String>,
+}
 
-impl Fleet {
-    /// Workers that make up the pool's size.
-    pub(in crate::fleet) fn counted(&self, name: &PoolName) -> usize {
-        self.workers
-            .values()
-            .filter(|worker| worker.pool == *name && worker.counted())
-            .count()
-    }
-
-    pub(in crate::fleet) fn balance_all(&mut self, now: Now, out: &mut Vec<Action>) {
-        for name in self.pool_names() {
-            self.balance(&name, now, out);
-            self.dispatch(&name, now, out);
+impl Size {
+    pub fn new(config: &PoolConfig) -> Self {
+        Size {
+            min: config.min_workers,
+            max: config.max_workers,
+            target: config.min_workers,
+            last_decision: None,
+            veto: None,
         }
     }
 
-    /// Makes a pool what it should be: its size, its replacements, its spares. Only idle workers leave.
-    pub(in crate::fleet) fn balance(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
-        if !self.running() {
+    /// New settings overrule what `pool scale` said.
+    pub fn configure(&mut self, config: &PoolConfig) {
+        self.set_limits((config.min_workers, config.max_workers));
+    }
+
+    pub fn limits(&self) -> (u32, u32) {
+        (self.min, self.max)
+    }
+
+    pub fn set_limits(&mut self, (min, max): (u32, u32)) {
+        assert!(min <= max && max > 0, "limits were checked: {min}..{max}");
+        (self.min, self.max) = (min, max);
+    }
+
+    pub fn target(&self) -> u32 {
+        self.target
+    }
+
+    pub fn last_decision(&self) -> Option<&Decision> {
+        self.last_decision.as_ref()
+    }
+}
+
+impl Pool {
+    /// The decision of a scaling period, within what it has of its own and what is left of what all share.
+    pub fn decide(&mut self, share: Share, budget: Budget, cx: &mut Context) {
+        if !cx.running || self.removed {
             return;
         }
-        let Some(pool) = self.pools.get(name) else { return };
-        let target = if pool.removed { 0 } else { pool.target as usize };
-        while self.counted(name) < target {
-            if !self.promote(name, now, out) && !self.fork(name, false, now, out) {
-                break;
-            }
-        }
-        while self.counted(name) > target {
-            let Some(id) = self.superfluous(name) else { break };
-            self.retire(id, "scaled down", now, out);
-        }
-        self.replace(name, now, out);
-        self.keep_spares(name, now, out);
-        self.forget_removed(name, out);
-    }
-
-    /// The idle worker that leaves first: one that would be replaced anyway, else the youngest.
-    fn superfluous(&self, name: &PoolName) -> Option<u64> {
-        self.workers
-            .iter()
-            .filter(|(_, worker)| worker.pool == *name && worker.counted() && worker.state != State::Busy)
-            .max_by_key(|(id, worker)| (worker.expiring.is_some(), worker.state == State::Starting, **id))
-            .map(|(id, _)| *id)
-    }
-
-    /// Gives a worker that begins to serve the smallest free ordinal.
-    fn give_ordinal(&mut self, id: u64) {
-        let taken: BTreeSet<u16> = self
-            .workers
-            .values()
-            .filter(|worker| worker.counted())
-            .map(|worker| worker.ordinal)
-            .collect();
-        let free = (1..u16::MAX).find(|ordinal| !taken.contains(ordinal));
-        if let (Some(worker), Some(free)) = (self.workers.get_mut(&id), free) {
-            worker.ordinal = free;
-        }
-    }
-
-    /// A spare becomes a worker that runs jobs.
-    fn promote(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) -> bool {
-        let spare = self
-            .workers
-            .iter_mut()
-            .filter(|(_, worker)| worker.pool == *name && worker.spare && worker.expiring.is_none())
-            .filter(|(_, worker)| matches!(worker.state, State::Idle | State::Starting))
-            .min_by_key(|(id, worker)| (worker.state == State::Starting, **id));
-        let Some((id, worker)) = spare else { return false };
-        let (id, idle) = (*id, worker.state == State::Idle);
-        worker.spare = false;
-        self.give_ordinal(id);
-        if idle && let Some(pool) = self.pools.get_mut(name) {
-            pool.meter.worker_alive(id, now.mono);
-        }
-        self.dispatch(name, now, out);
-        true
-    }
-
-    fn fork(&mut self, name: &PoolName, spare: bool, now: Now, out: &mut Vec<Action>) -> bool {
-        let Some((template, generation)) = self.templates.to_fork() else {
-            return false;
+        self.measures.meter_mut().forget(cx.now.mono);
+        let limits = self.scaling_limits();
+        let sample = self.sample(share, budget, cx);
+        let decided = self.config.policy.decide(&limits, &sample);
+        let decision = self.carry_out(&decided, &sample, cx);
+        let scarcer = if share.memory.room() < budget.room() {
+            share.memory
+        } else {
+            budget
         };
-        let Some(pool) = self.pools.get_mut(name) else {
-            return false;
-        };
-        if pool.fork_after.is_some_and(|at| now.mono < at) {
-            return false;
+        let veto = decided.reason.is_veto().then(|| decision.reason.clone());
+        if veto.is_some() && veto != self.size.veto {
+            cx.tell(Notice::Vetoed {
+                pool: self.name.clone(),
+                decision,
+                budget: (decided.reason == Reason::MemoryBudget).then_some(scarcer),
+            });
         }
-        pool.fork_after = None;
-        self.last_worker += 1;
-        self.templates.asked(template, self.last_worker, now);
-        let mut worker = Worker::new(name.clone(), template, generation, spare, now.mono);
-        worker.age_jitter = self.rng.f64();
-        self.workers.insert(self.last_worker, worker);
-        if !spare {
-            self.give_ordinal(self.last_worker);
-        }
-        out.push(Action::Fork {
-            template,
-            worker: self.last_worker,
-            pool: name.clone(),
-        });
-        true
+        self.size.veto = veto;
     }
 
-    /// Workers that come to their end give way to spares that are ready: an idle one leaves at once,
-    /// a busy one takes no further job.
-    fn replace(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
-        let of_pool = |worker: &&mut Worker| worker.pool == *name;
-        let ready = self
-            .workers
-            .values_mut()
-            .filter(of_pool)
-            .filter(|worker| worker.spare && worker.state == State::Idle && worker.expiring.is_none())
-            .count();
-        let mut leaving: Vec<(bool, u64)> = self
-            .workers
-            .iter()
-            .filter(|(_, worker)| worker.pool == *name && worker.counted() && worker.state != State::Starting)
-            .filter(|(_, worker)| worker.expiring.is_some())
-            .map(|(id, worker)| (worker.state == State::Busy, *id))
-            .collect();
-        leaving.sort_unstable();
-        for (busy, id) in leaving.into_iter().take(ready) {
-            if busy {
-                if let Some(worker) = self.workers.get_mut(&id) {
-                    worker.closing = true;
-                }
+    /// Other limits, until the next reload; they were found to be possible.
+    pub fn set_limits(&mut self, limits: (u32, u32)) {
+        self.size.set_limits(limits);
+    }
+
+    /// Limits hold at once, a higher minimum as far as memory goes; utilization waits for its period.
+    pub fn decide_limits(&mut self, share: Share, budget: Budget, cx: &mut Context) {
+        if self.removed {
+            return;
+        }
+        let target = self.size.target;
+        let most = affordable(target, &budget, &share).min(share.ceiling);
+        let to = target.clamp(self.size.min, self.size.max).min(most);
+        if to == target {
+            return;
+        }
+        let decided = scaling::Decision {
+            from: target,
+            to,
+            reason: if to > target {
+                Reason::BelowMinimum
             } else {
-                let reason = self.workers.get(&id).and_then(|worker| worker.expiring);
-                self.retire(id, reason.map_or("replaced", Expiry::as_str), now, out);
-                self.promote(name, now, out);
-            }
-        }
-    }
-
-    /// Forks ahead what will be needed: one for each worker that comes to its end, within limits.
-    fn keep_spares(&mut self, name: &PoolName, now: Now, out: &mut Vec<Action>) {
-        let Some(pool) = self.pools.get(name) else { return };
-        let of_pool = || self.workers.iter().filter(|(_, worker)| worker.pool == *name);
-        let expiring = of_pool()
-            .filter(|(_, worker)| worker.counted() && worker.expiring.is_some())
-            .count();
-        let limit = pool.config.spare_workers.max(1) as usize;
-        let wanted = match (pool.removed || pool.target == 0, self.one_job_a_worker()) {
-            (true, _) => 0,
-            (false, true) => limit,
-            (false, false) => expiring.min(limit),
-        };
-        let spares: Vec<(u64, bool, bool)> = of_pool()
-            .filter(|(_, worker)| worker.spare && matches!(worker.state, State::Idle | State::Starting))
-            .map(|(id, worker)| (*id, worker.expiring.is_some(), worker.state == State::Idle))
-            .collect();
-        let (stale, good): (Vec<_>, Vec<_>) = spares.into_iter().partition(|(_, expiring, _)| *expiring);
-        let surplus = good.iter().skip(wanted);
-        for (id, _, _) in stale.iter().chain(surplus) {
-            self.retire(*id, "spare not needed", now, out);
-        }
-        for _ in good.len()..wanted {
-            if !self.fork(name, true, now, out) {
-                break;
-            }
-        }
-    }
-
-    fn forget_removed(&mut self, name: &PoolName, out: &mut Vec<Action>) {
-        let removed = self.pools.get(name).is_some_and(|pool| pool.removed);
-        if removed {
-            self.give_back_buffer(name, out);
-            if !self.workers.values().any(|worker| worker.pool == *name) {
-                self.pools.remove(name);
-            }
-        }
-    }
-
-    /// Looks at every worker's age and size; called once a scaling period.
-    pub(in crate::fleet) fn recycle(&mut self, name: &PoolName, now: Now) {
-        let ids: Vec<u64> = self
-            .workers
-            .iter()
-            .filter(|(_, worker)| worker.pool == *name)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in ids {
-            self.mark_expiring(id, now);
-        }
-    }
-
-    pub(in crate::fleet) fn recycle_rules(&self, name: &PoolName) -> recycle::Rules {
-        let config = self.pools.get(name).map(|pool| &pool.config);
-        recycle::Rules {
-            max_jobs: if self.one_job_a_worker() {
-                Some(1)
-            } else {
-                config.and_then(|config| config.max_jobs)
+                Reason::AboveMaximum
             },
-            max_age: config.and_then(|config| config.max_age),
-            max_worker_memory: config.and_then(|config| config.max_worker_memory),
+        };
+        let sample = self.sample(share, budget, cx);
+        self.carry_out(&decided, &sample, cx);
+    }
+
+    fn scaling_limits(&self) -> Limits {
+        Limits {
+            min: self.size.min,
+            max: self.size.max,
+            threshold: self.config.utilization_threshold,
         }
+    }
+
+    fn sample(&self, share: Share, budget: Budget, cx: &Context) -> Sample {
+        Sample {
+            workers: self.size.target,
+            utilization: self.measures.meter().utilization(cx.now.mono),
+            waiting: self.backlog.waiting,
+            oldest_waiting: self.backlog.oldest_age(cx.now.unix),
+            paused: self.paused,
+            loadable: cx.templates.is_loaded(),
+            memory: budget,
+            share,
+        }
+    }
+
+    fn carry_out(&mut self, decided: &scaling::Decision, sample: &Sample, cx: &mut Context) -> Decision {
+        assert_eq!(
+            decided.from, self.size.target,
+            "a decision is about the size that it is"
+        );
+        self.measures.tally_mut().decided(decided);
+        let decision = Decision {
+            at: cx.now.unix,
+            from: decided.from,
+            to: decided.to,
+            reason: decided.reason.to_string(),
+            utilization: sample.utilization,
+            threshold: self.config.utilization_threshold,
+            window_s: self.config.utilization_window.as_secs_f64(),
+            waiting: sample.waiting,
+        };
+        self.size.target = decided.to;
+        self.size.last_decision = Some(decision.clone());
+        if decided.is_change() {
+            cx.tell(Notice::Scaled {
+                pool: self.name.clone(),
+                decision: decision.clone(),
+            });
+        }
+        decision
     }
 }

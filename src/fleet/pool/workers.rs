@@ -1,247 +1,256 @@
 //! Workers come and go: forked, ready, retired, killed, dead.
 
-use crate::job::{Claim, Outcome, PoolName};
+use std::collections::BTreeSet;
 
-use super::outcomes::stamp;
-use super::worker::{Held, State, Step, Worker, step};
 use crate::fleet::death::{self, KillReason};
-use crate::fleet::{Action, Fleet, Notice, Now, Unread};
+use crate::fleet::{Action, Notice, Unread};
+use crate::job::Claim;
 
-/// How a worker ended.
-struct Exit {
-    /// For people.
-    how: String,
-    /// For counting.
-    death: &'static str,
-    /// The job that it ran.
-    job: Option<Claim>,
-}
+use super::life::State;
+use super::worker::{Expiry, Fate, Remains, Worker};
+use super::{Context, Pool};
 
-impl Fleet {
-    pub(in crate::fleet) fn forked(&mut self, id: u64, pid: i32, now: Now, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.pid.is_none()) else {
-            return;
-        };
-        worker.pid = Some(pid);
-        out.extend(started(id, worker));
-        let had_no_room = self.templates.answered(worker.template, id, now);
-        if had_no_room {
-            self.balance_all(now, out);
+impl Pool {
+    /// Asks the template for a worker. Returns whether one can be asked for now.
+    pub(super) fn fork(&mut self, spare: bool, cx: &mut Context) -> bool {
+        if !self.starts.may_fork(cx.now.mono) {
+            return false;
         }
+        let Some(template) = cx.templates.to_fork() else {
+            return false;
+        };
+        let ordinal = if spare { None } else { cx.register.take_ordinal() };
+        if !spare && ordinal.is_none() {
+            return false;
+        }
+        let id = cx.register.new_worker(&self.name);
+        let worker = Worker::new(template, ordinal, cx.register.random(), cx.now.mono);
+        cx.templates.asked(template.0, id, cx.now);
+        let known = self.workers.insert(id, worker);
+        assert!(known.is_none(), "worker {id} is new");
+        cx.act(Action::Fork {
+            template: template.0,
+            worker: id,
+            pool: self.name.clone(),
+        });
+        true
     }
 
-    pub(in crate::fleet) fn fork_failed(&mut self, id: u64, error: String, now: Now, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.remove(&id) else {
-            return;
+    /// A worker's process exists. Returns whether others may be asked for again.
+    pub fn forked(&mut self, id: u64, pid: i32, cx: &mut Context) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return false;
         };
-        self.templates.answered(worker.template, id, now);
-        self.templates.worker_gone(worker.template, id, now, out);
-        self.start_failed(id, worker.pool, error, now, out);
+        if !worker.forked(pid) {
+            return false;
+        }
+        let template = worker.template();
+        self.tell_start(id, cx);
+        cx.templates.answered(template, id, cx.now)
+    }
+
+    /// It could not be forked. Returns whether others may be asked for again.
+    pub fn fork_failed(&mut self, id: u64, error: String, cx: &mut Context) -> bool {
+        let Some(worker) = self.workers.get(&id).filter(|worker| worker.pid().is_none()) else {
+            return false;
+        };
+        let has_room = cx.templates.answered(worker.template(), id, cx.now);
+        self.remove(id, cx);
+        self.start_failed(id, error, cx);
+        has_room
+    }
+
+    /// Takes out a worker that is no more.
+    fn remove(&mut self, id: u64, cx: &mut Context) -> Option<(Worker, Remains)> {
+        let mut worker = self.workers.remove(&id)?;
+        let remains = worker.exited(cx.now.mono);
+        if let Some(free) = worker.leave_service() {
+            cx.register.free_ordinal(free);
+        }
+        cx.register.worker_gone(id);
+        cx.templates.worker_gone(worker.template(), id, cx.now, cx.out);
+        Some((worker, remains))
     }
 
     /// A worker that did not come to work: the next one is not forked at once.
-    fn start_failed(&mut self, id: u64, name: PoolName, error: String, now: Now, out: &mut Vec<Action>) {
-        let Some(pool) = self.pools.get_mut(&name) else {
-            return;
-        };
-        pool.tally.start_failures += 1;
-        let restart = pool.fork_failures.ended(None);
-        pool.fork_after = Some(now.mono + restart.wait);
-        out.push(Action::Notice(Notice::ForkFailed {
+    fn start_failed(&mut self, id: u64, error: String, cx: &mut Context) {
+        self.measures.tally_mut().start_failures += 1;
+        let retry_in = self.starts.failed(cx.now.mono);
+        cx.tell(Notice::ForkFailed {
             worker: id,
-            pool: name.clone(),
+            pool: self.name.clone(),
             error,
-            retry_in: restart.wait,
-        }));
-        self.balance(&name, now, out);
+            retry_in,
+        });
+        self.balance(cx);
     }
 
-    pub(in crate::fleet) fn worker_ready(&mut self, id: u64, now: Now, out: &mut Vec<Action>) {
-        if !self.step(id, Step::Ready, now, out) {
-            return;
-        }
+    /// A worker takes jobs.
+    pub fn worker_ready(&mut self, id: u64, cx: &mut Context) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        worker.ready = Some(now.mono);
-        let (name, spare, state) = (worker.pool.clone(), worker.spare, worker.state);
-        out.extend(started(id, worker));
-        if let Some(pool) = self.pools.get_mut(&name) {
-            pool.fork_failures.reset();
-            pool.tally.started += 1;
-            if !spare && state == State::Idle {
-                pool.meter.worker_alive(id, now.mono);
-            }
+        if let Err(what) = worker.becomes_ready(cx.now.mono) {
+            self.kill(id, KillReason::Protocol(what), Fate::Lost, cx);
+            return;
         }
-        self.balance(&name, now, out);
-        self.dispatch(&name, now, out);
+        if worker.counted() && worker.state() == State::Idle {
+            self.measures.meter_mut().worker_alive(id, cx.now.mono);
+        }
+        self.measures.tally_mut().started += 1;
+        self.starts.succeeded();
+        cx.register.workers_changed();
+        self.tell_start(id, cx);
+        self.balance(cx);
+        self.dispatch(cx);
+    }
+
+    /// Told once a worker is both known by its process id and ready: its own word may overtake its template's.
+    fn tell_start(&self, id: u64, cx: &mut Context) {
+        let worker = &self.workers[&id];
+        if let (Some(pid), Some(_)) = (worker.pid(), worker.ready()) {
+            cx.tell(Notice::WorkerStarted {
+                worker: id,
+                pool: self.name.clone(),
+                pid,
+                generation: worker.generation(),
+            });
+        }
+    }
+
+    /// Of these workers nobody knows the process id, and their template is dead: most were not forked; one that was
+    /// can't be watched and must not stay.
+    pub fn abandon(&mut self, workers: &BTreeSet<u64>, cx: &mut Context) {
+        for id in workers {
+            let Some(worker) = self.workers.get_mut(id) else {
+                continue;
+            };
+            assert!(worker.pid().is_none(), "worker {id} was forked");
+            worker.kill(None, Fate::Lost, cx.now.mono);
+            self.leave_service(*id, cx);
+            cx.act(Action::Abandon { worker: *id });
+        }
     }
 
     /// A worker is dead: what it had not read goes first again, and what it had read is lost with it.
-    pub(in crate::fleet) fn exited(
-        &mut self,
-        id: u64,
-        unread: &Unread,
-        (how, status): (&str, Option<i32>),
-        now: Now,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(mut worker) = self.workers.remove(&id) else {
+    pub fn exited(&mut self, id: u64, unread: &Unread, (how, status): (&str, Option<i32>), cx: &mut Context) {
+        let Some((worker, remains)) = self.remove(id, cx) else {
             return;
         };
-        assert_eq!(
-            step(worker.state, Step::Exited),
-            Ok(State::Gone),
-            "a death comes once"
-        );
-        let name = worker.pool.clone();
-        let death = death::counted_as(worker.kill_reason.as_ref(), status);
-        let how = worker
-            .kill_reason
-            .take()
-            .map_or_else(|| how.to_owned(), |reason| format!("{how}: {reason}"));
-        if let Some(pool) = self.pools.get_mut(&name) {
-            if !worker.held.is_empty() {
-                pool.meter.job_lost(id, now.mono);
-            }
-            pool.meter.worker_gone(id, now.mono);
+        let meter = self.measures.meter_mut();
+        if remains.hand.is_some() {
+            meter.job_lost(id, cx.now.mono);
         }
-        if worker.batch > 0 {
-            let job = self.claim_of_front(&worker);
-            worker.torn |= unread.torn;
-            self.batch_exited(id, worker.clone(), &unread.executions, (&how, status), now, out);
-            return self.after_exit(id, &worker, Exit { how, death, job }, now, out);
-        }
-        let torn = worker.torn || unread.torn;
-        let (unread, read): (Vec<Held>, Vec<Held>) = worker
-            .held
-            .drain(..)
-            .partition(|held| torn || unread.executions.contains(&held.execution));
-        if let Some(pool) = self.pools.get_mut(&name) {
-            pool.tally.took_back(unread.len(), "death");
-            for held in unread.iter().rev() {
-                pool.buffer.push_front(held.execution);
-                pool.buffer_moved = now.mono;
-            }
-        }
-        let job = read.first().and_then(|held| self.executions.get(&held.execution));
-        let job = job.map(|execution| execution.claimed.claim.clone());
-        let run = stamp(
-            (id, worker.ordinal),
-            (worker.running_since, now.mono),
-            status,
-            now,
-        );
-        // It reads one job at a time; there are several only if it was not understood any more.
-        for held in read {
-            let outcome = self.outcome_of_death(&worker, held.execution, &how);
-            self.settle(held.execution, outcome, Some(run), now, out);
-        }
-        self.after_exit(id, &worker, Exit { how, death, job }, now, out);
+        meter.worker_gone(id, cx.now.mono);
+        let how = match &remains.why {
+            Some(reason) => format!("{how}: {reason}"),
+            None => how.to_owned(),
+        };
+        let job = remains.hand.as_ref().map(|hand| hand.front().execution);
+        let job = job.filter(|execution| !unread.executions.contains(execution));
+        let job = job.map(|execution| self.jobs.held(execution).claimed.claim.clone());
+        let exit = (remains.state, remains.leave_reason);
+        let counted_as = death::counted_as(remains.why.as_ref(), status);
+        self.bury_hand((id, worker.ordinal()), remains, unread, (&how, status), cx);
+        self.tell_exit((id, &worker), exit, (how, counted_as), job, cx);
+        self.balance(cx);
+        self.dispatch(cx);
     }
 
-    fn claim_of_front(&self, worker: &Worker) -> Option<Claim> {
-        let front = worker.held.front()?;
-        Some(self.executions.get(&front.execution)?.claimed.claim.clone())
-    }
-
-    fn after_exit(&mut self, id: u64, worker: &Worker, exit: Exit, now: Now, out: &mut Vec<Action>) {
-        self.tell_exit(id, worker, exit, now, out);
-        self.templates.worker_gone(worker.template, id, now, out);
-        self.balance(&worker.pool, now, out);
-        self.dispatch(&worker.pool, now, out);
-    }
-
-    pub(in crate::fleet) fn outcome_of_death(&self, worker: &Worker, execution: u64, how: &str) -> Outcome {
-        if worker.stopped == Some(execution) {
-            return Outcome::Stopped;
-        }
-        // Also when another job of its batch was stopped.
-        if worker.interrupted || worker.stopped.is_some() {
-            return Outcome::GivenBack;
-        }
-        match self.executions.get(&execution).and_then(|job| job.timeout) {
-            Some(after) if worker.overdue => Outcome::TimedOut { after },
-            _ => Outcome::Lost { how: how.to_owned() },
-        }
-    }
-
-    fn tell_exit(&mut self, id: u64, worker: &Worker, exit: Exit, now: Now, out: &mut Vec<Action>) {
-        let Exit { how, death, job } = exit;
-        let pool = worker.pool.clone();
-        let mut tally = self.pools.get_mut(&pool).map(|pool| &mut pool.tally);
-        if worker.ready.is_none() && worker.state == State::Starting {
-            self.start_failed(id, pool, format!("it ended before it was ready: {how}"), now, out);
-        } else if let (State::Retiring, Some(reason)) = (worker.state, worker.leave_reason) {
-            if let Some(tally) = &mut tally {
-                *tally.retired.entry(reason).or_default() += 1;
-            }
-            let reason = reason.to_owned();
-            out.push(Action::Notice(Notice::WorkerLeft {
+    fn tell_exit(
+        &mut self,
+        (id, worker): (u64, &Worker),
+        (state, leave_reason): (State, Option<&'static str>),
+        (how, counted_as): (String, &'static str),
+        job: Option<Claim>,
+        cx: &mut Context,
+    ) {
+        let (pool, tally) = (self.name.clone(), self.measures.tally_mut());
+        if state == State::Starting {
+            self.start_failed(id, format!("it ended before it was ready: {how}"), cx);
+        } else if let Some(reason) = leave_reason {
+            *tally.retired.entry(reason).or_default() += 1;
+            cx.tell(Notice::WorkerLeft {
                 worker: id,
                 pool,
-                jobs: worker.jobs,
-                reason,
-            }));
-        } else if worker.pid.is_some() || worker.ready.is_some() {
-            if let Some(tally) = &mut tally {
-                *tally.deaths.entry(death).or_default() += 1;
-            }
-            out.push(Action::Notice(Notice::WorkerLost {
+                jobs: worker.jobs(),
+                reason: reason.to_owned(),
+            });
+        } else if worker.pid().is_some() || worker.ready().is_some() {
+            *tally.deaths.entry(counted_as).or_default() += 1;
+            cx.tell(Notice::WorkerLost {
                 worker: id,
                 pool,
                 how,
                 job,
-            }));
+            });
         }
     }
 
-    /// Tells a worker that is not busy to leave.
-    pub(in crate::fleet) fn retire(
-        &mut self,
-        id: u64,
-        reason: &'static str,
-        now: Now,
-        out: &mut Vec<Action>,
-    ) {
-        if !self.step(id, Step::Retire, now, out) {
-            return;
-        }
-        let Some(worker) = self.workers.get_mut(&id) else {
+    /// A worker holds nothing any more: it may be its time to leave.
+    pub(super) fn fell_idle(&mut self, id: u64, cx: &mut Context) {
+        let idle = self.workers.get(&id);
+        let Some(worker) = idle.filter(|worker| worker.state() == State::Idle) else {
             return;
         };
-        if worker.state == State::Retiring && worker.leave_reason.is_none() {
-            worker.leave_reason = Some(reason);
-            out.push(Action::Retire { worker: id });
-            if let Some(pool) = self.pools.get_mut(&worker.pool) {
-                pool.meter.worker_gone(id, now.mono);
+        if worker.is_closing() || !cx.running {
+            let reason = worker.expiry().map_or("stopping", Expiry::as_str);
+            self.retire(id, reason, cx);
+        }
+        self.balance(cx);
+    }
+
+    /// Looks whether a worker comes to its end, so that its replacement is forked ahead.
+    pub(super) fn wear_out(&mut self, id: u64, cx: &mut Context) {
+        let rules = cx.app.recycle_rules(&self.config);
+        let worker = self.workers.get_mut(&id);
+        if worker.is_some_and(|worker| worker.wear_out(&rules, cx.now.mono)) {
+            cx.register.workers_changed();
+        }
+    }
+
+    /// A worker takes no more jobs, for this reason if there is none yet.
+    pub(super) fn close(&mut self, id: u64, why: Expiry, cx: &mut Context) {
+        if self.workers.get_mut(&id).is_some_and(|worker| worker.close(why)) {
+            cx.register.workers_changed();
+        }
+    }
+
+    /// A newer generation than this one's workers are of forks from now on.
+    pub fn expire_older_than(&mut self, generation: u64) {
+        for worker in self.workers.values_mut() {
+            if worker.generation() < generation {
+                worker.expire(Expiry::Outdated);
             }
         }
     }
 
+    /// Tells a worker that is not busy to leave.
+    pub(super) fn retire(&mut self, id: u64, reason: &'static str, cx: &mut Context) {
+        let worker = self.workers.get_mut(&id).expect("a worker that is there retires");
+        if worker.retire(reason, cx.now.mono) {
+            self.leave_service(id, cx);
+            self.measures.meter_mut().worker_gone(id, cx.now.mono);
+            cx.act(Action::Retire { worker: id });
+        }
+    }
+
     /// Kills a worker; what it held settles when it is dead.
-    pub(in crate::fleet) fn kill(&mut self, id: u64, reason: KillReason, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn kill(&mut self, id: u64, why: KillReason, fate: Fate, cx: &mut Context) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        if worker.state == State::Dying {
-            return;
+        if worker.kill(Some(why), fate, cx.now.mono) {
+            self.leave_service(id, cx);
+            cx.act(Action::Kill { worker: id });
         }
-        worker.state = step(worker.state, Step::Kill).expect("whoever lives can be killed");
-        worker.since = now.mono;
-        worker.kill_reason = Some(reason);
-        out.push(Action::Kill { worker: id });
     }
-}
 
-/// Told once a worker is both known by its process id and ready: its own word may overtake its template's.
-fn started(id: u64, worker: &Worker) -> Option<Action> {
-    let (pid, _ready) = worker.pid.zip(worker.ready)?;
-    let (pool, generation) = (worker.pool.clone(), worker.generation);
-    Some(Action::Notice(Notice::WorkerStarted {
-        worker: id,
-        pool,
-        pid,
-        generation,
-    }))
+    fn leave_service(&mut self, id: u64, cx: &mut Context) {
+        let worker = self.workers.get_mut(&id).expect("it leaves now");
+        if let Some(free) = worker.leave_service() {
+            cx.register.free_ordinal(free);
+        }
+        cx.register.workers_changed();
+    }
 }

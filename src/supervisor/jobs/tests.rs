@@ -3,7 +3,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::*;
 use crate::broker;
 use crate::config::{self, RunArgs};
-use crate::fleet::{Event, Now};
+use crate::fleet::{Done, Event, Now};
 use crate::job::{NewJob, Outcome, RunStamp};
 use crate::time::Unix;
 use crate::wire::message::LoadReport;
@@ -124,15 +124,16 @@ async fn without_a_backlog_an_outcome_waits_for_nothing() {
         unix: Unix(1_700_000_000_000),
     };
     // The worker is sent the second job then: none waits at hand.
-    let done = Event::Done {
-        worker: 1,
+    let done = Done {
         execution: 1,
         started: world.start,
         ended: world.start,
         outcome: Outcome::Success(Vec::new()),
         whole_batch: false,
     };
-    world.fleet.on(done, now, &mut Vec::new());
+    world
+        .fleet
+        .on(Event::Done { worker: 1, done }, now, &mut Vec::new());
     world.ends(Duration::ZERO);
     assert_eq!(world.settled(MS).await, 1);
     world.ends(2 * MS);

@@ -1,0 +1,264 @@
+//! What a worker holds: the job that it runs, or a batch, and what it was sent ahead.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::policy::prefetch;
+use crate::time::Mono;
+
+/// A job that a worker holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Held {
+    /// The execution.
+    pub execution: u64,
+    /// How long it is expected to take; `None`: its task is not known yet.
+    pub expected: Option<Duration>,
+    /// Nothing is sent behind it: it fills more than one packet, or its task prints, and then its lines
+    /// must not be taken for those of the next job.
+    pub alone: bool,
+}
+
+/// How far it is known that a worker reads the job that it is thought to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Nobody looked.
+    Unchecked,
+    /// It was looked once.
+    Checked,
+    /// What it had not read was taken back, and its running job has not ended since: nothing more is sent.
+    Stalled,
+}
+
+/// Jobs that run as one.
+#[derive(Clone, Debug)]
+struct Batch {
+    /// How many were sent.
+    size: usize,
+    /// Those that failed together; what becomes of them is decided when all were answered for.
+    failed_together: Vec<u64>,
+}
+
+/// Everything that a worker holds; never nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Hand {
+    /// The first one runs, or with it all of its batch.
+    held: VecDeque<Held>,
+    /// When the first one began, as far as known.
+    since: Mono,
+    batch: Option<Batch>,
+    reading: Reading,
+}
+
+impl Hand {
+    /// The first jobs of a worker that was idle.
+    pub fn new(jobs: Vec<Held>, now: Mono) -> Self {
+        assert!(!jobs.is_empty(), "a hand holds something");
+        let batch = (jobs.len() > 1).then(|| Batch {
+            size: jobs.len(),
+            failed_together: Vec::new(),
+        });
+        Hand {
+            held: jobs.into(),
+            since: now,
+            batch,
+            reading: Reading::Unchecked,
+        }
+    }
+
+    /// One more job behind the others.
+    pub fn add(&mut self, job: Held) {
+        assert!(
+            self.takes_more() && !job.alone,
+            "nothing follows {:?}",
+            self.held.back()
+        );
+        self.held.push_back(job);
+    }
+
+    /// Whether a job may be sent behind what is held.
+    pub fn takes_more(&self) -> bool {
+        let alone = self.held.iter().any(|held| held.alone);
+        self.reading != Reading::Stalled && self.batch.is_none() && !alone
+    }
+
+    /// The job that runs.
+    pub fn front(&self) -> &Held {
+        self.held.front().expect("a hand holds something")
+    }
+
+    /// When it began, as far as known.
+    pub fn since(&self) -> Mono {
+        self.since
+    }
+
+    /// All executions, in order.
+    pub fn executions(&self) -> impl Iterator<Item = u64> {
+        self.held.iter().map(|held| held.execution)
+    }
+
+    /// Those that run now.
+    pub fn running(&self) -> impl Iterator<Item = u64> {
+        let run = if self.batch.is_some() { self.held.len() } else { 1 };
+        self.executions().take(run)
+    }
+
+    /// How many are held.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Jobs beyond what runs.
+    pub fn prefetched(&self) -> usize {
+        if self.batch.is_some() {
+            0
+        } else {
+            self.held.len() - 1
+        }
+    }
+
+    /// What is held, for the prefetch rule.
+    pub fn load(&self) -> prefetch::Held {
+        let nothing = prefetch::Held::NOTHING;
+        self.held
+            .iter()
+            .fold(nothing, |load, held| load.with(held.expected))
+    }
+
+    /// Jobs of the batch that runs as one; 0: jobs run one at a time.
+    pub fn batch(&self) -> usize {
+        self.batch.as_ref().map_or(0, |batch| batch.size)
+    }
+
+    /// This job of the batch failed with the whole of it.
+    pub fn fails_together(&mut self, execution: u64) {
+        let batch = self.batch.as_mut().expect("a job fails together with a batch");
+        batch.failed_together.push(execution);
+    }
+
+    /// The first job ended at this time, and the next one runs. Returns the rest; if there is none, the jobs that failed
+    /// together.
+    pub fn finish(mut self, execution: u64, ended: Mono) -> Result<Hand, Vec<u64>> {
+        let first = self.held.pop_front();
+        assert_eq!(
+            first.map(|held| held.execution),
+            Some(execution),
+            "the first one ends"
+        );
+        self.since = ended;
+        self.reading = Reading::Unchecked;
+        if self.held.is_empty() {
+            return Err(self.batch.map_or_else(Vec::new, |batch| batch.failed_together));
+        }
+        Ok(self)
+    }
+
+    /// These were not read and are taken out. Returns the rest, if there is any.
+    pub fn take_out(mut self, executions: &[u64]) -> Option<Hand> {
+        self.held.retain(|held| !executions.contains(&held.execution));
+        (!self.held.is_empty()).then_some(self)
+    }
+
+    /// When it is looked whether jobs lie unread: behind a job that takes too long, and once if the worker might not
+    /// read at all.
+    pub fn unread_deadline(&self, auto: bool, pickup_limit: Duration) -> Option<Mono> {
+        match self.reading {
+            Reading::Stalled => None,
+            Reading::Unchecked | Reading::Checked if auto && self.prefetched() > 0 => {
+                Some(prefetch::stalled_at(self.since, self.front().expected))
+            }
+            Reading::Unchecked => Some(self.since + pickup_limit),
+            Reading::Checked => None,
+        }
+    }
+
+    /// It is looked now.
+    pub fn look(&mut self) {
+        self.reading = if self.prefetched() > 0 {
+            Reading::Stalled
+        } else {
+            Reading::Checked
+        };
+    }
+
+    /// The worker is dead: what it had not begun, and what it had, with those that had failed together. All jobs of
+    /// a batch begin together. `torn`: nothing had begun.
+    pub fn part(self, torn: bool, unread: &[u64]) -> Parted {
+        let is_batch = self.batch.is_some();
+        let lies_unread = |execution: &u64| torn || unread.contains(execution);
+        let none_began = is_batch && self.executions().any(|execution| lies_unread(&execution));
+        let (unbegun, begun) = self
+            .executions()
+            .partition(|execution| none_began || lies_unread(execution));
+        Parted {
+            unbegun,
+            begun,
+            is_batch,
+            failed_together: self.batch.map_or_else(Vec::new, |batch| batch.failed_together),
+        }
+    }
+}
+
+/// What a dead worker held.
+pub(super) struct Parted {
+    pub unbegun: Vec<u64>,
+    pub begun: Vec<u64>,
+    pub is_batch: bool,
+    pub failed_together: Vec<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hand(jobs: &[u64]) -> Hand {
+        let held = |execution: &u64| Held {
+            execution: *execution,
+            expected: None,
+            alone: jobs.len() > 1,
+        };
+        Hand::new(jobs.iter().map(held).collect(), Mono(0))
+    }
+
+    #[test]
+    fn a_batch_runs_as_one() {
+        let batch = hand(&[1, 2, 3]);
+        assert_eq!(
+            (batch.running().count(), batch.prefetched(), batch.batch()),
+            (3, 0, 3)
+        );
+        assert!(!batch.takes_more());
+    }
+
+    #[test]
+    fn jobs_that_failed_together_are_told_with_the_last_answer() {
+        let mut batch = hand(&[1, 2]);
+        batch.fails_together(1);
+        let mut batch = batch.finish(1, Mono(5)).expect("one is left");
+        assert_eq!((batch.since(), batch.front().execution), (Mono(5), 2));
+        batch.fails_together(2);
+        assert_eq!(batch.finish(2, Mono(6)).expect_err("none is left"), [1, 2]);
+    }
+
+    #[test]
+    fn a_batch_has_begun_as_a_whole_or_not_at_all() {
+        let parted = hand(&[1, 2, 3]).part(false, &[3]);
+        assert_eq!((parted.unbegun, parted.begun), (vec![1, 2, 3], vec![]));
+        let parted = hand(&[1, 2, 3]).part(false, &[]);
+        assert_eq!((parted.unbegun, parted.begun), (vec![], vec![1, 2, 3]));
+    }
+
+    #[test]
+    fn of_a_job_that_is_torn_nothing_has_begun() {
+        let parted = hand(&[1]).part(true, &[]);
+        assert_eq!((parted.unbegun, parted.begun), (vec![1], vec![]));
+    }
+
+    #[test]
+    fn it_is_looked_once_whether_a_job_is_read() {
+        let mut single = hand(&[1]);
+        let limit = Duration::from_secs(2);
+        assert_eq!(single.unread_deadline(true, limit), Some(Mono(0) + limit));
+        single.look();
+        assert_eq!(single.unread_deadline(true, limit), None);
+    }
+}

@@ -1,0 +1,235 @@
+//! The jobs that a pool holds under its lease: which wait for a worker, and who has the others.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::fleet::{BUFFER_LIMIT, Execution};
+use crate::job::Work;
+use crate::time::Mono;
+
+use super::gather::{self, Batches, Rule};
+
+/// What goes to a worker next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// This execution.
+    Single(u64),
+    /// A batch.
+    Batch,
+}
+
+/// All executions of a pool that are not settled. Each waits here, or one worker has it.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    executions: HashMap<u64, Execution>,
+    /// Those that wait to be sent one by one, the next one first.
+    buffer: VecDeque<u64>,
+    /// When one last left the buffer.
+    moved: Mono,
+    /// Those of batch tasks that wait to be sent.
+    batches: Batches,
+}
+
+impl Jobs {
+    pub fn new(now: Mono) -> Self {
+        Jobs {
+            executions: HashMap::new(),
+            buffer: VecDeque::new(),
+            moved: now,
+            batches: Batches::default(),
+        }
+    }
+
+    // ---- what others ask ----
+
+    pub fn get(&self, execution: u64) -> Option<&Execution> {
+        self.executions.get(&execution)
+    }
+
+    /// An execution that is known to be in hand.
+    pub fn held(&self, execution: u64) -> &Execution {
+        self.executions
+            .get(&execution)
+            .expect("a settled execution is gone")
+    }
+
+    /// All in hand.
+    pub fn len(&self) -> usize {
+        self.executions.len()
+    }
+
+    /// Whether there is a job among them; after-work is none.
+    pub fn has_jobs(&self) -> bool {
+        let mut all = self.executions.values();
+        all.any(|execution| execution.claimed.work == Work::Job)
+    }
+
+    /// Whether jobs wait to be sent one by one.
+    pub fn is_behind(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// Jobs that could be sent now.
+    pub fn ready(&self) -> usize {
+        self.buffer.len() + self.batches.ready_jobs()
+    }
+
+    /// Jobs that would fill the batches that are waited for.
+    pub fn missing(&self) -> usize {
+        self.batches.missing()
+    }
+
+    /// Jobs of batch tasks that wait.
+    pub fn gathering(&self) -> usize {
+        self.batches.jobs()
+    }
+
+    /// All that wait.
+    pub fn waiting(&self) -> usize {
+        self.buffer.len() + self.batches.jobs()
+    }
+
+    /// When jobs that wait go back, or a batch goes out.
+    pub fn deadline(&self) -> Option<Mono> {
+        let give_back = (!self.buffer.is_empty()).then(|| self.moved + BUFFER_LIMIT);
+        give_back.into_iter().chain(self.batches.deadline()).min()
+    }
+
+    /// What is to be sent next. Numbers grow with each claim: the smaller one has waited longer.
+    pub fn next(&self) -> Option<Next> {
+        match (self.buffer.front(), self.batches.next()) {
+            (Some(single), Some(batch)) if batch < *single => Some(Next::Batch),
+            (Some(single), _) => Some(Next::Single(*single)),
+            (None, batch) => batch.map(|_| Next::Batch),
+        }
+    }
+
+    // ---- their way ----
+
+    /// A job was claimed. With a rule it waits for its batch, `alone` for no other.
+    pub fn claimed(&mut self, number: u64, execution: Execution, rule: Option<Rule>, now: Mono) {
+        assert!(execution.holder.is_none(), "nobody has what was just claimed");
+        let task = execution.claimed.task.clone();
+        let failed_before = execution.claimed.failures + execution.claimed.losses > 0;
+        let known = self.executions.insert(number, execution);
+        assert!(known.is_none(), "execution {number} is new");
+        match rule {
+            None => {
+                if self.buffer.is_empty() {
+                    self.moved = now;
+                }
+                self.buffer.push_back(number);
+            }
+            // It was found to be at fault: alone, it costs no other job another run.
+            Some(rule) if rule.split && failed_before => self.batches.put_back(vec![number]),
+            Some(rule) => self.batches.gather(&task, rule, number, now),
+        }
+    }
+
+    /// The next single one goes to this worker.
+    pub fn send_single(&mut self, worker: u64, now: Mono) -> u64 {
+        let execution = self.buffer.pop_front().expect("one is next");
+        self.moved = now;
+        self.hand_over(execution, worker);
+        execution
+    }
+
+    /// The next batch goes to this worker, of `most` jobs at the most. They share one deadline.
+    pub fn send_batch(
+        &mut self,
+        worker: u64,
+        most: usize,
+        timeout: impl Fn(&Execution) -> Option<Duration>,
+        now: Mono,
+    ) -> Vec<u64> {
+        let batch = self.batches.take(most, now);
+        let mut longest = Some(Duration::ZERO);
+        for execution in &batch {
+            let timeout = timeout(self.held(*execution));
+            longest = longest.zip(timeout).map(|(a, b)| a.max(b));
+        }
+        for execution in &batch {
+            self.hand_over(*execution, worker);
+            self.of(*execution).timeout = longest;
+        }
+        batch
+    }
+
+    fn of(&mut self, execution: u64) -> &mut Execution {
+        let held = self.executions.get_mut(&execution);
+        held.expect("a settled execution is gone")
+    }
+
+    fn hand_over(&mut self, execution: u64, worker: u64) {
+        let before = self.of(execution).holder.replace(worker);
+        assert_eq!(
+            before, None,
+            "execution {execution} is held by one worker at most"
+        );
+    }
+
+    fn take_from(&mut self, executions: &[u64]) {
+        for execution in executions {
+            let before = self.of(*execution).holder.take();
+            assert!(before.is_some(), "no worker had execution {execution}");
+        }
+    }
+
+    /// Jobs that their worker did not read go first again; those of a batch, together.
+    pub fn put_back(&mut self, executions: &[u64], as_batch: bool, now: Mono) {
+        self.take_from(executions);
+        if as_batch {
+            self.batches.put_back(executions.to_vec());
+            return;
+        }
+        for execution in executions.iter().rev() {
+            self.buffer.push_front(*execution);
+        }
+        self.moved = now;
+    }
+
+    /// Jobs of one batch failed together: they run again in two halves.
+    pub fn split(&mut self, executions: Vec<u64>) {
+        self.take_from(&executions);
+        let (first, second) = gather::halves(executions);
+        self.batches.put_back(second);
+        self.batches.put_back(first);
+    }
+
+    /// Forgets an execution that a worker had: it is settled.
+    pub fn settle(&mut self, execution: u64) -> Execution {
+        let settled = self.executions.remove(&execution);
+        let settled = settled.expect("an execution is settled once");
+        assert!(
+            settled.holder.is_some(),
+            "execution {execution} waits and is settled"
+        );
+        settled
+    }
+
+    /// Takes out all that wait, in order.
+    pub fn take_waiting(&mut self) -> Vec<Execution> {
+        let mut waiting: Vec<u64> = std::mem::take(&mut self.buffer).into();
+        waiting.extend(self.batches.clear());
+        waiting.sort_unstable();
+        self.forget(waiting)
+    }
+
+    /// Time has passed: batches may go out. Takes out those that nobody took for too long, in order.
+    pub fn take_stale(&mut self, now: Mono) -> Vec<Execution> {
+        let mut stale = self.batches.tick(now);
+        if !self.buffer.is_empty() && self.moved + BUFFER_LIMIT <= now {
+            stale.extend(std::mem::take(&mut self.buffer));
+        }
+        stale.sort_unstable();
+        self.forget(stale)
+    }
+
+    fn forget(&mut self, executions: Vec<u64>) -> Vec<Execution> {
+        let forget = |execution| self.executions.remove(&execution).expect("it waited here");
+        let forgotten: Vec<Execution> = executions.into_iter().map(forget).collect();
+        let free = forgotten.iter().all(|execution| execution.holder.is_none());
+        assert!(free, "what waits, nobody has");
+        forgotten
+    }
+}

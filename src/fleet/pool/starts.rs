@@ -1,0 +1,43 @@
+//! When the next worker may be forked: after failures, not at once.
+
+use std::time::Duration;
+
+use crate::policy::restart::Restarts;
+use crate::time::Mono;
+
+/// Failures of a pool's workers to start.
+#[derive(Debug, Default)]
+pub(super) struct Starts {
+    failures: Restarts,
+    /// No fork before this.
+    not_before: Option<Mono>,
+}
+
+impl Starts {
+    /// Whether a worker may be forked now.
+    pub fn may_fork(&self, now: Mono) -> bool {
+        self.not_before.is_none_or(|at| at <= now)
+    }
+
+    /// When it may be tried again.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.not_before
+    }
+
+    /// Whether a wait is over; once.
+    pub fn may_again(&mut self, now: Mono) -> bool {
+        self.not_before.take_if(|at| *at <= now).is_some()
+    }
+
+    /// A worker did not come to work. Returns how long the next one is not forked.
+    pub fn failed(&mut self, now: Mono) -> Duration {
+        let wait = self.failures.ended(None).wait;
+        self.not_before = Some(now + wait);
+        wait
+    }
+
+    /// A worker came to work.
+    pub fn succeeded(&mut self) {
+        self.failures.reset();
+    }
+}
