@@ -130,7 +130,7 @@ async fn enqueue(broker: &Arc<dyn Broker>, queue: &QueueName, count: usize) -> R
     while left > 0 {
         let some = left.min(5000);
         let jobs = (0..some).map(|_| NewJob::new(queue.clone(), "noop", "null"));
-        broker.enqueue(jobs.collect()).await?;
+        broker.producer()?.enqueue(jobs.collect()).await?;
         left -= some;
     }
     Ok(())

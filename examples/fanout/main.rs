@@ -67,7 +67,7 @@ async fn fan_out(as_json: bool) -> Result<(), Box<dyn Error>> {
         .map(|n| NewJob::new(queue.clone(), "square", n.to_string()))
         .collect();
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
-    client.enqueue(jobs).await?;
+    client.producer()?.enqueue(jobs).await?;
     let asked_before = client.asked();
 
     let mut supervisor = Command::new(std::env::current_exe()?)
@@ -85,7 +85,7 @@ async fn fan_out(as_json: bool) -> Result<(), Box<dyn Error>> {
     let begun = Mono::now();
     let waiting = {
         let (client, ids) = (Arc::clone(&client), ids.clone());
-        tokio::spawn(async move { wait_all(&*client, &ids, Some(Duration::from_secs(60))).await })
+        tokio::spawn(async move { wait_all(client.reader()?, &ids, Some(Duration::from_secs(60))).await })
     };
     tokio::time::sleep(SUBTASK_TIME / 2).await; // none can have ended yet
     let asked_to_sleep = client.asked() - asked_before;

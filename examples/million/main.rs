@@ -207,7 +207,7 @@ async fn enqueue(client: &dyn Broker, options: &Options) -> Result<Vec<JobId>, B
             .collect();
         ids.extend(jobs.iter().map(|job| job.id.clone()));
         bar.inc(jobs.len() as u64);
-        client.enqueue(jobs).await?;
+        client.producer()?.enqueue(jobs).await?;
     }
     bar.finish();
     Ok(ids)
@@ -264,7 +264,7 @@ async fn show_progress(client: Arc<dyn Broker>, jobs: u64) {
     let mut frames = tokio::time::interval(FRAME);
     loop {
         frames.tick().await;
-        if let Ok(backlog) = client.backlog(&queues).await {
+        if let Ok(backlog) = client.queues().backlog(&queues).await {
             bar.set_position(jobs.saturating_sub(backlog.waiting));
         }
     }
@@ -280,7 +280,7 @@ async fn verify(client: &dyn Broker, ids: &[JobId]) -> Result<(), Box<dyn Error>
     };
     let mut wanted = expected.iter().cycle();
     for ids in ids.chunks(usize::try_from(CHUNK)?) {
-        let found = client.find(ids).await?;
+        let found = client.reader()?.find(ids).await?;
         for ((id, found), expected) in ids.iter().zip(&found).zip(&mut wanted) {
             if !right(found, expected) {
                 return Err(format!("job {id} should have the result {expected}: {found:?}").into());

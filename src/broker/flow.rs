@@ -1,99 +1,24 @@
-//! Jobs that depend on others: groups, which are counted, and chains, in which a result is handed on.
+//! What groups and chains ask of their jobs, and how a value comes into the arguments of a job.
 //!
-//! What a broker keeps of them is its own affair; what its users give and get, and how a value comes into the
-//! arguments of a job, is the same everywhere and stands here. `docs/flow.md` is for users.
+//! It is the same for every broker; what a broker keeps of groups and chains is its own affair. `docs/flow.md` is for
+//! users.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::BrokerError;
 use super::check::new_jobs;
-use super::{BrokerError, NotHere};
-use crate::job::{GroupId, JobError, JobId, NewJob};
-use crate::time::Unix;
-
-/// Jobs of one group at the most: they are enqueued in one transaction.
-pub const GROUP_LEN_MAX: usize = 100_000;
-
-/// Jobs of one chain at the most.
-pub const CHAIN_LEN_MAX: usize = 1_000;
+use super::groups::{CHAIN_LEN_MAX, GROUP_LEN_MAX, NewGroup};
+use crate::job::{JobError, JobId, NewJob};
 
 /// The key under which a job whose arguments are an object gets the earlier result of its chain.
 pub const PREVIOUS: &str = "previous";
 
 /// The key under which a callback whose arguments are an object gets the summary of its group.
 pub const GROUP: &str = "group";
-
-/// A group as its producer asks for it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewGroup {
-    /// The id to give it.
-    pub id: GroupId,
-    /// Its members, [`GROUP_LEN_MAX`] at the most; they run in any order, at the same time.
-    pub jobs: Vec<NewJob>,
-    /// Runs once, when all members have ended, well or not.
-    pub on_done: Option<NewJob>,
-    /// Runs once, as soon as the first member has failed for good; is gone if none does.
-    pub on_failure: Option<NewJob>,
-}
-
-impl NewGroup {
-    /// A group of these jobs with a fresh id and no callbacks.
-    pub fn new(jobs: Vec<NewJob>) -> Self {
-        NewGroup {
-            id: GroupId::generate(),
-            jobs,
-            on_done: None,
-            on_failure: None,
-        }
-    }
-}
-
-/// How far a group is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct GroupView {
-    /// Its id.
-    pub id: GroupId,
-    /// Members.
-    pub total: u64,
-    /// Members that ended well.
-    pub finished: u64,
-    /// Members that failed for good.
-    pub failed: u64,
-    /// When it was enqueued.
-    pub created: Unix,
-    /// When its last member ended; from then on its counts stay as they are.
-    pub ended: Option<Unix>,
-}
-
-impl GroupView {
-    /// Members that have ended.
-    pub fn ended_jobs(&self) -> u64 {
-        self.finished + self.failed
-    }
-
-    /// Whether its last member ended just now.
-    pub(super) fn is_complete(&self) -> bool {
-        self.ended_jobs() >= self.total
-    }
-
-    /// What its callbacks get: an object with `group` (its id), `total`, `finished` and `failed`.
-    pub(super) fn summary(&self) -> Vec<u8> {
-        let GroupView {
-            id,
-            total,
-            finished,
-            failed,
-            ..
-        } = self;
-        serde_json::json!({ "group": id, "total": total, "finished": finished, "failed": failed })
-            .to_string()
-            .into_bytes()
-    }
-}
 
 /// Checks the jobs of a group; returns the first problem as [`BrokerError::Refused`].
 pub(super) fn check_group(group: &NewGroup, payload_len_max: usize) -> Result<(), BrokerError> {
@@ -192,15 +117,6 @@ pub(super) fn earlier_failed(id: &JobId, task: &str, error: &JobError) -> JobErr
          `pool dead retry {id}` resumes the chain"
     );
     JobError::new("earlier job failed", message)
-}
-
-/// The answer of a broker that has neither groups nor chains.
-pub(super) fn not_here(url: &str) -> NotHere {
-    NotHere {
-        ability: "groups and chains",
-        broker: url.to_owned(),
-        instead: "the embedded broker has them (`--broker sqlite:PATH`)",
-    }
 }
 
 fn refuse<T>(reason: String) -> Result<T, BrokerError> {

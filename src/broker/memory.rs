@@ -1,6 +1,7 @@
 //! The broker in memory: one process, nothing kept. For tests, and the model that the embedded
 //! broker is compared with.
 
+mod client;
 mod flow;
 mod store;
 
@@ -12,10 +13,11 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use self::store::Store;
-use super::flow::{check_chain, check_group};
-use super::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, check};
+use super::{
+    Broker, BrokerError, Chains, DeadLetters, Groups, Maintained, NotHere, Producer, Queues, Reader, check,
+};
 use crate::config::BrokerConfig;
-use crate::job::{Claimed, GroupId, JobId, JobView, NewJob, QueueName, Settlement};
+use crate::job::{Claimed, QueueName, Settlement};
 use crate::time::Unix;
 
 const URL: &str = "memory:";
@@ -28,7 +30,7 @@ pub struct MemoryBroker {
     lease: Duration,
     result_ttl: Duration,
     payload_len_max: usize,
-    closed: AtomicBool,
+    closed: Arc<AtomicBool>,
 }
 
 /// What the handles on the same jobs have in common.
@@ -58,7 +60,7 @@ impl MemoryBroker {
             lease: config.lease,
             result_ttl: config.result_ttl,
             payload_len_max: config.max_payload,
-            closed: AtomicBool::new(false),
+            closed: Arc::default(),
         }
     }
 
@@ -87,9 +89,28 @@ impl Broker for MemoryBroker {
         URL
     }
 
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError> {
-        check::new_jobs(&jobs, self.payload_len_max)?;
-        self.changing(|store| store.enqueue(jobs, Unix::now()))?
+    fn queues(&self) -> &dyn Queues {
+        self
+    }
+
+    fn producer(&self) -> Result<&dyn Producer, NotHere> {
+        Ok(self)
+    }
+
+    fn reader(&self) -> Result<&dyn Reader, NotHere> {
+        Ok(self)
+    }
+
+    fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
+        Ok(self)
+    }
+
+    fn groups(&self) -> Result<&dyn Groups, NotHere> {
+        Ok(self)
+    }
+
+    fn chains(&self) -> Result<&dyn Chains, NotHere> {
+        Ok(self)
     }
 
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
@@ -105,10 +126,6 @@ impl Broker for MemoryBroker {
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError> {
         self.changing(|store| store.settle(self.session, settlements, self.result_ttl, Unix::now()))
-    }
-
-    async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
-        Ok(self.store()?.backlog(queues, Unix::now()))
     }
 
     async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
@@ -134,74 +151,6 @@ impl Broker for MemoryBroker {
 
     async fn maintain(&self) -> Result<Maintained, BrokerError> {
         self.changing(|store| store.maintain(self.session, Unix::now()))
-    }
-
-    async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
-        let store = self.store()?;
-        let now = Unix::now();
-        Ok(ids.iter().map(|id| store.find(id, now)).collect())
-    }
-
-    async fn wait_any(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError> {
-        loop {
-            let changed = self.shared.changed.notified();
-            let views = self.find(ids).await?;
-            let ended: Vec<_> = views
-                .into_iter()
-                .enumerate()
-                .filter(|(_, view)| view.as_ref().is_none_or(|view| view.state.is_final()))
-                .collect();
-            if !ended.is_empty() || ids.is_empty() {
-                return Ok(ended);
-            }
-            changed.await;
-        }
-    }
-
-    async fn enqueue_group(&self, group: NewGroup) -> Result<(), BrokerError> {
-        check_group(&group, self.payload_len_max)?;
-        self.changing(|store| store.enqueue_group(group, self.result_ttl, Unix::now()))?
-    }
-
-    async fn enqueue_chain(&self, jobs: Vec<NewJob>) -> Result<(), BrokerError> {
-        check_chain(&jobs, self.payload_len_max)?;
-        self.changing(|store| store.enqueue_chain(jobs, Unix::now()))?
-    }
-
-    async fn group(&self, id: &GroupId) -> Result<Option<GroupView>, BrokerError> {
-        Ok(self.store()?.find_group(id, Unix::now()))
-    }
-
-    async fn group_jobs(&self, id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
-        Ok(self.store()?.group_jobs(id))
-    }
-
-    async fn wait_group(&self, id: &GroupId, beyond: u64) -> Result<Option<GroupView>, BrokerError> {
-        loop {
-            let changed = self.shared.changed.notified();
-            let view = self.group(id).await?;
-            let is_over = |view: &GroupView| view.ended.is_some() || view.ended_jobs() > beyond;
-            if view.as_ref().is_none_or(is_over) {
-                return Ok(view);
-            }
-            changed.await;
-        }
-    }
-
-    async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {
-        Ok(self.store()?.dead(filter))
-    }
-
-    async fn retry_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
-        self.changing(|store| store.retry_dead(ids, Unix::now()))
-    }
-
-    async fn delete_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
-        self.changing(|store| store.delete_dead(ids))
-    }
-
-    async fn queues(&self) -> Result<Vec<QueueName>, BrokerError> {
-        Ok(self.store()?.queues())
     }
 
     async fn close(&self) -> Result<(), BrokerError> {

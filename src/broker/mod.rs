@@ -5,9 +5,14 @@
 //! held to RQ's rules besides, by `tests/rq`.
 
 mod check;
+mod dead;
 mod error;
 pub mod flow;
+pub mod groups;
 pub mod memory;
+mod produce;
+mod queues;
+mod read;
 mod redis;
 pub mod rq;
 pub mod sqlite;
@@ -19,12 +24,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::config::{BrokerConfig, BrokerUrl};
-use crate::job::{Claim, Claimed, GroupId, JobId, JobView, NewJob, PoolName, QueueName, Settlement};
+use crate::job::{Claim, Claimed, JobId, PoolName, QueueName, Settlement};
 use crate::time::Unix;
 
+pub use dead::{DeadFilter, DeadLetters};
 pub use error::{BrokerError, NotHere};
-pub use flow::{GroupView, NewGroup};
-pub use wait::{Awaited, Ended, wait_all};
+pub use groups::{Chains, GroupView, Groups, NewGroup};
+pub use produce::{Enqueued, Producer};
+pub use queues::{Backlog, Queues};
+pub use read::Reader;
+pub use wait::{Ended, Watch, wait_all};
 
 /// Opens the broker that the settings name.
 ///
@@ -39,42 +48,6 @@ pub async fn open(config: &BrokerConfig) -> Result<Arc<dyn Broker>, BrokerError>
     })
 }
 
-/// What became of one [`NewJob`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Enqueued {
-    /// It waits, or is scheduled, under this id.
-    New(JobId),
-    /// Its unique key is held by this job, which has not ended; nothing was enqueued.
-    Duplicate(JobId),
-}
-
-impl Enqueued {
-    /// The job that stands for the request now.
-    pub fn id(&self) -> &JobId {
-        match self {
-            Enqueued::New(id) | Enqueued::Duplicate(id) => id,
-        }
-    }
-}
-
-/// What stands in some queues.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Jobs that could run now.
-    pub waiting: u64,
-    /// Jobs that are due later.
-    pub scheduled: u64,
-    /// When the oldest waiting job became ready; `None` when nothing waits.
-    pub oldest: Option<Unix>,
-}
-
-impl Backlog {
-    /// How long the oldest waiting job has waited at `now`; zero when nothing waits.
-    pub fn oldest_age(&self, now: Unix) -> Duration {
-        self.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest))
-    }
-}
-
 /// What [`Broker::maintain`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Maintained {
@@ -82,19 +55,6 @@ pub struct Maintained {
     pub recovered: u64,
     /// Finished jobs deleted because their time to live ended.
     pub expired: u64,
-}
-
-/// Which dead letters to show.
-#[derive(Clone, Debug, Default)]
-pub struct DeadFilter {
-    /// Only of this queue.
-    pub queue: Option<QueueName>,
-    /// Only of this task.
-    pub task: Option<String>,
-    /// Only those that ended no later than this, so that a walk through all of them comes to an end.
-    pub ended_by: Option<Unix>,
-    /// At most so many, the newest first.
-    pub limit: usize,
 }
 
 /// A worker as a broker shows it to others; see [`Broker::roster`].
@@ -152,13 +112,47 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// Its URL without secrets, for messages.
     fn url(&self) -> &str;
 
+    /// What stands in queues.
+    fn queues(&self) -> &dyn Queues;
+
+    /// Adds jobs.
+    fn producer(&self) -> Result<&dyn Producer, NotHere> {
+        Err(self.lacks("way to enqueue jobs", "use the producer of its protocol"))
+    }
+
+    /// Looks jobs up and waits for them.
+    fn reader(&self) -> Result<&dyn Reader, NotHere> {
+        Err(self.lacks("record of jobs", "use the tools of its protocol"))
+    }
+
+    /// Jobs that failed for good.
+    fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
+        Err(self.lacks("dead letters", "use the tools of its protocol"))
+    }
+
+    /// Jobs that are counted together.
+    fn groups(&self) -> Result<&dyn Groups, NotHere> {
+        Err(self.lacks("groups", "the embedded broker has them (`--broker sqlite:PATH`)"))
+    }
+
+    /// Jobs that run one after the other.
+    fn chains(&self) -> Result<&dyn Chains, NotHere> {
+        Err(self.lacks("chains", "the embedded broker has them (`--broker sqlite:PATH`)"))
+    }
+
+    /// That this broker has no such ability, and what has. `ability`: in the plural, as in `chains`.
+    fn lacks(&self, ability: &'static str, instead: &'static str) -> NotHere {
+        NotHere {
+            ability,
+            broker: self.url().to_owned(),
+            instead,
+        }
+    }
+
     /// Called once, before the app is loaded. An error ends the supervisor: a name that is taken, a wrong password.
     async fn begin(&self) -> Result<(), BrokerError> {
         Ok(())
     }
-
-    /// Adds jobs, all or none; one answer a job, in order.
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError>;
 
     /// Takes up to `limit` ready jobs, the queues in strict order, the oldest of a queue first.
     /// Scheduled jobs that are due count as ready. Returns fewer, or none, when there are no more.
@@ -174,9 +168,6 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// jobs given back in any order stand in the order in which they were claimed.
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError>;
 
-    /// What waits in these queues; cheap at any depth.
-    async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError>;
-
     /// Returns when a claim on these queues may find something: at once if it would now, else when
     /// a producer enqueues, a scheduled job comes due or another handle's lease runs out. Never polls;
     /// may return without cause. Dropping the future is safe; keeping it is cheaper than asking anew.
@@ -185,59 +176,6 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// Housekeeping: takes back jobs whose lease ran out, deletes results past their time to live.
     /// Bounded work a call.
     async fn maintain(&self) -> Result<Maintained, BrokerError>;
-
-    /// Looks jobs up; `None` for an id that is unknown or has expired.
-    async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError>;
-
-    /// Waits until at least one of these jobs has ended (or is unknown) and returns all that have,
-    /// as in [`Broker::find`], with their position in `ids`. Never polls.
-    async fn wait_any(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError>;
-
-    /// Adds a group of jobs and its callbacks, all or nothing. Jobs are counted in the transaction that settles them,
-    /// and the one that ends the last of them puts the callback into its queue: once, whatever dies.
-    ///
-    /// A dead letter counts as ended. One that is retried counts no more until it ends again, unless
-    /// its group has ended by then: that counts no more and calls nobody again. Results of members are kept
-    /// at least until the group has ended, and for the broker's time to live from then on.
-    async fn enqueue_group(&self, _group: NewGroup) -> Result<(), BrokerError> {
-        Err(flow::not_here(self.url()).into())
-    }
-
-    /// Adds jobs that run one after the other, each with the result of the one before it (see [`flow`]). When one
-    /// fails for good, those after it become dead letters, and live again when it is retried.
-    async fn enqueue_chain(&self, _jobs: Vec<NewJob>) -> Result<(), BrokerError> {
-        Err(flow::not_here(self.url()).into())
-    }
-
-    /// How far a group is; `None` when it is unknown or has expired.
-    async fn group(&self, _id: &GroupId) -> Result<Option<GroupView>, BrokerError> {
-        Err(flow::not_here(self.url()).into())
-    }
-
-    /// The members of a group in their order, without those that left no result; none when it is unknown.
-    async fn group_jobs(&self, _id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
-        Err(flow::not_here(self.url()).into())
-    }
-
-    /// Waits until more than `beyond` members of a group have ended, or all, and returns how far it is then; `None`
-    /// when it is unknown. Never polls.
-    async fn wait_group(&self, _id: &GroupId, _beyond: u64) -> Result<Option<GroupView>, BrokerError> {
-        Err(flow::not_here(self.url()).into())
-    }
-
-    /// Dead letters, the newest first.
-    async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError>;
-
-    /// Puts dead letters back into their queues, failures and losses forgotten. Returns those found;
-    /// one whose unique key another job has by now stays where it is, and so does one that never ran since a job
-    /// earlier in its chain failed: it comes back with that one.
-    async fn retry_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError>;
-
-    /// Deletes dead letters. Returns those found.
-    async fn delete_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError>;
-
-    /// Names of the queues that hold or held jobs, sorted.
-    async fn queues(&self) -> Result<Vec<QueueName>, BrokerError>;
 
     /// How often [`Broker::roster`] wants to be told although nothing changed; `None`: this broker shows no workers
     /// and is not told at all.

@@ -1,10 +1,12 @@
-//! Waiting for many jobs: some are watched at a time, and nobody polls.
+//! Waiting for many jobs to end: some are watched at a time, and nobody polls.
 
 use std::iter::Enumerate;
 use std::time::Duration;
 use std::vec;
 
-use super::{Broker, BrokerError};
+use async_trait::async_trait;
+
+use super::{BrokerError, Reader};
 use crate::job::{JobId, JobView};
 
 /// Jobs that are watched at once. Of more, the first ones: each look costs as much as jobs are watched, and jobs end
@@ -22,62 +24,67 @@ pub struct Ended {
     pub job: Option<JobView>,
 }
 
-/// Jobs that are waited for.
+/// Jobs that are waited for, on a connection of its own. It may be dropped at any time; once the handle that made it
+/// is closed, it refuses.
+#[async_trait]
+pub trait Watch: Send {
+    /// Waits until some of the jobs have ended and returns those; nothing when all have been returned. Each job is
+    /// returned once. Never polls. Dropping the future is safe: nothing is lost by it.
+    async fn next(&mut self) -> Result<Vec<Ended>, BrokerError>;
+}
+
+/// How a broker waits for some jobs.
+#[async_trait]
+pub(super) trait WaitAny: Send {
+    /// Waits until at least one of these jobs has ended or is unknown, and returns all that have, with their position in
+    /// `ids`. Never polls. From call to call `ids` loses those that were returned and may gain others.
+    async fn wait_any(&mut self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError>;
+}
+
+/// Watches these jobs, however many they are.
+pub(super) fn watch(ids: Vec<JobId>, wait: impl WaitAny + 'static) -> Box<dyn Watch> {
+    Box::new(Watching {
+        window: Window::new(ids),
+        wait,
+    })
+}
+
+struct Watching<W> {
+    window: Window,
+    wait: W,
+}
+
+#[async_trait]
+impl<W: WaitAny> Watch for Watching<W> {
+    async fn next(&mut self) -> Result<Vec<Ended>, BrokerError> {
+        self.window.fill();
+        if self.window.watched.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ended = self.wait.wait_any(&self.window.watched).await?;
+        Ok(self.window.take(ended))
+    }
+}
+
+/// Those of many jobs that are watched now, and those whose turn comes later.
 #[derive(Debug)]
-pub struct Awaited {
+struct Window {
     watched: Vec<JobId>,
     /// Positions of those in `watched`.
     places: Vec<usize>,
     later: Enumerate<vec::IntoIter<JobId>>,
 }
 
-impl Awaited {
-    /// Nobody is looked at yet.
-    pub fn new(ids: Vec<JobId>) -> Self {
-        Awaited {
+impl Window {
+    fn new(ids: Vec<JobId>) -> Self {
+        Window {
             watched: Vec::new(),
             places: Vec::new(),
             later: ids.into_iter().enumerate(),
         }
     }
 
-    /// Waits until some have ended and returns those; nothing when none is left.
-    ///
-    /// One [`Broker::wait_any`] a call. Dropping the future is safe: nothing is lost by it.
-    pub async fn next(&mut self, broker: &dyn Broker) -> Result<Vec<Ended>, BrokerError> {
-        self.watch_more();
-        if self.watched.is_empty() {
-            return Ok(Vec::new());
-        }
-        let ended = broker.wait_any(&self.watched).await?;
-        Ok(self.take(ended))
-    }
-
-    /// Without waiting: those that have ended among the next of those that were not watched yet; `None` when
-    /// all are watched.
-    pub async fn look(&mut self, broker: &dyn Broker) -> Result<Option<Vec<Ended>>, BrokerError> {
-        let before = self.watched.len();
-        for (at, id) in self.later.by_ref().take(WATCHED_MAX) {
-            self.places.push(at);
-            self.watched.push(id);
-        }
-        if self.watched.len() == before {
-            return Ok(None);
-        }
-        let found = broker.find(&self.watched[before..]).await?;
-        let ended = (before..).zip(found);
-        let ended = ended.filter(|(_, job)| job.as_ref().is_none_or(|job| job.state.is_final()));
-        let ended = ended.collect();
-        Ok(Some(self.take(ended)))
-    }
-
-    /// Those that have not ended, as far as it is known.
-    pub fn into_open(mut self) -> Vec<JobId> {
-        self.watched.extend(self.later.map(|(_, id)| id));
-        self.watched
-    }
-
-    fn watch_more(&mut self) {
+    fn fill(&mut self) {
         let room = WATCHED_MAX.saturating_sub(self.watched.len());
         for (at, id) in self.later.by_ref().take(room) {
             self.places.push(at);
@@ -111,23 +118,20 @@ impl Awaited {
 /// state ([`crate::job::JobState::is_final`]). Never polls: the broker is asked once for each time that jobs
 /// ended, so no more often than there are jobs, and once more when the time is up.
 pub async fn wait_all(
-    broker: &dyn Broker,
+    reader: &dyn Reader,
     ids: &[JobId],
     within: Option<Duration>,
 ) -> Result<Vec<Option<JobView>>, BrokerError> {
     let mut views: Vec<Option<JobView>> = vec![None; ids.len()];
     let mut has_ended = vec![false; ids.len()];
-    let mut awaited = Awaited::new(ids.to_vec());
+    let mut watch = reader.watch(ids.to_vec());
     let work = async {
-        loop {
-            let ended = awaited.next(broker).await?;
-            if ended.is_empty() {
-                return Ok::<(), BrokerError>(());
-            }
-            for Ended { at, job, .. } in ended {
+        while has_ended.contains(&false) {
+            for Ended { at, job, .. } in watch.next().await? {
                 (views[at], has_ended[at]) = (job, true);
             }
         }
+        Ok::<(), BrokerError>(())
     };
     match within {
         None => work.await?,
@@ -136,7 +140,7 @@ pub async fn wait_all(
     let open: Vec<usize> = (0..ids.len()).filter(|at| !has_ended[*at]).collect();
     if !open.is_empty() {
         let open_ids: Vec<JobId> = open.iter().map(|at| ids[*at].clone()).collect();
-        for (at, view) in open.into_iter().zip(broker.find(&open_ids).await?) {
+        for (at, view) in open.into_iter().zip(reader.find(&open_ids).await?) {
             views[at] = view;
         }
     }
@@ -148,10 +152,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_that_were_never_looked_at_are_open() {
-        let ids: Vec<JobId> = (0..WATCHED_MAX * 2).map(|_| JobId::generate()).collect();
-        let mut awaited = Awaited::new(ids.clone());
-        awaited.watch_more();
-        assert_eq!(awaited.into_open(), ids);
+    fn jobs_beyond_the_window_keep_their_places() {
+        let ids: Vec<JobId> = (0..WATCHED_MAX + 10).map(|_| JobId::generate()).collect();
+        let mut window = Window::new(ids.clone());
+        window.fill();
+        assert_eq!(window.watched, ids[..WATCHED_MAX]);
+        let ended = window.take(vec![(0, None), (5, None)]);
+        let taken: Vec<(usize, &JobId)> = ended.iter().map(|ended| (ended.at, &ended.id)).collect();
+        assert_eq!(taken, [(0, &ids[0]), (5, &ids[5])]);
+        window.fill();
+        let last = window.take(vec![(WATCHED_MAX - 1, None)]).remove(0);
+        assert_eq!((last.at, &last.id), (WATCHED_MAX + 1, &ids[WATCHED_MAX + 1]));
     }
 }

@@ -42,7 +42,7 @@ pub async fn run(args: CheckArgs) -> Outcome {
         .values()
         .flat_map(|pool| pool.queues.clone())
         .collect();
-    let backlog = broker.backlog(&queues).await?;
+    let backlog = broker.queues().backlog(&queues).await?;
     out.line(format_args!(
         "# broker: {} answers; {} jobs wait, {} are scheduled",
         broker.url(),

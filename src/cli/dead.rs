@@ -6,7 +6,7 @@ use clap::ArgGroup;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::broker::{Broker, DeadFilter};
+use crate::broker::{DeadFilter, DeadLetters, Reader};
 use crate::config::ClientArgs;
 use crate::job::{JobId, JobView, QueueName};
 use crate::time::Unix;
@@ -115,17 +115,17 @@ pub async fn run(args: DeadArgs) -> Outcome {
     };
     let broker = client::broker(client).await?;
     let outcome = match &args.verb {
-        Verb::List(args) => list(&*broker, args).await,
-        Verb::Show(args) => show(&*broker, args).await,
-        Verb::Retry(args) => change(&*broker, args, Change::Retry).await,
-        Verb::Delete(args) => change(&*broker, args, Change::Delete).await,
+        Verb::List(args) => list(broker.dead_letters()?, args).await,
+        Verb::Show(args) => show(broker.reader()?, args).await,
+        Verb::Retry(args) => change(broker.dead_letters()?, args, Change::Retry).await,
+        Verb::Delete(args) => change(broker.dead_letters()?, args, Change::Delete).await,
     };
     broker.close().await?;
     outcome
 }
 
-async fn list(broker: &dyn Broker, args: &ListArgs) -> Outcome {
-    let jobs = broker.dead(&args.filter.newest(args.limit)).await?;
+async fn list(dead: &dyn DeadLetters, args: &ListArgs) -> Outcome {
+    let jobs = dead.list(&args.filter.newest(args.limit)).await?;
     if args.json {
         let mut out = Out::new();
         jobs.iter().try_for_each(|job| out.json(&as_json(job)))?;
@@ -137,8 +137,8 @@ async fn list(broker: &dyn Broker, args: &ListArgs) -> Outcome {
     print(&render::dead_letters(&jobs, Unix::now()))
 }
 
-async fn show(broker: &dyn Broker, args: &ShowArgs) -> Outcome {
-    let found = broker.find(std::slice::from_ref(&args.job)).await?;
+async fn show(reader: &dyn Reader, args: &ShowArgs) -> Outcome {
+    let found = reader.find(std::slice::from_ref(&args.job)).await?;
     let Some(job) = found.into_iter().next().flatten() else {
         return Err(Failure::new(
             Code::Failed,
@@ -173,10 +173,10 @@ enum Change {
 }
 
 impl Change {
-    async fn carry_out(self, broker: &dyn Broker, ids: &[JobId]) -> Result<Vec<JobId>, Failure> {
+    async fn carry_out(self, dead: &dyn DeadLetters, ids: &[JobId]) -> Result<Vec<JobId>, Failure> {
         Ok(match self {
-            Change::Retry => broker.retry_dead(ids).await?,
-            Change::Delete => broker.delete_dead(ids).await?,
+            Change::Retry => dead.retry(ids).await?,
+            Change::Delete => dead.delete(ids).await?,
         })
     }
 
@@ -188,15 +188,15 @@ impl Change {
     }
 }
 
-async fn change(broker: &dyn Broker, args: &ChosenArgs, change: Change) -> Outcome {
+async fn change(dead: &dyn DeadLetters, args: &ChosenArgs, change: Change) -> Outcome {
     if args.all {
-        let changed = change_all(broker, &args.filter, change).await?;
+        let changed = change_all(dead, &args.filter, change).await?;
         return print(&counted(change, changed));
     }
     let ids = wait::job_ids(&args.jobs)?;
     let mut found = HashSet::new();
     for chunk in ids.chunks(CHUNK) {
-        found.extend(change.carry_out(broker, chunk).await?);
+        found.extend(change.carry_out(dead, chunk).await?);
     }
     print(&counted(change, found.len()))?;
     let missing: Vec<&str> = ids
@@ -222,13 +222,13 @@ fn counted(change: Change, count: usize) -> String {
 }
 
 /// Walks from the newest to the oldest, in chunks: those that die again meanwhile are newer than where it began.
-async fn change_all(broker: &dyn Broker, filter: &FilterArgs, change: Change) -> Result<usize, Failure> {
+async fn change_all(dead: &dyn DeadLetters, filter: &FilterArgs, change: Change) -> Result<usize, Failure> {
     let mut filter = filter.newest(CHUNK);
     let mut ended_by = Unix::now();
     let (mut seen, mut changed) = (HashSet::new(), 0);
     loop {
         filter.ended_by = Some(ended_by);
-        let page = broker.dead(&filter).await?;
+        let page = dead.list(&filter).await?;
         let is_last = page.len() < filter.limit;
         let oldest = page.iter().filter_map(|job| job.ended).min();
         let ids: Vec<JobId> = page
@@ -236,7 +236,7 @@ async fn change_all(broker: &dyn Broker, filter: &FilterArgs, change: Change) ->
             .map(|job| job.id)
             .filter(|id| seen.insert(id.clone()))
             .collect();
-        changed += change.carry_out(broker, &ids).await?.len();
+        changed += change.carry_out(dead, &ids).await?.len();
         if is_last {
             return Ok(changed);
         }

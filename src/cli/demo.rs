@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::broker::{self, Broker};
+use crate::broker::{self, Broker, Producer};
 use crate::config::{self, Config, LogConfig, RunArgs};
 use crate::control::{Call, Reply, Request};
 use crate::fleet::snapshot::PoolSnapshot;
@@ -97,14 +97,14 @@ async fn drive(
     broker: Arc<dyn Broker>,
     calls: mpsc::Sender<Call>,
 ) -> Result<Vec<Sample>, Failure> {
-    let samples = watch(args, &*broker, &calls).await;
+    let samples = watch(args, broker.producer()?, &calls).await;
     ask(&calls, Request::Stop { now: false }).await;
     samples
 }
 
 async fn watch(
     args: &DemoArgs,
-    broker: &dyn Broker,
+    producer: &dyn Producer,
     calls: &mpsc::Sender<Call>,
 ) -> Result<Vec<Sample>, Failure> {
     let start = Mono::now();
@@ -115,7 +115,7 @@ async fn watch(
     loop {
         let passed = Mono::now().since(start);
         tokio::select! {
-            _ = next_job.tick(), if passed < args.load => feed(broker).await?,
+            _ = next_job.tick(), if passed < args.load => feed(producer).await?,
             _ = next_look.tick() => {
                 // A supervisor that leaves early, by a signal say, ends the demonstration.
                 let Some(pool) = look(calls).await else { return Ok(samples) };
@@ -129,9 +129,9 @@ async fn watch(
     }
 }
 
-async fn feed(broker: &dyn Broker) -> Outcome {
+async fn feed(producer: &dyn Producer) -> Outcome {
     let queue = QueueName::new("default").expect("a valid name");
-    broker.enqueue(vec![NewJob::new(queue, JOB.0, JOB.1)]).await?;
+    producer.enqueue(vec![NewJob::new(queue, JOB.0, JOB.1)]).await?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::broker::{Broker, Enqueued, NewGroup};
+use crate::broker::{Broker, Enqueued, NewGroup, Producer};
 use crate::config::ClientArgs;
 use crate::job::{JobId, NameError, NewJob, QueueName, check_name};
 use crate::time::{Unix, parse_duration};
@@ -156,7 +156,7 @@ async fn enqueue_group(args: &EnqueueArgs, like: &NewJob, jobs: Vec<NewJob>, bro
         ..NewGroup::new(jobs)
     };
     let id = group.id.clone();
-    broker.enqueue_group(group).await?;
+    broker.groups()?.enqueue(group).await?;
     match args.wait {
         None => print_ids([id.as_str()]),
         Some(timeout) => wait::wait_for_group(broker, &id, timeout).await,
@@ -168,26 +168,31 @@ async fn enqueue_chain(args: &EnqueueArgs, first: NewJob, broker: &dyn Broker) -
     let mut jobs = vec![first];
     jobs.extend(followers);
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
-    broker.enqueue_chain(jobs).await?;
+    broker.chains()?.enqueue(jobs).await?;
     match (args.wait, ids.last()) {
-        (Some(timeout), Some(last)) => result::wait_and_print(broker, last, timeout, args.raw).await,
+        (Some(timeout), Some(last)) => {
+            result::wait_and_print(broker.reader()?, last, timeout, args.raw).await
+        }
         _ => print_ids(ids.iter().map(JobId::as_str)),
     }
 }
 
 async fn enqueue(args: &EnqueueArgs, job: &NewJob, broker: &dyn Broker) -> Outcome {
     let Some(timeout) = args.wait else {
-        return add(args, broker, job, |ids| print_ids(ids.iter().map(JobId::as_str))).await;
+        return add(args, broker.producer()?, job, |ids| {
+            print_ids(ids.iter().map(JobId::as_str))
+        })
+        .await;
     };
     let mut ids = Vec::new();
-    add(args, broker, job, |added| {
+    add(args, broker.producer()?, job, |added| {
         ids.extend_from_slice(added);
         Ok(())
     })
     .await?;
     match ids.as_slice() {
-        [id] if args.jsonl.is_none() => result::wait_and_print(broker, id, timeout, args.raw).await,
-        _ => wait::wait_and_print(broker, &ids, timeout).await,
+        [id] if args.jsonl.is_none() => result::wait_and_print(broker.reader()?, id, timeout, args.raw).await,
+        _ => wait::wait_and_print(broker.reader()?, &ids, timeout).await,
     }
 }
 
@@ -203,13 +208,13 @@ fn print_ids<'a>(ids: impl IntoIterator<Item = &'a str>) -> Outcome {
 /// Adds all jobs that are asked for and calls `added` with the ids of each chunk.
 async fn add(
     args: &EnqueueArgs,
-    broker: &dyn Broker,
+    producer: &dyn Producer,
     job: &NewJob,
     added: impl FnMut(&[JobId]) -> Outcome,
 ) -> Outcome {
     match &args.jsonl {
-        Some(file) => lines::add(broker, job, file, added).await,
-        None => add_alike(broker, job, args.count, added).await,
+        Some(file) => lines::add(producer, job, file, added).await,
+        None => add_alike(producer, job, args.count, added).await,
     }
 }
 
@@ -256,7 +261,7 @@ fn new_job(args: &EnqueueArgs, payload: Vec<u8>) -> NewJob {
 
 /// Adds `count` jobs like `job`, in chunks.
 async fn add_alike(
-    broker: &dyn Broker,
+    producer: &dyn Producer,
     job: &NewJob,
     count: u64,
     mut added: impl FnMut(&[JobId]) -> Outcome,
@@ -276,7 +281,7 @@ async fn add_alike(
             } else {
                 (0..now).map(fresh).collect()
             };
-            send(broker, jobs, &progress, &mut added).await?;
+            send(producer, jobs, &progress, &mut added).await?;
             left -= now;
         }
         Ok(())
@@ -286,13 +291,13 @@ async fn add_alike(
 
 /// Adds jobs, all or none, and calls `added` with their ids.
 pub async fn send(
-    broker: &dyn Broker,
+    producer: &dyn Producer,
     jobs: Vec<NewJob>,
     progress: &Progress,
     added: &mut impl FnMut(&[JobId]) -> Outcome,
 ) -> Outcome {
     let count = jobs.len() as u64;
-    let answers = broker.enqueue(jobs).await?;
+    let answers = producer.enqueue(jobs).await?;
     let ids: Vec<JobId> = answers.iter().map(|answer| answer.id().clone()).collect();
     progress.aside(|| {
         answers.iter().for_each(tell_duplicate);

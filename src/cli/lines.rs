@@ -9,7 +9,7 @@ use std::path::Path;
 
 use tokio::sync::mpsc;
 
-use crate::broker::Broker;
+use crate::broker::Producer;
 use crate::job::{JobId, NewJob};
 
 use super::progress::Progress;
@@ -36,7 +36,7 @@ pub fn name_of(path: &Path) -> String {
 /// Stops at the first line that is no JSON, or that the broker does not take: all before it stay enqueued, as the
 /// failure says.
 pub async fn add(
-    broker: &dyn Broker,
+    producer: &dyn Producer,
     like: &NewJob,
     path: &Path,
     mut added: impl FnMut(&[JobId]) -> Outcome,
@@ -51,7 +51,7 @@ pub async fn add(
             let Read { jobs, lines, wrong } = read(path, done.lines, &chunk, like);
             let count = jobs.len() as u64;
             if count > 0 {
-                let sent = enqueue::send(broker, jobs, &progress, &mut added).await;
+                let sent = enqueue::send(producer, jobs, &progress, &mut added).await;
                 sent.map_err(|failure| done.told(path, failure))?;
             }
             done.lines += lines;

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
 
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, NotHere};
 use crate::control::client::CallError;
 use crate::control::server::ControlError;
 use crate::telemetry::log::LogError;
@@ -117,6 +117,12 @@ impl From<BrokerError> for Failure {
             | BrokerError::GroupTaken(_)
             | BrokerError::NotHere(_) => Failure::new(Code::Failed, error.to_string()),
         }
+    }
+}
+
+impl From<NotHere> for Failure {
+    fn from(lack: NotHere) -> Self {
+        Failure::from(BrokerError::from(lack))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::broker::Broker;
+use crate::broker::Reader;
 use crate::config::ClientArgs;
 use crate::job::{JobError, JobId, JobState, JobView};
 use crate::time::{Unix, parse_duration};
@@ -37,28 +37,28 @@ pub struct ResultArgs {
 pub async fn run(args: ResultArgs) -> Outcome {
     let broker = client::broker(&args.client).await?;
     let outcome = match args.wait {
-        Some(timeout) => wait_and_print(&*broker, &args.job, timeout, args.raw).await,
-        None => look_up_and_print(&*broker, &args.job, args.raw).await,
+        Some(timeout) => wait_and_print(broker.reader()?, &args.job, timeout, args.raw).await,
+        None => look_up_and_print(broker.reader()?, &args.job, args.raw).await,
     };
     broker.close().await?;
     outcome
 }
 
-async fn look_up_and_print(broker: &dyn Broker, id: &JobId, raw: bool) -> Outcome {
-    let found = broker.find(std::slice::from_ref(id)).await?;
+async fn look_up_and_print(reader: &dyn Reader, id: &JobId, raw: bool) -> Outcome {
+    let found = reader.find(std::slice::from_ref(id)).await?;
     print(id, found.into_iter().next().flatten().as_ref(), raw)
 }
 
 /// Waits for one job and prints its result alone.
 pub async fn wait_and_print(
-    broker: &dyn Broker,
+    reader: &dyn Reader,
     id: &JobId,
     timeout: Option<Duration>,
     raw: bool,
 ) -> Outcome {
     let progress = Progress::new(1, "waiting");
     let mut job = None;
-    let open = wait::until_ended(broker, std::slice::from_ref(id), timeout, &progress, |ended| {
+    let open = wait::until_ended(reader, std::slice::from_ref(id), timeout, &progress, |ended| {
         job = ended.iter().find_map(|ended| ended.job.clone());
         Ok(())
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::broker::{Awaited, Broker, Ended};
+use crate::broker::{Broker, Ended, Reader};
 use crate::config::ClientArgs;
 use crate::job::{GroupId, JobError, JobId, JobState, JobView};
 use crate::time::{Human, parse_duration};
@@ -17,6 +17,9 @@ use super::{client, json, render};
 
 /// After the time is up: how long those not watched yet may be looked at.
 const LAST_LOOK_MAX: Duration = Duration::from_secs(1);
+
+/// Jobs that it asks for at once.
+const LAST_LOOK_JOBS: usize = 2_000;
 
 /// Ids that an error about open jobs names.
 const NAMED_MAX: usize = 5;
@@ -51,7 +54,7 @@ pub async fn run(args: WaitArgs) -> Outcome {
     let ids = job_ids(&args.jobs)?;
     let broker = client::broker(&args.client).await?;
     let outcome = match &args.group {
-        None => wait_and_print(&*broker, &ids, args.timeout).await,
+        None => wait_and_print(broker.reader()?, &ids, args.timeout).await,
         Some(group) => wait_for_group(&*broker, group, args.timeout).await,
     };
     broker.close().await?;
@@ -82,8 +85,8 @@ fn job_id(text: &str) -> Result<JobId, Failure> {
 }
 
 /// Waits for all of them and prints a line for each; fails unless all finished.
-pub async fn wait_and_print(broker: &dyn Broker, ids: &[JobId], timeout: Option<Duration>) -> Outcome {
-    match print_as_they_end(broker, ids, timeout).await? {
+pub async fn wait_and_print(reader: &dyn Reader, ids: &[JobId], timeout: Option<Duration>) -> Outcome {
+    match print_as_they_end(reader, ids, timeout).await? {
         true => Ok(()),
         false => Err(Failure::silent(Code::Failed)),
     }
@@ -91,15 +94,16 @@ pub async fn wait_and_print(broker: &dyn Broker, ids: &[JobId], timeout: Option<
 
 /// Waits for all members of a group and prints a line for each; fails if any failed.
 pub async fn wait_for_group(broker: &dyn Broker, id: &GroupId, timeout: Option<Duration>) -> Outcome {
-    if broker.group(id).await?.is_none() {
+    let groups = broker.groups()?;
+    if groups.find(id).await?.is_none() {
         let message = format!("there is no group {id}, or its results have expired");
         return Err(Failure::new(Code::Failed, message)
             .hint("is this the broker that it was enqueued on? see --broker"));
     }
-    let members = broker.group_jobs(id).await?;
-    let all_finished = print_as_they_end(broker, &members, timeout).await?;
+    let members = groups.members(id).await?;
+    let all_finished = print_as_they_end(broker.reader()?, &members, timeout).await?;
     // The group knows better: members that were to leave no result are unknown by now.
-    let succeeded = match broker.group(id).await? {
+    let succeeded = match groups.find(id).await? {
         Some(group) => group.ended.is_some() && group.failed == 0,
         None => all_finished,
     };
@@ -111,14 +115,14 @@ pub async fn wait_for_group(broker: &dyn Broker, id: &GroupId, timeout: Option<D
 
 /// Prints a line for each as they end; whether all finished. Fails when the time is up before.
 async fn print_as_they_end(
-    broker: &dyn Broker,
+    reader: &dyn Reader,
     ids: &[JobId],
     timeout: Option<Duration>,
 ) -> Result<bool, Failure> {
     let progress = Progress::new(ids.len() as u64, "ended");
     let mut out = Out::new();
     let mut all_finished = true;
-    let still_open = until_ended(broker, ids, timeout, &progress, |ended| {
+    let still_open = until_ended(reader, ids, timeout, &progress, |ended| {
         progress.aside(|| {
             for Ended { id, job, .. } in ended {
                 all_finished &= job.as_ref().is_some_and(|job| job.state == JobState::Finished);
@@ -138,24 +142,26 @@ async fn print_as_they_end(
 /// Calls `each` with the jobs that have ended, whenever some have, until all have or the time is up. Returns the
 /// ids of those that have not ended.
 pub async fn until_ended(
-    broker: &dyn Broker,
+    reader: &dyn Reader,
     ids: &[JobId],
     timeout: Option<Duration>,
     progress: &Progress,
     mut each: impl FnMut(&[Ended]) -> Outcome,
 ) -> Result<Vec<JobId>, Failure> {
-    let mut tell = |ended: Vec<Ended>| {
+    let mut is_open = vec![true; ids.len()];
+    let mut tell = |ended: Vec<Ended>, is_open: &mut [bool]| {
+        ended.iter().for_each(|ended| is_open[ended.at] = false);
         progress.advance(ended.len() as u64);
         each(&ended)
     };
-    let mut awaited = Awaited::new(ids.to_vec());
+    let mut watch = reader.watch(ids.to_vec());
     let work = async {
         loop {
-            let ended = awaited.next(broker).await?;
+            let ended = watch.next().await?;
             if ended.is_empty() {
                 return Ok(());
             }
-            tell(ended)?;
+            tell(ended, &mut is_open)?;
         }
     };
     let work = progress.during(work);
@@ -167,16 +173,32 @@ pub async fn until_ended(
     }
     // The time is up: of those not watched yet, some may have ended all the same. With very many, or a broker
     // that does not answer, not all are looked at: those count as open.
+    let open = positions(&is_open);
     let last_look = async {
-        while let Some(ended) = awaited.look(broker).await? {
-            tell(ended)?;
+        for page in open.chunks(LAST_LOOK_JOBS) {
+            let asked: Vec<JobId> = page.iter().map(|at| ids[*at].clone()).collect();
+            let found = page.iter().zip(asked.iter()).zip(reader.find(&asked).await?);
+            let ended = found.filter(|(_, job)| job.as_ref().is_none_or(|job| job.state.is_final()));
+            let ended = ended.map(|((at, id), job)| Ended {
+                at: *at,
+                id: id.clone(),
+                job,
+            });
+            tell(ended.collect(), &mut is_open)?;
         }
         Ok(())
     };
     tokio::time::timeout(LAST_LOOK_MAX, last_look)
         .await
         .unwrap_or(Ok::<(), Failure>(()))?;
-    Ok(awaited.into_open())
+    Ok(positions(&is_open)
+        .into_iter()
+        .map(|at| ids[at].clone())
+        .collect())
+}
+
+fn positions(is_open: &[bool]) -> Vec<usize> {
+    (0..is_open.len()).filter(|at| is_open[*at]).collect()
 }
 
 /// That the time is up, and who has not ended.

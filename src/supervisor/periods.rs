@@ -56,7 +56,7 @@ impl Supervisor {
             let backlog = if empty {
                 None
             } else {
-                Some(broker.backlog(&queues).await)
+                Some(broker.queues().backlog(&queues).await)
             };
             let memory = measured.await;
             let memory = memory.unwrap_or_default();

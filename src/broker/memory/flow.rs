@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::store::{Place, Slot, Store};
-use crate::broker::BrokerError;
-use crate::broker::flow::{self, GROUP, GroupView, NewGroup, PREVIOUS};
+use crate::broker::flow::{self, GROUP, PREVIOUS};
+use crate::broker::{BrokerError, GroupView, NewGroup};
 use crate::job::{GroupId, JobError, JobId, NewJob};
 use crate::time::Unix;
 

@@ -35,7 +35,7 @@ impl RqBroker {
     }
 
     pub(super) async fn group_view(&self, id: &GroupId) -> Result<Option<GroupView>, BrokerError> {
-        let members = self.members(id).await?;
+        let members = self.group_members(id).await?;
         let known = self
             .look_up(&members)
             .await?
@@ -46,7 +46,7 @@ impl RqBroker {
     }
 
     /// The members in the order of their ids: those that were not chosen by hand grow with time.
-    pub(super) async fn members(&self, id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
+    pub(super) async fn group_members(&self, id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
         let ids: Vec<String> = self
             .command(redis::cmd("SMEMBERS").arg(self.keys.group(id.as_str())))
             .await?;
@@ -61,7 +61,7 @@ impl RqBroker {
         beyond: u64,
     ) -> Result<Option<GroupView>, BrokerError> {
         loop {
-            let members = self.members(id).await?;
+            let members = self.group_members(id).await?;
             let mut known: Vec<JobView> = self.look_up(&members).await?.into_iter().flatten().collect();
             let view = count(id, &known);
             if view
@@ -71,8 +71,8 @@ impl RqBroker {
                 return Ok(view);
             }
             known.retain(|job| !job.state.is_final());
-            let open: Vec<JobId> = known.into_iter().map(|job| job.id).collect();
-            self.await_results(&open).await?;
+            let open = known.into_iter().map(|job| job.id).collect();
+            self.watch_results(open).next().await?;
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::claim::from_iso;
-use super::data::Call;
+use super::data::{Call, Serializer};
 use super::held::Kind;
+use super::keys::Keys;
 use super::{RqBroker, text};
 use crate::broker::{Backlog, BrokerError, DeadFilter};
 use crate::job::{JobError, JobId, JobState, JobView, QueueName};
@@ -24,47 +25,14 @@ pub(super) type Entries = Vec<(String, Hash)>;
 /// A job's hash, the newest entry of its results if there is one, and how many of its runs failed if that is known.
 pub(super) type Found = (Hash, Entries, Option<u32>);
 
-impl RqBroker {
-    pub(super) async fn count(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
-        let mut call = self.scripts.backlog.prepare_invoke();
-        call.arg(self.keys.prefix());
-        for queue in queues {
-            call.arg(queue.as_str());
-        }
-        let (waiting, scheduled, oldest): (u64, u64, String) = self.run(&call).await?;
-        Ok(Backlog {
-            waiting,
-            scheduled,
-            oldest: (waiting > 0).then(|| from_iso(&oldest).unwrap_or_else(Unix::now)),
-        })
-    }
+/// How jobs are read.
+#[derive(Clone, Debug)]
+pub(super) struct Views {
+    pub keys: Keys,
+    pub serializer: Serializer,
+}
 
-    pub(super) async fn queue_names(&self) -> Result<Vec<QueueName>, BrokerError> {
-        let keys: Vec<String> = self
-            .command(redis::cmd("SMEMBERS").arg(self.keys.queues()))
-            .await?;
-        let start = self.keys.queue("");
-        let mut names: Vec<QueueName> = keys
-            .iter()
-            .filter_map(|key| QueueName::new(key.strip_prefix(&start)?).ok())
-            .collect();
-        names.sort();
-        Ok(names)
-    }
-
-    pub(super) async fn look_up(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
-        let mut views = Vec::with_capacity(ids.len());
-        for page in ids.chunks(PAGE) {
-            let found: Vec<Found> = self.command(&self.look(page)).await?;
-            views.extend(page.iter().zip(found).map(|(id, (hash, entries, failures))| {
-                let (_, entry) = entries.into_iter().next().unwrap_or_default();
-                self.view(id, &hash, &entry, failures)
-            }));
-        }
-        self.look_up_due(&mut views).await?;
-        Ok(views)
-    }
-
+impl Views {
     /// The command that asks for these jobs, which are [`PAGE`] at the most; its answer is a [`Found`] for each.
     pub(super) fn look(&self, ids: &[JobId]) -> redis::Cmd {
         // Not by its hash: a server that does not know it yet would be asked three times.
@@ -74,29 +42,6 @@ impl RqBroker {
             look.arg(id.as_str());
         }
         look
-    }
-
-    /// When scheduled jobs are due: their hashes do not say.
-    async fn look_up_due(&self, views: &mut [Option<JobView>]) -> Result<(), BrokerError> {
-        let mut scheduled: Vec<&mut JobView> = views
-            .iter_mut()
-            .flatten()
-            .filter(|view| view.state == JobState::Scheduled)
-            .collect();
-        if scheduled.is_empty() {
-            return Ok(());
-        }
-        let mut pipeline = redis::pipe();
-        for view in &scheduled {
-            let registry = self.keys.scheduled(view.queue.as_str());
-            pipeline.cmd("ZSCORE").arg(registry).arg(view.id.as_str());
-        }
-        let answer: Result<Vec<Option<f64>>, _> = self.link.pipeline(&pipeline).await;
-        let scores = answer.map_err(|error| self.link.endpoint.error(&error))?;
-        for (view, score) in scheduled.iter_mut().zip(scores) {
-            view.due = score.map(|second| Unix((second * 1000.0) as i64));
-        }
-        Ok(())
     }
 
     /// A job as its hash and the newest entry of its results tell it; `None` when it is not there.
@@ -153,6 +98,71 @@ impl RqBroker {
             Some(value) => text::from_base64(value).map(|bytes| self.serializer.result(&bytes)),
             None => Some(b"null".to_vec()),
         }
+    }
+}
+
+impl RqBroker {
+    pub(super) async fn count(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
+        let mut call = self.scripts.backlog.prepare_invoke();
+        call.arg(self.keys.prefix());
+        for queue in queues {
+            call.arg(queue.as_str());
+        }
+        let (waiting, scheduled, oldest): (u64, u64, String) = self.run(&call).await?;
+        Ok(Backlog {
+            waiting,
+            scheduled,
+            oldest: (waiting > 0).then(|| from_iso(&oldest).unwrap_or_else(Unix::now)),
+        })
+    }
+
+    pub(super) async fn queue_names(&self) -> Result<Vec<QueueName>, BrokerError> {
+        let keys: Vec<String> = self
+            .command(redis::cmd("SMEMBERS").arg(self.keys.queues()))
+            .await?;
+        let start = self.keys.queue("");
+        let mut names: Vec<QueueName> = keys
+            .iter()
+            .filter_map(|key| QueueName::new(key.strip_prefix(&start)?).ok())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    pub(super) async fn look_up(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
+        let mut views = Vec::with_capacity(ids.len());
+        for page in ids.chunks(PAGE) {
+            let found: Vec<Found> = self.command(&self.views.look(page)).await?;
+            views.extend(page.iter().zip(found).map(|(id, (hash, entries, failures))| {
+                let (_, entry) = entries.into_iter().next().unwrap_or_default();
+                self.views.view(id, &hash, &entry, failures)
+            }));
+        }
+        self.look_up_due(&mut views).await?;
+        Ok(views)
+    }
+
+    /// When scheduled jobs are due: their hashes do not say.
+    async fn look_up_due(&self, views: &mut [Option<JobView>]) -> Result<(), BrokerError> {
+        let mut scheduled: Vec<&mut JobView> = views
+            .iter_mut()
+            .flatten()
+            .filter(|view| view.state == JobState::Scheduled)
+            .collect();
+        if scheduled.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = redis::pipe();
+        for view in &scheduled {
+            let registry = self.keys.scheduled(view.queue.as_str());
+            pipeline.cmd("ZSCORE").arg(registry).arg(view.id.as_str());
+        }
+        let answer: Result<Vec<Option<f64>>, _> = self.link.pipeline(&pipeline).await;
+        let scores = answer.map_err(|error| self.link.endpoint.error(&error))?;
+        for (view, score) in scheduled.iter_mut().zip(scores) {
+            view.due = score.map(|second| Unix((second * 1000.0) as i64));
+        }
+        Ok(())
     }
 
     pub(super) async fn failed(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {

@@ -9,11 +9,12 @@
 //! - [`claim`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
-//! - [`enqueue`], [`group`], [`first_failure`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
+//! - [`client`]: what producers and readers ask; [`enqueue`], [`group`], [`first_failure`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
 //!
 //! The server itself (its address, connections, waking up) is the affair of `broker/redis/`.
 
 mod claim;
+mod client;
 mod data;
 mod enqueue;
 mod first_failure;
@@ -50,11 +51,11 @@ use super::redis::unanswered::UnansweredClaims;
 use super::redis::version::{check_version, words_max};
 use super::redis::wake_up::WakeUps;
 use super::{
-    Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, Maintained, NewGroup, NotHere, Order,
+    Broker, BrokerError, Chains, DeadLetters, Groups, Maintained, NotHere, Order, Producer, Queues, Reader,
     WorkerView, check,
 };
 use crate::config::{BrokerConfig, RedisUrl, RqConfig};
-use crate::job::{Claimed, GroupId, JobId, JobView, NewJob, QueueName, Settlement};
+use crate::job::{Claimed, QueueName, Settlement};
 use crate::time::Mono;
 
 /// Bounds of the time between two heartbeats of our workers.
@@ -119,6 +120,7 @@ pub struct RqBroker {
     keys: Keys,
     config: RqConfig,
     serializer: data::Serializer,
+    views: look::Views,
     payload_len_max: usize,
     /// Words of a command at the most.
     words_max: usize,
@@ -140,9 +142,7 @@ pub struct RqBroker {
     orders: Subscription,
     scheduler: scheduler::Scheduler,
     suspended: AtomicBool,
-    closed: AtomicBool,
-    /// What the last wait for results left.
-    watch: Mutex<Option<results::Watch>>,
+    closed: Arc<AtomicBool>,
 }
 
 impl RqBroker {
@@ -157,6 +157,7 @@ impl RqBroker {
         let keys = Keys::new(&config.rq.key_prefix);
         let about = link.begin().await.map_err(|error| endpoint.error(&error))?;
         let words_max = words_max(check_version(&endpoint.shown, &about)?);
+        let serializer = data::Serializer::named(&config.rq.serializer);
         let id = uuid::Uuid::now_v7();
         let execution_prefix = format!("{:016x}", id.as_u64_pair().1);
         Ok(RqBroker {
@@ -164,9 +165,13 @@ impl RqBroker {
             orders: Subscription::new(&link),
             roster: roster::Roster::default(),
             link,
+            views: look::Views {
+                keys: keys.clone(),
+                serializer: serializer.clone(),
+            },
             keys,
+            serializer,
             config: config.rq.clone(),
-            serializer: data::Serializer::named(&config.rq.serializer),
             payload_len_max: config.max_payload,
             words_max,
             scripts: Scripts::new(),
@@ -179,8 +184,7 @@ impl RqBroker {
             beaten: Mutex::default(),
             scheduler: scheduler::Scheduler::default(),
             suspended: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-            watch: Mutex::default(),
+            closed: Arc::default(),
         })
     }
 
@@ -233,16 +237,39 @@ impl Broker for RqBroker {
         &self.link.endpoint.shown
     }
 
+    fn queues(&self) -> &dyn Queues {
+        self
+    }
+
+    fn producer(&self) -> Result<&dyn Producer, NotHere> {
+        Ok(self)
+    }
+
+    fn reader(&self) -> Result<&dyn Reader, NotHere> {
+        Ok(self)
+    }
+
+    fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
+        Ok(self)
+    }
+
+    fn groups(&self) -> Result<&dyn Groups, NotHere> {
+        Ok(self)
+    }
+
+    fn chains(&self) -> Result<&dyn Chains, NotHere> {
+        Err(self.lacks(
+            "chains",
+            "RQ hands no result on; enqueue with `Queue.enqueue(…, depends_on=job)`, and the function reads \
+             `get_current_job().dependency.return_value()`",
+        ))
+    }
+
     async fn begin(&self) -> Result<(), BrokerError> {
         self.check_suspension().await?;
         self.claim_names().await?;
         self.versions().await;
         Ok(())
-    }
-
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError> {
-        self.open_still()?;
-        self.add_jobs(&jobs).await
     }
 
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
@@ -263,11 +290,6 @@ impl Broker for RqBroker {
         self.end(settlements).await
     }
 
-    async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
-        self.open_still()?;
-        self.count(queues).await
-    }
-
     async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
         self.open_still()?;
         self.wait(queues).await
@@ -276,66 +298,6 @@ impl Broker for RqBroker {
     async fn maintain(&self) -> Result<Maintained, BrokerError> {
         // RQ's own housekeeping runs as after-work, in a worker.
         Ok(Maintained::default())
-    }
-
-    async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
-        self.open_still()?;
-        self.look_up(ids).await
-    }
-
-    async fn wait_any(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError> {
-        self.open_still()?;
-        self.await_results(ids).await
-    }
-
-    async fn enqueue_group(&self, group: NewGroup) -> Result<(), BrokerError> {
-        self.open_still()?;
-        self.add_group(group).await
-    }
-
-    async fn enqueue_chain(&self, _jobs: Vec<NewJob>) -> Result<(), BrokerError> {
-        let not_here = NotHere {
-            ability: "chains",
-            broker: self.url().to_owned(),
-            instead: "RQ hands no result on; enqueue with `Queue.enqueue(…, depends_on=job)`, and the function reads \
-                      `get_current_job().dependency.return_value()`",
-        };
-        Err(not_here.into())
-    }
-
-    async fn group(&self, id: &GroupId) -> Result<Option<GroupView>, BrokerError> {
-        self.open_still()?;
-        self.group_view(id).await
-    }
-
-    async fn group_jobs(&self, id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
-        self.open_still()?;
-        self.members(id).await
-    }
-
-    async fn wait_group(&self, id: &GroupId, beyond: u64) -> Result<Option<GroupView>, BrokerError> {
-        self.open_still()?;
-        self.await_group(id, beyond).await
-    }
-
-    async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {
-        self.open_still()?;
-        self.failed(filter).await
-    }
-
-    async fn retry_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
-        self.open_still()?;
-        self.requeue(ids, "requeue").await
-    }
-
-    async fn delete_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
-        self.open_still()?;
-        self.requeue(ids, "delete").await
-    }
-
-    async fn queues(&self) -> Result<Vec<QueueName>, BrokerError> {
-        self.open_still()?;
-        self.queue_names().await
     }
 
     fn roster_interval(&self) -> Option<Duration> {

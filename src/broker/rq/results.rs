@@ -7,17 +7,21 @@
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
-use std::sync::PoisonError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 
-use super::look::{Entries, Found, Hash};
+use super::look::{Entries, Found, Hash, Views};
 use super::{RqBroker, text};
-use crate::broker::BrokerError;
 use crate::broker::redis::connection::is_broken;
+use crate::broker::redis::endpoint::Endpoint;
 use crate::broker::redis::tracking::Tracker;
+use crate::broker::wait::{WaitAny, watch};
+use crate::broker::{BrokerError, Watch, check};
 use crate::job::{JobId, JobView};
 use crate::time::{Mono, Unix};
 
@@ -41,11 +45,11 @@ const START: &str = "0-0";
 type Ended = (usize, Option<JobView>);
 
 /// Jobs that have ended.
-type Views = HashMap<JobId, Option<JobView>>;
+type EndedJobs = HashMap<JobId, Option<JobView>>;
 
-/// Jobs that are waited for.
+/// What the next wait goes on with.
 #[derive(Debug)]
-pub(super) struct Watch {
+struct Open {
     connection: MultiplexedConnection,
     jobs: HashMap<JobId, Watched>,
     used: Mono,
@@ -55,7 +59,7 @@ pub(super) struct Watch {
     sleeps: bool,
 }
 
-impl Watch {
+impl Open {
     fn silent(&self) -> impl Iterator<Item = &JobId> {
         let silent = self.jobs.iter().filter(|(_, job)| is_silent(&job.hash));
         silent.map(|(id, _)| id)
@@ -71,52 +75,75 @@ struct Watched {
 }
 
 impl RqBroker {
-    /// See [`super::super::Broker::wait_any`].
-    pub(super) async fn await_results(&self, ids: &[JobId]) -> Result<Vec<Ended>, BrokerError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
+    /// See [`crate::broker::Reader::watch`].
+    pub(super) fn watch_results(&self, ids: Vec<JobId>) -> Box<dyn Watch> {
+        let results = Results {
+            endpoint: Arc::clone(&self.link.endpoint),
+            views: self.views.clone(),
+            closed: Arc::clone(&self.closed),
+            open: None,
+        };
+        watch(ids, results)
+    }
+}
+
+/// Waits for results, on a connection of its own.
+#[derive(Debug)]
+struct Results {
+    endpoint: Arc<Endpoint>,
+    views: Views,
+    /// The handle was closed.
+    closed: Arc<AtomicBool>,
+    open: Option<Open>,
+}
+
+#[async_trait]
+impl WaitAny for Results {
+    async fn wait_any(&mut self, ids: &[JobId]) -> Result<Vec<Ended>, BrokerError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(check::closed(&self.endpoint.shown));
         }
-        let mut watch = match self.take_watch(ids) {
-            Some(watch) => watch,
-            None => self.new_watch().await.map_err(|error| self.told(&error))?,
+        // Taken out while it is used: a wait that is dropped leaves a connection that still blocks.
+        let mut open = match self.take_open(ids) {
+            Some(open) => open,
+            None => self
+                .connect()
+                .await
+                .map_err(|error| self.endpoint.error(&error))?,
         };
         loop {
-            // Taken out while it is used: a wait that is dropped leaves a connection that still blocks.
-            match self.watch_on(&mut watch, ids).await {
+            match self.wait_on(&mut open, ids).await {
                 Ok(ended) => {
-                    self.keep(watch);
+                    if !open.sleeps {
+                        open.used = Mono::now();
+                        self.open = Some(open);
+                    }
                     return Ok(ended);
                 }
                 Err(error) if is_broken(&error) || error.code() == Some("UNBLOCKED") => {
-                    watch = self.watch_again(error).await?;
+                    open = self.connect_again(error).await?;
                 }
-                Err(error) => return Err(self.told(&error)),
+                Err(error) => return Err(self.endpoint.error(&error)),
             }
         }
     }
+}
 
-    /// Leaves what is known for the next wait.
-    fn keep(&self, mut watch: Watch) {
-        if !watch.sleeps {
-            watch.used = Mono::now();
-            *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
-        }
-    }
-
+impl Results {
     /// What the wait before this one left, if it still holds.
-    fn take_watch(&self, ids: &[JobId]) -> Option<Watch> {
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        if watch.used + KNOWN < Mono::now() {
-            watch.jobs.clear();
+    fn take_open(&mut self, ids: &[JobId]) -> Option<Open> {
+        let mut open = self.open.take()?;
+        if open.used + KNOWN < Mono::now() {
+            open.jobs.clear();
         }
         let asked: HashSet<&JobId> = ids.iter().collect();
-        watch.jobs.retain(|id, _| asked.contains(id));
-        Some(watch)
+        open.jobs.retain(|id, _| asked.contains(id));
+        Some(open)
     }
 
-    async fn new_watch(&self) -> RedisResult<Watch> {
-        Ok(Watch {
-            connection: self.link.endpoint.connect(BLOCK + SLACK).await?,
+    async fn connect(&self) -> RedisResult<Open> {
+        Ok(Open {
+            connection: self.endpoint.connect(BLOCK + SLACK).await?,
             jobs: HashMap::new(),
             used: Mono::now(),
             tracker: None,
@@ -125,30 +152,26 @@ impl RqBroker {
     }
 
     /// The connection was lost: another one, as soon as there is one, on which nothing is known yet.
-    async fn watch_again(&self, mut error: RedisError) -> Result<Watch, BrokerError> {
+    async fn connect_again(&self, mut error: RedisError) -> Result<Open, BrokerError> {
         let (lost, mut patience) = (Mono::now(), PATIENCE);
         while Mono::now().since(lost) < AWAY_MAX {
             tracing::debug!(%error, "the connection on which results are waited for was lost");
             tokio::time::sleep(patience.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             patience = (patience * 2).min(PATIENCE_MAX);
-            match self.new_watch().await {
-                Ok(watch) => return Ok(watch),
+            match self.connect().await {
+                Ok(open) => return Ok(open),
                 Err(again) => error = again,
             }
         }
-        Err(self.told(&error))
+        Err(self.endpoint.error(&error))
     }
 
-    fn told(&self, error: &RedisError) -> BrokerError {
-        self.link.endpoint.error(error)
-    }
-
-    async fn watch_on(&self, watch: &mut Watch, ids: &[JobId]) -> RedisResult<Vec<Ended>> {
-        let mut ended = self.look_first(watch, ids).await?;
+    async fn wait_on(&self, open: &mut Open, ids: &[JobId]) -> RedisResult<Vec<Ended>> {
+        let mut ended = self.look_first(open, ids).await?;
         while ended.is_empty() {
-            let unsure = self.sleep(watch, &mut ended).await?;
+            let unsure = self.sleep(open, &mut ended).await?;
             if !unsure.is_empty() {
-                self.look_at(watch, &unsure, &mut ended).await?;
+                self.look_at(open, &unsure, &mut ended).await?;
             }
         }
         let found = ids.iter().enumerate();
@@ -157,23 +180,23 @@ impl RqBroker {
     }
 
     /// Asks for those of which nothing is known.
-    async fn look_first(&self, watch: &mut Watch, ids: &[JobId]) -> RedisResult<Views> {
+    async fn look_first(&self, open: &mut Open, ids: &[JobId]) -> RedisResult<EndedJobs> {
         let mut unknown: Vec<JobId> = Vec::new();
         let mut asked = HashSet::new();
         for id in ids {
-            if !watch.jobs.contains_key(id) && asked.insert(id) {
+            if !open.jobs.contains_key(id) && asked.insert(id) {
                 unknown.push(id.clone());
             }
         }
         let mut ended = HashMap::new();
-        self.look_at(watch, &unknown, &mut ended).await?;
+        self.look_at(open, &unknown, &mut ended).await?;
         Ok(ended)
     }
 
     /// Asks how these jobs are.
-    async fn look_at(&self, watch: &mut Watch, ids: &[JobId], ended: &mut Views) -> RedisResult<()> {
-        let mut connection = watch.connection.clone();
-        self.look_on(&mut connection, &mut watch.jobs, ids, ended).await
+    async fn look_at(&self, open: &mut Open, ids: &[JobId], ended: &mut EndedJobs) -> RedisResult<()> {
+        let mut connection = open.connection.clone();
+        self.look_on(&mut connection, &mut open.jobs, ids, ended).await
     }
 
     async fn look_on(
@@ -181,16 +204,16 @@ impl RqBroker {
         connection: &mut MultiplexedConnection,
         jobs: &mut HashMap<JobId, Watched>,
         ids: &[JobId],
-        ended: &mut Views,
+        ended: &mut EndedJobs,
     ) -> RedisResult<()> {
         for page in ids.chunks(super::look::PAGE) {
-            let found: Vec<Found> = self.look(page).query_async(connection).await?;
+            let found: Vec<Found> = self.views.look(page).query_async(connection).await?;
             for (id, (hash, entries, failures)) in page.iter().zip(found) {
                 let (seen, entry) = entries
                     .into_iter()
                     .next_back()
                     .unwrap_or_else(|| (START.to_owned(), Hash::new()));
-                let view = self.view(id, &hash, &entry, failures);
+                let view = self.views.view(id, &hash, &entry, failures);
                 if view.as_ref().is_none_or(|view| view.state.is_final()) {
                     jobs.remove(id);
                     ended.insert(id.clone(), view);
@@ -204,27 +227,27 @@ impl RqBroker {
 
     /// Sleeps until there are results; puts the jobs that they end into `ended`, and returns those of which they don't
     /// say enough.
-    async fn sleep(&self, watch: &mut Watch, ended: &mut Views) -> RedisResult<Vec<JobId>> {
-        let silent: Vec<JobId> = watch.silent().cloned().collect();
-        if !silent.is_empty() && watch.tracker.is_none() {
-            watch.tracker = Some(Tracker::open(&self.link.endpoint).await?);
+    async fn sleep(&self, open: &mut Open, ended: &mut EndedJobs) -> RedisResult<Vec<JobId>> {
+        let silent: Vec<JobId> = open.silent().cloned().collect();
+        if !silent.is_empty() && open.tracker.is_none() {
+            open.tracker = Some(Tracker::open(&self.endpoint).await?);
         }
-        let read = self.read(&watch.jobs);
-        let Watch {
+        let read = self.read(&open.jobs);
+        let Open {
             connection,
             jobs,
             tracker,
             ..
-        } = watch;
+        } = open;
         let mut sleep = pin!(read.query_async::<Option<Vec<(String, Entries)>>>(connection));
         loop {
             if let (Some(tracker), false) = (tracker.as_mut(), silent.is_empty()) {
-                let keys = silent.iter().map(|id| self.keys.job(id.as_str()));
+                let keys = silent.iter().map(|id| self.views.keys.job(id.as_str()));
                 tracker.watch(keys).await?;
                 self.look_on(&mut tracker.connection, jobs, &silent, ended)
                     .await?;
                 if !ended.is_empty() {
-                    watch.sleeps = true;
+                    open.sleeps = true;
                     return Ok(Vec::new());
                 }
             }
@@ -240,7 +263,7 @@ impl RqBroker {
         let mut read = redis::cmd("XREAD");
         read.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS");
         for id in jobs.keys() {
-            read.arg(self.keys.results(id.as_str()));
+            read.arg(self.views.keys.results(id.as_str()));
         }
         for job in jobs.values() {
             read.arg(&job.seen);
@@ -253,9 +276,9 @@ impl RqBroker {
         &self,
         news: Vec<(String, Entries)>,
         jobs: &mut HashMap<JobId, Watched>,
-        ended: &mut Views,
+        ended: &mut EndedJobs,
     ) -> Vec<JobId> {
-        let start = self.keys.results("");
+        let start = self.views.keys.results("");
         let mut unsure = Vec::new();
         for (key, entries) in news {
             let id = key.strip_prefix(&start).and_then(|id| JobId::new(id).ok());
@@ -267,7 +290,7 @@ impl RqBroker {
             };
             if ends_well(&job.hash, &entry) {
                 finish(&mut job.hash, &at, &entry);
-                let view = self.view(&id, &job.hash, &entry, None);
+                let view = self.views.view(&id, &job.hash, &entry, None);
                 jobs.remove(&id);
                 ended.insert(id, view);
             } else {

@@ -6,8 +6,8 @@ use super::consume::EXPIRED_MAX;
 use super::error::Failure;
 use super::produce::job_id;
 use super::store::Store;
-use crate::broker::BrokerError;
-use crate::broker::flow::{self, GROUP, GroupView, NewGroup, PREVIOUS};
+use crate::broker::flow::{self, GROUP, PREVIOUS};
+use crate::broker::{BrokerError, GroupView, NewGroup};
 use crate::job::{GroupId, JobError, JobId, NewJob};
 use crate::time::Unix;
 

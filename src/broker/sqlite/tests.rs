@@ -6,6 +6,7 @@ use rusqlite::StatementStatus;
 
 use super::*;
 use crate::config::BrokerUrl;
+use crate::job::{JobId, NewJob};
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -58,9 +59,9 @@ async fn a_statement_is_not_planned_again_for_other_values() {
     } = fixture().await;
     let jobs = jobs(20, 10);
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
-    broker.enqueue(jobs).await.unwrap();
+    broker.producer().unwrap().enqueue(jobs).await.unwrap();
     for _ in 0..2 {
-        broker.find(&ids).await.unwrap();
+        broker.reader().unwrap().find(&ids).await.unwrap();
     }
     let planned = |store: &mut store::Store| {
         let find = store.conn.prepare_cached(&inspect::FIND)?;
@@ -78,7 +79,7 @@ async fn a_full_disk_is_said_and_survived() {
         broker,
         directory: _kept,
     } = fixture().await;
-    broker.enqueue(jobs(3, 10)).await.unwrap();
+    broker.producer().unwrap().enqueue(jobs(3, 10)).await.unwrap();
     let limit = |pages: i64| {
         move |store: &mut store::Store| {
             store
@@ -96,7 +97,12 @@ async fn a_full_disk_is_said_and_survived() {
         })
         .await;
     broker.with(limit(pages)).await;
-    let error = broker.enqueue(jobs(1000, 1000)).await.unwrap_err();
+    let error = broker
+        .producer()
+        .unwrap()
+        .enqueue(jobs(1000, 1000))
+        .await
+        .unwrap_err();
     assert!(matches!(&error, BrokerError::Busy { .. }), "{error:?}");
     assert!(
         error.to_string().ends_with("refuses for now: the disk is full"),
@@ -105,7 +111,12 @@ async fn a_full_disk_is_said_and_survived() {
     let claimed = broker.claim(&[queue()], 9).await.unwrap();
     assert_eq!(claimed.len(), 3, "what was there is there");
     broker.with(limit(1 << 30)).await;
-    broker.enqueue(jobs(1000, 1000)).await.unwrap();
+    broker
+        .producer()
+        .unwrap()
+        .enqueue(jobs(1000, 1000))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -115,14 +126,17 @@ async fn a_database_locked_for_too_long_is_said() {
     broker.with(move |store| Ok(store.conn.busy_timeout(wait)?)).await;
     let other = rusqlite::Connection::open(directory.path().join("pool.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let (one, two) = tokio::join!(broker.enqueue(jobs(1, 1)), broker.enqueue(jobs(1, 1)));
+    let (one, two) = tokio::join!(
+        broker.producer().unwrap().enqueue(jobs(1, 1)),
+        broker.producer().unwrap().enqueue(jobs(1, 1))
+    );
     for error in [one.unwrap_err(), two.unwrap_err()] {
         assert!(matches!(&error, BrokerError::Busy { .. }), "{error:?}");
         assert!(error.to_string().contains("another process"), "{error}");
     }
-    assert_eq!(broker.queues().await.unwrap(), [], "reading goes on");
+    assert_eq!(broker.queues().names().await.unwrap(), [], "reading goes on");
     other.execute_batch("ROLLBACK").unwrap();
-    broker.enqueue(jobs(1, 1)).await.unwrap();
+    broker.producer().unwrap().enqueue(jobs(1, 1)).await.unwrap();
 }
 
 #[tokio::test]
@@ -132,19 +146,19 @@ async fn a_refused_request_harms_none_that_shares_its_commit() {
         directory: _kept,
     } = fixture().await;
     let taken = jobs(1, 1);
-    broker.enqueue(taken.clone()).await.unwrap();
+    broker.producer().unwrap().enqueue(taken.clone()).await.unwrap();
     let queues = [queue()];
     // The thread is busy with the first while the others queue up.
     let (_, good, bad, also_good) = tokio::join!(
-        broker.enqueue(jobs(500, 10)),
-        broker.enqueue(jobs(2, 1)),
-        broker.enqueue(taken),
+        broker.producer().unwrap().enqueue(jobs(500, 10)),
+        broker.producer().unwrap().enqueue(jobs(2, 1)),
+        broker.producer().unwrap().enqueue(taken),
         broker.claim(&queues, 1),
     );
     assert_eq!(good.unwrap().len(), 2);
     assert!(matches!(bad, Err(BrokerError::Refused(_))));
     assert_eq!(also_good.unwrap().len(), 1);
-    assert_eq!(broker.backlog(&[queue()]).await.unwrap().waiting, 502);
+    assert_eq!(broker.queues().backlog(&[queue()]).await.unwrap().waiting, 502);
 }
 
 #[tokio::test]
@@ -154,11 +168,11 @@ async fn a_queue_undone_with_its_transaction_is_made_again() {
         directory: _kept,
     } = fixture().await;
     let new = jobs(1, 1);
-    broker.enqueue(new.clone()).await.unwrap();
+    broker.producer().unwrap().enqueue(new.clone()).await.unwrap();
     let other = QueueName::new("other").unwrap();
     let mut both = vec![NewJob::new(other.clone(), "work", ""), new[0].clone()];
-    assert!(broker.enqueue(both.clone()).await.is_err());
+    assert!(broker.producer().unwrap().enqueue(both.clone()).await.is_err());
     both.pop();
-    broker.enqueue(both).await.unwrap();
+    broker.producer().unwrap().enqueue(both).await.unwrap();
     assert_eq!(broker.claim(&[other], 9).await.unwrap().len(), 1);
 }

@@ -38,7 +38,7 @@ impl World {
         let new = (0..count)
             .map(|_| NewJob::new(queue.clone(), "noop", ""))
             .collect();
-        broker.enqueue(new).await.unwrap();
+        broker.producer().unwrap().enqueue(new).await.unwrap();
         let claimed = broker.claim(&settings.queues, count).await.unwrap();
         assert_eq!(claimed.len(), count);
 

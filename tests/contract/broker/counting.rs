@@ -4,21 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use pool::broker::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, Maintained};
+use pool::broker::{
+    Broker, BrokerError, Ended, Enqueued, Maintained, NotHere, Producer, Queues, Reader, Watch,
+};
 use pool::job::{Claimed, JobId, JobView, NewJob, QueueName, Settlement};
 
 /// Passes everything on and counts it.
 #[derive(Debug)]
 pub struct Counting {
     inner: Arc<dyn Broker>,
-    asked: AtomicU64,
+    asked: Arc<AtomicU64>,
 }
 
 impl Counting {
     pub fn new(inner: Arc<dyn Broker>) -> Self {
         Counting {
             inner,
-            asked: AtomicU64::new(0),
+            asked: Arc::default(),
         }
     }
 
@@ -38,9 +40,6 @@ impl Broker for Counting {
     fn url(&self) -> &str {
         self.inner.url()
     }
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError> {
-        self.count().enqueue(jobs).await
-    }
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
         self.count().claim(queues, limit).await
     }
@@ -50,8 +49,14 @@ impl Broker for Counting {
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError> {
         self.count().settle(settlements).await
     }
-    async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
-        self.count().backlog(queues).await
+    fn queues(&self) -> &dyn Queues {
+        self.inner.queues()
+    }
+    fn producer(&self) -> Result<&dyn Producer, NotHere> {
+        Ok(self)
+    }
+    fn reader(&self) -> Result<&dyn Reader, NotHere> {
+        Ok(self)
     }
     async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
         self.count().ready(queues).await
@@ -59,25 +64,41 @@ impl Broker for Counting {
     async fn maintain(&self) -> Result<Maintained, BrokerError> {
         self.count().maintain().await
     }
-    async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
-        self.count().find(ids).await
-    }
-    async fn wait_any(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError> {
-        self.count().wait_any(ids).await
-    }
-    async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {
-        self.count().dead(filter).await
-    }
-    async fn retry_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
-        self.count().retry_dead(ids).await
-    }
-    async fn delete_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
-        self.count().delete_dead(ids).await
-    }
-    async fn queues(&self) -> Result<Vec<QueueName>, BrokerError> {
-        self.count().queues().await
-    }
     async fn close(&self) -> Result<(), BrokerError> {
         self.count().close().await
+    }
+}
+
+#[async_trait]
+impl Producer for Counting {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError> {
+        self.count().producer()?.enqueue(jobs).await
+    }
+}
+
+#[async_trait]
+impl Reader for Counting {
+    async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
+        self.count().reader()?.find(ids).await
+    }
+
+    fn watch(&self, ids: Vec<JobId>) -> Box<dyn Watch> {
+        let inner = self.inner.reader().expect("a broker with results").watch(ids);
+        let asked = Arc::clone(&self.asked);
+        Box::new(CountingWatch { inner, asked })
+    }
+}
+
+/// Counts how often it is asked for more.
+struct CountingWatch {
+    inner: Box<dyn Watch>,
+    asked: Arc<AtomicU64>,
+}
+
+#[async_trait]
+impl Watch for CountingWatch {
+    async fn next(&mut self) -> Result<Vec<Ended>, BrokerError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.inner.next().await
     }
 }

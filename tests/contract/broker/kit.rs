@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use pool::broker::memory::MemoryBroker;
-use pool::broker::{Broker, Enqueued};
+use pool::broker::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, NewGroup};
 use pool::config::{BrokerConfig, BrokerUrl};
-use pool::job::{Claimed, JobError, JobId, JobState, NewJob, QueueName, Settlement, Verdict, Work};
+use pool::job::{
+    Claimed, GroupId, JobError, JobId, JobState, JobView, NewJob, QueueName, Settlement, Verdict, Work,
+};
 
 use super::rq;
 use crate::support::server::Server;
@@ -204,4 +207,67 @@ pub async fn waits<F: Future + Unpin>(future: &mut F) -> bool {
 /// The ids of [`jobs`].
 pub fn ids(of: std::ops::Range<u32>) -> Vec<JobId> {
     of.map(|number| id(&format!("{number:05}"))).collect()
+}
+
+/// What rules ask of a broker, whichever of its abilities that is.
+#[async_trait]
+pub trait Verbs {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError>;
+    async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError>;
+    async fn queue_names(&self) -> Result<Vec<QueueName>, BrokerError>;
+    async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError>;
+    /// What the first look of a watch gives.
+    async fn wait_any(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError>;
+    async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError>;
+    async fn retry_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError>;
+    async fn delete_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError>;
+    async fn enqueue_group(&self, group: NewGroup) -> Result<(), BrokerError>;
+    async fn group(&self, id: &GroupId) -> Result<Option<GroupView>, BrokerError>;
+    async fn group_jobs(&self, id: &GroupId) -> Result<Vec<JobId>, BrokerError>;
+    async fn wait_group(&self, id: &GroupId, beyond: u64) -> Result<Option<GroupView>, BrokerError>;
+    async fn enqueue_chain(&self, jobs: Vec<NewJob>) -> Result<(), BrokerError>;
+}
+
+#[async_trait]
+impl<B: Broker + ?Sized> Verbs for B {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError> {
+        self.producer()?.enqueue(jobs).await
+    }
+    async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
+        self.queues().backlog(queues).await
+    }
+    async fn queue_names(&self) -> Result<Vec<QueueName>, BrokerError> {
+        self.queues().names().await
+    }
+    async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
+        self.reader()?.find(ids).await
+    }
+    async fn wait_any(&self, ids: &[JobId]) -> Result<Vec<(usize, Option<JobView>)>, BrokerError> {
+        let ended = self.reader()?.watch(ids.to_vec()).next().await?;
+        Ok(ended.into_iter().map(|ended| (ended.at, ended.job)).collect())
+    }
+    async fn dead(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {
+        self.dead_letters()?.list(filter).await
+    }
+    async fn retry_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
+        self.dead_letters()?.retry(ids).await
+    }
+    async fn delete_dead(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
+        self.dead_letters()?.delete(ids).await
+    }
+    async fn enqueue_group(&self, group: NewGroup) -> Result<(), BrokerError> {
+        self.groups()?.enqueue(group).await
+    }
+    async fn group(&self, id: &GroupId) -> Result<Option<GroupView>, BrokerError> {
+        self.groups()?.find(id).await
+    }
+    async fn group_jobs(&self, id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
+        self.groups()?.members(id).await
+    }
+    async fn wait_group(&self, id: &GroupId, beyond: u64) -> Result<Option<GroupView>, BrokerError> {
+        self.groups()?.wait(id, beyond).await
+    }
+    async fn enqueue_chain(&self, jobs: Vec<NewJob>) -> Result<(), BrokerError> {
+        self.chains()?.enqueue(jobs).await
+    }
 }

@@ -294,7 +294,7 @@ impl Side {
     /// All that a reader sees, without times.
     async fn picture(&self) -> String {
         let broker = &self.handles[0];
-        let mut picture = format!("{:?}\n", broker.queues().await.unwrap());
+        let mut picture = format!("{:?}\n", broker.queue_names().await.unwrap());
         for name in QUEUES {
             let backlog = broker.backlog(&[queue(name)]).await.unwrap();
             let oldest = backlog.oldest.is_some();

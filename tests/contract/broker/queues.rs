@@ -371,11 +371,11 @@ async fn the_backlog_knows_when_the_oldest_became_ready(kit: &Kit) {
 
 async fn queues_are_listed_once_they_were_used(kit: &Kit) {
     let broker = kit.handle().await;
-    assert!(broker.queues().await.unwrap().is_empty());
+    assert!(broker.queue_names().await.unwrap().is_empty());
     claim(&broker, &["asked for only"], 1).await;
     enqueue(&broker, vec![job("1", "b"), job("2", "a"), job("3", "b")]).await;
     claim(&broker, &["a"], 1).await;
-    assert_eq!(broker.queues().await.unwrap(), [queue("a"), queue("b")]);
+    assert_eq!(broker.queue_names().await.unwrap(), [queue("a"), queue("b")]);
 }
 
 async fn nothing_enqueued_is_nothing_done(kit: &Kit) {

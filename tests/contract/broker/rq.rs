@@ -15,7 +15,7 @@ use pool::time::Unix;
 
 use super::flow::{counted, counts, gid, group_with_end};
 use super::kit::{
-    Kit, bury, claim, claim_ids, enqueue, finish, give_back, id, ids, job, jobs, queue, settle, state,
+    Kit, Verbs, bury, claim, claim_ids, enqueue, finish, give_back, id, ids, job, jobs, queue, settle, state,
 };
 use crate::support::server::Server;
 

@@ -1,0 +1,37 @@
+//! What stands in queues.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::BrokerError;
+use crate::job::QueueName;
+use crate::time::Unix;
+
+/// Counts what waits.
+#[async_trait]
+pub trait Queues: Send + Sync {
+    /// What waits in these queues; cheap at any depth.
+    async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError>;
+
+    /// Names of the queues that hold or held jobs, sorted.
+    async fn names(&self) -> Result<Vec<QueueName>, BrokerError>;
+}
+
+/// What stands in some queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Jobs that could run now.
+    pub waiting: u64,
+    /// Jobs that are due later.
+    pub scheduled: u64,
+    /// When the oldest waiting job became ready; `None` when nothing waits.
+    pub oldest: Option<Unix>,
+}
+
+impl Backlog {
+    /// How long the oldest waiting job has waited at `now`; zero when nothing waits.
+    pub fn oldest_age(&self, now: Unix) -> Duration {
+        self.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest))
+    }
+}
