@@ -156,7 +156,7 @@ async fn a_refused_request_harms_none_that_shares_its_commit() {
         broker.claim(&queues, 1),
     );
     assert_eq!(good.unwrap().len(), 2);
-    assert!(matches!(bad, Err(BrokerError::Refused(_))));
+    assert!(matches!(bad, Err(BrokerError::IdTaken(_))));
     assert_eq!(also_good.unwrap().len(), 1);
     assert_eq!(broker.queues().backlog(&[queue()]).await.unwrap().waiting, 502);
 }
