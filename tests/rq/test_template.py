@@ -337,7 +337,7 @@ def test_an_order_that_makes_no_sense_is_refused(pool):
 
 def test_a_class_that_is_not_there_does_not_load(redis, server):
     with Template({}, python=sys.executable) as template:
-        answer = template.load(rq={'url': server.url, 'job_class': 'nowhere.Job'})
+        answer = template.load(dialect='rq', options={'url': server.url, 'job_class': 'nowhere.Job'})
     assert answer['type'] == 'failed' and 'cannot set up RQ' in answer['error'], answer
 
 
@@ -359,7 +359,7 @@ rq.job.Job.perform = traced(rq.job.Job.perform)
 def test_a_class_with_keys_of_its_own_does_not_load(server):
     environment = {'PYTHONPATH': str(APP), 'SUITE_REDIS_URL': server.url}
     with Template({}, python=sys.executable, environment=environment) as template:
-        answer = template.load(rq={'url': server.url, 'job_class': 'custom.OwnNamespaceJob'})
+        answer = template.load(dialect='rq', options={'url': server.url, 'job_class': 'custom.OwnNamespaceJob'})
     assert answer['type'] == 'failed' and "'own:job:'" in answer['error'], answer
 
 
@@ -367,7 +367,7 @@ def test_a_tracer_that_patches_rq_sees_each_job(queue, redis, server):
     """As Sentry, New Relic and OpenTelemetry patch it."""
     environment = {'PYTHONPATH': str(APP)}
     with Template({'tracer.py': TRACER}, python=sys.executable, environment=environment) as template:
-        template.ready('tracer', rq={'url': server.url, 'worker_name': 'pool.{}', 'queues': {'default': ['default']}})
+        template.ready('tracer', dialect='rq', options={'url': server.url, 'worker_name': 'pool.{}', 'queues': {'default': ['default']}})
         worker = template.worker()
         job = queue.enqueue(jobs.add, 1, 2)
         assert worker.call('rq', payload=redis.hget(job.key, 'data'), job=job.id).code == SETTLED
