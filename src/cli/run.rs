@@ -30,7 +30,7 @@ Examples:
   pool run --runtime python --preload shop.jobs --queue mail --queue default
   pool run --burst                            until the queues are empty")]
 pub struct RunVerb {
-    /// Queues to serve, behind those of `--queue`: as `rq worker` has them
+    /// Queues to serve, behind those of `--queue`
     #[arg(value_name = "QUEUE")]
     pub queues: Vec<String>,
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub async fn run(args: RunArgs) -> Outcome {
     // Before the broker: a second supervisor by mistake touches nothing.
     let listener = server::bind(&config.socket).map_err(|error| cannot_start(error.into()))?;
     let metrics = metrics::server::bind(&config.metrics).map_err(|error| cannot_start(error.into()))?;
-    if let Some(path) = &config.broker.rq.pid {
+    if let Some(path) = &config.supervisor.pid_file {
         write_pid(path).map_err(cannot_start)?;
     }
     let broker = broker::open(&config.broker)
@@ -60,7 +60,7 @@ pub async fn run(args: RunArgs) -> Outcome {
         .map_err(cannot_start)
 }
 
-/// For whoever watches or stops this process by its id; like RQ it leaves the file there.
+/// For whoever watches or stops this process by its id. The file stays when the process ends.
 fn write_pid(path: &Path) -> Outcome {
     std::fs::write(path, std::process::id().to_string()).map_err(|error| {
         let path = path.display();
@@ -68,7 +68,7 @@ fn write_pid(path: &Path) -> Outcome {
             Code::Failed,
             format!("cannot write the process id to `{path}`: {error}"),
         )
-        .hint("name another file with `--pid PATH`")
+        .hint("name another file with `--pid-file PATH`")
     })
 }
 

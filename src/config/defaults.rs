@@ -117,7 +117,8 @@ pub(super) fn give_way(config: &mut Config, is_set: impl Fn(&str) -> bool) {
         config.broker.rq.dequeue_strategy = strategy;
     }
     config.broker.rq.python.clone_from(&config.app.python);
-    config.broker.rq.workers_max = config.pools.values().map(|pool| pool.max_workers).sum();
+    config.broker.rq.workers_max = config.max_workers();
+    config.supervisor.ends_after_max_jobs = config.app.runtime == RuntimeKind::Rq;
     let total = config.supervisor.max_total_workers;
     let share = total.map(|total| (total / config.pools.len().max(1) as u32).max(1));
     for (name, pool) in &mut config.pools {

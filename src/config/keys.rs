@@ -193,6 +193,14 @@ impl Section for SupervisorConfig {
             ),
             &mut self.max_total_memory,
         );
+        visit(
+            key!("max_idle_time", "max-idle-time" "TIME", "Stop when there was no job for so long"),
+            &mut self.max_idle_time,
+        );
+        visit(
+            key!("pid_file", "pid-file" "PATH", "File to write the supervisor's process id to"),
+            &mut self.pid_file,
+        );
     }
 }
 

@@ -70,6 +70,16 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+impl Config {
+    /// The most workers that all pools have together.
+    pub fn max_workers(&self) -> u32 {
+        self.pools
+            .values()
+            .map(|pool| pool.max_workers)
+            .fold(0, u32::saturating_add)
+    }
+}
+
 /// `[broker]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct BrokerConfig {
@@ -168,12 +178,19 @@ pub enum Isolation {
 }
 
 /// `[supervisor]`: what holds for all pools together.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SupervisorConfig {
     /// Most workers of all pools together; `None`: no limit but those of the pools.
     pub max_total_workers: Option<u32>,
     /// PSS of templates and workers above which no worker is added; `None`: no limit.
     pub max_total_memory: Option<MemoryLimit>,
+    /// It ends when no job was in hand for so long; `None`: it stays.
+    pub max_idle_time: Option<Duration>,
+    /// A file that its process id is written to.
+    pub pid_file: Option<PathBuf>,
+    /// It ends when `max_jobs` were run and nobody is left to go on: in a burst, and with one worker in all. Else a
+    /// worker that ran `max_jobs` is replaced. No key: the dialect of the jobs says it.
+    pub ends_after_max_jobs: bool,
 }
 
 /// `[pools.NAME]` over `[defaults]`

@@ -47,7 +47,7 @@ pub(super) fn broken(
             &format!("pools.{}", bare_or_quoted(name.as_str())),
             pool,
             &config.app,
-            config.app.runtime == RuntimeKind::Rq && config.broker.rq.is_single(),
+            config.supervisor.ends_after_max_jobs && config.max_workers() == 1,
         );
     }
     rules.queues_of_several_pools(config);
@@ -157,7 +157,7 @@ impl Rules<'_> {
         }
     }
 
-    fn pool(&mut self, at: &str, pool: &PoolConfig, app: &AppConfig, is_single: bool) {
+    fn pool(&mut self, at: &str, pool: &PoolConfig, app: &AppConfig, ends_with_worker: bool) {
         let path = |key: &str| format!("{at}.{key}");
         self.value(&path("queues"), !pool.queues.is_empty(), "at least one queue");
         let distinct: BTreeSet<_> = pool.queues.iter().collect();
@@ -166,7 +166,7 @@ impl Rules<'_> {
         self.scaling(at, pool);
         self.workers_and_jobs(at, pool);
         if app.isolation == Isolation::Fresh {
-            self.fresh(at, pool, is_single);
+            self.fresh(at, pool, ends_with_worker);
         }
     }
 
@@ -204,10 +204,10 @@ impl Rules<'_> {
     }
 
     /// With `isolation = "fresh"` what speaks of several jobs a worker can't hold.
-    fn fresh(&mut self, at: &str, pool: &PoolConfig, is_single: bool) {
+    fn fresh(&mut self, at: &str, pool: &PoolConfig, ends_with_worker: bool) {
         let why = "or `app.isolation = \"warm\"`: a fresh worker runs one job";
-        // The only worker of RQ ends for good, and so counts the jobs of its forks.
-        let ok = is_single || matches!(pool.max_jobs, None | Some(0 | 1));
+        // The supervisor of the only worker may end with it, and so counts the jobs of its forks.
+        let ok = ends_with_worker || matches!(pool.max_jobs, None | Some(0 | 1));
         self.value(&format!("{at}.max_jobs"), ok, &format!("1 {why}"));
         let ok = matches!(pool.prefetch, Prefetch::Auto | Prefetch::Fixed(0));
         self.value(&format!("{at}.prefetch"), ok, &format!("\"auto\" or 0, {why}"));

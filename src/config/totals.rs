@@ -1,5 +1,7 @@
 //! What `[supervisor]` and the pools must be beside each other. Pure.
 
+use std::time::Duration;
+
 use super::rules::{Rules, WORKERS_MAX};
 use super::setting::bare_or_quoted;
 use super::{Config, MemoryLimit, SupervisorConfig};
@@ -10,7 +12,11 @@ impl Rules<'_> {
         let SupervisorConfig {
             max_total_workers,
             max_total_memory,
+            max_idle_time,
+            ..
         } = config.supervisor;
+        let ok = max_idle_time != Some(Duration::ZERO);
+        self.value("supervisor.max_idle_time", ok, "more than 0s, or \"none\"");
         let path = "supervisor.max_total_workers";
         let ok = max_total_workers.is_none_or(|total| (1..=WORKERS_MAX).contains(&total));
         self.value(path, ok, &format!("from 1 to {WORKERS_MAX}, or \"none\""));

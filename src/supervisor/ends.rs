@@ -1,20 +1,19 @@
-//! When a supervisor ends by itself: at the end of a burst, and where RQ's options say so.
+//! When a supervisor ends by itself: at the end of a burst, after `max_idle_time`, and where `max_jobs` ends it.
 
 use std::time::Duration;
 
 use super::Supervisor;
-use crate::config::{Config, RuntimeKind};
+use crate::config::Config;
 use crate::fleet::{Command, Now};
 use crate::job::PoolName;
 use crate::time::Mono;
 
-/// How many jobs each pool may take in all: `--max-jobs` where a worker is not replaced, but ends for good.
+/// How many jobs each pool may take in all, where `max_jobs` ends the supervisor.
 ///
-/// `rq worker` ends after so many jobs. A pool replaces the worker that ran them: its users want fresh processes. Where
-/// nobody is there to go on (a burst; the only worker of a supervisor) it ends as RQ's does.
+/// A pool replaces a worker that ran `max_jobs`: its users want fresh processes. Where the dialect of the jobs says that such
+/// a worker ends for good, the supervisor ends when nobody is left to go on: in a burst, or with its only worker.
 pub(super) fn quotas(config: &Config, burst: bool) -> Vec<(PoolName, u64)> {
-    let rq = config.app.runtime == RuntimeKind::Rq;
-    if !rq || !(burst || config.broker.rq.is_single()) {
+    if !config.supervisor.ends_after_max_jobs || !(burst || config.max_workers() == 1) {
         return Vec::new();
     }
     let quota = |(name, pool): (&PoolName, &crate::config::PoolConfig)| {
@@ -34,7 +33,7 @@ impl Supervisor {
             tracing::info!("the queues are empty");
         } else if self.quotas_are_spent() {
             tracing::info!("as many jobs were run as `max_jobs` says");
-        } else if let Some(limit) = self.config.broker.rq.max_idle_time
+        } else if let Some(limit) = self.config.supervisor.max_idle_time
             && self.idle_deadline().is_some_and(|at| at <= now.mono)
         {
             tracing::info!(idle = %crate::time::Human(limit), "there was no job for as long as `max_idle_time` says");
@@ -49,10 +48,7 @@ impl Supervisor {
 
     /// Takes note of when it fell idle, for `max_idle_time`: not before the queues were looked into.
     pub(super) fn mark_idle(&mut self, now: Mono) {
-        if self.config.broker.rq.max_idle_time.is_none() {
-            return;
-        }
-        if self.fleet.has_jobs() {
+        if self.fleet.has_jobs() || self.config.supervisor.max_idle_time.is_none() {
             self.idle_since = None;
         } else if self.announced && self.idle_since.is_none() && self.jobs.all_empty(&self.fleet.pool_names())
         {
@@ -62,7 +58,7 @@ impl Supervisor {
 
     /// When it has been idle for long enough; `None` while a job is in hand, or without such a limit.
     pub(super) fn idle_deadline(&self) -> Option<Mono> {
-        let limit: Duration = self.config.broker.rq.max_idle_time?;
+        let limit: Duration = self.config.supervisor.max_idle_time?;
         self.idle_since
             .filter(|_| !self.ending)
             .map(|since| since + limit)
@@ -99,7 +95,7 @@ mod tests {
         let of = |size| [&rq[..], &["--max-workers", size]].concat();
         assert_eq!(quota(&of("1"), false), [10]);
         assert_eq!(quota(&of("1"), true), [10]);
-        assert_eq!(quota(&of("4"), true), [40], "as four workers of RQ would");
+        assert_eq!(quota(&of("4"), true), [40], "ten for each worker");
     }
 
     #[test]

@@ -202,3 +202,16 @@ fn burst_leaves_when_the_queues_are_empty() {
     assert!(ok);
     pool.assert_finished(&ids);
 }
+
+/// Whatever the runtime, and the file is there while it runs.
+#[test]
+fn it_leaves_after_its_idle_time_and_tells_its_process_id() {
+    let mut pool = Pool::start("[supervisor]\nmax_idle_time = \"1s\"\npid_file = \"pid\"\n");
+    let ids = pool.enqueue(&["app.add", "[1, 2]"]);
+    pool.assert_finished(&ids);
+    let written = std::fs::read_to_string(pool.path("pid")).unwrap();
+    assert!(pool.ended().success());
+    pool.wait_log("there was no job for as long as `max_idle_time` says");
+    let told: i32 = written.parse().unwrap();
+    assert!(!crate::harness::is_alive(told));
+}

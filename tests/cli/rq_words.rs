@@ -110,7 +110,7 @@ fn options_of_the_worker_keep_name_and_meaning() {
         (&["--disable-job-desc-logging"], "disable_job_desc_logging = true"),
         (&["--max-jobs", "100"], "max_jobs = 100"),
         (&["--max-idle-time", "60"], "max_idle_time = \"1m\""),
-        (&["--pid", "/run/rq.pid"], "pid = \"/run/rq.pid\""),
+        (&["--pid", "/run/rq.pid"], "pid_file = \"/run/rq.pid\""),
         (&["--connection-class", "redis.Redis"], "name = \"none\""),
     ] {
         assert_in_force(flags, &[setting]);

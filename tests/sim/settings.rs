@@ -37,7 +37,7 @@ pub fn draw(rng: &mut Rng, pools: usize) -> Config {
         app,
         supervisor: SupervisorConfig {
             max_total_workers: (rng.u8(..3) == 0).then(|| floors(&pools) + rng.u32(..5)),
-            max_total_memory: None,
+            ..SupervisorConfig::default()
         },
         pools,
         tasks: batch_tasks(rng),

@@ -48,10 +48,6 @@ pub struct RqConfig {
     pub disable_job_desc_logging: bool,
     /// Directories to add to Python's module path.
     pub path: Vec<String>,
-    /// Stop when no job was there for so long.
-    pub max_idle_time: Option<Duration>,
-    /// A file that the supervisor's process id is written to.
-    pub pid: Option<PathBuf>,
     /// How many workers live at a time at most; 0: not known. Set by validation.
     pub workers_max: u32,
     /// The application's interpreter, which knows the version of `rq`. Set by validation.
@@ -108,8 +104,6 @@ impl Default for RqConfig {
             maintenance_interval: Duration::from_secs(600),
             disable_job_desc_logging: false,
             path: Vec::new(),
-            max_idle_time: None,
-            pid: None,
             workers_max: 0,
             python: PathBuf::from("python3"),
         }
@@ -197,14 +191,6 @@ impl Section for RqConfig {
         visit(
             key!("path", "path" "DIRECTORY", "Directory to add to Python's module path; repeatable"),
             &mut self.path,
-        );
-        visit(
-            key!("max_idle_time", "max-idle-time" "TIME", "Stop when there was no job for so long"),
-            &mut self.max_idle_time,
-        );
-        visit(
-            key!("pid", "pid" "PATH", "File to write the supervisor's process id to"),
-            &mut self.pid,
         );
     }
 }

@@ -1,7 +1,5 @@
 //! What must hold for `[rq]`, and for a broker and a runtime that fit each other.
 
-use std::time::Duration;
-
 use super::{RqConfig, is_key_prefix};
 use crate::config::problem::Problem;
 use crate::config::rules::{Rules, is_dotted};
@@ -48,8 +46,6 @@ impl Rules<'_> {
                 "a module such as `myapp.settings`",
             );
         }
-        let ok = rq.max_idle_time != Some(Duration::ZERO);
-        self.value("rq.max_idle_time", ok, "more than 0s, or \"none\"");
         self.positive("rq.worker_ttl", rq.worker_ttl);
         self.positive("rq.job_monitoring_interval", rq.job_monitoring_interval);
         self.positive("rq.maintenance_interval", rq.maintenance_interval);

@@ -27,7 +27,7 @@ enum Meaning {
     Refused(&'static str, &'static str),
 }
 
-const WORDS: [Word; 13] = [
+const WORDS: [Word; 14] = [
     word("connection-class", None, "CLASS", connection_class),
     word("date-format", None, "FORMAT", |_| {
         Refused(
@@ -57,6 +57,9 @@ const WORDS: [Word; 13] = [
     }),
     word("c", Some('c'), "MODULE", |module| {
         Flags(vec![("rq-config", module.to_owned())])
+    }),
+    word("pid", None, "PATH", |path| {
+        Flags(vec![("pid-file", path.to_owned())])
     }),
     word("sentry-dsn", None, "DSN", sentry),
     word("sentry-ca-certs", None, "PATH", sentry),
