@@ -110,7 +110,7 @@ pub struct EnqueueArgs {
     /// Wait until it has ended, at most TIME, and print its result instead of its id (of a chain the last one's); of several jobs, a line each as `pool wait` does
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = parse_duration, help_heading = "Result")]
     wait: Option<Option<Duration>>,
-    /// Print a result that is a JSON string without its quotes
+    /// Print a result that is a JSON string without its quotes, and bytes of a command as they were
     #[arg(long, requires = "wait", help_heading = "Result")]
     raw: bool,
 

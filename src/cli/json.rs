@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::value::RawValue;
 
 use crate::text::steers_terminal;
@@ -79,8 +80,20 @@ fn without_line_breaks(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A result as its reader may want it bare, its last line ended: the text of a JSON string, anything else as it is.
+/// A result as its reader may want it bare: the bytes of a command's output that is no text as they were; the text of
+/// a JSON string, and anything else as it is, with the last line ended.
 pub fn raw(result: &[u8]) -> Vec<u8> {
+    /// What the command runtime makes of bytes that are no text.
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Bytes {
+        base64: String,
+    }
+    if let Ok(Bytes { base64 }) = serde_json::from_slice(result)
+        && let Ok(bytes) = BASE64_STANDARD.decode(base64)
+    {
+        return bytes;
+    }
     let mut bytes = match serde_json::from_slice::<String>(result) {
         Ok(text) => text.into_bytes(),
         Err(_) => result.to_vec(),
@@ -146,5 +159,13 @@ mod tests {
     fn a_bare_string_loses_its_quotes_and_nothing_else_changes() {
         assert_eq!(raw(br#""two\nlines\n""#), b"two\nlines\n");
         assert_eq!(raw(b"[1, 2]"), b"[1, 2]\n");
+    }
+
+    #[test]
+    fn bare_bytes_are_those_that_the_command_printed() {
+        assert_eq!(raw(br#"{"base64":"iVBO/w=="}"#), b"\x89PN\xff");
+        for other in [r#"{"base64":"no base64"}"#, r#"{"base64":"iVBO","name":"a"}"#] {
+            assert_eq!(raw(other.as_bytes()), format!("{other}\n").as_bytes());
+        }
     }
 }

@@ -25,7 +25,7 @@ pub struct ResultArgs {
     /// Wait until it has ended, at most TIME
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = parse_duration)]
     wait: Option<Option<Duration>>,
-    /// Print a result that is a JSON string without its quotes
+    /// Print a result that is a JSON string without its quotes, and bytes of a command as they were
     #[arg(long)]
     raw: bool,
 

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::de::IgnoredAny;
-use serde_json::Value;
 
 use super::child::{self, Ended, Limits, Stop};
 use super::executor::{Ending, Executor, timeout_of, unknown_task};
 use super::task::timeout_error;
+use super::variables::Variables;
 use crate::job::JobError;
 use crate::sys::process;
 use crate::time::Mono;
@@ -23,13 +24,6 @@ use crate::wire::message::{CommandTask, Load};
 
 /// The exit status that asks for another run: `EX_TEMPFAIL`. Source: sysexits.h.
 const TRY_AGAIN: i32 = 75;
-
-/// Prefix of the variables that carry the fields of a job's arguments.
-const ARGUMENT_PREFIX: &str = "POOL_JOB_ARG_";
-/// Longest value of such a variable, in bytes: the kernel takes 128 KiB a variable. Standard input has them all.
-const ARGUMENT_LEN_MAX: usize = 32 * 1024;
-/// All such variables together, in bytes: they share the kernel's room for arguments (2 MiB by default).
-const ARGUMENTS_LEN_MAX: usize = 256 * 1024;
 
 /// Checks that every program is there. All that are not are named at once.
 pub fn load(load: &Load) -> Result<Box<dyn Executor>, JobError> {
@@ -113,6 +107,12 @@ fn command(task: &CommandTask, run: &Run<'_>) -> Command {
     if let Some(directory) = &task.directory {
         command.current_dir(directory);
     }
+    // A pool that is itself started by a job has that job's variables.
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"POOL_JOB_") {
+            command.env_remove(name);
+        }
+    }
     command.envs(&task.environment);
     command.env("POOL_JOB_ID", run.id);
     command.env("POOL_JOB_QUEUE", run.queue);
@@ -121,41 +121,13 @@ fn command(task: &CommandTask, run: &Run<'_>) -> Command {
     if let Some(timeout) = timeout_of(run) {
         command.env("POOL_JOB_TIMEOUT", timeout.as_secs_f64().to_string());
     }
-    command.envs(argument_variables(run.payload));
-    command
-}
-
-/// Variables for those fields of a JSON object that are text, numbers or booleans.
-///
-/// A producer chooses names and values, so only names that are plain identifiers count, always behind a prefix,
-/// and what is too long for a variable is left to standard input.
-fn argument_variables(payload: &[u8]) -> Vec<(String, String)> {
-    let Ok(Value::Object(fields)) = serde_json::from_slice(payload) else {
-        return Vec::new();
-    };
-    let mut variables = Vec::new();
-    let mut room = ARGUMENTS_LEN_MAX;
-    for (name, value) in fields {
-        let text = match value {
-            Value::String(text) => text,
-            Value::Number(number) => number.to_string(),
-            Value::Bool(flag) => flag.to_string(),
-            Value::Null | Value::Array(_) | Value::Object(_) => continue,
-        };
-        let len = name.len() + text.len();
-        if is_identifier(&name) && text.len() <= ARGUMENT_LEN_MAX && !text.contains('\0') && len <= room {
-            room -= len;
-            variables.push((format!("{ARGUMENT_PREFIX}{name}"), text));
-        }
+    let variables = Variables::of(run.payload);
+    if let Some(line) = variables.told() {
+        // Standard error goes to the log, with worker and job.
+        eprintln!("{line}");
     }
-    variables
-}
-
-fn is_identifier(name: &str) -> bool {
-    let plain = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    plain && !name.is_empty() && name.len() <= 255 && !name.starts_with(|first: char| first.is_ascii_digit())
+    command.envs(variables.set);
+    command
 }
 
 /// What a program's end means for its job.
@@ -203,17 +175,22 @@ fn exit_code(status: i32) -> Option<i32> {
     std::process::ExitStatus::from_raw(status).code()
 }
 
-/// Standard output as a result: JSON as it is, nothing as `null`, else text as a JSON string.
+/// Standard output as a result: JSON as it is, nothing as `null`, text as a JSON string, and bytes that are no UTF-8
+/// as `{"base64": …}`, so that none of them is lost.
 fn to_json(stdout: &[u8], result: &mut Vec<u8>) {
     let trimmed = stdout.trim_ascii();
     if trimmed.is_empty() {
         result.extend_from_slice(b"null");
-    } else if serde_json::from_slice::<IgnoredAny>(trimmed).is_ok() {
-        result.extend_from_slice(trimmed);
+    } else if let Ok(text) = std::str::from_utf8(stdout) {
+        if serde_json::from_slice::<IgnoredAny>(trimmed).is_ok() {
+            result.extend_from_slice(trimmed);
+        } else {
+            let text = text.strip_suffix('\n').unwrap_or(text);
+            serde_json::to_writer(result, text).expect("text is always JSON, memory always writable");
+        }
     } else {
-        let text = String::from_utf8_lossy(stdout);
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        serde_json::to_writer(result, text).expect("text is always JSON, memory always writable");
+        let text = BASE64_STANDARD.encode(stdout);
+        result.extend_from_slice(format!("{{\"base64\":\"{text}\"}}").as_bytes());
     }
 }
 
@@ -249,11 +226,23 @@ mod tests {
             ("{\"a\": [1, 2]}\n", "{\"a\": [1, 2]}"),
             ("two\nlines\n", r#""two\nlines""#),
             ("1 2", r#""1 2""#),
+            ("{\"a\": NaN}", r#""{\"a\": NaN}""#),
         ] {
             assert_eq!(
                 end(Stop::Ended(0), stdout, ""),
                 (Ending::Success, result.to_owned())
             );
+        }
+    }
+
+    #[test]
+    fn output_that_is_no_text_loses_no_byte() {
+        for bytes in [&b"\x89PNG\r\n\x1a\n"[..], b"caf\xe9\n", b"{\"a\": \"\xff\"}"] {
+            let mut result = Vec::new();
+            to_json(bytes, &mut result);
+            let result: BTreeMap<String, String> = serde_json::from_slice(&result).unwrap();
+            assert_eq!(result.keys().collect::<Vec<_>>(), ["base64"]);
+            assert_eq!(BASE64_STANDARD.decode(&result["base64"]).unwrap(), bytes);
         }
     }
 
@@ -286,42 +275,6 @@ mod tests {
             };
             assert_eq!(end(Stop::Ended(75 << 8), "", stderr).0, expected);
         }
-    }
-
-    #[test]
-    fn only_plain_fields_become_variables() {
-        let payload = r#"{"width": 7, "name": "a b", "flag": true, "none": null, "list": [1], "PATH=x": "y",
-            "1st": "no", "": "no", "nul": "a\u0000b", "LD_PRELOAD": "/tmp/x.so"}"#;
-        let mut variables = argument_variables(payload.as_bytes());
-        variables.sort();
-        let expected = [
-            ("POOL_JOB_ARG_LD_PRELOAD", "/tmp/x.so"),
-            ("POOL_JOB_ARG_flag", "true"),
-            ("POOL_JOB_ARG_name", "a b"),
-            ("POOL_JOB_ARG_width", "7"),
-        ];
-        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(variables, expected);
-        assert_eq!(argument_variables(b"[1, 2]"), []);
-        assert_eq!(argument_variables(b"no JSON at all"), []);
-    }
-
-    #[test]
-    fn variables_stay_within_what_the_kernel_takes() {
-        let fields: Vec<String> = (0..100)
-            .map(|n| format!("\"a{n}\": \"{}\"", "x".repeat(10_000)))
-            .collect();
-        let variables = argument_variables(format!("{{{}}}", fields.join(",")).as_bytes());
-        let total: usize = variables
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
-        assert!(
-            total <= ARGUMENTS_LEN_MAX + 100 * ARGUMENT_PREFIX.len(),
-            "{total}"
-        );
-        let long = format!("{{\"a\": \"{}\"}}", "x".repeat(ARGUMENT_LEN_MAX + 1));
-        assert_eq!(argument_variables(long.as_bytes()), []);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! - [`executor`]: what a worker needs from a runtime: run one job;
 //! - [`native`], [`task`]: typed Rust tasks, [`native::App`], `batch`: those that take many jobs a call; [`builtin`]: those of the `pool` binary itself;
-//! - [`command`]: programs named in the config; `child`: one run of one;
+//! - [`command`]: programs named in the config; `child`: one run of one; `variables`: a job in its environment;
 //! - [`python`]: the interpreter and the modules that it is given; `rq`: what RQ's jobs need besides.
 
 mod batch;
@@ -14,6 +14,7 @@ pub mod native;
 pub mod python;
 mod rq;
 pub mod task;
+mod variables;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
