@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-signal.alarm(60)
+signal.alarm(90)  # who started this waits for less, unless it was killed
 out = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 directory, module, *path = sys.argv[1:]
