@@ -184,6 +184,21 @@ fn a_file_that_is_no_socket_is_left_alone() {
 }
 
 #[test]
+fn a_planted_link_in_place_of_the_lock_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let precious = dir.path().join("precious");
+    std::fs::write(&precious, "4711\n").unwrap();
+    std::os::unix::fs::symlink(&precious, dir.path().join("pool.sock.lock")).unwrap();
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let error = server::bind(&dir.path().join("pool.sock"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("symbolic link"), "{error}");
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "4711\n");
+}
+
+#[test]
 fn the_files_are_gone_after_the_end() {
     let dir = tempfile::tempdir().unwrap();
     drop(Served::start(dir.path()));

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::broker::{self, Broker};
 use crate::config::{self, Config, RunArgs};
+use crate::control::pid_file;
 use crate::control::server::{self, Listener};
 use crate::metrics::{self, server::MetricsError};
 use crate::supervisor::{self, Options, SupervisorError};
@@ -62,7 +63,8 @@ pub async fn run(args: RunArgs) -> Outcome {
 
 /// For whoever watches or stops this process by its id. The file stays when the process ends.
 fn write_pid(path: &Path) -> Outcome {
-    std::fs::write(path, std::process::id().to_string()).map_err(|error| {
+    let written = pid_file::open(path, 0o644).and_then(|mut file| pid_file::write(&mut file));
+    written.map_err(|error| {
         let path = path.display();
         Failure::new(
             Code::Failed,

@@ -5,6 +5,7 @@
 //! may do everything: there is no second permission check.
 
 pub mod client;
+pub mod pid_file;
 pub mod reply;
 pub mod request;
 pub mod server;

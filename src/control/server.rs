@@ -4,10 +4,10 @@
 //! The kernel drops the lock when its holder dies, however it dies, so a socket file that a dead
 //! supervisor left is known to be stale and is replaced.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{File, TryLockError};
+use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{REQUEST_LEN_MAX, Reply, Request, SOCKET_PATH_LEN_MAX};
+use super::{REQUEST_LEN_MAX, Reply, Request, SOCKET_PATH_LEN_MAX, pid_file};
 
 /// Connections served at once; more wait in the socket's backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -144,22 +144,11 @@ impl Files {
         lock_path.push(".lock");
         let lock_path = PathBuf::from(lock_path);
         loop {
-            let mut lock = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&lock_path)
-                .map_err(failed("open", &lock_path))?;
+            let mut lock = pid_file::open(&lock_path, 0o600).map_err(failed("open", &lock_path))?;
             match lock.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let mut text = String::new();
-                    let pid = lock
-                        .read_to_string(&mut text)
-                        .ok()
-                        .and_then(|_| text.trim().parse().ok());
+                    let pid = pid_file::read(&lock);
                     let path = socket.to_owned();
                     return Err(ControlError::AlreadyRunning { path, pid });
                 }
@@ -170,9 +159,7 @@ impl Files {
             if !is_same_file(&lock, &lock_path) {
                 continue;
             }
-            lock.set_len(0)
-                .and_then(|()| writeln!(lock, "{}", std::process::id()))
-                .map_err(failed("write", &lock_path))?;
+            pid_file::write(&mut lock).map_err(failed("write", &lock_path))?;
             return Ok(Files {
                 socket: socket.to_owned(),
                 lock_path,
@@ -208,7 +195,7 @@ impl Drop for Files {
 }
 
 fn is_same_file(open: &File, path: &Path) -> bool {
-    match (open.metadata(), std::fs::metadata(path)) {
+    match (open.metadata(), std::fs::symlink_metadata(path)) {
         (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
         _ => false,
     }

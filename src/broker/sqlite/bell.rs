@@ -147,7 +147,16 @@ fn open_for_writing(path: &Path) -> io::Result<File> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        // Others may write where the database is; nothing of theirs is made or opened.
+        .custom_flags(libc::O_NOFOLLOW)
         .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP) => {
+                let path = path.display();
+                io::Error::other(format!("`{path}` is a symbolic link, which is not followed"))
+            }
+            _ => error,
+        })
 }
 
 /// A lock of one byte, for the open file (not the process: handles of one process differ).
@@ -191,6 +200,16 @@ mod tests {
         assert!(heard(&listener, SOON));
         listener.hush().unwrap();
         assert!(!heard(&listener, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_planted_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        std::os::unix::fs::symlink(&target, dir.path().join("db-bell")).unwrap();
+        let said = Bell::open(&dir.path().join("db")).unwrap_err().to_string();
+        assert!(said.contains("symbolic link"), "{said}");
+        assert!(!target.exists());
     }
 
     #[test]
