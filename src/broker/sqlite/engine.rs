@@ -11,6 +11,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 use nix::errno::Errno;
@@ -23,6 +24,7 @@ use tokio::sync::oneshot;
 
 use super::error::Failure;
 use super::open::open;
+use super::patience;
 use super::store::{Access, Settings, Store};
 use super::url;
 use super::waiters::{Ended, Waiters};
@@ -84,6 +86,8 @@ where
 pub(super) struct Engine {
     requests: mpsc::Sender<Request>,
     bell: Arc<EventFd>,
+    /// Nothing waits long for other processes any more.
+    closing: Arc<AtomicBool>,
     url: String,
 }
 
@@ -104,12 +108,19 @@ impl Engine {
         let (requests, inbox) = mpsc::channel();
         let (opened, is_open) = oneshot::channel();
         let (thread_wake, thread_url) = (Arc::clone(&wake), url.clone());
+        let closing = Arc::new(AtomicBool::new(false));
+        let thread_closing = Arc::clone(&closing);
         std::thread::Builder::new()
             .name("pool-broker".into())
             .spawn(move || {
                 // Signals are for the threads that expect them.
                 let _ = SigSet::all().thread_block();
-                match open(&path, settings, fsync) {
+                let opening = open(&path, settings, fsync).and_then(|mut store| {
+                    let set = patience::set(&mut store.conn, thread_closing);
+                    set.map_err(|error| Failure::from(error).tell(&thread_url))?;
+                    Ok(store)
+                });
+                match opening {
                     Err(error) => drop(opened.send(Err(error))),
                     Ok(store) => {
                         let thread = Thread {
@@ -131,6 +142,7 @@ impl Engine {
         let engine = Engine {
             requests,
             bell: wake,
+            closing,
             url,
         };
         is_open.await.unwrap_or_else(|_| Err(engine.has_ended()))?;
@@ -171,6 +183,7 @@ impl Engine {
 
     /// Gives up the lease and closes the database.
     pub(super) async fn close(&self) -> Result<(), BrokerError> {
+        self.closing.store(true, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         self.send(Request::Close(reply));
         // No answer: it was closed before.

@@ -14,6 +14,7 @@ mod error;
 mod flow;
 mod inspect;
 mod open;
+mod patience;
 mod produce;
 mod store;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use rusqlite::StatementStatus;
 use super::*;
 use crate::config::BrokerUrl;
 use crate::job::{JobId, NewJob};
+use crate::time::Mono;
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -137,6 +138,20 @@ async fn a_database_locked_for_too_long_is_said() {
     assert_eq!(broker.queues().names().await.unwrap(), [], "reading goes on");
     other.execute_batch("ROLLBACK").unwrap();
     broker.producer().unwrap().enqueue(jobs(1, 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_handle_is_closed_soon_though_another_process_has_the_file() {
+    let Fixture { directory, broker } = fixture().await;
+    let other = rusqlite::Connection::open(directory.path().join("pool.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let began = Mono::now();
+    let queues = [queue()];
+    let (claimed, closed) = tokio::join!(broker.claim(&queues, 1), broker.close());
+    for error in [claimed.map(drop).unwrap_err(), closed.unwrap_err()] {
+        assert!(matches!(&error, BrokerError::Busy { .. }), "{error:?}");
+    }
+    assert!(Mono::now().since(began) < BUSY_TIMEOUT);
 }
 
 #[tokio::test]
