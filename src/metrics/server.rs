@@ -1,10 +1,12 @@
 //! `GET /metrics` over HTTP: one request a connection, a bounded number of connections, none of them for long.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -17,14 +19,15 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::Format;
 use crate::config::MetricsConfig;
 use crate::control::{self, Call, Reply};
 
-/// Connections served at once; more wait in the socket's backlog.
+/// Connections served at once. One more takes the place of the oldest that has not sent its request.
 const CONNECTIONS_MAX: usize = 16;
 /// How long a client may take for its request and to take its answer, before it is hung up on.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
@@ -135,39 +138,81 @@ impl Listener {
 
     /// Serves clients until the receiver of `calls` is dropped. What is being answered then is cut off.
     pub async fn serve(self, calls: mpsc::Sender<Call>) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut clients = Clients::default();
         loop {
             let accepted = tokio::select! {
                 () = calls.closed() => return,
-                accepted = accept(&self.socket, &permits) => accepted,
+                accepted = async {
+                    clients.room().await;
+                    self.socket.accept().await
+                } => accepted,
             };
-            if let Some((stream, permit)) = accepted {
-                let (calls, token) = (calls.clone(), self.token.clone());
-                tokio::spawn(async move {
-                    serve_client(stream, token, calls).await;
-                    drop(permit);
-                });
+            match accepted {
+                Ok((stream, _)) => clients.serve(stream, self.token.clone(), calls.clone()),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection for metrics");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
             }
         }
     }
 }
 
-/// The next client, once there is room for it; `None` after a failure that passes.
-async fn accept(socket: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = permits.clone().acquire_owned().await.ok()?;
-    match socket.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
-        Err(error) => {
-            tracing::warn!(%error, "cannot accept a connection for metrics");
-            tokio::time::sleep(ACCEPT_AGAIN).await;
-            None
+/// The connections that are being served, a bounded number.
+#[derive(Default)]
+struct Clients {
+    served: JoinSet<()>,
+    /// The oldest first; some of them may have ended.
+    known: VecDeque<Client>,
+}
+
+struct Client {
+    task: AbortHandle,
+    /// Its request has come.
+    has_asked: Arc<AtomicBool>,
+}
+
+impl Client {
+    fn is_silent(&self) -> bool {
+        !self.task.is_finished() && !self.has_asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Clients {
+    /// Waits until one more can be served: there are few, or one of them has not asked anything yet.
+    async fn room(&mut self) {
+        while self.served.try_join_next().is_some() {}
+        if self.served.len() >= CONNECTIONS_MAX && !self.known.iter().any(Client::is_silent) {
+            self.served.join_next().await;
         }
+    }
+
+    /// Serves one more. The oldest that has not asked anything makes room: it must not keep others from asking.
+    fn serve(&mut self, stream: TcpStream, token: Option<Token>, calls: mpsc::Sender<Call>) {
+        self.known.retain(|client| !client.task.is_finished());
+        if self.known.len() >= CONNECTIONS_MAX
+            && let Some(at) = self.known.iter().position(Client::is_silent)
+            && let Some(silent) = self.known.remove(at)
+        {
+            silent.task.abort();
+        }
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let task = self
+            .served
+            .spawn(serve_client(stream, has_asked.clone(), token, calls));
+        self.known.push_back(Client { task, has_asked });
     }
 }
 
 /// Answers one request; a client that is slow, or does not speak HTTP, is hung up on.
-async fn serve_client(stream: TcpStream, token: Option<Token>, calls: mpsc::Sender<Call>) {
+async fn serve_client(
+    stream: TcpStream,
+    has_asked: Arc<AtomicBool>,
+    token: Option<Token>,
+    calls: mpsc::Sender<Call>,
+) {
     let service = service_fn(|request| {
+        has_asked.store(true, Ordering::Relaxed);
         let (token, calls) = (token.clone(), calls.clone());
         async move { Ok::<_, Infallible>(answer(&request, token.as_ref(), &calls).await) }
     });

@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use pool::time::Mono;
+
 use crate::harness::Pool;
 
 /// Where the pool says that it serves its metrics.
@@ -39,6 +41,26 @@ fn value(metrics: &str, series: &str) -> f64 {
         .lines()
         .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.map_or(0.0, |value| value.parse().expect("a number"))
+}
+
+#[test]
+fn clients_that_ask_nothing_delay_no_scrape() {
+    let pool = Pool::start("[metrics]\nlisten = \"127.0.0.1:0\"\n");
+    let address = address(&pool);
+    // Silent, and in the middle of a request.
+    let mut idle: Vec<TcpStream> = Vec::new();
+    for at in 0..40 {
+        let mut stream = TcpStream::connect(&address).expect("the pool listens");
+        if at % 2 == 0 {
+            stream.write_all(b"GET /met").expect("the pool reads");
+        }
+        idle.push(stream);
+    }
+    let began = Mono::now();
+    scrape(&address);
+    // One of them alone may hold its place for ten seconds.
+    assert!(Mono::now().since(began) < Duration::from_secs(9));
+    drop(idle);
 }
 
 #[test]
