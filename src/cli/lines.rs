@@ -42,7 +42,7 @@ pub async fn add(
     mut added: impl FnMut(&[JobId]) -> Outcome,
 ) -> Outcome {
     let cannot_read = |error| Failure::new(Code::Usage, format!("cannot read {}: {error}", name_of(path)));
-    let mut chunks = chunks(open(path).map_err(cannot_read)?);
+    let mut chunks = open(path).and_then(chunks).map_err(cannot_read)?;
     let progress = Progress::counting("enqueued");
     let mut done = Done::default();
     let work = async {
@@ -142,10 +142,12 @@ fn check(what: &str, line: &[u8]) -> Outcome {
 }
 
 /// All lines of the stream, in chunks of what is there; the stream's end closes the channel.
-fn chunks(from: Box<dyn io::Read + Send>) -> mpsc::Receiver<io::Result<Chunk>> {
+///
+/// The error is that of the thread that reads.
+fn chunks(from: Box<dyn io::Read + Send>) -> io::Result<mpsc::Receiver<io::Result<Chunk>>> {
     let (sender, receiver) = mpsc::channel(1);
     // Not one of the event loop's own threads: the process can't leave while one of those waits for input.
-    std::thread::spawn(move || {
+    std::thread::Builder::new().spawn(move || {
         let mut from = BufReader::with_capacity(READ_LEN, from);
         loop {
             let chunk = lines_at_hand(&mut from);
@@ -155,8 +157,8 @@ fn chunks(from: Box<dyn io::Read + Send>) -> mpsc::Receiver<io::Result<Chunk>> {
                 return;
             }
         }
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 /// The next line, which is waited for, and those behind it that are there already. None: the stream has ended.

@@ -26,7 +26,9 @@ mod wait;
 
 use std::ffi::OsString;
 use std::future::Future;
+use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -193,11 +195,25 @@ fn perform(cli: Cli) -> Outcome {
     }
 }
 
+/// How long an idle thread of [`block_on`] stays: as long as the process.
+const STAYS: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// Runs one asynchronous verb to its end, on this thread.
+///
+/// What can't be waited for in the event loop (a name to be resolved, files to be read) goes to other threads. Tokio
+/// panics where the first of them can't be started, so one is started now and stays: later it has to do the work alone.
 fn block_on(verb: impl Future<Output = Outcome>) -> Outcome {
-    tokio::runtime::Builder::new_current_thread()
+    let cannot = |error: io::Error| {
+        Failure::new(Code::Failed, format!("cannot start: {error}"))
+            .hint("the limit of processes or of open files may be too low")
+    };
+    let probe = std::thread::Builder::new().spawn(|| {}).map_err(cannot)?;
+    let _ = probe.join();
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_keep_alive(STAYS)
         .build()
-        .map_err(|error| Failure::new(Code::Failed, format!("cannot start: {error}")))?
-        .block_on(verb)
+        .map_err(cannot)?;
+    drop(runtime.spawn_blocking(|| {}));
+    runtime.block_on(verb)
 }

@@ -31,7 +31,12 @@ impl Place {
 
     /// The binary with its broker, socket and state in this place.
     pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pool"));
+        self.command_of(env!("CARGO_BIN_EXE_pool"), args)
+    }
+
+    /// Another program in the same surroundings.
+    pub fn command_of(&self, program: &str, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(program);
         command
             .args(args)
             .current_dir(self.dir.path())
@@ -144,8 +149,12 @@ pub struct Supervisor {
 impl Supervisor {
     /// Starts it and waits until the app is loaded.
     pub fn start(place: &Place, flags: &[&str]) -> Self {
-        let mut child = place
-            .command(["run"].iter().chain(flags))
+        Supervisor::start_command(place.command(["run"].iter().chain(flags)))
+    }
+
+    /// Starts it by this command and waits until the app is loaded.
+    pub fn start_command(mut command: Command) -> Self {
+        let mut child = command
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()

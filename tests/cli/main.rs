@@ -4,6 +4,7 @@
 mod flow;
 mod help;
 mod kit;
+mod limits;
 mod mistakes;
 mod output;
 mod rq_words;

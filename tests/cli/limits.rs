@@ -1,0 +1,74 @@
+//! What the system refuses never ends the supervisor by a panic.
+
+use std::process::Command;
+
+use crate::kit::{Place, Supervisor};
+
+/// What runs a program as a user whose processes can be limited, as root's can't: each test has one that nothing
+/// else runs as.
+fn as_limited_user(place: &Place, test: u32) -> Vec<String> {
+    if !nix::unistd::getuid().is_root() {
+        return Vec::new();
+    }
+    let user = 60_000 + std::process::id() % 2_000 * 2 + test;
+    std::os::unix::fs::chown(place.path(""), Some(user), Some(user)).unwrap();
+    let words = [
+        "setpriv",
+        "--clear-groups",
+        &format!("--reuid={user}"),
+        &format!("--regid={user}"),
+    ];
+    words.map(str::to_owned).to_vec()
+}
+
+/// The binary where that user may run it.
+fn program(place: &Place) -> String {
+    let program = place.path("pool");
+    std::fs::copy(env!("CARGO_BIN_EXE_pool"), &program).unwrap();
+    program.display().to_string()
+}
+
+#[test]
+fn a_supervisor_that_may_start_nothing_more_goes_on() {
+    let place = Place::new();
+    // No scaling period starts a thread meanwhile.
+    let run = "run --max-workers 1 --scaling-period 1h --utilization-window 1h";
+    let user = as_limited_user(&place, 0);
+    let run = run.split(' ').map(str::to_owned).collect();
+    let words = [user.clone(), vec![program(&place)], run].concat();
+    let mut supervisor = Supervisor::start_command(place.command_of(&words[0], &words[1..]));
+    let limit = ["prlimit", &format!("--pid={}", supervisor.pid()), "--nproc=1:"].map(str::to_owned);
+    let words = [user, limit.to_vec()].concat();
+    let limited = Command::new(&words[0]).args(&words[1..]).status();
+    assert!(limited.expect("setpriv and prlimit run (util-linux)").success());
+    assert!(place.run(&["status"]).status.success());
+    assert!(place.run(&["metrics"]).status.success());
+    let reload = place.run(&["reload"]);
+    let said = String::from_utf8_lossy(&reload.stderr).into_owned();
+    assert_eq!(reload.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("the app does not load, generation 1 stays"),
+        "{said}"
+    );
+    assert!(place.run(&["status"]).status.success());
+    assert_eq!(place.lines(&["stop"]), ["stopped"]);
+    assert_eq!(supervisor.wait(), Some(0));
+}
+
+#[test]
+fn where_no_thread_can_be_started_that_is_said() {
+    let place = Place::new();
+    let limit = ["--nproc=1".to_owned()].to_vec();
+    let words = [
+        limit,
+        as_limited_user(&place, 1),
+        vec![program(&place), "run".to_owned()],
+    ]
+    .concat();
+    let output = place.command_of("prlimit", &words).output();
+    let output = output.expect("prlimit runs (util-linux)");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: cannot start: "), "{said}");
+    assert!(said.contains("hint: the limit of processes"), "{said}");
+}
