@@ -421,3 +421,53 @@ def test_tries_within_a_try_do_not_multiply(waits):
     with pytest.raises(RedisConnectionError):
         retry.call_with_retry(lambda: retry.call_with_retry(connect, lambda error: None), lambda error: None)
     assert len(tries) == rq_code._RETRIES + 1
+
+def values_of(pool, queue, *names):
+    """What plain jobs of these functions of `changes` return, one after the other in one worker."""
+    jobs_ = [queue.enqueue(f'changes.{name}') for name in names]
+    return [(job.id, value_of(job, pool.plain(job))) for job in jobs_]
+
+
+@pytest.mark.parametrize('fresh', [False, True], ids=['warm', 'fresh'])
+def test_programs_see_their_own_jobs_id_after_a_job_restored_its_environment(pool, queue, fresh):
+    found = values_of(pool(fresh=fresh), queue, 'seen_id', 'patches', 'seen_id')
+    assert [seen for _, seen in found] == [[id, id] for id, _ in found]
+
+
+@pytest.mark.parametrize('fresh', [False, True], ids=['warm', 'fresh'])
+def test_programs_see_their_own_jobs_id_after_a_job_emptied_its_environment(pool, queue, fresh):
+    pool = pool(fresh=fresh)
+    values_of(pool, queue, 'empties')
+    job = queue.enqueue(subprocess.getoutput, 'echo $RQ_JOB_ID')
+    assert value_of(job, pool.plain(job)) == job.id
+
+
+def test_an_id_of_any_length_is_seen(pool, queue):
+    pool = pool()
+    for id in ('short', 'x' * 300, 'short-again'):
+        job = queue.enqueue('changes.seen_id', job_id=id)
+        assert value_of(job, pool.plain(job)) == [id, id]
+
+
+@pytest.mark.parametrize('fresh, expected', [(False, [1, None, 2]), (True, [1, None, 1])], ids=['warm', 'fresh'])
+def test_a_function_that_a_job_replaces_is_heeded_by_the_next(pool, queue, fresh, expected):
+    assert [value for _, value in values_of(pool(fresh=fresh), queue, 'version', 'upgrade', 'version')] == expected
+
+
+@pytest.mark.parametrize('fresh', [False, True], ids=['warm', 'fresh'])
+def test_after_a_coroutine_a_job_finds_an_event_loop_as_before(pool, queue, fresh):
+    if sys.version_info >= (3, 14):
+        pytest.skip('this Python makes no loop for those who ask')
+    pool = pool(fresh=fresh)
+    assert [value for _, value in values_of(pool, queue, 'old_style', 'later', 'old_style')] == [1, 1, 1]
+
+
+def test_a_callable_that_answers_to_every_attribute_gets_the_jobs_arguments(pool, queue):
+    job = queue.enqueue('changes.proxy', 1, 2)
+    assert value_of(job, pool().plain(job)) == '(1, 2)'
+
+
+def test_a_failure_with_a_file_name_in_it_can_be_read_by_everybody(pool, queue):
+    error = pool().plain(queue.enqueue('changes.fail_with_a_file_name')).error
+    assert (error['kind'], error['message']) == ('ValueError', r'cannot read caf\udce9.csv')
+    json.dumps(error, ensure_ascii=False).encode()
