@@ -32,6 +32,7 @@ const FILES: &[(&str, &str)] = files![
     "pool_template/__init__.py",
     "pool_template/jobs/__init__.py",
     "pool_template/jobs/batch.py",
+    "pool_template/jobs/coroutines.py",
     "pool_template/jobs/deadline.py",
     "pool_template/jobs/errors.py",
     "pool_template/jobs/frames.py",

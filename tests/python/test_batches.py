@@ -61,7 +61,7 @@ class Batches(unittest.TestCase):
 
     def test_each_job_has_an_outcome_of_its_own(self) -> None:
         ended = self.run_batch("app.double", 1, 7, 8, 9, 10, b"{", b"", 6)
-        codes = [SUCCESS, RETRY, FAILURE, FAILURE, FAILURE, REJECTED, SUCCESS, SUCCESS]
+        codes = [SUCCESS, RETRY, FAILURE, FAILURE, REJECTED, REJECTED, SUCCESS, SUCCESS]
         self.assertEqual([done.code for done in ended], codes)
         self.assertEqual([ended[0].value, ended[6].value, ended[7].value], [2, None, 12])
         self.assertEqual((ended[1].after_ms, ended[2].error["message"]), (2000, "eight"))

@@ -183,12 +183,12 @@ class Jobs(unittest.TestCase):
             "retry": "(of type pool_job.Retry)",
         }.items():
             done = self.call("make", kind)
-            self.assertEqual((done.code, done.error["kind"]), (FAILURE, "result not JSON"), done)
+            self.assertEqual((done.code, done.error["kind"]), (REJECTED, "result not JSON"), done)
             self.assertIn(said, done.error["message"])
 
     def test_a_result_above_the_limit_is_a_failure_that_names_the_limit(self) -> None:
         done = self.call("long_text", 300_000)
-        self.assertEqual((done.code, done.error["kind"]), (FAILURE, "result too large"))
+        self.assertEqual((done.code, done.error["kind"]), (REJECTED, "result too large"))
         self.assertIn("the result of 300002 bytes is above the limit of 300000", done.error["message"])
 
     def test_long_frames_travel_both_ways(self) -> None:

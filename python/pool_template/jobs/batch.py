@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
+import pool_job
 from pool_template.jobs import errors, frames
 
 if TYPE_CHECKING:
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
 
 class WrongAnswers(Exception):
     """The function did not give one answer for each job."""
+
+
+def is_batch_task(function: Any) -> bool:
+    """Whether `pool_job.batch` marked it. There are callables that answer to every attribute, such as mocks."""
+    try:
+        return type(getattr(function, "__pool_batch__", None)) is pool_job._Batch
+    except Exception:
+        return False
 
 
 class Jobs(Protocol):

@@ -62,10 +62,16 @@ def has_user_frames(trace: Optional[TracebackType]) -> bool:
 
 def encode(kind: str, message: str, detail: str = "") -> bytes:
     """The JSON of a Done frame that is no success."""
-    value = {"kind": kind, "message": message}
+    value = {"kind": _encodable(kind), "message": _encodable(message)}
     if detail:
-        value["detail"] = detail
+        value["detail"] = _encodable(detail)
     return json.dumps(value).encode()
+
+
+def _encodable(text: str) -> str:
+    """The text with escapes for lone surrogates, which stand for bytes of file names that are not UTF-8. `json` writes
+    them as half a character, and no other reader of JSON takes that."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _is_foreign(filename: str) -> bool:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from types import CoroutineType
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import pool_job
 from pool_template.jobs import errors, frames, lineage
-from pool_template.jobs.batch import Batch
+from pool_template.jobs.batch import Batch, is_batch_task
+from pool_template.jobs.coroutines import complete
 from pool_template.jobs.deadline import Deadline
 from pool_template.jobs.loop import Outcome
-from pool_template.jobs.names import Names, UnknownTask
+from pool_template.jobs.names import Found, Names, UnknownTask
 
 _NO_ARGUMENTS = (b"", b"{}", b"[]", b"null")
 _NO_RESULT: Outcome = (frames.SUCCESS, frames.AFTER_BY_POLICY, b"null")
@@ -36,6 +37,13 @@ class BadResult(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class _Known(NamedTuple):
+    """A task that was asked for before."""
+
+    found: Found
+    takes_batches: bool
 
 
 def arguments_of(payload: bytes) -> Any:
@@ -63,8 +71,7 @@ class JsonRunner:
     def __init__(self, modules: list[str], max_result: int) -> None:
         self._names = Names(modules)
         self._max_result = max_result
-        self._functions: dict[bytes, Callable[..., Any]] = {}
-        self._batches: dict[bytes, Callable[..., Any]] = {}
+        self._known: dict[bytes, _Known] = {}
         self._deadline = Deadline(_timeout)
 
     def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int, kind: int) -> Outcome:
@@ -73,7 +80,9 @@ class JsonRunner:
         try:
             try:
                 deadline.set(timeout_ms, started_ns)
-                function = self._functions.get(task) or self._find(task)
+                function, takes_batches = self._find(task)
+                if takes_batches:
+                    raise TakesBatches
                 result = function() if payload in _NO_ARGUMENTS else self._call(function, payload)
                 if result is None:
                     return _NO_RESULT
@@ -94,14 +103,11 @@ class JsonRunner:
         """Calls a batch task once: an outcome for each of its jobs, in order. None: the task takes no batches."""
         first = runs[0]
         try:
-            function = self._batches.get(first.task)
-            if function is None:
-                self._find(first.task)
-                return None
-        except TakesBatches:
-            function = self._batches[first.task]
+            function, takes_batches = self._find(first.task)
         except BaseException:
             return None  # each job will say the same of itself
+        if not takes_batches:
+            return None
         batch = Batch(self, runs)
         try:
             self._deadline.set(first.timeout_ms, started_ns)
@@ -144,20 +150,19 @@ class JsonRunner:
 
     def rehearse(self, play: Callable[[bytes, bytes], None]) -> None:
         """See `loop.Runner`."""
-        self._functions[b""] = int
+        self._known[b""] = _Known(Found("builtins", ["int"], int), False)
         play(b"", b"[]")
         play(b"", b"[1]")
-        del self._functions[b""]
+        del self._known[b""]
 
-    def _find(self, task: bytes) -> Callable[..., Any]:
-        if task in self._batches:  # found before
-            raise TakesBatches
-        function = self._names.find(task.decode())
-        if hasattr(function, "__pool_batch__"):
-            self._batches[task] = function
-            raise TakesBatches
-        self._functions[task] = function
-        return function
+    def _find(self, task: bytes) -> tuple[Callable[..., Any], bool]:
+        """The function that a task names now, and whether it takes batches."""
+        known = self._known.get(task)
+        # A job may have replaced the function, or reloaded its module: the name alone is remembered.
+        if known is None or not known.found.is_still_there():
+            found = self._names.find(task.decode())
+            known = self._known[task] = _Known(found, is_batch_task(found.function))
+        return known.found.function, known.takes_batches
 
     def _call(self, function: Callable[..., Any], payload: bytes) -> Any:
         arguments = arguments_of(payload)
@@ -201,7 +206,8 @@ class JsonRunner:
         elif isinstance(error, WrongArguments):
             code, kind, detail = frames.REJECTED, "wrong arguments", ""
         elif isinstance(error, BadResult):
-            kind, detail = error.kind, ""
+            # Another run would do all that the job does again, and its result would be of the same kind.
+            code, kind, detail = frames.REJECTED, error.kind, ""
         elif isinstance(error, TypeError) and not errors.has_user_frames(error.__traceback__):
             code, kind, detail = frames.REJECTED, "wrong arguments", ""
         return code, frames.AFTER_BY_POLICY, errors.encode(kind, message, detail)
@@ -209,18 +215,3 @@ class JsonRunner:
 
 def _timeout(timeout_ms: int) -> pool_job.JobTimeout:
     return pool_job.JobTimeout(f"ran longer than its timeout of {timeout_ms / 1000:g}s")
-
-
-def complete(coroutine: Any, deadline: Deadline) -> Any:
-    """Runs what a coroutine function returned to its end, in an event loop of its own."""
-    import asyncio  # 50 ms and 4 MB that an application without coroutines need not spend
-
-    async def job() -> Any:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        deadline.cancel_by(lambda: loop.call_soon_threadsafe(task.cancel))
-        try:
-            return await coroutine
-        finally:
-            deadline.cancel_by(None)
-
-    return asyncio.run(job())

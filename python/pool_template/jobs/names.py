@@ -9,14 +9,32 @@ imports (`from subprocess import run`) is no task. Names with a leading undersco
 from __future__ import annotations
 
 import inspect
-from types import ModuleType
-from typing import Any, Callable
+import sys
+from types import MethodType, ModuleType
+from typing import Any, Callable, NamedTuple
 
 from pool_template.loader import import_if_there
 
 
 class UnknownTask(Exception):
     """There is no such task, and another run would not find it either."""
+
+
+class Found(NamedTuple):
+    """A function, and where it was found."""
+
+    module: str
+    #: The names that lead from the module to it.
+    path: list[str]
+    function: Callable[..., Any]
+
+    def is_still_there(self) -> bool:
+        """Whether the same names still lead to it."""
+        holder: Any = sys.modules.get(self.module)
+        for part in self.path:
+            holder = getattr(holder, part, None)
+        # A class method is a new object each time.
+        return holder is self.function or (type(holder) is MethodType and holder == self.function)
 
 
 class Names:
@@ -26,7 +44,7 @@ class Names:
         self._exact = {name for name in modules if not name.endswith(".*")}
         self._packages = tuple(name[:-1] for name in modules if name.endswith(".*"))
 
-    def find(self, task: str) -> Callable[..., Any]:
+    def find(self, task: str) -> Found:
         """The function that a task names; imports its module if need be, and what that raises passes."""
         parts = task.split(".")
         if not all(part.isidentifier() for part in parts):
@@ -39,7 +57,7 @@ class Names:
             listed = True
             module = import_if_there(name)
             if module is not None:
-                return self._attribute(task, module, parts[cut:])
+                return Found(name, parts[cut:], self._attribute(task, module, parts[cut:]))
         if listed:
             raise UnknownTask(f"there is no module for `{task}`")
         raise UnknownTask(f"`{task}` is in no module that jobs may name ({self}; set `app.modules`)")

@@ -75,11 +75,16 @@ class ControlSocket:
 
     def send(self, kind: str, **values: Any) -> None:
         """Sends one message, its texts cut where it would not fit into a packet."""
-        packet = json.dumps({"type": kind, **values}).encode()
+        packet = _encode({"type": kind, **values})
         if len(packet) > PACKET_LEN_MAX:
             short = {name: _shorten(value) for name, value in values.items()}
-            packet = json.dumps({"type": kind, **short}, ensure_ascii=False).encode(errors="replace")
+            packet = _encode({"type": kind, **short})
         self._socket.send(packet)
+
+
+def _encode(message: dict[str, Any]) -> bytes:
+    # A lone surrogate, as in a file name that is not UTF-8, is no character: no reader but Python's takes it.
+    return json.dumps(message, ensure_ascii=False).encode(errors="replace")
 
 
 def close_all(descriptors: list[int]) -> None:

@@ -5,12 +5,12 @@ To Redis each of them is a job of its own: it was claimed alone, and it is ended
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import pool_job
 from pool_template.jobs import frames, lineage
-from pool_template.jobs.batch import Batch, answers_of
+from pool_template.jobs.batch import Batch, answers_of, is_batch_task
+from pool_template.jobs.coroutines import complete_without_deadline
 
 if TYPE_CHECKING:
     from pool_template.jobs.loop import Outcome
@@ -34,7 +34,7 @@ class Alone:
 
 def callable_alone(function: Callable[..., Any], complete: Callable[[Any], Any]) -> Callable[..., Any]:
     """What to call for a single job: the function itself if it is no batch task."""
-    return Alone(function, complete) if hasattr(function, "__pool_batch__") else function
+    return Alone(function, complete) if is_batch_task(function) else function
 
 
 def let_rq_call(job: Any) -> None:
@@ -42,10 +42,14 @@ def let_rq_call(job: Any) -> None:
     execute = job._execute
 
     def run() -> Any:
-        function = callable_alone(job.func, asyncio.run)
+        function = callable_alone(job.func, complete_without_deadline)
         return function(*job.args, **job.kwargs) if isinstance(function, Alone) else execute()
 
     job._execute = run
+
+
+def _is_alone_with(function: Callable[..., Any], called: Any) -> bool:
+    return isinstance(called, Alone) and called.function is function
 
 
 class Jobs:
@@ -68,7 +72,7 @@ class Jobs:
         the job's, or it is no batch task."""
         called = [read[0] for read in self._read.values() if isinstance(read, tuple)]
         first = called[0] if called else None
-        if isinstance(first, Alone) and all(function is first for function in called):
+        if isinstance(first, Alone) and all(_is_alone_with(first.function, each) for each in called):
             return first.function
         return None
 

@@ -24,7 +24,7 @@ from rq.utils import import_attribute
 from pool_template.jobs import errors, frames, lineage
 from pool_template.jobs.batch import Batch
 from pool_template.jobs.deadline import Deadline
-from pool_template.jobs.functions import complete
+from pool_template.jobs.coroutines import complete
 from pool_template.jobs.loop import Outcome
 from pool_template.rq import current
 from pool_template.rq.batch import Jobs, callable_alone
@@ -57,7 +57,6 @@ class RqRunner:
         self._loads, self._dumps = code.serializer.loads, code.serializer.dumps
         self._max_result = max_result
         self._environment = Environment()
-        self._functions: dict[str, Callable[..., Any]] = {}
         self._deadline = Deadline(_timeout)
         self._job = b""
         self._pending = current.Pending(self._fetch_current)
@@ -207,7 +206,7 @@ class RqRunner:
             raise DeserializationError() from error
         if instance:
             return callable_alone(getattr(instance, name), self._complete), args, kwargs
-        return self._functions.get(name) or self._find(name), args, kwargs
+        return self._find(name), args, kwargs
 
     def _complete(self, coroutine: Any) -> Any:
         try:
@@ -220,11 +219,10 @@ class RqRunner:
     def _find(self, name: str) -> Callable[..., Any]:
         if name is None:
             raise ValueError("Cannot execute job: function is None")
-        # The usual case of what `import_attribute` does; a worker of one job asks once for each job.
+        # The usual case of what `import_attribute` does. Asked for each job: one may replace what a module holds.
         module, _, attribute = name.rpartition(".")
         function = getattr(sys.modules.get(module), attribute, None) or import_attribute(name)
-        function = self._functions[name] = callable_alone(function, self._complete)
-        return function
+        return callable_alone(function, self._complete)
 
     def _success(self, value: Any) -> Outcome:
         if lineage.is_child:
