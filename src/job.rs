@@ -269,6 +269,8 @@ pub enum Outcome {
     TimedOut {
         /// The timeout that it exceeded.
         after: Duration,
+        /// Where it was, as a traceback; empty where nobody knows.
+        detail: String,
     },
     /// It asked to be run again.
     Retry {

@@ -74,6 +74,33 @@ pub fn escaped_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// JSON in which escapes of half a character (`\ud83d` without its other half) are replaced by `\ufffd`.
+///
+/// Python's `json` and JavaScript write them, and nothing that holds text as Unicode can read them.
+pub fn without_lone_surrogates(json: &[u8]) -> Cow<'_, [u8]> {
+    let mut found = Cow::Borrowed(json);
+    let mut at = 0;
+    while let Some(ahead) = json[at..].iter().position(|byte| *byte == b'\\') {
+        at += ahead;
+        match (escaped_unit(json, at), escaped_unit(json, at + 6)) {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => at += 12,
+            (Some(0xD800..=0xDFFF), _) => {
+                found.to_mut()[at + 2..at + 6].copy_from_slice(b"fffd");
+                at += 6;
+            }
+            // An escaped backslash may stand before a `u`.
+            _ => at = (at + 2).min(json.len()),
+        }
+    }
+    found
+}
+
+/// The number in an escape `\uXXXX` that begins here.
+fn escaped_unit(json: &[u8], at: usize) -> Option<u16> {
+    let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +132,26 @@ mod tests {
         assert!(!shown.contains(steers_terminal), "{shown}");
         assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [HOSTILE]);
         assert_eq!(escaped_json("{\n}"), "{\n}");
+    }
+
+    #[test]
+    fn half_a_character_is_replaced_and_whole_ones_stay() {
+        for (json, readable) in [
+            (r#""\udce9""#, "\u{fffd}"),
+            (r#""a\ud83d!""#, "a\u{fffd}!"),
+            (r#""\ud83d\ud83d\ude00""#, "\u{fffd}\u{1f600}"),
+            (r#""\ude00\ud83d""#, "\u{fffd}\u{fffd}"),
+            (r#""\\udce9\n""#, "\\udce9\n"),
+            (r#""\uDCE9\u00e9""#, "\u{fffd}é"),
+        ] {
+            let text: String = serde_json::from_slice(&without_lone_surrogates(json.as_bytes())).unwrap();
+            assert_eq!(text, readable, "{json}");
+        }
+        for other in [r#""é\\""#, r"\", r"\u", r"\ud8", r"\u+123", "", "\\u00\u{e9}"] {
+            assert!(
+                matches!(without_lone_surrogates(other.as_bytes()), Cow::Borrowed(_)),
+                "{other}"
+            );
+        }
     }
 }

@@ -13,6 +13,7 @@ use super::BrokerError;
 use super::check::new_jobs;
 use super::groups::{CHAIN_LEN_MAX, GROUP_LEN_MAX, NewGroup};
 use crate::job::{JobError, JobId, NewJob};
+use crate::text::without_lone_surrogates;
 
 /// The key under which a job whose arguments are an object gets the earlier result of its chain.
 pub const PREVIOUS: &str = "previous";
@@ -70,13 +71,16 @@ fn check_follower(job: &NewJob, key: &str) -> Result<(), BrokerError> {
     match job.payload.trim_ascii() {
         b"" | b"null" => Ok(()),
         text @ [b'[', ..] if serde_json::from_slice::<IgnoredAny>(text).is_ok() => Ok(()),
-        text @ [b'{', ..] => match serde_json::from_slice::<BTreeMap<Cow<'_, str>, IgnoredAny>>(text) {
-            Ok(fields) if fields.contains_key(key) => cannot(&format!(
-                "its arguments have the key `{key}`, under which it is to get another value"
-            )),
-            Ok(_) => Ok(()),
-            Err(error) => cannot(&format!("its arguments are no JSON: {error}")),
-        },
+        text @ [b'{', ..] => {
+            match serde_json::from_slice::<BTreeMap<Cow<'_, str>, IgnoredAny>>(&without_lone_surrogates(text))
+            {
+                Ok(fields) if fields.contains_key(key) => cannot(&format!(
+                    "its arguments have the key `{key}`, under which it is to get another value"
+                )),
+                Ok(_) => Ok(()),
+                Err(error) => cannot(&format!("its arguments are no JSON: {error}")),
+            }
+        }
         _ => cannot(
             "the arguments of a job that gets a value from others are a JSON array, an object or nothing",
         ),

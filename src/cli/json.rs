@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::value::RawValue;
 
-use crate::text::steers_terminal;
+use crate::text::{steers_terminal, without_lone_surrogates};
 
 use super::report::{Code, Failure};
 
@@ -94,7 +94,7 @@ pub fn raw(result: &[u8]) -> Vec<u8> {
     {
         return bytes;
     }
-    let mut bytes = match serde_json::from_slice::<String>(result) {
+    let mut bytes = match serde_json::from_slice::<String>(&without_lone_surrogates(result)) {
         Ok(text) => text.into_bytes(),
         Err(_) => result.to_vec(),
     };
@@ -159,6 +159,7 @@ mod tests {
     fn a_bare_string_loses_its_quotes_and_nothing_else_changes() {
         assert_eq!(raw(br#""two\nlines\n""#), b"two\nlines\n");
         assert_eq!(raw(b"[1, 2]"), b"[1, 2]\n");
+        assert_eq!(raw(br#""caf\udce9""#), "caf\u{fffd}\n".as_bytes());
     }
 
     #[test]

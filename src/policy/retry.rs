@@ -46,9 +46,13 @@ pub fn verdict(job: &Claimed, outcome: Outcome, rules: &Rules, now: Unix, jitter
             error,
             retryable: false,
         } => execution.bury(error),
-        Outcome::TimedOut { after } => {
+        Outcome::TimedOut { after, detail } => {
             let message = format!("ran longer than its timeout of {}", Human(after));
-            execution.failed(JobError::new("timeout", message), None)
+            let error = JobError {
+                detail,
+                ..JobError::new("timeout", message)
+            };
+            execution.failed(error, None)
         }
         Outcome::Retry { after, reason } => execution.failed(JobError::new("retry", reason), after),
         Outcome::Lost { how } => match job.loss {
@@ -97,10 +101,11 @@ impl Execution<'_> {
         let retries = self.job.retries.unwrap_or(self.rules.retries);
         if self.job.failures >= retries {
             if error.kind == "retry" {
-                error.message = format!(
-                    "{} (asked to run again, but all {retries} retries are used)",
-                    error.message
-                );
+                let why = match retries {
+                    0 => "but has no retries; give it some with `retries`".to_owned(),
+                    _ => format!("but all {retries} retries are used"),
+                };
+                error.message = format!("{} (asked to run again, {why})", error.message);
             }
             return self.bury(error);
         }
@@ -264,9 +269,14 @@ mod tests {
     #[test]
     fn a_timeout_is_a_failure() {
         let after = Duration::from_secs(90);
-        let verdict = decide(&job(2, 0), Outcome::TimedOut { after });
+        let timed_out = || Outcome::TimedOut {
+            after,
+            detail: "in sleep".to_owned(),
+        };
+        let verdict = decide(&job(2, 0), timed_out());
+        assert!(matches!(&verdict, Verdict::Bury { error, .. } if error.detail == "in sleep"));
         assert_eq!(buried(verdict).0, "timeout: ran longer than its timeout of 1m30s");
-        assert_eq!(due_s(&decide(&job(0, 0), Outcome::TimedOut { after })), Some(10));
+        assert_eq!(due_s(&decide(&job(0, 0), timed_out())), Some(10));
     }
 
     #[test]
@@ -313,7 +323,10 @@ mod tests {
         prop_oneof![
             Just(Outcome::Success(vec![])),
             any::<bool>().prop_map(failure),
-            any::<Duration>().prop_map(|after| Outcome::TimedOut { after }),
+            any::<Duration>().prop_map(|after| Outcome::TimedOut {
+                after,
+                detail: String::new()
+            }),
             any::<Option<Duration>>().prop_map(asks),
             Just(lost()),
             Just(Outcome::GivenBack),

@@ -19,6 +19,7 @@ use crate::sys::pidfd::{PidFd, Waited, kill_group};
 use crate::sys::socket::{self, Received, Sent, Wait};
 use crate::sys::watch::{watch, watch_process};
 use crate::sys::{SysError, lifeline, process};
+use crate::text::without_lone_surrogates;
 use crate::wire::frame::{
     Assembler, Code, FromWorker, PACKET_LEN_MAX, Packets, Run, carries_on, execution_of,
 };
@@ -332,6 +333,7 @@ fn outcome(code: Code, after_ms: Option<u32>, data: &[u8]) -> Outcome {
         // The fleet knows after how long.
         Code::TimedOut => Outcome::TimedOut {
             after: Duration::ZERO,
+            detail: job_error(data).detail,
         },
         Code::Retry => Outcome::Retry {
             after: after_ms.map(|ms| Duration::from_millis(ms.into())),
@@ -344,7 +346,8 @@ fn outcome(code: Code, after_ms: Option<u32>, data: &[u8]) -> Outcome {
 
 /// The error that a worker reports: JSON, or else whatever it sent as text.
 fn job_error(data: &[u8]) -> JobError {
-    serde_json::from_slice(data).unwrap_or_else(|_| JobError::new("error", String::from_utf8_lossy(data)))
+    serde_json::from_slice(&without_lone_surrogates(data))
+        .unwrap_or_else(|_| JobError::new("error", String::from_utf8_lossy(data)))
 }
 
 /// Waits until there is a frame.

@@ -17,6 +17,7 @@ use crate::sys::pidfd::{PidFd, kill_group};
 use crate::sys::socket::{self, Received, Sent, Wait};
 use crate::sys::spawn::spawn_template;
 use crate::sys::watch::{watch, watch_process};
+use crate::text;
 use crate::wire::message::{CONTROL_LEN_MAX, FromTemplate, Load, ToTemplate};
 
 /// One template as the supervisor holds it. Dropping it closes the lifeline, which kills it.
@@ -132,7 +133,9 @@ impl Reader {
     fn read_messages(&mut self, buffer: &mut [u8]) -> bool {
         loop {
             match socket::recv(self.control.get_ref(), buffer, Wait::Never) {
-                Ok(Received::Packet(len)) => match serde_json::from_slice::<FromTemplate>(&buffer[..len]) {
+                Ok(Received::Packet(len)) => match serde_json::from_slice::<FromTemplate>(
+                    &text::without_lone_surrogates(&buffer[..len]),
+                ) {
                     Ok(message) => {
                         let message = Box::new(message);
                         let _ = self.inputs.send(Input::Template {

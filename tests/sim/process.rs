@@ -422,6 +422,7 @@ impl World {
             },
             "endless" => Outcome::TimedOut {
                 after: frame.timeout.unwrap_or_default(),
+                detail: String::new(),
             },
             _ => Outcome::Success(Vec::new()),
         };

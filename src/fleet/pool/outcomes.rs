@@ -31,8 +31,9 @@ impl Pool {
             whole_batch,
         } = done;
         let outcome = match outcome {
-            Outcome::TimedOut { .. } => Outcome::TimedOut {
+            Outcome::TimedOut { detail, .. } => Outcome::TimedOut {
                 after: self.jobs.held(execution).timeout.unwrap_or_default(),
+                detail,
             },
             outcome => outcome,
         };
@@ -242,7 +243,10 @@ fn outcome_of_death(fate: Fate, execution: u64, job: &Execution, how: &str) -> O
         (Fate::Stopped(stopped), _) if stopped == execution => Outcome::Stopped,
         // Another job of its batch was stopped.
         (Fate::Stopped(_) | Fate::GivenBack, _) => Outcome::GivenBack,
-        (Fate::TimedOut, Some(after)) => Outcome::TimedOut { after },
+        (Fate::TimedOut, Some(after)) => Outcome::TimedOut {
+            after,
+            detail: String::new(),
+        },
         (Fate::TimedOut | Fate::Lost | Fate::Unbegun, _) => Outcome::Lost { how: how.to_owned() },
     }
 }

@@ -7,11 +7,13 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{DEPTH_MAX, Value};
+use crate::text::without_lone_surrogates;
 
 /// The value of a JSON text, with all digits of its numbers; the error says why there is none.
 pub(in crate::broker::rq) fn from_json(text: &[u8]) -> Result<Value, String> {
+    let text = without_lone_surrogates(text);
     let raw: &RawValue =
-        serde_json::from_slice(text).map_err(|error| format!("they are no JSON: {error}"))?;
+        serde_json::from_slice(&text).map_err(|error| format!("they are no JSON: {error}"))?;
     value(raw, 0)
 }
 
