@@ -224,6 +224,9 @@ pub struct Claim {
     pub epoch: u32,
 }
 
+/// The kind of a [`JobError`] that says that the worker's code has no such task. Newer code may have it.
+pub const UNKNOWN_TASK: &str = "unknown task";
+
 /// Why an execution failed, as its reader meets it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobError {

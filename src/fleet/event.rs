@@ -297,6 +297,11 @@ pub enum Notice {
         /// What the template found.
         report: LoadReport,
     },
+    /// No worker of an older generation can begin another job.
+    Renewed {
+        /// Which generation has taken over.
+        generation: u64,
+    },
     /// The app does not load.
     LoadFailed {
         /// Which generation.

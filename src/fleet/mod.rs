@@ -77,6 +77,8 @@ pub struct Fleet {
     templates: Templates,
     register: Register,
     shutdown: Shutdown,
+    /// The generation that takes over, until no older worker can begin another job.
+    renewing: Option<u64>,
     /// Limits on all pools together, and what they occupy.
     totals: Totals,
 }
@@ -93,6 +95,7 @@ impl Fleet {
             templates: Templates::new(config.app.load_timeout),
             register: Register::new(seed),
             shutdown: Shutdown::default(),
+            renewing: None,
             totals: Totals {
                 workers: config.supervisor.max_total_workers,
                 ..Totals::default()
@@ -172,6 +175,7 @@ impl Fleet {
             Event::Tick => self.tick(now, out),
         }
         self.forget_pools();
+        self.tell_renewal(out);
         self.leave_if_empty(now, out);
     }
 
@@ -266,6 +270,11 @@ impl Fleet {
     /// Jobs held under the lease: buffered, sent or running.
     pub fn in_hand(&self) -> usize {
         self.pools.values().map(Pool::in_hand).sum()
+    }
+
+    /// A generation has loaded, and workers of an older one can still begin jobs.
+    pub fn is_renewing(&self) -> bool {
+        self.renewing.is_some()
     }
 
     /// The first load failed before any ever succeeded: the supervisor can't do its work.
@@ -398,14 +407,26 @@ impl Fleet {
         };
         self.app.declare(&report.batches);
         out.push(Action::Notice(Notice::AppLoaded { generation, report }));
-        self.at_all(now, out, |pool, _| pool.expire_older_than(generation));
+        self.renewing = Some(generation);
+        self.at_all(now, out, |pool, cx| pool.expire_older_than(generation, cx));
         self.balance_all(now, out);
+    }
+
+    /// Says so when no worker of an older generation can begin another job.
+    fn tell_renewal(&mut self, out: &mut Vec<Action>) {
+        let renewed = |generation: &mut u64| self.pools.values().all(|pool| pool.is_renewed(*generation));
+        if let Some(generation) = self.renewing.take_if(renewed) {
+            out.push(Action::Notice(Notice::Renewed { generation }));
+        }
     }
 
     fn template_exited(&mut self, id: u64, how: &str, now: Now, out: &mut Vec<Action>) {
         let stopping = !self.running();
         let abandoned = self.templates.exited(id, how, stopping, now, out);
-        self.at_all(now, out, |pool, cx| pool.abandon(&abandoned, cx));
+        self.at_all(now, out, |pool, cx| {
+            pool.abandon(&abandoned, cx);
+            pool.settle_hopeless(cx);
+        });
         self.balance_all(now, out);
     }
 

@@ -172,6 +172,16 @@ impl Templates {
         self.current.is_none() && self.live.is_empty() && self.restart_at.is_none()
     }
 
+    /// Newer code than that of this generation is loaded, or may be before long.
+    pub fn is_superseded(&self, generation: u64) -> bool {
+        let comes = |template: &Template| match template.state {
+            State::Loading | State::Ready => template.generation > generation,
+            State::Leaving | State::Unloading | State::Killed(_) => false,
+        };
+        let starts = self.restart_at.is_some() && self.generation > generation;
+        starts || self.live.values().any(comes)
+    }
+
     /// The template that may be asked for a worker now, and its generation.
     pub fn to_fork(&self) -> Option<(u64, u64)> {
         let id = self.current?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::job::JobError;
+use crate::job::{JobError, UNKNOWN_TASK};
 use crate::time::Mono;
 use crate::wire::frame::Run;
 use crate::wire::message::BatchTask;
@@ -78,7 +78,7 @@ pub fn unknown_task(name: &str, known: &[String]) -> JobError {
         Some((_, near)) => format!("no task is named `{name}`; did you mean `{near}`?"),
         None => format!("no task is named `{name}`"),
     };
-    JobError::new("unknown task", message)
+    JobError::new(UNKNOWN_TASK, message)
 }
 
 #[cfg(test)]

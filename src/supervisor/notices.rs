@@ -33,6 +33,9 @@ pub(super) fn tell(notice: &Notice) {
             "not scaled"
         ),
         Notice::AppLoaded { generation, report } => loaded(*generation, report),
+        Notice::Renewed { generation } => {
+            tracing::debug!(generation, "no worker of an older generation gets another job");
+        }
         Notice::LoadFailed {
             generation,
             error,
@@ -204,6 +207,7 @@ fn worker(notice: &Notice) {
         Notice::Scaled { .. }
         | Notice::Vetoed { .. }
         | Notice::AppLoaded { .. }
+        | Notice::Renewed { .. }
         | Notice::LoadFailed { .. }
         | Notice::TemplateDied { .. }
         | Notice::TemplateHangs { .. }

@@ -134,24 +134,30 @@ impl Supervisor {
     pub(super) fn notice(&mut self, notice: &Notice, now: Now) {
         notices::tell(notice);
         match notice {
-            Notice::AppLoaded { generation, .. } => {
-                self.announced = true;
+            Notice::AppLoaded { .. } => self.announced = true,
+            Notice::Renewed { generation } => {
                 notify::ready();
                 let mut message =
-                    format!("generation {generation} is loaded; workers are replaced as they fall idle");
+                    format!("generation {generation} is loaded; no older worker gets another job");
                 if !self.needs_restart.is_empty() {
                     message += &format!("; only a restart changes {}", self.needs_restart.join(", "));
                 }
                 self.reloaded(Ok(message));
             }
-            Notice::LoadFailed {
-                error,
-                staying: Some(staying),
-                ..
-            } => {
-                notify::ready();
-                let kept = format!("generation {staying} stays");
+            Notice::LoadFailed { error, staying, .. } => {
+                let kept = match staying {
+                    Some(generation) => {
+                        notify::ready();
+                        format!("generation {generation} stays")
+                    }
+                    None => "it is tried again".to_owned(),
+                };
                 self.reloaded(Err(format!("the app does not load, {kept}: {error}")));
+            }
+            Notice::ForkFailed { error, .. } if self.fleet.is_renewing() => {
+                let message =
+                    "the new generation is loaded, and its workers do not start; those of the old one go on";
+                self.reloaded(Err(format!("{message}: {error}")));
             }
             Notice::Scaled { .. } => notify::status(&self.summary(now)),
             _ => {}

@@ -11,6 +11,7 @@ import time
 from pool_job import Retry, batch, current_jobs
 
 LEDGER = os.environ.get("LEDGER")
+VERSION = 1
 
 
 def write(line):
@@ -30,6 +31,14 @@ if os.environ.get("FLOOD"):
 
 def add(a, b):
     return a + b
+
+
+def version():
+    return VERSION
+
+
+def after_fork():
+    pass
 
 
 def pid():

@@ -66,12 +66,36 @@ impl Pool {
         self.configure_on(&self.path("jobs.db"), settings);
     }
 
+    /// As [`Pool::start`], of programs that the settings name.
+    pub fn start_commands(settings: &str) -> Pool {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let mut pool = Pool { dir, child: None };
+        pool.configure_commands(settings);
+        pool.launch();
+        pool.wait_for("the tasks to be known", |pool| {
+            pool.state()["generation"].as_u64() >= Some(1)
+        });
+        pool
+    }
+
+    /// As [`Pool::configure`], of programs that the settings name.
+    pub fn configure_commands(&self, settings: &str) {
+        self.write_settings(
+            &self.path("jobs.db"),
+            &format!("runtime = \"command\"\n{settings}"),
+        );
+    }
+
     fn configure_on(&self, broker: &Path, settings: &str) {
+        let python = "runtime = \"python\"\npython = \"python3\"\npreload = [\"app\"]\n";
+        self.write_settings(broker, &format!("{python}{settings}"));
+    }
+
+    fn write_settings(&self, broker: &Path, app: &str) {
         let (dir, broker) = (self.dir.path().display(), broker.display());
         let text = format!(
             "socket = \"{dir}/jobs.db.sock\"\n[broker]\nurl = \"sqlite:{broker}\"\nlease = \"3s\"\nheartbeat = \"500ms\"\n\
-             [app]\nruntime = \"python\"\npython = \"python3\"\ndirectory = \"{dir}\"\npreload = [\"app\"]\n\
-             {settings}"
+             [app]\ndirectory = \"{dir}\"\n{app}"
         );
         fs::write(self.path("pool.toml"), text).expect("the configuration is written");
     }

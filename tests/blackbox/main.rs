@@ -11,5 +11,6 @@ mod lifecycle;
 mod measure;
 mod metrics;
 mod output;
+mod reload;
 mod routing;
 mod stop;

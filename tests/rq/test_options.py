@@ -213,3 +213,20 @@ def test_a_reload_reads_the_settings_module_again(work, redis, target, tmp_path)
     running.signal(signal.SIGHUP)
     job = Queue('second', connection=redis).enqueue(jobs.add, 1, 2)
     until(lambda: job.get_status() == JobStatus.FINISHED, 'it serves the second queue')
+
+
+def test_a_function_that_old_code_lacks_waits_for_the_reload(work, redis, queue, target, tmp_path):
+    if target.name != 'pool':
+        pytest.skip('a worker of RQ has no reload')
+    module = tmp_path / 'deployed.py'
+    module.write_text('def version():\n    return 1\n')
+    running = work.start(workers=2, preload='deployed', path=str(tmp_path))
+    new = 'def version():\n    return 2\n\n\ndef new():\n    return version()\n'
+    module.write_text(f'import time\n\ntime.sleep(2)\n\n\n{new}')
+    running.signal(signal.SIGHUP)
+    until(lambda: 'reloading' in running.output(), 'it begins to reload')
+    found = [queue.enqueue('deployed.new') for _ in range(6)]
+    for job in found:
+        until(lambda job=job: job.get_status() in (JobStatus.FINISHED, JobStatus.FAILED), 'it ends')
+        assert job.get_status() == JobStatus.FINISHED, running.output()
+        assert job.return_value() == 2

@@ -13,6 +13,7 @@ use crate::world::{Happening, World};
 /// A template process and the control socket to it.
 #[derive(Debug, Default)]
 pub struct Template {
+    pub generation: u64,
     pub alive: bool,
     /// It does nothing, as under SIGSTOP.
     pub frozen: bool,
@@ -54,6 +55,7 @@ pub enum Process {
 #[derive(Debug)]
 pub struct Worker {
     pub pool: PoolName,
+    pub generation: u64,
     pub process: Process,
     /// The supervisor knows its process id, and so would see its death.
     pub pid_known: bool,
@@ -123,9 +125,10 @@ fn spoils(frame: &Frame) -> Option<Spoils> {
 }
 
 impl Worker {
-    pub fn asked(pool: PoolName) -> Self {
+    pub fn asked(pool: PoolName, generation: u64) -> Self {
         Worker {
             pool,
+            generation,
             process: Process::Asked,
             pid_known: false,
             ready: false,

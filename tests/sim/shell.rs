@@ -29,6 +29,7 @@ impl World {
         self.templates.clear();
         self.workers.clear();
         self.sizes.clear();
+        self.renewed = 0;
         self.no_fork_before.clear();
         self.periods.clear();
         self.ledger.lease_ends();
@@ -209,7 +210,7 @@ impl World {
             self.note(|| format!("    {}", describe_action(&action)));
         }
         match action {
-            Action::StartTemplate { template, .. } => self.start_template(template),
+            Action::StartTemplate { template, generation } => self.start_template(template, generation),
             Action::StopTemplate { template } => _ = self.ask_template(template, ToTemplate::Stop),
             Action::KillTemplate { template } => self.template_dies(template),
             Action::Fork {
@@ -247,6 +248,7 @@ impl World {
                 }
                 self.ledger.settle(settlement);
             }
+            Action::Notice(Notice::Renewed { generation }) => self.renewed = generation,
             Action::Notice(_) => {}
             Action::Leave => {
                 assert!(self.stopping && !self.left, "it leaves once, and when told to");
@@ -268,8 +270,9 @@ impl World {
         paused.map(|(name, _)| name).collect()
     }
 
-    fn start_template(&mut self, id: u64) {
+    fn start_template(&mut self, id: u64, generation: u64) {
         let template = Template {
+            generation,
             alive: true,
             ..Template::default()
         };
@@ -290,7 +293,8 @@ impl World {
 
     fn fork(&mut self, template: u64, worker: u64, pool: PoolName) {
         if self.ask_template(template, ToTemplate::Fork(worker)) {
-            self.workers.insert(worker, Worker::asked(pool));
+            let generation = self.templates[&template].generation;
+            self.workers.insert(worker, Worker::asked(pool, generation));
         } else {
             let error = "the template is gone".into();
             self.events.push_back(Event::ForkFailed { worker, error });
@@ -308,6 +312,12 @@ impl World {
         assert!(
             !worker.closed,
             "job {execution} is sent to worker {id}, which was told to leave"
+        );
+        assert!(
+            worker.generation >= self.renewed,
+            "job {execution} is sent to worker {id} of generation {}, and {} has taken over",
+            worker.generation,
+            self.renewed
         );
         assert!(
             !worker.taken_back.contains(&execution),

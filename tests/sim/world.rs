@@ -59,6 +59,8 @@ pub struct World {
     pub workers: BTreeMap<u64, Worker>,
     /// Pool sizes and their maxima at the last check.
     pub sizes: BTreeMap<String, (u32, u32)>,
+    /// The generation of which it was said that no older worker gets another job.
+    pub renewed: u64,
     pub app_broken: bool,
     /// The template can't fork, as a host without memory has it.
     pub forks_fail: bool,
@@ -103,6 +105,7 @@ impl World {
             templates: BTreeMap::new(),
             workers: BTreeMap::new(),
             sizes: BTreeMap::new(),
+            renewed: 0,
             app_broken: false,
             forks_fail: false,
             no_fork_before: BTreeMap::new(),

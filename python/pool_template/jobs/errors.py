@@ -7,6 +7,9 @@ import traceback
 from types import TracebackType
 from typing import Optional
 
+#: The kind of an error that says that there is no such task.
+UNKNOWN_TASK = "unknown task"
+
 _MESSAGE_LEN_MAX = 4_000
 _DETAIL_LEN_MAX = 24_000
 _WHOLE_LEN_MAX = 200_000
@@ -19,6 +22,20 @@ def type_name(value: object) -> str:
     """The type of a value or exception: `ValueError`, `shop.errors.OutOfStock`."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def mark_unknown(error: BaseException) -> None:
+    """This error says that there is no such task: while newer code loads, the supervisor gives the job to that."""
+    try:
+        error.__dict__["_pool_unknown_task"] = True
+    except AttributeError:  # an exception without a dictionary
+        pass
+
+
+def kind_of(error: BaseException) -> str:
+    """What kind of error it is, for the supervisor: its type, or that there is no such task."""
+    marked = getattr(error, "__dict__", {}).get("_pool_unknown_task", False)
+    return UNKNOWN_TASK if marked else type_name(error)
 
 
 def message_of(error: BaseException) -> str:

@@ -202,7 +202,7 @@ class JsonRunner:
             # Also when the job, or a library below it, made another exception of the interruption.
             code, kind, message = frames.TIMED_OUT, "timeout", str(self._deadline.exception())
         elif isinstance(error, UnknownTask):
-            code, kind, detail = frames.REJECTED, "unknown task", ""
+            code, kind, detail = frames.REJECTED, errors.UNKNOWN_TASK, ""
         elif isinstance(error, WrongArguments):
             code, kind, detail = frames.REJECTED, "wrong arguments", ""
         elif isinstance(error, BadResult):

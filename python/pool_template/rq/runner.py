@@ -221,7 +221,11 @@ class RqRunner:
             raise ValueError("Cannot execute job: function is None")
         # The usual case of what `import_attribute` does. Asked for each job: one may replace what a module holds.
         module, _, attribute = name.rpartition(".")
-        function = getattr(sys.modules.get(module), attribute, None) or import_attribute(name)
+        try:
+            function = getattr(sys.modules.get(module), attribute, None) or import_attribute(name)
+        except Exception as error:
+            errors.mark_unknown(error)
+            raise
         return callable_alone(function, self._complete)
 
     def _success(self, value: Any) -> Outcome:
@@ -287,5 +291,5 @@ def _raiser(error: BaseException) -> Callable[[], Any]:
 
 def _failure(error: BaseException) -> Outcome:
     text = errors.whole_traceback_of(error)
-    data = errors.encode(errors.type_name(error), errors.message_of(error), text)
+    data = errors.encode(errors.kind_of(error), errors.message_of(error), text)
     return frames.FAILURE, frames.AFTER_BY_POLICY, data

@@ -23,7 +23,7 @@ const BUFFER_MAX: usize = 4096;
 impl Pool {
     /// How many jobs to claim now; 0: none.
     pub fn wants(&self, running: bool) -> usize {
-        if !self.serves(running) {
+        if !self.serves(running) || self.jobs.is_full() {
             return 0;
         }
         let (mut workers, mut idle, mut room) = (0, 0, 0);

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::fleet::{BUFFER_LIMIT, Execution};
-use crate::job::Work;
+use crate::job::{Outcome, RunStamp, Work};
 use crate::time::Mono;
 
 use super::gather::{self, Batches, Rule};
@@ -18,6 +18,20 @@ pub(super) enum Next {
     Batch,
 }
 
+/// Most jobs that wait for code that knows them; above it no more are claimed.
+const HELD_BACK_MAX: usize = 1000;
+
+/// A job that its worker's code does not know, while newer code loads.
+#[derive(Debug)]
+pub(super) struct HeldBack {
+    pub execution: u64,
+    /// Of the worker that does not know it.
+    pub generation: u64,
+    /// What becomes of it if no newer code comes.
+    pub outcome: Outcome,
+    pub run: RunStamp,
+}
+
 /// All executions of a pool that are not settled. Each waits here, or one worker has it.
 #[derive(Debug)]
 pub(super) struct Jobs {
@@ -28,6 +42,8 @@ pub(super) struct Jobs {
     moved: Mono,
     /// Those of batch tasks that wait to be sent.
     batches: Batches,
+    /// Those that wait for newer code.
+    held_back: Vec<HeldBack>,
 }
 
 impl Jobs {
@@ -37,6 +53,7 @@ impl Jobs {
             buffer: VecDeque::new(),
             moved: now,
             batches: Batches::default(),
+            held_back: Vec::new(),
         }
     }
 
@@ -86,7 +103,12 @@ impl Jobs {
 
     /// All that wait.
     pub fn waiting(&self) -> usize {
-        self.buffer.len() + self.batches.jobs()
+        self.buffer.len() + self.batches.jobs() + self.held_back.len()
+    }
+
+    /// So many wait for newer code that no more may be claimed.
+    pub fn is_full(&self) -> bool {
+        self.held_back.len() >= HELD_BACK_MAX
     }
 
     /// When jobs that wait go back, or a batch goes out.
@@ -109,10 +131,14 @@ impl Jobs {
     /// A job was claimed. With a rule it waits for its batch, `alone` for no other.
     pub fn claimed(&mut self, number: u64, execution: Execution, rule: Option<Rule>, now: Mono) {
         assert!(execution.holder.is_none(), "nobody has what was just claimed");
-        let task = execution.claimed.task.clone();
-        let failed_before = execution.claimed.failures + execution.claimed.losses > 0;
         let known = self.executions.insert(number, execution);
         assert!(known.is_none(), "execution {number} is new");
+        self.line_up(number, rule, now);
+    }
+
+    fn line_up(&mut self, number: u64, rule: Option<Rule>, now: Mono) {
+        let job = &self.held(number).claimed;
+        let (task, failed_before) = (job.task.clone(), job.failures + job.losses > 0);
         match rule {
             None => {
                 if self.buffer.is_empty() {
@@ -196,6 +222,28 @@ impl Jobs {
         self.batches.put_back(first);
     }
 
+    /// A job waits for newer code than its worker's.
+    pub fn hold_back(&mut self, job: HeldBack) {
+        self.take_from(&[job.execution]);
+        self.held_back.push(job);
+    }
+
+    /// Newer code is there: what waited for it lines up again, by these rules.
+    pub fn let_go(&mut self, rule: impl Fn(&Execution) -> Option<Rule>, now: Mono) {
+        for job in std::mem::take(&mut self.held_back) {
+            let rule = rule(self.held(job.execution));
+            self.line_up(job.execution, rule, now);
+        }
+    }
+
+    /// No newer code comes for those of some generations: takes them out.
+    pub fn take_hopeless(&mut self, is_hopeless: impl Fn(u64) -> bool) -> Vec<(Execution, HeldBack)> {
+        let hopeless = self.held_back.extract_if(.., |job| is_hopeless(job.generation));
+        let hopeless: Vec<HeldBack> = hopeless.collect();
+        let taken = self.forget(hopeless.iter().map(|job| job.execution).collect());
+        taken.into_iter().zip(hopeless).collect()
+    }
+
     /// Forgets an execution that a worker had: it is settled.
     pub fn settle(&mut self, execution: u64) -> Execution {
         let settled = self.executions.remove(&execution);
@@ -211,6 +259,7 @@ impl Jobs {
     pub fn take_waiting(&mut self) -> Vec<Execution> {
         let mut waiting: Vec<u64> = std::mem::take(&mut self.buffer).into();
         waiting.extend(self.batches.clear());
+        waiting.extend(self.held_back.drain(..).map(|job| job.execution));
         waiting.sort_unstable();
         self.forget(waiting)
     }

@@ -3,6 +3,7 @@
 //! - `life`: a worker's life as a table. `worker`: one of them. `hand`: what it holds. `workers`: they come and go.
 //! - `jobs`: what is held under the lease. `gather`: batches on their way. `dispatch`: jobs in. `outcomes`: what becomes of them.
 //! - `size`: how many workers there should be, and why. `balance`: so many there are. `starts`: when the next is forked.
+//! - `renewal`: a newer generation takes over.
 //! - `measures`: what is measured and counted. `deadlines`: what happens because nothing happened. `picture`: what readers see.
 
 mod balance;
@@ -15,6 +16,7 @@ mod life;
 mod measures;
 mod outcomes;
 mod picture;
+mod renewal;
 mod size;
 mod starts;
 mod worker;

@@ -3,10 +3,11 @@
 use crate::fleet::death::KillReason;
 use crate::fleet::event::Done;
 use crate::fleet::{Action, Execution, Notice, Now, PICKUP_LIMIT, Unread};
-use crate::job::{Claimed, JobError, Outcome, RunStamp, Settlement, Verdict, Work};
+use crate::job::{Claimed, JobError, Outcome, RunStamp, Settlement, UNKNOWN_TASK, Verdict, Work};
 use crate::policy::retry;
 use crate::time::{Mono, Unix};
 
+use super::jobs::HeldBack;
 use super::worker::{Fate, Remains};
 use super::{Context, Pool};
 
@@ -60,7 +61,16 @@ impl Pool {
             Outcome::Failure { error, .. } => error.to_string(),
             _ => "it ran past its timeout".to_owned(),
         };
-        if !fails_together {
+        let generation = self.workers[&id].generation();
+        if is_unknown(&outcome) && cx.templates.is_superseded(generation) {
+            self.jobs.hold_back(HeldBack {
+                execution,
+                generation,
+                outcome,
+                run,
+            });
+            self.let_go_if_renewed(generation, cx);
+        } else if !fails_together {
             self.settle(execution, outcome, run, cx);
         }
         self.split(finished.failed_together, error, cx);
@@ -167,6 +177,21 @@ impl Pool {
     /// Decides what becomes of a job that a worker had, and forgets its execution.
     fn settle(&mut self, execution: u64, outcome: Outcome, run: RunStamp, cx: &mut Context) {
         let job = self.jobs.settle(execution).claimed;
+        self.conclude(job, outcome, run, cx);
+    }
+
+    /// Jobs that wait for newer code fail where none comes any more.
+    pub fn settle_hopeless(&mut self, cx: &mut Context) {
+        let templates = &*cx.templates;
+        let hopeless = self
+            .jobs
+            .take_hopeless(|generation| !templates.is_superseded(generation));
+        for (job, held) in hopeless {
+            self.conclude(job.claimed, held.outcome, held.run, cx);
+        }
+    }
+
+    fn conclude(&mut self, job: Claimed, outcome: Outcome, run: RunStamp, cx: &mut Context) {
         let rules = cx.app.retry_rules(&job, &self.config);
         let tally = self.measures.tally_mut();
         tally.ended(&outcome);
@@ -221,6 +246,11 @@ impl Pool {
             cx.act(Action::Settle(give_back(&job.claimed)));
         }
     }
+}
+
+/// The worker's code has no such task.
+fn is_unknown(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failure { error, .. } if error.kind == UNKNOWN_TASK)
 }
 
 /// Whether this outcome of a job speaks of the whole batch that it was in; `whole`: its worker says so of a failure.

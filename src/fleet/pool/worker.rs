@@ -227,6 +227,12 @@ impl Worker {
         self.counted() && !self.is_closing() && matches!(self.life, Life::Idle | Life::Busy(_))
     }
 
+    /// Another job may begin on it: it takes some, or will, or has one that it has not read.
+    pub fn may_begin_another(&self) -> bool {
+        let lives = matches!(self.life, Life::Starting | Life::Idle | Life::Busy(_));
+        lives && (!self.is_closing() || self.prefetched() > 0)
+    }
+
     /// Why it is to be replaced.
     pub fn expiry(&self) -> Option<Expiry> {
         match self.tenure {

@@ -100,7 +100,9 @@ impl Pool {
         self.measures.tally_mut().started += 1;
         self.starts.succeeded();
         cx.register.workers_changed();
+        let generation = self.workers[&id].generation();
         self.tell_start(id, cx);
+        self.close_older_than(generation, cx);
         self.balance(cx);
         self.dispatch(cx);
     }
@@ -213,15 +215,6 @@ impl Pool {
     pub(super) fn close(&mut self, id: u64, why: Expiry, cx: &mut Context) {
         if self.workers.get_mut(&id).is_some_and(|worker| worker.close(why)) {
             cx.register.workers_changed();
-        }
-    }
-
-    /// A newer generation than this one's workers are of forks from now on.
-    pub fn expire_older_than(&mut self, generation: u64) {
-        for worker in self.workers.values_mut() {
-            if worker.generation() < generation {
-                worker.expire(Expiry::Outdated);
-            }
         }
     }
 
