@@ -35,15 +35,15 @@ enum Verb {
     List(ListArgs),
     /// Show all that is known of one: arguments, error, traceback
     Show(ShowArgs),
-    /// Put them back into their queues, their failures forgotten
+    /// Put them back into their queues, as if they were new
     Retry(ChosenArgs),
-    /// Forget them
+    /// Delete them
     Delete(ChosenArgs),
 }
 
 #[derive(clap::Args, Clone, Debug)]
 struct ListArgs {
-    /// At most so many
+    /// How many at most
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
     /// One JSON object a line for programs
@@ -75,7 +75,7 @@ struct ChosenArgs {
     /// Ids of jobs; `-` reads them from standard input, one a line
     #[arg(value_name = "JOB", group = "which")]
     jobs: Vec<String>,
-    /// All that failed for good, or those that --queue and --task choose
+    /// All jobs that failed for good, or those that match --queue and --task
     #[arg(long, group = "which")]
     all: bool,
 

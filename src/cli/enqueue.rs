@@ -51,41 +51,41 @@ pub struct EnqueueArgs {
         help_heading = "Job"
     )]
     queue: QueueName,
-    /// Not before this time has passed, such as `30s` or `2h`
+    /// Run it after this time, such as `30s` or `2h`
     #[arg(long = "in", value_name = "TIME", value_parser = parse_duration, help_heading = "Job")]
     delay: Option<Duration>,
-    /// Longest run [default: what the task or the pool says]
+    /// Longest run [default: that of the task or the pool]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Job")]
     timeout: Option<Duration>,
-    /// Runs after the first one that failed [default: what the task or the pool says]
+    /// Further runs if it fails [default: that of the task or the pool]
     #[arg(long, value_name = "N", help_heading = "Job")]
     retries: Option<u32>,
-    /// How long its result can be read; 0 keeps none [default: what the broker says]
+    /// How long its result can be read; 0 keeps none [default: that of the broker]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Job")]
     result_ttl: Option<Duration>,
-    /// Ahead of all that wait in its queue
+    /// Put it in front of its queue
     #[arg(long, help_heading = "Job")]
     front: bool,
-    /// Not at all while another job with this key waits, is scheduled or runs; prints that one's id
+    /// Add nothing while another job with this key waits, is scheduled or runs, and print that job's id
     #[arg(long, value_name = "KEY", value_parser = key, help_heading = "Job")]
     key: Option<String>,
     /// Id of the job [default: a fresh one]
     #[arg(long, value_name = "ID", help_heading = "Job")]
     id: Option<JobId>,
-    /// So many jobs of the same kind
+    /// How many of these jobs to add
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["id", "key"],
           value_parser = count, hide_default_value = true, help_heading = "Job")]
     count: u64,
-    /// A job for each line of FILE, which is its arguments as JSON; `-` reads standard input, and lines are enqueued as
-    /// they come
+    /// Add a job for each line of FILE; the line is its arguments as JSON. `-` reads standard input and adds lines as they
+    /// come
     #[arg(long, value_name = "FILE", conflicts_with_all = ["args", "id", "key", "count", "then", "raw"], help_heading = "Job")]
     jsonl: Option<PathBuf>,
 
-    /// Task to run with the result, perhaps with arguments, as in 'store ["thumbs"]'; repeat it for a longer chain
+    /// Task to run afterwards with the result, with or without arguments: 'store ["thumbs"]'. Repeat it for a longer chain
     #[arg(long, value_name = "TASK", conflicts_with_all = ["key", "count"], help_heading = "Chain and group")]
     then: Vec<Step>,
-    /// Jobs to add as a group: a file of one JSON object a line with `task` and, if need be, `args`, `id`, `queue`, `in`,
-    /// `timeout`, `retries`, `result_ttl`; `-` reads standard input. Prints the group's id alone
+    /// Add the jobs of FILE as a group and print the group's id. Each line is a JSON object with `task`, and if needed `args`,
+    /// `id`, `queue`, `in`, `timeout`, `retries`, `result_ttl`. `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "args", "key", "count", "jsonl", "id", "then", "raw"], help_heading = "Chain and group")]
     group: Option<PathBuf>,
     /// Task to run once, when all jobs of the group have ended; it gets their counts
@@ -107,7 +107,7 @@ pub struct EnqueueArgs {
     )]
     on_failure: Option<Step>,
 
-    /// Wait until it has ended, at most TIME, and print its result instead of its id (of a chain the last one's); of several jobs, a line each as `pool wait` does
+    /// Wait until it has ended, at most TIME, and print its result instead of its id. For a chain, that of the last job. For several jobs, one line each as `pool wait` prints them
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = parse_duration, help_heading = "Result")]
     wait: Option<Option<Duration>>,
     /// Print a result that is a JSON string without its quotes, and bytes of a command as they were
