@@ -10,6 +10,7 @@ mod error;
 pub mod flow;
 pub mod groups;
 pub mod memory;
+mod presence;
 mod produce;
 mod queues;
 mod read;
@@ -19,17 +20,16 @@ pub mod sqlite;
 mod wait;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::config::{BrokerConfig, BrokerUrl};
-use crate::job::{Claim, Claimed, JobId, PoolName, QueueName, Settlement};
-use crate::time::Unix;
+use crate::job::{Claimed, QueueName, Settlement};
 
 pub use dead::{DeadFilter, DeadLetters};
 pub use error::{BrokerError, NotHere};
 pub use groups::{Chains, GroupView, Groups, NewGroup};
+pub use presence::{Ask, Order, Orders, Presence, RunningJob, WorkerView};
 pub use produce::{Enqueued, Producer};
 pub use queues::{Backlog, Queues};
 pub use read::Reader;
@@ -55,51 +55,6 @@ pub struct Maintained {
     pub recovered: u64,
     /// Finished jobs deleted because their time to live ended.
     pub expired: u64,
-}
-
-/// A worker as a broker shows it to others; see [`Broker::roster`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct WorkerView {
-    /// Its number, unique in the supervisor's life.
-    pub worker: u64,
-    /// The smallest number from 1 that was free when it began to serve: a name that stays while processes change.
-    pub ordinal: u16,
-    /// Its process id.
-    pub pid: i32,
-    /// The pool that it works for.
-    pub pool: PoolName,
-    /// The queues that it serves.
-    pub queues: Vec<QueueName>,
-    /// It runs a job; else it is idle.
-    pub job: Option<RunningJob>,
-    /// Its pool was paused.
-    pub paused: bool,
-    /// It takes no more jobs: its ordinal is, or will be, another's.
-    pub leaving: bool,
-    /// Somebody asked it to leave, or all of us, and it finishes its job.
-    pub asked: bool,
-    /// When it became ready.
-    pub born: Unix,
-}
-
-/// A job that runs, and since when.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunningJob {
-    /// The execution.
-    pub claim: Claim,
-    /// When it began.
-    pub started: Unix,
-}
-
-/// What somebody asks of running jobs and workers through the broker; see [`Broker::order`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Stop a job that runs, for good.
-    StopJob(JobId),
-    /// Let a worker finish its job, then replace it.
-    ReplaceWorker(u64),
-    /// Kill a worker with its job.
-    KillWorker(u64),
 }
 
 /// A store of jobs. Cheap to share; all methods may be called concurrently.
@@ -149,6 +104,12 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
         }
     }
 
+    /// Shows our workers to others; `None`: this broker shows none, and nobody asks anything through it. `orders` is
+    /// called with what somebody asks.
+    fn presence(self: Arc<Self>, _orders: Orders) -> Option<Box<dyn Presence>> {
+        None
+    }
+
     /// Called once, before the app is loaded. An error ends the supervisor: a name that is taken, a wrong password.
     async fn begin(&self) -> Result<(), BrokerError> {
         Ok(())
@@ -176,23 +137,6 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// Housekeeping: takes back jobs whose lease ran out, deletes results past their time to live.
     /// Bounded work a call.
     async fn maintain(&self) -> Result<Maintained, BrokerError>;
-
-    /// How often [`Broker::roster`] wants to be told although nothing changed; `None`: this broker shows no workers
-    /// and is not told at all.
-    fn roster_interval(&self) -> Option<Duration> {
-        None
-    }
-
-    /// Tells which workers there are and what they do, so that the broker can show it to others. Called when workers
-    /// come and go, when one runs the same job for longer than a moment, and each [`Broker::roster_interval`].
-    async fn roster(&self, _workers: Vec<WorkerView>) -> Result<(), BrokerError> {
-        Ok(())
-    }
-
-    /// Returns when somebody asks something of a running job or a worker through the broker. Never, by default.
-    async fn order(&self) -> Result<Order, BrokerError> {
-        std::future::pending().await
-    }
 
     /// Gives up the lease (claims still held go back to the front of their queues) and closes.
     async fn close(&self) -> Result<(), BrokerError>;

@@ -61,10 +61,8 @@ pub(super) enum Input {
     },
     /// The lease was renewed, or not.
     Extended(Result<(), BrokerError>),
-    /// The broker was told about the workers, or not.
-    Listed(Result<(), BrokerError>),
     /// Somebody asks something through the broker.
-    Ordered(Result<Order, BrokerError>),
+    Ordered(Order),
     /// What a scaling period measured.
     Measured {
         pool: PoolName,

@@ -312,6 +312,7 @@ impl Supervisor {
         self.jobs.abandon_claims();
         self.links.clear();
         self.templates.clear();
+        self.roster.leave();
         if let Err(error) = self.broker.close().await {
             tracing::warn!(%error, "cannot close the broker");
         }

@@ -2,7 +2,8 @@
 
 use super::input::{Input, Signal, Source};
 use super::output::Printed;
-use super::{Supervisor, notices, signals};
+use super::{Supervisor, notices, roster, signals};
+use crate::broker::Order;
 use crate::fleet::{Command, Event, Now};
 use crate::telemetry::notify;
 use crate::wire::message::FromTemplate;
@@ -73,15 +74,12 @@ impl Supervisor {
                 self.jobs.extended(result, now.mono);
                 None
             }
-            Input::Listed(result) => {
-                self.roster.told(result, now.mono);
-                None
-            }
-            Input::Ordered(order) => {
-                if let Some(command) = self.roster.ordered(order) {
-                    match self.fleet.command(command, now, &mut self.actions) {
-                        Ok(message) | Err(message) => tracing::info!("asked through the broker: {message}"),
-                    }
+            Input::Ordered(Order { ask, reply }) => {
+                let answer = self.fleet.command(roster::command(ask), now, &mut self.actions);
+                let (Ok(message) | Err(message)) = &answer;
+                tracing::info!("asked through the broker: {message}");
+                if let Some(reply) = reply {
+                    let _ = reply.send(answer); // who asked may be gone
                 }
                 None
             }

@@ -1,6 +1,7 @@
 //! Workers of a name that somebody chose: what is left of earlier ones, and others that have it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pool::broker::{self, Broker, BrokerError, WorkerView};
 use pool::config::{BrokerConfig, BrokerUrl};
@@ -86,7 +87,17 @@ async fn jobs_that_end_before_their_worker_is_registered_are_counted() {
     claimed.retain(|job| job.work == Work::Job);
     let settlements = vec![done(&claimed[0], 1), done(&claimed[1], 2), done(&claimed[2], 2)];
     assert_eq!(broker.settle(settlements).await.unwrap(), [true; 3]);
-    broker.roster(vec![worker(1), worker(2)]).await.unwrap();
+    let mut presence = Arc::clone(&broker).presence(Box::new(|_| {})).unwrap();
+    presence.show(vec![worker(1), worker(2)]);
+    let birth = || -> Option<String> { server.connection().hget("rq:worker:web.2", "birth").unwrap() };
+    let shown = async {
+        while birth().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), shown)
+        .await
+        .unwrap();
     let counts = ["web.1", "web.2"].map(|name| -> u32 {
         let key = format!("rq:worker:{name}");
         server.connection().hget(key, "successful_job_count").unwrap()

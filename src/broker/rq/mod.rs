@@ -44,6 +44,7 @@ use tokio::sync::Notify;
 
 use self::held::Hand;
 use self::keys::Keys;
+use super::presence::present;
 use super::redis::connection::Link;
 use super::redis::endpoint::Endpoint;
 use super::redis::subscription::Subscription;
@@ -51,8 +52,8 @@ use super::redis::unanswered::UnansweredClaims;
 use super::redis::version::{check_version, words_max};
 use super::redis::wake_up::WakeUps;
 use super::{
-    Broker, BrokerError, Chains, DeadLetters, Groups, Maintained, NotHere, Order, Producer, Queues, Reader,
-    WorkerView, check,
+    Broker, BrokerError, Chains, DeadLetters, Groups, Maintained, NotHere, Orders, Presence, Producer,
+    Queues, Reader, check,
 };
 use crate::config::{BrokerConfig, RedisUrl, RqConfig};
 use crate::job::{Claimed, QueueName, Settlement};
@@ -265,6 +266,14 @@ impl Broker for RqBroker {
         ))
     }
 
+    fn presence(self: Arc<Self>, orders: Orders) -> Option<Box<dyn Presence>> {
+        // Well within the life of a worker's key, and no later than RQ's worker beats while it has a job.
+        let every = (self.config.worker_ttl / 3)
+            .min(self.config.job_monitoring_interval)
+            .clamp(ROSTER_INTERVAL_MIN, ROSTER_INTERVAL_MAX);
+        Some(present(self, every, orders))
+    }
+
     async fn begin(&self) -> Result<(), BrokerError> {
         self.check_suspension().await?;
         self.claim_names().await?;
@@ -298,24 +307,6 @@ impl Broker for RqBroker {
     async fn maintain(&self) -> Result<Maintained, BrokerError> {
         // RQ's own housekeeping runs as after-work, in a worker.
         Ok(Maintained::default())
-    }
-
-    fn roster_interval(&self) -> Option<Duration> {
-        // Well within the life of a worker's key, and no later than RQ's worker beats while it has a job.
-        Some(
-            (self.config.worker_ttl / 3)
-                .min(self.config.job_monitoring_interval)
-                .clamp(ROSTER_INTERVAL_MIN, ROSTER_INTERVAL_MAX),
-        )
-    }
-
-    async fn roster(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {
-        self.open_still()?;
-        self.show(workers).await
-    }
-
-    async fn order(&self) -> Result<Order, BrokerError> {
-        self.next_order().await
     }
 
     async fn close(&self) -> Result<(), BrokerError> {

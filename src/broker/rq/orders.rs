@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::RqBroker;
 use super::held::Kind;
-use crate::broker::{BrokerError, Order};
+use crate::broker::Ask;
 use crate::job::JobId;
 
 /// A message on a worker's channel.
@@ -17,7 +17,7 @@ struct Message {
 
 impl RqBroker {
     /// The next thing that somebody asks of a worker or its job.
-    pub(in crate::broker) async fn next_order(&self) -> Result<Order, BrokerError> {
+    pub(super) async fn hear_order(&self) -> Ask {
         loop {
             let (worker, message) = self.orders.next().await;
             let message: Message = match serde_json::from_slice(&message) {
@@ -28,7 +28,7 @@ impl RqBroker {
                 }
             };
             match self.understand(worker, &message) {
-                Some(order) => return Ok(order),
+                Some(ask) => return ask,
                 None => tracing::info!(
                     worker,
                     ?message,
@@ -38,17 +38,17 @@ impl RqBroker {
         }
     }
 
-    fn understand(&self, worker: u64, message: &Message) -> Option<Order> {
+    fn understand(&self, worker: u64, message: &Message) -> Option<Ask> {
         match message.command.as_str() {
-            "shutdown" => Some(Order::ReplaceWorker(worker)),
-            "kill-horse" => Some(Order::KillWorker(worker)),
+            "shutdown" => Some(Ask::ReplaceWorker(worker)),
+            "kill-horse" => Some(Ask::KillWorker(worker)),
             "stop-job" => self.stop(message.job_id.as_deref()?, None),
             "stop-execution" => self.stop(message.job_id.as_deref()?, message.execution_id.as_deref()),
             _ => None,
         }
     }
 
-    fn stop(&self, job: &str, asked: Option<&str>) -> Option<Order> {
+    fn stop(&self, job: &str, asked: Option<&str>) -> Option<Ask> {
         let hand = self.hand();
         let meant = |number: i64, kind: &Kind| match (kind, asked) {
             (Kind::Plain { .. }, Some(asked)) => self.execution(number) == asked,
@@ -59,6 +59,6 @@ impl RqBroker {
             .jobs
             .iter()
             .any(|(number, held)| held.job == job && meant(*number, &held.kind));
-        held.then(|| JobId::new(job).ok()).flatten().map(Order::StopJob)
+        held.then(|| JobId::new(job).ok()).flatten().map(Ask::StopJob)
     }
 }

@@ -6,11 +6,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::io::AsyncReadExt;
 
 use super::held::Kind;
 use super::{RqBroker, text};
-use crate::broker::{BrokerError, WorkerView};
+use crate::broker::presence::Show;
+use crate::broker::{BrokerError, Order, WorkerView};
 use crate::time::Unix;
 
 /// Source: `rq/worker/base.py`, `serialize`.
@@ -29,8 +31,9 @@ pub(super) struct Roster {
     address: tokio::sync::OnceCell<String>,
     /// Versions of `rq` and of Python.
     versions: tokio::sync::OnceCell<[String; 2]>,
-    /// One at a time: who leaves must not be registered by an earlier word that comes late.
-    turn: tokio::sync::Mutex<()>,
+    /// All have left. Locked while workers are shown: those who leave must not be registered by an earlier word that
+    /// comes late.
+    has_left: tokio::sync::Mutex<bool>,
 }
 
 impl Roster {
@@ -61,6 +64,24 @@ fn is_alive([birth, death, host, pid]: &[Option<String>; 4]) -> bool {
     birth.is_some() && death.is_none() && (elsewhere || pid.as_ref().is_some_and(process))
 }
 
+#[async_trait]
+impl Show for RqBroker {
+    async fn show(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {
+        let has_left = self.roster.has_left.lock().await;
+        match *has_left {
+            true => Ok(()),
+            false => self.register(workers).await,
+        }
+    }
+
+    async fn next_order(&self) -> Order {
+        Order {
+            ask: self.hear_order().await,
+            reply: None, // RQ's clients don't wait for one
+        }
+    }
+}
+
 impl RqBroker {
     /// Each with its name. Of two in the one place that `--name` names, the one that stays is shown.
     fn named(&self, workers: Vec<WorkerView>) -> Vec<(String, WorkerView)> {
@@ -73,9 +94,8 @@ impl RqBroker {
         workers
     }
 
-    /// Registers who is new, renews who lives, buries who is gone.
-    pub(super) async fn show(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {
-        let _turn = self.roster.turn.lock().await;
+    /// Registers who is new, renews who lives, buries who is gone. To be called in turn.
+    async fn register(&self, workers: Vec<WorkerView>) -> Result<(), BrokerError> {
         let now = Unix::now();
         let workers = self.named(workers);
         let mut living = BTreeMap::new();
@@ -272,6 +292,8 @@ impl RqBroker {
         self.stop_scheduler().await?;
         self.recover_all().await?;
         self.give_all_back().await?;
-        self.show(Vec::new()).await
+        let mut has_left = self.roster.has_left.lock().await;
+        *has_left = true;
+        self.register(Vec::new()).await
     }
 }
