@@ -95,7 +95,7 @@ pub fn without_lone_surrogates(json: &[u8]) -> Cow<'_, [u8]> {
     found
 }
 
-/// The number in an escape `\uXXXX` that begins here.
+/// The number in an escape `\uHHHH` that begins here.
 fn escaped_unit(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()

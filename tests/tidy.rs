@@ -49,6 +49,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "metrics",
             "template",
             "wire",
+            "sys",
         ],
     ),
     ("role", &["cli", "template", "runtime"]),

@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use pool::broker::{self, Broker};
-use pool::config::{ClientArgs, load_broker};
+use pool::config::{ClientArgs, Wanted, load_client};
 use pool::job::{JobId, JobState, JobView, NewJob, QueueName};
 use pool::time::Mono;
 use pool::{App, Context, TaskResult};
@@ -100,7 +100,7 @@ impl Place {
             broker: Some(self.url.clone()),
             ..ClientArgs::default()
         };
-        let settings = load_broker(&args, |_| None)?;
+        let settings = load_client(&args, |_| None, Wanted::Broker)?.broker;
         let until = Mono::now() + START_MAX;
         loop {
             match broker::open(&settings).await {

@@ -114,13 +114,16 @@ fn as_json(value: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
+/// The kind of the error of a job that never ran. Its message says which job to retry.
+pub const EARLIER_JOB_FAILED: &str = "earlier job failed";
+
 /// Why a job never ran: `id`, earlier in its chain, failed for good.
 pub(super) fn earlier_failed(id: &JobId, task: &str, error: &JobError) -> JobError {
     let message = format!(
         "it did not run, since job {id} of task `{task}`, earlier in its chain, failed ({error}); \
          `pool dead retry {id}` resumes the chain"
     );
-    JobError::new("earlier job failed", message)
+    JobError::new(EARLIER_JOB_FAILED, message)
 }
 
 fn refuse<T>(reason: String) -> Result<T, BrokerError> {

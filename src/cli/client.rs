@@ -1,33 +1,54 @@
 //! How verbs find the broker and the supervisor.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::{self, Broker};
-use crate::config::{ClientArgs, ConfigErrors, load_broker, load_socket};
-use crate::control::client::call;
+use crate::config::{BrokerUrl, ClientArgs, ClientConfig, ConfigErrors, Wanted, broker_address, load_client};
+use crate::control::client::call_addressed;
+use crate::control::request::Addressed;
 use crate::control::{Reply, Request};
 use crate::fleet::snapshot::Snapshot;
 
-use super::report::{Code, Failure};
+use super::report::{Code, Failure, note};
 
 /// How long a supervisor that is alive may take for an answer that it need not work for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a verb does with jobs at the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It adds some: a database that is not there is made.
+    Add,
+    /// It looks for some, which only a database that is there can have.
+    Look,
+}
+
 /// The broker that flags, environment and file name, opened.
-pub async fn broker(args: &ClientArgs) -> Result<Arc<dyn Broker>, Failure> {
-    let config = load_broker(args, |name| std::env::var_os(name)).map_err(unusable)?;
-    Ok(broker::open(&config).await?)
+pub async fn broker(args: &ClientArgs, access: Access) -> Result<Arc<dyn Broker>, Failure> {
+    open(&config(args, Wanted::Broker)?, access).await
 }
 
-/// The control socket that flags, environment and file name.
-pub fn socket(args: &ClientArgs) -> Result<PathBuf, Failure> {
-    load_socket(args, |name| std::env::var_os(name)).map_err(unusable)
+/// Where supervisor and broker are, as flags, environment and file say.
+pub fn config(args: &ClientArgs, wanted: Wanted) -> Result<ClientConfig, Failure> {
+    load_client(args, |name| std::env::var_os(name), wanted)
+        .map_err(|errors| Failure::from(errors).context("cannot use the configuration"))
 }
 
-fn unusable(errors: ConfigErrors) -> Failure {
-    Failure::from(errors).context("cannot use the configuration")
+/// Opens the broker. One that is named and is not there may be named wrongly: that is said.
+pub async fn open(config: &ClientConfig, access: Access) -> Result<Arc<dyn Broker>, Failure> {
+    if let BrokerUrl::Sqlite(path) = &config.broker.url
+        && config.broker_is_named
+        && !path.exists()
+    {
+        let url = &config.broker.url;
+        if access == Access::Look {
+            return Err(Failure::new(Code::Nobody, format!("there is no {url}"))
+                .hint("is the path right? `pool run` and `pool enqueue` make the database"));
+        }
+        note(&format!("note: {url} is not there yet, and is made"));
+    }
+    Ok(broker::open(&config.broker).await?)
 }
 
 impl From<ConfigErrors> for Failure {
@@ -38,7 +59,7 @@ impl From<ConfigErrors> for Failure {
 
 /// Asks the supervisor for the whole picture.
 pub fn snapshot(args: &ClientArgs) -> Result<Snapshot, Failure> {
-    match call(&socket(args)?, &Request::Status, Some(PATIENCE))? {
+    match ask(args, Request::Status, Some(PATIENCE))? {
         Reply::Snapshot { snapshot } => Ok(*snapshot),
         other => Err(unexpected(other)),
     }
@@ -46,7 +67,7 @@ pub fn snapshot(args: &ClientArgs) -> Result<Snapshot, Failure> {
 
 /// Asks the supervisor for its metrics as text.
 pub fn metrics(args: &ClientArgs, openmetrics: bool) -> Result<String, Failure> {
-    match call(&socket(args)?, &Request::Metrics { openmetrics }, Some(PATIENCE))? {
+    match ask(args, Request::Metrics { openmetrics }, Some(PATIENCE))? {
         Reply::Metrics { text } => Ok(text),
         other => Err(unexpected(other)),
     }
@@ -54,10 +75,28 @@ pub fn metrics(args: &ClientArgs, openmetrics: bool) -> Result<String, Failure> 
 
 /// Asks the supervisor to do something and returns what it says about it. Without `is_quick` it may take
 /// its time: a reload, a drain.
-pub fn command(args: &ClientArgs, request: &Request, is_quick: bool) -> Result<String, Failure> {
-    match call(&socket(args)?, request, is_quick.then_some(PATIENCE))? {
+pub fn command(args: &ClientArgs, request: Request, is_quick: bool) -> Result<String, Failure> {
+    match ask(args, request, is_quick.then_some(PATIENCE))? {
         Reply::Done { message } => Ok(message),
         other => Err(unexpected(other)),
+    }
+}
+
+/// Asks the supervisor, which refuses if a broker is named and it serves another one.
+fn ask(args: &ClientArgs, request: Request, timeout: Option<Duration>) -> Result<Reply, Failure> {
+    let config = config(args, Wanted::Supervisor)?;
+    let url = &config.broker.url;
+    let broker = config.broker_is_named.then(|| broker_address(url));
+    match call_addressed(&config.socket, &Addressed { request, broker }, timeout)? {
+        Reply::OtherBroker { pid, broker } => {
+            let socket = config.socket.display();
+            let message = format!(
+                "no supervisor of {url} answers on `{socket}`: the one there (pid {pid}) serves {broker}"
+            );
+            Err(Failure::new(Code::Nobody, message)
+                .hint("name the socket of the one that you mean, or the broker of this one"))
+        }
+        reply => Ok(reply),
     }
 }
 
@@ -70,7 +109,11 @@ fn unexpected(reply: Reply) -> Failure {
                 None => failure,
             }
         }
-        Reply::Done { .. } | Reply::Snapshot { .. } | Reply::Metrics { .. } => Failure::new(
+        Reply::Done { .. }
+        | Reply::Snapshot { .. }
+        | Reply::Metrics { .. }
+        | Reply::Serving { .. }
+        | Reply::OtherBroker { .. } => Failure::new(
             Code::Failed,
             "the supervisor answered something else than was asked",
         )

@@ -11,8 +11,9 @@ use crate::config::ClientArgs;
 use crate::job::{JobId, JobView, QueueName};
 use crate::time::Unix;
 
+use super::client::{self, Access};
 use super::report::{Code, Failure, Out, Outcome, print, print_json};
-use super::{client, json, render, wait};
+use super::{json, render, wait};
 
 /// Jobs that are looked up, retried or deleted at once.
 const CHUNK: usize = 1_000;
@@ -113,7 +114,7 @@ pub async fn run(args: DeadArgs) -> Outcome {
         Verb::Show(args) => &args.client,
         Verb::Retry(args) | Verb::Delete(args) => &args.client,
     };
-    let broker = client::broker(client).await?;
+    let broker = client::broker(client, Access::Look).await?;
     let outcome = match &args.verb {
         Verb::List(args) => list(broker.dead_letters()?, args).await,
         Verb::Show(args) => show(broker.reader()?, args).await,

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::broker::{self, Broker, Producer};
-use crate::config::{self, Config, LogConfig, RunArgs};
+use crate::config::{self, Config, LogConfig, Lookup, RunArgs};
 use crate::control::{Call, Reply, Request};
 use crate::fleet::snapshot::PoolSnapshot;
 use crate::job::{NewJob, QueueName};
@@ -86,8 +86,9 @@ fn settings(args: &DemoArgs, directory: &Path) -> Result<Config, Failure> {
         format!("--scaling-period={}", Human(args.period)),
         format!("--utilization-window={}", Human(args.window)),
     ];
-    let flags = RunArgs::from_flags(flags)
+    let mut flags = RunArgs::from_flags(flags)
         .map_err(|error| Failure::new(Code::Failed, format!("cannot set up the demonstration: {error}")))?;
+    flags.lookup = Lookup::None;
     Ok(config::load(&flags, |_| None)?)
 }
 
@@ -138,7 +139,7 @@ async fn feed(producer: &dyn Producer) -> Outcome {
 async fn look(calls: &mpsc::Sender<Call>) -> Option<PoolSnapshot> {
     match ask(calls, Request::Status).await? {
         Reply::Snapshot { mut snapshot } => snapshot.pools.remove(POOL),
-        Reply::Metrics { .. } | Reply::Done { .. } | Reply::Error { .. } => None,
+        _ => None,
     }
 }
 

@@ -1,18 +1,24 @@
 //! `pool enqueue`: adds jobs, one or very many; prints their ids, or waits for what becomes of them.
 
+use std::collections::BTreeSet;
+use std::future::Future;
 use std::io::Read;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::broker::{Broker, Enqueued, NewGroup, Producer};
-use crate::config::ClientArgs;
-use crate::job::{JobId, NameError, NewJob, QueueName, check_name};
+use crate::config::{ClientArgs, Wanted};
+use crate::job::{GroupId, JobId, NameError, NewJob, QueueName, check_name};
 use crate::time::{Unix, parse_duration};
 
+use super::client::{self, Access};
 use super::flow::{self, Step};
 use super::progress::Progress;
 use super::report::{Code, Failure, Out, Outcome, note};
-use super::{client, json, lines, result, wait};
+use super::{json, lines, result, serving, wait};
 
 /// Jobs that go to the broker at once.
 pub const CHUNK_JOBS_MAX: usize = 5_000;
@@ -133,22 +139,53 @@ fn key(text: &str) -> Result<String, NameError> {
     task_name(text)
 }
 
+/// What was enqueued, and can be waited for.
+enum Added {
+    /// Jobs, each for itself.
+    Jobs(Vec<JobId>),
+    /// The last job of a chain.
+    Chain(JobId),
+    /// A group.
+    Group(GroupId),
+}
+
 /// Adds the jobs.
 pub async fn run(args: EnqueueArgs) -> Outcome {
     let job = new_job(&args, payload(args.args.as_deref())?);
     let group = args.group.as_deref().map(|file| flow::read_group(file, &job));
     let group = group.transpose()?;
-    let broker = client::broker(&args.client).await?;
-    let outcome = match group {
-        Some(jobs) => enqueue_group(&args, &job, jobs, &*broker).await,
-        None if !args.then.is_empty() => enqueue_chain(&args, job, &*broker).await,
-        None => enqueue(&args, &job, &*broker).await,
+    let queues = match &group {
+        Some(jobs) => jobs.iter().map(|job| job.queue.clone()).collect(),
+        None => BTreeSet::from([job.queue.clone()]),
     };
+    let config = client::config(&args.client, Wanted::Broker)?;
+    let broker = client::open(&config, Access::Add).await?;
+    let outcome = async {
+        let added = match group {
+            Some(jobs) => add_group(&args, &job, jobs, &*broker).await?,
+            None if !args.then.is_empty() => add_chain(&args, job, &*broker).await?,
+            None => add_jobs(&args, &job, &*broker).await?,
+        };
+        let Some(timeout) = args.wait else {
+            serving::tell(&config, &queues, false);
+            return Ok(());
+        };
+        let interrupted = signal(SignalKind::interrupt());
+        let interrupted = interrupted.map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
+        serving::tell(&config, &queues, true);
+        wait_for(&added, &args, timeout, &*broker, interrupted).await
+    };
+    let outcome = outcome.await;
     broker.close().await?;
     outcome
 }
 
-async fn enqueue_group(args: &EnqueueArgs, like: &NewJob, jobs: Vec<NewJob>, broker: &dyn Broker) -> Outcome {
+async fn add_group(
+    args: &EnqueueArgs,
+    like: &NewJob,
+    jobs: Vec<NewJob>,
+    broker: &dyn Broker,
+) -> Result<Added, Failure> {
     let callback = |step: &Step| step.job(like);
     let group = NewGroup {
         on_done: args.on_done.as_ref().map(callback),
@@ -157,42 +194,77 @@ async fn enqueue_group(args: &EnqueueArgs, like: &NewJob, jobs: Vec<NewJob>, bro
     };
     let id = group.id.clone();
     broker.groups()?.enqueue(group).await?;
-    match args.wait {
-        None => print_ids([id.as_str()]),
-        Some(timeout) => wait::wait_for_group(broker, &id, timeout).await,
+    if args.wait.is_none() {
+        print_ids([id.as_str()])?;
     }
+    Ok(Added::Group(id))
 }
 
-async fn enqueue_chain(args: &EnqueueArgs, first: NewJob, broker: &dyn Broker) -> Outcome {
+async fn add_chain(args: &EnqueueArgs, first: NewJob, broker: &dyn Broker) -> Result<Added, Failure> {
     let followers: Vec<NewJob> = args.then.iter().map(|step| step.job(&first)).collect();
-    let mut jobs = vec![first];
-    jobs.extend(followers);
+    let last = followers.last().unwrap_or(&first).id.clone();
+    let jobs = [vec![first], followers].concat();
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
     broker.chains()?.enqueue(jobs).await?;
-    match (args.wait, ids.last()) {
-        (Some(timeout), Some(last)) => {
-            result::wait_and_print(broker.reader()?, last, timeout, args.raw).await
-        }
-        _ => print_ids(ids.iter().map(JobId::as_str)),
+    if args.wait.is_none() {
+        print_ids(ids.iter().map(JobId::as_str))?;
     }
+    Ok(Added::Chain(last))
 }
 
-async fn enqueue(args: &EnqueueArgs, job: &NewJob, broker: &dyn Broker) -> Outcome {
-    let Some(timeout) = args.wait else {
-        return add(args, broker.producer()?, job, |ids| {
-            print_ids(ids.iter().map(JobId::as_str))
-        })
-        .await;
-    };
+async fn add_jobs(args: &EnqueueArgs, job: &NewJob, broker: &dyn Broker) -> Result<Added, Failure> {
     let mut ids = Vec::new();
     add(args, broker.producer()?, job, |added| {
+        if args.wait.is_none() {
+            return print_ids(added.iter().map(JobId::as_str));
+        }
         ids.extend_from_slice(added);
         Ok(())
     })
     .await?;
-    match ids.as_slice() {
-        [id] if args.jsonl.is_none() => result::wait_and_print(broker.reader()?, id, timeout, args.raw).await,
-        _ => wait::wait_and_print(broker.reader()?, &ids, timeout).await,
+    Ok(Added::Jobs(ids))
+}
+
+/// Waits for what was enqueued and prints its results. An interruption ends the wait and says how to go on with it.
+async fn wait_for(
+    added: &Added,
+    args: &EnqueueArgs,
+    timeout: Option<Duration>,
+    broker: &dyn Broker,
+    mut interrupted: Signal,
+) -> Outcome {
+    let reader = broker.reader()?;
+    let (work, later): (Pin<Box<dyn Future<Output = Outcome>>>, String) = match added {
+        Added::Jobs(ids) => match ids.as_slice() {
+            [id] if args.jsonl.is_none() => (
+                Box::pin(result::wait_and_print(reader, id, timeout, args.raw)),
+                format!("job {id} goes on: `pool wait {id}`"),
+            ),
+            [] => return Ok(()),
+            [first, .., last] => (
+                Box::pin(wait::wait_and_print(reader, ids, timeout)),
+                format!("{} jobs go on, from {first} to {last}", ids.len()),
+            ),
+            [id] => (
+                Box::pin(wait::wait_and_print(reader, ids, timeout)),
+                format!("job {id} goes on: `pool wait {id}`"),
+            ),
+        },
+        Added::Chain(last) => (
+            Box::pin(result::wait_and_print(reader, last, timeout, args.raw)),
+            format!("the chain goes on, and job {last} is its last: `pool wait {last}`"),
+        ),
+        Added::Group(id) => (
+            Box::pin(wait::wait_for_group(broker, id, timeout)),
+            format!("the group goes on: `pool wait --group {id}`"),
+        ),
+    };
+    tokio::select! {
+        outcome = work => outcome,
+        Some(()) = interrupted.recv() => {
+            note(&format!("\nnote: {later}"));
+            Err(Failure::silent(Code::Interrupted))
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod render;
 mod report;
 mod result;
 mod run;
+mod serving;
 mod status;
 mod steer;
 mod tasks;
@@ -34,6 +35,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{RunArgs, spelled_out};
+use crate::sys;
 use report::{Code, Failure, Outcome};
 
 /// Runs background jobs on workers that it forks on demand from an application loaded once
@@ -44,7 +46,6 @@ use report::{Code, Failure, Outcome};
     args_conflicts_with_subcommands = true,
     subcommand_value_name = "VERB",
     subcommand_help_heading = "Verbs",
-    disable_help_subcommand = true,
     after_help = "\
 Without a verb it runs: `pool --max-workers 8` is `pool run --max-workers 8`. `pool run --help` shows all flags; \
 each can be given as a variable too, as in POOL_MAX_WORKERS=8.
@@ -87,7 +88,6 @@ enum Verb {
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     /// Print the man page
-    #[command(hide = true)]
     Man,
 }
 
@@ -143,6 +143,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();
+            if failure.code() == Code::Interrupted {
+                // So that the loop of a shell ends too.
+                let _ = sys::signal::end_by(nix::sys::signal::Signal::SIGINT);
+            }
             ExitCode::from(&failure)
         }
     }
@@ -150,6 +154,12 @@ pub fn main() -> ExitCode {
 
 /// Reads a command line. Without a verb, words behind the flags of the rq runtime are queues, as `rq worker` has them.
 fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+    // RQ's `-v` makes a worker talk more. Alone it is what people type to see a version.
+    if let [program, only] = words
+        && only == "-v"
+    {
+        return parse(&[program.clone(), "--version".into()]);
+    }
     let read = |words: &[OsString]| {
         let matches = command().try_get_matches_from(words)?;
         Cli::from_arg_matches(&matches)

@@ -21,6 +21,8 @@ pub enum Code {
     Usage = 2,
     /// Nobody answered: broker or supervisor.
     Nobody = 3,
+    /// It was interrupted at the keyboard, and ends as whoever is ended by SIGINT: 130 is what a shell calls that.
+    Interrupted = 130,
 }
 
 /// Why a verb did not succeed, as its reader meets it.
@@ -151,8 +153,9 @@ impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
         let message = error.to_string();
         match error {
-            ControlError::AlreadyRunning { .. } => Failure::new(Code::Failed, message)
-                .hint("stop it with `pool stop`, or give this one a socket of its own with --socket"),
+            ControlError::AlreadyRunning { .. } => Failure::new(Code::Failed, message).hint(
+                "stop it with `pool stop`, or give this one a broker of its own with --broker sqlite:PATH",
+            ),
             ControlError::PathTooLong { .. } => {
                 Failure::new(Code::Usage, message).hint("choose a shorter one with --socket")
             }

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use crate::broker::Reader;
+use crate::broker::flow::EARLIER_JOB_FAILED;
 use crate::config::ClientArgs;
 use crate::job::{JobError, JobId, JobState, JobView};
 use crate::time::{Unix, parse_duration};
 
+use super::client::{self, Access};
 use super::progress::Progress;
 use super::report::{Code, Failure, Out, Outcome};
-use super::{client, json, render, wait};
+use super::{json, render, wait};
 
 /// Print what a job returned
 #[derive(clap::Args, Clone, Debug)]
@@ -35,7 +37,7 @@ pub struct ResultArgs {
 
 /// Looks the job up and prints its result.
 pub async fn run(args: ResultArgs) -> Outcome {
-    let broker = client::broker(&args.client).await?;
+    let broker = client::broker(&args.client, Access::Look).await?;
     let outcome = match args.wait {
         Some(timeout) => wait_and_print(broker.reader()?, &args.job, timeout, args.raw).await,
         None => look_up_and_print(broker.reader()?, &args.job, args.raw).await,
@@ -104,7 +106,12 @@ fn failed(job: &JobView) -> Failure {
         format!("\n{}", error.detail)
     };
     let message = format!("job {} of task {} failed: {error}{detail}", job.id, job.task);
-    Failure::new(Code::Failed, message).hint(format!("`pool dead retry {}` runs it again", job.id))
+    let failure = Failure::new(Code::Failed, message);
+    if error.kind == EARLIER_JOB_FAILED {
+        // It can't be retried by itself; the error says what can.
+        return failure;
+    }
+    failure.hint(format!("`pool dead retry {}` runs it again", job.id))
 }
 
 fn not_ended(job: &JobView, now: Unix) -> Failure {

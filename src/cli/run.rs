@@ -45,6 +45,7 @@ pub async fn run(args: RunArgs) -> Outcome {
     log::init(&config.log).map_err(|error| cannot_start(error.into()))?;
     // Before the broker: a second supervisor by mistake touches nothing.
     let listener = server::bind(&config.socket).map_err(|error| cannot_start(error.into()))?;
+    let listener = listener.of_broker(&config::broker_address(&config.broker.url));
     let metrics = metrics::server::bind(&config.metrics).map_err(|error| cannot_start(error.into()))?;
     if let Some(path) = &config.supervisor.pid_file {
         write_pid(path).map_err(cannot_start)?;
@@ -87,6 +88,7 @@ async fn supervise(
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         pid = std::process::id(),
+        config = config.file.as_ref().map(|file| file.display().to_string()),
         broker = broker.url(),
         socket = %listener.path().display(),
         "starting"

@@ -65,7 +65,7 @@ pub fn scale(args: ScaleArgs) -> Outcome {
     let pool = args.pool.map(|pool| pool.to_string());
     ask(
         &args.client,
-        &Request::Scale {
+        Request::Scale {
             pool,
             min: args.min,
             max: args.max,
@@ -77,31 +77,31 @@ pub fn scale(args: ScaleArgs) -> Outcome {
 /// `pool pause`
 pub fn pause(args: PoolArgs) -> Outcome {
     let pool = args.pool.map(|pool| pool.to_string());
-    ask(&args.client, &Request::Pause { pool }, true)
+    ask(&args.client, Request::Pause { pool }, true)
 }
 
 /// `pool resume`
 pub fn resume(args: PoolArgs) -> Outcome {
     let pool = args.pool.map(|pool| pool.to_string());
-    ask(&args.client, &Request::Resume { pool }, true)
+    ask(&args.client, Request::Resume { pool }, true)
 }
 
 /// `pool reload`
 pub fn reload(args: &SupervisorArgs) -> Outcome {
-    ask(&args.client, &Request::Reload, false)
+    ask(&args.client, Request::Reload, false)
 }
 
 /// `pool drain`
 pub fn drain(args: &SupervisorArgs) -> Outcome {
-    ask(&args.client, &Request::Drain, false)
+    ask(&args.client, Request::Drain, false)
 }
 
 /// `pool stop`
 pub fn stop(args: &StopArgs) -> Outcome {
-    ask(&args.client, &Request::Stop { now: args.now }, false)
+    ask(&args.client, Request::Stop { now: args.now }, false)
 }
 
-fn ask(client: &ClientArgs, request: &Request, is_quick: bool) -> Outcome {
+fn ask(client: &ClientArgs, request: Request, is_quick: bool) -> Outcome {
     let message = client::command(client, request, is_quick)?;
     print(&format!("{}\n", message.trim_end()))
 }

@@ -11,9 +11,10 @@ use crate::config::ClientArgs;
 use crate::job::{GroupId, JobError, JobId, JobState, JobView};
 use crate::time::{Human, parse_duration};
 
+use super::client::{self, Access};
 use super::progress::Progress;
 use super::report::{Code, Failure, Out, Outcome};
-use super::{client, json, render};
+use super::{json, render};
 
 /// After the time is up: how long those not watched yet may be looked at.
 const LAST_LOOK_MAX: Duration = Duration::from_secs(1);
@@ -52,7 +53,7 @@ pub struct WaitArgs {
 /// Waits and prints.
 pub async fn run(args: WaitArgs) -> Outcome {
     let ids = job_ids(&args.jobs)?;
-    let broker = client::broker(&args.client).await?;
+    let broker = client::broker(&args.client, Access::Look).await?;
     let outcome = match &args.group {
         None => wait_and_print(broker.reader()?, &ids, args.timeout).await,
         Some(group) => wait_for_group(&*broker, group, args.timeout).await,

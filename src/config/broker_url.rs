@@ -35,6 +35,17 @@ impl BrokerUrl {
     }
 }
 
+impl BrokerUrl {
+    /// The URL as [`BrokerUrl::parse`] reads it, password and all: not for a log. `None`: another process can't use it.
+    pub fn with_secrets(&self) -> Option<String> {
+        match self {
+            BrokerUrl::Sqlite(_) => Some(self.to_string()),
+            BrokerUrl::Memory => None,
+            BrokerUrl::Redis(url) => Some(url.secret_text().to_owned()),
+        }
+    }
+}
+
 /// A Redis server, or the Sentinels that know it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {

@@ -16,8 +16,10 @@ use super::{AppConfig, BrokerConfig, LogConfig, MetricsConfig, PoolConfig, RqCon
 /// The settings on a command line, unchecked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunArgs {
-    /// The configuration file; `None`: `$POOL_CONFIG`, else no file.
+    /// The configuration file; `None`: `$POOL_CONFIG`, else what `lookup` finds.
     pub config: Option<PathBuf>,
+    /// Where a file is looked for that nobody names.
+    pub lookup: Lookup,
     /// Run until the queues are empty and nothing runs, then exit.
     pub burst: bool,
     /// The texts of each flag that was given, by flag.
@@ -58,10 +60,22 @@ impl RunArgs {
     }
 }
 
+/// Where a configuration file is looked for that neither `--config` nor `POOL_CONFIG` names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lookup {
+    /// `pool.toml` in this directory and those above it, as `cargo` and `docker compose` look for theirs.
+    #[default]
+    Project,
+    /// There, and then the file of the service of this host.
+    ProjectOrService,
+    /// Nowhere.
+    None,
+}
+
 /// The flags by which a verb finds the supervisor or the broker.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientArgs {
-    /// Configuration file that the supervisor runs with [env: POOL_CONFIG]
+    /// Configuration file that the supervisor runs with; by default `pool.toml` here or above, else /etc/pool/pool.toml [env: POOL_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Broker where jobs wait, as the supervisor has it [env: POOL_BROKER]
@@ -78,6 +92,7 @@ impl ClientArgs {
         let given = |flag: &'static str, text: &Option<String>| Some((flag, vec![text.clone()?]));
         RunArgs {
             config: self.config.clone(),
+            lookup: Lookup::ProjectOrService,
             burst: false,
             rq_words: BTreeMap::new(),
             values: [given("broker", &self.broker), given("socket", &self.socket)]
@@ -96,7 +111,7 @@ impl Args for RunArgs {
                     .long("config")
                     .value_name("FILE")
                     .value_parser(clap::value_parser!(PathBuf))
-                    .help("Configuration file (TOML); flags and environment override it [env: POOL_CONFIG]"),
+                    .help("Configuration file (TOML), by default `pool.toml` in this directory or above it; flags and environment override it [env: POOL_CONFIG]"),
             )
             .arg(
                 Arg::new("burst")

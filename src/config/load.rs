@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::defaults::{self, Places};
-use super::flags::{self, ClientArgs, RunArgs};
+use super::defaults::{self, PROJECT_FILE, Places, SERVICE_DIRECTORY};
+use super::flags::{self, ClientArgs, Lookup, RunArgs};
 use super::keys::variable_of;
 use super::problem::{ConfigErrors, Origin, Problem};
 use super::render::Explained;
 use super::rq::{module, source, words};
 use super::setting::Base;
 use super::validate::{self, File, Settings, Sources};
-use super::{BrokerConfig, Config, RuntimeKind};
+use super::{BrokerConfig, BrokerUrl, Config, RuntimeKind};
 
 /// The settings of a supervisor: flags over `POOL_*` variables over the file over defaults.
 ///
@@ -24,27 +24,59 @@ pub fn load(args: &RunArgs, env: impl Fn(&str) -> Option<OsString>) -> Result<Co
     read_all(args, env, |_| true).map(|explained| explained.config)
 }
 
-/// The control socket for a verb that asks the supervisor, from the same sources.
+/// What a verb wants of the settings: a mistake in the others does not keep it from its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The supervisor's control socket.
+    Supervisor,
+    /// The broker.
+    Broker,
+}
+
+/// Where a verb finds the supervisor and the broker.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// The broker.
+    pub broker: BrokerConfig,
+    /// A flag, a variable or the file names the broker; else it is the default.
+    pub broker_is_named: bool,
+    /// The control socket of the broker's supervisor; empty if it has no place, which is an error for whom it concerns.
+    pub socket: PathBuf,
+}
+
+/// The settings of a verb, from the same sources as the supervisor's.
 ///
 /// # Errors
 /// The problems that matter to it: a mistake in a pool's settings does not keep `pool status` from
 /// asking the supervisor that runs with the settings of before.
-pub fn load_socket(
+pub fn load_client(
     args: &ClientArgs,
     env: impl Fn(&str) -> Option<OsString>,
-) -> Result<PathBuf, ConfigErrors> {
-    read_all(&args.as_run_args(), env, Problem::concerns_clients).map(|explained| explained.config.socket)
+    wanted: Wanted,
+) -> Result<ClientConfig, ConfigErrors> {
+    let matters = match wanted {
+        Wanted::Supervisor => Problem::concerns_clients,
+        Wanted::Broker => Problem::concerns_producers,
+    };
+    let explained = read_all(&args.as_run_args(), env, matters)?;
+    Ok(ClientConfig {
+        broker_is_named: *explained.origin("broker.url") != Origin::Default,
+        broker: explained.config.broker,
+        socket: explained.config.socket,
+    })
 }
 
-/// The broker for a verb that talks to it, from the same sources.
-///
-/// # Errors
-/// The problems that matter to it, as for [`load_socket`].
-pub fn load_broker(
-    args: &ClientArgs,
-    env: impl Fn(&str) -> Option<OsString>,
-) -> Result<BrokerConfig, ConfigErrors> {
-    read_all(&args.as_run_args(), env, Problem::concerns_producers).map(|explained| explained.config.broker)
+/// [`BrokerUrl::address`] with the path of a file as the file system knows it, whatever links lead there.
+pub fn broker_address(url: &BrokerUrl) -> String {
+    let BrokerUrl::Sqlite(path) = url else {
+        return url.address();
+    };
+    let canonical = path.canonicalize().or_else(|_| {
+        // The file is not there yet.
+        let directory = path.parent().unwrap_or(Path::new("/")).canonicalize()?;
+        Ok::<_, std::io::Error>(directory.join(path.file_name().unwrap_or_default()))
+    });
+    BrokerUrl::Sqlite(canonical.unwrap_or_else(|_| path.clone())).address()
 }
 
 /// The settings with their origins, or the problems that matter.
@@ -130,10 +162,19 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
         .clone()
         .map(|path| (path, Origin::Flag("--config".into())));
     let named: Option<(PathBuf, Origin)> = by_flag.or_else(by_variable);
-    let file = named.and_then(|(path, origin)| {
+    let found = if named.is_none() {
+        find(&base.directory, args.lookup)
+    } else {
+        None
+    };
+    let is_found = found.is_some();
+    let file = named.or(found).and_then(|(path, origin)| {
         let tell = |error| {
             let (name, path) = (origin.name(""), path.display());
-            let message = format!("`{name}` names `{path}`, which can't be read: {error}");
+            let message = match name {
+                "" => format!("`{path}` can't be read: {error}"),
+                name => format!("`{name}` names `{path}`, which can't be read: {error}"),
+            };
             let hint = || "a module of RQ's settings is named by `--rq-config`".to_owned();
             Problem {
                 hint: args.is_for_rq().then(hint),
@@ -146,7 +187,12 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
     });
     let mut flags = args.values.clone();
     let told = words::translate(&args.rq_words, &mut flags);
-    let places = Places::of(env);
+    let place = file.as_ref().map(|file: &File| base.directory.join(&file.path));
+    let places = Places::of(env, place.as_deref());
+    let app_directory = match &file {
+        Some(file) if is_found => file.base.directory.clone(),
+        _ => base.directory.clone(),
+    };
     let sources = Sources {
         flags,
         told,
@@ -155,6 +201,7 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
         settings: None,
         file,
         base,
+        app_directory,
         places,
     };
     if problems.is_empty() {
@@ -162,6 +209,22 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
     } else {
         Err(problems)
     }
+}
+
+/// The file that nobody names, if there is one, as the reader knows it.
+fn find(directory: &Path, lookup: Lookup) -> Option<(PathBuf, Origin)> {
+    if lookup == Lookup::None {
+        return None;
+    }
+    let mut places = directory.ancestors().map(|place| place.join(PROJECT_FILE));
+    let project = places.find(|path| path.is_file());
+    let service = Path::new(SERVICE_DIRECTORY).join(PROJECT_FILE);
+    // A service that is not this user's business is none: its broker would not let this user in.
+    let is_ours = |path: &Path| std::fs::File::open(path).is_ok();
+    let service = (lookup == Lookup::ProjectOrService && is_ours(&service)).then_some(service);
+    let found = project.or(service)?;
+    let here = found.strip_prefix(directory).map(Path::to_path_buf);
+    Some((here.unwrap_or(found), Origin::Default))
 }
 
 /// The `POOL_*` variables, by the flag that each stands for.

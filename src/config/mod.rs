@@ -1,6 +1,7 @@
 //! Settings: flags, `POOL_*` environment, TOML file and defaults, in that order of strength,
 //! become one checked [`Config`]. Nothing past this module sees an unchecked value.
 
+mod address;
 mod broker_url;
 mod defaults;
 mod flags;
@@ -30,8 +31,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use broker_url::{RedisUrl, Sentinels, encoded};
-pub use flags::{ClientArgs, RunArgs};
-pub use load::{load, load_broker, load_socket};
+pub use flags::{ClientArgs, Lookup, RunArgs};
+pub use load::{ClientConfig, Wanted, broker_address, load, load_client};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reload::{Change, Effect, reload_changes};
 pub use render::{Explained, explain};

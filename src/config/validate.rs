@@ -39,6 +39,8 @@ pub(super) struct Sources {
     pub file: Option<File>,
     /// What relative paths of flags and variables are relative to.
     pub base: Base,
+    /// Where the application runs if nothing else is said.
+    pub app_directory: PathBuf,
     /// Where things are by default.
     pub places: defaults::Places,
 }
@@ -125,7 +127,7 @@ impl<'a> Reader<'a> {
         self.problems.extend(unknown::at_top(table));
         let mut broker = BrokerConfig::default();
         let mut app = AppConfig {
-            directory: self.sources.base.directory.clone(),
+            directory: self.sources.app_directory.clone(),
             ..AppConfig::default()
         };
         let mut log = LogConfig::default();

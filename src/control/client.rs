@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::request::Addressed;
 use super::{REPLY_LEN_MAX, Reply, Request, SOCKET_PATH_LEN_MAX};
 
 /// Why there is no reply.
@@ -66,6 +67,19 @@ pub enum CallError {
 
 /// Sends one request and waits for its reply; `None` waits for as long as the supervisor lives.
 pub fn call(path: &Path, request: &Request, timeout: Option<Duration>) -> Result<Reply, CallError> {
+    let request = Addressed {
+        request: request.clone(),
+        broker: None,
+    };
+    call_addressed(path, &request, timeout)
+}
+
+/// [`call`] with a request that may name the broker that it is meant for.
+pub fn call_addressed(
+    path: &Path,
+    request: &Addressed,
+    timeout: Option<Duration>,
+) -> Result<Reply, CallError> {
     let len = path.as_os_str().len();
     if len > SOCKET_PATH_LEN_MAX {
         let path = path.to_owned();
@@ -109,12 +123,12 @@ pub fn call(path: &Path, request: &Request, timeout: Option<Duration>) -> Result
 }
 
 /// Writes the request line and reads one reply line, shorter than a whole one if the peer hangs up.
-fn exchange(mut stream: &UnixStream, request: &Request, timeout: Option<Duration>) -> io::Result<String> {
+fn exchange(mut stream: &UnixStream, request: &Addressed, timeout: Option<Duration>) -> io::Result<String> {
     // Zero would mean: no limit at all.
     let limit = timeout.map(|timeout| timeout.max(Duration::from_millis(1)));
     stream.set_write_timeout(limit)?;
     stream.set_read_timeout(limit)?;
-    let mut line = serde_json::to_vec(request)?;
+    let mut line = request.to_line()?;
     line.push(b'\n');
     // A server that refuses us at once may have hung up already; its answer is there to read.
     if let Err(error) = stream.write_all(&line)

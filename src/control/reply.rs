@@ -13,6 +13,22 @@ pub enum Reply {
         /// The supervisor now.
         snapshot: Box<Snapshot>,
     },
+    /// Who serves what.
+    Serving {
+        /// The supervisor's process id.
+        pid: i32,
+        /// Where its application runs.
+        directory: String,
+        /// The queues of all its pools.
+        queues: Vec<String>,
+    },
+    /// The request names another broker than the one that is served; nothing was done.
+    OtherBroker {
+        /// The supervisor's process id.
+        pid: i32,
+        /// The address of the broker that it serves.
+        broker: String,
+    },
     /// The metrics that were asked for.
     Metrics {
         /// In the text format that was asked for.

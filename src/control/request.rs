@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// The whole picture; answered at once with [`super::Reply::Snapshot`].
     Status,
+    /// Who serves what; answered at once with [`super::Reply::Serving`], from memory.
+    Serving,
     /// The metrics as text; answered at once with [`super::Reply::Metrics`], without asking the broker.
     Metrics {
         /// In the format of OpenMetrics, not in that of Prometheus.
@@ -53,6 +55,40 @@ pub enum Request {
     },
 }
 
+/// A request with the broker that the client means, on the wire a field `broker` of the request: the supervisor of
+/// another one refuses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addressed {
+    /// What is asked.
+    pub request: Request,
+    /// The broker's address (`BrokerUrl::address`); `None`: whichever the supervisor serves.
+    pub broker: Option<String>,
+}
+
+impl Addressed {
+    /// As a line without its break.
+    pub fn to_line(&self) -> serde_json::Result<Vec<u8>> {
+        let mut request = serde_json::to_value(&self.request)?;
+        if let (Some(broker), Some(fields)) = (&self.broker, request.as_object_mut()) {
+            fields.insert(BROKER.to_owned(), broker.as_str().into());
+        }
+        serde_json::to_vec(&request)
+    }
+
+    /// Reads a line.
+    pub fn from_line(line: &[u8]) -> serde_json::Result<Self> {
+        let mut request: serde_json::Value = serde_json::from_slice(line)?;
+        let broker = request.as_object_mut().and_then(|fields| fields.remove(BROKER));
+        Ok(Addressed {
+            request: serde_json::from_value(request)?,
+            broker: broker.map(serde_json::from_value).transpose()?,
+        })
+    }
+}
+
+/// The field of [`Addressed::broker`].
+const BROKER: &str = "broker";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +108,26 @@ mod tests {
     fn an_unknown_field_is_an_error() {
         let request = r#"{"request":"scale","maximum":8}"#;
         assert!(serde_json::from_str::<Request>(request).is_err());
+    }
+
+    #[test]
+    fn a_request_may_name_its_broker() {
+        let line = br#"{"request":"pause","broker":"sqlite:/a.db"}"#;
+        let read = Addressed::from_line(line).unwrap();
+        assert_eq!(read.request, Request::Pause { pool: None });
+        assert_eq!(read.broker.as_deref(), Some("sqlite:/a.db"));
+        assert_eq!(Addressed::from_line(&read.to_line().unwrap()).unwrap(), read);
+        assert_eq!(
+            Addressed::from_line(br#"{"request":"status"}"#).unwrap().broker,
+            None
+        );
+        for wrong in [
+            &br#"{"request":"status","broker":1}"#[..],
+            br#"{"broker":"x"}"#,
+            b"[1]",
+        ] {
+            assert!(Addressed::from_line(wrong).is_err());
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::request::Addressed;
 use super::{REQUEST_LEN_MAX, Reply, Request, SOCKET_PATH_LEN_MAX, pid_file};
 
 /// Connections served at once; more wait in the socket's backlog.
@@ -93,6 +94,8 @@ pub struct Listener {
     socket: UnixListener,
     files: Files,
     patience: Duration,
+    /// Whose supervisor this is; `None`: of any broker that a request names.
+    broker: Option<Arc<str>>,
 }
 
 /// Takes the lock, replaces a stale socket and listens. Must run inside a tokio runtime.
@@ -118,6 +121,7 @@ pub fn bind(path: &Path) -> Result<Listener, ControlError> {
         socket,
         files,
         patience: CLIENT_PATIENCE,
+        broker: None,
     })
 }
 
@@ -228,6 +232,13 @@ impl Listener {
         Listener { patience, ..self }
     }
 
+    /// Refuses requests that name another broker than this one, by its address.
+    #[must_use]
+    pub fn of_broker(self, address: &str) -> Self {
+        let broker = Some(address.into());
+        Listener { broker, ..self }
+    }
+
     /// Serves clients until the receiver of `calls` is dropped; then lets the last replies out, at most
     /// a second, and removes the files.
     pub async fn serve(self, calls: mpsc::Sender<Call>) {
@@ -242,9 +253,9 @@ impl Listener {
                 continue;
             };
             while clients.try_join_next().is_some() {}
-            let (calls, patience) = (calls.clone(), self.patience);
+            let (calls, patience, broker) = (calls.clone(), self.patience, self.broker.clone());
             clients.spawn(async move {
-                serve_client(stream, calls, patience).await;
+                serve_client(stream, calls, patience, broker.as_deref()).await;
                 drop(permit);
             });
         }
@@ -270,7 +281,12 @@ async fn accept(
 }
 
 /// Answers one client's requests until it hangs up, stalls, or the supervisor leaves.
-async fn serve_client(stream: UnixStream, calls: mpsc::Sender<Call>, patience: Duration) {
+async fn serve_client(
+    stream: UnixStream,
+    calls: mpsc::Sender<Call>,
+    patience: Duration,
+    broker: Option<&str>,
+) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -281,7 +297,7 @@ async fn serve_client(stream: UnixStream, calls: mpsc::Sender<Call>, patience: D
             () = calls.closed() => return,
         };
         let reply = match line {
-            Ok(Line::Whole(line)) => ask(&line, &calls).await,
+            Ok(Line::Whole(line)) => ask(&line, &calls, broker).await,
             Ok(Line::TooLong) => {
                 let reply = Reply::error(format!("the request is longer than {REQUEST_LEN_MAX} bytes"));
                 let _ = timeout(patience, write_reply(&mut writer, &reply)).await;
@@ -320,11 +336,22 @@ async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> Line {
 }
 
 /// The supervisor's answer; `None` when it leaves without one.
-async fn ask(line: &[u8], calls: &mpsc::Sender<Call>) -> Option<Reply> {
-    let request = match serde_json::from_slice(line) {
+async fn ask(line: &[u8], calls: &mpsc::Sender<Call>, broker: Option<&str>) -> Option<Reply> {
+    let Addressed {
+        request,
+        broker: meant,
+    } = match Addressed::from_line(line) {
         Ok(request) => request,
         Err(error) => return Some(Reply::error(format!("the request is not understood: {error}"))),
     };
+    if let (Some(broker), Some(meant)) = (broker, meant)
+        && broker != meant
+    {
+        return Some(Reply::OtherBroker {
+            pid: nix::unistd::getpid().as_raw(),
+            broker: broker.to_owned(),
+        });
+    }
     let (reply, answer) = oneshot::channel();
     calls.send(Call { request, reply }).await.ok()?;
     answer.await.ok()

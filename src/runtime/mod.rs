@@ -54,7 +54,7 @@ pub enum RuntimeError {
 /// How the template of a generation is started, and what it is told to load.
 pub fn template_command(config: &Config, generation: u64) -> Result<(TemplateCommand, Load), RuntimeError> {
     let load = load(config, generation);
-    let command = match config.app.runtime {
+    let mut command = match config.app.runtime {
         RuntimeKind::Native => own_binary(config, config.app.program.as_deref(), "native")?,
         RuntimeKind::Command => own_binary(config, None, "command")?,
         RuntimeKind::Python => python::template_command(&config.app)?,
@@ -69,6 +69,10 @@ pub fn template_command(config: &Config, generation: u64) -> Result<(TemplateCom
             command
         }
     };
+    // A job that enqueues others does so here, unless the settings of the application say something else.
+    if let Some(url) = config.broker.url.with_secrets() {
+        command.environment.entry("POOL_BROKER".to_owned()).or_insert(url);
+    }
     Ok((command, load))
 }
 

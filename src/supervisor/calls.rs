@@ -1,5 +1,6 @@
 //! What people ask over the control socket or by signal, and what they are told.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedSender};
@@ -40,6 +41,10 @@ impl Supervisor {
     pub(super) fn call(&mut self, Call { request, reply }: Call, now: Now) {
         let command = match request {
             Request::Status => return self.count_backlogs(reply),
+            Request::Serving => {
+                let _ = reply.send(self.serving());
+                return;
+            }
             Request::Metrics { openmetrics } => return self.answer_metrics(openmetrics, reply, now),
             Request::Reload => return self.reload(Some(reply), now),
             Request::Drain => {
@@ -179,6 +184,19 @@ impl Supervisor {
             let text = metrics::text(&figures, format);
             let _ = reply.send(Reply::Metrics { text });
         });
+    }
+
+    fn serving(&self) -> Reply {
+        let pools = self.fleet.pool_names();
+        let configs = pools.iter().filter_map(|pool| self.fleet.pool_config(pool));
+        let queues: BTreeSet<String> = configs
+            .flat_map(|config| config.queues.iter().map(ToString::to_string))
+            .collect();
+        Reply::Serving {
+            pid: nix::unistd::getpid().as_raw(),
+            directory: self.config.app.directory.display().to_string(),
+            queues: queues.into_iter().collect(),
+        }
     }
 
     pub(super) fn snapshot(&self, now: Now) -> Snapshot {

@@ -35,6 +35,12 @@ pub fn is_ignored(signal: Signal) -> bool {
     answer == 0 && unsafe { found.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
+/// Ends this process by a signal that it handles otherwise. Returns only if the system refuses.
+pub fn end_by(signal: Signal) -> Result<(), SysError> {
+    handle(signal, SigHandler::SigDfl, SaFlags::empty())?;
+    nix::sys::signal::raise(signal).map_err(failed("raise"))
+}
+
 /// Blocks these signals and makes them readable: the descriptor wakes a poll when one has come, and a read of
 /// it never blocks. A forked copy that wants them back calls [`unblock_signals`].
 pub fn readable_signals(signals: &[Signal]) -> Result<SignalFd, SysError> {

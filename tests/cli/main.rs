@@ -1,6 +1,7 @@
 //! The command line as its users meet it: the real binary, its words, its exit codes.
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are tests too
 
+mod brokers;
 mod flow;
 mod help;
 mod kit;

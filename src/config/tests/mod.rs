@@ -211,7 +211,7 @@ fn a_client_is_not_kept_by_mistakes_that_do_not_concern_it() {
     };
     let client = |text: &str| {
         std::fs::write(&path, text).unwrap();
-        load_socket(&args, env(&[]))
+        load_client(&args, env(&[]), Wanted::Supervisor).map(|found| found.socket)
     };
     let found = client("[broker]\nurl = 'sqlite:a.db'\n[pools.mail]\nmax_workers = 0\n").unwrap();
     assert_eq!(found, directory.path().join("a.db.sock"));
@@ -228,17 +228,16 @@ fn a_producer_needs_the_broker_alone_and_knows_how_its_jobs_are_written() {
         broker: Some("redis://cache".to_owned()),
         ..ClientArgs::default()
     };
-    let found = load_broker(&args, env(&[("POOL_SERIALIZER", "json")])).unwrap();
-    assert_eq!(found.rq.serializer, "json");
+    let load_broker = |env: &dyn Fn(&str) -> Option<OsString>| load_client(&args, env, Wanted::Broker);
+    let found = load_broker(&env(&[("POOL_SERIALIZER", "json")])).unwrap();
+    assert!(found.broker_is_named);
+    assert_eq!(found.broker.rq.serializer, "json");
+    assert!(load_broker(&|_| None).is_ok(), "it needs no place for a socket");
     assert!(
-        load_broker(&args, |_| None).is_ok(),
-        "it needs no place for a socket"
-    );
-    assert!(
-        load_broker(&args, env(&[("RQ_KEY_PREFIX", "a b")])).is_err(),
+        load_broker(&env(&[("RQ_KEY_PREFIX", "a b")])).is_err(),
         "it would write elsewhere"
     );
-    assert!(load_broker(&args, env(&[("POOL_WORKER_TTL", "0")])).is_ok());
+    assert!(load_broker(&env(&[("POOL_WORKER_TTL", "0")])).is_ok());
 }
 
 #[test]
