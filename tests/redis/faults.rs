@@ -112,8 +112,7 @@ fn a_server_that_refuses_for_a_while_loses_nothing() {
             }
             // Without memory claims and settlements go on, since what they begin with frees some: then no more than
             // the log tells of it.
-            let is_logged =
-                |pool: &Pool| refuse.contains("maxmemory") && pool.whole_log().contains("\"OOM\"");
+            let is_logged = |pool: &Pool| refuse.contains("maxmemory") && pool.whole_log().contains("OOM");
             pool.wait_for("the refusal", |pool| {
                 pool.state()["broker_error"].is_string() || is_logged(pool)
             });

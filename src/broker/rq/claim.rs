@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::held::{AfterWork, Held, KIND_AFTER_WORK, KIND_PLAIN, KIND_WHOLE, Kind};
+use super::held::{AfterWork, Held, KIND_AFTER_WORK, KIND_PLAIN, KIND_WHOLE, Kind, Unreadable};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
 use crate::broker::redis::connection::{IN_TIME, is_broken};
@@ -32,6 +32,8 @@ type Row = [Vec<u8>; 12];
 /// What a claim found.
 pub(super) struct Found {
     pub jobs: Vec<Claimed>,
+    /// These, and those that can't be run.
+    taken: usize,
     /// All workers are suspended: nothing may be taken.
     pub suspended: bool,
 }
@@ -39,6 +41,7 @@ pub(super) struct Found {
 impl RqBroker {
     /// After-work first, then what an earlier claim took unheard, then jobs.
     pub(super) async fn take(&self, queues: &[QueueName], limit: usize) -> Result<Found, BrokerError> {
+        self.fail_unreadable().await;
         self.maintain_when_due(queues).await?;
         let mut jobs = self.recover(queues).await?;
         let room = limit.saturating_sub(self.hand().after_work.len());
@@ -50,15 +53,21 @@ impl RqBroker {
                 Err(_) if !jobs.is_empty() => break false,
                 Err(error) => return Err(error),
             };
-            let count = found.jobs.len();
+            let (taken, can_run) = (found.taken, !found.jobs.is_empty());
             jobs.extend(found.jobs);
-            if found.suspended || count < wanted || jobs.len() >= room {
+            // Behind jobs that can't be run others may wait.
+            let is_over = taken < wanted && (can_run || taken == 0);
+            if found.suspended || is_over || jobs.len() >= room {
                 break found.suspended;
             }
         };
         // The server has answered: without it a worker could do nothing about them.
         jobs.splice(0..0, self.after_work(queues, limit));
-        Ok(Found { jobs, suspended })
+        Ok(Found {
+            taken: jobs.len(),
+            jobs,
+            suspended,
+        })
     }
 
     async fn take_batch(&self, queues: &[QueueName], wanted: usize) -> Result<Found, BrokerError> {
@@ -100,15 +109,34 @@ impl RqBroker {
             self.link.leave(&line).await;
             return Err(self.too_late());
         }
-        let mut jobs = Vec::with_capacity(answer.len());
-        for job in answer {
-            jobs.extend(self.read_taken(job));
+        let (mut jobs, mut taken, mut unreadable) = (Vec::with_capacity(answer.len()), 0, Vec::new());
+        for row in answer {
+            let fields: Vec<Vec<u8>> = redis::from_redis_value(row).unwrap_or_default();
+            match <[Vec<u8>; 3]>::try_from(fields) {
+                Ok(refusal) => unreadable.extend(self.tell_refusal(&refusal)),
+                Err(fields) => {
+                    taken += 1;
+                    jobs.extend(fields.try_into().ok().and_then(|row| self.taken(&row)));
+                }
+            }
+        }
+        self.fail_unreadable().await;
+        if jobs.is_empty()
+            && unreadable.len() == queues.len()
+            && let Some(reason) = unreadable.into_iter().next()
+        {
+            let url = self.link.endpoint.shown.clone();
+            return Err(BrokerError::Corrupt { url, reason });
         }
         if let Some(last) = jobs.last() {
             self.remember_served(&last.queue);
         }
         let suspended = matches!(state, Some(Value::Int(1)));
-        Ok(Found { jobs, suspended })
+        Ok(Found {
+            jobs,
+            taken,
+            suspended,
+        })
     }
 
     fn too_late(&self) -> BrokerError {
@@ -118,16 +146,17 @@ impl RqBroker {
         }
     }
 
-    /// One job of a script's answer, in hand from now on.
-    fn read_taken(&self, job: Value) -> Option<Claimed> {
-        let Some(row) = row(job) else {
-            // As in `taken`: it is failed with the reason in time.
-            tracing::error!(
-                "an answer of the server can't be read: a job that was taken from its queue is not run"
-            );
+    /// The script could not start a job, which failed alone, or not read a queue: then what is wrong with it.
+    fn tell_refusal(&self, [job, queue, reason]: &[Vec<u8>; 3]) -> Option<String> {
+        let [job, queue, reason] = [job, queue, reason].map(|text| String::from_utf8_lossy(text));
+        if !job.is_empty() {
+            tracing::error!(%job, %queue, %reason, "a job can't be started: it is failed");
             return None;
-        };
-        self.taken(&row)
+        }
+        if self.hand().unreadable_queues.insert(queue.to_string()) {
+            tracing::error!(%queue, %reason, "a queue can't be read: its jobs are not taken");
+        }
+        Some(reason.into_owned())
     }
 
     /// The last job was of this queue.
@@ -154,72 +183,57 @@ impl RqBroker {
         queues[at..].iter().chain(&queues[..at])
     }
 
-    /// One entry of the script's answer, in hand from now on.
+    /// One entry of the script's answer, in hand from now on, or noted as one that can't be run.
     pub(super) fn taken(&self, row: &Row) -> Option<Claimed> {
-        let [
-            id,
-            queue,
-            number,
-            kind,
-            data,
-            timeout,
-            retries_left,
-            retry_intervals,
-            enqueued_at,
-            description,
-            stopped_callback,
-            failures,
-        ] = row;
-        let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-        let (job, its_queue) = (text(id), text(queue));
-        let number: i64 = text(number).parse().ok()?;
-        let (id, queue) = match (JobId::new(&job), QueueName::new(&its_queue)) {
-            (Ok(id), Ok(queue)) => (id, queue),
-            (id, _) => {
-                // Its entry among the started jobs expires, and RQ's housekeeping fails it with the reason.
-                tracing::error!(%job, error = ?id.err(), "cannot run a job with this id");
-                return None;
+        match read(row) {
+            Ok((number, held, claimed)) => {
+                let mut hand = self.hand();
+                hand.unreadable_queues.remove(&held.queue);
+                hand.jobs.insert(number, held);
+                Some(claimed)
             }
-        };
-        let kind = match kind.as_slice() {
-            b"W" => Kind::Whole,
-            _ => Kind::Plain {
-                stopped_callback: !stopped_callback.is_empty(),
-            },
-        };
-        let whole = matches!(kind, Kind::Whole);
-        let limit = limit(&text(timeout))?;
-        let retries_left: u32 = text(retries_left).parse().unwrap_or(0);
-        let failures: u32 = text(failures).parse().unwrap_or(0);
-        let held = Held {
-            job,
-            queue: its_queue,
-            kind,
-            shown: None,
-            tried: false,
-        };
-        self.hand().jobs.insert(number, held);
-        Some(Claimed {
-            claim: Claim {
-                job: id,
-                handle: number,
-                epoch: 0,
-            },
-            queue,
-            task: task(&text(description), data),
-            kind: if whole { KIND_WHOLE } else { KIND_PLAIN },
-            payload: data.as_slice().into(),
-            timeout: limit.map(|limit| if whole { limit + LIFECYCLE } else { limit }),
-            retries: Some(retries_left.saturating_add(failures)),
-            retry_after: Some(retry_after(retry_intervals, retries_left)),
-            loss: Loss::Fails,
-            work: Work::Job,
-            // RQ's own code calls the function of a whole job, and it knows of one job only.
-            batches: !whole,
-            failures,
-            losses: 0,
-            ready: from_iso(&text(enqueued_at)).unwrap_or_else(Unix::now),
-        })
+            Err(reason) => {
+                let [job, queue, number] = [0, 1, 2].map(|at| row[at].clone());
+                tracing::error!(job = %String::from_utf8_lossy(&job), %reason, "a job can't be run: it is failed");
+                self.hand().unreadable.push(Unreadable {
+                    job,
+                    queue,
+                    number: String::from_utf8_lossy(&number).parse().ok()?,
+                    reason,
+                });
+                None
+            }
+        }
+    }
+
+    /// Fails what was taken and can't be run. While Redis refuses that, it is kept for the next claim.
+    async fn fail_unreadable(&self) {
+        let unreadable = std::mem::take(&mut self.hand().unreadable);
+        if unreadable.is_empty() {
+            return;
+        }
+        let now = Unix::now();
+        let mut call = self.scripts.settle.prepare_invoke();
+        call.arg(self.keys.prefix()).arg(text::score(now)).arg(0);
+        for job in &unreadable {
+            let error = text::compressed(format!("pool can't run this job: {}", job.reason).as_bytes());
+            call.arg("U")
+                .arg(&job.job)
+                .arg(self.execution(job.number))
+                .arg(&job.queue)
+                .arg(self.any_worker())
+                .arg("")
+                .arg(text::iso(now))
+                .arg("")
+                .arg(text::seconds(now))
+                .arg(text::base64(&error))
+                .arg("")
+                .arg("");
+        }
+        if let Err(error) = self.run::<Vec<Value>>(&call).await {
+            tracing::debug!(%error, "jobs that can't be run are failed with the next claim");
+            self.hand().unreadable.extend(unreadable);
+        }
     }
 
     /// The housekeeping of RQ's registries, at the start and each interval, becomes after-work.
@@ -314,11 +328,111 @@ pub(super) fn row(job: Value) -> Option<Row> {
     fields.try_into().ok()
 }
 
-/// How long a job may run by its hash. `None`: that is no number; within: without limit.
-fn limit(timeout: &str) -> Option<Option<Duration>> {
-    let seconds = timeout.parse::<f64>().ok()? as i64;
-    let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0);
-    Some(seconds.map(Duration::from_secs))
+/// A row as a job, with its number and what is kept of it while it is in hand. The error says why it can't be run.
+fn read(row: &Row) -> Result<(i64, Held, Claimed), String> {
+    let [
+        id,
+        queue,
+        number,
+        kind,
+        data,
+        timeout,
+        retries_left,
+        retry_intervals,
+        enqueued_at,
+        description,
+        stopped_callback,
+        failures,
+    ] = row;
+    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+    let utf8 = |name, field| std::str::from_utf8(field).map_err(|_| format!("its {name} is no UTF-8 text"));
+    let job = JobId::new(utf8("id", id)?).map_err(|why| format!("its id {why}"))?;
+    let queue = QueueName::new(utf8("queue", queue)?).map_err(|why| format!("its queue's name {why}"))?;
+    let number: i64 = text(number).parse().map_err(|_| "its number can't be read")?;
+    let whole = kind == b"W";
+    if whole {
+        // RQ's own code reads it.
+        utf8("description", description)?;
+    }
+    let limit = limit(&text(timeout))?;
+    let retries_left = match text(retries_left).trim() {
+        "" => 0,
+        left => {
+            let left: i64 = left
+                .parse()
+                .map_err(|_| format!("its retries_left, `{left}`, is no whole number"))?;
+            u32::try_from(left.max(0)).unwrap_or(u32::MAX)
+        }
+    };
+    let failures: u32 = text(failures).parse().unwrap_or(0);
+    let held = Held {
+        job: job.to_string(),
+        queue: queue.to_string(),
+        kind: match whole {
+            true => Kind::Whole,
+            false => Kind::Plain {
+                stopped_callback: !stopped_callback.is_empty(),
+            },
+        },
+        shown: None,
+        tried: false,
+    };
+    let claimed = Claimed {
+        claim: Claim {
+            job,
+            handle: number,
+            epoch: 0,
+        },
+        queue,
+        task: task(&text(description), data),
+        kind: if whole { KIND_WHOLE } else { KIND_PLAIN },
+        payload: data.as_slice().into(),
+        timeout: limit.map(|limit| if whole { limit + LIFECYCLE } else { limit }),
+        retries: Some(retries_left.saturating_add(failures)),
+        retry_after: Some(retry_after(retry_intervals, retries_left)?),
+        loss: Loss::Fails,
+        work: Work::Job,
+        // RQ's own code calls the function of a whole job, and it knows of one job only.
+        batches: !whole,
+        failures,
+        losses: 0,
+        ready: from_iso(&text(enqueued_at)).unwrap_or_else(Unix::now),
+    };
+    Ok((number, held, claimed))
+}
+
+/// How long a job may run by its hash; `None`: without limit. Source: `rq/utils.py`, `parse_timeout`;
+/// `rq/worker/base.py`, `perform_job`: 0 is the default, and the alarm of less never comes.
+fn limit(timeout: &str) -> Result<Option<Duration>, String> {
+    const DEFAULT: i64 = 180;
+    /// Sixty-eight years: what `signal.alarm` takes, and far from any overflow.
+    const MAX: i64 = i32::MAX as i64;
+    let unreadable = || format!("its timeout, `{timeout}`, is no number of seconds");
+    let text = timeout.trim();
+    let whole = |text: &str| text.parse::<i64>().ok();
+    let fraction = || text.parse::<f64>().ok().filter(|seconds| seconds.is_finite());
+    let with_unit = || {
+        let (at, unit) = text.char_indices().next_back()?;
+        let unit = match unit.to_ascii_lowercase() {
+            'd' => 86_400,
+            'h' => 3_600,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        Some(whole(&text[..at])?.saturating_mul(unit))
+    };
+    let seconds = whole(text)
+        .or_else(|| fraction().map(|seconds| seconds as i64))
+        .or_else(with_unit)
+        .ok_or_else(unreadable)?;
+    Ok(match seconds {
+        0 => Some(DEFAULT),
+        1..=MAX => Some(seconds),
+        _ => None,
+    }
+    .and_then(|seconds| u64::try_from(seconds).ok())
+    .map(Duration::from_secs))
 }
 
 /// What a job is called in logs and counts: the function that its description begins with, else the one in its data.
@@ -330,10 +444,19 @@ fn task(description: &str, data: &[u8]) -> Arc<str> {
 }
 
 /// The wait before the next retry. Source: `rq/job.py`, `Job.get_retry_interval`.
-fn retry_after(intervals: &[u8], retries_left: u32) -> Duration {
-    let intervals: Vec<u64> = serde_json::from_slice(intervals).unwrap_or_default();
+fn retry_after(intervals: &[u8], retries_left: u32) -> Result<Duration, String> {
+    let unreadable = || {
+        let shown = String::from_utf8_lossy(intervals);
+        format!("its retry_intervals, `{shown}`, are no list of seconds")
+    };
+    let intervals: Option<Vec<f64>> = match intervals {
+        b"" => None,
+        json => serde_json::from_slice(json).map_err(|_| unreadable())?,
+    };
+    let intervals = intervals.unwrap_or_default();
     let at = intervals.len().saturating_sub(retries_left as usize);
-    Duration::from_secs(intervals.get(at).copied().unwrap_or(0))
+    let seconds = intervals.get(at).copied().unwrap_or(0.0);
+    Duration::try_from_secs_f64(seconds.max(0.0)).map_err(|_| unreadable())
 }
 
 /// Reads what [`text::iso`] writes, to the millisecond.
@@ -366,8 +489,38 @@ mod tests {
 
     #[test]
     fn the_first_interval_holds_while_there_are_more_retries_than_intervals() {
-        let wait = |left| retry_after(b"[10, 30]", left).as_secs();
+        let wait = |left| retry_after(b"[10, 30]", left).unwrap().as_secs();
         assert_eq!([wait(4), wait(3), wait(2), wait(1)], [10, 10, 10, 30]);
-        assert_eq!(retry_after(b"", 2), Duration::ZERO);
+        assert_eq!(retry_after(b"", 2), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn an_interval_is_read_as_python_writes_it_or_refused() {
+        assert_eq!(retry_after(b"[0.5]", 1), Ok(Duration::from_millis(500)));
+        assert_eq!(retry_after(b"null", 1), Ok(Duration::ZERO));
+        for odd in [&b"5"[..], b"[\"5\"]", b"[Infinity]", b"[1e300]", b"no"] {
+            assert!(retry_after(odd, 1).is_err(), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_read_as_rq_reads_it_or_refused() {
+        let seconds = |text| limit(text).unwrap().map(|limit| limit.as_secs());
+        for (text, read) in [
+            ("30", 30),
+            (" 30 ", 30),
+            ("1.9", 1),
+            ("0", 180),
+            ("1h", 3600),
+            ("90d", 7_776_000),
+        ] {
+            assert_eq!(seconds(text), Some(read), "{text}");
+        }
+        for text in ["-1", "-7", "9223372036854775807", "1e30"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+        for text in ["", "soon", "inf", "nan", "1w", "0x10"] {
+            assert!(limit(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What this handle has taken and not settled, and the after-work that it hands out as jobs of its own.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use serde::Serialize;
 
@@ -21,6 +21,17 @@ pub(super) struct Held {
     pub shown: Option<String>,
     /// It was settled once already, and the answer was lost.
     pub tried: bool,
+}
+
+/// A job that was taken and can't be run.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    /// Its id and its queue, which need be no text.
+    pub job: Vec<u8>,
+    pub queue: Vec<u8>,
+    /// Of its claim.
+    pub number: i64,
+    pub reason: String,
 }
 
 /// How a job in hand is finished.
@@ -102,6 +113,10 @@ impl AfterWork {
 pub(super) struct Hand {
     pub jobs: HashMap<i64, Held>,
     pub after_work: VecDeque<AfterWork>,
+    /// Taken, and to be failed: they can't be run.
+    pub unreadable: Vec<Unreadable>,
+    /// Queues of which a key is of another type, told once.
+    pub unreadable_queues: BTreeSet<String>,
     /// The number of the newest claim.
     pub last: i64,
 }

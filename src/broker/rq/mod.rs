@@ -30,6 +30,7 @@ mod recover;
 mod results;
 mod roster;
 mod scheduler;
+mod scripts;
 mod settle;
 mod text;
 
@@ -39,11 +40,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{FromRedisValue, Script, ScriptInvocation};
+use redis::{FromRedisValue, ScriptInvocation};
 use tokio::sync::Notify;
 
 use self::held::Hand;
 use self::keys::Keys;
+use self::scripts::Scripts;
 use super::presence::present;
 use super::redis::connection::Link;
 use super::redis::endpoint::Endpoint;
@@ -62,57 +64,6 @@ use crate::time::Mono;
 /// Bounds of the time between two heartbeats of our workers.
 const ROSTER_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const ROSTER_INTERVAL_MAX: Duration = Duration::from_secs(30);
-
-/// The scripts, each sent once to a server and then called by its hash.
-#[derive(Debug)]
-struct Scripts {
-    claim: Script,
-    enqueue: Script,
-    recover: Script,
-    reclaim: Script,
-    settle: Script,
-    whole: Script,
-    extend: Script,
-    roster: Script,
-    backlog: Script,
-    requeue: Script,
-    look_at_groups: Script,
-}
-
-impl Scripts {
-    fn new() -> Self {
-        Scripts {
-            enqueue: Script::new(include_str!("lua/enqueue.lua")),
-            claim: Script::new(concat!(
-                include_str!("lua/job.lua"),
-                include_str!("lua/start.lua"),
-                include_str!("lua/claim.lua")
-            )),
-            recover: Script::new(concat!(
-                include_str!("lua/job.lua"),
-                include_str!("lua/recover.lua")
-            )),
-            reclaim: Script::new(include_str!("lua/reclaim.lua")),
-            settle: Script::new(concat!(
-                include_str!("lua/first_failure.lua"),
-                include_str!("lua/wake.lua"),
-                include_str!("lua/settle.lua")
-            )),
-            whole: Script::new(concat!(
-                include_str!("lua/first_failure.lua"),
-                include_str!("lua/whole.lua")
-            )),
-            extend: Script::new(include_str!("lua/extend.lua")),
-            roster: Script::new(include_str!("lua/roster.lua")),
-            backlog: Script::new(include_str!("lua/backlog.lua")),
-            requeue: Script::new(include_str!("lua/requeue.lua")),
-            look_at_groups: Script::new(concat!(
-                include_str!("lua/first_failure.lua"),
-                include_str!("lua/look_at_groups.lua")
-            )),
-        }
-    }
-}
 
 /// One handle on a Redis server that holds RQ's jobs.
 #[derive(Debug)]

@@ -73,7 +73,9 @@ impl Pass {
         for queue in &*self.queues.lock().unwrap_or_else(PoisonError::into_inner) {
             call.arg(queue);
         }
-        let (moved, _, limited): (u64, String, Vec<String>) = self.link.script(&call).await?;
+        let (moved, _, limited, refused): (u64, String, Vec<String>, Vec<Vec<u8>>) =
+            self.link.script(&call).await?;
+        super::settle::tell_refused(&refused);
         if moved > 0 {
             tracing::debug!(jobs = moved, "scheduled jobs are due");
         }
@@ -126,7 +128,7 @@ impl RqBroker {
         let pass = Pass {
             link: Arc::clone(&self.link),
             keys: self.keys.clone(),
-            script: Script::new(include_str!("lua/schedule.lua")),
+            script: self.scripts.schedule.clone(),
             name: self.scheduler_name(),
             created: Unix::now(),
             queues: Arc::clone(&self.scheduler.queues),

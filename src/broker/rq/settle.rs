@@ -1,6 +1,6 @@
 //! Ending jobs: one script call a batch for plain ones; what only RQ's own code does right becomes after-work.
 
-use redis::ScriptInvocation;
+use redis::{ScriptInvocation, Value};
 
 use super::held::{AfterWork, Held, Kind};
 use super::{RqBroker, text};
@@ -77,15 +77,13 @@ impl RqBroker {
         let mut ended = Ended::default();
         let answer = self.end_all(&whole, &plain, &mut held, &mut ended).await;
         let mut hand = self.hand();
-        if answer.is_err() {
-            // All of it is sent again; what was done already is found to be done.
-            for number in whole
-                .iter()
-                .map(|(number, ..)| number)
-                .chain(plain.iter().map(|line| &line.number))
-            {
+        if let Err(error) = &answer {
+            // All of it is sent again. What was carried out then is not held any more: no answer says so where none came.
+            let is_unknown = matches!(error, BrokerError::Unreachable { .. });
+            let numbers = whole.iter().map(|(number, ..)| number);
+            for number in numbers.chain(plain.iter().map(|line| &line.number)) {
                 if let Some(job) = hand.jobs.get_mut(number) {
-                    job.tried = true;
+                    job.tried |= is_unknown || ended.numbers.contains(number);
                 }
             }
             return answer.map(|()| held);
@@ -167,7 +165,8 @@ impl RqBroker {
                 .arg(self.execution(*number))
                 .arg(worker.unwrap_or_default());
         }
-        let _: i64 = self.run(&call).await?;
+        let refused: Vec<Vec<u8>> = self.run(&call).await?;
+        tell_refused(&refused);
         ended.numbers.extend(jobs.iter().map(|(number, ..)| *number));
         Ok(())
     }
@@ -187,7 +186,6 @@ impl RqBroker {
             let Kind::Plain { stopped_callback } = &line.held.kind else {
                 continue;
             };
-            ended.numbers.push(line.number);
             if line.what == "T" && *stopped_callback {
                 // Its execution stays for the after-work to end.
                 ended.after_work.push(self.finish(line));
@@ -197,17 +195,25 @@ impl RqBroker {
             }
         }
         if sent.is_empty() {
+            ended.numbers.extend(lines.iter().map(|line| line.number));
             return Ok(());
         }
-        let answers: Vec<i64> = self.run(&call).await?;
+        let mut answers: Vec<Value> = self.run(&call).await?;
+        ended.numbers.extend(lines.iter().map(|line| line.number));
+        let refused = answers.split_off(sent.len().min(answers.len()));
         for (line, answer) in sent.into_iter().zip(answers) {
             match answer {
-                2 => ended.after_work.push(self.finish(line)),
+                Value::Int(2) => ended.after_work.push(self.finish(line)),
                 // What its runtime has settled is not held any more.
-                0 if line.what != "X" => held[line.at] = line.held.tried,
+                Value::Int(0 | 3) if line.what != "X" => held[line.at] = line.held.tried,
                 _ => {}
             }
         }
+        let refused: Vec<Vec<u8>> = refused
+            .into_iter()
+            .filter_map(|text| redis::from_redis_value(text).ok())
+            .collect();
+        tell_refused(&refused);
         Ok(())
     }
 
@@ -268,6 +274,17 @@ impl RqBroker {
     /// The name of the worker that ran it; of any worker when nobody knows.
     fn worker_of(&self, run: Option<RunStamp>) -> String {
         run.map_or_else(|| self.any_worker(), |run| self.config.worker_name(run.ordinal))
+    }
+}
+
+/// Jobs that a script failed alone, since what was asked of it can't be done: the id and the reason of each.
+pub(super) fn tell_refused(refused: &[Vec<u8>]) {
+    for pair in refused.chunks_exact(2) {
+        let [job, reason] = [&pair[0], &pair[1]].map(|text| String::from_utf8_lossy(text));
+        match &*job {
+            "" => tracing::error!(%reason, "a key of RQ's can't be used"),
+            job => tracing::error!(job, %reason, "a job failed, since Redis refused what it asks for"),
+        }
     }
 }
 

@@ -2,43 +2,85 @@
 -- ARGV: prefix, limit, now as ISO text, now in seconds, monitoring interval, worker name, execution prefix,
 --       first number, deadline by the server's clock in milliseconds, now in seconds with their fraction,
 --       default or round_robin or random, seed, queue...
--- Returns {state, job...}; state 1: all workers are suspended; 2: it came too late, and nothing was done.
+-- Returns {state, job...}; state 1: all workers are suspended; 2: it came too late, and nothing was done. In place of a job
+--   may stand {id, queue, reason} of one that can't be started and failed alone, or of a queue that can't be read: id ''.
 local limit, number = tonumber(ARGV[2]), tonumber(ARGV[8])
 now_iso, now_s, now_f = ARGV[3], tonumber(ARGV[4]), ARGV[10]
 interval, worker, prefix = tonumber(ARGV[5]), ARGV[6], ARGV[7]
+-- Bytes of data that one answer holds, and one job's more at the most.
+local BYTES_MAX = 8388608
+local bytes = 0
 local time = redis.call('TIME')
 if time[1] * 1000 + time[2] / 1000 > tonumber(ARGV[9]) then return {2} end
 
 local answer = {0}
 if redis.call('EXISTS', p .. ':suspended') == 1 then return {1} end
+
+local function refuse(id, queue, why) answer[#answer + 1] = {id, queue, reason_of(why)} end
+
 local function take(id, queue)
-  local job = describe(id, queue, number)
-  if not job then return end
-  start(job)
+  local read, job = attempt(describe, id, queue, number)
+  if read and not job then return end
+  local started, why = false, job
+  if read then started, why = attempt(start, job) end
+  if not started then
+    fail_alone(id, queue, why, now_iso, now_s)
+    return refuse(id, queue, why)
+  end
   answer[#answer + 1] = job
-  number, limit = number + 1, limit - 1
+  number, limit, bytes = number + 1, limit - 1, bytes + #job[5]
 end
 
-if ARGV[11] == 'default' then
-  for at = 13, #ARGV do
-    while limit > 0 do
-      local ids = redis.call('LPOP', p .. ':queue:' .. ARGV[at], limit)
-      if not ids or #ids == 0 then break end
-      for _, id in ipairs(ids) do take(id, ARGV[at]) end
+-- The first ids of a queue, none where one of its keys is of another type: that is no fault of its jobs.
+local function first_of(queue, count)
+  local ids = redis.pcall('LRANGE', queue_key(queue), 0, count - 1)
+  if ids.err then
+    refuse('', queue, ids)
+    return {}
+  end
+  if #ids == 0 then return ids end
+  for key, wanted in pairs({[p .. ':wip:' .. queue] = 'zset', [queue_key(queue) .. ':intermediate'] = 'list'}) do
+    local is = redis.call('TYPE', key).ok
+    if is ~= wanted and is ~= 'none' then
+      refuse('', queue, key .. ' is a ' .. is .. ', not a ' .. wanted)
+      return {}
     end
+  end
+  return ids
+end
+
+-- Takes up to `count` jobs of a queue. Returns whether it may have more. Each leaves its queue behind all that may fail.
+local function take_from(queue, count)
+  local ids = first_of(queue, count)
+  local taken = 0
+  if #ids > 0 then begin_writes() end
+  for _, id in ipairs(ids) do
+    if bytes >= BYTES_MAX then limit = 0 end
+    if limit <= 0 then break end
+    take(id, queue)
+    taken = taken + 1
+  end
+  if taken > 0 then redis.call('LPOP', queue_key(queue), taken) end
+  return taken > 0
+end
+
+local function take_in_order()
+  for at = 13, #ARGV do
+    while limit > 0 and take_from(ARGV[at], limit) do end
   end
   return answer
 end
-local queues = {}
-for at = 13, #ARGV do queues[#queues + 1] = ARGV[at] end
-math.randomseed(tonumber(ARGV[12]))
-while limit > 0 and #queues > 0 do
-  local at = ARGV[11] == 'random' and math.random(#queues) or 1
-  local queue = table.remove(queues, at)
-  local id = redis.call('LPOP', p .. ':queue:' .. queue)
-  if id then
-    take(id, queue)
-    queues[#queues + 1] = queue
+
+local function take_in_turn()
+  local queues = {}
+  for at = 13, #ARGV do queues[#queues + 1] = ARGV[at] end
+  math.randomseed(tonumber(ARGV[12]))
+  while limit > 0 and #queues > 0 do
+    local at = ARGV[11] == 'random' and math.random(#queues) or 1
+    local queue = table.remove(queues, at)
+    if take_from(queue, 1) then queues[#queues + 1] = queue end
   end
+  return answer
 end
-return answer
+
+return run(ARGV[11] == 'default' and take_in_order or take_in_turn)

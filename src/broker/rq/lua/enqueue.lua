@@ -1,4 +1,5 @@
--- Adds jobs, all or none. Source: rq/queue.py, enqueue_job and schedule_job; rq/scripts.py, UNIQUE_ENQUEUE_SCRIPT.
+-- Adds jobs, all or none: what can fail is looked at before the first write. Goes behind common.lua.
+-- Source: rq/queue.py, enqueue_job and schedule_job; rq/scripts.py, UNIQUE_ENQUEUE_SCRIPT.
 -- ARGV: prefix, group or '', how many of the jobs are its members; then for each job: id, queue, place, held,
 --   number of fields, field, value...
 -- place: 'L' front, 'R' back, or the Unix second when it is due; 'D' and the Unix second since when it waits for the
@@ -6,7 +7,7 @@
 -- held: what becomes of it when there is a job of this id: 'taken', all is refused; 'open', while that one has not ended
 --   this one is not added, else it takes its place.
 -- Returns {id that is taken, or a line feed if the group is, or ''}, then 1 or 0 for each job: whether it was added.
-local p, group, members = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local group, members = ARGV[2], tonumber(ARGV[3])
 local group_key = p .. ':group:' .. group
 if group ~= '' and redis.call('EXISTS', group_key) == 1 then return {'\n'} end
 local function each(visit)
@@ -20,34 +21,60 @@ local function each(visit)
   return ''
 end
 
-local taken = each(function(id, _, _, held)
-  if held == 'taken' and redis.call('EXISTS', p .. ':job:' .. id) == 1 then return id end
+-- A key that is written must be of its type, or not be there.
+local checked = {}
+local function check(key, wanted)
+  if checked[key] then return end
+  checked[key] = true
+  local is = redis.call('TYPE', key).ok
+  if is ~= wanted and is ~= 'none' then error({err = 'WRONGTYPE ' .. key .. ' is a ' .. is .. ', not a ' .. wanted}) end
+end
+
+local function look(id, queue, place, held)
+  if held == 'taken' and redis.call('EXISTS', job_key(id)) == 1 then return id end
+  if held == 'open' then check(job_key(id), 'hash') end
+  local waits = string.match(place, '^[DF]')
+  if waits then check(p .. ':deferred:' .. queue, 'zset')
+  elseif place == 'L' or place == 'R' then check(queue_key(queue), 'list')
+  else check(p .. ':scheduled:' .. queue, 'zset') end
+  if group == '' then return end
+  -- What an earlier job of this id left behind.
+  check(job_key(id) .. ':dependents', 'set')
+  check(p .. ':job::' .. id .. ':dependencies', 'set')
+end
+
+local ok, taken = pcall(function()
+  check(p .. ':queues', 'set')
+  if group ~= '' then
+    check(p .. ':groups', 'set')
+    check(p .. ':first_failures', 'hash')
+  end
+  return each(look)
 end)
+if not ok then return redis.error_reply(reason_of(taken)) end
 if taken ~= '' then return {taken} end
 
 local ended = {finished = true, failed = true, stopped = true, canceled = true}
--- As Job.delete does it.
 local function forget(id, key)
   local job = redis.call('HMGET', key, 'origin', 'group_id')
   for _, registry in ipairs({'finished', 'failed', 'canceled'}) do
-    redis.call('ZREM', p .. ':' .. registry .. ':' .. (job[1] or ''), id)
+    redis.pcall('ZREM', p .. ':' .. registry .. ':' .. (job[1] or ''), id)
   end
-  if job[2] and job[2] ~= '' then redis.call('SREM', p .. ':group:' .. job[2], id) end
-  redis.call('DEL', key, key .. ':dependents', p .. ':job::' .. id .. ':dependencies', p .. ':results:' .. id)
+  delete(id, job[2])
 end
 
 -- Source: rq/job.py, register_dependency.
 local function defer(id, queue, since, others)
   redis.call('ZADD', p .. ':deferred:' .. queue, since, id)
   for _, other in ipairs(others) do
-    redis.call('SADD', p .. ':job:' .. other .. ':dependents', id)
+    redis.call('SADD', job_key(other) .. ':dependents', id)
     redis.call('SADD', p .. ':job::' .. id .. ':dependencies', other)
   end
 end
 
 local answer, queues, grouped = {''}, {}, {}
 each(function(id, queue, place, held, first, last)
-  local key = p .. ':job:' .. id
+  local key = job_key(id)
   local status = held == 'open' and redis.call('HGET', key, 'status')
   if status and not ended[status] then
     answer[#answer + 1] = 0
@@ -67,7 +94,7 @@ each(function(id, queue, place, held, first, last)
     redis.call('HSET', p .. ':first_failures', group, id)
     return defer(id, queue, since, {})
   end
-  local list = p .. ':queue:' .. queue
+  local list = queue_key(queue)
   if not queues[queue] then
     queues[queue] = true
     redis.call('SADD', p .. ':queues', list)

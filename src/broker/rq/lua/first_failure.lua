@@ -1,12 +1,11 @@
 -- The job that waits for the first failure in a group: it goes into its queue when a member has failed for good, and is
--- taken away when all members have ended and none has failed. Goes before the scripts that end jobs. ARGV[1]: prefix.
-local p = ARGV[1]
+-- taken away when all members have ended and none has failed. Goes behind common.lua, before the scripts that end jobs.
 
 -- A member that failed, and whether any is still open. A member whose hash is gone has ended.
 local function look_at_members(group)
   local ended, open = {finished = true, stopped = true, canceled = true}, false
   for _, member in ipairs(redis.call('SMEMBERS', p .. ':group:' .. group)) do
-    local status = redis.call('HGET', p .. ':job:' .. member, 'status')
+    local status = redis.call('HGET', job_key(member), 'status')
     if status == 'failed' then return member, open end
     open = open or (status and not ended[status])
   end
@@ -17,7 +16,7 @@ end
 local function first_failure(group, now, failed)
   local id = redis.call('HGET', p .. ':first_failures', group)
   if not id then return end
-  local key = p .. ':job:' .. id
+  local key = job_key(id)
   local job = redis.call('HMGET', key, 'origin', 'data_before_failed', 'data_after_failed', 'data_is_json')
   -- Somebody may have canceled or deleted it.
   local waits = job[1] and job[2] and redis.call('ZSCORE', p .. ':deferred:' .. job[1], id)
@@ -26,6 +25,7 @@ local function first_failure(group, now, failed)
     failed, open = look_at_members(group)
     if not failed and open then return end
   end
+  if waits and failed then push(id, job[1]) end
   redis.call('HDEL', p .. ':first_failures', group)
   if not waits then return end
   redis.call('ZREM', p .. ':deferred:' .. job[1], id)
@@ -36,8 +36,7 @@ local function first_failure(group, now, failed)
   local text = job[4] == '1' and cjson.encode(failed) or struct.pack('BB', 0x8c, #failed) .. failed
   redis.call('HSET', key, 'status', 'queued', 'enqueued_at', now, 'data', job[2] .. text .. job[3])
   redis.call('HDEL', key, 'data_before_failed', 'data_after_failed', 'data_is_json')
-  redis.call('SADD', p .. ':queues', p .. ':queue:' .. job[1])
-  redis.call('RPUSH', p .. ':queue:' .. job[1], id)
+  redis.call('SADD', p .. ':queues', queue_key(job[1]))
 end
 
 -- The groups of which a member ended in this call, each looked at once.
@@ -45,16 +44,16 @@ local ended_groups = {}
 
 -- Notes that a member ended: failed: its id if it has failed for good.
 local function note_group(group, now, failed)
-  if not group or group == '' then return end
+  if not given(group) then return end
   ended_groups[group] = {now, failed or (ended_groups[group] or {})[2]}
 end
 
 -- Looks at the noted groups. Returns the first error, if there was one: a group that can't be read stops no other.
 local function look_at_groups()
-  local error
+  local first_error
   for group, noted in pairs(ended_groups) do
-    local ok, why = pcall(first_failure, group, noted[1], noted[2])
-    if not ok then error = error or (type(why) == 'table' and why.err or why) end
+    local ok, why = attempt(first_failure, group, noted[1], noted[2])
+    if not ok then first_error = first_error or reason_of(why) end
   end
-  return error
+  return first_error
 end

@@ -1,24 +1,20 @@
--- How a job is read; goes before the scripts that hand out jobs. ARGV[1]: prefix.
+-- How a job is read; goes behind common.lua, before the scripts that hand out jobs.
 -- A job is {id, queue, number, kind, data, timeout, retries_left, retry_intervals, enqueued_at, description,
 --   stopped callback, how often it ran before, as far as its hash tells}; kind W: its worker runs RQ's own lifecycle, P: it does not.
-local p, call = ARGV[1], redis.call
 -- The score of a claim has this fraction until its job is known to have begun; RQ's own scores are whole.
 local HELD = 0.5
 
-local function given(value) return value and value ~= '' end
-
+-- Nothing where there is no such job. An error: what has its key is no job.
 local function describe(id, queue, n)
-  -- A key of another type must not end the script: what it took already would be nowhere.
-  local job = redis.pcall('HMGET', p .. ':job:' .. id, 'data', 'timeout', 'retries_left', 'retry_intervals',
+  local job = call('HMGET', job_key(id), 'data', 'timeout', 'retries_left', 'retry_intervals',
     'enqueued_at', 'description', 'success_callback_name', 'failure_callback_name', 'stopped_callback_name',
     'repeats_left', 'rate_limit_key', 'webhooks', 'number_of_retries', 'ended_at')
   if not job[1] then return nil end
-  local timeout = tonumber(given(job[2]) and job[2] or 180)
   local whole = given(job[7]) or given(job[8]) or (given(job[10]) and tonumber(job[10]) ~= 0)
-    or given(job[11]) or given(job[12]) or not timeout
+    or given(job[11]) or given(job[12])
   -- RQ counts the runs of a job that asked for another one; of others it keeps when the last one ended.
   local runs = given(job[13]) and tonumber(job[13]) or 0
   if runs < 1 and given(job[14]) then runs = 1 end
-  return {id, queue, tostring(n), whole and 'W' or 'P', job[1], tostring(timeout or 180), job[3] or '',
+  return {id, queue, tostring(n), whole and 'W' or 'P', job[1], given(job[2]) and job[2] or '180', job[3] or '',
     job[4] or '', job[5] or '', job[6] or '', job[9] or '', tostring(runs)}
 end

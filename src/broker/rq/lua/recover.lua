@@ -1,5 +1,5 @@
--- Finds what claims took whose answer never arrived. ARGV: prefix, execution prefix, count of ranges, then of each
---   its first number and the one behind its last; then queue...
+-- Finds what claims took whose answer never arrived; goes behind job.lua.
+-- ARGV: prefix, execution prefix, count of ranges, then of each its first number and the one behind its last; then queue...
 -- Returns jobs.
 local prefix, ranges, answer = ARGV[2], tonumber(ARGV[3]), {}
 
@@ -13,11 +13,13 @@ end
 
 for at = 4 + 2 * ranges, #ARGV do
   local queue = ARGV[at]
-  for _, member in ipairs(redis.call('ZRANGE', p .. ':wip:' .. queue, 0, -1)) do
+  -- A key of another type holds no claim, and must not hide those of other queues.
+  for _, member in ipairs(redis.pcall('ZRANGE', p .. ':wip:' .. queue, 0, -1)) do
     local id, execution = string.match(member, '^(.*):(%x+)$')
     local number = id and number_of(execution)
-    local job = number and describe(id, queue, number)
-    if job then
+    local read, job = true, nil
+    if number then read, job = attempt(describe, id, queue, number) end
+    if read and job then
       -- What it was taken as: it may have changed since.
       local is_plain = redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 1
       job[4] = is_plain and 'P' or 'W'

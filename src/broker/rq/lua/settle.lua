@@ -3,18 +3,21 @@
 --   what, id, execution, queue, worker, started as ISO, ended as ISO, started and ended in seconds,
 --   result or error (base64), due in seconds or '',
 --   the worker under whose name it was shown or ''
--- what: X nothing more, S success, F failure, L failure by the death of its worker, T stopped, R another run,
---   D another run after the death of its worker; as if not taken: B back to the front of its queue, Q to its end.
--- Returns one number a job: 1 done, 0 not held any more, 2 what depends on it asks for RQ's own code to finish it.
+-- what: X nothing more, S success, F failure, L failure by the death of its worker, U failure since it can't be run at all,
+--   T stopped, R another run, D another run after the death of its worker; as if not taken: B back to the front of its
+--   queue, Q to its end.
+-- Returns one number a job, then id and reason of each job that failed alone since this could not be done.
+--   1 done (or failed alone), 0 not held any more, 2 what depends on it asks for RQ's own code to finish it,
+--   3 it was deleted.
+-- Each job stands for itself: what can fail of its writes comes first, and then it fails alone.
 local now, default_ttl = tonumber(ARGV[2]), tonumber(ARGV[3])
-local YEAR = 31536000
 
 local function release(id, execution, queue, shown)
-  redis.call('ZREM', p .. ':wip:' .. queue, id .. ':' .. execution)
+  redis.pcall('ZREM', p .. ':wip:' .. queue, id .. ':' .. execution)
   redis.call('DEL', p .. ':execution:' .. id .. ':' .. execution)
-  redis.call('ZREM', p .. ':executions:' .. id, execution)
+  redis.pcall('ZREM', p .. ':executions:' .. id, execution)
   -- Only an execution that ran for a while was shown as its worker's.
-  if shown ~= '' then redis.call('SREM', p .. ':worker:' .. shown .. ':executions', id .. ':' .. execution) end
+  if shown ~= '' then redis.pcall('SREM', p .. ':worker:' .. shown .. ':executions', id .. ':' .. execution) end
 end
 
 -- What each worker did in this batch: counted here, and written once.
@@ -30,27 +33,20 @@ end
 local function write_counts()
   for worker, of in pairs(did) do
     local key = p .. ':worker:' .. worker
-    for field, by in pairs(of.fields) do redis.call('HINCRBY', key, field, by) end
-    if of.seconds then redis.call('HINCRBYFLOAT', key, 'total_working_time', string.format('%.6f', of.seconds)) end
+    for field, by in pairs(of.fields) do redis.pcall('HINCRBY', key, field, by) end
+    if of.seconds then redis.pcall('HINCRBYFLOAT', key, 'total_working_time', string.format('%.6f', of.seconds)) end
     -- A job may end before its worker is registered, and after it left.
     if redis.call('TTL', key) == -1 then redis.call('EXPIRE', key, 480) end
   end
 end
 
-local function delete(id, queue)
-  local key = p .. ':job:' .. id
-  local group = redis.call('HGET', key, 'group_id')
-  if group and group ~= '' then redis.call('SREM', p .. ':group:' .. group, id) end
-  redis.call('DEL', key, key .. ':dependents', p .. ':job::' .. id .. ':dependencies', p .. ':results:' .. id)
-end
-
 -- With the job go the two sets that tie it to others, where it has them.
 local function expire(id, ttl, has_dependents, dependencies)
   if ttl <= 0 then return end
-  local key = p .. ':job:' .. id
+  local key = job_key(id)
   redis.call('EXPIRE', key, ttl)
   if has_dependents then redis.call('EXPIRE', key .. ':dependents', ttl) end
-  if dependencies and dependencies ~= '' then redis.call('EXPIRE', p .. ':job::' .. id .. ':dependencies', ttl) end
+  if given(dependencies) then redis.call('EXPIRE', p .. ':job::' .. id .. ':dependencies', ttl) end
 end
 
 local function result(id, ttl, kind, worker, execution, started, ended, field, value)
@@ -60,104 +56,142 @@ local function result(id, ttl, kind, worker, execution, started, ended, field, v
   for _, pair in ipairs({{'execution_id', execution}, {'execution_started_at', started}, {'execution_ended_at', ended}}) do
     if pair[2] ~= '' then entry[#entry + 1] = pair[1]; entry[#entry + 1] = pair[2] end
   end
-  redis.call('XADD', key, 'MAXLEN', '~', '10', '*', unpack(entry))
+  call('XADD', key, 'MAXLEN', '~', '10', '*', unpack(entry))
   if ttl == -1 then redis.call('PERSIST', key) elseif ttl then redis.call('EXPIRE', key, ttl) end
 end
 
-local function number(value)
-  if value and value ~= '' then return tonumber(value) end
-end
-
--- In its queue, or until it is due.
-local function wait(id, queue, ttl, due, at_front)
-  local key = p .. ':job:' .. id
-  ttl = number(ttl)
-  if ttl and ttl > 0 then redis.call('EXPIRE', key, ttl) end
-  if due ~= '' then
-    redis.call('HSET', key, 'status', 'scheduled')
-    redis.call('SADD', p .. ':queues', p .. ':queue:' .. queue)
-    redis.call('ZADD', p .. ':scheduled:' .. queue, due, id)
+-- Into its queue, or among the scheduled until it is due.
+local function run_again(id, queue, ttl, due, at_front)
+  if due == '' then
+    push(id, queue, at_front, ttl)
+    redis.call('HSET', job_key(id), 'status', 'queued')
     return
   end
-  redis.call('HSET', key, 'status', 'queued')
-  redis.call(at_front and 'LPUSH' or 'RPUSH', p .. ':queue:' .. queue, id)
+  local seconds = lifetime(ttl, 'ttl')
+  call('ZADD', p .. ':scheduled:' .. queue, due, id)
+  if seconds and seconds > 0 then redis.call('EXPIRE', job_key(id), seconds) end
+  redis.call('HSET', job_key(id), 'status', 'scheduled')
+  redis.call('SADD', p .. ':queues', queue_key(queue))
 end
 
 local function settle(at)
   local what, id, execution, queue, worker = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local started_iso, ended_iso, started, ended = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
   local value, due, shown = ARGV[at + 9], ARGV[at + 10], ARGV[at + 11]
-  local key = p .. ':job:' .. id
+  local key = job_key(id)
   -- A job that was canceled while it runs is in no registry, and ends as it ends.
-  if not redis.call('ZSCORE', p .. ':wip:' .. queue, id .. ':' .. execution)
-    and redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 0 then return 0 end
-  local job = redis.call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
+  local in_hand = redis.pcall('ZSCORE', p .. ':wip:' .. queue, id .. ':' .. execution)
+  if type(in_hand) ~= 'string' and redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 0 then
+    return redis.call('EXISTS', key) == 1 and 0 or 3
+  end
+  local job = call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
     'enqueue_at_front_on_retry', 'timeout', 'status', 'dependency_id', 'group_id')
   if not job[1] then
-    -- It was deleted while it ran.
     release(id, execution, queue, shown)
-    return 1
+    return 3
   end
-  local ends = what == 'S' or what == 'F' or what == 'L' or what == 'T'
+  local fails = what == 'F' or what == 'L' or what == 'U'
+  local ends = what == 'S' or what == 'T' or fails
   local has_dependents = ends and redis.call('EXISTS', key .. ':dependents') == 1
   if has_dependents then
     -- RQ wakes nobody when a job ends that was canceled; and of a failure that is not kept nobody could read that it was one.
-    local is_odd = job[8] == 'canceled' or what ~= 'S' and number(job[3]) == 0
-    if is_odd or not note_dependents(id, ended_iso) then return 2 end
+    local is_odd = job[8] == 'canceled' or what ~= 'S' and whole_number(job[3], 'failure_ttl') == 0
+    if (is_odd or not note_dependents(id, ended_iso)) and what ~= 'U' then return 2 end
   end
-  release(id, execution, queue, shown)
-  if ends or what == 'X' then note_group(job[10], ended_iso, (what == 'F' or what == 'L') and id) end
+  if ends or what == 'X' then note_group(job[10], ended_iso, fails and id) end
   -- Its runtime settled it.
-  if what == 'X' then return 1 end
+  if what == 'X' then
+    release(id, execution, queue, shown)
+    return 1
+  end
   if what == 'B' or what == 'Q' then
-    redis.call('HSET', key, 'started_at', '', 'last_heartbeat', '', 'worker_name', '')
-    wait(id, queue, job[4], due, what == 'B')
+    if due ~= '' and job[8] == 'started' then
+      run_again(id, queue, job[4], due)
+      redis.call('HSET', key, 'started_at', '', 'last_heartbeat', '', 'worker_name', '')
+    elseif due == '' then
+      wait_again(id, queue, job[8], what == 'B', job[4])
+    end
+    release(id, execution, queue, shown)
     return 1
   end
   local seconds
   if started ~= '' then seconds = tonumber(ended) - tonumber(started) end
   local stamps = {'ended_at', ended_iso, 'last_heartbeat', ended_iso, 'worker_name', worker}
-  if what == 'L' or what == 'D' or what == 'T' then
+  if what == 'L' or what == 'D' or what == 'T' or what == 'U' then
     -- RQ's parent process ends such a job by the copy that it took from the queue.
     stamps = {'ended_at', what == 'T' and '' or ended_iso, 'last_heartbeat', '', 'worker_name', ''}
   end
   if what == 'T' then ended, seconds = '', nil end
   if started_iso ~= '' then stamps[7] = 'started_at'; stamps[8] = started_iso end
   if what == 'S' then
-    count(worker, 'successful_job_count', seconds)
-    local ttl = number(job[2]) or default_ttl
-    if ttl == 0 then delete(id, queue) return 1 end
-    redis.call('HSET', key, 'status', 'finished', unpack(stamps))
-    result(id, ttl, '1', worker, execution, started, ended, 'return_value', value)
-    local score = ttl < 0 and (ttl == -1 and '+inf' or ttl) or now + ttl
-    redis.call('ZADD', p .. ':finished:' .. queue, score, id)
-    expire(id, ttl, has_dependents, job[9])
-    return 1
-  end
-  count(worker, 'failed_job_count', seconds)
-  if what == 'R' or what == 'D' then
-    redis.call('HSET', key, 'retries_left', (number(job[5]) or 1) - 1, unpack(stamps))
-    if due == '' then
-      redis.call('HSET', key, 'enqueued_at', ended_iso)
-      if not number(job[7]) then redis.call('HSET', key, 'timeout', 180) end
+    local ttl = lifetime(job[2], 'result_ttl') or default_ttl
+    if ttl == 0 then
+      delete(id, job[10])
+    else
+      call('ZADD', p .. ':finished:' .. queue, ttl < 0 and (ttl == -1 and '+inf' or ttl) or now + ttl, id)
+      result(id, ttl, '1', worker, execution, started, ended, 'return_value', value)
+      redis.call('HSET', key, 'status', 'finished', unpack(stamps))
+      expire(id, ttl, has_dependents, job[9])
     end
-    local front = number(job[6])
-    wait(id, queue, job[4], due, front and front ~= 0)
+    release(id, execution, queue, shown)
+    count(worker, 'successful_job_count', seconds)
     return 1
   end
-  local ttl = number(job[3])
+  if what == 'R' or what == 'D' then
+    local left, front = whole_number(job[5], 'retries_left') or 1, whole_number(job[6], 'enqueue_at_front_on_retry')
+    redis.call('HSET', key, 'retries_left', left - 1, unpack(stamps))
+    -- A job that was canceled while it ran does not run again.
+    if job[8] ~= 'canceled' then
+      run_again(id, queue, job[4], due, front and front ~= 0)
+      if due == '' then
+        redis.call('HSET', key, 'enqueued_at', ended_iso)
+        if not given(job[7]) then redis.call('HSET', key, 'timeout', 180) end
+      end
+    end
+    release(id, execution, queue, shown)
+    count(worker, 'failed_job_count', seconds)
+    return 1
+  end
+  local ttl = lifetime(job[3], 'failure_ttl')
   local kept = ttl or YEAR
-  redis.call('ZADD', p .. ':failed:' .. queue, kept < 0 and kept or now + kept, id)
-  if kept == 0 then delete(id, queue) return 1 end
-  redis.call('HSET', key, 'status', what == 'T' and 'stopped' or 'failed', unpack(stamps))
-  result(id, ttl, '2', worker, execution, started, ended, 'exc_string', value)
-  expire(id, kept, has_dependents, job[9])
+  call('ZADD', p .. ':failed:' .. queue, kept < 0 and kept or now + kept, id)
+  if kept == 0 then
+    delete(id, job[10])
+  else
+    result(id, ttl, '2', worker, execution, started, ended, 'exc_string', value)
+    redis.call('HSET', key, 'status', what == 'T' and 'stopped' or 'failed', unpack(stamps))
+    expire(id, kept, has_dependents, job[9])
+  end
+  -- It was taken and can't be handed out: see whole.lua for the list.
+  if what == 'U' then redis.pcall('LREM', queue_key(queue) .. ':intermediate', 1, id) end
+  release(id, execution, queue, shown)
+  count(worker, 'failed_job_count', seconds)
   return 1
 end
 
-local answer = {}
-for at = 4, #ARGV, 12 do answer[#answer + 1] = settle(at) end
-wake_all()
-look_at_groups()
-write_counts()
-return answer
+local function settle_all()
+  local answer = {}
+  begin_writes()
+  for at = 4, #ARGV, 12 do
+    local ok, done = attempt(settle, at)
+    if not ok then
+      local id, execution, queue, ended_iso = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 6]
+      -- A job that failed by itself keeps its own error.
+      local failed = ARGV[at] == 'F' or ARGV[at] == 'L' or ARGV[at] == 'U'
+      release(id, execution, queue, ARGV[at + 11])
+      fail_alone(id, queue, done, ended_iso, now, failed and ARGV[at + 9])
+      count(ARGV[at + 4], 'failed_job_count')
+      local group = redis.pcall('HGET', job_key(id), 'group_id')
+      if type(group) == 'string' then note_group(group, ended_iso, id) end
+      done = 1
+    end
+    answer[#answer + 1] = done
+  end
+  wake_all(now)
+  look_at_groups()
+  write_counts()
+  for _, text in ipairs(refused) do answer[#answer + 1] = text end
+  return answer
+end
+
+return run(settle_all)

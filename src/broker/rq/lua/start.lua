@@ -1,29 +1,30 @@
--- How a job that was taken is started; goes behind job.lua, before the scripts that take jobs. They say first:
+-- How a job that is taken is started; goes behind job.lua, before the scripts that take jobs. They say first:
 local interval, worker, prefix -- the monitoring interval, a worker's name, the first half of the ids of executions
 local now_iso, now_s, now_f -- now as ISO text, in seconds, in seconds with their fraction
 
 local function start(job)
-  local id, queue, key = job[1], job[2], p .. ':job:' .. job[1]
+  local id, queue, key = job[1], job[2], job_key(job[1])
   local execution = string.format('%s%016x', prefix, job[3])
   local claim, ttl = id .. ':' .. execution, interval + 60
   if job[4] == 'W' then
     job[5] = ''
     -- As RQ's dequeue leaves it: its worker takes it from there, and writes its name over ours.
-    call('RPUSH', p .. ':queue:' .. queue .. ':intermediate', id)
-    call('HSET', key, 'worker_name', execution)
     call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, claim)
+    call('RPUSH', queue_key(queue) .. ':intermediate', id)
+    redis.call('HSET', key, 'worker_name', execution)
     return
   end
-  local timeout = tonumber(job[6])
+  local timeout = tonumber(job[6]) or 180
   if timeout > 0 then ttl = math.floor(math.min(timeout, interval)) + 60 end
   local record, index = p .. ':execution:' .. claim, p .. ':executions:' .. id
-  call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, claim)
-  call('HSET', record, 'id', execution, 'job_id', id, 'created_at', now_f, 'last_heartbeat', now_f,
-    'worker_name', worker)
-  call('EXPIRE', record, ttl)
+  -- What can fail comes first.
   call('ZADD', index, now_s + ttl + 60, execution)
-  call('EXPIRE', index, ttl + 60)
-  call('HSET', key, 'status', 'started', 'started_at', now_iso,
+  redis.call('EXPIRE', index, ttl + 60)
+  call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, claim)
+  redis.call('HSET', record, 'id', execution, 'job_id', id, 'created_at', now_f, 'last_heartbeat', now_f,
+    'worker_name', worker)
+  redis.call('EXPIRE', record, ttl)
+  redis.call('PERSIST', key)
+  redis.call('HSET', key, 'status', 'started', 'started_at', now_iso,
     'last_heartbeat', now_iso, 'worker_name', worker)
-  call('PERSIST', key)
 end
