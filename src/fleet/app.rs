@@ -9,10 +9,19 @@ use crate::job::Claimed;
 use crate::policy::{recycle, retry};
 use crate::wire::message::BatchTask;
 
-use super::pool::gather::Rule;
-
 /// How long a batch waits to fill where neither code nor settings say.
 const LINGER: Duration = Duration::from_millis(50);
+
+/// How jobs of one task are gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// Most jobs of a batch; at least 2.
+    pub size: usize,
+    /// Longest wait, from the first job on.
+    pub linger: Duration,
+    /// A batch that failed as a whole runs again in halves.
+    pub split: bool,
+}
 
 /// The application as its settings and its code describe it.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use super::input::{Input, Source};
 use super::output::Output;
 use crate::fleet::{Done, Unread};
 use crate::job::{JobError, Outcome};
-use crate::sys::pidfd::{PidFd, Waited, kill_group};
+use crate::sys::pidfd::{PidFd, Stranger, Waited};
 use crate::sys::socket::{self, Received, Sent, Wait};
 use crate::sys::watch::{watch, watch_process};
 use crate::sys::{SysError, lifeline, process};
@@ -36,9 +36,10 @@ pub(super) struct Link {
     /// A duplicate of the worker's own end: reading it takes unread frames back.
     theirs: OwnedFd,
     _lifeline: OwnedFd,
-    pid: Option<i32>,
+    /// The process, once known; `None` also if it had ended before that.
+    process: Option<Arc<PidFd>>,
     /// Hands the process over to the reader, which waits for its death; `None` once done.
-    born: Option<oneshot::Sender<Option<PidFd>>>,
+    born: Option<oneshot::Sender<Option<Arc<PidFd>>>>,
     status: Option<oneshot::Sender<i32>>,
     /// Packets for which the socket had no room yet.
     unsent: Arc<Unsent>,
@@ -98,7 +99,7 @@ impl Link {
             socket,
             theirs: theirs_copy,
             _lifeline: lifeline,
-            pid: None,
+            process: None,
             born: Some(born),
             status: Some(status),
             unsent,
@@ -113,22 +114,24 @@ impl Link {
         Ok((link, ends))
     }
 
-    /// The process exists now.
-    pub fn forked(&mut self, pid: i32) {
-        self.pid = Some(pid);
+    /// Its template says that the process exists, with this id. It must descend from us: we are to kill it one day.
+    /// Returns false if that was said before.
+    pub fn forked(&mut self, pid: i32) -> Result<bool, Stranger> {
+        let Some(born) = self.born.take() else {
+            return Ok(false);
+        };
         // None: it is dead and reaped already; the reader takes it the same way.
-        let pidfd = PidFd::open(pid).ok().flatten();
-        if let Some(born) = self.born.take() {
-            let _ = born.send(pidfd);
-        }
+        self.process = PidFd::open_descendant(pid)?.map(Arc::new);
+        let _ = born.send(self.process.clone());
         if self.doomed {
             self.kill();
         }
+        Ok(true)
     }
 
     /// Its process id, once known.
     pub fn pid(&self) -> Option<i32> {
-        self.pid
+        self.process.as_ref().map(|process| process.number())
     }
 
     /// How it ended, as its parent learned.
@@ -188,11 +191,11 @@ impl Link {
 
     /// Kills the worker and the processes that its job started.
     pub fn kill(&mut self) {
-        match self.pid {
-            Some(pid) => {
-                let _ = kill_group(pid, Signal::SIGKILL);
+        match &self.process {
+            Some(process) => {
+                let _ = process.signal_group(Signal::SIGKILL);
                 // Before it has made its group, it is alone.
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+                let _ = process.send_signal(Signal::SIGKILL);
             }
             None => self.doomed = true,
         }
@@ -237,7 +240,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self, born: oneshot::Receiver<Option<PidFd>>, status: oneshot::Receiver<i32>) {
+    async fn run(mut self, born: oneshot::Receiver<Option<Arc<PidFd>>>, status: oneshot::Receiver<i32>) {
         let mut buffer = vec![0; PACKET_LEN_MAX];
         let mut death = std::pin::pin!(death(born));
         let (socket, unsent) = (self.socket.clone(), self.unsent.clone());
@@ -394,7 +397,7 @@ fn send_all(socket: &OwnedFd, packets: &mut VecDeque<Vec<u8>>) -> bool {
 }
 
 /// Waits for the end of the process.
-async fn death(born: oneshot::Receiver<Option<PidFd>>) -> Option<AsyncFd<PidFd>> {
+async fn death(born: oneshot::Receiver<Option<Arc<PidFd>>>) -> Option<AsyncFd<Arc<PidFd>>> {
     match born.await {
         Ok(Some(pidfd)) => {
             let pidfd = watch_process(pidfd).ok()?;
@@ -409,7 +412,7 @@ async fn death(born: oneshot::Receiver<Option<PidFd>>) -> Option<AsyncFd<PidFd>>
 
 /// How a dead process ended, in words and as its raw wait status: from the kernel when it is our child, else from its parent.
 pub(super) async fn how_it_ended(
-    pidfd: Option<AsyncFd<PidFd>>,
+    pidfd: Option<AsyncFd<Arc<PidFd>>>,
     status: oneshot::Receiver<i32>,
 ) -> (String, Option<i32>) {
     if let Some(pidfd) = pidfd

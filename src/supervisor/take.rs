@@ -144,8 +144,14 @@ impl Supervisor {
                 })
             }
             FromTemplate::Forked { worker, pid } => {
-                self.links.get_mut(&worker)?.forked(pid);
-                Some(Event::Forked { worker, pid })
+                match self.is_born(worker, pid) {
+                    Ok(is_new) => is_new.then_some(Event::Forked { worker, pid }),
+                    Err(error) => {
+                        // Its lifeline closes: whatever was forked does not stay.
+                        self.links.remove(&worker);
+                        Some(Event::ForkFailed { worker, error })
+                    }
+                }
             }
             FromTemplate::ForkFailed { worker, error } => {
                 self.links.remove(&worker);
@@ -170,6 +176,22 @@ impl Supervisor {
             ),
         };
         notices::printed(printed, pool.as_deref(), job.as_deref());
+    }
+
+    /// A template names the process of a worker. Returns whether that is new; the error says why it can't be.
+    fn is_born(&mut self, worker: u64, pid: i32) -> Result<bool, String> {
+        let reported = |why: &dyn std::fmt::Display| format!("its template reported a wrong process: {why}");
+        let is_template = self.templates.values().any(|template| template.pid() == pid);
+        let mut others = self.links.iter().filter(|(id, _)| **id != worker);
+        if is_template || others.any(|(_, link)| link.pid() == Some(pid)) {
+            return Err(reported(&format_args!(
+                "process {pid} is a template or another worker"
+            )));
+        }
+        let Some(link) = self.links.get_mut(&worker) else {
+            return Ok(false);
+        };
+        link.forked(pid).map_err(|error| reported(&error))
     }
 
     /// A child of ours was reaped: a template, a worker whose template died, or an orphan that a job left.

@@ -13,7 +13,7 @@ use super::input::{Input, Source};
 use super::link::{how_it_ended, readable};
 use super::output::Output;
 use crate::runtime::TemplateCommand;
-use crate::sys::pidfd::{PidFd, kill_group};
+use crate::sys::pidfd::PidFd;
 use crate::sys::socket::{self, Received, Sent, Wait};
 use crate::sys::spawn::spawn_template;
 use crate::sys::watch::{watch, watch_process};
@@ -23,7 +23,7 @@ use crate::wire::message::{CONTROL_LEN_MAX, FromTemplate, Load, ToTemplate};
 /// One template as the supervisor holds it. Dropping it closes the lifeline, which kills it.
 #[derive(Debug)]
 pub(super) struct Template {
-    pid: i32,
+    process: Arc<PidFd>,
     control: Arc<AsyncFd<OwnedFd>>,
     status: Option<oneshot::Sender<i32>>,
     _lifeline: OwnedFd,
@@ -53,10 +53,11 @@ impl Template {
             .map_err(refused)?,
             inputs: inputs.clone(),
         };
-        let pidfd = watch_process(spawned.pidfd).map_err(refused)?;
+        let process = Arc::new(spawned.pidfd);
+        let pidfd = watch_process(process.clone()).map_err(refused)?;
         tokio::spawn(reader.run(pidfd, on_status));
         let template = Template {
-            pid: spawned.pid,
+            process,
             control,
             status: Some(status),
             _lifeline: spawned.lifeline,
@@ -67,7 +68,7 @@ impl Template {
 
     /// Its process id.
     pub fn pid(&self) -> i32 {
-        self.pid
+        self.process.number()
     }
 
     /// Sends a message, with descriptors for a `fork`.
@@ -89,7 +90,7 @@ impl Template {
 
     /// Kills it; its workers live on.
     pub fn kill(&self) {
-        let _ = kill_group(self.pid, Signal::SIGKILL);
+        let _ = self.process.signal_group(Signal::SIGKILL);
     }
 
     /// How it ended, as the reaper learned.
@@ -109,7 +110,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self, pidfd: AsyncFd<PidFd>, status: oneshot::Receiver<i32>) {
+    async fn run(mut self, pidfd: AsyncFd<Arc<PidFd>>, status: oneshot::Receiver<i32>) {
         let mut buffer = vec![0; CONTROL_LEN_MAX];
         let mut open = true;
         loop {

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -16,8 +17,8 @@ pub fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// Registers a process with the event loop: it is readable when the process has ended.
-pub fn watch_process(process: PidFd) -> io::Result<AsyncFd<PidFd>> {
-    // SAFETY: a PidFd owns its one descriptor and never replaces it.
+pub fn watch_process(process: Arc<PidFd>) -> io::Result<AsyncFd<Arc<PidFd>>> {
+    // SAFETY: a PidFd owns its one descriptor and never replaces it; the Arc keeps it.
     registered(unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) })
 }
 

@@ -1,4 +1,4 @@
-//! Templates that hang: nothing waits for them for ever.
+//! Templates that hang or lie: nothing waits for them for ever, and nobody else is killed.
 
 use nix::sys::signal::Signal;
 
@@ -75,4 +75,58 @@ fn a_stopped_template_holds_no_stop_up() {
     send(template, Signal::SIGSTOP);
     pool.assert_clean_stop();
     wait_gone(template);
+}
+
+/// Answers each request to fork with the next of these process ids, and forks nothing.
+const LIAR: &str = r#"#!/usr/bin/env python3
+import json, os, socket
+
+control = socket.socket(fileno=3)
+lies = [-1, 0, 1, os.getpid(), os.getppid(), 2**31 - 1]
+while True:
+    data, descriptors, _, _ = socket.recv_fds(control, 65536, 4)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    message = json.loads(data) if data else {"type": "stop"}
+    if message["type"] == "load":
+        control.send(json.dumps({"type": "ready"}).encode())
+    elif message["type"] == "fork":
+        lie = lies.pop(0) if lies else -1
+        control.send(json.dumps({"type": "forked", "worker": message["worker"], "pid": lie}).encode())
+    else:
+        break
+"#;
+
+#[test]
+fn a_process_id_that_is_no_descendant_is_not_believed() {
+    let mut pool = Pool::start_template(LIAR, "[defaults]\nmin_workers = 1\nmax_workers = 1\n");
+    for why in [
+        "process id -1 is no number of a process",
+        "process id 0 is no number of a process",
+        "process 1 does not descend from the supervisor",
+        "is a template or another worker",
+        "is the supervisor itself",
+    ] {
+        pool.wait_log(why);
+    }
+    assert!(pool.state()["pid"].is_number(), "it lives\n{}", pool.log());
+    pool.assert_clean_stop();
+}
+
+#[test]
+fn a_minimum_beyond_all_limits_is_refused() {
+    let pool = Pool::start("");
+    let said = pool.refused(&["scale", "--min", "30000", "--max", "30000"]);
+    assert!(said.contains("above 10000"), "{said}");
+}
+
+#[test]
+fn many_workers_are_forked_bit_by_bit_while_others_are_served() {
+    let mut pool = Pool::start("");
+    let (said, ok) = pool.run(&["scale", "--min", "150", "--max", "200"]);
+    assert!(ok, "{said}\n{}", pool.log());
+    let ids = pool.enqueue(&["app.add", "[1, 2]", "--count", "20"]);
+    pool.assert_finished(&ids);
+    pool.wait_for("all workers", |pool| pool.workers().len() == 150);
+    pool.assert_clean_stop();
 }

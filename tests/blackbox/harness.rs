@@ -78,6 +78,26 @@ impl Pool {
         pool
     }
 
+    /// As [`Pool::start`], of a template of the test's own: a script.
+    pub fn start_template(script: &str, settings: &str) -> Pool {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let mut pool = Pool { dir, child: None };
+        let program = pool.path("template");
+        fs::write(&program, script).expect("the script is written");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&program, executable).expect("the script can be run");
+        let app = format!(
+            "runtime = \"native\"\nprogram = \"{}\"\n{settings}",
+            program.display()
+        );
+        pool.write_settings(&pool.path("jobs.db"), &app);
+        pool.launch();
+        pool.wait_for("the template to be ready", |pool| {
+            pool.state()["generation"].as_u64() >= Some(1)
+        });
+        pool
+    }
+
     /// As [`Pool::configure`], of programs that the settings name.
     pub fn configure_commands(&self, settings: &str) {
         self.write_settings(

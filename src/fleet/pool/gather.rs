@@ -4,22 +4,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::time::Mono;
 
 use crate::fleet::BUFFER_LIMIT;
-
-/// How jobs of one task are gathered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::fleet) struct Rule {
-    /// Most jobs of a batch; at least 2.
-    pub size: usize,
-    /// Longest wait, from the first job on.
-    pub linger: Duration,
-    /// A batch that failed as a whole runs again in halves.
-    pub split: bool,
-}
+use crate::fleet::app::Rule;
 
 /// The jobs of one task that came and were not sent.
 #[derive(Debug)]
@@ -206,6 +195,8 @@ pub(super) fn halves(mut jobs: Vec<u64>) -> (Vec<u64>, Vec<u64>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const NONE: [u64; 0] = [];

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use crate::fleet::app::Rule;
 use crate::fleet::{BUFFER_LIMIT, Execution};
 use crate::job::{Outcome, RunStamp, Work};
 use crate::time::Mono;
 
-use super::gather::{self, Batches, Rule};
+use super::gather::{self, Batches};
 
 /// What goes to a worker next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 mod balance;
 mod deadlines;
 mod dispatch;
-pub(super) mod gather;
+mod gather;
 mod hand;
 mod jobs;
 mod life;
