@@ -4,9 +4,7 @@ use std::io;
 
 use rusqlite::ErrorCode;
 
-use super::BUSY_TIMEOUT;
 use crate::broker::BrokerError;
-use crate::time::Human;
 
 /// Why work on the database failed.
 #[derive(Debug)]
@@ -68,9 +66,7 @@ fn tell_sql(url: String, error: &rusqlite::Error) -> BrokerError {
     };
     let reason = match code {
         ErrorCode::DiskFull => "the disk is full".to_owned(),
-        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
-            format!("another process has kept it locked for {}", Human(BUSY_TIMEOUT))
-        }
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => "another process keeps it locked".to_owned(),
         ErrorCode::ReadOnly => "it is read-only for this user".to_owned(),
         ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory => error.to_string(),
         ErrorCode::NotADatabase => {
