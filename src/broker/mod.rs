@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::config::{BrokerConfig, BrokerUrl};
+use crate::config::{BrokerConfig, BrokerUrl, DialectKind, Protocol};
 use crate::job::{Claimed, QueueName, Settlement};
 
 pub use dead::{DeadFilter, DeadLetters};
@@ -41,10 +41,20 @@ pub use wait::{Ended, Watch, wait_all};
 /// `memory:` is an empty store of its own each time.
 /// Errors: [`BrokerError::Unreachable`] or [`BrokerError::Corrupt`], in words for the user.
 pub async fn open(config: &BrokerConfig) -> Result<Arc<dyn Broker>, BrokerError> {
-    Ok(match &config.url {
-        BrokerUrl::Memory => Arc::new(memory::MemoryBroker::new(config)),
-        BrokerUrl::Sqlite(path) => Arc::new(sqlite::SqliteBroker::open(path, config).await?),
-        BrokerUrl::Redis(url) => Arc::new(Box::pin(rq::RqBroker::open(url, config)).await?),
+    Ok(match (config.protocol, &config.url) {
+        (Protocol::Embedded, BrokerUrl::Memory) => Arc::new(memory::MemoryBroker::new(config)),
+        (Protocol::Embedded, BrokerUrl::Sqlite(path)) => {
+            Arc::new(sqlite::SqliteBroker::open(path, config).await?)
+        }
+        (Protocol::Dialect(DialectKind::Rq), BrokerUrl::Redis(url)) => {
+            Arc::new(Box::pin(rq::RqBroker::open(url, config)).await?)
+        }
+        (protocol, url) => {
+            let protocol = protocol.name();
+            return Err(BrokerError::Refused(format!(
+                "{url} does not speak the protocol `{protocol}`"
+            )));
+        }
     })
 }
 

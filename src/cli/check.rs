@@ -44,8 +44,9 @@ pub async fn run(args: CheckArgs) -> Outcome {
         .collect();
     let backlog = broker.queues().backlog(&queues).await?;
     out.line(format_args!(
-        "# broker: {} answers; {} jobs wait, {} are scheduled",
+        "# broker: {} answers (protocol {}); {} jobs wait, {} are scheduled",
         broker.url(),
+        config.broker.protocol.name(),
         backlog.waiting,
         backlog.scheduled,
     ))?;

@@ -34,7 +34,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{RunArgs, spelled_out};
+use crate::config::{DialectKind, RunArgs, spelled_out};
 use crate::sys;
 use report::{Code, Failure, Outcome};
 
@@ -152,9 +152,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads a command line. Without a verb, words behind the flags of the rq runtime are queues, as `rq worker` has them.
+/// Reads a command line. Without a verb, words behind the flags of a dialect's runtime are queues, as on its own command line.
 fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
-    // RQ's `-v` makes a worker talk more. Alone it is what people type to see a version.
+    // As a word of a dialect `-v` asks for more lines of log. Alone it is what people type to see a version.
     if let [program, only] = words
         && only == "-v"
     {
@@ -166,7 +166,7 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     };
     read(words).or_else(|error| match (error.kind(), words) {
         (ErrorKind::InvalidSubcommand | ErrorKind::ArgumentConflict, [program, rest @ ..])
-            if is_run_of_rq(rest) =>
+            if is_run_of_a_dialect(rest) =>
         {
             read(&[&[program.clone(), "run".into()], rest].concat())
         }
@@ -175,11 +175,15 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
 }
 
 /// Flags stand first, so that a verb can't follow, and the runtime is among them.
-fn is_run_of_rq(words: &[OsString]) -> bool {
+fn is_run_of_a_dialect(words: &[OsString]) -> bool {
     let is_flag = |word: &OsString| word.as_encoded_bytes().starts_with(b"-");
-    let is_pair = |pair: &[OsString]| pair[0] == "--runtime" && pair[1] == "rq";
-    words.first().is_some_and(is_flag)
-        && (words.windows(2).any(is_pair) || words.iter().any(|word| word == "--runtime=rq"))
+    let is_dialect = |name: &str| DialectKind::named(name).is_some();
+    let is_pair = |pair: &[OsString]| pair[0] == "--runtime" && pair[1].to_str().is_some_and(is_dialect);
+    let is_word = |word: &OsString| {
+        let name = word.to_str().and_then(|word| word.strip_prefix("--runtime="));
+        name.is_some_and(is_dialect)
+    };
+    words.first().is_some_and(is_flag) && (words.windows(2).any(is_pair) || words.iter().any(is_word))
 }
 
 fn perform(cli: Cli) -> Outcome {

@@ -7,7 +7,7 @@ use super::BrokerUrl;
 
 /// What [`BrokerUrl::parse`] reads, for messages.
 pub const BROKER_EXPECTED: &str =
-    "a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for RQ, or `memory:`";
+    "a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for a Redis server, or `memory:`";
 
 impl BrokerUrl {
     /// Reads a URL; `absolute` completes a relative path of a file.

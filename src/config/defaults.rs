@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address::checksum;
+use super::dialect::{self, Dialects};
 use super::setting::bare_or_quoted;
 use super::{
     AppConfig, BrokerConfig, BrokerUrl, Config, Isolation, LogConfig, LogFormat, PoolConfig, Prefetch,
-    QueueOrder, RetryConfig, RqConfig, RuntimeKind, ScalingPolicy,
+    Protocol, QueueOrder, RetryConfig, RuntimeKind, ScalingPolicy,
 };
 use crate::job::QueueName;
 
@@ -27,7 +28,8 @@ impl Default for BrokerConfig {
             tls_ca: None,
             tls_cert: None,
             tls_key: None,
-            rq: RqConfig::default(),
+            protocol: Protocol::default(),
+            dialects: Dialects::default(),
         }
     }
 }
@@ -78,7 +80,7 @@ impl Default for PoolConfig {
     }
 }
 
-/// No retries, as RQ and Celery: only its author knows whether a job may run twice.
+/// No retries: only its author knows whether a job may run twice.
 impl Default for RetryConfig {
     fn default() -> Self {
         RetryConfig {
@@ -108,18 +110,7 @@ pub(super) fn give_way(config: &mut Config, is_set: impl Fn(&str) -> bool) {
     } else if !is_set("broker.lease") {
         broker.lease = broker.lease.max(broker.heartbeat.saturating_mul(4));
     }
-    if config.app.runtime == RuntimeKind::Rq && !is_set("broker.heartbeat") {
-        let interval = config.broker.rq.job_monitoring_interval;
-        config.broker.heartbeat = config.broker.heartbeat.min(interval);
-    }
-    if let Some(strategy) = config.broker.rq.strategy_of_class()
-        && !is_set("rq.dequeue_strategy")
-    {
-        config.broker.rq.dequeue_strategy = strategy;
-    }
-    config.broker.rq.python.clone_from(&config.app.python);
-    config.broker.rq.workers_max = config.max_workers();
-    config.supervisor.ends_after_max_jobs = config.app.runtime == RuntimeKind::Rq;
+    dialect::give_way(config, &is_set);
     let total = config.supervisor.max_total_workers;
     let share = total.map(|total| (total / config.pools.len().max(1) as u32).max(1));
     for (name, pool) in &mut config.pools {

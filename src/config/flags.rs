@@ -8,10 +8,11 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
+use super::dialect::{DialectKind, Dialects};
 use super::keys::{Key, SOCKET, Section};
-use super::rq::words;
 use super::setting::{Arity, Setting};
-use super::{AppConfig, BrokerConfig, LogConfig, MetricsConfig, PoolConfig, RqConfig, SupervisorConfig};
+use super::words;
+use super::{AppConfig, BrokerConfig, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig};
 
 /// The settings on a command line, unchecked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub struct RunArgs {
     pub burst: bool,
     /// The texts of each flag that was given, by flag.
     pub(super) values: BTreeMap<&'static str, Vec<String>>,
-    /// Flags that only RQ knows, with their values.
-    pub(super) rq_words: BTreeMap<&'static str, String>,
+    /// Flags that only another program knows, with their values.
+    pub(super) words: BTreeMap<&'static str, String>,
 }
 
 impl RunArgs {
@@ -44,11 +45,10 @@ impl RunArgs {
             .and_then(|matches| Self::from_arg_matches(&matches))
     }
 
-    /// The rq runtime is asked for by a flag, so that `--config` may be meant as RQ has it.
-    pub(super) fn is_for_rq(&self) -> bool {
-        self.values
-            .get("runtime")
-            .is_some_and(|texts| texts.iter().any(|text| text == "rq"))
+    /// The dialect whose runtime is asked for by a flag, so that `--config` may be meant as in its own program.
+    pub(super) fn dialect(&self) -> Option<DialectKind> {
+        let texts = self.values.get("runtime")?;
+        texts.iter().find_map(|text| DialectKind::named(text))
     }
 
     /// As if these queues had been named by `--queue`, behind those that were.
@@ -94,7 +94,7 @@ impl ClientArgs {
             config: self.config.clone(),
             lookup: Lookup::ProjectOrService,
             burst: false,
-            rq_words: BTreeMap::new(),
+            words: BTreeMap::new(),
             values: [given("broker", &self.broker), given("socket", &self.socket)]
                 .into_iter()
                 .flatten()
@@ -123,7 +123,7 @@ impl Args for RunArgs {
         let command = flags()
             .into_iter()
             .fold(command, |command, flag| command.arg(flag.arg()));
-        words::args().fold(command, Command::arg)
+        words::args().into_iter().fold(command, Command::arg)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -148,7 +148,7 @@ impl FromArgMatches for RunArgs {
                 self.values.insert(flag.key.flag, texts.cloned().collect());
             }
         }
-        self.rq_words.extend(words::given(matches));
+        self.words.extend(words::given(matches));
         Ok(())
     }
 }
@@ -193,10 +193,10 @@ fn flags() -> Vec<Flag> {
         &mut PoolConfig::default(),
     );
     add("All pools together", &mut SupervisorConfig::default());
-    add(
-        "RQ, in the words of `rq worker` (runtime rq)",
-        &mut RqConfig::default(),
-    );
+    let mut dialects = Dialects::default();
+    for kind in DialectKind::ALL {
+        add(dialects.of(*kind).heading(), dialects.of_mut(*kind));
+    }
     add("Metrics", &mut MetricsConfig::default());
     add("Logging", &mut LogConfig::default());
     flags.push(socket);
@@ -206,6 +206,7 @@ fn flags() -> Vec<Flag> {
 /// The default as `--help` shows it; empty where it depends on the environment or is nothing.
 fn default_of(key: &Key, setting: &mut dyn Setting) -> String {
     match (key.flag, setting.literal().as_str()) {
+        ("protocol", _) => "the runtime's".to_owned(),
         ("broker", _) => "sqlite:pool.db in $STATE_DIRECTORY or the XDG state home".to_owned(),
         ("directory", _) => "the current one".to_owned(),
         (_, "[]") => String::new(),
@@ -223,7 +224,7 @@ impl Flag {
         let arg = Arg::new(self.key.flag)
             .long(self.key.flag)
             .value_name(self.key.value)
-            .help(format!("{}{default} [env: {variable}]", self.key.meaning))
+            .help(format!("{}{default} [env: {variable}]", self.key.meaning()))
             .help_heading(self.heading)
             .allow_negative_numbers(true);
         let arg = match words::short_of(self.key.flag) {

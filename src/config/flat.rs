@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Config;
+use super::dialect::DialectKind;
 use super::keys::{Key, SOCKET, Section, Visit};
 use super::setting::{Setting, bare_or_quoted};
 
@@ -47,7 +48,9 @@ pub(super) fn entries(config: &Config) -> Vec<Entry> {
         section.each_key(visit);
     };
     add("broker", &mut config.broker);
-    add("rq", &mut config.broker.rq);
+    for kind in DialectKind::ALL {
+        add(kind.name(), config.broker.dialects.of_mut(*kind));
+    }
     add("app", &mut config.app);
     add("supervisor", &mut config.supervisor);
     for (name, pool) in &mut config.pools {

@@ -3,6 +3,7 @@
 //! Files, flags, variables, `--help`, `check`, reloads and the example file all walk these tables.
 //! A key's type is its field's (see `scalars.rs`), its default the `Default` of its section.
 
+use super::dialect::DialectKind;
 use super::scalars::Program;
 use super::setting::Setting;
 use super::{AppConfig, BrokerConfig, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig, TaskConfig};
@@ -16,11 +17,17 @@ pub(super) struct Key {
     pub flag: &'static str,
     /// What its value is, for `--help`: `TIME`, `N` …
     pub value: &'static str,
-    /// What it means, in a line of prose without a full stop.
+    /// What it means, in a line of prose without a full stop; `{dialects}` stands for their names.
     pub meaning: &'static str,
 }
 
 impl Key {
+    /// What it means, with the dialects by name.
+    pub fn meaning(&self) -> String {
+        let names: Vec<&str> = DialectKind::ALL.iter().map(|kind| kind.name()).collect();
+        self.meaning.replace("{dialects}", &names.join(", "))
+    }
+
     /// The environment variable that sets it, if a flag does.
     pub fn variable(&self) -> Option<String> {
         (!self.flag.is_empty()).then(|| variable_of(self.flag))
@@ -78,8 +85,12 @@ pub(super) const SOCKET: &Key = key!(
 impl Section for BrokerConfig {
     fn each_key(&mut self, visit: Visit<'_>) {
         visit(
-            key!("url", "broker" "URL", "Where jobs wait: sqlite:PATH (the embedded broker), redis://HOST (RQ) or memory: (tests)"),
+            key!("url", "broker" "URL", "Where jobs wait: sqlite:PATH (the embedded broker), redis://HOST ({dialects}) or memory: (tests)"),
             &mut self.url,
+        );
+        visit(
+            key!("protocol", "protocol" "NAME", "Which protocol is spoken with it: embedded or that of a runtime ({dialects})"),
+            &mut self.protocol,
         );
         visit(
             key!("lease", "lease" "TIME", "How long claimed jobs are held without renewal"),
@@ -123,12 +134,12 @@ impl Section for BrokerConfig {
 impl Section for AppConfig {
     fn each_key(&mut self, visit: Visit<'_>) {
         visit(
-            key!("runtime", "runtime" "RUNTIME", "What runs the jobs: native, command, python or rq"),
+            key!("runtime", "runtime" "RUNTIME", "What runs the jobs: native, command, python, {dialects}"),
             &mut self.runtime,
         );
         let mut python = Program(std::mem::take(&mut self.python));
         visit(
-            key!("python", "python" "PATH", "Interpreter, of a virtual environment or not (python, rq)"),
+            key!("python", "python" "PATH", "Interpreter, of a virtual environment or not (python, {dialects})"),
             &mut python,
         );
         self.python = python.0;
@@ -150,7 +161,7 @@ impl Section for AppConfig {
             &mut self.environment,
         );
         visit(
-            key!("preload", "preload" "MODULE", "Module to import before the first fork; repeatable (python, rq)"),
+            key!("preload", "preload" "MODULE", "Module to import before the first fork; repeatable (python, {dialects})"),
             &mut self.preload,
         );
         visit(
@@ -158,11 +169,11 @@ impl Section for AppConfig {
             &mut self.modules,
         );
         visit(
-            key!("before_fork", "before-fork" "FUNCTION", "Called once after the preload; repeatable (python, rq)"),
+            key!("before_fork", "before-fork" "FUNCTION", "Called once after the preload; repeatable (python, {dialects})"),
             &mut self.before_fork,
         );
         visit(
-            key!("after_fork", "after-fork" "FUNCTION", "Called in each new worker; repeatable (python, rq)"),
+            key!("after_fork", "after-fork" "FUNCTION", "Called in each new worker; repeatable (python, {dialects})"),
             &mut self.after_fork,
         );
         visit(
@@ -271,7 +282,7 @@ impl PoolConfig {
             &mut self.prefetch,
         );
         visit(
-            key!("max_jobs", "max-jobs" "N", "Jobs after which a worker is replaced; with rq the only one, and each of a burst, ends"),
+            key!("max_jobs", "max-jobs" "N", "Jobs after which a worker is replaced; with {dialects} the only one, and each of a burst, ends"),
             &mut self.max_jobs,
         );
         visit(

@@ -5,14 +5,15 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::defaults::{self, PROJECT_FILE, Places, SERVICE_DIRECTORY};
+use super::dialect::{DialectKind, Dialects};
 use super::flags::{self, ClientArgs, Lookup, RunArgs};
 use super::keys::variable_of;
 use super::problem::{ConfigErrors, Origin, Problem};
 use super::render::Explained;
-use super::rq::{module, source, words};
 use super::setting::Base;
-use super::validate::{self, File, Settings, Sources};
-use super::{BrokerConfig, BrokerUrl, Config, RuntimeKind};
+use super::validate::{self, File, OwnVariables, Settings, Sources};
+use super::words;
+use super::{BrokerConfig, BrokerUrl, Config};
 
 /// The settings of a supervisor: flags over `POOL_*` variables over the file over defaults.
 ///
@@ -89,7 +90,7 @@ pub(super) fn read_all(
     // What could not be read may be what later problems miss, so these are told first.
     let mut sources = sources(args, &env).map_err(|problems| ConfigErrors::new(None, problems))?;
     let (mut explained, mut problems) = validate::validate(&sources);
-    match rq_settings(&explained, env) {
+    match dialect_settings(&explained, env) {
         Ok(None) => {}
         Ok(Some(settings)) => {
             sources.settings = Some(settings);
@@ -104,50 +105,23 @@ pub(super) fn read_all(
     }
 }
 
-/// What RQ's own settings say under the rq runtime: those of the module that is named, or else of the environment.
-fn rq_settings(
+/// What the own settings of the runtime's dialect say.
+fn dialect_settings(
     explained: &Explained,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<Settings>, Problem> {
     let config = &explained.config;
-    if config.app.runtime != RuntimeKind::Rq {
-        return Ok(None);
+    match config.app.runtime.dialect() {
+        Some(kind) => config.broker.dialects.of(kind).read(explained, &env),
+        None => Ok(None),
     }
-    // As in RQ, whoever names a server names all of it.
-    let wants_server = *explained.origin("broker.url") == Origin::Default;
-    let module = config.broker.rq.config.clone();
-    let values = match &module {
-        Some(module) => module::read(module, &config.app, &config.broker.rq).map_err(|message| Problem {
-            key: "rq.config".to_owned(),
-            origin: explained.origin("rq.config").clone(),
-            message,
-            hint: Some(
-                "its name is a dotted one, and it is looked for as a module of the application is".to_owned(),
-            ),
-        })?,
-        None => {
-            let names = source::NAMES.iter().filter(|name| name.starts_with("REDIS_"));
-            let value = |name: &&str| Some(((*name).to_owned(), env(name)?.into_string().ok()?.into()));
-            names.filter_map(value).collect()
-        }
-    };
-    let said = source::said(&values, wants_server).map_err(|why| Problem {
-        key: "broker.url".to_owned(),
-        origin: explained.origin("rq.config").clone(),
-        message: match &module {
-            Some(module) => format!("the settings module `{module}`: {why}"),
-            None => format!("the environment: {why}"),
-        },
-        hint: None,
-    })?;
-    Ok((!said.is_empty()).then_some(Settings { module, said }))
 }
 
 /// Gathers all that was given; the error is what can't be read of it.
 fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<Sources, Vec<Problem>> {
     let mut problems = Vec::new();
     let variables = variables(env, &mut problems);
-    let rq_variables = words::variables(|name| env(name)?.into_string().ok());
+    let dialect_variables = dialect_variables(env);
     let directory = std::env::current_dir().unwrap_or_else(|error| {
         let message = format!("cannot tell the current directory: {error}");
         problems.push(unreadable(Origin::Default, message));
@@ -175,9 +149,10 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
                 "" => format!("`{path}` can't be read: {error}"),
                 name => format!("`{name}` names `{path}`, which can't be read: {error}"),
             };
-            let hint = || "a module of RQ's settings is named by `--rq-config`".to_owned();
+            let dialects = Dialects::default();
+            let hint = |kind| dialects.of(kind).config_hint().to_owned();
             Problem {
-                hint: args.is_for_rq().then(hint),
+                hint: args.dialect().map(hint),
                 ..unreadable(origin.clone(), message)
             }
         };
@@ -186,7 +161,7 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
             .ok()
     });
     let mut flags = args.values.clone();
-    let told = words::translate(&args.rq_words, &mut flags);
+    let told = words::translate(&args.words, &mut flags);
     let place = file.as_ref().map(|file: &File| base.directory.join(&file.path));
     let places = Places::of(env, place.as_deref());
     let app_directory = match &file {
@@ -197,7 +172,7 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
         flags,
         told,
         variables,
-        rq_variables,
+        dialect_variables,
         settings: None,
         file,
         base,
@@ -245,6 +220,17 @@ fn variables(
         }
     }
     variables
+}
+
+/// The variables of each dialect's own program.
+fn dialect_variables(env: &impl Fn(&str) -> Option<OsString>) -> BTreeMap<&'static str, OwnVariables> {
+    let dialects = Dialects::default();
+    let of = |kind: &DialectKind| {
+        let variables = dialects.of(*kind).variables().iter();
+        let set = variables.filter_map(|(flag, name)| Some((*flag, (*name, env(name)?.into_string().ok()?))));
+        (kind.name(), set.collect())
+    };
+    DialectKind::ALL.iter().map(of).collect()
 }
 
 fn unreadable(origin: Origin, message: String) -> Problem {

@@ -4,12 +4,14 @@
 mod address;
 mod broker_url;
 mod defaults;
+mod dialect;
 mod flags;
 mod flat;
 mod keys;
 mod load;
 mod metrics;
 mod problem;
+mod protocol;
 mod raw;
 mod reload;
 mod render;
@@ -23,6 +25,7 @@ mod tests;
 mod totals;
 mod unknown;
 mod validate;
+mod words;
 
 use core::net::SocketAddr; // the value alone, where nothing is listened on
 use std::collections::BTreeMap;
@@ -31,15 +34,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use broker_url::{RedisUrl, Sentinels, encoded};
+pub use dialect::{DialectKind, Dialects};
 pub use flags::{ClientArgs, Lookup, RunArgs};
 pub use load::{ClientConfig, Wanted, broker_address, load, load_client};
 pub use problem::{ConfigErrors, Origin, Problem};
+pub use protocol::Protocol;
 pub use reload::{Change, Effect, reload_changes};
 pub use render::{Explained, explain};
-pub use rq::words::spelled_out;
 pub use rq::{DequeueStrategy, Keep, RqConfig};
 pub use rules::WORKERS_MAX;
 pub use size::{Size, parse_size};
+pub use words::spelled_out;
 
 use crate::job::{PoolName, QueueName};
 pub use crate::policy::memory::{COST_UNKNOWN, MemoryLimit};
@@ -104,8 +109,10 @@ pub struct BrokerConfig {
     pub tls_cert: Option<PathBuf>,
     /// Its private key, PEM.
     pub tls_key: Option<PathBuf>,
-    /// `[rq]`: what only a broker in RQ's schema needs.
-    pub rq: RqConfig,
+    /// Which protocol is spoken with it.
+    pub protocol: Protocol,
+    /// `[NAME]` of each dialect: what only its protocol needs.
+    pub dialects: Dialects,
 }
 
 /// A broker URL, taken apart.
@@ -115,7 +122,7 @@ pub enum BrokerUrl {
     Sqlite(PathBuf),
     /// `memory:`: for tests; one process.
     Memory,
-    /// `redis://` and its kin: RQ's schema.
+    /// `redis://` and its kin.
     Redis(RedisUrl),
 }
 
@@ -152,7 +159,7 @@ impl AppConfig {
     /// With `isolation = "fresh"`: whether a worker lives on and forks a process for each of its jobs by itself, as the
     /// Python template's do; else a worker is that process, and ends with its job.
     pub fn worker_forks(&self) -> bool {
-        self.isolation == Isolation::Fresh && matches!(self.runtime, RuntimeKind::Python | RuntimeKind::Rq)
+        self.isolation == Isolation::Fresh && self.runtime.is_python()
     }
 }
 
@@ -165,8 +172,41 @@ pub enum RuntimeKind {
     Command,
     /// Python functions.
     Python,
-    /// RQ jobs, on the Python template.
-    Rq,
+    /// Jobs of a dialect, on the Python template.
+    Dialect(DialectKind),
+}
+
+impl RuntimeKind {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = RuntimeKind> {
+        let dialects = DialectKind::ALL.iter().copied().map(RuntimeKind::Dialect);
+        [RuntimeKind::Native, RuntimeKind::Command, RuntimeKind::Python]
+            .into_iter()
+            .chain(dialects)
+    }
+
+    /// Its name in the settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            RuntimeKind::Native => "native",
+            RuntimeKind::Command => "command",
+            RuntimeKind::Python => "python",
+            RuntimeKind::Dialect(kind) => kind.name(),
+        }
+    }
+
+    /// The dialect whose jobs it runs; `None`: those of this program's own protocol.
+    pub fn dialect(self) -> Option<DialectKind> {
+        match self {
+            RuntimeKind::Dialect(kind) => Some(kind),
+            RuntimeKind::Native | RuntimeKind::Command | RuntimeKind::Python => None,
+        }
+    }
+
+    /// Its template is Python's.
+    pub fn is_python(self) -> bool {
+        matches!(self, RuntimeKind::Python | RuntimeKind::Dialect(_))
+    }
 }
 
 /// `app.isolation`

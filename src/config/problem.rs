@@ -3,12 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::dialect::Dialects;
+
 /// Where a value in force comes from; stronger origins are greater.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// Nobody said anything.
     Default,
-    /// RQ's own settings: of a settings module, or the variables `REDIS_URL` and the like.
+    /// A dialect's own settings: of a settings module, or of variables of its program.
     Settings {
         /// The setting, such as `REDIS_URL`.
         name: &'static str,
@@ -61,8 +63,9 @@ impl Problem {
 
     /// Whether it matters to a verb that only talks to the broker.
     pub(super) fn concerns_producers(&self) -> bool {
-        // What the jobs of RQ look like.
-        let of_jobs = ["rq.key_prefix", "rq.serializer"].contains(&self.key.as_str());
+        let dialects = Dialects::default();
+        let mut of_jobs = dialects.each().flat_map(|dialect| dialect.keys_of_jobs());
+        let of_jobs = of_jobs.any(|key| *key == self.key);
         of_jobs || self.concerns_clients() && self.key != "socket"
     }
 }
@@ -97,10 +100,19 @@ impl ConfigErrors {
         if let (Some(file), true) = (&self.file, any(|origin| matches!(origin, Origin::File { .. }))) {
             sources.push(format!("`{}`", file.display()));
         }
-        if any(|origin| matches!(origin, Origin::Settings { .. })) {
-            sources.push("RQ's settings".to_owned());
+        let module = |problem: &Problem| match &problem.origin {
+            Origin::Settings { module, .. } => module.clone(),
+            _ => None,
+        };
+        if let Some(module) = self.problems.iter().find_map(module) {
+            sources.push(format!("the settings module `{module}`"));
         }
-        if any(|origin| matches!(origin, Origin::Environment(_))) {
+        if any(|origin| {
+            matches!(
+                origin,
+                Origin::Environment(_) | Origin::Settings { module: None, .. }
+            )
+        }) {
             sources.push("the environment".to_owned());
         }
         if any(|origin| matches!(origin, Origin::Flag(_))) {

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::dialect::{DialectKind, Dialects};
 use super::flat::{self, Entry};
 use super::problem::{Origin, Problem};
 use super::setting::bare_or_quoted;
 use super::{
-    AppConfig, BATCH_SIZE_MAX, BrokerConfig, Config, Isolation, LogConfig, PoolConfig, Prefetch, RuntimeKind,
-    TaskConfig,
+    AppConfig, BATCH_SIZE_MAX, BrokerConfig, Config, Isolation, LogConfig, PoolConfig, Prefetch, Protocol,
+    RuntimeKind, TaskConfig,
 };
 use crate::time::Human;
 
@@ -41,7 +42,8 @@ pub(super) fn broken(
     rules.socket(config);
     rules.broker(&config.broker);
     rules.app(&config.app);
-    rules.rq(config);
+    rules.protocol(config);
+    rules.dialects(config);
     for (name, pool) in &config.pools {
         rules.pool(
             &format!("pools.{}", bare_or_quoted(name.as_str())),
@@ -111,22 +113,17 @@ impl Rules<'_> {
     fn app(&mut self, app: &AppConfig) {
         self.positive("app.load_timeout", app.load_timeout);
         let defaults = flat::literals(&mut AppConfig::default());
-        for key in ["python", "preload", "modules", "before_fork", "after_fork"] {
-            if app.runtime != RuntimeKind::Rq || key == "modules" {
-                self.only_for(
-                    &format!("app.{key}"),
-                    &defaults[key],
-                    app.runtime,
-                    RuntimeKind::Python,
-                );
-            }
+        let python: Vec<RuntimeKind> = RuntimeKind::all().filter(|kind| kind.is_python()).collect();
+        for (key, known_to) in [
+            ("python", &*python),
+            ("preload", &python),
+            ("modules", &[RuntimeKind::Python]),
+            ("before_fork", &python),
+            ("after_fork", &python),
+            ("program", &[RuntimeKind::Native]),
+        ] {
+            self.only_for(&format!("app.{key}"), &defaults[key], app.runtime, known_to);
         }
-        self.only_for(
-            "app.program",
-            &defaults["program"],
-            app.runtime,
-            RuntimeKind::Native,
-        );
         for module in &app.preload {
             self.text(
                 "app.preload",
@@ -238,7 +235,7 @@ impl Rules<'_> {
         let path = |key: &str| format!("{at}.{key}");
         let defaults = flat::literals(&mut TaskConfig::default());
         for key in ["command", "environment", "directory", "max_output"] {
-            self.only_for(&path(key), &defaults[key], runtime, RuntimeKind::Command);
+            self.only_for(&path(key), &defaults[key], runtime, &[RuntimeKind::Command]);
         }
         if runtime == RuntimeKind::Command && task.command.is_empty() && !self.bad.contains(&path("command"))
         {
@@ -293,7 +290,9 @@ impl Rules<'_> {
                 "a command in `[tasks.NAME]`",
                 "add `[tasks.NAME]` with `command = [\"program\", \"argument\"]` to the configuration file",
             ),
-            RuntimeKind::Native | RuntimeKind::Python | RuntimeKind::Command | RuntimeKind::Rq => return,
+            RuntimeKind::Native | RuntimeKind::Python | RuntimeKind::Command | RuntimeKind::Dialect(_) => {
+                return;
+            }
         };
         if ["app.preload", "app.modules"]
             .iter()
@@ -333,19 +332,40 @@ impl Rules<'_> {
         self.value(path, time > Duration::ZERO, "more than 0s");
     }
 
-    /// A key that was set although only another runtime knows it: it would be ignored.
-    pub(super) fn only_for(&mut self, path: &str, default: &str, runtime: RuntimeKind, only: RuntimeKind) {
-        if runtime == only || self.literal(path) == default || self.bad.contains("app.runtime") {
+    /// The tables of the dialects.
+    fn dialects(&mut self, config: &Config) {
+        // With a dialect's jobs and another runtime, that alone is the problem.
+        let known_to = match config.broker.protocol {
+            Protocol::Dialect(kind) => RuntimeKind::Dialect(kind),
+            Protocol::Embedded => config.app.runtime,
+        };
+        let mut defaults = Dialects::default();
+        for kind in DialectKind::ALL {
+            for (key, default) in flat::literals(defaults.of_mut(*kind)) {
+                let path = format!("{}.{key}", kind.name());
+                self.only_for(&path, &default, known_to, &[RuntimeKind::Dialect(*kind)]);
+            }
+            config.broker.dialects.of(*kind).check(config, self);
+        }
+    }
+
+    /// A key that was set although only other runtimes know it: it would be ignored.
+    fn only_for(&mut self, path: &str, default: &str, runtime: RuntimeKind, known_to: &[RuntimeKind]) {
+        if known_to.contains(&runtime) || self.literal(path) == default || self.bad.contains("app.runtime") {
             return;
         }
-        let name_of = |runtime| format!("{runtime:?}").to_lowercase();
+        let names: Vec<&str> = known_to.iter().map(|kind| kind.name()).collect();
+        let runtimes = if names.len() > 1 { "runtimes" } else { "runtime" };
         let message = format!(
-            "`{}` is only for the {} runtime; the runtime is {}",
+            "`{}` is only for the {} {runtimes}; the runtime is {}",
             self.origin(path).name(path),
-            name_of(only),
-            name_of(runtime)
+            names.join(" and "),
+            runtime.name()
         );
-        let hint = format!("set `app.runtime` to \"{}\", or leave the key out", name_of(only));
+        let hint = format!(
+            "set `app.runtime` to \"{}\", or leave the key out",
+            names.join("\" or \"")
+        );
         self.add(path, message, &hint);
     }
 
@@ -408,6 +428,11 @@ impl Rules<'_> {
 
     pub(super) fn origin(&self, path: &str) -> &Origin {
         self.origins.get(path).unwrap_or(&Origin::Default)
+    }
+
+    /// Whether somebody said something about the key.
+    pub(super) fn is_set(&self, path: &str) -> bool {
+        self.origins.contains_key(path)
     }
 
     /// Whether the key's value could not be read.

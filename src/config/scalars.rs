@@ -256,7 +256,17 @@ macro_rules! words {
     };
 }
 
-words!(RuntimeKind: "native" => Native, "command" => Command, "python" => Python, "rq" => Rq);
+impl Scalar for RuntimeKind {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        let names: Vec<&str> = RuntimeKind::all().map(RuntimeKind::name).collect();
+        let named = |name| RuntimeKind::all().find(|kind| kind.name() == name);
+        atom.text().and_then(named).ok_or_else(|| one_of(&names))
+    }
+    fn print(&self) -> String {
+        quoted(self.name())
+    }
+}
+
 words!(DequeueStrategy: "default" => Default, "round_robin" => RoundRobin, "random" => Random);
 words!(Isolation: "warm" => Warm, "fresh" => Fresh);
 words!(QueueOrder: "strict" => Strict, "round-robin" => RoundRobin, "random" => Random);

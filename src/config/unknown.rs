@@ -1,20 +1,20 @@
 //! Keys that do not exist, with the one that was probably meant.
 
+use super::dialect::DialectKind;
 use super::keys::{Section, names_of};
 use super::problem::{Origin, Problem};
 use super::raw::{Node, Table};
 use super::setting::bare_or_quoted;
 use super::{AppConfig, BrokerConfig, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig, TaskConfig};
 
-/// What may stand at the top of the file.
-const TOP: [&str; 10] = [
+/// What may stand at the top of the file, beside the dialects.
+const TOP: [&str; 9] = [
     "app",
     "broker",
     "defaults",
     "log",
     "metrics",
     "pools",
-    "rq",
     "socket",
     "supervisor",
     "tasks",
@@ -25,7 +25,9 @@ const ALIKE: f64 = 0.75;
 
 /// Problems for the unknown names at the top of the file.
 pub(super) fn at_top(table: &Table) -> Vec<Problem> {
-    in_table(table, "", &TOP)
+    let dialects = DialectKind::ALL.iter().map(|kind| kind.name());
+    let known: Vec<&str> = TOP.into_iter().chain(dialects).collect();
+    in_table(table, "", &known)
 }
 
 /// Problems for the names of a table that are not among `known`; `path` ends with a dot.

@@ -7,18 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::dialect::{DialectKind, Dialects};
 use super::keys::{Key, SOCKET, Section, Visit, names_of, variable_of};
 use super::problem::{Origin, Problem};
 use super::raw::{self, Node, Table, Value};
 use super::render::Explained;
-use super::rq::source::Said;
-use super::rq::words;
 use super::rules;
 use super::setting::{Base, Given, Setting, bare_or_quoted, describe};
 use super::unknown;
 use super::{
-    AppConfig, BrokerConfig, BrokerUrl, Config, LogConfig, MetricsConfig, PoolConfig, PoolName, RuntimeKind,
-    SupervisorConfig, TaskConfig, defaults,
+    AppConfig, BrokerConfig, BrokerUrl, Config, LogConfig, MetricsConfig, PoolConfig, PoolName, Protocol,
+    RuntimeKind, SupervisorConfig, TaskConfig, defaults,
 };
 use crate::job::check_name;
 
@@ -31,9 +30,9 @@ pub(super) struct Sources {
     pub told: Vec<Problem>,
     /// By the flag that each stands for.
     pub variables: BTreeMap<&'static str, String>,
-    /// RQ's own variables, by the flag that each stands for: name and text. They hold under the rq runtime.
-    pub rq_variables: BTreeMap<&'static str, (&'static str, String)>,
-    /// RQ's settings, once they are known.
+    /// The variables of each dialect's own program. They hold in that dialect.
+    pub dialect_variables: BTreeMap<&'static str, OwnVariables>,
+    /// The dialect's own settings, once they are known.
     pub settings: Option<Settings>,
     /// The file, if one was named.
     pub file: Option<File>,
@@ -45,7 +44,13 @@ pub(super) struct Sources {
     pub places: defaults::Places,
 }
 
-/// What RQ's settings say, below all else.
+/// Variables of another program by the flag of ours that each stands for: name and text.
+pub(super) type OwnVariables = BTreeMap<&'static str, (&'static str, String)>;
+
+/// What a dialect's own settings say, by our flag: its texts, and the setting's name.
+pub(super) type Said = BTreeMap<&'static str, (Vec<String>, &'static str)>;
+
+/// What a dialect's own settings say, below all else.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     /// The module that holds them; `None`: the environment.
@@ -108,8 +113,8 @@ struct Reader<'a> {
     /// Paths of keys whose value could not be read: no rule is tried on them.
     bad: BTreeSet<String>,
     problems: Vec<Problem>,
-    /// RQ's own variables are heeded.
-    is_rq: bool,
+    /// The dialect that is in force: its own variables are heeded.
+    dialect: Option<DialectKind>,
 }
 
 impl<'a> Reader<'a> {
@@ -119,7 +124,7 @@ impl<'a> Reader<'a> {
             origins: BTreeMap::new(),
             bad: BTreeSet::new(),
             problems: sources.told.clone(),
-            is_rq: false,
+            dialect: None,
         }
     }
 
@@ -132,8 +137,8 @@ impl<'a> Reader<'a> {
         };
         let mut log = LogConfig::default();
         self.whole("app.", &mut app, table.get("app"));
-        self.is_rq = app.runtime == RuntimeKind::Rq;
-        self.broker(&mut broker, table);
+        self.dialect = app.runtime.dialect();
+        self.broker(&mut broker, app.runtime, table);
         let mut supervisor = SupervisorConfig::default();
         self.whole("supervisor.", &mut supervisor, table.get("supervisor"));
         self.whole("log.", &mut log, table.get("log"));
@@ -141,9 +146,6 @@ impl<'a> Reader<'a> {
         self.whole("metrics.", &mut metrics, table.get("metrics"));
         let pools = self.pools(table);
         let tasks = self.tasks(table.get("tasks"));
-        if !self.origins.contains_key("broker.url") {
-            broker.url = self.default_broker(app.runtime);
-        }
         let socket = self.socket(table, &broker.url);
         let file = self.sources.file.as_ref().map(|file| file.path.clone());
         Config {
@@ -159,28 +161,50 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn broker(&mut self, broker: &mut BrokerConfig, table: &Table) {
+    fn broker(&mut self, broker: &mut BrokerConfig, runtime: RuntimeKind, table: &Table) {
         self.whole("broker.", broker, table.get("broker"));
+        if let (true, Protocol::Dialect(kind)) = (self.is_set("broker.protocol"), broker.protocol) {
+            self.dialect = Some(kind);
+        }
         if !self.is_set("broker.url") {
             self.fill("broker.", broker);
         }
-        let variables = &self.sources.rq_variables;
-        if self.is_rq
-            && let Some((name, class)) = variables.get("connection-class")
-        {
-            self.problems.extend(words::connection_variable(name, class));
+        if let Some(kind) = self.dialect {
+            let variables = self.sources.dialect_variables.get(kind.name());
+            for (name, text) in variables.into_iter().flat_map(BTreeMap::values) {
+                let problem = broker.dialects.of(kind).variable_problem(name, text);
+                self.problems.extend(problem);
+            }
         }
-        // A producer has no runtime, and writes for those who have.
-        self.is_rq |= matches!(broker.url, BrokerUrl::Redis(_));
-        self.whole("rq.", &mut broker.rq, table.get("rq"));
-        self.fill("rq.", &mut broker.rq);
+        if !self.origins.contains_key("broker.url") {
+            broker.url = self.default_broker();
+        }
+        if !self.is_set("broker.protocol") {
+            broker.protocol = match self.dialect {
+                Some(kind) => Protocol::Dialect(kind),
+                // A producer has no runtime, and writes for those who have.
+                None if !self.is_set("app.runtime") => Protocol::only_one_at(&broker.url).unwrap_or_default(),
+                None => Protocol::of(runtime),
+            };
+        }
+        if let Protocol::Dialect(kind) = broker.protocol {
+            self.dialect = Some(kind);
+        }
+        for kind in DialectKind::ALL {
+            let path = format!("{}.", kind.name());
+            let section = broker.dialects.of_mut(*kind);
+            self.inside(&path, section, table.get(kind.name()));
+            self.outside(&path, section);
+            self.fill(&path, section);
+        }
     }
 
-    fn default_broker(&mut self, runtime: RuntimeKind) -> BrokerUrl {
-        if runtime == RuntimeKind::Rq {
-            // Where RQ looks for it.
-            let local = BrokerUrl::parse("redis://localhost:6379/0", std::path::Path::to_path_buf);
-            return local.unwrap_or(BrokerUrl::Memory);
+    fn default_broker(&mut self) -> BrokerUrl {
+        if let Some(kind) = self.dialect {
+            // Where its own program looks for it.
+            let url = Dialects::default().of(kind).default_broker();
+            return BrokerUrl::parse(url, std::path::Path::to_path_buf)
+                .expect("a dialect's default is a URL");
         }
         match &self.sources.places.broker_file {
             Some(file) => BrokerUrl::Sqlite(file.clone()),
@@ -326,7 +350,7 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// Keys of which nobody said anything, as RQ's settings have them.
+    /// Keys of which nobody said anything, as the dialect's own settings have them.
     fn fill(&mut self, path: &str, section: &mut dyn Section) {
         let Some(Settings { module, said }) = &self.sources.settings else {
             return;
@@ -349,19 +373,23 @@ impl<'a> Reader<'a> {
     }
 
     fn outside(&mut self, path: &str, section: &mut dyn Section) {
-        let is_rq = self.is_rq;
+        let of_dialect = self
+            .dialect
+            .and_then(|kind| self.sources.dialect_variables.get(kind.name()));
         let Sources {
             variables,
-            rq_variables,
             flags,
             base,
             ..
         } = self.sources;
         section.each_key(&mut |key, setting| {
             let own = variables.get(key.flag).map(|word| (word, variable_of(key.flag)));
-            let of_rq = || rq_variables.get(key.flag).filter(|_| is_rq);
-            let of_rq = || of_rq().map(|(name, word)| (word, (*name).to_owned()));
-            if let Some((word, name)) = own.or_else(of_rq) {
+            let others = || {
+                of_dialect?
+                    .get(key.flag)
+                    .map(|(name, word)| (word, (*name).to_owned()))
+            };
+            if let Some((word, name)) = own.or_else(others) {
                 let given = Given::Words(std::slice::from_ref(word));
                 let origin = Origin::Environment(name);
                 self.set(path, key, setting, (given, base, origin));

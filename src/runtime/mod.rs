@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Config, RuntimeKind};
+use crate::config::{Config, DialectKind, RuntimeKind};
 pub use crate::sys::spawn::TemplateCommand;
 use crate::wire::message::{CommandTask, Load};
 
@@ -58,10 +58,10 @@ pub fn template_command(config: &Config, generation: u64) -> Result<(TemplateCom
         RuntimeKind::Native => own_binary(config, config.app.program.as_deref(), "native")?,
         RuntimeKind::Command => own_binary(config, None, "command")?,
         RuntimeKind::Python => python::template_command(&config.app)?,
-        RuntimeKind::Rq => {
+        RuntimeKind::Dialect(DialectKind::Rq) => {
             let mut command = python::template_command(&config.app)?;
             // RQ reads it when it is imported.
-            let prefix = config.broker.rq.key_prefix.clone();
+            let prefix = config.broker.dialects.rq.key_prefix.clone();
             command
                 .environment
                 .entry("RQ_KEY_PREFIX".to_owned())
@@ -114,7 +114,7 @@ fn load(config: &Config, generation: u64) -> Load {
     let grace = config.pools.values().map(|pool| pool.kill_grace).min();
     let grace = grace.unwrap_or(Duration::ZERO);
     let (dialect, options) = match app.runtime {
-        RuntimeKind::Rq => ("rq".to_owned(), rq::options(config)),
+        RuntimeKind::Dialect(DialectKind::Rq) => ("rq".to_owned(), rq::options(config)),
         RuntimeKind::Native | RuntimeKind::Command | RuntimeKind::Python => Default::default(),
     };
     Load {

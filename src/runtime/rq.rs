@@ -66,7 +66,7 @@ pub(super) fn options(config: &Config) -> Map<String, Value> {
     let BrokerUrl::Redis(url) = &config.broker.url else {
         return Map::new();
     };
-    let rq = &config.broker.rq;
+    let rq = &config.broker.dialects.rq;
     let other = |name: &str, default: String| (*name != default).then(|| name.to_owned());
     let stock = RqConfig::default();
     let (url, sentinel) = address(url, &config.broker);

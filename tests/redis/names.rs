@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool::broker::{self, Broker, BrokerError, WorkerView};
-use pool::config::{BrokerConfig, BrokerUrl};
+use pool::config::{BrokerConfig, BrokerUrl, DialectKind, Protocol};
 use pool::job::{Claimed, PoolName, QueueName, RunStamp, Settlement, Verdict, Work};
 use pool::time::Unix;
 use redis::Commands;
@@ -16,11 +16,12 @@ use crate::server::Server;
 async fn open(server: &Server) -> Arc<dyn Broker> {
     let mut config = BrokerConfig {
         url: BrokerUrl::parse(&server.url(), std::path::Path::to_path_buf).unwrap(),
+        protocol: Protocol::Dialect(DialectKind::Rq),
         ..BrokerConfig::default()
     };
-    config.rq.name = Some("web".to_owned());
-    config.rq.serializer = "json".to_owned();
-    config.rq.workers_max = 2;
+    config.dialects.rq.name = Some("web".to_owned());
+    config.dialects.rq.serializer = "json".to_owned();
+    config.dialects.rq.workers_max = 2;
     broker::open(&config).await.unwrap()
 }
 

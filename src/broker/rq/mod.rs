@@ -106,14 +106,14 @@ impl RqBroker {
     pub async fn open(url: &RedisUrl, config: &BrokerConfig) -> Result<Self, BrokerError> {
         let endpoint = Arc::new(Endpoint::new(url, config)?);
         let link = Arc::new(Link::new(Arc::clone(&endpoint)));
-        let keys = Keys::new(&config.rq.key_prefix);
+        let keys = Keys::new(&config.dialects.rq.key_prefix);
         let about = link.begin().await.map_err(|error| endpoint.error(&error))?;
         let words_max = words_max(check_version(&endpoint.shown, &about)?);
-        let serializer = data::Serializer::named(&config.rq.serializer);
+        let serializer = data::Serializer::named(&config.dialects.rq.serializer);
         let id = uuid::Uuid::now_v7();
         let execution_prefix = format!("{:016x}", id.as_u64_pair().1);
         Ok(RqBroker {
-            wake_ups: WakeUps::new(&link, ready::block(config.rq.worker_ttl)),
+            wake_ups: WakeUps::new(&link, ready::block(config.dialects.rq.worker_ttl)),
             orders: Subscription::new(&link),
             roster: roster::Roster::default(),
             link,
@@ -123,7 +123,7 @@ impl RqBroker {
             },
             keys,
             serializer,
-            config: config.rq.clone(),
+            config: config.dialects.rq.clone(),
             payload_len_max: config.max_payload,
             words_max,
             scripts: Scripts::new(),

@@ -1,9 +1,10 @@
 //! `[rq]`: the words of `rq worker`, under their own names.
 
-pub(super) mod module;
+mod dialect;
+mod module;
 mod rules;
-pub(super) mod source;
-pub(super) mod words;
+mod source;
+mod words;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

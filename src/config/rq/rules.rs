@@ -1,21 +1,10 @@
-//! What must hold for `[rq]`, and for a broker and a runtime that fit each other.
+//! What must hold for `[rq]`.
 
 use super::{RqConfig, is_key_prefix};
-use crate::config::problem::Problem;
 use crate::config::rules::{Rules, is_dotted};
-use crate::config::{BrokerUrl, Config, RuntimeKind, flat};
 
 impl Rules<'_> {
-    pub(in crate::config) fn rq(&mut self, config: &Config) {
-        let (rq, runtime) = (&config.broker.rq, config.app.runtime);
-        let redis = matches!(config.broker.url, BrokerUrl::Redis(_));
-        self.broker_fits_runtime(redis, runtime);
-        // With RQ's jobs and another runtime, that alone is the problem.
-        let known_to = if redis { RuntimeKind::Rq } else { runtime };
-        let defaults = flat::literals(&mut RqConfig::default());
-        for (key, default) in &defaults {
-            self.only_for(&format!("rq.{key}"), default, known_to, RuntimeKind::Rq);
-        }
+    pub(super) fn rq(&mut self, rq: &RqConfig) {
         self.text(
             "rq.key_prefix",
             &rq.key_prefix,
@@ -49,36 +38,6 @@ impl Rules<'_> {
         self.positive("rq.worker_ttl", rq.worker_ttl);
         self.positive("rq.job_monitoring_interval", rq.job_monitoring_interval);
         self.positive("rq.maintenance_interval", rq.maintenance_interval);
-    }
-
-    /// RQ's jobs are in Redis, and the rq runtime runs no others.
-    fn broker_fits_runtime(&mut self, redis: bool, runtime: RuntimeKind) {
-        if redis != (runtime == RuntimeKind::Rq)
-            && !self.bad.contains("broker.url")
-            && !self.bad.contains("app.runtime")
-        {
-            let (path, needs, hint) = if redis {
-                (
-                    "broker.url",
-                    "holds RQ jobs, which only the rq runtime can run",
-                    "add `--runtime rq`",
-                )
-            } else {
-                (
-                    "app.runtime",
-                    "is \"rq\", whose jobs are in Redis",
-                    "name the server with `--broker redis://HOST`",
-                )
-            };
-            let origin = self.origin(path).clone();
-            self.problems.push(Problem {
-                // Of no matter to a producer, who knows a broker alone.
-                key: "app.runtime".to_owned(),
-                message: format!("`{}` {needs}", origin.name(path)),
-                origin,
-                hint: Some(hint.to_owned()),
-            });
-        }
     }
 
     fn rq_classes(&mut self, rq: &RqConfig) {

@@ -1,11 +1,10 @@
 //! What RQ's settings say: a settings module (`rq worker --config`), or else the variables `REDIS_URL`, `REDIS_HOST` …
 //! Pure. Source: `rq/cli/helpers.py`, `get_redis_from_config`.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use crate::config::encoded;
+use crate::config::validate::Said;
 
 /// The settings that are read, of a module or of the environment.
 pub(in crate::config) const NAMES: [&str; 14] = [
@@ -24,9 +23,6 @@ pub(in crate::config) const NAMES: [&str; 14] = [
     "QUEUES",
     "NAME",
 ];
-
-/// What the settings say, by our flag: its texts, and the setting's name.
-pub(in crate::config) type Said = BTreeMap<&'static str, (Vec<String>, &'static str)>;
 
 /// Our flags for these settings, without the server's if nobody wants to know; the error says which setting can't
 /// hold, and why.
@@ -177,6 +173,8 @@ fn is_true(value: Option<&Value>) -> Result<bool, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use super::*;

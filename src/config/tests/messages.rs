@@ -132,7 +132,7 @@ fn metrics_that_others_can_read_want_a_token() {
 fn a_wrong_broker_is_one_problem() {
     insta::assert_snapshot!(problems("[broker]\nurl = 'kafka://ann:secret@host/0'\n"), @r#"
     1 problem in `config.toml`
-      line 2: `broker.url` is the string "kafka://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for RQ, or `memory:`
+      line 2: `broker.url` is the string "kafka://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for a Redis server, or `memory:`
     "#);
 }
 
@@ -171,7 +171,7 @@ level = 'inof'
     25 problems in `config.toml`
       line 1: `socket` is 5; expected a path
       line 2: `pools` is 3; expected a table `[pools]`
-      line 4: `broker.url` is the string "redis+foo://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for RQ, or `memory:`
+      line 4: `broker.url` is the string "redis+foo://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for a Redis server, or `memory:`
       line 5: `broker.lease` is true; expected a duration such as `500ms`, `5s`, `1m30s`, `1h`, or a number of seconds
       line 6: `broker.max_payload` is the string "5 bananas"; expected a size such as `512M`, `2GiB` or a number of bytes
       line 7: `broker.fsync` is the string "yes"; expected true or false
@@ -217,15 +217,15 @@ fn what_cannot_hold_for_the_runtime_is_refused() {
     "#);
     insta::assert_snapshot!(problems("[app]\npreload = ['myapp']\n[tasks.x]\ncommand = ['x']\n"), @r#"
     2 problems in `config.toml`
-      line 2: `app.preload` is only for the python runtime; the runtime is native
+      line 2: `app.preload` is only for the python and rq runtimes; the runtime is native
       line 4: `tasks.x.command` is only for the command runtime; the runtime is native
-    hint: set `app.runtime` to "python", or leave the key out
+    hint: set `app.runtime` to "python" or "rq", or leave the key out
     hint: set `app.runtime` to "command", or leave the key out
     "#);
     insta::assert_snapshot!(problems_of("", &[], &["--preload", "myapp.tasks"]), @r#"
     1 problem in the flags
-      `--preload` is only for the python runtime; the runtime is native
-    hint: set `app.runtime` to "python", or leave the key out
+      `--preload` is only for the python and rq runtimes; the runtime is native
+    hint: set `app.runtime` to "python" or "rq", or leave the key out
     "#);
     insta::assert_snapshot!(problems(
         "[app]\nruntime = 'python'\npreload = ['my-app']\nafter_fork = ['connect']\nprogram = './x'\n"), @r#"
@@ -353,5 +353,38 @@ fn a_file_that_can_t_be_read_is_told_with_its_reason() {
     insta::assert_snapshot!(load(&RunArgs::default(), variable).unwrap_err(), @r#"
     1 problem in the environment
       `POOL_CONFIG` names `/nonexistent/pool.toml`, which can't be read: No such file or directory (os error 2)
+    "#);
+}
+
+#[test]
+fn broker_protocol_and_runtime_must_fit_each_other() {
+    insta::assert_snapshot!(problems("[broker]\nurl = 'redis://h'\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `broker.url` holds jobs of RQ, which the native runtime can't run
+    hint: add `--runtime rq`
+    "#);
+    insta::assert_snapshot!(problems("[broker]\nprotocol = 'rq'\nurl = 'sqlite:/a.db'\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `broker.protocol` is "rq", whose jobs are in Redis; the broker is sqlite:/a.db
+    hint: name the place with `--broker redis://HOST`
+    "#);
+    insta::assert_snapshot!(problems("[broker]\nprotocol = 'embedded'\nurl = 'redis://h'\n[app]\nruntime = 'rq'\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `broker.protocol` is "embedded", whose jobs are in a file; the broker is redis://h
+    hint: name the place with `--broker sqlite:PATH`
+    "#);
+    insta::assert_snapshot!(problems("[broker]\nprotocol = 'embedded'\nurl = 'sqlite:/a.db'\n[app]\nruntime = 'rq'\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `broker.protocol` is "embedded", whose jobs the rq runtime can't run
+    hint: leave the protocol out: it follows the runtime
+    "#);
+    insta::assert_snapshot!(problems("[broker]\nprotocol = 'rq'\n[app]\nruntime = 'native'\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `broker.protocol` is "rq", whose jobs the native runtime can't run
+    hint: add `--runtime rq`
+    "#);
+    insta::assert_snapshot!(problems("[broker]\nprotocol = 'amqp'\n"), @r#"
+    1 problem in `config.toml`
+      line 2: `broker.protocol` is the string "amqp"; expected "embedded" or "rq"
     "#);
 }

@@ -231,7 +231,7 @@ fn a_producer_needs_the_broker_alone_and_knows_how_its_jobs_are_written() {
     let load_broker = |env: &dyn Fn(&str) -> Option<OsString>| load_client(&args, env, Wanted::Broker);
     let found = load_broker(&env(&[("POOL_SERIALIZER", "json")])).unwrap();
     assert!(found.broker_is_named);
-    assert_eq!(found.broker.rq.serializer, "json");
+    assert_eq!(found.broker.dialects.rq.serializer, "json");
     assert!(load_broker(&|_| None).is_ok(), "it needs no place for a socket");
     assert!(
         load_broker(&env(&[("RQ_KEY_PREFIX", "a b")])).is_err(),

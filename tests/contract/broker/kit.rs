@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pool::broker::memory::MemoryBroker;
 use pool::broker::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, NewGroup};
-use pool::config::{BrokerConfig, BrokerUrl};
+use pool::config::{BrokerConfig, BrokerUrl, Dialects};
 use pool::job::{
     Claimed, GroupId, JobError, JobId, JobState, JobView, NewJob, QueueName, Settlement, Verdict, Work,
 };
@@ -36,7 +36,7 @@ pub fn config() -> BrokerConfig {
         max_payload: 1000,
         max_result: 1000,
         fsync: false,
-        rq: rq::config(),
+        dialects: Dialects { rq: rq::config() },
         ..BrokerConfig::default()
     }
 }

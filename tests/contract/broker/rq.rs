@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool::broker::{Broker, BrokerError, DeadFilter, Enqueued, Maintained};
-use pool::config::{BrokerConfig, BrokerUrl, Keep, RqConfig};
+use pool::config::{BrokerConfig, BrokerUrl, DialectKind, Dialects, Keep, Protocol, RqConfig};
 use pool::job::{Claimed, JobError, JobState, NewJob, Settlement, Verdict, Work};
 use pool::time::Unix;
 
@@ -40,12 +40,18 @@ pub fn config() -> RqConfig {
 pub async fn open(server: &Server, config: BrokerConfig) -> Arc<dyn Broker> {
     let rq = RqConfig {
         results_ttl: Keep::For(config.result_ttl),
-        ..config.rq
+        ..config.dialects.rq
     };
     let url = BrokerUrl::parse(&server.url(), Path::to_path_buf).unwrap();
-    let broker = pool::broker::open(&BrokerConfig { url, rq, ..config })
-        .await
-        .unwrap();
+    let (protocol, dialects) = (Protocol::Dialect(DialectKind::Rq), Dialects { rq });
+    let broker = pool::broker::open(&BrokerConfig {
+        url,
+        protocol,
+        dialects,
+        ..config
+    })
+    .await
+    .unwrap();
     let first = broker.claim(&[queue("default")], 1).await.unwrap();
     assert!(first.iter().all(|claimed| claimed.work == Work::After));
     for work in first {
@@ -131,7 +137,7 @@ impl Kit {
             ..config()
         };
         self.handle_with(BrokerConfig {
-            rq,
+            dialects: Dialects { rq },
             ..super::kit::config()
         })
         .await

@@ -1,0 +1,125 @@
+//! RQ as a dialect: what the rest of `config/` asks of it.
+
+use super::{RqConfig, module, source, words};
+use crate::config::dialect::{Dialect, DialectKind, Env};
+use crate::config::problem::{Origin, Problem};
+use crate::config::render::Explained;
+use crate::config::rules::Rules;
+use crate::config::validate::Settings;
+use crate::config::words::Word;
+use crate::config::{BrokerUrl, Config};
+
+impl Dialect for RqConfig {
+    fn kind(&self) -> DialectKind {
+        DialectKind::Rq
+    }
+
+    fn title(&self) -> &'static str {
+        "RQ"
+    }
+
+    fn heading(&self) -> &'static str {
+        "RQ, in the words of `rq worker` (runtime rq)"
+    }
+
+    fn words(&self) -> &'static [Word] {
+        &words::WORDS
+    }
+
+    fn short_of(&self, flag: &str) -> Option<char> {
+        words::short_of(flag)
+    }
+
+    /// `-ds` is one word in RQ, and would be `-d -s` here.
+    fn spelled_out(&self, word: &str) -> Option<&'static str> {
+        (word == "-ds").then_some("--dequeue-strategy")
+    }
+
+    fn gives_way(&self, earlier: &str, later: &str) -> bool {
+        words::gives_way(earlier, later)
+    }
+
+    fn refused_value(&self, flag: &str, text: &str) -> Option<(&'static str, &'static str)> {
+        words::refused_value(flag, text)
+    }
+
+    fn variables(&self) -> &'static [(&'static str, &'static str)] {
+        &words::VARIABLES
+    }
+
+    fn variable_problem(&self, name: &str, text: &str) -> Option<Problem> {
+        words::variable_problem(name, text)
+    }
+
+    fn config_hint(&self) -> &'static str {
+        "a module of RQ's settings is named by `--rq-config`"
+    }
+
+    fn default_broker(&self) -> &'static str {
+        "redis://localhost:6379/0"
+    }
+
+    fn is_spoken_at(&self, url: &BrokerUrl) -> bool {
+        matches!(url, BrokerUrl::Redis(_))
+    }
+
+    fn place(&self) -> (&'static str, &'static str) {
+        ("Redis", "redis://HOST")
+    }
+
+    fn keys_of_jobs(&self) -> &'static [&'static str] {
+        &["rq.key_prefix", "rq.serializer"]
+    }
+
+    fn give_way(&mut self, config: &mut Config, is_set: &dyn Fn(&str) -> bool) {
+        let is_in_force = config.app.runtime.dialect() == Some(DialectKind::Rq);
+        if is_in_force && !is_set("broker.heartbeat") {
+            config.broker.heartbeat = config.broker.heartbeat.min(self.job_monitoring_interval);
+        }
+        config.supervisor.ends_after_max_jobs |= is_in_force;
+        if let Some(strategy) = self.strategy_of_class()
+            && !is_set("rq.dequeue_strategy")
+        {
+            self.dequeue_strategy = strategy;
+        }
+        self.python.clone_from(&config.app.python);
+        self.workers_max = config.max_workers();
+    }
+
+    fn read(&self, explained: &Explained, env: Env<'_>) -> Result<Option<Settings>, Problem> {
+        let config = &explained.config;
+        // As in RQ, whoever names a server names all of it.
+        let wants_server = *explained.origin("broker.url") == Origin::Default;
+        let values = match &self.config {
+            Some(module) => module::read(module, &config.app, self).map_err(|message| Problem {
+                key: "rq.config".to_owned(),
+                origin: explained.origin("rq.config").clone(),
+                message,
+                hint: Some(
+                    "its name is a dotted one, and it is looked for as a module of the application is"
+                        .to_owned(),
+                ),
+            })?,
+            None => {
+                let names = source::NAMES.iter().filter(|name| name.starts_with("REDIS_"));
+                let value = |name: &&str| Some(((*name).to_owned(), env(name)?.into_string().ok()?.into()));
+                names.filter_map(value).collect()
+            }
+        };
+        let said = source::said(&values, wants_server).map_err(|why| Problem {
+            key: "broker.url".to_owned(),
+            origin: explained.origin("rq.config").clone(),
+            message: match &self.config {
+                Some(module) => format!("the settings module `{module}`: {why}"),
+                None => format!("the environment: {why}"),
+            },
+            hint: None,
+        })?;
+        let module = self.config.clone();
+        Ok((!said.is_empty()).then_some(Settings { module, said }))
+    }
+
+    fn check(&self, _config: &Config, rules: &mut Rules<'_>) {
+        rules.rq(self);
+    }
+}

@@ -1,0 +1,172 @@
+//! Words of other programs' command lines: flags that mean one of ours, and flags that can't hold, with the reason.
+//! None is ignored.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgAction, ArgMatches};
+
+use super::dialect::{Dialect, Dialects};
+use super::problem::{Origin, Problem};
+
+/// A flag that a dialect's own program knows and we don't.
+pub(super) struct Word {
+    /// Its name without dashes; of one that has only a letter, that letter.
+    pub flag: &'static str,
+    /// Its letter.
+    pub short: Option<char>,
+    /// What its value is; empty: it has none.
+    pub value: &'static str,
+    /// What it means with this value.
+    pub meaning: fn(&str) -> Meaning,
+}
+
+/// What a flag with this value means here.
+pub(super) enum Meaning {
+    /// These flags.
+    Flags(Vec<(&'static str, String)>),
+    /// It can't hold: why, and what to do.
+    Refused(&'static str, &'static str),
+}
+
+/// A word of a dialect.
+pub(super) const fn word(
+    flag: &'static str,
+    short: Option<char>,
+    value: &'static str,
+    meaning: fn(&str) -> Meaning,
+) -> Word {
+    Word {
+        flag,
+        short,
+        value,
+        meaning,
+    }
+}
+
+/// The words as clap takes them: not shown in `--help`, which has our own name of each.
+pub(super) fn args() -> Vec<Arg> {
+    let dialects = Dialects::default();
+    let words = dialects.each().flat_map(|dialect| dialect.words());
+    words.map(arg).collect()
+}
+
+fn arg(word: &Word) -> Arg {
+    let arg = Arg::new(word.flag).hide(true);
+    let arg = match word.value {
+        "" => arg.action(ArgAction::SetTrue),
+        value => arg.value_name(value).action(ArgAction::Set),
+    };
+    let arg = if word.flag.len() > 1 {
+        arg.long(word.flag)
+    } else {
+        arg
+    };
+    match word.short {
+        Some(letter) => arg.short(letter),
+        None => arg,
+    }
+}
+
+/// The words on a command line with their values.
+pub(super) fn given(matches: &ArgMatches) -> BTreeMap<&'static str, String> {
+    let dialects = Dialects::default();
+    let words = dialects.each().flat_map(|dialect| dialect.words());
+    let given = words.filter_map(|word| match word.value {
+        "" => matches.get_flag(word.flag).then(|| (word.flag, String::new())),
+        _ => matches
+            .get_one::<String>(word.flag)
+            .map(|value| (word.flag, value.clone())),
+    });
+    given.collect()
+}
+
+/// The letter that a dialect's command line has for one of our own flags.
+pub(super) fn short_of(flag: &str) -> Option<char> {
+    Dialects::default()
+        .each()
+        .find_map(|dialect| dialect.short_of(flag))
+}
+
+/// A command line as its dialect reads it: what is one word there may be several letters here.
+pub fn spelled_out(
+    words: impl Iterator<Item = std::ffi::OsString>,
+) -> impl Iterator<Item = std::ffi::OsString> {
+    let dialects = Dialects::default();
+    words.map(move |word| {
+        let spelled = word
+            .to_str()
+            .and_then(|word| dialects.each().find_map(|dialect| dialect.spelled_out(word)));
+        spelled.map_or(word, Into::into)
+    })
+}
+
+/// Puts what the words mean among the flags; the problems are those that can't be put there.
+pub(super) fn translate(
+    given: &BTreeMap<&'static str, String>,
+    flags: &mut BTreeMap<&'static str, Vec<String>>,
+) -> Vec<Problem> {
+    let dialects = Dialects::default();
+    let of = |dialect| translate_words(dialect, given, flags);
+    dialects.each().flat_map(of).collect()
+}
+
+fn translate_words(
+    dialect: &dyn Dialect,
+    given: &BTreeMap<&'static str, String>,
+    flags: &mut BTreeMap<&'static str, Vec<String>>,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut set_by: BTreeMap<&'static str, &'static str> = BTreeMap::new();
+    for word in dialect.words() {
+        let Some(value) = given.get(word.flag) else {
+            continue;
+        };
+        let name = dashed(word.flag);
+        let meant = match (word.meaning)(value) {
+            Meaning::Flags(meant) => meant,
+            Meaning::Refused(why, hint) => {
+                let title = dialect.title();
+                let message = format!("`{name}` is an option of {title} that a pool can't have: {why}");
+                problems.push(problem(dialect, name, message, hint));
+                continue;
+            }
+        };
+        for (flag, value) in meant {
+            let gives_way = set_by
+                .get(flag)
+                .is_some_and(|by| dialect.gives_way(by, word.flag));
+            if flags.contains_key(flag) && !gives_way {
+                let other = dashed(set_by.get(flag).copied().unwrap_or(flag));
+                let message = format!("`{name}` and `{other}` are two words for one thing");
+                problems.push(problem(dialect, name.clone(), message, "say one of them"));
+                continue;
+            }
+            flags.insert(flag, vec![value]);
+            set_by.insert(flag, word.flag);
+        }
+    }
+    for flag in flags.keys().copied().collect::<Vec<_>>() {
+        let text = flags[flag].last().map(String::as_str).unwrap_or_default();
+        if let Some((why, hint)) = dialect.refused_value(flag, text) {
+            flags.remove(flag);
+            let name = dashed(flag);
+            problems.push(problem(dialect, name.clone(), format!("`{name}` {why}"), hint));
+        }
+    }
+    problems
+}
+
+fn dashed(flag: &str) -> String {
+    let dashes = if flag.len() > 1 { "--" } else { "-" };
+    format!("{dashes}{flag}")
+}
+
+fn problem(dialect: &dyn Dialect, flag: String, message: String, hint: &str) -> Problem {
+    Problem {
+        // A flag of a supervisor: of no matter to those who ask it.
+        key: format!("{}.", dialect.kind().name()),
+        origin: Origin::Flag(flag),
+        message,
+        hint: Some(hint.to_owned()),
+    }
+}
