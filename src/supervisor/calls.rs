@@ -275,7 +275,7 @@ impl Supervisor {
     /// Reads the configuration again and loads the app anew beside what runs.
     pub(super) fn reload(&mut self, reply: Option<oneshot::Sender<Reply>>, now: Now) {
         notify::reloading(now.mono);
-        // Beside the loop: it reads files, and a settings module of RQ's is the user's code.
+        // Beside the loop: it reads files, and a dialect's settings module is the user's code.
         let (read, inputs) = (self.options.reload.clone(), self.inputs.clone());
         tokio::task::spawn_blocking(move || {
             let result = Box::new(read());
