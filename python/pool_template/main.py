@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Optional
 
 import pool_job
 from pool_template import loader, rehearsal, worker
-from pool_template.memory import arenas, huge_pages
+from pool_template.memory import arenas, heap, huge_pages
 from pool_template.process import at_fork, fork_safety, streams
 from pool_template.process.control import ControlError, ControlSocket, Load
 from pool_template.template import Template
@@ -44,6 +44,7 @@ def _run() -> int:
     what = _first_message(control)
     if what is None:
         return 0
+    at_fork.allow(not what.all_fork_hooks)
     title = Title.claim()
     about = f"pool: template python gen {what.generation}"
     title.set("pool-template", about + " (loading)")
@@ -55,11 +56,11 @@ def _run() -> int:
         return 1
     if not faulthandler.is_enabled():
         faulthandler.enable(file=2)  # a crash in a worker says where
-    nest = worker.Nest(what, app, title)
+    setup = worker.Setup(what, app, title)
     at_fork.look_no_more()
-    rehearsal.rehearse(nest)
+    rehearsal.rehearse(setup)
     report = _report(what, open_before)
-    template = Template(control, LIFELINE_FD, nest)
+    template = Template(control, LIFELINE_FD, setup)
     title.set("pool-template", about)
     control.send("ready", load_s=time.monotonic() - started, **report)
     template.serve()
@@ -80,9 +81,9 @@ def _report(what: Load, open_before: dict[int, str]) -> dict[str, Any]:
     """Gets memory ready for forks, and says what was found."""
     warnings = fork_safety.report(open_before)
     arenas.release()
-    loader.freeze()
+    heap.freeze()
     if what.fresh:
-        at_fork.tidy_heap()
+        heap.tidy()
     collapsed, skipped = huge_pages.collapse_heap() if what.huge_pages else (0, "app.huge_pages is off")
     return {
         "runtime": "python " + ".".join(map(str, sys.version_info[:3])),

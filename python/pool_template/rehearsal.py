@@ -22,9 +22,9 @@ ROUNDS = 20
 _TIMEOUT_MS = 3_600_000
 
 
-def rehearse(nest: worker.Nest) -> None:
+def rehearse(setup: worker.Setup) -> None:
     """Leaves no trace but warm code."""
-    nest.title.set("pool-template", "pool: template (rehearses)", IDLE)
+    setup.title.set("pool-template", "pool: template (rehearses)", IDLE)
     # What Python remembers of attributes that the application looked up while it was loaded has a reference to each
     # name. An entry that gives way to another would be a write to the name, somewhere in the heap.
     # (The first is its name since 3.13, where the other one is deprecated.)
@@ -35,23 +35,23 @@ def rehearse(nest: worker.Nest) -> None:
     is_free = quick.getsignal(quick.SIGALRM) == quick.SIG_DFL
     timeout_ms = _TIMEOUT_MS if is_free else 0
     for _ in range(ROUNDS):
-        nest.runner.rehearse(lambda task, payload: _play(nest, frames.run_frame(task, payload, timeout_ms)))
+        setup.runner.rehearse(lambda task, payload: _play(setup, frames.run_frame(task, payload, timeout_ms)))
     # One without a deadline stops the timer.
-    nest.runner.rehearse(lambda task, payload: _play(nest, frames.run_frame(task, payload, 0)))
+    setup.runner.rehearse(lambda task, payload: _play(setup, frames.run_frame(task, payload, 0)))
     if is_free:
         quick.signal(quick.SIGALRM, quick.SIG_DFL)
     at_fork.rehearse(ROUNDS)
     for _ in range(ROUNDS):
         lineage.watch()
-        worker.has_last_words()
+        worker.has_exit_functions()
     lineage.watch_no_more()
 
 
-def _play(nest: worker.Nest, packet: bytes) -> None:
+def _play(setup: worker.Setup, packet: bytes) -> None:
     """Has the job loop serve a supervisor that sends this and hangs up."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         ours.send(packet)
         ours.shutdown(socket.SHUT_WR)
-        nest.loop.attach(socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, theirs.detach()))
-        nest.loop.serve()
+        setup.loop.attach(socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, theirs.detach()))
+        setup.loop.serve()

@@ -19,13 +19,13 @@ from pool_template.process.signals import set_up_template
 class Template:
     """The loaded application, the control socket, and the workers that were forked."""
 
-    def __init__(self, control: ControlSocket, lifeline: int, nest: worker.Nest) -> None:
+    def __init__(self, control: ControlSocket, lifeline: int, setup: worker.Setup) -> None:
         self._control = control
-        self._nest = nest
+        self._setup = setup
         #: Worker numbers by process id.
         self._workers: dict[int, int] = {}
         self._stopping = False
-        nest.shared_api = shared_api.make()
+        setup.shared_api = shared_api.make()
         self._wake = set_up_template(self._stop)
         #: What no worker may keep.
         self._own = (control.fileno(), lifeline, self._wake)
@@ -68,7 +68,7 @@ class Template:
             return
         streams.flush()  # or the worker would print it a second time
         try:
-            pid = at_fork.fork_worker()
+            pid = at_fork.fork_own()
         except OSError as error:
             close_all(descriptors)
             self._control.send("fork_failed", worker=number, error=f"fork: {error.strerror}")
@@ -82,7 +82,7 @@ class Template:
     def _become_worker(self, number: int, pool: str, descriptors: list[int]) -> None:
         for descriptor in self._own:
             os.close(descriptor)
-        worker.live(self._nest, number, pool, descriptors)
+        worker.live(self._setup, number, pool, descriptors)
 
     def _reap(self) -> None:
         while True:

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
+import contextlib
 import os
 import select
-import signal
 import socket
 import sys
 import traceback
-from typing import Callable, NoReturn, Optional
+from typing import Any, Callable, NoReturn, Optional
 
 from pool_template.jobs import errors, lineage
-from pool_template.process import fresh, shared_api, signals, streams
-from pool_template.process.control import Load
 from pool_template.jobs.frames import FrameError
-from pool_template.jobs.loop import JobLoop, Runner
+from pool_template.jobs.loop import JobLoop
 from pool_template.loader import App
-from pool_template.jobs.functions import JsonRunner
+from pool_template.process import fresh, lifeline, shared_api, streams
+from pool_template.process.control import Load
+from pool_template.process.signals import quick
 from pool_template.process.title import FORKS, IDLE, Title
 
-#: `fcntl` command: the signal that announces input. Source: Linux, include/uapi/asm-generic/fcntl.h.
-_F_SETSIG = 10
+#: How long what was registered for the exit may take: less than the supervisor waits for a worker that is to leave, or
+#: for a process that is to read its next job.
+_EXIT_S, _EXIT_OF_CHILD_S = 8.0, 1.5
 
 
-class Nest:
+class Setup:
     """What the workers of a template have in common, made before the first of them.
 
     What is made here is made once. What a worker makes for itself it pays with every page that it
@@ -36,7 +36,7 @@ class Nest:
         self.load = load
         self.app = app
         self.title = title
-        self.runner = _runner(load, app)
+        self.runner = app.dialect.runner()
         self.loop = JobLoop(self.runner, title)
         #: What makes random numbers differ between workers. Python's own `random` sees to itself; NumPy's does not.
         self.reseed: Optional[Callable[[], None]] = getattr(sys.modules.get("numpy.random"), "seed", None)
@@ -44,17 +44,17 @@ class Nest:
         self.shared_api: Optional[int] = None
 
 
-def live(nest: Nest, number: int, pool: str, descriptors: list[int]) -> NoReturn:
+def live(setup: Setup, number: int, pool: str, descriptors: list[int]) -> NoReturn:
     """A worker's whole life, in the process that was just forked, with the descriptors of the `fork` message. Whatever
     happens, it ends here: the frames below belong to the template."""
 
     code = 1
     try:
-        _set_up(nest, number, pool, descriptors)
-        if nest.load.fresh:
-            _keep(nest, number, pool)
+        _set_up(setup, number, pool, descriptors)
+        if setup.load.fresh:
+            _fork_for_each_job(setup, number, pool)
         else:
-            _work(nest, number, pool)
+            _work(setup, number, pool)
         code = 0
     except FrameError as error:
         print(f"pool: worker {number}: job socket: {error}; leaving", file=sys.stderr)
@@ -67,7 +67,7 @@ def live(nest: Nest, number: int, pool: str, descriptors: list[int]) -> NoReturn
         os._exit(code)
 
 
-def _set_up(nest: Nest, number: int, pool: str, descriptors: list[int]) -> None:
+def _set_up(setup: Setup, number: int, pool: str, descriptors: list[int]) -> None:
     job_socket, lifeline, stdout, stderr = descriptors
     os.setpgid(0, 0)
     _hang_on(lifeline)
@@ -76,55 +76,58 @@ def _set_up(nest: Nest, number: int, pool: str, descriptors: list[int]) -> None:
         os.close(descriptor)
     # What the preload registered is the template's to undo: a worker must not remove its temporary files.
     atexit._clear()
-    nest.title.set(f"pool-worker-{number}", f"pool: worker {number} {pool} gen {nest.load.generation}", IDLE)
-    shared_api.put_on_path(nest.shared_api)
-    nest.runner.join(pool)
+    setup.title.set(f"pool-worker-{number}", f"pool: worker {number} {pool} gen {setup.load.generation}", IDLE)
+    shared_api.put_on_path(setup.shared_api)
+    setup.runner.join(pool)
     # The plain type: its child `socket.socket` asks the kernel what it is, and none of the rest is needed.
-    nest.loop.attach(socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, job_socket))
+    setup.loop.attach(socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, job_socket))
 
 
-def _keep(nest: Nest, number: int, pool: str) -> None:
+def _fork_for_each_job(setup: Setup, number: int, pool: str) -> None:
     """A process for each job: see `fresh`."""
-    keeper = fresh.Keeper()
-    _set_up_signals(nest, keeper.leave_when_done)
-    nest.title.set_state(FORKS)
-    needs_more = nest.reseed is not None or nest.app.after_fork or nest.app.rq is None
+    children = fresh.Children()
+    setup.app.dialect.set_up_signals(children.leave_when_done)
+    setup.title.set_state(FORKS)
+    has_hooks = bool(setup.app.after_fork)
+    needs_more = setup.reseed is not None or has_hooks or not setup.app.dialect.signals_are_inherited
     # What a child looks up, it looks up for each job, on pages that are copied for it. So it finds what it needs here.
-    watch, serve, has_more_to_say, flush, leave = lineage.watch, nest.loop.serve, has_last_words, streams.flush, os._exit
-    turn = keeper.serve(nest.loop.set_ordinal)
-    if turn is None:
+    watch, serve, flush, leave = lineage.watch, setup.loop.serve, streams.flush, os._exit
+    has_more_to_do, run_exit_functions = has_exit_functions, _run_exit_functions
+    child = children.serve(setup.loop.set_ordinal)
+    if child is None:
         return
     if needs_more:
-        _prepare(nest, number, pool, turn)
+        _prepare(setup, number, pool, is_child=True)
     watch()
-    serve(turn)
-    if has_more_to_say():
-        _say_goodbye()
+    serve(child)
+    if has_more_to_do():
+        run_exit_functions(number, _EXIT_OF_CHILD_S)
     flush()
     leave(0)  # without giving back what is gone with the process
 
 
-def _work(nest: Nest, number: int, pool: str) -> None:
-    _prepare(nest, number, pool)
+def _work(setup: Setup, number: int, pool: str) -> None:
+    _prepare(setup, number, pool)
     lineage.watch()
-    nest.loop.serve()
-    if has_last_words():
-        _say_goodbye()
+    setup.loop.serve()
+    if has_exit_functions():
+        _run_exit_functions(number, _EXIT_S)
 
 
-def _prepare(nest: Nest, number: int, pool: str, turn: Optional[fresh.Turn] = None) -> None:
-    if nest.reseed is not None:
-        nest.reseed()
-    if nest.app.after_fork:
-        _call_hooks(nest, number)
-        nest.runner.join(pool)
-    # After the hooks, which may have set handlers for a program of their own. Those of RQ are the same in a child.
-    if turn is None or nest.app.rq is None or nest.app.after_fork:
-        _set_up_signals(nest, nest.loop.leave_when_done)
+def _prepare(setup: Setup, number: int, pool: str, is_child: bool = False) -> None:
+    dialect = setup.app.dialect
+    if setup.reseed is not None:
+        setup.reseed()
+    if setup.app.after_fork:
+        _call_hooks(setup, number)
+        setup.runner.join(pool)
+    # After the hooks, which may have set handlers for a program of their own.
+    if not is_child or not dialect.signals_are_inherited or setup.app.after_fork:
+        dialect.set_up_signals(setup.loop.leave_when_done)
 
 
-def _call_hooks(nest: Nest, number: int) -> None:
-    for name, hook in nest.app.after_fork:
+def _call_hooks(setup: Setup, number: int) -> None:
+    for name, hook in setup.app.after_fork:
         try:
             hook()
         except BaseException as error:
@@ -132,39 +135,22 @@ def _call_hooks(nest: Nest, number: int) -> None:
             print(f"{detail}pool: worker {number}: the hook `{name}` (app.after_fork) failed", file=sys.stderr)
             streams.flush()
             os._exit(1)
-    if nest.app.rq is not None:
-        nest.app.rq.is_stock = nest.app.rq.looks_stock()
+    setup.app.dialect.after_hooks()
 
 
-def _set_up_signals(nest: Nest, on_terminate: Callable[..., None]) -> None:
-    if nest.app.rq is None:
-        signals.set_up_worker(on_terminate)
-    else:
-        signals.set_up_rq_worker()
-
-
-def _runner(load: Load, app: App) -> Runner:
-    if app.rq is None:
-        return JsonRunner(load.modules or load.preload, load.max_result)
-    from pool_template.rq.runner import RqRunner  # under other runtimes there may be no `rq`
-
-    return RqRunner(app.rq, load.max_result)
-
-
-def _hang_on(lifeline: int) -> None:
-    """Ties the life of this process group to the supervisor's: see ARCHITECTURE.md."""
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+def _hang_on(descriptor: int) -> None:
+    """Ties the life of this process group to the supervisor's."""
+    lifeline.own(descriptor)
+    lifeline.arm(descriptor)
     # Hung up before it was armed, it sends no signal any more.
     poll = select.poll()
-    poll.register(lifeline, select.POLLIN)
+    poll.register(descriptor, select.POLLIN)
     if poll.poll(0):
         os._exit(0)
 
 
-def has_last_words() -> bool:
-    """Whether `_say_goodbye` has anything to do."""
+def has_exit_functions() -> bool:
+    """Whether `_run_exit_functions` has anything to do."""
     logging = sys.modules.get("logging")
     # One handler is always there, and keeps nothing: that of last resort.
     return bool(atexit._ncallbacks()) or (
@@ -172,11 +158,35 @@ def has_last_words() -> bool:
     )
 
 
-def _say_goodbye() -> None:
-    """What jobs and hooks registered for the exit, and the log. Threads are not waited for."""
+def _run_exit_functions(number: int, limit_s: float) -> None:
+    """What jobs and hooks registered for the exit, and the log. Threads are not waited for, nor are processes."""
+
+    def leave_without_them(*_signal: Any) -> None:
+        print(
+            f"pool: worker {number}: what was registered for the exit (atexit) takes longer than {limit_s:g} s; "
+            "leaving without it",
+            file=sys.stderr,
+        )
+        streams.flush()
+        os._exit(0)
+
+    quick.signal(quick.SIGALRM, leave_without_them)
+    quick.setitimer(quick.ITIMER_REAL, limit_s)
+    _end_processes()
     try:
         atexit._run_exitfuncs()
     finally:
         logging = sys.modules.get("logging")
         if logging is not None:
             logging.shutdown()
+        quick.setitimer(quick.ITIMER_REAL, 0)
+
+
+def _end_processes() -> None:
+    """Ends the processes that jobs left running by `multiprocessing` and by executors. Its own function for the exit
+    would wait for them, and nobody tells them to leave. They would not outlive this process in any case."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is not None:
+        for process in multiprocessing.active_children():
+            with contextlib.suppress(Exception):
+                process.kill()

@@ -48,6 +48,7 @@ impl Default for AppConfig {
             after_fork: Vec::new(),
             isolation: Isolation::Warm,
             huge_pages: true,
+            fast_forks: true,
             load_timeout: Duration::from_secs(300),
         }
     }

@@ -185,6 +185,10 @@ impl Section for AppConfig {
             &mut self.huge_pages,
         );
         visit(
+            key!("fast_forks", "fast-forks" "BOOL", "Forks of workers leave out resets that they do not need (python, rq)"),
+            &mut self.fast_forks,
+        );
+        visit(
             key!("load_timeout", "load-timeout" "TIME", "Longest load of the application before it counts as failed"),
             &mut self.load_timeout,
         );

@@ -151,6 +151,8 @@ pub struct AppConfig {
     pub isolation: Isolation,
     /// Collapse the template's heap into huge pages before the first fork.
     pub huge_pages: bool,
+    /// Forks of workers leave out what the standard library resets in forked processes (python).
+    pub fast_forks: bool,
     /// Longest load before it counts as failed.
     pub load_timeout: Duration,
 }

@@ -127,6 +127,7 @@ fn load(config: &Config, generation: u64) -> Load {
         kill_grace_s: grace.mul_f64(COMMAND_GRACE_SHARE).as_secs_f64(),
         max_result: config.broker.max_result,
         huge_pages: app.huge_pages,
+        all_fork_hooks: !app.fast_forks,
         fresh: app.worker_forks(),
         dialect,
         options,

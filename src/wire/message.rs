@@ -49,6 +49,9 @@ pub struct Load {
     pub max_result: usize,
     /// Collapse the heap into huge pages before the first fork.
     pub huge_pages: bool,
+    /// Forks of workers leave nothing out of what is registered for forks (python).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all_fork_hooks: bool,
     /// A worker forks a process for each of its jobs (python).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,

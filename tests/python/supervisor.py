@@ -28,6 +28,19 @@ PATIENCE_S = float(os.environ.get("POOL_TEST_PATIENCE_S", 60))
 SUCCESS, FAILURE, REJECTED, TIMED_OUT, RETRY, GIVEN_BACK, SETTLED, BATCH_FAILURE = range(8)
 AFTER_BY_POLICY = 0xFFFF_FFFF
 PACKET_LEN_MAX = 65_536
+#: Functions of an application that leave processes running.
+EXECUTOR = """
+executor = None
+def use_executor():
+    global executor
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+    executor = executor or ProcessPoolExecutor(1, mp_context=get_context('fork'))
+    return executor.submit(pow, 3, 2).result()
+def leave_process():
+    import multiprocessing
+    multiprocessing.get_context('fork').Process(target=time.sleep, args=(1000,)).start()
+"""
 
 
 class Done(NamedTuple):

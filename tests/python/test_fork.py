@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import unittest
 from pathlib import Path
 
-from supervisor import Template, eventually, wait_end
+from supervisor import EXECUTOR, PYTHON, Template, Worker, eventually, wait_end
 
 APP = """
 import os, random, subprocess, sys, time, gc
@@ -281,6 +282,85 @@ class Exit(unittest.TestCase):
             worker.call("app.start")
             worker.hang_up()
             self.assertEqual(template.status_of(worker), 0)
+
+    def test_a_worker_leaves_without_waiting_for_processes_that_its_jobs_left(self) -> None:
+        template = Template({"app.py": APP + EXECUTOR})
+        self.addCleanup(template.__exit__)
+        worker = template.ready("app").worker()
+        self.assertEqual(worker.call("app.use_executor").value, 9)
+        worker.call("app.leave_process")
+        worker.hang_up()
+        self.assertEqual(template.status_of(worker), 0)
+
+
+LOCK = """
+import threading
+lock = threading._active_limbo_lock
+def was_reset(): return threading._active_limbo_lock is not lock
+def was_reset_in_child():
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(write, bytes([was_reset()]))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return bool(os.read(read, 1)[0])
+"""
+
+
+class LeftOut(unittest.TestCase):
+    """What a fork of a worker leaves out: `process/at_fork.py`."""
+
+    def worker(self, app: str, **values: object) -> Worker:
+        template = Template({"app.py": APP + app})
+        self.addCleanup(template.__exit__)
+        return template.ready("app", **values).worker()
+
+    def test_a_worker_need_not_reset_locks_and_its_jobs_forks_do(self) -> None:
+        early = subprocess.run([PYTHON, "-c", "import sys; sys.exit('threading' in sys.modules)"], timeout=60)
+        if early.returncode:
+            self.skipTest("this interpreter imports threading before the template can look")
+        for fresh in (False, True):
+            worker = self.worker(LOCK, fresh=fresh)
+            self.assertIs(worker.call("app.was_reset").value, False)
+            self.assertIs(worker.call("app.was_reset_in_child").value, True)
+
+    def test_nothing_is_left_out_if_the_setting_says_so(self) -> None:
+        for fresh in (False, True):
+            self.assertIs(self.worker(LOCK, fresh=fresh, all_fork_hooks=True).call("app.was_reset").value, True)
+
+    def test_nothing_is_left_out_where_something_stands_in_the_place_of_fork(self) -> None:
+        replaced = "fork = os.fork\nos.fork = lambda: fork()\n"
+        self.assertIs(self.worker(LOCK + replaced).call("app.was_reset").value, True)
+
+    def test_what_others_register_under_a_known_name_is_called_in_each_worker(self) -> None:
+        names = ["random", "threading", "logging"]
+        app = (
+            "calls = []\n"
+            "code = 'import os; os.register_at_fork(after_in_child=lambda: calls.append(__name__))'\n"
+            f"for name in {names}: exec(code, {{'__name__': name, 'calls': calls}})\n"
+            "def called(): return calls\n"
+        )
+        self.assertEqual(self.worker(app).call("app.called").value, names)
+        self.assertEqual(self.worker(app, fresh=True).call("app.called").value, 2 * names)
+
+    def test_a_hook_that_raises_keeps_no_other_from_its_turn(self) -> None:
+        app = "import threading\ndef fail(): raise ValueError('a bad hook')\nos.register_at_fork(after_in_child=fail)\n"
+        worker = self.worker(app + LOCK, all_fork_hooks=True)
+        self.assertIs(worker.call("app.was_reset").value, True)
+
+    def test_signals_are_answered_where_a_library_replaces_what_sets_them(self) -> None:
+        # As gevent does, which would go on writing to a descriptor that the workers close.
+        app = (
+            "import signal\n"
+            "def refuse(*_, **__): raise AssertionError('not for the pool')\n"
+            "signal.set_wakeup_fd = refuse\n"
+            "def program(): return subprocess.check_output(['echo', 'done'], text=True)\n"
+        )
+        for fresh in (False, True):
+            worker = self.worker(app, fresh=fresh)
+            self.assertEqual(worker.call("app.program").value, "done\n")
+            self.assertEqual(worker.stderr.all(), "")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import signal
 import unittest
 from pathlib import Path
 
-from supervisor import Template, Worker, eventually, wait_end
+from supervisor import EXECUTOR, Template, Worker, eventually, wait_end
 
 APP = """
 import os, random, signal, subprocess, threading, time
@@ -27,6 +27,18 @@ def start_daemon(): return subprocess.Popen(['sleep', '1000'], start_new_session
 def forever(): time.sleep(1000)
 def wait_for(path):
     while not os.path.exists(path): time.sleep(0.002)
+def leads():
+    return os.getsid(0) == os.getpgrp() == os.getpid()
+def leaves(how):
+    try: getattr(os, how)()
+    except PermissionError: return 'refused'
+def run_on(path):
+    program = subprocess.Popen(['sleep', '1000'])
+    with open(path + '.new', 'w') as file: file.write(str(program.pid))
+    os.rename(path + '.new', path)
+    while True:
+        try: time.sleep(1000)
+        except BaseException: pass
 def threads_in_a_child():
     threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
     read, write = os.pipe()
@@ -38,7 +50,6 @@ def threads_in_a_child():
     return threading.active_count(), os.read(read, 1)[0]
 """
 HOOK = "\nhooked = 0\ndef hook():\n    global hooked\n    hooked = os.getpid()\ndef hooked_in(): return hooked == os.getpid()\n"
-
 
 class Fresh(unittest.TestCase):
     def start(self, app: str = APP, **values: object) -> tuple[Template, Worker]:
@@ -136,6 +147,37 @@ class Fresh(unittest.TestCase):
     def test_threads_of_a_job_are_not_counted_in_a_process_that_it_forks(self) -> None:
         _, worker = self.start()
         self.assertEqual(worker.call("app.threads_in_a_child").value, [2, 1])
+
+    def test_a_job_leads_its_session_and_can_not_leave_it(self) -> None:
+        _, worker = self.start()
+        self.assertIs(worker.call("app.leads").value, True)
+        for how in ("setsid", "setpgrp"):
+            self.assertEqual(worker.call("app.leaves", [how]).value, "refused")
+
+    def test_a_job_that_does_not_end_is_killed_with_its_worker_and_all_that_it_started(self) -> None:
+        template, worker = self.start()
+        path = f"{template.directory}/program"
+        child = os.pidfd_open(int(Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text()))
+        worker.send("app.run_on", [path])
+        eventually(lambda: os.path.exists(path), True)
+        program = os.pidfd_open(int(Path(path).read_text()))
+        os.killpg(worker.pid, signal.SIGKILL)  # as the supervisor does, `kill_grace` after the timeout
+        for process in (child, program):
+            self.assertTrue(wait_end(process), "it lives on")
+            os.close(process)
+
+    def test_processes_that_a_job_left_to_an_executor_delay_nothing(self) -> None:
+        app = APP + EXECUTOR
+        _, worker = self.start(app)
+        for _ in range(3):  # the exit of the first would wait for ever
+            self.assertEqual(worker.call("app.use_executor").value, 9)
+        self.assertEqual(worker.call("app.count").value, 1)
+
+    def test_what_takes_long_at_the_exit_is_given_up(self) -> None:
+        _, worker = self.start(APP + "import atexit\ndef register(): atexit.register(time.sleep, 1000)\n")
+        worker.call("app.register")
+        self.assertEqual(worker.call("app.count").value, 1)
+        worker.stderr.wait_for("what was registered for the exit (atexit) takes longer than 1.5 s; leaving without it")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Runs what a coroutine function returned, in an event loop of its own.
 
 Not by `asyncio.run`: that leaves the thread's current loop set to none, and a later job's `asyncio.get_event_loop()`
-would fail. RQ's worker does not set it either.
+would fail.
 """
 
 from __future__ import annotations

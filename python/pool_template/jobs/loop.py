@@ -84,16 +84,16 @@ class JobLoop:
         self._ordinal = ordinal
         self._runner.set_ordinal(ordinal)
 
-    def serve(self, turn: Optional[fresh.Turn] = None) -> None:
+    def serve(self, child: Optional[fresh.Child] = None) -> None:
         """Says Ready, then runs jobs; in a process for one job, that one."""
         try:
-            if turn is None or turn.number == 1:
+            if child is None or child.number == 1:
                 self._send(frames.READY_FRAME)
-            self._run_jobs(turn)
+            self._run_jobs(child)
         except (Leave, ConnectionResetError, BrokenPipeError):
             pass  # each of them means: leave
-        if turn is not None:
-            turn.ended()
+        if child is not None:
+            child.ended()
         else:
             self._socket.close()
 
@@ -120,14 +120,14 @@ class JobLoop:
         job = self.current()
         return [_described(run) for run in self._batch] or ([job] if job is not None else [])
 
-    def _run_jobs(self, turn: Optional[fresh.Turn]) -> None:
+    def _run_jobs(self, child: Optional[fresh.Child]) -> None:
         receive, send, run, wait = self._receive, self._send, self._run, self._wait
         flush, now, unpack, pack = _flush, _now, _unpack, _pack
         room, no_wait = frames.PACKET_LEN_MAX, _NO_WAIT
         fixed_len, whole_run = frames.RUN.size, frames.RUN_HEADER
         done_header = frames.DONE_HEADER
         known_ordinal = self._ordinal
-        ended = now() if turn is None else turn.since_ns
+        ended = now() if child is None else child.since_ns
         self._title.set_state(BUSY)  # until it waits for the first time
         while not self._leaving:
             try:
@@ -147,14 +147,14 @@ class JobLoop:
                 if not frame:
                     return
                 raise frames.too_short(frame) from None
-            if turn is not None:
+            if child is not None:
                 self._leaving = True
-                turn.reached(fresh.TOOK_JOB)
+                child.reached(fresh.TOOK_JOB)
             if ordinal != known_ordinal:
                 known_ordinal = ordinal
                 self.set_ordinal(ordinal)
-                if turn is not None:
-                    turn.ordinal_changed(ordinal)
+                if child is not None:
+                    child.ordinal_changed(ordinal)
             if header != whole_run:
                 frame = frames.complete_run(self._socket, frame)
                 if frames.another_follows(frame):

@@ -8,16 +8,26 @@ imports (`from subprocess import run`) is no task. Names with a leading undersco
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from types import MethodType, ModuleType
-from typing import Any, Callable, NamedTuple
-
-from pool_template.loader import import_if_there
+from typing import Any, Callable, NamedTuple, Optional
 
 
 class UnknownTask(Exception):
     """There is no such task, and another run would not find it either."""
+
+
+def import_if_there(name: str) -> Optional[ModuleType]:
+    """Imports a module; None when there is no such module. What it raises itself passes."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(missing + "."):
+            return None
+        raise
 
 
 class Found(NamedTuple):

@@ -1,68 +1,57 @@
-"""What is done at forks, so that those of a pool are cheap.
+"""What is left out at forks of the pool's own.
 
-Some modules of the standard library reset their locks, threads and seeds in every process that was forked, in code
-that touches some 200 pages, each of which the kernel then copies: a third of what a worker costs. A worker has
-nothing to reset, since the process that forks it has one thread and holds no lock; only its random numbers are sown
-anew, in a shorter way. The processes that its jobs fork may have, and there all is as ever.
+Some modules of the standard library reset their locks and threads in every process that was forked, in code that
+touches many pages, each of which the kernel then copies. A process that is forked by one that has a single thread, and
+holds no lock, has nothing to reset. Processes that jobs fork may have, and there nothing is left out.
+
+It fails open: whatever is not exactly as known here runs as ever. `app.fast_forks = false` switches it off.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Callable, Optional
+from types import BuiltinFunctionType
+from typing import Any, Callable, Iterable, Optional
 
 Hook = Callable[[], Any]
 
-#: What these ask for at a fork is well known, and not needed in a worker.
-_SPARED = frozenset(("threading", "logging", "random", "concurrent.futures.thread"))
+#: Modules of the standard library whose functions at a fork reset locks and threads, and do nothing else.
+_LEFT_OUT = frozenset(("threading", "logging", "concurrent.futures.thread"))
+_LIBRARY = os.path.dirname(os.__file__)
 _register = os.register_at_fork
-#: As many as glibc keeps at hand of one size, and how many fill the gaps.
-_LOCKS_AT_HAND, _LOCKS = 7, 200
-_locks: list[Any] = []
-#: Bytes of a request that is large to glibc, and not so large that it asks the kernel.
-_LARGE = 100_000
 
-#: What the modules above asked for, in their order.
+#: What these modules asked for, in their order.
 _before: list[Hook] = []
 _after_in_parent: list[Hook] = []
 _after_in_child: list[Hook] = []
-#: The generators of random numbers behind the functions of `random`.
-_generators: list[Any] = []
-_seed: Callable[[Any, int], Any]
 #: What a fork by a job does besides; see `lineage`. None: this process is no worker.
 _job_hooks: Optional[tuple[Hook, Hook, Hook]] = None
-#: A worker is being forked, and there is nothing to reset.
-_is_sparing = False
+#: Whether anything may be left out.
+_is_allowed = True
+#: One of the pool's own processes is being forked, and there is nothing to reset.
+_leaves_out = False
 
 
-def fork_alone() -> int:
-    """As `os.fork`, in a process of the pool's own that has one thread and is no job."""
-    global _is_sparing
-    _is_sparing = True
+def allow(is_allowed: bool) -> None:
+    """Whether anything may be left out: `app.fast_forks`."""
+    global _is_allowed
+    _is_allowed = is_allowed
+
+
+def fork_own() -> int:
+    """As `os.fork`, for a process of the pool's own, by one that is no job."""
+    global _leaves_out
+    _leaves_out = _is_allowed and _is_plain()
     try:
         return os.fork()
     finally:
-        _is_sparing = False
+        _leaves_out = False
 
 
-def fork_worker() -> int:
-    """As `os.fork`, for the template, which may have threads of the application's."""
-    return fork_alone() if threading.active_count() == 1 else os.fork()
-
-
-def tidy_heap() -> None:
-    """Has the C library sort what was freed, which it does at a large request, writing all over the heap; and fills the
-    gaps that the locks would be put into which Python makes anew in each process that was forked. Called in the
-    template, before the heap is put into huge pages."""
-    _locks.extend(threading.Lock() for _ in range(_LOCKS))
-    bytearray(_LARGE)
-
-
-def make_room() -> None:
-    """Leaves room at hand for those locks, side by side. Called ahead of many forks."""
-    bytearray(_LARGE)
-    del _locks[-_LOCKS_AT_HAND:]
+def _is_plain() -> bool:
+    """This process has one thread of Python's, and nothing (such as gevent) put something else in place of the fork."""
+    return type(os.fork) is BuiltinFunctionType and threading.active_count() == 1
 
 
 def become_worker(job_hooks: Optional[tuple[Hook, Hook, Hook]]) -> None:
@@ -73,77 +62,77 @@ def become_worker(job_hooks: Optional[tuple[Hook, Hook, Hook]]) -> None:
 
 def rehearse(rounds: int) -> None:
     """Does what is done at the fork of a worker, without one; see `rehearsal`."""
-    global _is_sparing
-    _is_sparing = True
-    for _ in range(rounds):
-        _run_before()
-        _run_in_parent()
-        _run_in_child()
-    _is_sparing = False
+    global _leaves_out
+    _leaves_out = _is_allowed and _is_plain()
+    if _leaves_out:
+        for _ in range(rounds):
+            _run_before()
+            _run_in_parent()
+            _run_in_child()
+    _leaves_out = False
 
 
 def look_no_more() -> None:
-    """Everything is loaded: what is imported from now on is not spared, and as right as ever."""
-    if os.register_at_fork is _register_unless_spared:
+    """Everything is loaded: of what is imported from now on nothing is left out."""
+    if os.register_at_fork is _register_unless_left_out:
         os.register_at_fork = _register
 
 
-def _register_unless_spared(
-    *, before: Optional[Hook] = None, after_in_child: Optional[Hook] = None, after_in_parent: Optional[Hook] = None
-) -> None:
+def _register_unless_left_out(**hooks: Any) -> None:
     """Stands for `os.register_at_fork` while the application is loaded."""
-    hooks = {"before": before, "after_in_parent": after_in_parent, "after_in_child": after_in_child}
-    module = sys._getframe(1).f_globals.get("__name__")
-    if module not in _SPARED:
-        _register(**{when: hook for when, hook in hooks.items() if hook is not None})
+    code = sys._getframe(1)
+    is_known = (
+        code.f_globals.get("__name__") in _LEFT_OUT
+        and code.f_code.co_filename.startswith(_LIBRARY)
+        and hooks.keys() <= {"before", "after_in_parent", "after_in_child"}
+        and all(map(callable, hooks.values()))
+    )
+    if not is_known:
+        _register(**hooks)
         return
-    for hook, known in ((before, _before), (after_in_parent, _after_in_parent), (after_in_child, _after_in_child)):
-        if hook is not None:
-            known.append(hook)
-    if module == "random":
-        global _seed
-        from _random import Random
-
-        _seed = Random.seed
-        _generators.append(after_in_child.__self__)  # type: ignore[union-attr]
+    for when, known in (("before", _before), ("after_in_parent", _after_in_parent), ("after_in_child", _after_in_child)):
+        if when in hooks:
+            known.append(hooks[when])
 
 
 def _run_before() -> None:
-    if _is_sparing:
+    if _leaves_out:
         return
     if _job_hooks is not None:
         _job_hooks[0]()
-    for hook in reversed(_before):
-        hook()
+    _run(reversed(_before))
 
 
 def _run_in_parent() -> None:
-    if _is_sparing:
+    if _leaves_out:
         return
-    for hook in _after_in_parent:
-        hook()
+    _run(_after_in_parent)
     if _job_hooks is not None:
         _job_hooks[1]()
 
 
 def _run_in_child() -> None:
-    if _is_sparing:
-        for generator in _generators:
-            _seed(generator, int.from_bytes(os.urandom(16), "little"))
-            generator.gauss_next = None
+    if _leaves_out:
         # The kernel's number of the thread is the one thing that did change.
         _main_thread._native_id = _native_id()  # type: ignore[attr-defined]
         return
-    for hook in _after_in_child:
-        hook()
+    _run(_after_in_child)
     if _job_hooks is not None:
         _job_hooks[2]()
 
 
+def _run(hooks: Iterable[Hook]) -> None:
+    for hook in hooks:
+        try:
+            hook()
+        except Exception:  # the others have their turn all the same, as without us
+            sys.excepthook(*sys.exc_info())
+
+
 _register(before=_run_before, after_in_parent=_run_in_parent, after_in_child=_run_in_child)
-os.register_at_fork = _register_unless_spared
-# Imported here, before anything else imports it: a module that something had imported before (a `.pth` file) is not
-# spared, and as right as ever.
+os.register_at_fork = _register_unless_left_out
+# Imported here, before anything else imports it: of a module that something had imported before (a `.pth` file)
+# nothing is left out.
 import threading  # noqa: E402
 from _thread import get_native_id as _native_id  # noqa: E402
 

@@ -31,6 +31,8 @@ class Load:
     after_fork: list[str] = field(default_factory=list)
     max_result: int = 1 << 20
     huge_pages: bool = True
+    #: Whether forks of workers leave nothing out; see `at_fork`.
+    all_fork_hooks: bool = False
     #: Whether each job gets a process of its own; see `fresh`.
     fresh: bool = False
     #: In which dialect jobs are written; empty: as `jobs.functions` reads them.

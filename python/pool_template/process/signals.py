@@ -29,10 +29,11 @@ def set_up_template(on_terminate: Callable[[int, Any], Any]) -> int:
     Returns the descriptor that becomes readable with each signal.
     """
     wake, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, pass_over)
-    signal.signal(signal.SIGINT, pass_over)
-    signal.signal(signal.SIGTERM, on_terminate)
+    # Not by the public ones, which gevent replaces: it would write to this pipe in the workers, too.
+    quick.set_wakeup_fd(write, warn_on_full_buffer=False)
+    quick.signal(quick.SIGCHLD, pass_over)
+    quick.signal(quick.SIGINT, pass_over)
+    quick.signal(quick.SIGTERM, on_terminate)
     return wake
 
 
@@ -41,8 +42,8 @@ def set_up_worker(on_terminate: Callable[[int, Any], Any]) -> None:
     _set_up(pass_over, on_terminate)
 
 
-def set_up_rq_worker() -> None:
-    """As RQ's work horse has them, jobs and the programs that they start included."""
+def set_up_plain_worker() -> None:
+    """SIGTERM ends it, and SIGINT is ignored, also in the programs that jobs start."""
     _set_up(quick.SIG_IGN, quick.SIG_DFL)
 
 
@@ -50,7 +51,9 @@ def _set_up(on_interrupt: Any, on_terminate: Any) -> None:
     write = quick.set_wakeup_fd(-1)
     if write >= 0:
         os.close(write)
-    quick.signal(quick.SIGCHLD, quick.SIG_DFL)
+    # Only what is the template's own: gevent has a handler of which Python knows nothing.
+    if quick.getsignal(quick.SIGCHLD) is pass_over:
+        quick.signal(quick.SIGCHLD, quick.SIG_DFL)
     quick.signal(quick.SIGINT, on_interrupt)
     quick.signal(quick.SIGTERM, on_terminate)
     quick.pthread_sigmask(quick.SIG_SETMASK, ())

@@ -5,7 +5,7 @@ To Redis each of them is a job of its own: it was claimed alone, and it is ended
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 import pool_job
 from pool_template.jobs import frames, lineage
@@ -14,7 +14,6 @@ from pool_template.jobs.coroutines import complete_without_deadline
 
 if TYPE_CHECKING:
     from pool_template.jobs.loop import Outcome
-    from pool_template.rq.runner import RqRunner
 
 
 class Alone:
@@ -52,10 +51,30 @@ def _is_alone_with(function: Callable[..., Any], called: Any) -> bool:
     return isinstance(called, Alone) and called.function is function
 
 
+class Caller(Protocol):
+    """The runner, as far as batches need it."""
+
+    def read(self, payload: bytes) -> tuple[Callable[..., Any], Any, Any]:
+        """The function of a plain job and its arguments."""
+        ...
+
+    def call_batch(self, batch: Batch, function: Callable[..., Any], timeout_ms: int, started_ns: int) -> None:
+        """Calls the function of a batch under its deadline; what it raises passes."""
+        ...
+
+    def end_of_batch(self, job: bytes, answer: Any, started_ns: int) -> Outcome:
+        """What becomes of one job of a batch that was given this answer."""
+        ...
+
+    def batch_failure(self, error: BaseException) -> Outcome:
+        """A whole batch failed, and is to be run again in halves."""
+        ...
+
+
 class Jobs:
     """The jobs of one call; see `batch.Jobs`."""
 
-    def __init__(self, runner: RqRunner, runs: list[frames.RunFrame], started_ns: int) -> None:
+    def __init__(self, runner: Caller, runs: list[frames.RunFrame], started_ns: int) -> None:
         self._runner = runner
         self._runs = runs
         self._started_ns = started_ns

@@ -1,0 +1,48 @@
+"""The dialects in which jobs are written. Each has a package here, found by the name in the `load` message."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Callable, Protocol
+
+from pool_template.jobs.loop import Runner
+from pool_template.process.control import Load
+
+#: Where functions with JSON arguments are run: what a `load` message without a dialect means.
+_OWN = "jobs"
+
+#: Does something for the application to load; the text says what can't be done if it raises.
+Attempt = Callable[[str, Callable[[], Any]], Any]
+
+
+class Dialect(Protocol):
+    """What the template and its workers ask of a dialect: a class `Dialect` of a `Load` in its module `dialect`."""
+
+    #: Whether a process that a worker forks for a job keeps the worker's answers to signals.
+    signals_are_inherited: bool
+
+    def before_app(self, attempt: Attempt) -> None:
+        """Called once, ahead of the application's modules."""
+        ...
+
+    def after_app(self, attempt: Attempt) -> None:
+        """Called once, when the application's modules are imported."""
+        ...
+
+    def after_hooks(self) -> None:
+        """Called when hooks have run, in the template and in each worker that has any."""
+        ...
+
+    def runner(self) -> Runner:
+        """What runs the jobs; made once, in the template."""
+        ...
+
+    def set_up_signals(self, on_terminate: Callable[..., Any]) -> None:
+        """Who answers which signal in a worker; `on_terminate` lets it leave with its running job."""
+        ...
+
+
+def find(load: Load) -> Dialect:
+    """The dialect that this message names."""
+    module = importlib.import_module(f"pool_template.{load.dialect or _OWN}.dialect")
+    return module.Dialect(load)

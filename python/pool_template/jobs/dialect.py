@@ -1,0 +1,36 @@
+"""Functions with JSON arguments as a dialect; see `dialects.Dialect`."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from pool_template.jobs.functions import JsonRunner
+from pool_template.process import signals
+from pool_template.process.control import Load
+
+
+class Dialect:
+    """The pool's own."""
+
+    signals_are_inherited = False
+
+    def __init__(self, load: Load) -> None:
+        self._modules = load.modules or load.preload
+        self._max_result = load.max_result
+
+    def before_app(self, attempt: Any) -> None:
+        """It needs nothing."""
+
+    def after_app(self, attempt: Any) -> None:
+        """It needs nothing."""
+
+    def after_hooks(self) -> None:
+        """It needs nothing."""
+
+    def runner(self) -> JsonRunner:
+        """See `dialects.Dialect`."""
+        return JsonRunner(self._modules, self._max_result)
+
+    def set_up_signals(self, on_terminate: Callable[..., Any]) -> None:
+        """See `dialects.Dialect`."""
+        signals.set_up_worker(on_terminate)

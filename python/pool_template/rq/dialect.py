@@ -1,0 +1,69 @@
+"""RQ's jobs as a dialect; see `dialects.Dialect`. RQ itself is imported when the application is loaded, not before."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any, Callable
+
+from pool_template.process import signals
+from pool_template.process.control import Load
+from pool_template.rq.settings import RqSettings
+
+if TYPE_CHECKING:
+    from pool_template.rq.code import RqCode
+    from pool_template.rq.runner import RqRunner
+
+
+class Dialect:
+    """RQ's."""
+
+    signals_are_inherited = True
+
+    def __init__(self, load: Load) -> None:
+        self._settings = RqSettings.from_message(load.options)
+        self._max_result = load.max_result
+        self._code: RqCode
+
+    def before_app(self, attempt: Any) -> None:
+        """As in `rq worker`, RQ and its settings come ahead of the application."""
+        attempt("cannot set up RQ", lambda: importlib.import_module("pool_template.rq.runner"))
+        sys.path += self._settings.path
+        config = self._settings.config
+        if config is not None:
+            attempt(f"cannot use the settings of `{config}`", lambda: _use_config(config))
+
+    def after_app(self, attempt: Any) -> None:
+        """The options may name classes of the application."""
+        from pool_template.rq.code import RqCode
+
+        self._code = attempt("cannot set up RQ", lambda: RqCode(self._settings))
+
+    def after_hooks(self) -> None:
+        """They may have patched RQ."""
+        self._code.is_stock = self._code.looks_stock()
+
+    def runner(self) -> RqRunner:
+        """See `dialects.Dialect`."""
+        from pool_template.rq.runner import RqRunner
+
+        return RqRunner(self._code, self._max_result)
+
+    def set_up_signals(self, on_terminate: Callable[..., Any]) -> None:
+        """As RQ's work horse has them: SIGTERM ends the job."""
+        signals.set_up_plain_worker()
+
+
+def _use_config(name: str) -> None:
+    """Does with a settings module what `rq worker --config` does, as far as the supervisor has not done it."""
+    module = importlib.import_module(name)
+    if getattr(module, "DICT_CONFIG", None):
+        import logging.config  # other applications need not pay for it
+
+        logging.config.dictConfig(module.DICT_CONFIG)
+    if getattr(module, "SENTRY_DSN", None):
+        # RQ 3 has no word for it any more; it must not look as if errors were reported.
+        print(
+            f"pool: SENTRY_DSN of {name} is not used: call sentry_sdk.init() in a module that is preloaded",
+            file=sys.stderr,
+        )
