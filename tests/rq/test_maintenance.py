@@ -1,5 +1,6 @@
 """What is tidied up at the start and from time to time: the remains of workers that died."""
 
+import signal
 import time
 
 import pytest
@@ -189,3 +190,30 @@ def test_maintenance_comes_again(work, queue, redis):
     redis.zadd('rq:finished:default', {'old': PAST})
     until(lambda: redis.zcard('rq:finished:default') == 0, 'the registry is trimmed')
     running.stop()
+
+
+@pytest.mark.pool
+def test_a_job_that_takes_its_supervisor_down_is_run_three_times_at_most(work, queue, redis):
+    """It ends its supervisor before anybody can note that it has begun; those that were taken with it are not to blame."""
+    job = queue.enqueue(jobs.end_supervisor)
+    others = [queue.enqueue(jobs.add, number, 1) for number in range(5)]
+    runs = 0
+    while runs < 3:
+        running = work.launch()
+        [supervisor] = running.processes
+        until(lambda: supervisor.poll() is not None or job.is_failed, 'the supervisor is gone, or the job is not run again')
+        if job.is_failed:
+            break  # it was noted in time that it had begun
+        runs += 1
+        until(lambda: redis.info('clients')['connected_clients'] <= 2, 'its workers are gone')
+        assert supervisor.returncode == -signal.SIGKILL and redis.llen('entered') == runs
+        for member, score in redis.zrange('rq:wip:default', 0, -1, withscores=True):
+            redis.zadd('rq:wip:default', {member: PAST + score % 1})
+    else:
+        running = work.launch()
+        until(lambda: job.is_failed, 'the job is not run again')
+        assert 'supervisors died with this job in hand' in running.output()
+    until(lambda: all(other.is_finished for other in others), 'the others have run')
+    running.stop()
+    assert redis.llen('entered') == runs and [other.return_value() for other in others] == [1, 2, 3, 4, 5]
+    assert not redis.hexists(others[0].key, 'pool_returned')

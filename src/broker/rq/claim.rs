@@ -20,6 +20,9 @@ const LIFECYCLE: Duration = Duration::from_secs(180);
 /// Longest run of after-work.
 const AFTER_WORK_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long a claim waits for a job that came back to begin, before it says that there is none.
+const RETURNED_WAIT: Duration = Duration::from_secs(1);
+
 /// How long a claim lives beyond the heartbeat that was due, and a little more. Source: `rq/worker/base.py`,
 /// `get_heartbeat_ttl`.
 const ABANDONED: Duration = Duration::from_secs(65);
@@ -27,13 +30,15 @@ const ABANDONED: Duration = Duration::from_secs(65);
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// A job as the scripts hand it out, see `lua/job.lua`.
-type Row = [Vec<u8>; 12];
+type Row = [Vec<u8>; 13];
 
 /// What a claim found.
 pub(super) struct Found {
     pub jobs: Vec<Claimed>,
     /// These, and those that can't be run.
     taken: usize,
+    /// A job whose claim came back was left, and all behind it.
+    leaves_returned: bool,
     /// All workers are suspended: nothing may be taken.
     pub suspended: bool,
 }
@@ -45,6 +50,7 @@ impl RqBroker {
         self.maintain_when_due(queues).await?;
         let mut jobs = self.recover(queues).await?;
         let room = limit.saturating_sub(self.hand().after_work.len());
+        let mut waits_for_returned = false;
         let suspended = loop {
             let wanted = room.saturating_sub(jobs.len()).min(BATCH_MAX);
             let found = match self.take_batch(queues, wanted).await {
@@ -54,19 +60,25 @@ impl RqBroker {
                 Err(error) => return Err(error),
             };
             let (taken, can_run) = (found.taken, !found.jobs.is_empty());
+            waits_for_returned = found.leaves_returned;
             jobs.extend(found.jobs);
             // Behind jobs that can't be run others may wait.
-            let is_over = taken < wanted && (can_run || taken == 0);
+            let is_over = found.leaves_returned || taken < wanted && (can_run || taken == 0);
             if found.suspended || is_over || jobs.len() >= room {
                 break found.suspended;
             }
         };
         // The server has answered: without it a worker could do nothing about them.
         jobs.splice(0..0, self.after_work(queues, limit));
+        if jobs.is_empty() && waits_for_returned {
+            // What waits can't be taken yet: looking again at once would find the same.
+            let _ = tokio::time::timeout(RETURNED_WAIT, self.returned_began.notified()).await;
+        }
         Ok(Found {
             taken: jobs.len(),
             jobs,
             suspended,
+            leaves_returned: waits_for_returned,
         })
     }
 
@@ -90,7 +102,8 @@ impl RqBroker {
                 DequeueStrategy::RoundRobin => "round_robin",
                 DequeueStrategy::Random => "random",
             })
-            .arg(fastrand::u32(..));
+            .arg(fastrand::u32(..))
+            .arg(u8::from(self.hand().takes_returned()));
         for queue in self.in_turn(queues) {
             call.arg(queue.as_str());
         }
@@ -136,6 +149,7 @@ impl RqBroker {
             jobs,
             taken,
             suspended,
+            leaves_returned: matches!(state, Some(Value::Int(3))),
         })
     }
 
@@ -262,7 +276,11 @@ impl RqBroker {
         for queue in queues {
             call.arg(queue.as_str());
         }
-        let moved: u64 = self.run(&call).await?;
+        let (moved, begun): (u64, Vec<Vec<u8>>) = self.run(&call).await?;
+        for job in begun {
+            let job = String::from_utf8_lossy(&job);
+            tracing::warn!(%job, "supervisors died with this job in hand, three in a row: it counts as begun and is abandoned");
+        }
         if moved > 0 {
             tracing::info!(
                 jobs = moved,
@@ -295,6 +313,7 @@ impl RqBroker {
                     kind: Kind::After(work),
                     shown: None,
                     tried: false,
+                    returned: false,
                 },
             );
             jobs.push(Claimed {
@@ -343,6 +362,7 @@ fn read(row: &Row) -> Result<(i64, Held, Claimed), String> {
         description,
         stopped_callback,
         failures,
+        returned,
     ] = row;
     let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
     let utf8 = |name, field| std::str::from_utf8(field).map_err(|_| format!("its {name} is no UTF-8 text"));
@@ -376,6 +396,7 @@ fn read(row: &Row) -> Result<(i64, Held, Claimed), String> {
         },
         shown: None,
         tried: false,
+        returned: !returned.is_empty(),
     };
     let claimed = Claimed {
         claim: Claim {

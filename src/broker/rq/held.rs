@@ -21,6 +21,8 @@ pub(super) struct Held {
     pub shown: Option<String>,
     /// It was settled once already, and the answer was lost.
     pub tried: bool,
+    /// Its claim came back from a supervisor that died, see `lua/reclaim.lua`.
+    pub returned: bool,
 }
 
 /// A job that was taken and can't be run.
@@ -122,6 +124,14 @@ pub(super) struct Hand {
 }
 
 impl Hand {
+    /// Whether a job may be taken whose claim came back: one at a time, until it has run for a moment.
+    pub fn takes_returned(&self) -> bool {
+        !self
+            .jobs
+            .values()
+            .any(|held| held.returned && held.shown.is_none())
+    }
+
     /// Numbers for the next `count` claims; the first one.
     pub fn numbers(&mut self, count: usize) -> i64 {
         let first = self.last + 1;

@@ -87,6 +87,8 @@ pub struct RqBroker {
     /// When the housekeeping of some queues is due.
     maintenance_due: Mutex<HashMap<Vec<QueueName>, Mono>>,
     after_work_came: Arc<Notify>,
+    /// A job whose claim came back has run for a moment, or ended.
+    returned_began: Notify,
     /// When running jobs got their last heartbeat.
     beaten: Mutex<Option<Mono>>,
     wake_ups: WakeUps,
@@ -133,6 +135,7 @@ impl RqBroker {
             served: Mutex::default(),
             maintenance_due: Mutex::default(),
             after_work_came: Arc::default(),
+            returned_began: Notify::new(),
             beaten: Mutex::default(),
             scheduler: scheduler::Scheduler::default(),
             suspended: AtomicBool::new(false),

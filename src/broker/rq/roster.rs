@@ -240,6 +240,9 @@ impl RqBroker {
         if !matches!(held.kind, Kind::Plain { .. }) {
             return Default::default();
         }
+        if held.returned && held.shown.is_none() {
+            self.returned_began.notify_one();
+        }
         held.shown = Some(name.to_owned());
         [
             held.job.clone(),

@@ -89,7 +89,9 @@ impl RqBroker {
             return answer.map(|()| held);
         }
         for number in &ended.numbers {
-            hand.jobs.remove(number);
+            if hand.jobs.remove(number).is_some_and(|job| job.returned) {
+                self.returned_began.notify_one();
+            }
         }
         if !ended.after_work.is_empty() {
             hand.after_work.extend(ended.after_work);

@@ -1,6 +1,6 @@
 -- How a job is read; goes behind common.lua, before the scripts that hand out jobs.
 -- A job is {id, queue, number, kind, data, timeout, retries_left, retry_intervals, enqueued_at, description,
---   stopped callback, how often it ran before, as far as its hash tells}; kind W: its worker runs RQ's own lifecycle, P: it does not.
+--   stopped callback, how often it ran before, as far as its hash tells, how often its claim came back}; kind W: its worker runs RQ's own lifecycle, P: it does not.
 -- The score of a claim has this fraction until its job is known to have begun; RQ's own scores are whole.
 local HELD = 0.5
 
@@ -8,7 +8,8 @@ local HELD = 0.5
 local function describe(id, queue, n)
   local job = call('HMGET', job_key(id), 'data', 'timeout', 'retries_left', 'retry_intervals',
     'enqueued_at', 'description', 'success_callback_name', 'failure_callback_name', 'stopped_callback_name',
-    'repeats_left', 'rate_limit_key', 'webhooks', 'number_of_retries', 'ended_at')
+    'repeats_left', 'rate_limit_key', 'webhooks', 'number_of_retries', 'ended_at',
+    'pool_returned')
   if not job[1] then return nil end
   local whole = given(job[7]) or given(job[8]) or (given(job[10]) and tonumber(job[10]) ~= 0)
     or given(job[11]) or given(job[12])
@@ -16,5 +17,5 @@ local function describe(id, queue, n)
   local runs = given(job[13]) and tonumber(job[13]) or 0
   if runs < 1 and given(job[14]) then runs = 1 end
   return {id, queue, tostring(n), whole and 'W' or 'P', job[1], given(job[2]) and job[2] or '180', job[3] or '',
-    job[4] or '', job[5] or '', job[6] or '', job[9] or '', tostring(runs)}
+    job[4] or '', job[5] or '', job[6] or '', job[9] or '', tostring(runs), job[15] or ''}
 end

@@ -85,7 +85,7 @@ local function settle(at)
     return redis.call('EXISTS', key) == 1 and 0 or 3
   end
   local job = call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
-    'enqueue_at_front_on_retry', 'timeout', 'status', 'dependency_id', 'group_id')
+    'enqueue_at_front_on_retry', 'timeout', 'status', 'dependency_id', 'group_id', 'pool_returned')
   if not job[1] then
     release(id, execution, queue, shown)
     return 3
@@ -114,6 +114,8 @@ local function settle(at)
     release(id, execution, queue, shown)
     return 1
   end
+  -- It has ended under a supervisor that lives: see reclaim.lua.
+  if job[11] then redis.call('HDEL', key, 'pool_returned') end
   local seconds
   if started ~= '' then seconds = tonumber(ended) - tonumber(started) end
   local stamps = {'ended_at', ended_iso, 'last_heartbeat', ended_iso, 'worker_name', worker}
