@@ -4,6 +4,7 @@
 
 use super::RqBroker;
 use super::enqueue::{Group, Row};
+use super::look::job_id;
 use crate::broker::{BrokerError, GroupView, NewGroup, flow};
 use crate::job::{GroupId, JobId, JobState, JobView, NewJob};
 use crate::time::Unix;
@@ -47,10 +48,10 @@ impl RqBroker {
 
     /// The members in the order of their ids: those that were not chosen by hand grow with time.
     pub(super) async fn group_members(&self, id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
-        let ids: Vec<String> = self
+        let ids: Vec<Vec<u8>> = self
             .command(redis::cmd("SMEMBERS").arg(self.keys.group(id.as_str())))
             .await?;
-        let mut ids: Vec<JobId> = ids.iter().filter_map(|id| JobId::new(id).ok()).collect();
+        let mut ids: Vec<JobId> = ids.iter().filter_map(|id| job_id(id).ok()).collect();
         ids.sort();
         Ok(ids)
     }

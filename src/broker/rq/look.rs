@@ -117,13 +117,13 @@ impl RqBroker {
     }
 
     pub(super) async fn queue_names(&self) -> Result<Vec<QueueName>, BrokerError> {
-        let keys: Vec<String> = self
+        let keys: Vec<Vec<u8>> = self
             .command(redis::cmd("SMEMBERS").arg(self.keys.queues()))
             .await?;
         let start = self.keys.queue("");
         let mut names: Vec<QueueName> = keys
             .iter()
-            .filter_map(|key| QueueName::new(key.strip_prefix(&start)?).ok())
+            .filter_map(|key| QueueName::new(std::str::from_utf8(key).ok()?.strip_prefix(&start)?).ok())
             .collect();
         names.sort();
         Ok(names)
@@ -179,9 +179,16 @@ impl RqBroker {
                     .arg(self.keys.failed(queue.as_str()))
                     .arg(at)
                     .arg(at + PAGE - 1);
-                let ids: Vec<String> = self.command(&range).await?;
-                let ids: Vec<JobId> = ids.iter().filter_map(|id| JobId::new(id).ok()).collect();
-                let found = self.look_up(&ids).await?;
+                let listed: Vec<Vec<u8>> = self.command(&range).await?;
+                let (mut ids, mut unreadable) = (Vec::new(), Vec::new());
+                for id in &listed {
+                    match job_id(id) {
+                        Ok(id) => ids.push(id),
+                        Err(why) => unreadable.push(Some(unreadable_view(id, &queue, &why))),
+                    }
+                }
+                let mut found = self.look_up(&ids).await?;
+                found.extend(unreadable);
                 let wanted = |view: &JobView| {
                     filter.task.as_deref().is_none_or(|task| task == &*view.task)
                         && filter
@@ -190,7 +197,7 @@ impl RqBroker {
                 };
                 views.extend(found.into_iter().flatten().filter(wanted));
                 at += PAGE;
-                if ids.len() < PAGE || views.len() >= filter.limit.saturating_mul(2) {
+                if listed.len() < PAGE || views.len() >= filter.limit.saturating_mul(2) {
                     break;
                 }
             }
@@ -243,6 +250,38 @@ impl RqBroker {
             .collect()
         };
         self.end(settlements).await.map(drop)
+    }
+}
+
+/// An id as a registry has it; the error says why it can't name a job here.
+pub(super) fn job_id(id: &[u8]) -> Result<JobId, String> {
+    let text = std::str::from_utf8(id).map_err(|_| "is no UTF-8 text".to_owned())?;
+    JobId::new(text).map_err(|why| why.to_string())
+}
+
+/// What is shown of a failed job whose id can't be read: one line of a list, not the end of it.
+fn unreadable_view(id: &[u8], queue: &QueueName, why: &str) -> JobView {
+    /// Of the id, with room for what escaping adds.
+    const SHOWN_MAX: usize = 60;
+    let text = String::from_utf8_lossy(id);
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let shown: String = text.chars().take(SHOWN_MAX).map(plain).collect();
+    JobView {
+        id: JobId::new(&shown).unwrap_or_else(|_| JobId::generate()),
+        queue: queue.clone(),
+        task: "rq".into(),
+        payload: Vec::new(),
+        state: JobState::Dead,
+        enqueued: Unix::default(),
+        due: None,
+        ended: None,
+        failures: None,
+        losses: None,
+        result: None,
+        error: Some(JobError::new(
+            "unreadable",
+            format!("its id {why}: `pool dead` can't retry or delete it, RQ's own tools can"),
+        )),
     }
 }
 

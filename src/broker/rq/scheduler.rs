@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::{RedisError, Script};
+use redis::{RedisError, Script, Value};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -73,14 +73,17 @@ impl Pass {
         for queue in &*self.queues.lock().unwrap_or_else(PoisonError::into_inner) {
             call.arg(queue);
         }
-        let (moved, _, limited, refused): (u64, String, Vec<String>, Vec<Vec<u8>>) =
+        let (moved, _, limited, refused): (u64, Value, Vec<Vec<u8>>, Vec<Vec<u8>>) =
             self.link.script(&call).await?;
         super::settle::tell_refused(&refused);
         if moved > 0 {
             tracing::debug!(jobs = moved, "scheduled jobs are due");
         }
         for of_one in limited.chunks_exact(2) {
-            self.enqueue_by_rq(&of_one[0], &of_one[1]);
+            // RQ's own code takes no other names.
+            if let (Ok(queue), Ok(job)) = (std::str::from_utf8(&of_one[0]), std::str::from_utf8(&of_one[1])) {
+                self.enqueue_by_rq(queue, job);
+            }
         }
         Ok(())
     }

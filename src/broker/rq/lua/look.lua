@@ -19,10 +19,30 @@ local function failures(job, results)
   return count
 end
 
+-- Fields whose names are text: RQ has no others.
+local function fields(hash)
+  local kept = {}
+  for at = 1, #hash, 2 do
+    if not string.find(hash[at], '[^\32-\126]') then
+      kept[#kept + 1] = hash[at]
+      kept[#kept + 1] = hash[at + 1]
+    end
+  end
+  return kept
+end
+
+-- One key of another type must not hide the other jobs.
+local function look(id)
+  local job, results = ARGV[1] .. ':job:' .. id, ARGV[1] .. ':results:' .. id
+  local newest = redis.pcall('XREVRANGE', results, '+', '-', 'COUNT', 1)
+  local readable = not newest.err
+  if readable and newest[1] then newest[1][2] = fields(newest[1][2]) end
+  return {fields(redis.call('HGETALL', job)), readable and newest or {}, readable and failures(job, results)}
+end
+
 local found = {}
 for at = 2, #ARGV do
-  local job, results = ARGV[1] .. ':job:' .. ARGV[at], ARGV[1] .. ':results:' .. ARGV[at]
-  found[#found + 1] = {redis.call('HGETALL', job), redis.call('XREVRANGE', results, '+', '-', 'COUNT', 1),
-    failures(job, results)}
+  local read, job = pcall(look, ARGV[at])
+  found[#found + 1] = read and job or {{}, {}, false}
 end
 return found
