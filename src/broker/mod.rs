@@ -80,6 +80,11 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// What stands in queues.
     fn queues(&self) -> &dyn Queues;
 
+    /// Whether this user may do all that a pool needs there, for `pool check`: each command and key that is refused is named.
+    async fn check_rights(&self) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
     /// Adds jobs.
     fn producer(&self) -> Result<&dyn Producer, NotHere> {
         Err(self.lacks("way to enqueue jobs", "use the producer of its protocol"))

@@ -50,6 +50,7 @@ pub async fn run(args: CheckArgs) -> Outcome {
         backlog.waiting,
         backlog.scheduled,
     ))?;
+    broker.check_rights().await?;
     broker.close().await?;
     out.flush()?;
 

@@ -1,5 +1,6 @@
 """What a job asks for and Redis refuses, and what stands where a key of RQ's should: one job fails, and no other."""
 
+import json
 import sys
 from datetime import timedelta
 
@@ -9,6 +10,7 @@ from rq.job import Dependency
 
 import jobs
 from support.app import entered
+from support.cli import run
 from support.wait import until
 
 
@@ -198,3 +200,34 @@ def test_a_job_that_was_canceled_while_it_ran_is_not_run_again(work, queue, redi
     until(lambda: redis.zcard('rq:wip:default') == 0, 'the job has ended')
     running.stop()
     assert job.get_status() == 'canceled' and queue.job_ids == []
+
+
+@pytest.mark.pool
+def test_a_record_that_cannot_be_read_costs_one_line(work, queue, redis, server):
+    failed = queue.enqueue(jobs.fail)
+    work.burst()
+    for id in [b'caf\xe9', 'a' * 300, 'with\nline']:
+        redis.zadd('rq:failed:default', {id: 2_000_000_000})
+    redis.zadd('rq:failed:default', {'typed': 2_000_000_000})
+    redis.set('rq:job:typed', 'this is no job')
+    redis.hset(failed.key, b'f\xe9', 'a field of somebody else')
+    status, said, complaint = run(server.url, 'dead', 'list', '--json')
+    assert status == 0, complaint
+    listed = [json.loads(line) for line in said.splitlines()]
+    unreadable = [job for job in listed if job['id'] != failed.id]
+    assert len(listed) == 4 and len(unreadable) == 3 and all('its id' in json.dumps(job) for job in unreadable)
+
+
+@pytest.mark.pool
+def test_a_check_names_the_commands_that_a_user_may_not_run(server, redis):
+    redis.execute_command('ACL', 'SETUSER', 'narrow', 'on', '>secret', '~rq:*', '&*', '+@all', '-@dangerous', '+info', '+time', '-xadd',
+                          '-expire', '-blmove')
+    try:
+        url = server.url.replace('redis://', 'redis://narrow:secret@')
+        status, _, said = run(url, 'check', '--python', sys.executable)
+        assert status == 1, said
+        for name in ['XADD', 'EXPIRE', 'BLMOVE']:
+            assert name in said
+        assert 'ZADD' not in said and redis.keys('*') == []
+    finally:
+        redis.execute_command('ACL', 'DELUSER', 'narrow')

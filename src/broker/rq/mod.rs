@@ -196,6 +196,11 @@ impl Broker for RqBroker {
         self
     }
 
+    async fn check_rights(&self) -> Result<(), BrokerError> {
+        self.open_still()?;
+        self.find_rights().await
+    }
+
     fn producer(&self) -> Result<&dyn Producer, NotHere> {
         Ok(self)
     }

@@ -2,7 +2,10 @@
 //!
 //! None fails half way: what can fail is looked at before the first write, or each job of a call stands for itself.
 
-use redis::Script;
+use redis::{ErrorKind, Script, ServerErrorKind};
+
+use super::RqBroker;
+use crate::broker::BrokerError;
 
 /// A script of these files of `lua/`, behind `common.lua`.
 macro_rules! script {
@@ -26,6 +29,7 @@ pub(super) struct Scripts {
     pub requeue: Script,
     pub schedule: Script,
     pub look_at_groups: Script,
+    pub rights: Script,
 }
 
 impl Scripts {
@@ -43,6 +47,84 @@ impl Scripts {
             requeue: script!("requeue"),
             schedule: script!("fail", "schedule"),
             look_at_groups: script!("first_failure", "look_at_groups"),
+            rights: script!("rights"),
         }
+    }
+}
+
+impl RqBroker {
+    /// Whether this user may run every command that the scripts use and that a pool sends; names those that are refused.
+    pub(super) async fn find_rights(&self) -> Result<(), BrokerError> {
+        let unused = uuid::Uuid::now_v7().to_string();
+        let mut call = self.scripts.rights.prepare_invoke();
+        call.arg(self.keys.prefix()).arg(&unused);
+        let mut refused: Vec<String> = self.run(&call).await?;
+        let key = format!("{}:nothing:{unused}", self.keys.prefix());
+        for (name, words) in [
+            (
+                "BLMOVE",
+                &[key.as_str(), key.as_str(), "LEFT", "LEFT", "0.001"][..],
+            ),
+            ("XREAD", &["COUNT", "1", "STREAMS", key.as_str(), "0"]),
+            ("ZREVRANGE", &[key.as_str(), "0", "0"]),
+        ] {
+            let answer = self
+                .link
+                .command::<redis::Value>(redis::cmd(name).arg(words))
+                .await;
+            if let Err(error) = answer {
+                match error.kind() {
+                    ErrorKind::Server(ServerErrorKind::NoPerm) => refused.push(name.to_owned()),
+                    _ => return Err(self.link.endpoint.error(&error)),
+                }
+            }
+        }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        Err(BrokerError::Refused(format!(
+            "{} refuses commands that a pool needs: {} (docs/rq.md has the rights that a user needs)",
+            self.link.endpoint.shown,
+            refused.join(", ")
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// The commands that a text of Lua calls: the first argument of `call`, `redis.call` and `redis.pcall`.
+    fn commands(lua: &str) -> BTreeSet<&str> {
+        let calls = lua.split("call(").skip(1);
+        let quoted = calls.flat_map(|call| {
+            call.lines()
+                .next()
+                .unwrap_or_default()
+                .split('\'')
+                .skip(1)
+                .step_by(2)
+        });
+        let is_command = |word: &&str| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase());
+        quoted.filter(is_command).collect()
+    }
+
+    #[test]
+    fn each_command_of_the_scripts_is_asked_for() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/broker/rq/lua");
+        let asked = include_str!("lua/rights.lua");
+        let options = ["COUNT", "MAXLEN", "RANK", "LIMIT", "WITHSCORES"];
+        let mut seen = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            for command in commands(&text).difference(&options.into()) {
+                assert!(
+                    asked.contains(&format!("{{'{command}'")),
+                    "{command} is not in rights.lua"
+                );
+                seen += 1;
+            }
+        }
+        assert!(seen > 100, "{seen} commands");
     }
 }

@@ -51,6 +51,14 @@ class Client:
         self.process.communicate()
 
 
+def run(url, *arguments):
+    """Runs a verb to its end on the broker of this URL; the exit status, what it said, and what it complained of."""
+    environment = {**os.environ, 'POOL_RUNTIME': 'rq', 'POOL_BROKER': url}
+    command = [BIN, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
 def blocked(redis):
     """Clients that wait in a blocking read of streams."""
     return [client for client in redis.client_list() if client['cmd'].startswith('xread') and 'b' in client['flags']]

@@ -27,13 +27,16 @@ end
 -- not even for want of memory, lest a script ends half way. Source: Redis, script.c, scriptVerifyWriteCommandAllow, scriptVerifyOOM.
 local function begin_writes() redis.call('DEL', p .. ':nothing') end
 
+-- This user may not run a command, or not touch a key. Source: Redis, script.c, since 7.0; scripting.c before.
+local function is_forbidden(reason)
+  return string.find(reason, '^NOPERM') or string.find(reason, 'The user executing the script', 1, true)
+end
+
 -- As pcall, for a job that stands for itself. That this user may not run a command is no fault of a job: all of the call fails.
 local function attempt(f, ...)
   local ok, answer = pcall(f, ...)
   local reason = not ok and reason_of(answer)
-  if reason and (string.find(reason, '^NOPERM') or string.find(reason, 'The user executing the script', 1, true)) then
-    error({err = reason})
-  end
+  if reason and is_forbidden(reason) then error({err = reason}) end
   return ok, answer
 end
 
