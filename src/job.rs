@@ -103,6 +103,17 @@ name_type! {
     PoolName
 }
 
+/// Which of a pool's queues comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueOrder {
+    /// The first queue first, always.
+    Strict,
+    /// The first queue changes with each claim.
+    RoundRobin,
+    /// At random.
+    Random,
+}
+
 impl JobId {
     /// A fresh id that sorts by the time of its making.
     pub fn generate() -> Self {

@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 
 use self::store::Store;
 use super::{
-    Broker, BrokerError, Chains, DeadLetters, Groups, Maintained, NotHere, Producer, Queues, Reader, check,
+    Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Producer, Queues, Reader,
+    Source, check, pulled,
 };
 use crate::config::BrokerConfig;
 use crate::job::{Claimed, QueueName, Settlement};
@@ -28,6 +29,7 @@ pub struct MemoryBroker {
     shared: Arc<Shared>,
     session: u64,
     lease: Duration,
+    heartbeat: Duration,
     result_ttl: Duration,
     payload_len_max: usize,
     closed: Arc<AtomicBool>,
@@ -58,6 +60,7 @@ impl MemoryBroker {
             session: shared.sessions.fetch_add(1, Ordering::Relaxed),
             shared,
             lease: config.lease,
+            heartbeat: config.heartbeat,
             result_ttl: config.result_ttl,
             payload_len_max: config.max_payload,
             closed: Arc::default(),
@@ -111,6 +114,11 @@ impl Broker for MemoryBroker {
 
     fn chains(&self) -> Result<&dyn Chains, NotHere> {
         Ok(self)
+    }
+
+    async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
+        let heartbeat = self.heartbeat;
+        Ok(pulled::start(self, heartbeat, events))
     }
 
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {

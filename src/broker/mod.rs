@@ -10,12 +10,15 @@ mod error;
 pub mod flow;
 pub mod groups;
 pub mod memory;
+mod parts;
 mod presence;
 mod produce;
+mod pulled;
 mod queues;
 mod read;
 mod redis;
 pub mod rq;
+pub mod source;
 pub mod sqlite;
 mod wait;
 
@@ -33,6 +36,7 @@ pub use presence::{Ask, Order, Orders, Presence, RunningJob, WorkerView};
 pub use produce::{Enqueued, Producer};
 pub use queues::{Backlog, Queues};
 pub use read::Reader;
+pub use source::{Events, Source};
 pub use wait::{Ended, Watch, wait_all};
 
 /// Opens the broker that the settings name.
@@ -125,7 +129,11 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// Called once, before the app is loaded. An error ends the supervisor: a name that is taken, a wrong password.
+    /// Begins to feed a supervisor, before its app is loaded. An error ends the supervisor: a name that is taken, a
+    /// wrong password.
+    async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError>;
+
+    /// The first thing that a source does.
     async fn begin(&self) -> Result<(), BrokerError> {
         Ok(())
     }
@@ -133,6 +141,15 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// Takes up to `limit` ready jobs, the queues in strict order, the oldest of a queue first.
     /// Scheduled jobs that are due count as ready. Returns fewer, or none, when there are no more.
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError>;
+
+    /// Takes up to `limit` pieces of after-work, and no job.
+    async fn claim_after_work(
+        &self,
+        _queues: &[QueueName],
+        _limit: usize,
+    ) -> Result<Vec<Claimed>, BrokerError> {
+        Ok(Vec::new())
+    }
 
     /// Renews the lease of every claim that this handle holds. To be called each third of the lease
     /// while anything is claimed.

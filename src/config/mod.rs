@@ -46,6 +46,7 @@ pub use rules::WORKERS_MAX;
 pub use size::{Size, parse_size};
 pub use words::spelled_out;
 
+pub use crate::job::QueueOrder;
 use crate::job::{PoolName, QueueName};
 pub use crate::policy::memory::{COST_UNKNOWN, MemoryLimit};
 pub use crate::policy::prefetch::Prefetch;
@@ -284,17 +285,6 @@ impl PoolConfig {
     pub fn floor(&self) -> u32 {
         share::floor(self.min_workers, self.max_workers, self.reserve_workers)
     }
-}
-
-/// `order`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueueOrder {
-    /// The first queue first, always.
-    Strict,
-    /// The first queue changes with each claim.
-    RoundRobin,
-    /// At random.
-    Random,
 }
 
 /// Most jobs of a batch: all of them are held in memory, and go out in a row.

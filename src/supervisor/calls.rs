@@ -173,7 +173,7 @@ impl Supervisor {
 
     /// What the last scaling period found and what was counted since the start: the broker is not asked.
     fn answer_metrics(&self, openmetrics: bool, reply: oneshot::Sender<Reply>, now: Now) {
-        let figures = self.fleet.figures(self.snapshot(now), self.jobs.calls());
+        let figures = self.fleet.figures(self.snapshot(now), self.traffic.calls());
         let format = if openmetrics {
             Format::OpenMetrics
         } else {
@@ -205,7 +205,7 @@ impl Supervisor {
             version: env!("CARGO_PKG_VERSION").into(),
             started: self.started,
             broker: self.broker.url().into(),
-            broker_error: self.jobs.error.clone(),
+            broker_error: self.traffic.error(),
             template_pid: self.templates.values().map(super::Template::pid).max(),
             ..self.fleet.snapshot(now)
         }
@@ -308,7 +308,6 @@ impl Supervisor {
                 };
                 self.reloads.extend(reply);
                 tracing::info!("reloading");
-                self.jobs.look_elsewhere();
                 let config = self.config.clone();
                 self.fleet.reload(&config, true, now, &mut self.actions);
             }

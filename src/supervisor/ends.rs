@@ -50,7 +50,9 @@ impl Supervisor {
     pub(super) fn mark_idle(&mut self, now: Mono) {
         if self.fleet.has_jobs() || self.config.supervisor.max_idle_time.is_none() {
             self.idle_since = None;
-        } else if self.announced && self.idle_since.is_none() && self.jobs.all_empty(&self.fleet.pool_names())
+        } else if self.announced
+            && self.idle_since.is_none()
+            && self.traffic.all_empty(&self.fleet.pool_names())
         {
             self.idle_since = Some(now);
         }
@@ -66,15 +68,17 @@ impl Supervisor {
 
     fn burst_is_over(&self) -> bool {
         let pools = self.fleet.pool_names();
-        self.announced && self.nothing_in_hand() && self.jobs.all_empty(&pools)
+        self.announced && self.nothing_in_hand() && self.traffic.all_empty(&pools)
     }
 
     fn quotas_are_spent(&self) -> bool {
-        self.nothing_in_hand() && self.jobs.all_spent(&self.fleet.pool_names())
+        let pools = self.fleet.pool_names();
+        // After-work of the last jobs may be left.
+        self.nothing_in_hand() && self.traffic.all_spent(&pools) && self.traffic.all_empty(&pools)
     }
 
     fn nothing_in_hand(&self) -> bool {
-        self.fleet.in_hand() == 0 && self.jobs.all_settled()
+        self.fleet.in_hand() == 0 && self.traffic.all_settled()
     }
 }
 

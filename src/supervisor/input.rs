@@ -5,7 +5,7 @@ use crate::broker::{Backlog, BrokerError, Order};
 use crate::config::Config;
 use crate::control::server::Call;
 use crate::fleet::{Command, Done, Memory};
-use crate::job::{Claimed, PoolName, Settlement};
+use crate::job::PoolName;
 use crate::wire::message::FromTemplate;
 
 /// One thing that happened.
@@ -43,24 +43,8 @@ pub(super) enum Input {
         result: Box<Result<Config, String>>,
         reply: Option<tokio::sync::oneshot::Sender<crate::control::Reply>>,
     },
-    /// A claim came back.
-    Claimed {
-        pool: PoolName,
-        wanted: usize,
-        result: Result<Vec<Claimed>, BrokerError>,
-    },
-    /// There may be jobs for a pool.
-    Ready {
-        pool: PoolName,
-        result: Result<(), BrokerError>,
-    },
-    /// Settlements came back: whether each took effect.
-    Settled {
-        settlements: Vec<Settlement>,
-        result: Result<Vec<bool>, BrokerError>,
-    },
-    /// The lease was renewed, or not.
-    Extended(Result<(), BrokerError>),
+    /// The source of jobs has something to say.
+    Broker(crate::broker::source::Event),
     /// Somebody asks something through the broker.
     Ordered(Order),
     /// What a scaling period measured.

@@ -6,7 +6,7 @@
 //! - `input`, `signals`: what happens, as one stream.
 //! - `output`, `lines`, `allowance`: what processes print, cut where it is a flood.
 //! - `link`, `template`: our ends of the processes.
-//! - `jobs`: the traffic with the broker: claims, settlements, the lease.
+//! - `traffic`: between the fleet and the source of its jobs: room, jobs, outcomes.
 //! - `take`, `perform`, `periods`: the three parts of a turn: inputs, actions, time.
 //! - `ends`: when to leave unasked.
 //! - `roster`: our workers as the broker shows them to others.
@@ -18,7 +18,6 @@ mod calls;
 pub mod check;
 mod ends;
 mod input;
-mod jobs;
 mod lines;
 mod link;
 mod memory;
@@ -30,6 +29,7 @@ mod roster;
 mod signals;
 mod take;
 mod template;
+mod traffic;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Events, Source};
 use crate::config::Config;
 use crate::control::server::Call;
 use crate::fleet::{Action, Event, Fleet, Now};
@@ -49,22 +49,16 @@ use crate::time::Mono;
 use crate::wire::frame::Packets;
 
 use input::Input;
-use jobs::Jobs;
 use link::Link;
 use roster::Roster;
 use signals::Signals;
 use template::Template;
+use traffic::Traffic;
 
 /// Inputs handled in one turn.
 const INPUTS_A_TURN: usize = 8192;
 /// How long to try to settle the last outcomes with a broker that can't be used, before leaving them to the lease.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// How long to wait for the answer of a claim that is on its way then.
-const UNANSWERED: Duration = Duration::from_secs(2);
-/// Housekeeping at the broker after work, and without.
-const MAINTAIN_ACTIVE: Duration = Duration::from_secs(30);
-const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
-
 /// Reads the configuration again for a reload; the error is what the user is told.
 pub type Reload = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
@@ -114,14 +108,16 @@ pub async fn run(
     if let Err(error) = process::raise_nofile_limit() {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
-    broker.begin().await?;
     let (sender, inputs) = mpsc::unbounded_channel();
+    let events = sender.clone();
+    let events = Events::new(move |event| drop(events.send(Input::Broker(event))));
+    let source = broker.clone().supply(events).await?;
     let signals = signals::listen(&sender).map_err(|error| system(&error))?;
     calls::listen(calls, sender.clone());
     let now = Now::read();
     show_title(&config);
     let config = if options.burst { awake(config) } else { config };
-    let supervisor = Supervisor::new(config, broker, options, (sender, signals), now);
+    let supervisor = Supervisor::new(config, (broker, source), options, (sender, signals), now);
     supervisor.run(inputs).await
 }
 
@@ -146,7 +142,7 @@ struct Supervisor {
     options: Options,
     broker: Arc<dyn Broker>,
     fleet: Fleet,
-    jobs: Jobs,
+    traffic: Traffic,
     roster: Roster,
     links: HashMap<u64, Link>,
     templates: HashMap<u64, Template>,
@@ -157,7 +153,6 @@ struct Supervisor {
     actions: Vec<Action>,
     packets: Packets,
     periods: BTreeMap<PoolName, Mono>,
-    maintained: Mono,
     watchdog: Option<(Duration, Mono)>,
     /// Settings that a reload found changed, and that only a restart puts in force.
     needs_restart: Vec<String>,
@@ -172,24 +167,27 @@ struct Supervisor {
     /// It was decided to leave unasked.
     ending: bool,
     leaving: bool,
+    /// Why it can't go on.
+    failure: Option<SupervisorError>,
 }
 
 impl Supervisor {
     fn new(
         config: Config,
-        broker: Arc<dyn Broker>,
+        (broker, source): (Arc<dyn Broker>, Box<dyn Source>),
         options: Options,
         (inputs, signals): (UnboundedSender<Input>, Signals),
         now: Now,
     ) -> Self {
         let fleet = Fleet::new(&config, fastrand::u64(..), now);
         let watchdog = notify::watchdog_interval().map(|every| (every, now.mono + every));
-        let mut jobs = Jobs::new(broker.clone(), config.broker.heartbeat, inputs.clone());
+        let tells_empty = options.burst || config.supervisor.max_idle_time.is_some();
+        let mut traffic = Traffic::new(source, broker.url(), tells_empty);
         for (pool, quota) in ends::quotas(&config, options.burst) {
-            jobs.take_no_more_than(quota, &pool);
+            traffic.take_no_more_than(quota, &pool);
         }
         Supervisor {
-            jobs,
+            traffic,
             roster: Roster::new(broker.clone(), inputs.clone()),
             config,
             options,
@@ -203,7 +201,6 @@ impl Supervisor {
             actions: Vec::new(),
             packets: Packets::default(),
             periods: BTreeMap::new(),
-            maintained: now.mono,
             watchdog,
             needs_restart: Vec::new(),
             reloads: Vec::new(),
@@ -213,6 +210,7 @@ impl Supervisor {
             idle_since: None,
             ending: false,
             leaving: false,
+            failure: None,
         }
     }
 
@@ -246,8 +244,12 @@ impl Supervisor {
             if let Some(error) = self.fleet.never_loaded() {
                 return Err(SupervisorError::AppDoesNotLoad(error.to_owned()));
             }
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
         }
-        self.farewell(inputs).await;
+        drop(inputs);
+        self.farewell().await;
         Ok(())
     }
 
@@ -257,7 +259,7 @@ impl Supervisor {
         periods
             .chain(watchdog)
             .chain(self.fleet.next_deadline())
-            .chain(self.jobs.next_deadline())
+            .chain(self.traffic.next_deadline())
             .chain(self.roster.next_deadline())
             .chain(self.idle_deadline())
             .min()
@@ -266,7 +268,7 @@ impl Supervisor {
     /// Performs what was decided, feeds the broker's side, and tells whoever waits.
     fn turn(&mut self, now: Now) {
         self.act(now);
-        self.jobs.pump(&self.fleet, now.mono);
+        self.traffic.pump(&self.fleet, now.mono);
         self.roster.tell(&self.fleet, now);
         self.mark_idle(now.mono);
         self.end_when_over(now);
@@ -286,36 +288,11 @@ impl Supervisor {
     }
 
     /// Settles what is left, gives up the lease, and leaves no child behind.
-    async fn farewell(&mut self, mut inputs: UnboundedReceiver<Input>) {
-        let until = Mono::now() + FAREWELL;
-        let answered_by = Mono::now() + UNANSWERED;
-        loop {
-            let now = Mono::now();
-            let waits = !self.jobs.all_settled() && now < until;
-            if !waits && (self.jobs.is_quiet() || now >= answered_by) {
-                break;
-            }
-            if waits {
-                self.jobs.pump(&self.fleet, now);
-            }
-            let wait = until.since(Mono::now()).min(Duration::from_millis(250));
-            if let Ok(Some(input)) = tokio::time::timeout(wait, inputs.recv()).await {
-                self.take(input, Now::read());
-            }
-        }
-        if !self.jobs.all_settled() {
-            tracing::error!(
-                jobs = self.jobs.unsettled(),
-                "the broker did not take these outcomes; their jobs run again when the lease runs out"
-            );
-        }
-        self.jobs.abandon_claims();
+    async fn farewell(&mut self) {
         self.links.clear();
         self.templates.clear();
         self.roster.leave();
-        if let Err(error) = self.broker.close().await {
-            tracing::warn!(%error, "cannot close the broker");
-        }
+        self.traffic.close(FAREWELL, Mono::now()).await;
         self.dismiss_leavers();
         tracing::info!("stopped");
     }

@@ -70,7 +70,7 @@ impl Supervisor {
                     status: None,
                 });
             }
-            Action::Settle(settlement) => self.jobs.settle(settlement),
+            Action::Settle(settlement) => self.traffic.settle(settlement),
             Action::Notice(notice) => self.notice(&notice, now),
             Action::Leave => self.leaving = true,
         }

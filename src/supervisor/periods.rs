@@ -1,15 +1,14 @@
-//! What comes with time: deadlines, scaling periods with their measurements, housekeeping.
+//! What comes with time: deadlines, scaling periods with their measurements.
 
 use tokio::task::JoinHandle;
 
 use super::input::Input;
 use super::template::Template;
-use super::{MAINTAIN_ACTIVE, MAINTAIN_IDLE, Supervisor, memory};
+use super::{Supervisor, memory};
 use crate::broker::{Backlog, BrokerError};
 use crate::fleet::{Event, Memory, Now};
 use crate::job::PoolName;
 use crate::telemetry::notify;
-use crate::time::Mono;
 
 impl Supervisor {
     pub(super) fn due(&mut self, now: Now) {
@@ -36,9 +35,8 @@ impl Supervisor {
                     pool.clone(),
                     if next > now.mono { next } else { now.mono + period },
                 );
-                self.jobs.told(&pool, false);
+                self.traffic.told(&pool, false);
                 self.measure(&pool);
-                self.maintain(now.mono);
             }
         }
     }
@@ -48,7 +46,7 @@ impl Supervisor {
         let Some(config) = self.fleet.pool_config(pool) else {
             return;
         };
-        let empty = self.jobs.is_empty(pool);
+        let empty = self.traffic.is_empty(pool);
         let measured = self.measurement();
         let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
         let (pool, queues) = (pool.clone(), config.queues.clone());
@@ -105,32 +103,5 @@ impl Supervisor {
             backlog,
             memory,
         }
-    }
-
-    /// Housekeeping at the broker: often while there is work, seldom without.
-    pub(super) fn maintain(&mut self, now: Mono) {
-        let every = if self.jobs.active {
-            MAINTAIN_ACTIVE
-        } else {
-            MAINTAIN_IDLE
-        };
-        if now.since(self.maintained) < every {
-            return;
-        }
-        self.maintained = now;
-        self.jobs.active = false;
-        let broker = self.broker.clone();
-        tokio::spawn(async move {
-            match broker.maintain().await {
-                Ok(done) if done.recovered > 0 => {
-                    tracing::warn!(
-                        jobs = done.recovered,
-                        "took back jobs of a supervisor that is gone"
-                    );
-                }
-                Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "housekeeping at the broker failed"),
-            }
-        });
     }
 }

@@ -2,8 +2,8 @@
 
 use super::input::{Input, Signal, Source};
 use super::output::Printed;
-use super::{Supervisor, notices, roster, signals};
-use crate::broker::Order;
+use super::{Supervisor, SupervisorError, notices, roster, signals};
+use crate::broker::{Order, source};
 use crate::fleet::{Command, Event, Now};
 use crate::telemetry::notify;
 use crate::wire::message::FromTemplate;
@@ -50,30 +50,7 @@ impl Supervisor {
                 self.reread(*result, reply, now);
                 None
             }
-            Input::Claimed { pool, wanted, result } => {
-                let jobs = self.jobs.claimed(&pool, wanted, result, now.mono);
-                (!jobs.is_empty()).then_some(Event::Claimed { pool, jobs })
-            }
-            Input::Ready { pool, result } => {
-                self.jobs.ready(&pool, result, now.mono);
-                if self.fleet.asleep(&pool) {
-                    self.jobs.told(&pool, true);
-                    self.measure(&pool);
-                }
-                None
-            }
-            Input::Settled { settlements, result } => {
-                self.jobs.settled(settlements, result, now.mono);
-                if self.options.burst {
-                    // Others may have waited for these jobs to end; the broker's word could come too late.
-                    self.jobs.look_again();
-                }
-                None
-            }
-            Input::Extended(result) => {
-                self.jobs.extended(result, now.mono);
-                None
-            }
+            Input::Broker(event) => self.hear(event),
             Input::Ordered(Order { ask, reply }) => {
                 let answer = self.fleet.command(roster::command(ask), now, &mut self.actions);
                 let (Ok(message) | Err(message)) = &answer;
@@ -112,6 +89,33 @@ impl Supervisor {
         if let Some(event) = event {
             self.fleet.on(event, now, &mut self.actions);
         }
+    }
+
+    /// What the source says.
+    fn hear(&mut self, event: source::Event) -> Option<Event> {
+        match event {
+            source::Event::Delivered { pool, jobs } => {
+                self.traffic.delivered(&pool, &jobs);
+                return Some(Event::Claimed { pool, jobs });
+            }
+            source::Event::Settled { count, late } => self.traffic.settled(count, &late),
+            source::Event::Waiting { pool } => {
+                if self.fleet.asleep(&pool) {
+                    self.traffic.told(&pool, true);
+                    self.measure(&pool);
+                }
+            }
+            source::Event::Empty { pool, seen, settled } => self.traffic.emptied(&pool, seen, settled),
+            source::Event::Trouble { doing, error } => self.traffic.trouble(doing, &error),
+            source::Event::Well { doing } => self.traffic.well(doing),
+            source::Event::Ended { why } => {
+                tracing::error!(why, "a defect of pool itself: please report it");
+                self.failure = Some(SupervisorError::System(format!(
+                    "the source of jobs ended: {why}"
+                )));
+            }
+        }
+        None
     }
 
     fn worker_exited(

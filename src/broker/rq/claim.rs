@@ -290,7 +290,7 @@ impl RqBroker {
         Ok(())
     }
 
-    fn after_work(&self, queues: &[QueueName], limit: usize) -> Vec<Claimed> {
+    pub(super) fn after_work(&self, queues: &[QueueName], limit: usize) -> Vec<Claimed> {
         let Some(queue) = queues.first() else {
             return Vec::new();
         };

@@ -54,8 +54,8 @@ use super::redis::unanswered::UnansweredClaims;
 use super::redis::version::{check_version, words_max};
 use super::redis::wake_up::WakeUps;
 use super::{
-    Broker, BrokerError, Chains, DeadLetters, Groups, Maintained, NotHere, Orders, Presence, Producer,
-    Queues, Reader, check,
+    Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Orders, Presence,
+    Producer, Queues, Reader, Source, check, pulled,
 };
 use crate::config::{BrokerConfig, RedisUrl, RqConfig};
 use crate::job::{Claimed, QueueName, Settlement};
@@ -89,6 +89,7 @@ pub struct RqBroker {
     after_work_came: Arc<Notify>,
     /// A job whose claim came back has run for a moment, or ended.
     returned_began: Notify,
+    heartbeat: Duration,
     /// When running jobs got their last heartbeat.
     beaten: Mutex<Option<Mono>>,
     wake_ups: WakeUps,
@@ -136,6 +137,7 @@ impl RqBroker {
             maintenance_due: Mutex::default(),
             after_work_came: Arc::default(),
             returned_began: Notify::new(),
+            heartbeat: config.heartbeat,
             beaten: Mutex::default(),
             scheduler: scheduler::Scheduler::default(),
             suspended: AtomicBool::new(false),
@@ -233,6 +235,12 @@ impl Broker for RqBroker {
         Some(present(self, every, orders))
     }
 
+    async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
+        self.begin().await?;
+        let heartbeat = self.heartbeat;
+        Ok(pulled::start(self, heartbeat, events))
+    }
+
     async fn begin(&self) -> Result<(), BrokerError> {
         self.check_suspension().await?;
         self.claim_names().await?;
@@ -246,6 +254,15 @@ impl Broker for RqBroker {
         let found = self.take(queues, limit).await?;
         self.set_suspended(found.suspended).await;
         Ok(found.jobs)
+    }
+
+    async fn claim_after_work(
+        &self,
+        queues: &[QueueName],
+        limit: usize,
+    ) -> Result<Vec<Claimed>, BrokerError> {
+        self.open_still()?;
+        Ok(self.after_work(queues, limit))
     }
 
     async fn extend(&self) -> Result<(), BrokerError> {

@@ -234,7 +234,10 @@ impl RqBroker {
             return Default::default();
         };
         let mut hand = self.hand();
-        let Some(held) = hand.jobs.get_mut(&running.claim.handle) else {
+        // The supervisor knows it by a number of its source's; the newest execution of a job is the one that runs.
+        let of_it = hand.jobs.iter_mut();
+        let of_it = of_it.filter(|(_, held)| held.job == running.claim.job.as_str());
+        let Some((number, held)) = of_it.max_by_key(|(number, _)| **number) else {
             return Default::default();
         };
         if !matches!(held.kind, Kind::Plain { .. }) {
@@ -247,7 +250,7 @@ impl RqBroker {
         [
             held.job.clone(),
             held.queue.clone(),
-            self.execution(running.claim.handle),
+            self.execution(*number),
             text::seconds(running.started),
         ]
     }

@@ -30,7 +30,8 @@ use async_trait::async_trait;
 use self::engine::Engine;
 use self::store::{Access, Settings};
 use super::{
-    Broker, BrokerError, Chains, DeadLetters, Groups, Maintained, NotHere, Producer, Queues, Reader,
+    Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Producer, Queues, Reader,
+    Source, pulled,
 };
 use crate::config::BrokerConfig;
 use crate::job::{Claimed, QueueName, Settlement};
@@ -49,6 +50,7 @@ pub struct SqliteBroker {
     engine: Arc<Engine>,
     url: String,
     payload_len_max: usize,
+    heartbeat: Duration,
 }
 
 impl SqliteBroker {
@@ -62,6 +64,7 @@ impl SqliteBroker {
             engine: Arc::new(Engine::start(path.to_owned(), settings, config.fsync).await?),
             url: url(path),
             payload_len_max: config.max_payload,
+            heartbeat: config.heartbeat,
         })
     }
 }
@@ -98,6 +101,11 @@ impl Broker for SqliteBroker {
 
     fn chains(&self) -> Result<&dyn Chains, NotHere> {
         Ok(self)
+    }
+
+    async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
+        let heartbeat = self.heartbeat;
+        Ok(pulled::start(self, heartbeat, events))
     }
 
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use pool::broker::{
-    Broker, BrokerError, Ended, Enqueued, Maintained, NotHere, Producer, Queues, Reader, Watch,
+    Broker, BrokerError, Ended, Enqueued, Events, Maintained, NotHere, Producer, Queues, Reader, Source,
+    Watch,
 };
 use pool::job::{Claimed, JobId, JobView, NewJob, QueueName, Settlement};
 
@@ -39,6 +40,9 @@ impl Counting {
 impl Broker for Counting {
     fn url(&self) -> &str {
         self.inner.url()
+    }
+    async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
+        self.inner.clone().supply(events).await
     }
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
         self.count().claim(queues, limit).await

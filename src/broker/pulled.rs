@@ -1,0 +1,602 @@
+//! A source over a broker that is asked for jobs.
+//!
+//! One task owns all that is known: what each pool wants, what was delivered, outcomes that the broker does not have
+//! yet, and which calls are on their way. A pool with room claims until a claim finds less than it wanted, and then waits
+//! until the broker says that there may be more. One claim a pool, one settlement and one wait a pool are on their way at
+//! a time; what ends meanwhile goes with the next.
+
+mod pool;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinSet};
+
+use self::pool::Pool;
+use super::parts::backoff::Backoff;
+use super::parts::held::Held;
+use super::source::{Demand, Event, Events, Late, Source};
+use super::{Broker, BrokerError, Maintained};
+use crate::job::{Claim, Claimed, PoolName, Settlement, Verdict};
+use crate::time::Mono;
+
+/// Settlements that go out in one call, and deliveries that one claim brings.
+const BATCH_MAX: usize = 4096;
+/// Outcomes kept for a broker that can't be used; above it nothing more is claimed.
+const OUTBOX_MAX: usize = 16 * BATCH_MAX;
+/// Housekeeping at the broker after work, and without.
+const MAINTAIN_ACTIVE: Duration = Duration::from_secs(30);
+const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
+/// How long a stop waits for the answer of a claim that is on its way.
+const UNANSWERED: Duration = Duration::from_secs(2);
+/// A wait for jobs that was refused, and now stands for so long, works: a connection fails sooner.
+const STANDS: Duration = Duration::from_secs(10);
+
+/// What may fail by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Take,
+    Settle,
+    Renew,
+    Wait,
+}
+
+impl Kind {
+    fn doing(self) -> &'static str {
+        match self {
+            Kind::Take => "claim jobs",
+            Kind::Settle => "settle outcomes",
+            Kind::Renew => "renew the lease",
+            Kind::Wait => "wait for jobs",
+        }
+    }
+}
+
+/// What the supervisor says.
+#[derive(Debug)]
+enum Message {
+    Demand(Demand),
+    Settle(Vec<Settlement>),
+    Close {
+        within: Duration,
+        unsettled: oneshot::Sender<usize>,
+    },
+}
+
+/// What the broker says.
+#[derive(Debug)]
+enum Answer {
+    Claimed {
+        pool: PoolName,
+        wanted: usize,
+        result: Result<Vec<Claimed>, BrokerError>,
+    },
+    Ready {
+        pool: PoolName,
+        result: Result<(), BrokerError>,
+    },
+    Settled {
+        sent: Vec<Outcome>,
+        result: Result<Vec<Option<Late>>, BrokerError>,
+    },
+    Renewed(Result<(), BrokerError>),
+    Maintained(Result<Maintained, BrokerError>),
+}
+
+/// A settlement in the broker's own words.
+#[derive(Clone, Debug)]
+struct Outcome {
+    settlement: Settlement,
+    /// The number that the supervisor knows it by. `None`: it never knew of it.
+    number: Option<i64>,
+}
+
+/// The supervisor's end of it.
+#[derive(Debug)]
+struct Inbox(UnboundedSender<Message>);
+
+impl Source for Inbox {
+    fn demand(&mut self, demand: Demand) {
+        let _ = self.0.send(Message::Demand(demand));
+    }
+
+    fn settle(&mut self, outcomes: Vec<Settlement>) {
+        let _ = self.0.send(Message::Settle(outcomes));
+    }
+
+    fn close(self: Box<Self>, within: Duration) -> BoxFuture<'static, usize> {
+        let (unsettled, answer) = oneshot::channel();
+        let _ = self.0.send(Message::Close { within, unsettled });
+        Box::pin(async { answer.await.unwrap_or(0) })
+    }
+}
+
+/// Starts a source over this broker, and renews its lease so often while something is held.
+///
+/// Must be called inside a tokio runtime.
+pub fn start(broker: Arc<dyn Broker>, heartbeat: Duration, events: Events) -> Box<dyn Source> {
+    let (sender, inbox) = mpsc::unbounded_channel();
+    let pulled = Pulled::new(broker, heartbeat, events.clone());
+    let work = tokio::spawn(pulled.run(inbox));
+    tokio::spawn(async move {
+        if let Err(error) = work.await {
+            events.send(Event::Ended { why: why(error) });
+        }
+    });
+    Box::new(Inbox(sender))
+}
+
+/// What a panic said.
+fn why(error: JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else {
+        return "it was canceled".to_owned();
+    };
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_else(|| "it panicked".to_owned())
+}
+
+/// The task.
+#[derive(Debug)]
+struct Pulled {
+    broker: Arc<dyn Broker>,
+    events: Events,
+    pools: BTreeMap<PoolName, Pool>,
+    /// Deliveries that have not ended, with the broker's own claims.
+    held: Held<Claim>,
+    outbox: VecDeque<Outcome>,
+    settling: usize,
+    /// Outcomes of the supervisor's that the broker has.
+    settled: u64,
+    calls: JoinSet<Answer>,
+    backoffs: BTreeMap<Kind, Backoff>,
+    heartbeat: Duration,
+    next_heartbeat: Option<Mono>,
+    renewing: bool,
+    next_maintenance: Mono,
+    /// Something was settled since the last housekeeping.
+    active: bool,
+    closing: Option<Closing>,
+    rng: fastrand::Rng,
+}
+
+/// The end of a source.
+#[derive(Debug)]
+struct Closing {
+    until: Mono,
+    /// Until when claims may be answered.
+    answers_until: Mono,
+    unsettled: oneshot::Sender<usize>,
+}
+
+impl Pulled {
+    fn new(broker: Arc<dyn Broker>, heartbeat: Duration, events: Events) -> Self {
+        Pulled {
+            broker,
+            events,
+            pools: BTreeMap::new(),
+            held: Held::default(),
+            outbox: VecDeque::new(),
+            settling: 0,
+            settled: 0,
+            calls: JoinSet::new(),
+            backoffs: BTreeMap::new(),
+            heartbeat,
+            next_heartbeat: None,
+            renewing: false,
+            next_maintenance: Mono::now() + MAINTAIN_ACTIVE,
+            active: true,
+            closing: None,
+            rng: fastrand::Rng::new(),
+        }
+    }
+
+    async fn run(mut self, mut inbox: UnboundedReceiver<Message>) {
+        loop {
+            let now = Mono::now();
+            self.pump(now);
+            if self.is_closed(now) {
+                return self.finish().await;
+            }
+            let next = self.next_deadline(now);
+            let due = async {
+                match next {
+                    Some(at) => tokio::time::sleep(at.since(now)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                message = inbox.recv(), if self.closing.is_none() => match message {
+                    Some(message) => self.hear(message),
+                    // The supervisor is gone, and left no word: the lease tells others.
+                    None => return,
+                },
+                Some(answer) = self.calls.join_next() => self.take(answer),
+                () = due => {}
+            }
+            while let Ok(message) = inbox.try_recv() {
+                self.hear(message);
+            }
+            while let Some(answer) = self.calls.try_join_next() {
+                self.take(answer);
+            }
+        }
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Demand(demand) => self.pools.entry(demand.pool.clone()).or_default().want(demand),
+            Message::Settle(outcomes) => {
+                for mut settlement in outcomes {
+                    let number = Some(settlement.claim.handle);
+                    settlement.claim = self.held.end(settlement.claim.handle);
+                    self.outbox.push_back(Outcome { settlement, number });
+                }
+            }
+            Message::Close { within, unsettled } => {
+                let now = Mono::now();
+                self.closing = Some(Closing {
+                    until: now + within,
+                    answers_until: now + UNANSWERED.min(within),
+                    unsettled,
+                });
+                self.pools.values_mut().for_each(Pool::stop_waiting);
+            }
+        }
+    }
+
+    fn take(&mut self, answer: Result<Answer, JoinError>) {
+        let now = Mono::now();
+        match answer {
+            Ok(Answer::Claimed { pool, wanted, result }) => self.claimed(&pool, wanted, result, now),
+            Ok(Answer::Ready { pool, result }) => self.ready(&pool, result, now),
+            Ok(Answer::Settled { sent, result }) => self.settled(sent, result, now),
+            Ok(Answer::Renewed(result)) => {
+                self.renewing = false;
+                if self.check(Kind::Renew, result, now).is_none() {
+                    // It may run out before the next one is due.
+                    self.next_heartbeat = self.backoff(Kind::Renew).next(now);
+                }
+            }
+            Ok(Answer::Maintained(result)) => maintained(result),
+            Err(error) => {
+                if let Ok(panic) = error.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+    }
+
+    /// A claim came back. What there is no room for any more goes back at once.
+    fn claimed(
+        &mut self,
+        name: &PoolName,
+        wanted: usize,
+        result: Result<Vec<Claimed>, BrokerError>,
+        now: Mono,
+    ) {
+        let count = result.as_ref().ok().map(Vec::len);
+        let jobs = self.check(Kind::Take, result, now).unwrap_or_default();
+        let Some(pool) = self.pools.get_mut(name) else {
+            return;
+        };
+        pool.claimed(count.is_some_and(|count| count < wanted));
+        let mut delivered = Vec::with_capacity(jobs.len());
+        for mut job in jobs {
+            if self.closing.is_none() && pool.room.has(job.work) {
+                pool.room.deliver(job.work);
+                let handle = self.held.add(job.claim.clone());
+                job.claim = Claim {
+                    job: job.claim.job,
+                    handle,
+                    epoch: 0,
+                };
+                delivered.push(job);
+            } else {
+                let settlement = Settlement {
+                    verdict: Verdict::Requeue {
+                        due: None,
+                        at_front: true,
+                        failures: job.failures,
+                        losses: job.losses,
+                        error: None,
+                    },
+                    claim: job.claim,
+                    run: None,
+                };
+                let number = None;
+                self.outbox.push_back(Outcome { settlement, number });
+            }
+        }
+        if !delivered.is_empty() {
+            let (pool, jobs) = (name.clone(), delivered);
+            self.events.send(Event::Delivered { pool, jobs });
+        }
+    }
+
+    fn ready(&mut self, name: &PoolName, result: Result<(), BrokerError>, now: Mono) {
+        let came = self.check(Kind::Wait, result, now).is_some();
+        let Some(pool) = self.pools.get_mut(name) else {
+            return;
+        };
+        if pool.ready(came) {
+            self.events.send(Event::Waiting { pool: name.clone() });
+        }
+    }
+
+    /// Outcomes were settled; those that the broker did not take are tried again.
+    fn settled(&mut self, sent: Vec<Outcome>, result: Result<Vec<Option<Late>>, BrokerError>, now: Mono) {
+        self.settling = 0;
+        self.active = true;
+        let Some(fates) = self.check(Kind::Settle, result, now) else {
+            for outcome in sent.into_iter().rev() {
+                self.outbox.push_front(outcome);
+            }
+            return;
+        };
+        assert_eq!(sent.len(), fates.len(), "one answer for each outcome");
+        let again = |outcome: &Outcome| {
+            let verdict = &outcome.settlement.verdict;
+            matches!(verdict, Verdict::Requeue { due: None, .. } | Verdict::Forget)
+        };
+        // What was put back, or enqueued by what the runtime settled itself, can be claimed at once.
+        let look = sent.iter().any(again);
+        let known = sent.iter().zip(fates).filter_map(|(outcome, late)| {
+            let claim = &outcome.settlement.claim;
+            let claim = Claim {
+                job: claim.job.clone(),
+                handle: outcome.number?,
+                epoch: 0,
+            };
+            Some((claim, late))
+        });
+        let known: Vec<_> = known.collect();
+        self.settled += known.len() as u64;
+        for pool in self.pools.values_mut() {
+            // Others may have waited for these jobs to end.
+            if look || pool.must_look_again() {
+                pool.look_again();
+            }
+        }
+        if !known.is_empty() {
+            let count = known.len();
+            let late = known.into_iter().filter_map(|(claim, late)| Some((claim, late?)));
+            let late = late.collect();
+            self.events.send(Event::Settled { count, late });
+        }
+    }
+
+    /// Takes note of the broker's health. Returns what it said, if it was well.
+    fn check<T>(&mut self, kind: Kind, result: Result<T, BrokerError>, now: Mono) -> Option<T> {
+        let jitter = self.rng.f64();
+        let backoff = self.backoffs.entry(kind).or_default();
+        match result {
+            Ok(value) => {
+                if backoff.worked() {
+                    self.events.send(Event::Well { doing: kind.doing() });
+                }
+                Some(value)
+            }
+            Err(error) => {
+                backoff.failed(now, jitter);
+                self.events.send(Event::Trouble {
+                    doing: kind.doing(),
+                    error: Arc::new(error),
+                });
+                None
+            }
+        }
+    }
+
+    fn backoff(&mut self, kind: Kind) -> &mut Backoff {
+        self.backoffs.entry(kind).or_default()
+    }
+
+    fn may_try(&mut self, kind: Kind, now: Mono) -> bool {
+        self.backoff(kind).may_try(now)
+    }
+
+    /// The next instant at which something is due.
+    fn next_deadline(&self, now: Mono) -> Option<Mono> {
+        let backoffs = self.backoffs.values().filter_map(|backoff| backoff.next(now));
+        let closing = self.closing.as_ref();
+        let closing = closing.map(|closing| match self.claims() {
+            0 => closing.until,
+            _ => closing.answers_until.max(now),
+        });
+        let stands = self.pools.values().filter_map(|pool| pool.stands_at(STANDS));
+        let is_waiting_in_vain = self.backoffs.get(&Kind::Wait).is_some_and(Backoff::is_failing);
+        backoffs
+            .chain(self.next_heartbeat.filter(|_| !self.renewing))
+            .chain(Some(self.next_maintenance))
+            .chain(closing)
+            .chain(stands.filter(|_| is_waiting_in_vain))
+            .min()
+    }
+
+    /// Starts what can be started now.
+    fn pump(&mut self, now: Mono) {
+        self.renew(now);
+        self.maintain(now);
+        self.note_waits_that_stand(now);
+        self.send_outbox(now);
+        if self.closing.is_some() || self.outbox.len() >= OUTBOX_MAX {
+            return;
+        }
+        let may_take = self.may_try(Kind::Take, now);
+        let may_wait = self.may_try(Kind::Wait, now);
+        for (name, pool) in &mut self.pools {
+            // Without waiting, claims would be all that is left, over and over.
+            if pool.wants_to_claim() && may_take && may_wait {
+                let (queues, wanted) = pool.begin_claim(BATCH_MAX, &mut self.rng);
+                let (broker, pool_name) = (self.broker.clone(), name.clone());
+                let only_after_work = pool.room.jobs() == 0;
+                pool.claim = Some(self.calls.spawn(async move {
+                    let result = if only_after_work {
+                        broker.claim_after_work(&queues, wanted).await
+                    } else {
+                        broker.claim(&queues, wanted).await
+                    };
+                    Answer::Claimed {
+                        pool: pool_name,
+                        wanted,
+                        result,
+                    }
+                }));
+            } else if pool.wants_to_wait() && may_wait {
+                let (broker, pool_name, queues) = (self.broker.clone(), name.clone(), pool.queues());
+                let wait = self.calls.spawn(async move {
+                    let result = broker.ready(&queues).await;
+                    Answer::Ready {
+                        pool: pool_name,
+                        result,
+                    }
+                });
+                pool.wait = Some((wait, now));
+            }
+        }
+        self.tell_empty();
+    }
+
+    fn send_outbox(&mut self, now: Mono) {
+        if self.settling > 0 || self.outbox.is_empty() || !self.may_try(Kind::Settle, now) {
+            return;
+        }
+        let count = self.outbox.len().min(BATCH_MAX);
+        let sent: Vec<Outcome> = self.outbox.drain(..count).collect();
+        self.settling = count;
+        let broker = self.broker.clone();
+        self.calls.spawn(async move {
+            let settlements = sent.iter().map(|outcome| outcome.settlement.clone()).collect();
+            let result = match broker.settle(settlements).await {
+                Ok(taken) => Ok(fates(broker.as_ref(), &sent, &taken).await),
+                Err(error) => Err(error),
+            };
+            Answer::Settled { sent, result }
+        });
+    }
+
+    /// Renews the lease while anything is held under it.
+    fn renew(&mut self, now: Mono) {
+        if self.held.is_empty() && self.outbox.is_empty() && self.settling == 0 {
+            self.next_heartbeat = None;
+            return;
+        }
+        let due = *self.next_heartbeat.get_or_insert(now + self.heartbeat);
+        if due <= now && !self.renewing {
+            self.next_heartbeat = Some(now + self.heartbeat);
+            self.renewing = true;
+            let broker = self.broker.clone();
+            self.calls
+                .spawn(async move { Answer::Renewed(broker.extend().await) });
+        }
+    }
+
+    /// Housekeeping at the broker: often while there is work, seldom without.
+    fn maintain(&mut self, now: Mono) {
+        if now < self.next_maintenance || self.closing.is_some() {
+            return;
+        }
+        let active = std::mem::take(&mut self.active);
+        self.next_maintenance = now + if active { MAINTAIN_ACTIVE } else { MAINTAIN_IDLE };
+        let broker = self.broker.clone();
+        self.calls
+            .spawn(async move { Answer::Maintained(broker.maintain().await) });
+    }
+
+    /// A refusal comes at once: a wait that stands for a while is none.
+    fn note_waits_that_stand(&mut self, now: Mono) {
+        let stands = |pool: &Pool| pool.stands_at(STANDS).is_some_and(|at| at <= now);
+        if self.pools.values().any(stands) && self.backoff(Kind::Wait).worked() {
+            let doing = Kind::Wait.doing();
+            self.events.send(Event::Well { doing });
+        }
+    }
+
+    /// Says of each pool that is known to have nothing left that this is so, once.
+    fn tell_empty(&mut self) {
+        if !self.outbox.is_empty() || self.settling > 0 {
+            return;
+        }
+        for (name, pool) in &mut self.pools {
+            if pool.is_empty_news(self.settled) {
+                self.events.send(Event::Empty {
+                    pool: name.clone(),
+                    seen: pool.room.delivered(),
+                    settled: self.settled,
+                });
+            }
+        }
+    }
+
+    fn claims(&self) -> usize {
+        self.pools.values().filter(|pool| pool.claim.is_some()).count()
+    }
+
+    /// All is handed over, or the time for it is up.
+    fn is_closed(&self, now: Mono) -> bool {
+        let Some(closing) = &self.closing else {
+            return false;
+        };
+        let is_settled = self.outbox.is_empty() && self.settling == 0;
+        let is_answered = self.claims() == 0 || now >= closing.answers_until;
+        is_answered && (is_settled || now >= closing.until)
+    }
+
+    async fn finish(mut self) {
+        // What claims took that are on their way is for the broker to find out.
+        self.calls.shutdown().await;
+        let unsettled = self
+            .outbox
+            .iter()
+            .filter(|outcome| outcome.number.is_some())
+            .count()
+            + self.settling;
+        if let Err(error) = self.broker.close().await {
+            tracing::warn!(%error, "cannot close the broker");
+        }
+        if let Some(closing) = self.closing {
+            let _ = closing.unsettled.send(unsettled);
+        }
+    }
+}
+
+/// For each outcome whether it took effect, and why not.
+async fn fates(broker: &dyn Broker, sent: &[Outcome], taken: &[bool]) -> Vec<Option<Late>> {
+    let late = sent.iter().zip(taken).filter(|(_, taken)| !**taken);
+    let late: Vec<_> = late
+        .map(|(outcome, _)| outcome.settlement.claim.job.clone())
+        .collect();
+    let found = match late.is_empty() {
+        true => Vec::new(),
+        false => match broker.reader() {
+            Ok(reader) => reader.find(&late).await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        },
+    };
+    let mut found = found.into_iter();
+    let fate = |taken: &bool| match taken {
+        true => None,
+        false => Some(match found.next() {
+            Some(None) => Late::Gone,
+            Some(Some(_)) | None => Late::LeaseLost,
+        }),
+    };
+    taken.iter().map(fate).collect()
+}
+
+fn maintained(result: Result<Maintained, BrokerError>) {
+    match result {
+        Ok(done) if done.recovered > 0 => tracing::warn!(
+            jobs = done.recovered,
+            "took back jobs of a supervisor that is gone"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "housekeeping at the broker failed"),
+    }
+}

@@ -1,0 +1,130 @@
+//! What a supervisor needs of a broker: it says what room it has, jobs come, and it says what became of them.
+//!
+//! A [`Source`] owns all that it does to that end: how it waits for jobs, the lease, calls that are tried again,
+//! housekeeping. It runs beside the loop and answers by [`Event`]s, so none of its verbs waits or fails.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use super::BrokerError;
+use crate::job::{Claim, Claimed, PoolName, QueueName, QueueOrder, Settlement};
+
+/// Feeds the pools of one supervisor. Each verb only leaves a message.
+pub trait Source: Send + fmt::Debug {
+    /// What a pool wants now; replaces what was said of it before. Without queues the pool is gone.
+    fn demand(&mut self, demand: Demand);
+
+    /// What became of deliveries. Kept by the source until the broker has it. Jobs given back in one call stand in their
+    /// old order.
+    fn settle(&mut self, outcomes: Vec<Settlement>);
+
+    /// Hands over what is left, gives back what is held, gives up the lease. The broker is closed then. Returns how many
+    /// outcomes the broker did not take within this time; their jobs run again when the lease runs out.
+    fn close(self: Box<Self>, within: Duration) -> BoxFuture<'static, usize>;
+}
+
+/// What a pool wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Whose demand it is.
+    pub pool: PoolName,
+    /// The queues that it serves.
+    pub queues: Arc<[QueueName]>,
+    /// Which of them comes first: a law for each single job.
+    pub order: QueueOrder,
+    /// How many more deliveries it has room for, after-work among them, counted from delivery number `seen` on.
+    pub credit: u32,
+    /// How many of these may be jobs.
+    pub jobs: u32,
+    /// The number of the last delivery to this pool that it had taken in. They are counted from 1.
+    pub seen: u64,
+    /// It has no workers, and wants to be told once when a job could run.
+    pub wake: bool,
+    /// It wants to know for certain when there is nothing left: see [`Event::Empty`].
+    pub tell_empty: bool,
+}
+
+/// What a source has to say.
+#[derive(Debug)]
+pub enum Event {
+    /// Jobs for a pool, held under our lease. The `handle` of each claim is a number that this source uses once.
+    Delivered {
+        /// Whose demand they meet.
+        pool: PoolName,
+        /// In the order in which they are to run.
+        jobs: Vec<Claimed>,
+    },
+    /// The broker has so many more outcomes. Those in `late` had no effect.
+    Settled {
+        /// How many there were, late ones among them.
+        count: usize,
+        /// Which came too late, and why.
+        late: Vec<(Claim, Late)>,
+    },
+    /// A job could run for this pool, which has no workers. Said once for each demand with `wake`.
+    Waiting {
+        /// Which pool.
+        pool: PoolName,
+    },
+    /// When so much was delivered and settled the source looked: no queue of the pool has a job that could run, no
+    /// after-work waits, and nothing is on its way. True only if both numbers are the supervisor's own.
+    Empty {
+        /// Which pool.
+        pool: PoolName,
+        /// The number of the last delivery to it.
+        seen: u64,
+        /// How many outcomes of all pools were settled.
+        settled: u64,
+    },
+    /// A call failed and is tried again.
+    Trouble {
+        /// What can't be done: `claim jobs` …
+        doing: &'static str,
+        /// Why.
+        error: Arc<BrokerError>,
+    },
+    /// Calls of this kind work again.
+    Well {
+        /// What can be done again.
+        doing: &'static str,
+    },
+    /// The source is at its end and feeds nobody any more: a defect.
+    Ended {
+        /// What happened.
+        why: String,
+    },
+}
+
+/// Why an outcome had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// The lease had run out, and the job runs again.
+    LeaseLost,
+    /// The job is no more: somebody deleted it.
+    Gone,
+}
+
+/// Where a source's events go: into the one channel of whoever is fed.
+#[derive(Clone)]
+pub struct Events(Arc<dyn Fn(Event) + Send + Sync>);
+
+impl Events {
+    /// `take` is called with each event, and neither waits nor fails.
+    pub fn new(take: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Events(Arc::new(take))
+    }
+
+    /// Hands one over.
+    pub fn send(&self, event: Event) {
+        (self.0)(event);
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Events")
+    }
+}
