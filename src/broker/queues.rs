@@ -16,6 +16,13 @@ pub trait Queues: Send + Sync {
 
     /// Names of the queues that hold or held jobs, sorted.
     async fn names(&self) -> Result<Vec<QueueName>, BrokerError>;
+
+    /// Those of these queues for which no worker is registered, of whatever program or host; `None` where the broker
+    /// keeps no list of workers.
+    async fn unserved(&self, queues: &[QueueName]) -> Result<Option<Vec<QueueName>>, BrokerError> {
+        let _ = queues;
+        Ok(None)
+    }
 }
 
 /// What stands in some queues.

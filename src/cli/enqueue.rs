@@ -167,12 +167,12 @@ pub async fn run(args: EnqueueArgs) -> Outcome {
             None => add_jobs(&args, &job, &*broker).await?,
         };
         let Some(timeout) = args.wait else {
-            serving::tell(&config, &queues, false);
+            serving::tell(&config, &*broker, &queues, false).await;
             return Ok(());
         };
         let interrupted = signal(SignalKind::interrupt());
         let interrupted = interrupted.map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
-        serving::tell(&config, &queues, true);
+        serving::tell(&config, &*broker, &queues, true).await;
         wait_for(&added, &args, timeout, &*broker, interrupted).await
     };
     let outcome = outcome.await;

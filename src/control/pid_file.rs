@@ -46,11 +46,11 @@ pub fn read(file: &File) -> Option<i32> {
     process_id(&contents(file).ok()?)
 }
 
-/// Puts the id of this process into the file.
+/// Puts the id of this process into the file, and nothing else, as `rq worker --pid` does.
 pub fn write(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
-    writeln!(file, "{}", std::process::id())
+    write!(file, "{}", std::process::id())
 }
 
 fn process_id(text: &str) -> Option<i32> {

@@ -33,9 +33,9 @@ fn left_out(pool: &Pool, who: &str) -> usize {
 
 #[test]
 fn a_flood_of_blank_lines_is_cut_and_counted() {
-    let mut pool = Pool::start("[defaults]\nmin_workers = 8\nmax_workers = 8\n");
+    let mut pool = Pool::start("[defaults]\nmin_workers = 2\nmax_workers = 2\n");
     let before = peak_mib(&pool);
-    let ids = pool.enqueue(&["app.flood", &FLOOD.to_string(), "--count", "8"]);
+    let ids = pool.enqueue(&["app.flood", &FLOOD.to_string(), "--count", "2"]);
     pool.assert_finished(&ids);
     for id in &ids {
         let cut = left_out(&pool, id);

@@ -68,3 +68,19 @@ fn the_man_page_has_its_sections() {
         assert!(page.contains(section), "{section} in {page}");
     }
 }
+
+#[test]
+fn help_and_version_are_found_where_people_look_for_them() {
+    let place = Place::new();
+    assert_eq!(
+        place.lines(&["help", "dead", "list"]),
+        place.lines(&["dead", "list", "--help"])
+    );
+    assert_eq!(place.lines(&["-v"]), place.lines(&["--version"]));
+    assert!(
+        place
+            .lines(&["help"])
+            .iter()
+            .any(|line| line.trim_start().starts_with("man "))
+    );
+}

@@ -17,6 +17,7 @@ mod names;
 mod pool;
 mod proxy;
 mod sentinel;
+mod served;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -28,6 +28,19 @@ impl Queues for RqBroker {
         self.open_still()?;
         self.queue_names().await
     }
+
+    async fn unserved(&self, queues: &[QueueName]) -> Result<Option<Vec<QueueName>>, BrokerError> {
+        self.open_still()?;
+        let mut unserved = Vec::new();
+        for queue in queues {
+            let workers = self.keys.workers_of(queue.as_str());
+            let count: u64 = self.command(redis::cmd("SCARD").arg(workers)).await?;
+            if count == 0 {
+                unserved.push(queue.clone());
+            }
+        }
+        Ok(Some(unserved))
+    }
 }
 
 #[async_trait]

@@ -78,6 +78,11 @@ impl Keys {
         format!("{}:scheduler:{name}", self.prefix)
     }
 
+    /// Set of the keys of the workers that serve a queue. Source: `rq/worker_registration.py`, `WORKERS_BY_QUEUE_KEY`.
+    pub fn workers_of(&self, queue: &str) -> String {
+        format!("{}:workers:{queue}", self.prefix)
+    }
+
     /// Hash: a worker. Source: `rq/worker/base.py`, `redis_worker_namespace_prefix`.
     pub fn worker(&self, name: &str) -> String {
         format!("{}:worker:{name}", self.prefix)
