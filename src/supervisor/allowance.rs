@@ -36,6 +36,12 @@ impl Allowance {
         }
     }
 
+    /// Adds what is missing to so much.
+    pub fn leave_at_least(&mut self, amount: Amount) {
+        self.lines = self.lines.max(amount.lines as f64);
+        self.bytes = self.bytes.max(amount.bytes as f64);
+    }
+
     /// Whether one line of `len` bytes may be printed now; it is counted if so.
     pub fn take(&mut self, len: usize, now: Mono) -> bool {
         let seconds = now.since(self.at).as_secs_f64();

@@ -26,6 +26,11 @@ const EACH: Rate = Rate {
         bytes: 1 << 20,
     },
 };
+/// What each job may print at least, whatever the one before it printed.
+const EACH_JOB: Amount = Amount {
+    lines: 100,
+    bytes: 64 << 10,
+};
 /// What all processes may print together: a fraction of what the loop can log.
 const ALL: Rate = Rate {
     burst: Amount {
@@ -93,6 +98,12 @@ impl Limit {
             self.left_out.bytes += len as u64;
         }
         admits
+    }
+
+    /// The next job is not cut for what this one printed.
+    fn forgive(&mut self) {
+        self.cut_until = None;
+        self.allowance.leave_at_least(EACH_JOB);
     }
 
     /// Ends a cut that has lasted long enough. Returns whether it did.
@@ -170,6 +181,7 @@ impl Output {
     pub fn end_of_job(&mut self) {
         self.pass_on(None, |lines, tell| lines.tell_newest(READS_AFTER_JOB, tell));
         self.tell_left_out();
+        self.limit.forgive();
     }
 
     /// Passes on what is left, and closes the pipes.
