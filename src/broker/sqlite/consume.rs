@@ -58,12 +58,14 @@ impl Store {
              WHERE waiting.queue = ?1 ORDER BY position LIMIT ?2",
         )?;
         let mut rows = next.query([queue, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-        let mut last = None;
+        let (mut last, mut unreadable) = (None, Vec::new());
         let mut task: Arc<str> = "".into();
         while let Some(row) = rows.next()? {
             last = Some(row.get::<_, i64>(0)?);
-            let name = name.clone();
-            claimed.push(read_claim(row, name, &mut task)?);
+            match read_claim(row, name.clone(), &mut task) {
+                Ok(job) => claimed.push(job),
+                Err(failure) => unreadable.push((row.get::<_, i64>(1)?, failure.reason())),
+            }
         }
         let Some(last) = last else {
             return Ok(());
@@ -77,11 +79,30 @@ impl Store {
         let taken = conn
             .prepare_cached("DELETE FROM waiting WHERE queue = ?1 AND position <= ?2")?
             .execute([queue, last])?;
-        if taken != claimed.len() - before {
+        if taken != claimed.len() - before + unreadable.len() {
             let problem = format!("table `waiting` names jobs of queue `{name}` that table `jobs` lacks");
             return Err(Failure::Corrupt(problem));
         }
+        for (handle, reason) in unreadable {
+            self.bury_unreadable(handle, reason)?;
+        }
         self.count(queue, -i64::try_from(taken).unwrap_or(i64::MAX), 0)
+    }
+
+    /// A job of which a column can't be read stops no other: it is a dead letter at once, with the reason.
+    fn bury_unreadable(&self, handle: i64, reason: String) -> Result<(), Failure> {
+        tracing::error!(handle, %reason, "a job can't be read: it is a dead letter");
+        let epoch: i64 = self
+            .conn
+            .prepare_cached("DELETE FROM running WHERE handle = ?1 RETURNING epoch")?
+            .query_row([handle], |row| row.get(0))?;
+        let error = JobError::new("unreadable", reason);
+        self.remember(handle, 1, 0, Some(&error))?;
+        if let Err(failure) = self.tell_of_failure(handle, &error) {
+            // What it is tied to can't be read either.
+            tracing::warn!(handle, reason = %failure.reason(), "nobody is told that this job failed");
+        }
+        self.lay_out(handle, epoch)
     }
 
     /// Begins this handle's lease, or renews it.
@@ -228,22 +249,29 @@ impl Store {
                 stopped: _,
             } => {
                 self.remember(handle, *failures, *losses, Some(error))?;
-                let mut job = self
-                    .conn
-                    .prepare_cached("SELECT unique_key, grp, next FROM jobs WHERE handle = ?1")?;
-                let mut job = job.query([handle])?;
-                if let Some(job) = job.next()? {
-                    if let Some(key) = job.get_ref(0)?.as_str_or_null()? {
-                        self.release_key(key)?;
-                    }
-                    let ties = read_ties(job, 1)?;
-                    if ties.is_some() {
-                        self.after_failure(handle, ties, error)?;
-                    }
-                }
+                self.tell_of_failure(handle, error)?;
                 self.lay_out(handle, epoch)
             }
         }
+    }
+
+    /// Frees the unique key of a job that failed for good, and tells those who wait for it.
+    fn tell_of_failure(&self, handle: i64, error: &JobError) -> Result<(), Failure> {
+        let mut job = self
+            .conn
+            .prepare_cached("SELECT unique_key, grp, next FROM jobs WHERE handle = ?1")?;
+        let mut job = job.query([handle])?;
+        let Some(job) = job.next()? else {
+            return Ok(());
+        };
+        if let Some(key) = job.get_ref(0)?.as_str_or_null()? {
+            self.release_key(key)?;
+        }
+        let ties = read_ties(job, 1)?;
+        if ties.is_some() {
+            self.after_failure(handle, ties, error)?;
+        }
+        Ok(())
     }
 
     /// Puts a job that stands nowhere among the dead letters.

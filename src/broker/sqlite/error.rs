@@ -44,6 +44,16 @@ impl From<BrokerError> for Failure {
 }
 
 impl Failure {
+    /// What happened, for a place where the broker is known.
+    pub(super) fn reason(self) -> String {
+        match self {
+            Failure::Told(error) => error.to_string(),
+            Failure::Corrupt(reason) => reason,
+            Failure::Io(error) => error.to_string(),
+            Failure::Sql(error) => error.to_string(),
+        }
+    }
+
     /// In words, for the broker at `url`.
     pub(super) fn tell(self, url: &str) -> BrokerError {
         let url = url.to_owned();

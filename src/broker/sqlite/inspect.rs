@@ -8,7 +8,7 @@ use super::error::Failure;
 use super::produce::job_id;
 use super::store::Store;
 use crate::broker::{Backlog, DeadFilter};
-use crate::job::{JobId, JobState, JobView, QueueName};
+use crate::job::{JobError, JobId, JobState, JobView, QueueName};
 use crate::time::Unix;
 
 /// A job with the place where it is. Columns as [`read_view`] expects them.
@@ -120,7 +120,10 @@ impl Store {
         ))?;
         let mut dead = Vec::new();
         while let Some(row) = rows.next()? {
-            dead.push(read_view(row)?.1);
+            dead.push(match read_view(row) {
+                Ok((_, view)) => view,
+                Err(failure) => unreadable_view(row, &failure.reason())?,
+            });
         }
         Ok(dead)
     }
@@ -223,6 +226,35 @@ fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
         error,
     };
     Ok((row.get(0)?, view))
+}
+
+/// What is shown of a dead letter that can't be read: one line of the list, not the end of it.
+fn unreadable_view(row: &Row<'_>, reason: &str) -> Result<JobView, Failure> {
+    /// Of a text, in characters: a name has room for so many of any kind.
+    const SHOWN_MAX: usize = 60;
+    let text = |at: usize| -> Result<String, Failure> {
+        let bytes = row.get_ref(at)?.as_bytes_or_null()?.unwrap_or_default();
+        let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+        Ok(String::from_utf8_lossy(bytes)
+            .chars()
+            .take(SHOWN_MAX)
+            .map(plain)
+            .collect())
+    };
+    Ok(JobView {
+        id: JobId::new(&text(1)?).unwrap_or_else(|_| JobId::generate()),
+        queue: queue_name(&text(2)?)?,
+        task: text(3)?.into(),
+        payload: Vec::new(),
+        state: JobState::Dead,
+        enqueued: Unix::default(),
+        due: None,
+        ended: None,
+        failures: None,
+        losses: None,
+        result: None,
+        error: Some(JobError::new("unreadable", reason)),
+    })
 }
 
 fn queue_name(text: &str) -> Result<QueueName, Failure> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rusqlite::StatementStatus;
 
 use super::*;
+use crate::broker::DeadFilter;
 use crate::config::BrokerUrl;
 use crate::job::{JobId, NewJob};
 use crate::time::Mono;
@@ -190,4 +191,32 @@ async fn a_queue_undone_with_its_transaction_is_made_again() {
     both.pop();
     broker.producer().unwrap().enqueue(both).await.unwrap();
     assert_eq!(broker.claim(&[other], 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_a_dead_letter_and_stops_no_other() {
+    let Fixture { broker, directory } = fixture().await;
+    let new = jobs(4, 1);
+    broker.producer().unwrap().enqueue(new.clone()).await.unwrap();
+    let other = rusqlite::Connection::open(directory.path().join("pool.db")).unwrap();
+    let spoil = |column: &str, at: usize| {
+        let sql = format!("UPDATE jobs SET {column} WHERE id = ?1");
+        assert_eq!(other.execute(&sql, [new[at].id.as_str()]).unwrap(), 1);
+    };
+    spoil("retries = -1", 1);
+    spoil("id = CAST(x'63ff' AS TEXT)", 2);
+    let claimed = broker.claim(&[queue()], 9).await.unwrap();
+    let ids: Vec<&JobId> = claimed.iter().map(|claimed| &claimed.claim.job).collect();
+    assert_eq!(ids, [&new[0].id, &new[3].id]);
+    assert_eq!(broker.backlog(&[queue()]).await.unwrap().waiting, 0);
+    let filter = DeadFilter {
+        limit: 9,
+        ..DeadFilter::default()
+    };
+    let dead = broker.dead_letters().unwrap().list(&filter).await.unwrap();
+    assert_eq!(dead.len(), 2);
+    for view in &dead {
+        assert_eq!(view.error.as_ref().unwrap().kind, "unreadable");
+    }
+    assert!(dead.iter().any(|view| view.id == new[1].id));
 }
