@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use crate::broker::Backlog;
 use crate::config::{Config, PoolConfig};
-use crate::job::{Claimed, PoolName};
+use crate::job::{Claimed, JobError, NAME_LEN_MAX, PoolName, Settlement, Verdict};
 use crate::policy::share::Totals;
 use crate::policy::shutdown;
 use crate::time::Mono;
@@ -372,6 +372,9 @@ impl Fleet {
     }
 
     fn claimed(&mut self, pool: &PoolName, jobs: Vec<Claimed>, now: Now, out: &mut Vec<Action>) {
+        let (jobs, too_long): (Vec<_>, Vec<_>) =
+            jobs.into_iter().partition(|job| job.task.len() <= NAME_LEN_MAX);
+        out.extend(too_long.iter().map(bury_unsendable).map(Action::Settle));
         if self.pools.contains_key(pool) {
             self.at(pool, now, out, |pool, cx| pool.claimed(jobs, cx));
             return;
@@ -437,5 +440,78 @@ impl Fleet {
             self.template_exited(template, "did not die", now, out);
         }
         self.at_all(now, out, |pool, cx| pool.tick(cx));
+    }
+}
+
+/// A job whose task's name no frame can carry fails for good.
+fn bury_unsendable(job: &Claimed) -> Settlement {
+    let message = format!(
+        "the task's name is {} bytes long, above the limit of {NAME_LEN_MAX}",
+        job.task.len()
+    );
+    Settlement {
+        claim: job.claim.clone(),
+        verdict: Verdict::Bury {
+            error: JobError::new("bad task name", message),
+            failures: job.failures + 1,
+            losses: job.losses,
+            stopped: false,
+        },
+        run: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RunArgs;
+    use crate::job::{Claim, JobId, Loss, QueueName, Work};
+    use crate::time::{Mono, Unix};
+
+    #[test]
+    fn a_job_that_no_frame_can_carry_fails_with_the_reason() {
+        let args = RunArgs::from_flags(["--broker", "memory:", "--socket", "/s"]).unwrap();
+        let config = crate::config::load(&args, |_| None).unwrap();
+        let now = Now {
+            mono: Mono(1),
+            unix: Unix(1),
+        };
+        let mut fleet = Fleet::new(&config, 1, now);
+        let claim = Claim {
+            job: JobId::new("a").unwrap(),
+            handle: 1,
+            epoch: 1,
+        };
+        let job = Claimed {
+            claim: claim.clone(),
+            queue: QueueName::new("default").unwrap(),
+            task: "x".repeat(65_536).as_str().into(),
+            kind: 0,
+            payload: Vec::new().into(),
+            timeout: None,
+            retries: None,
+            retry_after: None,
+            loss: Loss::RunsAgain,
+            work: Work::Job,
+            batches: true,
+            failures: 0,
+            losses: 0,
+            ready: Unix(0),
+        };
+        let (pool, jobs) = (config.pools.keys().next().unwrap().clone(), vec![job]);
+        let mut out = Vec::new();
+        fleet.on(Event::Claimed { pool, jobs }, now, &mut out);
+        let [Action::Settle(settlement)] = &*out else {
+            panic!("{out:?}")
+        };
+        assert_eq!(settlement.claim, claim);
+        let Verdict::Bury {
+            error, failures: 1, ..
+        } = &settlement.verdict
+        else {
+            panic!("{settlement:?}")
+        };
+        assert!(error.message.contains("65536 bytes"), "{error}");
+        assert_eq!(fleet.in_hand(), 0);
     }
 }
