@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::BrokerUrl;
+use super::redis_options::{self, RedisOptions};
 
 /// What [`BrokerUrl::parse`] reads, for messages.
 pub const BROKER_EXPECTED: &str =
@@ -41,7 +42,7 @@ impl BrokerUrl {
         match self {
             BrokerUrl::Sqlite(_) => Some(self.to_string()),
             BrokerUrl::Memory => None,
-            BrokerUrl::Redis(url) => Some(url.secret_text().to_owned()),
+            BrokerUrl::Redis(url) => Some(url.text.clone()),
         }
     }
 }
@@ -50,21 +51,39 @@ impl BrokerUrl {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
     text: String,
+    /// What the query of one server's URL says; empty for Sentinels, whose URL is read anew.
+    options: RedisOptions,
 }
 
 impl RedisUrl {
     fn parse(url: &str) -> Result<Self, String> {
-        let found = RedisUrl { text: url.to_owned() };
+        let mut found = RedisUrl {
+            text: url.to_owned(),
+            options: RedisOptions::default(),
+        };
         match found.sentinels() {
             Some(sentinels) => drop(sentinels?),
-            None => drop(redis::parse_redis_url(url).ok_or_else(|| REDIS_EXPECTED.to_owned())?),
+            None => found.options = redis_options::read(url)?,
         }
         Ok(found)
     }
 
-    /// The URL with its secrets, as the client library reads it; not for a log.
+    /// The URL of one server with its secrets, as the client library reads it; not for a log.
     pub fn secret_text(&self) -> &str {
-        &self.text
+        match self.options.client.as_str() {
+            "" => &self.text,
+            client => client,
+        }
+    }
+
+    /// The URL of one server with its secrets, as redis-py reads it; not for a log.
+    pub fn secret_text_for_python(&self) -> &str {
+        &self.options.python
+    }
+
+    /// Files of TLS that its query names: who vouches for the server, our certificate, its key.
+    pub(super) fn files(&self) -> &[Option<String>; 3] {
+        &self.options.files
     }
 
     /// The Sentinels, when the URL names them: `redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DATABASE`,
@@ -158,7 +177,7 @@ impl Sentinels {
 }
 
 /// A part of a URL, with `%40` read as `@`; `None` if it is no text then.
-fn decoded(part: &str) -> Option<String> {
+pub(super) fn decoded(part: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.as_bytes();
     while let [first, after @ ..] = rest {
@@ -188,7 +207,7 @@ pub fn encoded(text: &str) -> String {
 }
 
 /// What a Redis URL looks like, for messages.
-const REDIS_EXPECTED: &str = "a Redis URL such as `redis://HOST:6379/0`, `rediss://USER:PASSWORD@HOST:6380/0` or `redis+unix:///run/redis.sock?db=0`";
+pub(super) const REDIS_EXPECTED: &str = "a Redis URL such as `redis://HOST:6379/0`, `rediss://USER:PASSWORD@HOST:6380/0` or `redis+unix:///run/redis.sock?db=0`";
 
 /// The URL as logs and pages show it: without secrets.
 impl fmt::Display for BrokerUrl {
@@ -202,19 +221,38 @@ impl fmt::Display for BrokerUrl {
 }
 
 /// A text that was meant as a broker URL, with what may be a secret in it replaced by `***`:
-/// user and password, and the values of query options.
+/// user and password, and the values of query options. It may be mistyped: whatever stands before an `@` is hidden.
 pub fn without_secrets(url: &str) -> String {
-    let (address, query) = url.split_once('?').map_or((url, None), |(a, q)| (a, Some(q)));
-    let shown = match address.split_once("://") {
-        Some((scheme, rest)) => match rest.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://***@{host}"),
-            None => address.to_owned(),
-        },
-        None => address.to_owned(),
-    };
-    match query {
-        Some(_) => format!("{shown}?***"),
-        None => shown,
+    let scheme_len = scheme_len(url);
+    let (scheme, rest) = url.split_at(scheme_len);
+    if scheme.starts_with("sqlite:") {
+        return url
+            .split_once('?')
+            .map_or(url.to_owned(), |(path, _)| format!("{path}?***"));
+    }
+    let (at, query) = (rest.rfind('@'), rest.find('?'));
+    match (at, query) {
+        // Either may be part of a password.
+        (Some(at), Some(query)) if query < at => format!("{scheme}***"),
+        (Some(at), Some(query)) => format!("{scheme}***{}?***", &rest[at..query]),
+        (Some(at), None) => format!("{scheme}***{}", &rest[at..]),
+        (None, Some(query)) => format!("{scheme}{}?***", &rest[..query]),
+        (None, None) => url.to_owned(),
+    }
+}
+
+/// Length of `redis://` and what looks like it: a word, a colon and slashes, or slashes alone.
+fn scheme_len(url: &str) -> usize {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "+.-".contains(c);
+    let word = url.find(|c| !is_word(c)).unwrap_or(url.len());
+    let after = url[word..].strip_prefix(':').unwrap_or(&url[word..]);
+    let colon = url.len() - word - after.len();
+    let slashes = after.len() - after.trim_start_matches('/').len();
+    match (word, slashes) {
+        (0, slashes) => colon + slashes,
+        (_, 0) => 0,
+        (word, slashes) if colon == 1 => word + 1 + slashes,
+        _ => 0,
     }
 }
 
@@ -302,5 +340,22 @@ mod tests {
         );
         assert_eq!(without_secrets("redis://host?password=x"), "redis://host?***");
         assert_eq!(without_secrets("sqlite:/a.db"), "sqlite:/a.db");
+    }
+
+    #[test]
+    fn a_mistyped_url_shows_no_secret_either() {
+        for (url, shown) in [
+            ("redis:/u:pw@h", "redis:/***@h"),
+            ("redis:u:pw@h", "***@h"),
+            ("//u:pw@h", "//***@h"),
+            ("u:pw@h:6379", "***@h:6379"),
+            ("redis//u:pw@h", "***@h"),
+            ("redis://u:p?w@h", "redis://***"),
+            ("redis://h?password=p@w", "redis://***"),
+            ("redis://u:p/w@h/0", "redis://***@h/0"),
+            ("kafka://h", "kafka://h"),
+        ] {
+            assert_eq!(without_secrets(url), shown, "{url}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod metrics;
 mod problem;
 mod protocol;
 mod raw;
+mod redis_options;
 mod reload;
 mod render;
 mod rq;

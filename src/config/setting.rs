@@ -39,8 +39,10 @@ pub(super) enum Arity {
 /// A value as it was given.
 #[derive(Clone, Copy)]
 pub(super) enum Given<'a> {
-    /// The texts of a flag, or the one of a variable.
+    /// The texts of a flag, each one value: nothing in them separates.
     Words(&'a [String]),
+    /// The text of a variable. It holds a list's values with commas between, since it can't be repeated.
+    Variable(&'a str),
     /// A value of the file.
     Node(&'a Node),
 }
@@ -166,6 +168,7 @@ fn read<T: Scalar>(atom: Atom<'_>, base: &Base) -> Result<T, Wrong> {
 fn atom_of<'a>(given: Given<'a>) -> Atom<'a> {
     match given {
         Given::Words(words) => Atom::Word(words.last().map_or("", String::as_str)),
+        Given::Variable(word) => Atom::Word(word),
         Given::Node(node) => Atom::Toml(&node.value),
     }
 }
@@ -209,7 +212,11 @@ impl<T: Scalar> Setting for Vec<T> {
     fn set(&mut self, given: Given<'_>, base: &Base) -> Result<(), Vec<Wrong>> {
         let items: Vec<Result<T, Wrong>> = match given {
             Given::Words(words) => {
-                let items = words.iter().flat_map(|word| word.split(','));
+                let items = words.iter();
+                items.map(|item| read(Atom::Word(item), base)).collect()
+            }
+            Given::Variable(word) => {
+                let items = word.split(',');
                 items.map(|item| read(Atom::Word(item.trim()), base)).collect()
             }
             Given::Node(Node {
@@ -251,8 +258,9 @@ impl Setting for BTreeMap<String, String> {
                 ..
             }) => table,
             Given::Node(node) => return Err(vec![not_a(expected, node)]),
-            Given::Words(words) => {
-                let found = format!("{:?}", words.join(","));
+            Given::Words(_) | Given::Variable(_) => {
+                let words = atom_of(given).text().unwrap_or_default();
+                let found = format!("{words:?}");
                 let expected = expected.into();
                 return Err(vec![Wrong {
                     item: String::new(),

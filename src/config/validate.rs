@@ -179,6 +179,13 @@ impl<'a> Reader<'a> {
         if !self.origins.contains_key("broker.url") {
             broker.url = self.default_broker();
         }
+        if let BrokerUrl::Redis(url) = &broker.url {
+            let absolute = |file: &String| self.sources.base.absolute(file.as_ref());
+            let [ca, cert, key] = url.files().each_ref().map(|file| file.as_ref().map(absolute));
+            broker.tls_ca = broker.tls_ca.take().or(ca);
+            broker.tls_cert = broker.tls_cert.take().or(cert);
+            broker.tls_key = broker.tls_key.take().or(key);
+        }
         if !self.is_set("broker.protocol") {
             broker.protocol = match self.dialect {
                 Some(kind) => Protocol::Dialect(kind),
@@ -390,7 +397,7 @@ impl<'a> Reader<'a> {
                     .map(|(name, word)| (word, (*name).to_owned()))
             };
             if let Some((word, name)) = own.or_else(others) {
-                let given = Given::Words(std::slice::from_ref(word));
+                let given = Given::Variable(word);
                 let origin = Origin::Environment(name);
                 self.set(path, key, setting, (given, base, origin));
             }

@@ -112,10 +112,8 @@ pub(super) fn options(config: &Config) -> Map<String, Value> {
 
 /// The URL as redis-py takes it, and the Sentinels.
 fn address(url: &RedisUrl, broker: &BrokerConfig) -> (String, Option<Sentinel>) {
-    let text = url.secret_text();
     let Some(Ok(sentinels)) = url.sentinels() else {
-        // redis-py has one name for a socket's path.
-        return (text.replacen("redis+unix:", "unix:", 1), None);
+        return (url.secret_text_for_python().to_owned(), None);
     };
     let hosts = sentinels.addresses.iter().filter_map(|address| {
         let (host, port) = address.rsplit_once(':')?;

@@ -134,6 +134,11 @@ fn lists_come_from_repeated_flags_or_separated_by_commas() {
     assert_eq!(queues(&[], &["--queue", "high", "--queue", "low"]), "high low");
     assert_eq!(queues(&[("POOL_QUEUE", "high, low")], &[]), "high low");
     assert_eq!(
+        queues(&[], &["--queue", "a,b", "--queue", "c"]),
+        "a,b c",
+        "a flag can be repeated, and its value is one queue"
+    );
+    assert_eq!(
         queues(&[("POOL_QUEUE", "high, low")], &["--queue", "mail"]),
         "mail"
     );
