@@ -96,7 +96,7 @@ fn sort<'a, A: DeserializeOwned>(runs: &'a [Run<'a>]) -> Sorted<'a, A> {
 }
 
 fn to_json(value: &impl Serialize) -> Reply {
-    serde_json::to_vec(value).map_err(|error| TaskError::failed(format!("the result is no JSON: {error}")))
+    serde_json::to_vec(value).map_err(|error| TaskError::no_json(&error))
 }
 
 /// The replies as answers, one a job; what is wrong with the call is wrong for every job.

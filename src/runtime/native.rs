@@ -112,8 +112,7 @@ impl<S: 'static> App<S> {
     {
         let task = move |payload: &[u8], context: &Context<S>, result: &mut Vec<u8>| {
             let value = run(arguments(payload)?, context)?;
-            serde_json::to_writer(result, &value)
-                .map_err(|error| TaskError::failed(format!("the result is no JSON: {error}")))
+            serde_json::to_writer(result, &value).map_err(|error| TaskError::no_json(&error))
         };
         self.assert_free(name);
         self.tasks.insert(name.to_owned(), Box::new(task));
@@ -311,6 +310,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 mod tests {
     use super::*;
     use serde::Deserialize;
+    use std::collections::HashMap;
 
     #[derive(Deserialize)]
     struct Resize {
@@ -331,6 +331,7 @@ mod tests {
                 Ok((args.size.width, args.note, ctx.state().len(), ctx.attempt()))
             })
             .task("nothing", |(): (), _: &Context<_>| Ok(()))
+            .task("odd", |(): (), _: &Context<_>| Ok(HashMap::from([((1, 2), 3)])))
             .task("defaults", |args: Defaults, _: &Context<_>| Ok(args.n))
             .task("retry", |(): (), _: &Context<_>| -> TaskResult<()> {
                 Err(TaskError::retry_after(Duration::from_secs(3), "not yet"))
@@ -405,6 +406,13 @@ mod tests {
         let (ending, _) = run("resise", "{}");
         let message = "no task is named `resise`; did you mean `resize`?";
         assert_eq!(ending, Ending::Rejected(JobError::new("unknown task", message)));
+    }
+
+    #[test]
+    fn a_result_that_is_not_json_fails_for_good() {
+        let message = "the result is not JSON: key must be a string";
+        let expected = Ending::Rejected(JobError::new("result not JSON", message));
+        assert_eq!(run("odd", "").0, expected);
     }
 
     #[test]

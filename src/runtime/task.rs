@@ -50,6 +50,12 @@ impl TaskError {
         TaskError(Ending::Rejected(JobError::new("wrong arguments", message)))
     }
 
+    /// Another run would do all that the task does again, and its result would be of the same kind.
+    pub(super) fn no_json(error: &serde_json::Error) -> Self {
+        let message = format!("the result is not JSON: {error}");
+        TaskError(Ending::Rejected(JobError::new("result not JSON", message)))
+    }
+
     pub(super) fn timed_out(timeout: Duration) -> Self {
         TaskError(Ending::TimedOut(timeout_error(timeout)))
     }
