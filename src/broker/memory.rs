@@ -4,6 +4,7 @@
 mod client;
 mod flow;
 mod store;
+mod ties;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

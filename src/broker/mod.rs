@@ -35,9 +35,9 @@ pub use groups::{Chains, GroupView, Groups, NewGroup};
 pub use presence::{Ask, Order, Orders, Presence, RunningJob, WorkerView};
 pub use produce::{Enqueued, Producer};
 pub use queues::{Backlog, Queues};
-pub use read::Reader;
+pub use read::{Reader, wait_all};
 pub use source::{Events, Source};
-pub use wait::{Ended, Watch, wait_all};
+pub use wait::{Ended, Watch};
 
 /// Opens the broker that the settings name.
 ///

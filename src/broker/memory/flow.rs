@@ -3,26 +3,11 @@
 use std::time::Duration;
 
 use super::store::{Place, Slot, Store};
+use super::ties::{Group, Ties};
 use crate::broker::flow::{self, GROUP, PREVIOUS};
 use crate::broker::{BrokerError, GroupView, NewGroup};
 use crate::job::{GroupId, JobError, JobId, NewJob};
 use crate::time::Unix;
-
-/// A group and its callbacks, as long as those are not let go.
-#[derive(Debug)]
-pub(super) struct Group {
-    view: GroupView,
-    on_done: Option<i64>,
-    on_failure: Option<i64>,
-    expires: Option<Unix>,
-}
-
-/// What ties a job to others; nothing for a plain one.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ties {
-    group: Option<i64>,
-    next: Option<i64>,
-}
 
 impl Store {
     pub(super) fn enqueue_group(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::flow::{Group, Ties};
+use super::ties::{Group, Ties};
 use crate::broker::{Backlog, BrokerError, DeadFilter, Enqueued, Maintained};
 use crate::job::{
     Claim, Claimed, JobError, JobId, JobState, JobView, Loss, NewJob, QueueName, Settlement, Verdict, Work,

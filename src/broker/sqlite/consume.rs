@@ -5,14 +5,10 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, Row};
 
 use super::error::Failure;
-use super::flow::Ties;
-use super::produce::job_id;
-use super::store::{Store, duration};
+use super::store::{EXPIRED_MAX, Store, duration, job_id};
+use super::ties::Ties;
 use crate::broker::Maintained;
 use crate::job::{Claim, Claimed, JobError, Loss, QueueName, Settlement, Verdict, Work};
-
-/// Expired results deleted by one transaction: some milliseconds of work.
-pub(super) const EXPIRED_MAX: u64 = 1000;
 
 /// Where a claimed job came from.
 struct Slot {

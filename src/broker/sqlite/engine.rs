@@ -25,15 +25,12 @@ use tokio::sync::oneshot;
 use super::error::Failure;
 use super::open::open;
 use super::patience;
-use super::store::{Access, Settings, Store};
+use super::store::{Access, Settings, Store, transact_one};
 use super::url;
-use super::waiters::{Ended, Waiters};
+use super::waiters::{Ended, Reply, Waiters};
 use crate::broker::{BrokerError, GroupView};
 use crate::job::{GroupId, JobId, QueueName};
 use crate::time::Unix;
-
-/// Where an answer goes.
-pub(super) type Reply<R> = oneshot::Sender<Result<R, BrokerError>>;
 
 /// What the thread is asked for.
 enum Request {
@@ -383,22 +380,6 @@ fn finish(store: &mut Store, works: &mut [Box<dyn Work>]) -> Result<(), Failure>
         }
     }
     store.commit()
-}
-
-/// Runs one piece of work in a transaction of its own.
-pub(super) fn transact_one<R>(
-    store: &mut Store,
-    access: Access,
-    work: impl FnOnce(&mut Store) -> Result<R, Failure>,
-) -> Result<R, Failure> {
-    store.begin(access)?;
-    let done = work(store);
-    match done {
-        Ok(_) => store.commit()?,
-        Err(_) => store.rollback(),
-    }
-    store.ring();
-    done
 }
 
 fn watch_failed(url: &str, error: &io::Error) -> BrokerError {

@@ -2,10 +2,9 @@
 
 use rusqlite::{OptionalExtension, Row};
 
-use super::consume::EXPIRED_MAX;
 use super::error::Failure;
-use super::produce::job_id;
-use super::store::Store;
+use super::store::{EXPIRED_MAX, Store, job_id};
+use super::ties::Ties;
 use crate::broker::flow::{self, GROUP, PREVIOUS};
 use crate::broker::{BrokerError, GroupView, NewGroup};
 use crate::job::{GroupId, JobError, JobId, NewJob};
@@ -13,22 +12,6 @@ use crate::time::Unix;
 
 /// Groups forgotten by one transaction.
 const FORGOTTEN_MAX: i64 = 100;
-
-/// What ties a job to others; nothing for a plain one.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ties {
-    /// The group that counts it.
-    pub(super) grp: Option<i64>,
-    /// The job that gets its result.
-    pub(super) next: Option<i64>,
-}
-
-impl Ties {
-    /// Whether it is no plain job.
-    pub(super) fn is_some(self) -> bool {
-        self.grp.is_some() || self.next.is_some()
-    }
-}
 
 /// Callbacks that have not been let go.
 struct Callbacks {

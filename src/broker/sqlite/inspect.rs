@@ -5,8 +5,7 @@ use std::sync::LazyLock;
 use rusqlite::{OptionalExtension, Row};
 
 use super::error::Failure;
-use super::produce::job_id;
-use super::store::Store;
+use super::store::{Store, job_id};
 use crate::broker::{Backlog, DeadFilter};
 use crate::job::{JobError, JobId, JobState, JobView, QueueName};
 use crate::time::Unix;

@@ -19,6 +19,7 @@ mod produce;
 mod store;
 #[cfg(test)]
 mod tests;
+mod ties;
 mod waiters;
 
 use std::path::Path;
@@ -136,7 +137,7 @@ impl Broker for SqliteBroker {
             let turn = self.engine.run(Access::Write, |store| store.maintain()).await?;
             done.recovered += turn.recovered;
             done.expired += turn.expired;
-            if turn.expired < consume::EXPIRED_MAX {
+            if turn.expired < store::EXPIRED_MAX {
                 break;
             }
         }

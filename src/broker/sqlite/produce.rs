@@ -3,8 +3,8 @@
 use rusqlite::OptionalExtension;
 
 use super::error::Failure;
-use super::flow::Ties;
-use super::store::{Store, millis};
+use super::store::{Store, job_id, millis};
+use super::ties::Ties;
 use crate::broker::{BrokerError, Enqueued};
 use crate::job::{JobId, NewJob};
 
@@ -160,9 +160,4 @@ impl Store {
         take.execute((key, handle))?;
         Ok(())
     }
-}
-
-/// An id as the database holds it.
-pub(super) fn job_id(text: &str) -> Result<JobId, Failure> {
-    JobId::new(text).map_err(|problem| Failure::Corrupt(format!("a job id in table `jobs` {problem}")))
 }

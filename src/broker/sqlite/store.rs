@@ -14,8 +14,11 @@ use rusqlite::{Connection, OptionalExtension};
 use super::bell::Bell;
 use super::error::Failure;
 use crate::broker::BrokerError;
-use crate::job::QueueName;
+use crate::job::{JobId, QueueName};
 use crate::time::Unix;
+
+/// Expired results deleted by one transaction: some milliseconds of work.
+pub(super) const EXPIRED_MAX: u64 = 1000;
 
 /// Scheduled jobs that one transaction moves into their queues at the most.
 const PROMOTED_MAX: i64 = 2000;
@@ -300,4 +303,25 @@ pub(super) fn millis(of: Duration) -> i64 {
 /// The duration that a column holds.
 pub(super) fn duration(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// Runs one piece of work in a transaction of its own.
+pub(super) fn transact_one<R>(
+    store: &mut Store,
+    access: Access,
+    work: impl FnOnce(&mut Store) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    store.begin(access)?;
+    let done = work(store);
+    match done {
+        Ok(_) => store.commit()?,
+        Err(_) => store.rollback(),
+    }
+    store.ring();
+    done
+}
+
+/// An id as the database holds it.
+pub(super) fn job_id(text: &str) -> Result<JobId, Failure> {
+    JobId::new(text).map_err(|problem| Failure::Corrupt(format!("a job id in table `jobs` {problem}")))
 }

@@ -5,15 +5,19 @@
 
 use std::time::Duration;
 
-use super::engine::{Reply, transact_one};
+use tokio::sync::oneshot;
+
 use super::error::Failure;
-use super::store::{Access, Store};
+use super::store::{Access, Store, transact_one};
 use crate::broker::{BrokerError, GroupView};
 use crate::job::{GroupId, JobId, JobView, QueueName};
 use crate::time::{Mono, Unix};
 
 /// A look at jobs that are followed is free up to this time.
 const LOOK_COST_FREE: Duration = Duration::from_millis(2);
+
+/// Where an answer goes.
+pub(super) type Reply<R> = oneshot::Sender<Result<R, BrokerError>>;
 
 /// Jobs that have ended, with their position among those asked for.
 pub(super) type Ended = Vec<(usize, Option<JobView>)>;
