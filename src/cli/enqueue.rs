@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::broker::{Broker, Enqueued, NewGroup, Producer};
+use crate::broker::{Broker, NewGroup, Producer};
 use crate::config::{ClientArgs, Wanted};
 use crate::job::{GroupId, JobId, NameError, NewJob, QueueName, check_name};
 use crate::time::{Unix, parse_duration};
@@ -18,13 +18,8 @@ use super::client::{self, Access};
 use super::flow::{self, Step};
 use super::progress::Progress;
 use super::report::{Code, Failure, Out, Outcome, note};
+use super::send::{CHUNK_BYTES_MAX, CHUNK_JOBS_MAX, send};
 use super::{json, lines, result, serving, wait};
-
-/// Jobs that go to the broker at once.
-pub const CHUNK_JOBS_MAX: usize = 5_000;
-
-/// Bytes of arguments that go to the broker at once, unless a single job has more.
-const CHUNK_BYTES_MAX: usize = 8 << 20;
 
 /// Add a job to a queue and print its id
 #[derive(clap::Args, Clone, Debug)]
@@ -359,30 +354,4 @@ async fn add_alike(
         Ok(())
     };
     progress.during(work).await
-}
-
-/// Adds jobs, all or none, and calls `added` with their ids.
-pub async fn send(
-    producer: &dyn Producer,
-    jobs: Vec<NewJob>,
-    progress: &Progress,
-    added: &mut impl FnMut(&[JobId]) -> Outcome,
-) -> Outcome {
-    let count = jobs.len() as u64;
-    let answers = producer.enqueue(jobs).await?;
-    let ids: Vec<JobId> = answers.iter().map(|answer| answer.id().clone()).collect();
-    progress.aside(|| {
-        answers.iter().for_each(tell_duplicate);
-        added(&ids)
-    })?;
-    progress.advance(count);
-    Ok(())
-}
-
-fn tell_duplicate(answer: &Enqueued) {
-    if let Enqueued::Duplicate(id) = answer {
-        note(&format!(
-            "note: nothing was enqueued: job {id} has the same key and has not ended"
-        ));
-    }
 }

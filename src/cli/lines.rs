@@ -14,7 +14,7 @@ use crate::job::{JobId, NewJob};
 
 use super::progress::Progress;
 use super::report::{Code, Failure, Outcome};
-use super::{enqueue, json};
+use super::{json, send};
 
 /// Bytes that are read at once; also those of a chunk, unless a single line has more.
 const READ_LEN: usize = 1 << 20;
@@ -51,7 +51,7 @@ pub async fn add(
             let Read { jobs, lines, wrong } = read(path, done.lines, &chunk, like);
             let count = jobs.len() as u64;
             if count > 0 {
-                let sent = enqueue::send(producer, jobs, &progress, &mut added).await;
+                let sent = send::send(producer, jobs, &progress, &mut added).await;
                 sent.map_err(|failure| done.told(path, failure))?;
             }
             done.lines += lines;
@@ -170,7 +170,7 @@ fn lines_at_hand(from: &mut BufReader<impl io::Read>) -> io::Result<Chunk> {
             return Ok(lines);
         }
         lines.push(line);
-        if lines.len() == enqueue::CHUNK_JOBS_MAX || !from.buffer().contains(&b'\n') {
+        if lines.len() == send::CHUNK_JOBS_MAX || !from.buffer().contains(&b'\n') {
             return Ok(lines);
         }
     }

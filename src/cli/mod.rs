@@ -19,9 +19,11 @@ mod render;
 mod report;
 mod result;
 mod run;
+mod send;
 mod serving;
 mod status;
 mod steer;
+mod table;
 mod tasks;
 mod wait;
 

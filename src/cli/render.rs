@@ -7,64 +7,8 @@ use crate::job::{JobState, JobView};
 use crate::text::{escaped, escaped_lines};
 use crate::time::{Human, Unix, seconds_to_duration};
 
+use super::table::{Table, one_line};
 use super::tasks;
-
-/// Columns of text, as wide as their widest cell, two spaces apart.
-#[derive(Debug, Default)]
-pub struct Table {
-    rows: Vec<Vec<String>>,
-    /// Columns whose cells stand at their right edge: numbers.
-    right: Vec<bool>,
-}
-
-impl Table {
-    /// A table with these headings; one that begins with `>` stands, with its column, at the right.
-    pub fn new(headings: &[&str]) -> Self {
-        let right = headings.iter().map(|heading| heading.starts_with('>')).collect();
-        let heading = headings
-            .iter()
-            .map(|heading| heading.trim_start_matches('>').to_owned())
-            .collect();
-        Table {
-            rows: vec![heading],
-            right,
-        }
-    }
-
-    /// Adds a row; one cell a heading. What would steer a terminal, or begin another row, is escaped.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells = cells.into_iter().map(|cell| escaped(&cell).into_owned());
-        self.rows.push(cells.collect());
-    }
-
-    /// The whole table, each line ended.
-    pub fn print(&self) -> String {
-        let width = |column: usize| {
-            self.rows
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..self.right.len()).map(width).collect();
-        let mut text = String::new();
-        for row in &self.rows {
-            let mut line = String::new();
-            for ((cell, width), right) in row.iter().zip(&widths).zip(&self.right) {
-                let padding = " ".repeat(width - cell.chars().count());
-                let (before, after) = if *right {
-                    (padding.as_str(), "")
-                } else {
-                    ("", padding.as_str())
-                };
-                line.extend([before, cell, after, "  "]);
-            }
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
-        text
-    }
-}
 
 /// `pool status`: the supervisor, a row a pool, what was decided last, a row a task, a row a worker.
 pub fn status(of: &Snapshot, now: Unix) -> String {
@@ -326,12 +270,6 @@ pub fn bytes(bytes: u64) -> String {
         size if size < 1024.0_f64.powi(3) => format!("{:.1}M", size / 1024.0_f64.powi(2)),
         size => format!("{:.1}G", size / 1024.0_f64.powi(3)),
     }
-}
-
-/// The first line that says anything.
-pub fn one_line(text: &str) -> String {
-    let line = text.lines().find(|line| !line.trim().is_empty());
-    escaped(line.unwrap_or("").trim()).into_owned()
 }
 
 fn shortened(text: &str, width: usize) -> String {

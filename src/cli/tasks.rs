@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::fleet::snapshot::{Snapshot, TaskSnapshot};
 use crate::time::seconds_to_duration;
 
-use super::render::{Table, one_line};
+use super::table::{Table, one_line};
 
 /// Tasks that are shown: those with most runs.
 const SHOWN_MAX: usize = 10;
