@@ -3,15 +3,10 @@
 //! The number of series is bounded: pools and queues are configured, states and reasons are words of ours, tasks are
 //! told apart up to a limit (`fleet::tally`), and no job, worker or process id is a label.
 
-use crate::fleet::figures::Figures;
-use crate::fleet::snapshot::{PoolSnapshot, ProcessSnapshot};
-use crate::fleet::tally::{Reasons, Tally};
+use crate::fleet::snapshot::ProcessSnapshot;
 
 use super::jobs;
-use super::text::{Family, Kind, Samples};
-
-/// A family of metrics, read from the figures of a supervisor.
-pub type Metric = Family<Figures>;
+use super::metric::{Metric, by_reason, counted, counter, gauge, shown, word};
 
 /// Every metric there is.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
@@ -266,74 +261,9 @@ const SCALING: &[Metric] = &[
     ),
 ];
 
-pub(super) const fn gauge(
-    name: &'static str,
-    help: &'static str,
-    read: fn(&Figures, &mut Samples<'_>),
-) -> Metric {
-    family(name, Kind::Gauge, help, read)
-}
-
-pub(super) const fn counter(
-    name: &'static str,
-    help: &'static str,
-    read: fn(&Figures, &mut Samples<'_>),
-) -> Metric {
-    family(name, Kind::Counter, help, read)
-}
-
-pub(super) const fn histogram(
-    name: &'static str,
-    help: &'static str,
-    read: fn(&Figures, &mut Samples<'_>),
-) -> Metric {
-    family(name, Kind::Histogram, help, read)
-}
-
-const fn family(
-    name: &'static str,
-    kind: Kind,
-    help: &'static str,
-    read: fn(&Figures, &mut Samples<'_>),
-) -> Metric {
-    Family {
-        name,
-        kind,
-        help,
-        read,
-    }
-}
-
-/// One figure a pool, of what is now.
-pub(super) fn shown(figures: &Figures, out: &mut Samples<'_>, of: fn(&PoolSnapshot) -> f64) {
-    for (name, pool) in &figures.snapshot.pools {
-        out.add(&[("pool", name)], of(pool));
-    }
-}
-
-/// One figure a pool, of what was counted.
-pub(super) fn counted(figures: &Figures, out: &mut Samples<'_>, of: fn(&Tally) -> u64) {
-    for (name, tally) in &figures.pools {
-        out.count(&[("pool", name)], of(tally));
-    }
-}
-
-/// What was counted by reason.
-pub(super) fn by_reason(figures: &Figures, out: &mut Samples<'_>, of: fn(&Tally) -> &Reasons) {
-    for (name, tally) in &figures.pools {
-        for (reason, count) in of(tally) {
-            out.count(&[("pool", name), ("reason", &word(reason))], *count);
-        }
-    }
-}
-
-/// A reason as a label's value.
-fn word(reason: &str) -> String {
-    reason.replace(' ', "_")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::text::{Family, Kind};
     use super::*;
     use std::collections::BTreeSet;
 

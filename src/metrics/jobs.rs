@@ -4,7 +4,7 @@ use crate::fleet::figures::Figures;
 use crate::fleet::snapshot::{PoolSnapshot, TaskSnapshot};
 use crate::fleet::tally::REST;
 
-use super::catalogue::{Metric, by_reason, counted, counter, gauge, histogram, shown};
+use super::metric::{Metric, by_reason, counted, counter, gauge, histogram, shown};
 
 pub(super) const QUEUES: &[Metric] = &[
     gauge(

@@ -8,6 +8,7 @@
 
 pub mod catalogue;
 mod jobs;
+mod metric;
 pub mod server;
 #[cfg(test)]
 mod tests;

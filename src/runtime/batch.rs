@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::call::{arguments, caught};
 use super::executor::{Answer, Ending};
-use super::native::{arguments, caught};
 use super::task::{Context, TaskError, TaskResult};
 use crate::job::JobError;
 use crate::time::Mono;

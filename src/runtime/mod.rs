@@ -7,6 +7,7 @@
 
 mod batch;
 pub mod builtin;
+mod call;
 mod child;
 pub mod command;
 pub mod executor;
