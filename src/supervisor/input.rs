@@ -1,6 +1,6 @@
 //! Everything that reaches the loop from outside, in one channel, in the order of its arrival.
 
-use super::output::Printed;
+use super::printed::Printed;
 use crate::broker::{Backlog, BrokerError, Order};
 use crate::config::Config;
 use crate::control::server::Call;
@@ -65,29 +65,6 @@ pub(super) enum Input {
         backlogs: Vec<(PoolName, Backlog)>,
         memory: Memory,
     },
-}
-
-/// Who printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    Template(u64),
-    Worker(u64),
-}
-
-/// Where it printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stream {
-    Stdout,
-    Stderr,
-}
-
-impl Stream {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        }
-    }
 }
 
 /// The signals that mean something.

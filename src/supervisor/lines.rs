@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use tokio::net::unix::pipe;
 
-use super::input::Stream;
+use super::printed::Stream;
 
 /// A longer line is told in pieces of this length.
 const LINE_LEN_MAX: usize = 16 * 1024;

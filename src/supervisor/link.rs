@@ -11,8 +11,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 
-use super::input::{Input, Source};
+use super::input::Input;
 use super::output::Output;
+use super::printed::Source;
 use crate::fleet::{Done, Unread};
 use crate::job::{JobError, Outcome};
 use crate::sys::pidfd::{PidFd, Stranger, Waited};

@@ -25,6 +25,7 @@ mod notices;
 mod output;
 mod perform;
 mod periods;
+mod printed;
 mod roster;
 mod signals;
 mod take;

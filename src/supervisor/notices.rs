@@ -9,8 +9,7 @@ use crate::telemetry::log;
 use crate::time::Human;
 use crate::wire::message::LoadReport;
 
-use super::input::Source;
-use super::output::Printed;
+use super::printed::{Printed, Source};
 
 /// Running jobs that a stop names.
 const JOBS_NAMED_MAX: usize = 5;

@@ -11,8 +11,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::allowance::{Allowance, Amount, Rate};
-use super::input::{Input, Source, Stream};
+use super::input::Input;
 use super::lines::Lines;
+use super::printed::{Printed, Source, Stream};
 use crate::time::Mono;
 
 /// What one process may print: a long report at once, and more than anybody reads from then on.
@@ -55,16 +56,6 @@ const READS_AFTER_END: usize = 64;
 
 static LEFT_OF_ALL: LazyLock<Mutex<Allowance>> =
     LazyLock::new(|| Mutex::new(Allowance::new(ALL, Mono::now())));
-
-/// Lines that a process printed, and what of it was left out before them.
-#[derive(Debug)]
-pub(super) struct Printed {
-    pub from: Source,
-    pub left_out: Amount,
-    pub lines: Vec<(Stream, String)>,
-    /// Lets the next batch come, once this one is logged.
-    _taken: Option<OwnedSemaphorePermit>,
-}
 
 /// The two output pipes of one process.
 #[derive(Debug)]

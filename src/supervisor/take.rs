@@ -1,7 +1,7 @@
 //! What happened becomes an event of the fleet, or is answered here.
 
-use super::input::{Input, Signal, Source};
-use super::output::Printed;
+use super::input::{Input, Signal};
+use super::printed::{Printed, Source};
 use super::{Supervisor, SupervisorError, notices, roster, signals};
 use crate::broker::{Order, source};
 use crate::fleet::{Command, Event, Now};

@@ -9,9 +9,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use super::input::{Input, Source};
+use super::input::Input;
 use super::link::{how_it_ended, readable};
 use super::output::Output;
+use super::printed::Source;
 use crate::runtime::TemplateCommand;
 use crate::sys::pidfd::PidFd;
 use crate::sys::socket::{self, Received, Sent, Wait};
