@@ -10,7 +10,6 @@ use crate::time::Mono;
 use crate::wire::message::LoadReport;
 
 use super::snapshot::Decision;
-use super::template::Asked;
 
 /// What lay unread on a worker's socket and is taken from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -269,6 +268,19 @@ pub enum Action {
     Notice(Notice),
     /// Everything is gone: leave.
     Leave,
+}
+
+/// What is asked of a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To load the app.
+    Load,
+    /// To fork a worker.
+    Fork,
+    /// To leave.
+    Leave,
+    /// To die.
+    Die,
 }
 
 /// What people are told, once each; the supervisor writes it to the log.

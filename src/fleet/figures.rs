@@ -2,10 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::job::PoolName;
-
-use super::Fleet;
-use super::pool::Pool;
 use super::snapshot::Snapshot;
 use super::tally::Tally;
 
@@ -42,17 +38,4 @@ pub struct BrokerCalls {
     pub unsettled: u64,
     /// Outcomes that came after their lease had run out.
     pub late: u64,
-}
-
-impl Fleet {
-    /// What was counted, beside a picture that was just taken and what only the supervisor knows of the broker.
-    pub fn figures(&self, snapshot: Snapshot, broker: BrokerCalls) -> Figures {
-        let tally = |(name, pool): (&PoolName, &Pool)| (name.to_string(), pool.tally().clone());
-        Figures {
-            snapshot,
-            pools: self.pools.iter().map(tally).collect(),
-            templates: self.templates.counted(),
-            broker,
-        }
-    }
 }

@@ -39,12 +39,11 @@ use crate::wire::message::LoadReport;
 
 pub use crate::time::Now;
 use app::App;
-pub use event::{Action, Command, Done, Event, Memory, Notice, Unread};
+pub use event::{Action, Asked, Command, Done, Event, Memory, Notice, Unread};
 use pool::{Context, Pool, give_back};
 use register::Register;
 pub use register::Revision;
 use stop::Shutdown;
-pub use template::Asked;
 use template::Templates;
 
 /// From forking a worker to its first word; then it is killed.

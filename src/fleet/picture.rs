@@ -1,8 +1,10 @@
 //! The fleet as [`Snapshot`]: what `status` and the logs show.
 
 use crate::broker::WorkerView;
+use crate::job::PoolName;
 use crate::policy::shutdown::Stop;
 
+use super::figures::{BrokerCalls, Figures};
 use super::pool::Pool;
 use super::snapshot::Snapshot;
 use super::{Fleet, Now};
@@ -23,6 +25,17 @@ impl Fleet {
                 .map(|(name, pool)| (name.to_string(), shown(pool)))
                 .collect(),
             ..Snapshot::default()
+        }
+    }
+
+    /// What was counted, beside a picture that was just taken and what only the supervisor knows of the broker.
+    pub fn figures(&self, snapshot: Snapshot, broker: BrokerCalls) -> Figures {
+        let tally = |(name, pool): (&PoolName, &Pool)| (name.to_string(), pool.tally().clone());
+        Figures {
+            snapshot,
+            pools: self.pools.iter().map(tally).collect(),
+            templates: self.templates.counted(),
+            broker,
         }
     }
 

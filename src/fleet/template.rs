@@ -11,7 +11,7 @@ use crate::policy::shutdown::KILL_WAIT;
 use crate::time::{Human, Mono};
 
 use super::figures;
-use super::{Action, Notice, Now};
+use super::{Action, Asked, Notice, Now};
 
 /// Longest wait for the answer to a request to fork. They are answered one after the other: each answer begins it anew.
 pub(super) const FORK_LIMIT: Duration = Duration::from_secs(15);
@@ -44,19 +44,6 @@ enum End {
     Died(Duration),
     /// Nothing: it was to go.
     Expected,
-}
-
-/// What is asked of a template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// To load the app.
-    Load,
-    /// To fork a worker.
-    Fork,
-    /// To leave.
-    Leave,
-    /// To die.
-    Die,
 }
 
 /// One template process.
