@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
-use pool::broker::{Broker, BrokerError};
+use pool::broker::{BrokerError, Pull};
 use pool::config::{BrokerConfig, BrokerUrl};
 use pool::job::{Claimed, NewJob, QueueName, Settlement, Verdict};
 use pool::time::Mono;
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn bench(config: &BrokerConfig, jobs: usize, batch: usize) -> Result<(), Box<dyn std::error::Error>> {
-    let broker = pool::broker::open(config).await?;
+    let broker = pool::broker::open_pulled(config).await?;
     let name = |part: &str| format!("{part}{}", if config.fsync { ", fsync" } else { "" });
     let queues = [QueueName::new("default")?];
 
@@ -97,7 +97,7 @@ async fn crowded(
 ) -> Result<Vec<Duration>, BrokerError> {
     let mut producers = tokio::task::JoinSet::new();
     for _ in 0..4 {
-        let producer = pool::broker::open(config).await?;
+        let producer = pool::broker::open_pulled(config).await?;
         let queue = queues[0].clone();
         producers.spawn(async move {
             let mut calls = Vec::new();
@@ -109,7 +109,7 @@ async fn crowded(
             Ok::<_, BrokerError>(calls)
         });
     }
-    let supervisor = pool::broker::open(config).await?;
+    let supervisor = pool::broker::open_pulled(config).await?;
     let mut left = jobs / 4 * 4;
     while left > 0 {
         supervisor.ready(queues).await?;
@@ -125,7 +125,7 @@ async fn crowded(
     Ok(calls.concat())
 }
 
-async fn enqueue(broker: &Arc<dyn Broker>, queue: &QueueName, count: usize) -> Result<(), BrokerError> {
+async fn enqueue(broker: &Arc<dyn Pull>, queue: &QueueName, count: usize) -> Result<(), BrokerError> {
     let mut left = count;
     while left > 0 {
         let some = left.min(5000);
@@ -136,7 +136,7 @@ async fn enqueue(broker: &Arc<dyn Broker>, queue: &QueueName, count: usize) -> R
     Ok(())
 }
 
-async fn settle(broker: &Arc<dyn Broker>, claimed: &[Claimed]) -> Result<(), BrokerError> {
+async fn settle(broker: &Arc<dyn Pull>, claimed: &[Claimed]) -> Result<(), BrokerError> {
     let settlements = claimed.iter().map(|claimed| Settlement {
         claim: claimed.claim.clone(),
         verdict: Verdict::Finish {

@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 
 use self::store::Store;
 use super::{
-    Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Producer, Queues, Reader,
-    Source, check, pulled,
+    Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Producer, Pull, Queues,
+    Reader, Source, check, pulled,
 };
 use crate::config::BrokerConfig;
 use crate::job::{Claimed, QueueName, Settlement};
@@ -122,6 +122,17 @@ impl Broker for MemoryBroker {
         Ok(pulled::start(self, heartbeat, events))
     }
 
+    async fn close(&self) -> Result<(), BrokerError> {
+        if !self.closed.swap(true, Ordering::Relaxed) {
+            self.lock().give_up(self.session);
+            self.shared.changed.notify_waiters();
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Pull for MemoryBroker {
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
         Ok(self
             .store()?
@@ -160,13 +171,5 @@ impl Broker for MemoryBroker {
 
     async fn maintain(&self) -> Result<Maintained, BrokerError> {
         self.changing(|store| store.maintain(self.session, Unix::now()))
-    }
-
-    async fn close(&self) -> Result<(), BrokerError> {
-        if !self.closed.swap(true, Ordering::Relaxed) {
-            self.lock().give_up(self.session);
-            self.shared.changed.notify_waiters();
-        }
-        Ok(())
     }
 }

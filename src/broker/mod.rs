@@ -10,10 +10,10 @@ mod error;
 pub mod flow;
 pub mod groups;
 pub mod memory;
-mod parts;
+pub mod parts;
 mod presence;
 mod produce;
-mod pulled;
+pub mod pulled;
 mod queues;
 mod read;
 mod redis;
@@ -27,13 +27,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::config::{BrokerConfig, BrokerUrl, DialectKind, Protocol};
-use crate::job::{Claimed, QueueName, Settlement};
 
 pub use dead::{DeadFilter, DeadLetters};
 pub use error::{BrokerError, NotHere};
 pub use groups::{Chains, GroupView, Groups, NewGroup};
 pub use presence::{Ask, Order, Orders, Presence, RunningJob, WorkerView};
 pub use produce::{Enqueued, Producer};
+pub use pulled::Pull;
 pub use queues::{Backlog, Queues};
 pub use read::{Reader, wait_all};
 pub use source::{Events, Source};
@@ -45,6 +45,11 @@ pub use wait::{Ended, Watch};
 /// `memory:` is an empty store of its own each time.
 /// Errors: [`BrokerError::Unreachable`] or [`BrokerError::Corrupt`], in words for the user.
 pub async fn open(config: &BrokerConfig) -> Result<Arc<dyn Broker>, BrokerError> {
+    Ok(open_pulled(config).await?)
+}
+
+/// The same, for who takes jobs by asking for them. All brokers that there are can be asked.
+pub async fn open_pulled(config: &BrokerConfig) -> Result<Arc<dyn Pull>, BrokerError> {
     Ok(match (config.protocol, &config.url) {
         (Protocol::Embedded, BrokerUrl::Memory) => Arc::new(memory::MemoryBroker::new(config)),
         (Protocol::Embedded, BrokerUrl::Sqlite(path)) => {
@@ -62,7 +67,7 @@ pub async fn open(config: &BrokerConfig) -> Result<Arc<dyn Broker>, BrokerError>
     })
 }
 
-/// What [`Broker::maintain`] did.
+/// What [`Pull::maintain`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Maintained {
     /// Jobs taken back from supervisors whose lease ran out.
@@ -71,11 +76,7 @@ pub struct Maintained {
     pub expired: u64,
 }
 
-/// A store of jobs. Cheap to share; all methods may be called concurrently.
-///
-/// A claim is held under the lease of the handle that made it: one lease for all its claims, which
-/// [`Broker::extend`], and each claim that takes something, renews. When the lease runs out (its supervisor died), any other handle's
-/// [`Broker::maintain`] or [`Broker::claim`] gives those jobs back to the front of their queues.
+/// One handle on a store of jobs: what can be done with it. Cheap to share; all methods may be called concurrently.
 #[async_trait]
 pub trait Broker: Send + Sync + std::fmt::Debug {
     /// Its URL without secrets, for messages.
@@ -132,43 +133,6 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// Begins to feed a supervisor, before its app is loaded. An error ends the supervisor: a name that is taken, a
     /// wrong password.
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError>;
-
-    /// The first thing that a source does.
-    async fn begin(&self) -> Result<(), BrokerError> {
-        Ok(())
-    }
-
-    /// Takes up to `limit` ready jobs, the queues in strict order, the oldest of a queue first.
-    /// Scheduled jobs that are due count as ready. Returns fewer, or none, when there are no more.
-    async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError>;
-
-    /// Takes up to `limit` pieces of after-work, and no job.
-    async fn claim_after_work(
-        &self,
-        _queues: &[QueueName],
-        _limit: usize,
-    ) -> Result<Vec<Claimed>, BrokerError> {
-        Ok(Vec::new())
-    }
-
-    /// Renews the lease of every claim that this handle holds. To be called each third of the lease
-    /// while anything is claimed.
-    async fn extend(&self) -> Result<(), BrokerError>;
-
-    /// Carries out verdicts, in order, in one transaction. Returns for each whether it took effect:
-    /// `false` when the claim is no longer held by this handle (lease lost, job deleted), which is no error.
-    /// A job requeued at the front returns to the place that it was claimed from: ahead of what waits, and
-    /// jobs given back in any order stand in the order in which they were claimed.
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError>;
-
-    /// Returns when a claim on these queues may find something: at once if it would now, else when
-    /// a producer enqueues, a scheduled job comes due or another handle's lease runs out. Never polls;
-    /// may return without cause. Dropping the future is safe; keeping it is cheaper than asking anew.
-    async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError>;
-
-    /// Housekeeping: takes back jobs whose lease ran out, deletes results past their time to live.
-    /// Bounded work a call.
-    async fn maintain(&self) -> Result<Maintained, BrokerError>;
 
     /// Gives up the lease (claims still held go back to the front of their queues) and closes.
     async fn close(&self) -> Result<(), BrokerError>;

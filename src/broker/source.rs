@@ -64,7 +64,8 @@ pub enum Event {
         /// Which came too late, and why.
         late: Vec<(Claim, Late)>,
     },
-    /// A job could run for this pool, which has no workers. Said once for each demand with `wake`.
+    /// A job could run for this pool. Said once for each demand with `wake`, and to a pool without room that was told
+    /// that it is empty.
     Waiting {
         /// Which pool.
         pool: PoolName,

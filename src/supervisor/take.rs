@@ -100,6 +100,7 @@ impl Supervisor {
             }
             source::Event::Settled { count, late } => self.traffic.settled(count, &late),
             source::Event::Waiting { pool } => {
+                self.traffic.filled(&pool);
                 if self.fleet.asleep(&pool) {
                     self.traffic.told(&pool, true);
                     self.measure(&pool);

@@ -285,6 +285,11 @@ impl Traffic {
         self.lanes.entry(pool.clone()).or_default().empty = Some((seen, settled));
     }
 
+    /// A job waits for this pool.
+    pub fn filled(&mut self, pool: &PoolName) {
+        self.lanes.entry(pool.clone()).or_default().empty = None;
+    }
+
     /// A pool without workers was told that jobs wait, and decides: it need not be told again at once.
     pub fn told(&mut self, pool: &PoolName, told: bool) {
         self.lanes.entry(pool.clone()).or_default().told = told;

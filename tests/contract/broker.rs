@@ -10,9 +10,11 @@ mod flow;
 mod kit;
 mod leases;
 mod model;
+mod push;
 mod queues;
 mod rq;
 mod settling;
+mod sources;
 mod upgrade;
 mod waiting;
 

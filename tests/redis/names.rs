@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool::broker::{self, Broker, BrokerError, WorkerView};
+use pool::broker::{self, BrokerError, Pull, WorkerView};
 use pool::config::{BrokerConfig, BrokerUrl, DialectKind, Protocol};
 use pool::job::{Claimed, PoolName, QueueName, RunStamp, Settlement, Verdict, Work};
 use pool::time::Unix;
@@ -13,7 +13,7 @@ use crate::jobs::{self, Job};
 use crate::server::Server;
 
 /// A supervisor's handle, whose workers are `web.1` and `web.2`.
-async fn open(server: &Server) -> Arc<dyn Broker> {
+async fn open(server: &Server) -> Arc<dyn Pull> {
     let mut config = BrokerConfig {
         url: BrokerUrl::parse(&server.url(), std::path::Path::to_path_buf).unwrap(),
         protocol: Protocol::Dialect(DialectKind::Rq),
@@ -22,7 +22,7 @@ async fn open(server: &Server) -> Arc<dyn Broker> {
     config.dialects.rq.name = Some("web".to_owned());
     config.dialects.rq.serializer = "json".to_owned();
     config.dialects.rq.workers_max = 2;
-    broker::open(&config).await.unwrap()
+    broker::open_pulled(&config).await.unwrap()
 }
 
 fn worker(ordinal: u16) -> WorkerView {

@@ -84,7 +84,9 @@ impl Pool {
     pub fn ready(&mut self, came: bool) -> bool {
         self.wait = None;
         self.empty = false;
-        came && std::mem::take(&mut self.wake)
+        // A pool with room is told by the job itself.
+        let was_told = came && self.told_empty.take().is_some() && self.room.all() == 0;
+        came && std::mem::take(&mut self.wake) || was_told
     }
 
     pub fn wants_to_claim(&self) -> bool {

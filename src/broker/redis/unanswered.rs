@@ -55,7 +55,11 @@ impl Drop for OnItsWay<'_> {
 
 impl UnansweredClaims {
     /// A claim of `count` executions from `first` on is about to be sent; it is not carried out after `until`.
-    pub fn send(&self, queues: &[QueueName], first: i64, count: usize, until: Mono) -> OnItsWay<'_> {
+    /// One of no executions can't be told from the next, which has the same first number: nothing is kept of it.
+    pub fn send(&self, queues: &[QueueName], first: i64, count: usize, until: Mono) -> Option<OnItsWay<'_>> {
+        if count == 0 {
+            return None;
+        }
         self.lock().push(Sent {
             queues: queues.to_vec(),
             first,
@@ -64,7 +68,7 @@ impl UnansweredClaims {
             is_awaited: true,
             found: BTreeSet::new(),
         });
-        OnItsWay { claims: self, first }
+        Some(OnItsWay { claims: self, first })
     }
 
     /// Nobody waits for answers any more.
@@ -150,7 +154,7 @@ mod tests {
         unanswered.looked(&mail, Mono(200));
         drop(on_its_way);
         assert_eq!(unanswered.ranges(&mail), [(1, 2)]);
-        unanswered.send(&mail, 2, 1, Mono(100)).answered();
+        unanswered.send(&mail, 2, 1, Mono(100)).unwrap().answered();
         assert_eq!(unanswered.ranges(&mail), [(1, 2)]);
     }
 

@@ -111,7 +111,9 @@ impl RqBroker {
             .unanswered
             .send(queues, first, wanted, sent + IN_TIME + MARGIN);
         let answer = self.link.script_on::<Vec<Value>>(line.clone(), &call).await;
-        if !answer.as_ref().is_err_and(is_broken) {
+        if let Some(on_its_way) = on_its_way
+            && !answer.as_ref().is_err_and(is_broken)
+        {
             on_its_way.answered();
         }
         let answer = answer.map_err(|error| self.link.endpoint.error(&error))?;

@@ -55,7 +55,7 @@ use super::redis::version::{check_version, words_max};
 use super::redis::wake_up::WakeUps;
 use super::{
     Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Orders, Presence,
-    Producer, Queues, Reader, Source, check, pulled,
+    Producer, Pull, Queues, Reader, Source, check, pulled,
 };
 use crate::config::{BrokerConfig, RedisUrl, RqConfig};
 use crate::job::{Claimed, QueueName, Settlement};
@@ -241,6 +241,17 @@ impl Broker for RqBroker {
         Ok(pulled::start(self, heartbeat, events))
     }
 
+    async fn close(&self) -> Result<(), BrokerError> {
+        if self.open_still().is_ok() {
+            self.leave().await?;
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Pull for RqBroker {
     async fn begin(&self) -> Result<(), BrokerError> {
         self.check_suspension().await?;
         self.claim_names().await?;
@@ -283,13 +294,5 @@ impl Broker for RqBroker {
     async fn maintain(&self) -> Result<Maintained, BrokerError> {
         // RQ's own housekeeping runs as after-work, in a worker.
         Ok(Maintained::default())
-    }
-
-    async fn close(&self) -> Result<(), BrokerError> {
-        if self.open_still().is_ok() {
-            self.leave().await?;
-            self.closed.store(true, Ordering::Relaxed);
-        }
-        Ok(())
     }
 }

@@ -31,8 +31,8 @@ use async_trait::async_trait;
 use self::engine::Engine;
 use self::store::{Access, Settings};
 use super::{
-    Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Producer, Queues, Reader,
-    Source, pulled,
+    Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Producer, Pull, Queues,
+    Reader, Source, pulled,
 };
 use crate::config::BrokerConfig;
 use crate::job::{Claimed, QueueName, Settlement};
@@ -109,6 +109,13 @@ impl Broker for SqliteBroker {
         Ok(pulled::start(self, heartbeat, events))
     }
 
+    async fn close(&self) -> Result<(), BrokerError> {
+        self.engine.close().await
+    }
+}
+
+#[async_trait]
+impl Pull for SqliteBroker {
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
         let queues = queues.to_vec();
         self.engine
@@ -142,9 +149,5 @@ impl Broker for SqliteBroker {
             }
         }
         Ok(done)
-    }
-
-    async fn close(&self) -> Result<(), BrokerError> {
-        self.engine.close().await
     }
 }

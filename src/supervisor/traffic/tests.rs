@@ -3,7 +3,8 @@ use std::sync::Mutex;
 use futures_util::future::BoxFuture;
 
 use super::*;
-use crate::broker;
+use crate::broker::memory::MemoryBroker;
+use crate::broker::{Broker, Pull};
 use crate::config::{self, RunArgs};
 use crate::fleet::{Done, Event, Now};
 use crate::job::{NewJob, Outcome, QueueName, RunStamp};
@@ -61,7 +62,7 @@ impl World {
             "1",
         ];
         let config = config::load(&RunArgs::from_flags(flags).unwrap(), |_| None).unwrap();
-        let broker = broker::open(&config.broker).await.unwrap();
+        let broker = MemoryBroker::new(&config.broker);
         let (pool, settings) = config.pools.first_key_value().unwrap();
         let queue: &QueueName = &settings.queues[0];
         let new = (0..count)

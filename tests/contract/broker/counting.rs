@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use pool::broker::{
-    Broker, BrokerError, Ended, Enqueued, Events, Maintained, NotHere, Producer, Queues, Reader, Source,
-    Watch,
+    Broker, BrokerError, Ended, Enqueued, Events, NotHere, Producer, Queues, Reader, Source, Watch,
 };
-use pool::job::{Claimed, JobId, JobView, NewJob, QueueName, Settlement};
+use pool::job::{JobId, JobView, NewJob};
 
 /// Passes everything on and counts it.
 #[derive(Debug)]
@@ -44,15 +43,6 @@ impl Broker for Counting {
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
         self.inner.clone().supply(events).await
     }
-    async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
-        self.count().claim(queues, limit).await
-    }
-    async fn extend(&self) -> Result<(), BrokerError> {
-        self.count().extend().await
-    }
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError> {
-        self.count().settle(settlements).await
-    }
     fn queues(&self) -> &dyn Queues {
         self.inner.queues()
     }
@@ -61,12 +51,6 @@ impl Broker for Counting {
     }
     fn reader(&self) -> Result<&dyn Reader, NotHere> {
         Ok(self)
-    }
-    async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
-        self.count().ready(queues).await
-    }
-    async fn maintain(&self) -> Result<Maintained, BrokerError> {
-        self.count().maintain().await
     }
     async fn close(&self) -> Result<(), BrokerError> {
         self.count().close().await

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool::broker::{Broker, DeadFilter};
+use pool::broker::{DeadFilter, Pull};
 use pool::job::{JobError, JobState, NewJob, Verdict};
 
 use super::kit::*;
@@ -20,7 +20,7 @@ super::rules! {
 }
 
 /// Enqueues jobs and buries them, one after the other.
-async fn buried(broker: &Arc<dyn Broker>, jobs: Vec<NewJob>) {
+async fn buried(broker: &Arc<dyn Pull>, jobs: Vec<NewJob>) {
     for new in jobs {
         let name = new.queue.to_string();
         let message = format!("no {}", new.id);
@@ -31,7 +31,7 @@ async fn buried(broker: &Arc<dyn Broker>, jobs: Vec<NewJob>) {
     }
 }
 
-async fn listed(broker: &Arc<dyn Broker>, filter: DeadFilter) -> Vec<String> {
+async fn listed(broker: &Arc<dyn Pull>, filter: DeadFilter) -> Vec<String> {
     let dead = broker.dead(&filter).await.unwrap();
     assert!(dead.iter().all(|view| view.state == JobState::Dead));
     dead.iter().map(|view| view.id.to_string()).collect()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use pool::broker::{Broker, BrokerError, NewGroup};
+use pool::broker::{BrokerError, NewGroup, Pull};
 use pool::config::{BrokerConfig, BrokerUrl};
 use pool::job::{NewJob, Settlement};
 use pool::time::Unix;
@@ -101,9 +101,7 @@ fn child() {
         .unwrap();
     runtime.block_on(async {
         let url = BrokerUrl::Sqlite(file.into());
-        let broker = pool::broker::open(&BrokerConfig { url, ..config() })
-            .await
-            .unwrap();
+        let broker = open(&BrokerConfig { url, ..config() }).await;
         match role.as_str() {
             "enqueue" => enqueue_some(&broker).await,
             "claim" => claim_all(&broker).await,
@@ -121,7 +119,7 @@ fn own_jobs(count: usize, payload_len: usize) -> Vec<NewJob> {
 }
 
 /// 500 jobs in calls of 25.
-async fn enqueue_some(broker: &Arc<dyn Broker>) {
+async fn enqueue_some(broker: &Arc<dyn Pull>) {
     for _ in 0..20 {
         for answer in enqueue(broker, own_jobs(25, 10)).await {
             say(answer.id().as_str());
@@ -130,7 +128,7 @@ async fn enqueue_some(broker: &Arc<dyn Broker>) {
 }
 
 /// Claims and finishes until a job `leave`; says the ids that it finished. Keeps jobs `hold`.
-async fn claim_all(broker: &Arc<dyn Broker>) {
+async fn claim_all(broker: &Arc<dyn Pull>) {
     loop {
         broker.ready(&[queue("default")]).await.unwrap();
         for claimed in claim(broker, &["default"], 7).await {
@@ -147,7 +145,7 @@ async fn claim_all(broker: &Arc<dyn Broker>) {
 }
 
 /// Enqueues until killed; says the ids that were acknowledged.
-async fn flood(broker: &Arc<dyn Broker>) {
+async fn flood(broker: &Arc<dyn Pull>) {
     loop {
         let answers = enqueue(broker, own_jobs(20, 300)).await;
         let ids: Vec<&str> = answers.iter().map(|answer| answer.id().as_str()).collect();
@@ -157,7 +155,7 @@ async fn flood(broker: &Arc<dyn Broker>) {
 
 /// Waits for jobs and for an end, and says how often its thread woke up meanwhile, at the least
 /// in some windows: it may be late to fall asleep.
-async fn idle(broker: &Arc<dyn Broker>) {
+async fn idle(broker: &Arc<dyn Pull>) {
     enqueue(broker, vec![job("1", "other")]).await;
     let (queues, ids) = ([queue("default")], [id("1")]);
     let mut waiting = (broker.ready(&queues), broker.wait_any(&ids));
@@ -186,7 +184,7 @@ fn switches() -> u64 {
 }
 
 /// Enqueues until its files may grow no more, then on with the limit lifted.
-async fn fill(broker: &Arc<dyn Broker>) {
+async fn fill(broker: &Arc<dyn Pull>) {
     enqueue(broker, vec![job("before", "default")]).await;
     let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
     setrlimit(Resource::RLIMIT_FSIZE, 1 << 20, hard).unwrap();
@@ -572,9 +570,7 @@ async fn many_who_open_a_new_file_at_once_all_can() {
     for number in 0..8 {
         let url = BrokerUrl::Sqlite(kit.path());
         opening.spawn(async move {
-            let broker = pool::broker::open(&BrokerConfig { url, ..config() })
-                .await
-                .unwrap();
+            let broker = open(&BrokerConfig { url, ..config() }).await;
             enqueue(&broker, jobs(number..number + 1, "default")).await;
         });
     }

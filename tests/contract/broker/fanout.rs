@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool::broker::{Broker, wait_all};
+use pool::broker::{Broker, Pull, wait_all};
 use pool::job::{JobState, JobView, Settlement};
 
 use super::counting::Counting;
@@ -145,7 +145,7 @@ async fn more_jobs_than_are_watched_at_once_all_come(kit: &Kit) {
     enqueue(&broker, jobs(0..2100, "default")).await;
     let claimed = claim(&broker, &["default"], 2100).await;
     let waiting = {
-        let broker: Arc<dyn Broker> = kit.handle().await;
+        let broker: Arc<dyn Pull> = kit.handle().await;
         tokio::spawn(async move { wait_all(broker.reader().unwrap(), &ids(0..2100), None).await })
     };
     for batch in claimed.rchunks(300) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool::broker::{Broker, BrokerError, GroupView, NewGroup};
+use pool::broker::{BrokerError, GroupView, NewGroup, Pull};
 use pool::config::BrokerConfig;
 use pool::job::{Claimed, GroupId, JobState, JobView, NewJob, Verdict};
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ pub fn counted(jobs: Vec<NewJob>) -> NewGroup {
 }
 
 /// What a claim of callbacks takes: id and arguments.
-async fn called(kit: &Kit, broker: &Arc<dyn Broker>) -> Vec<(String, Value)> {
+async fn called(kit: &Kit, broker: &Arc<dyn Pull>) -> Vec<(String, Value)> {
     let claimed = claim(broker, &["callbacks"], 9).await;
     let call = |job: &Claimed| {
         let arguments = serde_json::from_slice(&kit.arguments(job)).unwrap();
@@ -89,7 +89,7 @@ fn failure(kit: &Kit, member: &str, total: u64, finished: u64, failed: u64) -> (
     ("failure".to_owned(), kit.told(summary, Some(member)))
 }
 
-pub async fn counts(broker: &Arc<dyn Broker>) -> (u64, u64, u64, bool) {
+pub async fn counts(broker: &Arc<dyn Pull>) -> (u64, u64, u64, bool) {
     let GroupView {
         total,
         finished,
@@ -100,7 +100,7 @@ pub async fn counts(broker: &Arc<dyn Broker>) -> (u64, u64, u64, bool) {
     (total, finished, failed, ended.is_some())
 }
 
-async fn view(broker: &Arc<dyn Broker>, of: &str) -> JobView {
+async fn view(broker: &Arc<dyn Pull>, of: &str) -> JobView {
     broker.find(&[id(of)]).await.unwrap().remove(0).unwrap()
 }
 
@@ -324,7 +324,7 @@ async fn a_group_shows_its_members_in_their_order(kit: &Kit) {
 }
 
 /// A chain of jobs with these ids and arguments.
-async fn chain(broker: &Arc<dyn Broker>, of: &[(&str, &str)]) {
+async fn chain(broker: &Arc<dyn Pull>, of: &[(&str, &str)]) {
     let jobs = of.iter().map(|&(name, payload)| NewJob {
         payload: payload.into(),
         ..job(name, "default")

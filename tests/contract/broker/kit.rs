@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pool::broker::memory::MemoryBroker;
-use pool::broker::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, NewGroup};
+use pool::broker::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, NewGroup, Pull};
 use pool::config::{BrokerConfig, BrokerUrl, Dialects};
 use pool::job::{
     Claimed, GroupId, JobError, JobId, JobState, JobView, NewJob, QueueName, Settlement, Verdict, Work,
@@ -63,26 +63,31 @@ impl Kit {
     }
 
     /// A handle, as a process of its own has.
-    pub async fn handle(&self) -> Arc<dyn Broker> {
+    pub async fn handle(&self) -> Arc<dyn Pull> {
         self.handle_with(config()).await
     }
 
     /// A handle whose claims are soon given back unless it renews its lease.
-    pub async fn short_lived(&self) -> Arc<dyn Broker> {
+    pub async fn short_lived(&self) -> Arc<dyn Pull> {
         let lease = Duration::from_millis(200);
         self.handle_with(BrokerConfig { lease, ..config() }).await
     }
 
-    pub async fn handle_with(&self, config: BrokerConfig) -> Arc<dyn Broker> {
+    pub async fn handle_with(&self, config: BrokerConfig) -> Arc<dyn Pull> {
         match self {
             Kit::Memory(first) => Arc::new(first.another(&config)),
             Kit::Sqlite(_) => {
                 let url = BrokerUrl::Sqlite(self.path());
-                pool::broker::open(&BrokerConfig { url, ..config }).await.unwrap()
+                open(&BrokerConfig { url, ..config }).await
             }
             Kit::Redis(server) => rq::open(server, config).await,
         }
     }
+}
+
+/// The broker that the settings name, as one that is asked for jobs.
+pub async fn open(config: &BrokerConfig) -> Arc<dyn Pull> {
+    pool::broker::open_pulled(config).await.unwrap()
 }
 
 pub fn queue(name: &str) -> QueueName {
@@ -111,12 +116,12 @@ pub fn id(text: &str) -> JobId {
     JobId::new(text).unwrap()
 }
 
-pub async fn enqueue(broker: &Arc<dyn Broker>, jobs: Vec<NewJob>) -> Vec<Enqueued> {
+pub async fn enqueue(broker: &Arc<dyn Pull>, jobs: Vec<NewJob>) -> Vec<Enqueued> {
     broker.enqueue(jobs).await.unwrap()
 }
 
 /// Claims jobs. After-work that the broker hands out with them is done at once, as a worker would, and is not counted.
-pub async fn claim(broker: &Arc<dyn Broker>, names: &[&str], limit: usize) -> Vec<Claimed> {
+pub async fn claim(broker: &Arc<dyn Pull>, names: &[&str], limit: usize) -> Vec<Claimed> {
     let queues: Vec<QueueName> = names.iter().map(|name| queue(name)).collect();
     let (mut jobs, mut after_work) = (Vec::new(), 1);
     while after_work > 0 {
@@ -134,7 +139,7 @@ pub async fn claim(broker: &Arc<dyn Broker>, names: &[&str], limit: usize) -> Ve
 }
 
 /// Ids of what a claim on `default` takes.
-pub async fn claim_ids(broker: &Arc<dyn Broker>, limit: usize) -> Vec<String> {
+pub async fn claim_ids(broker: &Arc<dyn Pull>, limit: usize) -> Vec<String> {
     ids_of(&claim(broker, &["default"], limit).await)
 }
 
@@ -145,7 +150,7 @@ pub fn ids_of(claimed: &[Claimed]) -> Vec<String> {
         .collect()
 }
 
-pub async fn settle(broker: &Arc<dyn Broker>, claimed: &Claimed, verdict: Verdict) -> bool {
+pub async fn settle(broker: &Arc<dyn Pull>, claimed: &Claimed, verdict: Verdict) -> bool {
     let claim = claimed.claim.clone();
     let done = broker
         .settle(vec![Settlement {
@@ -184,7 +189,7 @@ pub fn bury(message: &str) -> Verdict {
     }
 }
 
-pub async fn state(broker: &Arc<dyn Broker>, of: &str) -> Option<JobState> {
+pub async fn state(broker: &Arc<dyn Pull>, of: &str) -> Option<JobState> {
     let views = broker.find(&[id(of)]).await.unwrap();
     assert_eq!(views.len(), 1, "one answer an id");
     views[0].as_ref().map(|view| view.state)

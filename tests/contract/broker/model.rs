@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool::broker::{Broker, DeadFilter, NewGroup};
+use pool::broker::{DeadFilter, NewGroup, Pull};
 use pool::job::{Claimed, GroupId, JobError, JobId, JobView, NewJob, Settlement, Verdict};
 use pool::time::Unix;
 use proptest::prelude::*;
@@ -191,7 +191,7 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
 /// One of the two, and the claims it made.
 struct Side {
     kit: Kit,
-    handles: Vec<Arc<dyn Broker>>,
+    handles: Vec<Arc<dyn Pull>>,
     claims: Vec<Claimed>,
 }
 

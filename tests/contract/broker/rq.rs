@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool::broker::{Broker, BrokerError, DeadFilter, Enqueued, Maintained};
+use pool::broker::{BrokerError, DeadFilter, Enqueued, Maintained, Pull};
 use pool::config::{BrokerConfig, BrokerUrl, DialectKind, Dialects, Keep, Protocol, RqConfig};
 use pool::job::{Claimed, JobError, JobState, NewJob, Settlement, Verdict, Work};
 use pool::time::Unix;
@@ -37,21 +37,20 @@ pub fn config() -> RqConfig {
 
 /// A handle that has done what a supervisor's first claim does: it has the scheduler's lock if nobody else has, and the
 /// housekeeping is behind it.
-pub async fn open(server: &Server, config: BrokerConfig) -> Arc<dyn Broker> {
+pub async fn open(server: &Server, config: BrokerConfig) -> Arc<dyn Pull> {
     let rq = RqConfig {
         results_ttl: Keep::For(config.result_ttl),
         ..config.dialects.rq
     };
     let url = BrokerUrl::parse(&server.url(), Path::to_path_buf).unwrap();
     let (protocol, dialects) = (Protocol::Dialect(DialectKind::Rq), Dialects { rq });
-    let broker = pool::broker::open(&BrokerConfig {
+    let broker = super::kit::open(&BrokerConfig {
         url,
         protocol,
         dialects,
         ..config
     })
-    .await
-    .unwrap();
+    .await;
     let first = broker.claim(&[queue("default")], 1).await.unwrap();
     assert!(first.iter().all(|claimed| claimed.work == Work::After));
     for work in first {
@@ -131,7 +130,7 @@ impl Kit {
     }
 
     /// A handle whose housekeeping is soon due: on RQ it is what finds expired claims.
-    pub async fn housekeeper(&self) -> Arc<dyn Broker> {
+    pub async fn housekeeper(&self) -> Arc<dyn Pull> {
         let rq = RqConfig {
             maintenance_interval: Duration::from_millis(300),
             ..config()
@@ -169,7 +168,7 @@ impl Kit {
     }
 
     /// Jobs that are due are ready. RQ's scheduler has to see them first.
-    pub async fn let_due_jobs_be_seen(&self, broker: &Arc<dyn Broker>) {
+    pub async fn let_due_jobs_be_seen(&self, broker: &Arc<dyn Pull>) {
         let queues = [queue("default")];
         while self.is_rq() && broker.backlog(&queues).await.unwrap().scheduled > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -113,7 +113,7 @@ async fn an_id_is_free_again_once_its_result_expired(kit: &Kit) {
 }
 
 /// A handle on a store where job `1` has expired and `kept` has not.
-async fn expired(kit: &Kit) -> std::sync::Arc<dyn pool::broker::Broker> {
+async fn expired(kit: &Kit) -> std::sync::Arc<dyn pool::broker::Pull> {
     let broker = kit.handle().await;
     let short = NewJob {
         result_ttl: Some(Duration::from_millis(1)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool::broker::Broker;
+use pool::broker::Pull;
 use pool::job::{JobState, NewJob};
 use pool::time::Unix;
 
@@ -153,7 +153,7 @@ async fn a_dropped_wait_does_no_harm(kit: &Kit) {
 }
 
 /// Claims the next job of `default` and finishes it.
-async fn finish_next(broker: &Arc<dyn Broker>) {
+async fn finish_next(broker: &Arc<dyn Pull>) {
     let claimed = claim(broker, &["default"], 1).await.remove(0);
     assert!(settle(broker, &claimed, finish()).await);
 }

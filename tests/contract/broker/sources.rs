@@ -1,0 +1,418 @@
+//! Rules of what feeds a supervisor, for brokers that are asked and for one that pushes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pool::broker::Broker;
+use pool::broker::source::{Demand, Event, Events, Source};
+use pool::job::{Claimed, PoolName, QueueOrder, Settlement, Verdict, Work};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::kit::{Kit, finish, give_back, jobs, queue, soon};
+use super::push::Server;
+
+/// Handles on one store of jobs.
+#[async_trait]
+trait Store: Send + Sync {
+    async fn handle(&self) -> Arc<dyn Broker>;
+}
+
+#[async_trait]
+impl Store for Kit {
+    async fn handle(&self) -> Arc<dyn Broker> {
+        Kit::handle(self).await
+    }
+}
+
+#[async_trait]
+impl Store for Server {
+    async fn handle(&self) -> Arc<dyn Broker> {
+        Server::handle(self)
+    }
+}
+
+/// Runs each rule over each of these stores.
+macro_rules! stores {
+    ($($store:ident: $make:expr,)*) => {
+        stores! { @all [$(($store, $make))*] [
+            what_waits_comes_at_once
+            a_later_job_comes_by_itself
+            no_more_than_the_credit_comes
+            credit_said_twice_counts_once
+            a_lower_credit_takes_nothing_more
+            without_credit_nothing_is_held
+            two_pools_share_a_queue
+            other_queues_replace_the_first
+            a_pool_without_workers_is_told_once
+            a_pool_without_room_hears_that_more_came
+            empty_follows_the_last_settlement
+            what_is_given_back_comes_again_in_its_order
+            a_token_is_never_used_twice
+            closing_gives_back
+        ] }
+    };
+    (@all [$($store:tt)*] $rules:tt) => { $(stores! { @one $store $rules })* };
+    (@one ($store:ident, $make:expr) [$($rule:ident)*]) => {
+        mod $store {
+            use super::*;
+            $(#[tokio::test]
+            async fn $rule() {
+                super::$rule(&$make).await;
+            })*
+        }
+    };
+}
+
+stores! {
+    memory: Kit::memory(),
+    sqlite: Kit::sqlite(),
+    redis: Kit::redis(),
+    push: Server::default(),
+}
+
+/// A source, and what a supervisor would keep of it.
+struct Fed {
+    source: Box<dyn Source>,
+    events: UnboundedReceiver<Event>,
+    seen: u64,
+    settled: u64,
+    /// What came and was not asked for yet.
+    jobs: Vec<Claimed>,
+    /// Room for jobs that did not come yet.
+    credit: u32,
+    demand: Demand,
+}
+
+fn demand(pool: &str, queues: &[&str], credit: u32) -> Demand {
+    let queues: Vec<_> = queues.iter().map(|name| queue(name)).collect();
+    Demand {
+        pool: PoolName::new(pool).unwrap(),
+        queues: queues.into(),
+        order: QueueOrder::Strict,
+        credit,
+        jobs: credit,
+        seen: 0,
+        wake: false,
+        tell_empty: true,
+    }
+}
+
+impl Fed {
+    async fn over(broker: Arc<dyn Broker>) -> Self {
+        let (sender, events) = unbounded_channel();
+        let take = move |event| drop(sender.send(event));
+        let source = broker.supply(Events::new(take)).await.unwrap();
+        Fed {
+            source,
+            events,
+            seen: 0,
+            settled: 0,
+            jobs: Vec::new(),
+            credit: 0,
+            demand: demand("default", &[], 0),
+        }
+    }
+
+    /// Room for so many jobs of these queues.
+    fn want(&mut self, queues: &[&str], credit: u32) {
+        self.credit = credit;
+        self.demand = Demand {
+            seen: self.seen,
+            ..demand("default", queues, credit)
+        };
+        self.source.demand(self.demand.clone());
+    }
+
+    fn settle(&mut self, jobs: &[Claimed], verdict: &Verdict) {
+        let settlement = |job: &Claimed| Settlement {
+            claim: job.claim.clone(),
+            verdict: verdict.clone(),
+            run: None,
+        };
+        self.source.settle(jobs.iter().map(settlement).collect());
+        self.settled += jobs.len() as u64;
+    }
+
+    /// The next event. After-work is done at once, and room said anew; it is no event for a rule.
+    async fn next(&mut self) -> Event {
+        loop {
+            let event = soon(self.events.recv()).await.unwrap();
+            let Event::Delivered { pool, jobs } = event else {
+                return event;
+            };
+            self.seen += jobs.len() as u64;
+            let (after, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.work == Work::After);
+            self.credit = self.credit.saturating_sub(u32::try_from(jobs.len()).unwrap());
+            if !after.is_empty() {
+                self.settle(&after, &finish());
+                self.demand.credit = self.credit;
+                self.demand.jobs = self.credit;
+                self.demand.seen = self.seen;
+                self.source.demand(self.demand.clone());
+            }
+            if !jobs.is_empty() {
+                return Event::Delivered { pool, jobs };
+            }
+        }
+    }
+
+    /// Waits until so many jobs have come, and takes them.
+    async fn jobs(&mut self, count: usize) -> Vec<Claimed> {
+        while self.jobs.len() < count {
+            if let Event::Delivered { jobs, .. } = self.next().await {
+                self.jobs.extend(jobs);
+            }
+        }
+        std::mem::take(&mut self.jobs)
+    }
+
+    async fn ids(&mut self, count: usize) -> Vec<String> {
+        super::kit::ids_of(&self.jobs(count).await)
+    }
+
+    /// Waits until the source is known to have nothing left; no job may come before.
+    async fn empty(&mut self) {
+        loop {
+            match self.next().await {
+                Event::Empty { seen, settled, .. } if (seen, settled) == (self.seen, self.settled) => return,
+                Event::Delivered { jobs, .. } => panic!("nothing should come: {jobs:?}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+async fn add(broker: &Arc<dyn Broker>, of: std::ops::Range<u32>, queue: &str) {
+    broker.producer().unwrap().enqueue(jobs(of, queue)).await.unwrap();
+}
+
+async fn what_waits_comes_at_once(store: &dyn Store) {
+    let producer = store.handle().await;
+    add(&producer, 0..3, "default").await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 9);
+    assert_eq!(fed.ids(3).await, ["00000", "00001", "00002"]);
+}
+
+async fn a_later_job_comes_by_itself(store: &dyn Store) {
+    let producer = store.handle().await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 9);
+    fed.empty().await;
+    for number in 0..5 {
+        add(&producer, number..number + 1, "default").await;
+        assert_eq!(fed.ids(1).await, [format!("{number:05}")]);
+    }
+}
+
+async fn no_more_than_the_credit_comes(store: &dyn Store) {
+    let producer = store.handle().await;
+    add(&producer, 0..5, "default").await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 2);
+    assert_eq!(fed.ids(2).await, ["00000", "00001"]);
+    // What more came would be ahead of these.
+    fed.want(&["default"], 1);
+    assert_eq!(fed.ids(1).await, ["00002"]);
+    assert_eq!(waiting(&producer).await, 2);
+}
+
+async fn credit_said_twice_counts_once(store: &dyn Store) {
+    let producer = store.handle().await;
+    add(&producer, 0..5, "default").await;
+    let mut fed = Fed::over(store.handle().await).await;
+    for _ in 0..3 {
+        fed.want(&["default"], 2);
+    }
+    assert_eq!(fed.ids(2).await.len(), 2);
+    fed.want(&["default"], 1);
+    assert_eq!(fed.ids(1).await, ["00002"]);
+    assert_eq!(waiting(&producer).await, 2);
+}
+
+async fn a_lower_credit_takes_nothing_more(store: &dyn Store) {
+    let producer = store.handle().await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 5);
+    fed.empty().await;
+    fed.want(&["default"], 0);
+    let mut other = Fed::over(store.handle().await).await;
+    other.want(&["default"], 9);
+    other.empty().await;
+    add(&producer, 0..3, "default").await;
+    assert_eq!(other.ids(3).await, ["00000", "00001", "00002"]);
+}
+
+async fn without_credit_nothing_is_held(store: &dyn Store) {
+    let producer = store.handle().await;
+    add(&producer, 0..3, "default").await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 0);
+    let mut other = Fed::over(store.handle().await).await;
+    other.want(&["default"], 9);
+    assert_eq!(other.ids(3).await.len(), 3);
+}
+
+async fn two_pools_share_a_queue(store: &dyn Store) {
+    let producer = store.handle().await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.source.demand(demand("one", &["default"], 2));
+    fed.source.demand(demand("other", &["default"], 2));
+    fed.credit = 4;
+    add(&producer, 0..5, "default").await;
+    let mut of_pool = std::collections::BTreeMap::new();
+    let mut count = 0;
+    while count < 4 {
+        let event = soon(fed.events.recv()).await.unwrap();
+        if let Event::Delivered { pool, jobs } = event {
+            let jobs = jobs.iter().filter(|job| job.work == Work::Job).count();
+            *of_pool.entry(pool.to_string()).or_insert(0) += jobs;
+            count += jobs;
+            if jobs == 0 {
+                return; // after-work took the room of a pool, which is not what this is about
+            }
+        }
+    }
+    assert_eq!(of_pool.values().copied().collect::<Vec<_>>(), [2, 2]);
+}
+
+async fn other_queues_replace_the_first(store: &dyn Store) {
+    let producer = store.handle().await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 9);
+    fed.empty().await;
+    fed.want(&["other"], 9);
+    add(&producer, 0..1, "other").await;
+    assert_eq!(fed.ids(1).await, ["00000"]);
+    add(&producer, 1..2, "default").await;
+    add(&producer, 2..3, "other").await;
+    assert_eq!(fed.ids(1).await, ["00002"]);
+    assert_eq!(waiting(&producer).await, 1);
+}
+
+async fn a_pool_without_workers_is_told_once(store: &dyn Store) {
+    let producer = store.handle().await;
+    let mut fed = Fed::over(store.handle().await).await;
+    let asleep = Demand {
+        wake: true,
+        tell_empty: false,
+        ..demand("default", &["default"], 0)
+    };
+    fed.source.demand(asleep);
+    add(&producer, 0..2, "default").await;
+    while !matches!(fed.next().await, Event::Waiting { .. }) {}
+    add(&producer, 2..3, "default").await;
+    fed.want(&["default"], 9);
+    let mut jobs = 0;
+    while jobs < 3 {
+        match fed.next().await {
+            Event::Delivered { jobs: came, .. } => jobs += came.len(),
+            Event::Waiting { .. } => panic!("it was told before"),
+            _ => {}
+        }
+    }
+}
+
+async fn a_pool_without_room_hears_that_more_came(store: &dyn Store) {
+    let producer = store.handle().await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 2);
+    fed.empty().await;
+    fed.want(&["default"], 0);
+    add(&producer, 0..1, "default").await;
+    loop {
+        match fed.next().await {
+            Event::Waiting { .. } => return,
+            // It was on its way when the room fell.
+            Event::Delivered { jobs, .. } => fed.settle(&jobs, &give_back()),
+            _ => {}
+        }
+    }
+}
+
+async fn empty_follows_the_last_settlement(store: &dyn Store) {
+    let producer = store.handle().await;
+    add(&producer, 0..2, "default").await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 9);
+    let jobs = fed.jobs(2).await;
+    fed.settle(&jobs[..1], &give_back());
+    let again = fed.jobs(1).await;
+    fed.settle(&jobs[1..], &finish());
+    fed.settle(&again, &finish());
+    fed.empty().await;
+}
+
+async fn what_is_given_back_comes_again_in_its_order(store: &dyn Store) {
+    let producer = store.handle().await;
+    add(&producer, 0..4, "default").await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 3);
+    let jobs = fed.jobs(3).await;
+    fed.settle(&jobs, &give_back());
+    while !matches!(fed.next().await, Event::Settled { count: 3, .. }) {}
+    fed.want(&["default"], 9);
+    assert_eq!(fed.ids(4).await, ["00000", "00001", "00002", "00003"]);
+}
+
+async fn a_token_is_never_used_twice(store: &dyn Store) {
+    let producer = store.handle().await;
+    add(&producer, 0..1, "default").await;
+    let mut fed = Fed::over(store.handle().await).await;
+    let mut tokens = std::collections::BTreeSet::new();
+    for _ in 0..4 {
+        fed.want(&["default"], 1);
+        let jobs = fed.jobs(1).await;
+        assert!(tokens.insert(jobs[0].claim.handle), "{jobs:?}");
+        fed.settle(&jobs, &give_back());
+    }
+}
+
+async fn closing_gives_back(store: &dyn Store) {
+    let producer = store.handle().await;
+    add(&producer, 0..4, "default").await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 3);
+    let jobs = fed.jobs(3).await;
+    fed.settle(&jobs[..1], &finish());
+    let unsettled = fed.source.close(std::time::Duration::from_secs(60)).await;
+    assert_eq!(unsettled, 0);
+    let mut other = Fed::over(store.handle().await).await;
+    other.want(&["default"], 9);
+    assert_eq!(other.ids(3).await, ["00001", "00002", "00003"]);
+}
+
+async fn waiting(broker: &Arc<dyn Broker>) -> u64 {
+    broker
+        .queues()
+        .backlog(&[queue("default")])
+        .await
+        .unwrap()
+        .waiting
+}
+
+/// A channel that breaks: what was delivered on it comes again, and the outcomes of the first deliveries are late.
+#[tokio::test]
+async fn what_was_delivered_on_a_lost_channel_comes_again() {
+    let server = Server::default();
+    let producer = server.handle();
+    add(&producer, 0..2, "default").await;
+    let mut fed = Fed::over(server.handle()).await;
+    fed.want(&["default"], 2);
+    let lost = fed.jobs(2).await;
+    fed.want(&["default"], 2);
+    server.close_channels();
+    let again = fed.jobs(2).await;
+    assert_ne!(again[0].claim.handle, lost[0].claim.handle);
+    fed.settle(&lost, &finish());
+    loop {
+        if let Event::Settled { count, late } = fed.next().await {
+            assert_eq!((count, late.len()), (2, 2));
+            break;
+        }
+    }
+    fed.settle(&again, &finish());
+    fed.empty().await;
+    assert_eq!(server.counts(), (0, 0));
+    assert!(server.ended("00000").is_some());
+}
