@@ -6,12 +6,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from rq import Callback, Queue
+from rq.command import send_stop_job_command
 from rq.job import Retry
 from rq.results import Result
 from rq.webhook import Webhook
 
 import jobs
-from support.app import notes
+from support.app import entered, notes
+from support.wait import until
 
 
 def test_success_is_told_with_the_result(work, queue, redis):
@@ -155,3 +157,18 @@ def test_an_endpoint_that_is_away_changes_nothing(work, queue):
     job = queue.enqueue(jobs.add, 1, 2, webhooks=[Webhook('http://127.0.0.1:1/', 'finished')])
     work.burst()
     assert job.return_value() == 3
+
+
+@pytest.mark.pool
+def test_a_stopped_callback_that_leaves_is_tried_a_few_times_and_holds_nobody_up(work, queue, redis):
+    job = queue.enqueue(jobs.hold, on_stopped=Callback(jobs.leave_when_stopped))
+    running = work.start()
+    entered(redis)
+    send_stop_job_command(redis, job.id)
+    later = queue.enqueue(jobs.add, 1, 2)
+    until(lambda: later.is_finished, 'another job runs meanwhile')
+    until(lambda: job.get_status() in ('failed', 'stopped'), 'the job has ended')
+    assert 1 <= int(redis.get('calls')) <= 4
+    assert redis.zcard('rq:wip:default') == 0 and redis.zscore('rq:failed:default', job.id)
+    running.stop()
+    assert int(redis.get('calls')) <= 4

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::held::{AfterWork, Held, KIND_AFTER_WORK, KIND_PLAIN, KIND_WHOLE, Kind, Unreadable};
+use super::held::{AfterWork, Held, KIND_AFTER_WORK, KIND_PLAIN, KIND_WHOLE, Kind, Pending, Unreadable};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
 use crate::broker::redis::connection::{IN_TIME, is_broken};
@@ -17,6 +17,8 @@ use crate::time::{Mono, Unix};
 const BATCH_MAX: usize = 500;
 /// What RQ's code may need beyond a job's own timeout: its callbacks, each with a timeout of its own.
 const LIFECYCLE: Duration = Duration::from_secs(180);
+/// Further tries of after-work that failed.
+const AFTER_WORK_RETRIES: u32 = 3;
 /// Longest run of after-work.
 const AFTER_WORK_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -267,7 +269,9 @@ impl RqBroker {
         }
         self.maintenance().insert(queues.to_vec(), now + wait);
         let queues = queues.iter().map(ToString::to_string).collect();
-        self.hand().after_work.push_back(AfterWork::Maintain { queues });
+        self.hand()
+            .after_work
+            .push_back(AfterWork::Maintain { queues }.into());
         Ok(())
     }
 
@@ -298,9 +302,14 @@ impl RqBroker {
         };
         let mut hand = self.hand();
         let count = hand.after_work.len().min(limit);
-        let after_work: Vec<AfterWork> = hand.after_work.drain(..count).collect();
+        let after_work: Vec<Pending> = hand.after_work.drain(..count).collect();
         let mut jobs = Vec::with_capacity(count);
-        for work in after_work {
+        for pending in after_work {
+            let Pending {
+                work,
+                failures,
+                losses,
+            } = pending;
             let number = hand.numbers(1);
             let task: Arc<str> = work.task().into();
             let payload = serde_json::to_vec(&work).unwrap_or_default();
@@ -329,13 +338,13 @@ impl RqBroker {
                 kind: KIND_AFTER_WORK,
                 payload: payload.into(),
                 timeout: Some(AFTER_WORK_TIMEOUT),
-                retries: Some(3),
+                retries: Some(AFTER_WORK_RETRIES),
                 retry_after: Some(Duration::ZERO),
                 loss: Loss::RunsAgain,
                 work: Work::After,
                 batches: false,
-                failures: 0,
-                losses: 0,
+                failures,
+                losses,
                 ready: Unix::now(),
             });
         }

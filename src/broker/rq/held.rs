@@ -110,11 +110,33 @@ impl AfterWork {
     }
 }
 
+/// After-work that waits for a worker, and how often it could not be done.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pending {
+    pub work: AfterWork,
+    /// Workers that failed at it.
+    pub failures: u32,
+    /// Workers that died at it.
+    pub losses: u32,
+}
+
+impl From<AfterWork> for Pending {
+    fn from(work: AfterWork) -> Self {
+        Pending {
+            work,
+            failures: 0,
+            losses: 0,
+        }
+    }
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub(super) struct Hand {
     pub jobs: HashMap<i64, Held>,
-    pub after_work: VecDeque<AfterWork>,
+    pub after_work: VecDeque<Pending>,
+    /// After-work that is tried again after a pause, by the number of its last claim.
+    pub after_work_later: HashMap<i64, Pending>,
     /// Taken, and to be failed: they can't be run.
     pub unreadable: Vec<Unreadable>,
     /// Queues of which a key is of another type, told once.

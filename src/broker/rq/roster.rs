@@ -298,6 +298,7 @@ impl RqBroker {
         self.stop_scheduler().await?;
         self.recover_all().await?;
         self.give_all_back().await?;
+        self.give_up_later().await;
         let mut has_left = self.roster.has_left.lock().await;
         *has_left = true;
         self.register(Vec::new()).await

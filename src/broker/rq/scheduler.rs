@@ -11,7 +11,7 @@ use redis::{RedisError, Script, Value};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::held::{AfterWork, Hand, Kind};
+use super::held::{AfterWork, Hand, Kind, Pending};
 use super::keys::Keys;
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
@@ -96,8 +96,12 @@ impl Pass {
         };
         let mut hand = self.hand.lock().unwrap_or_else(PoisonError::into_inner);
         let running = |held: &super::held::Held| matches!(&held.kind, Kind::After(other) if *other == work);
-        if !hand.after_work.contains(&work) && !hand.jobs.values().any(running) {
-            hand.after_work.push_back(work);
+        let waits = |pending: &Pending| pending.work == work;
+        let is_known = hand.after_work.iter().any(waits)
+            || hand.after_work_later.values().any(waits)
+            || hand.jobs.values().any(running);
+        if !is_known {
+            hand.after_work.push_back(work.into());
             self.after_work_came.notify_waiters();
         }
     }

@@ -30,6 +30,7 @@ pub(super) struct Scripts {
     pub schedule: Script,
     pub look_at_groups: Script,
     pub rights: Script,
+    pub give_up: Script,
 }
 
 impl Scripts {
@@ -48,6 +49,7 @@ impl Scripts {
             schedule: script!("fail", "schedule"),
             look_at_groups: script!("first_failure", "look_at_groups"),
             rights: script!("rights"),
+            give_up: script!("fail", "first_failure", "wake", "give_up"),
         }
     }
 }

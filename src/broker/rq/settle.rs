@@ -1,8 +1,11 @@
 //! Ending jobs: one script call a batch for plain ones; what only RQ's own code does right becomes after-work.
 
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
 use redis::{ScriptInvocation, Value};
 
-use super::held::{AfterWork, Held, Kind};
+use super::held::{AfterWork, Held, Kind, Pending};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
 use crate::job::{JobError, RunStamp, Settlement, Verdict};
@@ -10,6 +13,9 @@ use crate::time::Unix;
 
 /// Jobs that one script call ends at most: the server does nothing else meanwhile.
 const BATCH_MAX: usize = 500;
+/// Wait before after-work that failed is tried again: four times as long each time, up to the longest.
+const AFTER_WORK_PAUSE: Duration = Duration::from_millis(250);
+const AFTER_WORK_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Kind of the error of a job whose worker died; see `policy::retry`.
 const WORKER_LOST: &str = "worker lost";
 /// Source: `rq/worker/worker_classes.py`, `Worker._handle_stopped_job`.
@@ -53,7 +59,8 @@ impl RqBroker {
                 },
             )
         });
-        let (mut plain, mut whole, mut after) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut plain, mut whole) = (Vec::new(), Vec::new());
+        let (mut after, mut given_up) = (Vec::new(), Vec::new());
         for at in order {
             let number = settlements[at].claim.handle;
             let job = self.hand().jobs.get(&number).cloned();
@@ -69,10 +76,11 @@ impl RqBroker {
                 Kind::Whole => whole.push((number, job, verdict, run)),
                 Kind::After(work) => {
                     after.push(work.clone());
-                    self.after_work_ended(number, work, &verdict);
+                    given_up.extend(self.after_work_ended(number, work, &verdict));
                 }
             }
         }
+        self.give_up(&given_up).await;
         self.look_for_failures_after(&after).await;
         let mut ended = Ended::default();
         let answer = self.end_all(&whole, &plain, &mut held, &mut ended).await;
@@ -94,7 +102,8 @@ impl RqBroker {
             }
         }
         if !ended.after_work.is_empty() {
-            hand.after_work.extend(ended.after_work);
+            hand.after_work
+                .extend(ended.after_work.into_iter().map(Pending::from));
             self.after_work_came.notify_waiters();
         }
         Ok(held)
@@ -114,17 +123,88 @@ impl RqBroker {
         Ok(())
     }
 
-    /// After-work that its worker could not do is tried again; at the end it is told.
-    fn after_work_ended(&self, number: i64, work: AfterWork, verdict: &Verdict) {
+    /// After-work that its worker could not do is tried again after a pause, as often as the policy says. Returns the job
+    /// and the reason when it is given up.
+    fn after_work_ended(&self, number: i64, work: AfterWork, verdict: &Verdict) -> Option<(String, String)> {
         let mut hand = self.hand();
         hand.jobs.remove(&number);
         match verdict {
-            Verdict::Finish { .. } | Verdict::Forget => {}
-            Verdict::Requeue { .. } => hand.after_work.push_back(work),
+            Verdict::Finish { .. } | Verdict::Forget => None,
+            Verdict::Requeue {
+                error,
+                failures,
+                losses,
+                ..
+            } => {
+                let (failures, losses) = (*failures, *losses);
+                let pending = Pending {
+                    work,
+                    failures,
+                    losses,
+                };
+                match error {
+                    // It was not begun.
+                    None => hand.after_work.push_front(pending),
+                    Some(error) => {
+                        tracing::warn!(%error, "RQ's own code failed at {}, it is tried again", pending.work.task());
+                        hand.after_work_later.insert(number, pending);
+                        drop(hand);
+                        self.try_again_later(number, failures.saturating_add(losses));
+                    }
+                }
+                None
+            }
             Verdict::Bury { error, .. } => {
-                tracing::error!(%error, detail = error.detail, "RQ's own code failed at {}", work.task());
+                tracing::error!(%error, detail = error.detail, "RQ's own code failed at {}, it is given up", work.task());
+                Some((work.job()?.to_owned(), error.to_string()))
             }
         }
+    }
+
+    fn try_again_later(&self, number: i64, tries: u32) {
+        let pause = AFTER_WORK_PAUSE.saturating_mul(4u32.saturating_pow(tries.saturating_sub(1)));
+        let (hand, came) = (Arc::clone(&self.hand), Arc::clone(&self.after_work_came));
+        tokio::spawn(async move {
+            tokio::time::sleep(pause.min(AFTER_WORK_PAUSE_MAX)).await;
+            let mut hand = hand.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(pending) = hand.after_work_later.remove(&number) {
+                hand.after_work.push_back(pending);
+                came.notify_waiters();
+            }
+        });
+    }
+
+    /// Jobs of which RQ's own code can't do the rest fail, with the reason.
+    async fn give_up(&self, jobs: &[(String, String)]) {
+        if jobs.is_empty() {
+            return;
+        }
+        let now = Unix::now();
+        let mut call = self.scripts.give_up.prepare_invoke();
+        call.arg(self.keys.prefix())
+            .arg(text::score(now))
+            .arg(text::iso(now));
+        for (job, reason) in jobs {
+            call.arg(job)
+                .arg(format!("RQ's own code failed after this job had ended: {reason}"));
+        }
+        match self.run::<Vec<Vec<u8>>>(&call).await {
+            Ok(failed) => tell_refused(&failed),
+            // RQ's housekeeping finds them as abandoned.
+            Err(error) => tracing::warn!(%error, "jobs whose end failed can't be failed now"),
+        }
+    }
+
+    /// What failed before and would be tried again is given up, when the supervisor leaves.
+    pub(super) async fn give_up_later(&self) {
+        let left: Vec<Pending> = std::mem::take(&mut self.hand().after_work_later)
+            .into_values()
+            .collect();
+        let jobs = left.iter().filter_map(|pending| pending.work.job());
+        let jobs: Vec<_> = jobs
+            .map(|job| (job.to_owned(), "the pool ended".to_owned()))
+            .collect();
+        self.give_up(&jobs).await;
     }
 
     async fn end_whole(&self, jobs: &[WholeEnd], ended: &mut Ended) -> Result<(), BrokerError> {

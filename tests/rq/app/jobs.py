@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import time
 
 from redis import Redis
@@ -200,6 +201,11 @@ class OddError(Exception):
 
 def fail_oddly():
     raise OddError(7, 'odd')
+
+
+def leave_when_stopped(job, connection):
+    connection.incr('calls')
+    sys.exit(1)
 
 
 def succeeded(job, connection, result):
