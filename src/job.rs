@@ -220,7 +220,7 @@ pub enum Loss {
     /// No failure of the job: it runs again at once, up to a limit of losses.
     #[default]
     RunsAgain,
-    /// A failure like any other, as RQ has it: retried if it has retries left.
+    /// A failure like any other: retried if it has retries left.
     Fails,
 }
 

@@ -1,5 +1,7 @@
 //! The tree checks itself: what its documents promise about it is true.
 
+#[path = "tidy/guests.rs"]
+mod guests;
 #[path = "tidy/paths.rs"]
 mod paths;
 

@@ -1,8 +1,8 @@
 //! Where jobs wait: one trait, its implementations side by side.
 //!
 //! Only the supervisor and the command line speak to a broker; a worker never does for a plain
-//! job. All pass the same suite, `tests/contract/broker.rs`, in which `rq.rs` says what RQ's schema has otherwise; RQ's is
-//! held to RQ's rules besides, by `tests/rq`.
+//! job. All pass the same suite, `tests/contract/broker.rs`. A guest's schema says there what it has otherwise, and is held to
+//! its own program's rules besides.
 
 mod check;
 mod dead;

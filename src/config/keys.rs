@@ -185,7 +185,7 @@ impl Section for AppConfig {
             &mut self.huge_pages,
         );
         visit(
-            key!("fast_forks", "fast-forks" "BOOL", "Forks of workers leave out resets that they do not need (python, rq)"),
+            key!("fast_forks", "fast-forks" "BOOL", "Forks of workers leave out resets that they do not need (python, {dialects})"),
             &mut self.fast_forks,
         );
         visit(

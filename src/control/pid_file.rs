@@ -46,7 +46,7 @@ pub fn read(file: &File) -> Option<i32> {
     process_id(&contents(file).ok()?)
 }
 
-/// Puts the id of this process into the file, and nothing else, as `rq worker --pid` does.
+/// Puts the id of this process into the file, and nothing else: shells read it whole.
 pub fn write(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;

@@ -10,8 +10,8 @@ use super::input::{Input, Signal};
 use crate::sys::{self, process, terminal};
 use crate::time::Mono;
 
-/// A TERM or INT that follows the first one within this time is the same wish. Source: RQ 3.0, `rq/worker/base.py`,
-/// `request_force_stop`, does the same.
+/// A TERM or INT that follows the first one within this time is the same wish: `timeout` of coreutils sends
+/// two, one to the process and one to its group.
 const SAME_STOP: Duration = Duration::from_secs(1);
 
 const MEANING: [(SignalKind, Signal); 8] = [

@@ -135,7 +135,7 @@ impl Endpoint {
             ErrorKind::Server(ServerErrorKind::NoPerm) => BrokerError::Unreachable {
                 url,
                 reason,
-                hint: "this user needs the commands and keys that docs/rq.md lists",
+                hint: "give this user the rights to the commands and keys of the protocol that is spoken",
             },
             ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => {
                 BrokerError::Corrupt { url, reason }
