@@ -35,6 +35,12 @@ pub async fn run(args: CheckArgs) -> Outcome {
     out.line(explained.to_toml().trim_start())?;
     out.flush()?;
 
+    for (name, meant) in super::run::misspelled() {
+        note(&format!(
+            "warning: the variable `{name}` is none of pool's; did you mean `{meant}`?"
+        ));
+    }
+
     let config = &explained.config;
     let broker = broker::open(&config.broker).await?;
     let queues: Vec<QueueName> = config

@@ -162,6 +162,12 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     {
         return parse(&[program.clone(), "--version".into()]);
     }
+    // `pool help enqueue` is `pool enqueue --help`.
+    if let [program, help, verb @ ..] = words
+        && help == "help"
+    {
+        return parse(&[std::slice::from_ref(program), verb, &["--help".into()]].concat());
+    }
     let read = |words: &[OsString]| {
         let matches = command().try_get_matches_from(words)?;
         Cli::from_arg_matches(&matches)

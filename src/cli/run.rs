@@ -63,6 +63,9 @@ pub async fn run(args: RunArgs) -> Outcome {
     let cannot_start = |failure: Failure| failure.context("cannot start the pool");
     let config = load(&args).map_err(|errors| cannot_start(errors.into()))?;
     log::init(&config.log).map_err(|error| cannot_start(error.into()))?;
+    for (name, meant) in misspelled() {
+        tracing::warn!("the variable `{name}` is none of pool's; did you mean `{meant}`?");
+    }
     // Before the broker: a second supervisor by mistake touches nothing.
     let listener = server::bind(&config.socket).map_err(|error| cannot_start(error.into()))?;
     let listener = listener.of_broker(&config::broker_address(&config.broker.url));
@@ -93,6 +96,12 @@ fn write_pid(path: &Path) -> Outcome {
         )
         .hint("name another file with `--pid-file PATH`")
     })
+}
+
+/// Variables of our environment that are probably a typing error, each with the one that was meant.
+pub fn misspelled() -> Vec<(String, String)> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    config::misspelled_variables(names)
 }
 
 fn load(args: &RunArgs) -> Result<Config, config::ConfigErrors> {

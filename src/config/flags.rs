@@ -153,12 +153,30 @@ impl FromArgMatches for RunArgs {
     }
 }
 
+/// How alike two variables must be, from 0 to 1, for one to be a misspelling of the other.
+const VARIABLES_ALIKE: f64 = 0.85;
+
 /// A flag as `--help` shows it.
 struct Flag {
     heading: &'static str,
     key: &'static Key,
     default: String,
     arity: Arity,
+}
+
+/// The variables among these that no flag has, each with the one that was probably meant. Others may be another program's.
+pub fn misspelled_variables(names: impl Iterator<Item = String>) -> Vec<(String, String)> {
+    let known: Vec<String> = all().into_iter().filter_map(Key::variable).collect();
+    let meant = |name: &String| {
+        let alike = |known: &&String| strsim::normalized_damerau_levenshtein(name, known);
+        let best = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
+        (alike(&best) >= VARIABLES_ALIKE).then(|| best.clone())
+    };
+    names
+        .filter(|name| name.starts_with("POOL_") && !known.contains(name))
+        .filter(|name| !name.starts_with("POOL_JOB_"))
+        .filter_map(|name| meant(&name).map(|meant| (name, meant)))
+        .collect()
 }
 
 /// All flags that set a key.

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 pub use broker_url::{RedisUrl, Sentinels, encoded};
 pub use dialect::{DialectKind, Dialects};
-pub use flags::{ClientArgs, Lookup, RunArgs};
+pub use flags::{ClientArgs, Lookup, RunArgs, misspelled_variables};
 pub use load::{ClientConfig, Wanted, broker_address, load, load_client};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use protocol::Protocol;

@@ -84,3 +84,18 @@ fn help_and_version_are_found_where_people_look_for_them() {
             .any(|line| line.trim_start().starts_with("man "))
     );
 }
+
+#[test]
+fn help_takes_a_verb_like_the_flag() {
+    let place = Place::new();
+    let outputs = |args: &[&str]| {
+        let output = place.run(args);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(
+        outputs(&["help", "dead", "list"]),
+        outputs(&["dead", "list", "--help"])
+    );
+    assert_eq!(outputs(&["help"]), outputs(&["--help"]));
+    assert_eq!(outputs(&["help", "nosuch"]).0, Some(2));
+}

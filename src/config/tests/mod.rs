@@ -256,3 +256,20 @@ fn the_names_of_flags_and_variables_follow_the_keys() {
         assert!(!key.meaning.ends_with('.') && !key.value.is_empty(), "{key:?}");
     }
 }
+
+#[test]
+fn a_misspelled_variable_is_told_with_the_one_that_was_meant() {
+    let names = [
+        "POOL_MAX_WORKER",
+        "POOL_MAX_WORKERS",
+        "POOL_CONFIG",
+        "POOL_SIZE",
+        "POOL_JOB_ID",
+        "MAX_WORKERS",
+    ];
+    let told = misspelled_variables(names.iter().map(ToString::to_string));
+    assert_eq!(
+        told,
+        [("POOL_MAX_WORKER".to_owned(), "POOL_MAX_WORKERS".to_owned())]
+    );
+}
