@@ -60,7 +60,7 @@ impl From<ConfigErrors> for Failure {
 /// Asks the supervisor for the whole picture.
 pub fn snapshot(args: &ClientArgs) -> Result<Snapshot, Failure> {
     match ask(args, Request::Status, Some(PATIENCE))? {
-        Reply::Snapshot { snapshot } => Ok(*snapshot),
+        Reply::Snapshot { snapshot } => Ok(std::sync::Arc::unwrap_or_clone(snapshot)),
         other => Err(unexpected(other)),
     }
 }

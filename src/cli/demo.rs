@@ -138,7 +138,7 @@ async fn feed(producer: &dyn Producer) -> Outcome {
 
 async fn look(calls: &mpsc::Sender<Call>) -> Option<PoolSnapshot> {
     match ask(calls, Request::Status).await? {
-        Reply::Snapshot { mut snapshot } => snapshot.pools.remove(POOL),
+        Reply::Snapshot { snapshot } => snapshot.pools.get(POOL).cloned(),
         _ => None,
     }
 }

@@ -1,5 +1,7 @@
 //! What a supervisor answers.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::snapshot::Snapshot;
@@ -11,7 +13,7 @@ pub enum Reply {
     /// The picture that was asked for.
     Snapshot {
         /// The supervisor now.
-        snapshot: Box<Snapshot>,
+        snapshot: Arc<Snapshot>,
     },
     /// Who serves what.
     Serving {
@@ -77,7 +79,7 @@ impl Reply {
 impl From<Snapshot> for Reply {
     fn from(snapshot: Snapshot) -> Self {
         Reply::Snapshot {
-            snapshot: Box::new(snapshot),
+            snapshot: Arc::new(snapshot),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Everything that can be measured from outside: the snapshot, and what was counted since the start.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::snapshot::Snapshot;
 use super::tally::Tally;
@@ -9,7 +10,7 @@ use super::tally::Tally;
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     /// How things are.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
     /// What each pool has counted, by name.
     pub pools: BTreeMap<String, Tally>,
     /// What was counted of templates.

@@ -32,7 +32,7 @@ impl Fleet {
     pub fn figures(&self, snapshot: Snapshot, broker: BrokerCalls) -> Figures {
         let tally = |(name, pool): (&PoolName, &Pool)| (name.to_string(), pool.tally().clone());
         Figures {
-            snapshot,
+            snapshot: std::sync::Arc::new(snapshot),
             pools: self.pools.iter().map(tally).collect(),
             templates: self.templates.counted(),
             broker,

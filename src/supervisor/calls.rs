@@ -1,25 +1,19 @@
 //! What people ask over the control socket or by signal, and what they are told.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::input::Input;
 use super::{Supervisor, notices};
-use crate::broker::Backlog;
 use crate::config::{Config, Effect, reload_changes};
 use crate::control::server::Call;
 use crate::control::{Reply, Request};
 use crate::fleet::snapshot::Snapshot;
-use crate::fleet::{Command, Memory, Now};
+use crate::fleet::{Command, Now};
 use crate::job::PoolName;
-use crate::metrics::{self, Format};
 use crate::telemetry::notify;
-
-/// Longest wait for fresh figures of the broker; then the last ones are shown.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// Requests become inputs until the supervisor leaves; then `calls` closes, which ends the listener.
 pub(super) fn listen(mut calls: mpsc::Receiver<Call>, inputs: UnboundedSender<Input>) {
@@ -40,12 +34,12 @@ pub(super) fn listen(mut calls: mpsc::Receiver<Call>, inputs: UnboundedSender<In
 impl Supervisor {
     pub(super) fn call(&mut self, Call { request, reply }: Call, now: Now) {
         let command = match request {
-            Request::Status => return self.count_backlogs(reply),
+            Request::Status => return self.show_status(reply),
             Request::Serving => {
                 let _ = reply.send(self.serving());
                 return;
             }
-            Request::Metrics { openmetrics } => return self.answer_metrics(openmetrics, reply, now),
+            Request::Metrics { openmetrics } => return self.show_metrics(openmetrics, reply),
             Request::Reload => return self.reload(Some(reply), now),
             Request::Drain => {
                 self.leavers.push(reply);
@@ -121,68 +115,6 @@ impl Supervisor {
                 memory,
                 reply,
             });
-        });
-    }
-
-    /// Fresh figures first: what is shown is what waits now, not what waited at the last scaling period.
-    fn count_backlogs(&self, reply: oneshot::Sender<Reply>) {
-        let pools: Vec<_> = self
-            .fleet
-            .pool_names()
-            .into_iter()
-            .filter_map(|pool| Some((self.fleet.pool_config(&pool)?.queues.clone(), pool)))
-            .collect();
-        let measured = self.measurement();
-        let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
-        tokio::spawn(async move {
-            let mut backlogs = Vec::with_capacity(pools.len());
-            for (queues, pool) in pools {
-                // Who asks is told of a broker that hangs, not left to hang with it.
-                match tokio::time::timeout(FRESH, broker.queues().backlog(&queues)).await {
-                    Ok(Ok(backlog)) => backlogs.push((pool, backlog)),
-                    Ok(Err(_)) | Err(_) => break,
-                }
-            }
-            let memory = measured.await.unwrap_or_default();
-            let _ = inputs.send(Input::Counted {
-                reply,
-                backlogs,
-                memory,
-            });
-        });
-    }
-
-    pub(super) fn answer_status(
-        &mut self,
-        reply: oneshot::Sender<Reply>,
-        backlogs: &[(PoolName, Backlog)],
-        memory: &Memory,
-        now: Now,
-    ) {
-        self.fleet.weigh(memory);
-        let mut snapshot = self.snapshot(now);
-        for (pool, backlog) in backlogs {
-            if let Some(shown) = snapshot.pools.get_mut(pool.as_str()) {
-                shown.waiting = backlog.waiting;
-                shown.scheduled = backlog.scheduled;
-                shown.oldest_waiting_s = backlog.oldest_age(now.unix).as_secs_f64();
-            }
-        }
-        let _ = reply.send(Reply::from(snapshot));
-    }
-
-    /// What the last scaling period found and what was counted since the start: the broker is not asked.
-    fn answer_metrics(&self, openmetrics: bool, reply: oneshot::Sender<Reply>, now: Now) {
-        let figures = self.fleet.figures(self.snapshot(now), self.traffic.calls());
-        let format = if openmetrics {
-            Format::OpenMetrics
-        } else {
-            Format::Prometheus
-        };
-        // Beside the loop: with many tasks it is a long text.
-        tokio::task::spawn_blocking(move || {
-            let text = metrics::text(&figures, format);
-            let _ = reply.send(Reply::Metrics { text });
         });
     }
 

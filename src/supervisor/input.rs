@@ -59,9 +59,8 @@ pub(super) enum Input {
         memory: Memory,
         reply: tokio::sync::oneshot::Sender<crate::control::Reply>,
     },
-    /// A status request's fresh figures.
+    /// Fresh figures for readers.
     Counted {
-        reply: tokio::sync::oneshot::Sender<crate::control::Reply>,
         backlogs: Vec<(PoolName, Backlog)>,
         memory: Memory,
     },

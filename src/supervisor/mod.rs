@@ -11,7 +11,7 @@
 //! - `ends`: when to leave unasked.
 //! - `roster`: our workers as the broker shows them to others.
 //! - `memory`: what the processes occupy. `notices`: what people are told.
-//! - `calls`: what people ask over the control socket.
+//! - `calls`: what people ask over the control socket. `view`: what readers see.
 
 mod allowance;
 mod calls;
@@ -31,6 +31,7 @@ mod signals;
 mod take;
 mod template;
 mod traffic;
+mod view;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -55,6 +56,7 @@ use roster::Roster;
 use signals::Signals;
 use template::Template;
 use traffic::Traffic;
+use view::View;
 
 /// Inputs handled in one turn.
 const INPUTS_A_TURN: usize = 8192;
@@ -161,6 +163,8 @@ struct Supervisor {
     reloads: Vec<tokio::sync::oneshot::Sender<crate::control::Reply>>,
     /// Who waits for our leaving.
     leavers: Vec<tokio::sync::oneshot::Sender<crate::control::Reply>>,
+    /// Who wants to see how things are.
+    view: View,
     started: crate::time::Unix,
     announced: bool,
     /// Since when no job has been in hand, if `max_idle_time` says how long that may be.
@@ -206,6 +210,7 @@ impl Supervisor {
             needs_restart: Vec::new(),
             reloads: Vec::new(),
             leavers: Vec::new(),
+            view: View::default(),
             started: now.unix,
             announced: false,
             idle_since: None,
@@ -263,6 +268,7 @@ impl Supervisor {
             .chain(self.traffic.next_deadline())
             .chain(self.roster.next_deadline())
             .chain(self.idle_deadline())
+            .chain(self.view.deadline())
             .min()
     }
 

@@ -21,6 +21,7 @@ impl Supervisor {
             notify::watchdog();
             self.watchdog = Some((every, now.mono + every));
         }
+        self.renew_view(now);
         let pools = self.fleet.pool_names();
         self.periods.retain(|pool, _| pools.contains(pool));
         for pool in pools {

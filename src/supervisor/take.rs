@@ -77,12 +77,8 @@ impl Supervisor {
                 self.answer(Ok(command), reply, now);
                 None
             }
-            Input::Counted {
-                reply,
-                backlogs,
-                memory,
-            } => {
-                self.answer_status(reply, &backlogs, &memory, now);
+            Input::Counted { backlogs, memory } => {
+                self.counted(&backlogs, &memory, now);
                 None
             }
         };
