@@ -212,6 +212,6 @@ fn it_leaves_after_its_idle_time_and_tells_its_process_id() {
     let written = std::fs::read_to_string(pool.path("pid")).unwrap();
     assert!(pool.ended().success());
     pool.wait_log("there was no job for as long as `max_idle_time` says");
-    let told: i32 = written.parse().unwrap();
+    let told: i32 = written.trim().parse().unwrap();
     assert!(!crate::harness::is_alive(told));
 }

@@ -289,12 +289,15 @@ impl Pool {
         self.workers.values().map(|worker| worker.memory().0).sum()
     }
 
-    /// Its memory, of which `used` is taken; `cost`: of one more worker.
+    /// Its memory, of which `used` is taken; `cost`: of one more worker. What is wanted already and was not weighed yet
+    /// counts as if it had run jobs: after a reload that is all of the pool.
     pub fn budget(&self, used: u64, cost: u64) -> Budget {
+        let weighed = self.weighed().count() as u64;
+        let to_come = u64::from(self.size.target()).saturating_sub(weighed);
         Budget {
             used,
             limit: self.memory_limit,
-            kept: 0,
+            kept: to_come.saturating_mul(cost),
             cost,
         }
     }
