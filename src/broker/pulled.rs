@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
@@ -21,8 +20,8 @@ use self::pool::Pool;
 use super::parts::backoff::Backoff;
 use super::parts::held::Held;
 use super::source::{Demand, Event, Events, Late, Source};
-use super::{Broker, BrokerError, Maintained};
-use crate::job::{Claim, Claimed, PoolName, QueueName, Settlement, Verdict};
+use super::{BrokerError, Maintained, Pull};
+use crate::job::{Claim, Claimed, PoolName, Settlement, Verdict};
 use crate::time::Mono;
 
 /// Settlements that go out in one call, and deliveries that one claim brings.
@@ -36,51 +35,6 @@ const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
 const UNANSWERED: Duration = Duration::from_secs(2);
 /// A wait for jobs that was refused, and now stands for so long, works: a connection fails sooner.
 const STANDS: Duration = Duration::from_secs(10);
-
-/// A broker that is asked for jobs.
-///
-/// A claim is held under the lease of the handle that made it: one lease for all its claims, which
-/// [`Pull::extend`], and each claim that takes something, renews. When the lease runs out (its supervisor died), any
-/// other handle's [`Pull::maintain`] or [`Pull::claim`] gives those jobs back to the front of their queues.
-#[async_trait]
-pub trait Pull: Broker {
-    /// The first thing that a source does.
-    async fn begin(&self) -> Result<(), BrokerError> {
-        Ok(())
-    }
-
-    /// Takes up to `limit` ready jobs, the queues in strict order, the oldest of a queue first.
-    /// Scheduled jobs that are due count as ready. Returns fewer, or none, when there are no more.
-    async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError>;
-
-    /// Takes up to `limit` pieces of after-work, and no job.
-    async fn claim_after_work(
-        &self,
-        _queues: &[QueueName],
-        _limit: usize,
-    ) -> Result<Vec<Claimed>, BrokerError> {
-        Ok(Vec::new())
-    }
-
-    /// Renews the lease of every claim that this handle holds. To be called each third of the lease
-    /// while anything is claimed.
-    async fn extend(&self) -> Result<(), BrokerError>;
-
-    /// Carries out verdicts, in order, in one transaction. Returns for each whether it took effect:
-    /// `false` when the claim is no longer held by this handle (lease lost, job deleted), which is no error.
-    /// A job requeued at the front returns to the place that it was claimed from: ahead of what waits, and
-    /// jobs given back in any order stand in the order in which they were claimed.
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError>;
-
-    /// Returns when a claim on these queues may find something: at once if it would now, else when
-    /// a producer enqueues, a scheduled job comes due or another handle's lease runs out. Never polls;
-    /// may return without cause. Dropping the future is safe; keeping it is cheaper than asking anew.
-    async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError>;
-
-    /// Housekeeping: takes back jobs whose lease ran out, deletes results past their time to live.
-    /// Bounded work a call.
-    async fn maintain(&self) -> Result<Maintained, BrokerError>;
-}
 
 /// What may fail by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
