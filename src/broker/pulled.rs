@@ -5,6 +5,7 @@
 //! until the broker says that there may be more. One claim a pool, one settlement and one wait a pool are on their way at
 //! a time; what ends meanwhile goes with the next.
 
+mod late;
 mod pool;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,6 +17,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 
+use self::late::fates;
 use self::pool::Pool;
 use super::parts::backoff::Backoff;
 use super::parts::held::Held;
@@ -564,30 +566,6 @@ impl Pulled {
             let _ = closing.unsettled.send(unsettled);
         }
     }
-}
-
-/// For each outcome whether it took effect, and why not.
-async fn fates(broker: &dyn Pull, sent: &[Outcome], taken: &[bool]) -> Vec<Option<Late>> {
-    let late = sent.iter().zip(taken).filter(|(_, taken)| !**taken);
-    let late: Vec<_> = late
-        .map(|(outcome, _)| outcome.settlement.claim.job.clone())
-        .collect();
-    let found = match late.is_empty() {
-        true => Vec::new(),
-        false => match broker.reader() {
-            Ok(reader) => reader.find(&late).await.unwrap_or_default(),
-            Err(_) => Vec::new(),
-        },
-    };
-    let mut found = found.into_iter();
-    let fate = |taken: &bool| match taken {
-        true => None,
-        false => Some(match found.next() {
-            Some(None) => Late::Gone,
-            Some(Some(_)) | None => Late::LeaseLost,
-        }),
-    };
-    taken.iter().map(fate).collect()
 }
 
 fn maintained(result: Result<Maintained, BrokerError>) {
