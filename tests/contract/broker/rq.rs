@@ -15,7 +15,8 @@ use pool::time::Unix;
 
 use super::flow::{counted, counts, gid, group_with_end};
 use super::kit::{
-    Kit, Verbs, bury, claim, claim_ids, enqueue, finish, give_back, id, ids, job, jobs, queue, settle, state,
+    Kit, Verbs, bury, claim, claim_ids, enqueue, finish, give_back, id, ids, ids_of, job, jobs, queue,
+    settle, soon, state,
 };
 use crate::support::server::Server;
 
@@ -201,6 +202,8 @@ macro_rules! otherwise {
 otherwise! {
     "a claim that expired is RQ's housekeeping's, which is handed out with the claims":
         [maintenance_returns_jobs_to_the_front_when_their_lease_ran_out] => expired_claims_come_back_with_the_next_claim,
+    "a job that came back may be what ended its supervisor: it is taken alone, until it has run for a moment":
+        [ready_wakes_when_a_lease_runs_out] => a_job_that_came_back_is_taken_alone,
     "a claim is an execution of RQ's, which lives for a minute at the least":
         [a_renewed_lease_holds] => a_renewed_execution_holds,
     "of an error RQ keeps the text, and of failures and losses no count":
@@ -246,7 +249,32 @@ async fn expired_claims_come_back_with_the_next_claim(kit: &Kit) {
     kit.let_leases_run_out();
     assert_eq!(other.maintain().await.unwrap(), Maintained::default());
     tokio::time::sleep(Duration::from_millis(300)).await; // its housekeeping is due
-    assert_eq!(claim_ids(&other, 9).await, ["00000", "00001", "00002", "00003"]);
+    // Those that came back one at a time, and what waited behind the last with it.
+    for expected in [&["00000"][..], &["00001"], &["00002", "00003"]] {
+        let claimed = claim(&other, &["default"], 9).await;
+        assert_eq!(ids_of(&claimed), expected);
+        assert!(
+            claim_ids(&other, 9).await.is_empty(),
+            "none while it has not begun"
+        );
+        for job in &claimed {
+            assert!(settle(&other, job, finish()).await);
+        }
+    }
+}
+
+async fn a_job_that_came_back_is_taken_alone(kit: &Kit) {
+    let (dying, other) = (kit.short_lived().await, kit.housekeeper().await);
+    enqueue(&other, jobs(0..3, "default")).await;
+    assert_eq!(claim_ids(&dying, 3).await.len(), 3);
+    kit.let_leases_run_out();
+    soon(other.ready(&[queue("default")])).await.unwrap();
+    for expected in ["00000", "00001", "00002"] {
+        let claimed = claim(&other, &["default"], 9).await;
+        assert_eq!(ids_of(&claimed), [expected]);
+        assert!(settle(&other, &claimed[0], finish()).await);
+    }
+    assert_eq!(other.backlog(&[queue("default")]).await.unwrap().waiting, 0);
 }
 
 async fn a_renewed_execution_holds(kit: &Kit) {
