@@ -32,6 +32,8 @@ pub(in crate::broker) struct Endpoint {
     way: Way,
     /// The URL without secrets.
     pub shown: String,
+    /// What a user can do who lacks rights.
+    rights: &'static str,
 }
 
 enum Way {
@@ -49,7 +51,8 @@ impl std::fmt::Debug for Endpoint {
 
 impl Endpoint {
     /// Reads the URL and the certificates; connects to nothing yet.
-    pub fn new(url: &RedisUrl, config: &BrokerConfig) -> Result<Self, BrokerError> {
+    /// `rights` is the hint for a user who lacks rights: which ones the protocol needs.
+    pub fn new(url: &RedisUrl, config: &BrokerConfig, rights: &'static str) -> Result<Self, BrokerError> {
         let shown = config.url.to_string();
         let certificates = certificates(config)?;
         let refused = |error: RedisError| BrokerError::Refused(format!("cannot use {shown}: {error}"));
@@ -60,7 +63,7 @@ impl Endpoint {
             }
             None => Way::Direct(Box::new(client(url, certificates).map_err(refused)?)),
         };
-        Ok(Endpoint { way, shown })
+        Ok(Endpoint { way, shown, rights })
     }
 
     async fn client(&self) -> RedisResult<Client> {
@@ -135,7 +138,7 @@ impl Endpoint {
             ErrorKind::Server(ServerErrorKind::NoPerm) => BrokerError::Unreachable {
                 url,
                 reason,
-                hint: "give this user the rights to the commands and keys of the protocol that is spoken",
+                hint: self.rights,
             },
             ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => {
                 BrokerError::Corrupt { url, reason }

@@ -64,6 +64,8 @@ use crate::time::Mono;
 /// Bounds of the time between two heartbeats of our workers.
 const ROSTER_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const ROSTER_INTERVAL_MAX: Duration = Duration::from_secs(30);
+/// The hint for a user who lacks rights.
+const RIGHTS: &str = "this user needs the commands and keys that docs/rq.md lists";
 
 /// One handle on a Redis server that holds RQ's jobs.
 #[derive(Debug)]
@@ -107,7 +109,7 @@ impl RqBroker {
     /// [`BrokerError::Unreachable`] when nobody answers, [`BrokerError::Refused`] when the server is too old or a
     /// certificate can't be read.
     pub async fn open(url: &RedisUrl, config: &BrokerConfig) -> Result<Self, BrokerError> {
-        let endpoint = Arc::new(Endpoint::new(url, config)?);
+        let endpoint = Arc::new(Endpoint::new(url, config, RIGHTS)?);
         let link = Arc::new(Link::new(Arc::clone(&endpoint)));
         let keys = Keys::new(&config.dialects.rq.key_prefix);
         let about = link.begin().await.map_err(|error| endpoint.error(&error))?;
