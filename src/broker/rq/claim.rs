@@ -50,8 +50,11 @@ impl RqBroker {
     pub(super) async fn take(&self, queues: &[QueueName], limit: usize) -> Result<Found, BrokerError> {
         self.fail_unreadable().await;
         self.maintain_when_due(queues).await?;
-        let mut jobs = self.recover(queues).await?;
+        // Several claims may have gone unanswered, each for all the room: together they found more than there is room for.
+        let found = self.recover(queues).await?;
+        self.hand().recovered.extend(found);
         let room = limit.saturating_sub(self.hand().after_work.len());
+        let mut jobs = self.hand().hand_out_recovered(queues, room);
         let mut waits_for_returned = false;
         let suspended = loop {
             let wanted = room.saturating_sub(jobs.len()).min(BATCH_MAX);

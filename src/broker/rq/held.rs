@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use serde::Serialize;
 
+use crate::job::{Claimed, QueueName};
+
 /// [`Claimed::kind`](crate::job::Claimed::kind) of a job whose function alone is the worker's; the payload is its `data`.
 pub(super) const KIND_PLAIN: u8 = 0;
 /// Of a job that RQ's own code runs from start to end.
@@ -137,6 +139,8 @@ pub(super) struct Hand {
     pub after_work: VecDeque<Pending>,
     /// After-work that is tried again after a pause, by the number of its last claim.
     pub after_work_later: HashMap<i64, Pending>,
+    /// Found of claims whose answer never came, and more than the pool had room for: the next claims hand them out.
+    pub recovered: Vec<Claimed>,
     /// Taken, and to be failed: they can't be run.
     pub unreadable: Vec<Unreadable>,
     /// Queues of which a key is of another type, told once.
@@ -152,6 +156,17 @@ impl Hand {
             .jobs
             .values()
             .any(|held| held.returned && held.shown.is_none())
+    }
+
+    /// What was found of these queues, the oldest first, at most `room` of them.
+    pub fn hand_out_recovered(&mut self, queues: &[QueueName], room: usize) -> Vec<Claimed> {
+        let mut left = room;
+        let is_taken = |job: &mut Claimed| {
+            let is_taken = left > 0 && queues.contains(&job.queue);
+            left -= usize::from(is_taken);
+            is_taken
+        };
+        self.recovered.extract_if(.., is_taken).collect()
     }
 
     /// Numbers for the next `count` claims; the first one.
