@@ -24,7 +24,10 @@ use pool::{App, Context, TaskResult};
 
 const QUEUES: [&str; 3] = ["high", "default", "low"];
 /// Both supervisors serve all queues, each in its order.
-const SUPERVISORS: [(&str, &str); 2] = [("one", "high,default,low"), ("two", "low,default,high")];
+const SUPERVISORS: [(&str, [&str; 3]); 2] = [
+    ("one", ["high", "default", "low"]),
+    ("two", ["low", "default", "high"]),
+];
 /// The numbers asked for are below this; the largest result still fits 64 bits.
 const NUMBERS: u64 = 91;
 /// Jobs that go to the broker, and results that come from it, at once.
@@ -232,11 +235,12 @@ async fn run(client: &Arc<dyn Broker>, options: &Options, place: &Place) -> Resu
     Ok(())
 }
 
-fn supervise(name: &str, queues: &str, options: &Options, place: &Place) -> std::io::Result<Child> {
+fn supervise(name: &str, queues: [&str; 3], options: &Options, place: &Place) -> std::io::Result<Child> {
     let workers = options.workers.to_string();
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .args(["run", "--burst", "--runtime", &options.runtime, "--queue", queues])
+        .args(["run", "--burst", "--runtime", &options.runtime])
+        .args(queues.iter().flat_map(|queue| ["--queue", *queue]))
         .args(["--min-workers", &workers, "--max-workers", &workers])
         .args(["--log-level", "warn", "--broker", &place.url])
         .arg("--socket")
