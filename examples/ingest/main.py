@@ -91,7 +91,7 @@ def survive_kills(bench, workers, batch, count):
         pool.hold(rows)
         pool.start()
         for kill in range(1, KILLS + 1):
-            until(lambda at=kill * count // (KILLS + 2): pool.rows_done() >= at, "the next worker is to be killed", pause=0.001)
+            until(lambda at=kill * count // (KILLS + 2): bench.count_rows() >= at, "the next worker is to be killed", pause=0.001)
             busy = until(pool.busy_workers, "a worker is busy", pause=0.001)
             os.kill(chance.choice(busy), signal.SIGKILL)
         until(lambda: pool.has_ended(count), "all rows are done", seconds=300)

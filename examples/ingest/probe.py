@@ -27,6 +27,13 @@ def below(pid):
     return found
 
 
+def title(pid):
+    """What `ps` shows of a process; nothing of one that has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/cmdline", encoding="utf-8") as line:
+        return line.read().rstrip(".\0")
+    return ""
+
+
 def cpu_seconds(pids):
     """Processor time that these processes have used so far."""
     used = 0
