@@ -355,6 +355,28 @@ async fn jobs_given_back_at_once_stand_in_their_old_order(kit: &Kit) {
     assert_eq!(claim_ids(&broker, 9).await, all);
 }
 
+#[tokio::test]
+async fn a_job_given_back_twice_is_not_taken_from_who_runs_it_now() {
+    let kit = Kit::redis();
+    let broker = kit.handle().await;
+    enqueue(&broker, jobs(0..1, "default")).await;
+    let mut connection = kit.server().connection();
+    let mut run = |lua: &str| -> redis::Value {
+        let script = redis::Script::new(lua);
+        script.invoke(&mut connection).unwrap()
+    };
+    run("redis.call('HSET', 'rq:job:00000', 'success_callback_name', 'app.done')");
+    let claimed = claim(&broker, &["default"], 1).await.remove(0);
+    // It was given back, the answer was lost, and another worker runs it by now.
+    run(
+        "redis.call('DEL', 'rq:wip:default', 'rq:queue:default:intermediate')
+         redis.call('HSET', 'rq:job:00000', 'status', 'started', 'worker_name', 'another')",
+    );
+    settle(&broker, &claimed, give_back()).await;
+    assert_eq!(claim_ids(&broker, 1).await, Vec::<String>::new());
+    assert_eq!(state(&broker, "00000").await, Some(JobState::Running));
+}
+
 async fn a_dead_letter_gives_way_to_the_next_with_its_key(kit: &Kit) {
     let broker = kit.handle().await;
     let keyed = |name| NewJob {

@@ -1,14 +1,15 @@
 -- Ends the claim of a job whose lifecycle its worker runs; goes behind first_failure.lua.
--- ARGV: prefix, now as ISO, then 5 of each: what, id, queue, execution of the claim, its worker or '' where nobody knows
+-- ARGV: prefix, now as ISO, then 5 of each: what, id, queue, execution of the claim, its worker or '' if none began it
 -- what: X forget it; B back to the front of its queue, as if it had not been taken.
--- A job that others have taken meanwhile is theirs. Returns id and reason of each job that could not be put back.
+-- A job that others have taken meanwhile is theirs, and so it is when the same is asked twice, since an answer was lost.
+-- Returns id and reason of each job that could not be put back.
 local function end_claim(what, id, queue, claim, worker)
   local key = job_key(id)
   redis.pcall('ZREM', p .. ':wip:' .. queue, id .. ':' .. claim)
   local job = call('HMGET', key, 'data', 'status', 'worker_name', 'group_id', 'ttl')
   -- Until RQ's code says that it starts, it stands in the intermediate list under the name of our claim.
   local taken = job[1] and job[3] == claim
-  local started = job[1] and job[2] == 'started' and (worker == '' or job[3] == worker)
+  local started = job[1] and worker ~= '' and job[2] == 'started' and job[3] == worker
   if what == 'X' then note_group(job[4], ARGV[2]) end
   if what == 'B' and (taken or started) then
     local status = taken and job[2] == 'queued' and 'started' or job[2]
