@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn bench(config: &BrokerConfig, jobs: usize, batch: usize) -> Result<(), Box<dyn std::error::Error>> {
-    let broker = pool::broker::open_pulled(config).await?;
+    let broker = pool::broker::open_pulled(&config.options()?).await?;
     let name = |part: &str| format!("{part}{}", if config.fsync { ", fsync" } else { "" });
     let queues = [QueueName::new("default")?];
 
@@ -97,7 +97,7 @@ async fn crowded(
 ) -> Result<Vec<Duration>, BrokerError> {
     let mut producers = tokio::task::JoinSet::new();
     for _ in 0..4 {
-        let producer = pool::broker::open_pulled(config).await?;
+        let producer = pool::broker::open_pulled(&config.options()?).await?;
         let queue = queues[0].clone();
         producers.spawn(async move {
             let mut calls = Vec::new();
@@ -109,7 +109,7 @@ async fn crowded(
             Ok::<_, BrokerError>(calls)
         });
     }
-    let supervisor = pool::broker::open_pulled(config).await?;
+    let supervisor = pool::broker::open_pulled(&config.options()?).await?;
     let mut left = jobs / 4 * 4;
     while left > 0 {
         supervisor.ready(queues).await?;

@@ -34,7 +34,7 @@ class Job(NamedTuple):
 
 
 class Call(NamedTuple):
-    """How a job of RQ's calls its function: what a batch task gets for each of them."""
+    """How a job that another program wrote calls its function: what a batch task gets for each of them."""
 
     #: Its positional arguments.
     args: Tuple[Any, ...]
@@ -101,7 +101,7 @@ def batch(size: int, linger: Any = "50ms") -> Callable[[Callable[..., Any]], Cal
     `timedelta`) since the first one. Producers enqueue single jobs. An answer is a result, or an exception: it
     fails that job; a `Retry` runs it again. What the function itself raises fails the whole batch.
 
-    Jobs of RQ's come as a list of `Call`, and RQ's own `Retry` runs them again.
+    Jobs that another program wrote come as a list of `Call`, and its own `Retry` runs them again.
     """
     if not isinstance(size, int) or size < 1:
         raise ValueError(f"batch: `size` is {size!r}; expected a whole number, 1 or more")

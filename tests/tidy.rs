@@ -4,8 +4,10 @@
 mod guests;
 #[path = "tidy/paths.rs"]
 mod paths;
+#[path = "tidy/python.rs"]
+mod python;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may name, besides itself and plain values. The arrows point one way.
@@ -15,12 +17,15 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("text", &[]),
     ("policy", &[]),
     ("wire", &[]),
-    ("config", &["policy"]),
+    // Of the broker only plain values.
+    ("config", &["policy", "broker"]),
     ("sys", &[]),
     // Of the broker only plain values.
     ("fleet", &["policy", "config", "wire", "broker"]),
-    ("broker", &["config"]),
-    ("runtime", &["config", "wire", "sys"]),
+    // Its options are values of its own, which the settings fill.
+    ("broker", &[]),
+    // Of the broker only plain values.
+    ("runtime", &["config", "broker", "wire", "sys"]),
     ("worker", &["runtime", "wire", "sys"]),
     ("template", &["worker", "runtime", "wire", "sys"]),
     // Of the fleet only its snapshot.
@@ -413,112 +418,4 @@ fn both_units_say_the_same() {
         .replace("/etc/default/pool-%i", "/etc/default/pool")
         .replace("Directory=pool/%i", "Directory=pool");
     assert_eq!(of_an_instance, settings("systemd/pool.service"));
-}
-
-/// Which packages of `python/pool_template/` a package may import; what lies beside them may import all but the dialects.
-const PYTHON_ARROWS: [(&str, &[&str]); 4] = [
-    ("memory", &[]),
-    ("process", &["memory"]),
-    ("jobs", &["process"]),
-    ("rq", &["process", "jobs"]),
-];
-/// Packages of which nothing outside knows more than that they are found by their names.
-const PYTHON_DIALECTS: [&str; 1] = ["rq"];
-
-/// The template's modules, and those that each imports, also for its types alone.
-fn python_modules() -> BTreeMap<String, BTreeSet<String>> {
-    let sources = sources(&["python/pool_template"], ".py");
-    let name = |source: &Source| {
-        let path = source.path.trim_start_matches("python/").trim_end_matches(".py");
-        path.trim_end_matches("/__init__").replace('/', ".")
-    };
-    let names: BTreeSet<String> = sources.iter().map(name).collect();
-    let imported = |source: &Source| -> BTreeSet<String> {
-        let lines = source.text.lines().map(str::trim_start);
-        let lines = lines.filter_map(|line| line.strip_prefix("from ")?.split_once(" import "));
-        let ours = lines.filter(|(from, _)| from.starts_with("pool_template"));
-        ours.flat_map(|(from, what)| {
-            let what = what.split("  #").next().unwrap_or_default();
-            let each = what
-                .split(',')
-                .map(|each| each.split_whitespace().next().unwrap_or_default());
-            each.map(|each| format!("{from}.{each}"))
-                .map(|name| {
-                    if names.contains(&name) {
-                        name
-                    } else {
-                        from.to_owned()
-                    }
-                })
-                .collect::<Vec<_>>()
-        })
-        .collect()
-    };
-    sources
-        .iter()
-        .map(|source| (name(source), imported(source)))
-        .collect()
-}
-
-#[test]
-fn no_module_of_the_python_template_needs_itself() {
-    let mut left = python_modules();
-    assert!(
-        left["pool_template.worker"].contains("pool_template.jobs.loop"),
-        "imports are seen"
-    );
-    // What needs nothing that is left can't be part of a circle.
-    loop {
-        let before = left.len();
-        let names: BTreeSet<String> = left.keys().cloned().collect();
-        left.retain(|_, imported| imported.iter().any(|each| names.contains(each)));
-        if left.len() == before {
-            break;
-        }
-    }
-    assert_none(
-        left.into_keys().collect(),
-        "these modules, or some of them, import each other in a circle",
-    );
-}
-
-#[test]
-fn packages_of_the_python_template_import_only_those_below_them() {
-    let package = |name: &str| name.split('.').nth(1).unwrap_or_default().to_owned();
-    let packages: BTreeMap<&str, &[&str]> = PYTHON_ARROWS.into_iter().collect();
-    let mut broken = Vec::new();
-    for (module, imported) in python_modules() {
-        let from = package(&module);
-        for other in &imported {
-            let to = package(other);
-            let allowed = match packages.get(from.as_str()) {
-                Some(below) => from == to || below.contains(&to.as_str()),
-                None => !PYTHON_DIALECTS.contains(&to.as_str()),
-            };
-            if !allowed {
-                broken.push(format!("{module} imports {other}"));
-            }
-        }
-    }
-    assert_none(broken, "the arrows between packages point one way");
-}
-
-#[test]
-fn nothing_of_the_python_template_names_a_dialect_but_its_own_package() {
-    let mut broken = Vec::new();
-    for source in sources(&["python/pool_template"], ".py") {
-        for dialect in PYTHON_DIALECTS {
-            if source.path.contains(&format!("/{dialect}/"))
-                || source.path.ends_with("pool_template/__init__.py")
-            {
-                continue;
-            }
-            for (at, line) in source.text.lines().enumerate() {
-                if has_word(&line.to_lowercase(), dialect) {
-                    broken.push(format!("{}:{}: {}", source.path, at + 1, line.trim()));
-                }
-            }
-        }
-    }
-    assert_none(broken, "a dialect stands in its own package");
 }

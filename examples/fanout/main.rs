@@ -60,7 +60,7 @@ async fn fan_out(as_json: bool) -> Result<(), Box<dyn Error>> {
         url: BrokerUrl::Sqlite(file.clone()),
         ..BrokerConfig::default()
     };
-    let client = Arc::new(Counting::new(broker::open(&settings).await?));
+    let client = Arc::new(Counting::new(broker::open(&settings.options()?).await?));
 
     let queue = QueueName::new("default")?;
     let jobs: Vec<NewJob> = (0..SUBTASKS)

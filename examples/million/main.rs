@@ -103,10 +103,10 @@ impl Place {
             broker: Some(self.url.clone()),
             ..ClientArgs::default()
         };
-        let settings = load_client(&args, |_| None, Wanted::Broker)?.broker;
+        let options = load_client(&args, |_| None, Wanted::Broker)?.broker.options()?;
         let until = Mono::now() + START_MAX;
         loop {
-            match broker::open(&settings).await {
+            match broker::open(&options).await {
                 Ok(client) => return Ok(client),
                 Err(error) if Mono::now() > until => return Err(error.into()),
                 Err(_) => tokio::time::sleep(FRAME / 10).await, // redis-server starts

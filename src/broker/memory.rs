@@ -18,21 +18,30 @@ use super::{
     Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Producer, Pull, Queues,
     Reader, Source, check, pulled,
 };
-use crate::config::BrokerConfig;
 use crate::job::{Claimed, QueueName, Settlement};
 use crate::time::Unix;
 
 const URL: &str = "memory:";
+
+/// What the broker in memory is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// How long claims are held without renewal.
+    pub lease: Duration,
+    /// How often the lease is renewed while jobs are held.
+    pub heartbeat: Duration,
+    /// How long results can be read.
+    pub result_ttl: Duration,
+    /// Largest payload of a job, in bytes.
+    pub payload_len_max: usize,
+}
 
 /// One handle on jobs kept in memory.
 #[derive(Debug)]
 pub struct MemoryBroker {
     shared: Arc<Shared>,
     session: u64,
-    lease: Duration,
-    heartbeat: Duration,
-    result_ttl: Duration,
-    payload_len_max: usize,
+    options: Options,
     closed: Arc<AtomicBool>,
 }
 
@@ -47,23 +56,20 @@ struct Shared {
 
 impl MemoryBroker {
     /// A broker without jobs.
-    pub fn new(config: &BrokerConfig) -> Self {
-        Self::on(Arc::default(), config)
+    pub fn new(options: &Options) -> Self {
+        Self::on(Arc::default(), options)
     }
 
     /// Another handle on the same jobs, as another supervisor would have: with a lease of its own.
-    pub fn another(&self, config: &BrokerConfig) -> Self {
-        Self::on(Arc::clone(&self.shared), config)
+    pub fn another(&self, options: &Options) -> Self {
+        Self::on(Arc::clone(&self.shared), options)
     }
 
-    fn on(shared: Arc<Shared>, config: &BrokerConfig) -> Self {
+    fn on(shared: Arc<Shared>, options: &Options) -> Self {
         MemoryBroker {
             session: shared.sessions.fetch_add(1, Ordering::Relaxed),
             shared,
-            lease: config.lease,
-            heartbeat: config.heartbeat,
-            result_ttl: config.result_ttl,
-            payload_len_max: config.max_payload,
+            options: options.clone(),
             closed: Arc::default(),
         }
     }
@@ -118,7 +124,7 @@ impl Broker for MemoryBroker {
     }
 
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
-        let heartbeat = self.heartbeat;
+        let heartbeat = self.options.heartbeat;
         Ok(pulled::start(self, heartbeat, events))
     }
 
@@ -136,16 +142,17 @@ impl Pull for MemoryBroker {
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
         Ok(self
             .store()?
-            .claim(self.session, queues, limit, self.lease, Unix::now()))
+            .claim(self.session, queues, limit, self.options.lease, Unix::now()))
     }
 
     async fn extend(&self) -> Result<(), BrokerError> {
-        self.store()?.extend(self.session, self.lease, Unix::now());
+        self.store()?
+            .extend(self.session, self.options.lease, Unix::now());
         Ok(())
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError> {
-        self.changing(|store| store.settle(self.session, settlements, self.result_ttl, Unix::now()))
+        self.changing(|store| store.settle(self.session, settlements, self.options.result_ttl, Unix::now()))
     }
 
     async fn ready(&self, queues: &[QueueName]) -> Result<(), BrokerError> {

@@ -17,7 +17,7 @@ mod pull;
 pub mod pulled;
 mod queues;
 mod read;
-mod redis;
+pub mod redis;
 pub mod rq;
 pub mod source;
 pub mod sqlite;
@@ -26,8 +26,6 @@ mod wait;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-
-use crate::config::{BrokerConfig, BrokerUrl, DialectKind, Protocol};
 
 pub use dead::{DeadFilter, DeadLetters};
 pub use error::{BrokerError, NotHere};
@@ -40,31 +38,32 @@ pub use read::{Reader, wait_all};
 pub use source::{Events, Source};
 pub use wait::{Ended, Watch};
 
-/// Opens the broker that the settings name.
+/// Which broker, and what it is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Options {
+    /// Jobs in the memory of this process.
+    Memory(memory::Options),
+    /// Jobs in a file.
+    Sqlite(sqlite::Options),
+    /// RQ's jobs in Redis.
+    Rq(Box<rq::options::Options>),
+}
+
+/// Opens a broker.
 ///
 /// A handle takes a lease with its first claim, so that a producer or a reader holds none.
 /// `memory:` is an empty store of its own each time.
 /// Errors: [`BrokerError::Unreachable`] or [`BrokerError::Corrupt`], in words for the user.
-pub async fn open(config: &BrokerConfig) -> Result<Arc<dyn Broker>, BrokerError> {
-    Ok(open_pulled(config).await?)
+pub async fn open(options: &Options) -> Result<Arc<dyn Broker>, BrokerError> {
+    Ok(open_pulled(options).await?)
 }
 
 /// The same, for who takes jobs by asking for them. All brokers that there are can be asked.
-pub async fn open_pulled(config: &BrokerConfig) -> Result<Arc<dyn Pull>, BrokerError> {
-    Ok(match (config.protocol, &config.url) {
-        (Protocol::Embedded, BrokerUrl::Memory) => Arc::new(memory::MemoryBroker::new(config)),
-        (Protocol::Embedded, BrokerUrl::Sqlite(path)) => {
-            Arc::new(sqlite::SqliteBroker::open(path, config).await?)
-        }
-        (Protocol::Dialect(DialectKind::Rq), BrokerUrl::Redis(url)) => {
-            Arc::new(Box::pin(rq::RqBroker::open(url, config)).await?)
-        }
-        (protocol, url) => {
-            let protocol = protocol.name();
-            return Err(BrokerError::Refused(format!(
-                "{url} does not speak the protocol `{protocol}`"
-            )));
-        }
+pub async fn open_pulled(options: &Options) -> Result<Arc<dyn Pull>, BrokerError> {
+    Ok(match options {
+        Options::Memory(options) => Arc::new(memory::MemoryBroker::new(options)),
+        Options::Sqlite(options) => Arc::new(sqlite::SqliteBroker::open(options).await?),
+        Options::Rq(options) => Arc::new(Box::pin(rq::RqBroker::open(options)).await?),
     })
 }
 

@@ -42,7 +42,7 @@ pub async fn run(args: CheckArgs) -> Outcome {
     }
 
     let config = &explained.config;
-    let broker = broker::open(&config.broker).await?;
+    let broker = broker::open(&config.broker.options()?).await?;
     let queues: Vec<QueueName> = config
         .pools
         .values()

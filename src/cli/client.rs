@@ -48,7 +48,7 @@ pub async fn open(config: &ClientConfig, access: Access) -> Result<Arc<dyn Broke
         }
         note(&format!("note: {url} is not there yet, and is made"));
     }
-    Ok(broker::open(&config.broker).await?)
+    Ok(broker::open(&config.broker.options()?).await?)
 }
 
 impl From<ConfigErrors> for Failure {

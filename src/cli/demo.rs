@@ -62,7 +62,7 @@ pub async fn run(args: DemoArgs) -> Outcome {
         Human(args.window),
         Human(args.load),
     ))?;
-    let broker = broker::open(&config.broker).await?;
+    let broker = broker::open(&config.broker.options()?).await?;
     let (calls, received) = mpsc::channel(1);
     let options = Options {
         burst: false,

@@ -73,7 +73,11 @@ pub async fn run(args: RunArgs) -> Outcome {
     if let Some(path) = &config.supervisor.pid_file {
         write_pid(path).map_err(cannot_start)?;
     }
-    let broker = broker::open(&config.broker)
+    let broker_options = config
+        .broker
+        .options()
+        .map_err(|error| cannot_start(error.into()))?;
+    let broker = broker::open(&broker_options)
         .await
         .map_err(|error| cannot_start(error.into()))?;
     let options = Options {

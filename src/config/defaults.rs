@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::address::checksum;
 use super::dialect::{self, Dialects};
 use super::setting::bare_or_quoted;
+use super::url::checksum;
 use super::{
     AppConfig, BrokerConfig, BrokerUrl, Config, Isolation, LogConfig, LogFormat, PoolConfig, Prefetch,
     Protocol, QueueOrder, RetryConfig, RuntimeKind, ScalingPolicy,

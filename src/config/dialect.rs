@@ -11,7 +11,8 @@ use super::render::Explained;
 use super::rules::Rules;
 use super::validate::Settings;
 use super::words::Word;
-use super::{BrokerUrl, Config};
+use super::{BrokerConfig, BrokerUrl, Config};
+use crate::broker;
 
 macro_rules! dialects {
     ($($(#[$doc:meta])* $variant:ident, $name:ident: $settings:ty;)+) => {
@@ -101,6 +102,8 @@ pub(super) trait Dialect: Section {
     fn is_spoken_at(&self, url: &BrokerUrl) -> bool;
     /// How its place is named, in an example: `--broker redis://HOST`.
     fn place(&self) -> (&'static str, &'static str);
+    /// What its broker is told; `None`: it has none at this place.
+    fn broker_options(&self, broker: &BrokerConfig) -> Option<broker::Options>;
     /// Keys that matter to a producer.
     fn keys_of_jobs(&self) -> &'static [&'static str];
 

@@ -1,8 +1,6 @@
 //! Settings: flags, `POOL_*` environment, TOML file and defaults, in that order of strength,
 //! become one checked [`Config`]. Nothing past this module sees an unchecked value.
 
-mod address;
-mod broker_url;
 mod defaults;
 mod dialect;
 mod flags;
@@ -10,10 +8,10 @@ mod flat;
 mod keys;
 mod load;
 mod metrics;
+mod options;
 mod problem;
 mod protocol;
 mod raw;
-mod redis_options;
 mod reload;
 mod render;
 mod rq;
@@ -25,6 +23,7 @@ mod size;
 mod tests;
 mod totals;
 mod unknown;
+mod url;
 mod validate;
 mod words;
 
@@ -34,7 +33,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use broker_url::{RedisUrl, Sentinels, encoded};
 pub use dialect::{DialectKind, Dialects};
 pub use flags::{ClientArgs, Lookup, RunArgs, misspelled_variables};
 pub use load::{ClientConfig, Wanted, broker_address, load, load_client};
@@ -42,11 +40,13 @@ pub use problem::{ConfigErrors, Origin, Problem};
 pub use protocol::Protocol;
 pub use reload::{Change, Effect, reload_changes};
 pub use render::{Explained, explain};
-pub use rq::{DequeueStrategy, Keep, RqConfig};
+pub use rq::RqConfig;
 pub use rules::WORKERS_MAX;
 pub use size::{Size, parse_size};
+pub use url::{BrokerUrl, RedisUrl, encoded};
 pub use words::spelled_out;
 
+pub use crate::broker::rq::options::{DequeueStrategy, Keep};
 pub use crate::job::QueueOrder;
 use crate::job::{PoolName, QueueName};
 pub use crate::policy::memory::{COST_UNKNOWN, MemoryLimit};
@@ -115,17 +115,6 @@ pub struct BrokerConfig {
     pub protocol: Protocol,
     /// `[NAME]` of each dialect: what only its protocol needs.
     pub dialects: Dialects,
-}
-
-/// A broker URL, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BrokerUrl {
-    /// `sqlite:PATH`, absolute by now.
-    Sqlite(PathBuf),
-    /// `memory:`: for tests; one process.
-    Memory,
-    /// `redis://` and its kin.
-    Redis(RedisUrl),
 }
 
 /// `[app]`

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::broker_url::{BROKER_EXPECTED, without_secrets};
 use super::raw::Value;
 use super::setting::{Arity, Atom, Base, Expected, Scalar, quoted};
 use super::size::{SIZE_EXPECTED, Size, parse_size};
+use super::url::{BROKER_EXPECTED, BrokerUrl, without_secrets};
 use super::{
-    BrokerUrl, DequeueStrategy, Isolation, Keep, LogFormat, MemoryLimit, Prefetch, QueueOrder, RuntimeKind,
+    DequeueStrategy, Isolation, Keep, LogFormat, MemoryLimit, Prefetch, QueueOrder, RuntimeKind,
     ScalingPolicy,
 };
 use crate::job::QueueName;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::config::{BrokerConfig, BrokerUrl, Config, RedisUrl, RqConfig, Sentinels, encoded};
+use crate::broker::redis::options::{Address, Sentinels, SignIn};
+use crate::config::{BrokerConfig, BrokerUrl, Config, RedisUrl, RqConfig, encoded};
 
 /// What a worker needs to run RQ's jobs; the names are those of `rq worker`'s options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -74,7 +75,7 @@ pub(super) fn options(config: &Config) -> Map<String, Value> {
         url,
         connection: certificates(&config.broker),
         sentinel,
-        worker_name: rq.name_pattern(),
+        worker_name: rq.worker_names().pattern(),
         queues: config
             .pools
             .iter()
@@ -112,20 +113,18 @@ pub(super) fn options(config: &Config) -> Map<String, Value> {
 
 /// The URL as redis-py takes it, and the Sentinels.
 fn address(url: &RedisUrl, broker: &BrokerConfig) -> (String, Option<Sentinel>) {
-    let Some(Ok(sentinels)) = url.sentinels() else {
-        return (url.secret_text_for_python().to_owned(), None);
+    let sentinels = match url.address() {
+        Address::Server(_) => return (url.secret_text_for_python().to_owned(), None),
+        Address::Sentinels(sentinels) => sentinels,
     };
-    let hosts = sentinels.addresses.iter().filter_map(|address| {
-        let (host, port) = address.rsplit_once(':')?;
-        Some((host.to_owned(), port.parse().ok()?))
-    });
     let sentinel = Sentinel {
-        hosts: hosts.collect(),
+        hosts: sentinels.hosts.clone(),
         service: sentinels.master.clone(),
-        connection: sentinel_connection(&sentinels, broker),
+        connection: sentinel_connection(sentinels, broker),
     };
     let scheme = if sentinels.tls { "rediss" } else { "redis" };
-    let who = match (sentinels.user.as_str(), sentinels.password.as_str()) {
+    let SignIn { user, password } = &sentinels.at_server;
+    let who = match (user.as_str(), password.as_str()) {
         ("", "") => String::new(),
         (user, password) => format!("{}:{}@", encoded(user), encoded(password)),
     };
@@ -142,13 +141,10 @@ fn sentinel_connection(sentinels: &Sentinels, broker: &BrokerConfig) -> BTreeMap
         connection = certificates(broker);
         connection.insert("ssl".to_owned(), "true".to_owned());
     }
-    let sign_in = [
-        ("username", &sentinels.sentinel_user),
-        ("password", &sentinels.sentinel_password),
-    ];
-    for (name, value) in sign_in {
-        connection.extend(value.clone().map(|value| (name.to_owned(), value)));
-    }
+    let SignIn { user, password } = &sentinels.sign_in;
+    let sign_in = [("username", user), ("password", password)];
+    let given = sign_in.into_iter().filter(|(_, value)| !value.is_empty());
+    connection.extend(given.map(|(name, value)| (name.to_owned(), value.clone())));
     connection
 }
 

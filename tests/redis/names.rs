@@ -22,7 +22,7 @@ async fn open(server: &Server) -> Arc<dyn Pull> {
     config.dialects.rq.name = Some("web".to_owned());
     config.dialects.rq.serializer = "json".to_owned();
     config.dialects.rq.workers_max = 2;
-    broker::open_pulled(&config).await.unwrap()
+    broker::open_pulled(&config.options().unwrap()).await.unwrap()
 }
 
 fn worker(ordinal: u16) -> WorkerView {

@@ -1,6 +1,6 @@
 //! Programs whose jobs are run here are named in rooms of their own.
 
-use crate::{assert_none, product};
+use crate::{assert_none, product, sources};
 
 /// A program whose jobs are run here, and the rooms that may name it. Comments count as well.
 const GUESTS: [(&str, &[&str]); 1] = [(
@@ -15,13 +15,16 @@ const GUESTS: [(&str, &[&str]); 1] = [(
         "src/runtime/mod.rs",
         "src/runtime/rq.rs",
         "src/runtime/python.rs",
+        "python/pool_template/rq/",
+        // The list of the template's packages.
+        "python/pool_template/__init__.py",
     ],
 )];
 
 #[test]
 fn guests_are_named_in_their_rooms_alone() {
     let mut broken = Vec::new();
-    for source in product() {
+    for source in [product(), sources(&["python"], ".py")].concat() {
         for (guest, rooms) in GUESTS {
             if rooms.iter().any(|room| source.path.starts_with(room)) {
                 continue;

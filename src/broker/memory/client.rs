@@ -18,7 +18,7 @@ use crate::time::Unix;
 #[async_trait]
 impl Producer for MemoryBroker {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError> {
-        check::new_jobs(&jobs, self.payload_len_max)?;
+        check::new_jobs(&jobs, self.options.payload_len_max)?;
         self.changing(|store| store.enqueue(jobs, Unix::now()))?
     }
 }
@@ -100,8 +100,8 @@ impl DeadLetters for MemoryBroker {
 #[async_trait]
 impl Groups for MemoryBroker {
     async fn enqueue(&self, group: NewGroup) -> Result<(), BrokerError> {
-        check_group(&group, self.payload_len_max)?;
-        self.changing(|store| store.enqueue_group(group, self.result_ttl, Unix::now()))?
+        check_group(&group, self.options.payload_len_max)?;
+        self.changing(|store| store.enqueue_group(group, self.options.result_ttl, Unix::now()))?
     }
 
     async fn find(&self, id: &GroupId) -> Result<Option<GroupView>, BrokerError> {
@@ -128,7 +128,7 @@ impl Groups for MemoryBroker {
 #[async_trait]
 impl Chains for MemoryBroker {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<(), BrokerError> {
-        check_chain(&jobs, self.payload_len_max)?;
+        check_chain(&jobs, self.options.payload_len_max)?;
         self.changing(|store| store.enqueue_chain(jobs, Unix::now()))?
     }
 }

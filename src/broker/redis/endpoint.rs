@@ -1,6 +1,6 @@
-//! Where the server is: what the URL and the certificates say, how it is reached, and what went wrong in words.
+//! How the server is reached, and what went wrong in words.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use redis::{
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::options::{Address, Certificates, Options, Place, Sentinels, Server, SignIn};
 use crate::broker::BrokerError;
-use crate::config::{BrokerConfig, RedisUrl, Sentinels};
 
 /// Longest wait for a connection, with all that it takes until the first command.
 pub(in crate::broker) const CONNECT: Duration = Duration::from_secs(5);
@@ -50,18 +50,15 @@ impl std::fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// Reads the URL and the certificates; connects to nothing yet.
+    /// Reads the certificates; connects to nothing yet.
     /// `rights` is the hint for a user who lacks rights: which ones the protocol needs.
-    pub fn new(url: &RedisUrl, config: &BrokerConfig, rights: &'static str) -> Result<Self, BrokerError> {
-        let shown = config.url.to_string();
-        let certificates = certificates(config)?;
+    pub fn new(options: &Options, rights: &'static str) -> Result<Self, BrokerError> {
+        let shown = options.shown.clone();
+        let certificates = certificates(&options.certificates)?;
         let refused = |error: RedisError| BrokerError::Refused(format!("cannot use {shown}: {error}"));
-        let way = match url.sentinels() {
-            Some(sentinels) => {
-                let sentinels = sentinels.map_err(BrokerError::Refused)?;
-                Way::Sentinel(Box::new(sentinels), certificates)
-            }
-            None => Way::Direct(Box::new(client(url, certificates).map_err(refused)?)),
+        let way = match &options.address {
+            Address::Sentinels(sentinels) => Way::Sentinel(Box::new(sentinels.clone()), certificates),
+            Address::Server(server) => Way::Direct(Box::new(client(server, certificates).map_err(refused)?)),
         };
         Ok(Endpoint { way, shown, rights })
     }
@@ -183,10 +180,36 @@ async fn in_time<T>(limit: Duration, attempt: Attempt<'_, T>) -> RedisResult<T> 
 }
 
 /// A server that is known by its address.
-fn client(url: &RedisUrl, certificates: Option<TlsCertificates>) -> RedisResult<Client> {
-    let address = url.secret_text().into_connection_info()?.set_tcp_settings(tcp());
+fn client(server: &Server, certificates: Option<TlsCertificates>) -> RedisResult<Client> {
+    let place = match &server.place {
+        Place::Tcp {
+            host,
+            port,
+            tls: false,
+        } => ConnectionAddr::Tcp(host.clone(), *port),
+        Place::Tcp {
+            host,
+            port,
+            tls: true,
+        } => ConnectionAddr::TcpTls {
+            host: host.clone(),
+            port: *port,
+            insecure: false,
+            tls_params: None,
+        },
+        Place::Unix(path) => ConnectionAddr::Unix(path.clone()),
+    };
+    let address = place.into_connection_info()?.set_tcp_settings(tcp());
     // Two commands less on each connection.
-    let settings = address.redis_settings().clone().set_skip_set_lib_name();
+    let mut settings = address.redis_settings().clone().set_skip_set_lib_name();
+    settings = settings.set_db(server.database);
+    let SignIn { user, password } = &server.sign_in;
+    if !user.is_empty() {
+        settings = settings.set_username(user);
+    }
+    if !password.is_empty() {
+        settings = settings.set_password(password);
+    }
     let address = address.set_redis_settings(settings);
     match certificates {
         Some(certificates) => Client::build_with_tls(address, certificates),
@@ -208,8 +231,9 @@ fn tcp() -> TcpSettings {
 
 /// Asks all Sentinels at once: the first that knows a master which says that it is one.
 async fn find_master(sentinels: &Sentinels, certificates: Option<&TlsCertificates>) -> RedisResult<Client> {
-    let asked = sentinels.addresses.iter().map(|address| {
+    let asked = sentinels.hosts.iter().map(|(host, port)| {
         let attempt: Attempt<'_, Client> = Box::pin(async move {
+            let address = ConnectionAddr::Tcp(host.clone(), *port);
             let mut one = sentinel_client(sentinels, address, certificates)?.build()?;
             one.async_get_client().await
         });
@@ -221,25 +245,25 @@ async fn find_master(sentinels: &Sentinels, certificates: Option<&TlsCertificate
 
 fn sentinel_client(
     sentinels: &Sentinels,
-    address: &str,
+    address: ConnectionAddr,
     certificates: Option<&TlsCertificates>,
 ) -> RedisResult<SentinelClientBuilder> {
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, "26379"));
-    let address = ConnectionAddr::Tcp(host.to_owned(), port.parse().unwrap_or(26379));
     let mut builder = SentinelClientBuilder::new([address], &sentinels.master, SentinelServerType::Master)?
         .set_client_to_redis_db(sentinels.database)
         .set_client_to_redis_tcp_settings(tcp())
         .set_client_to_sentinel_tcp_settings(tcp());
-    if !sentinels.user.is_empty() {
-        builder = builder.set_client_to_redis_username(&sentinels.user);
+    let SignIn { user, password } = &sentinels.at_server;
+    if !user.is_empty() {
+        builder = builder.set_client_to_redis_username(user);
     }
-    if !sentinels.password.is_empty() {
-        builder = builder.set_client_to_redis_password(&sentinels.password);
+    if !password.is_empty() {
+        builder = builder.set_client_to_redis_password(password);
     }
-    if let Some(user) = &sentinels.sentinel_user {
+    let SignIn { user, password } = &sentinels.sign_in;
+    if !user.is_empty() {
         builder = builder.set_client_to_sentinel_username(user);
     }
-    if let Some(password) = &sentinels.sentinel_password {
+    if !password.is_empty() {
         builder = builder.set_client_to_sentinel_password(password);
     }
     if sentinels.tls {
@@ -256,8 +280,8 @@ fn sentinel_client(
 }
 
 /// The certificates that the settings name, if any.
-fn certificates(config: &BrokerConfig) -> Result<Option<TlsCertificates>, BrokerError> {
-    let read = |path: &PathBuf| {
+fn certificates(files: &Certificates) -> Result<Option<TlsCertificates>, BrokerError> {
+    let read = |path: &Path| {
         std::fs::read(path).map_err(|error| {
             BrokerError::Refused(format!(
                 "cannot read the certificate `{}`: {error}",
@@ -265,8 +289,8 @@ fn certificates(config: &BrokerConfig) -> Result<Option<TlsCertificates>, Broker
             ))
         })
     };
-    let root_cert = config.tls_ca.as_ref().map(read).transpose()?;
-    let client_tls = match (&config.tls_cert, &config.tls_key) {
+    let root_cert = files.ca.as_deref().map(read).transpose()?;
+    let client_tls = match (&files.own, &files.key) {
         (Some(certificate), Some(key)) => Some(ClientTlsConfig {
             client_cert: read(certificate)?,
             client_key: read(key)?,

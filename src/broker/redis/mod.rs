@@ -1,11 +1,12 @@
 //! What every protocol over Redis needs, whatever its keys are: this folder knows no key but those it is told.
 //!
-//! - [`endpoint`], [`connection`], [`version`]: where the server is, how it is reached, whether it is new enough;
+//! - [`options`]: where the server is; [`endpoint`], [`connection`], [`version`]: how it is reached, whether it is new enough;
 //! - [`wake_up`], [`tracking`], [`subscription`]: hearing that something happened, without asking again and again;
 //! - [`unanswered`]: claims whose answer never came.
 
 pub(in crate::broker) mod connection;
 pub(in crate::broker) mod endpoint;
+pub mod options;
 pub(in crate::broker) mod subscription;
 pub(in crate::broker) mod tracking;
 pub(in crate::broker) mod unanswered;

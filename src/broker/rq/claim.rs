@@ -6,10 +6,10 @@ use std::time::Duration;
 use redis::Value;
 
 use super::held::{AfterWork, Held, KIND_AFTER_WORK, KIND_PLAIN, KIND_WHOLE, Kind, Pending, Unreadable};
+use super::options::DequeueStrategy;
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
 use crate::broker::redis::connection::{IN_TIME, is_broken};
-use crate::config::DequeueStrategy;
 use crate::job::{Claim, Claimed, JobId, Loss, QueueName, Work};
 use crate::time::{Mono, Unix};
 
@@ -96,13 +96,13 @@ impl RqBroker {
             .arg(wanted)
             .arg(text::iso(now))
             .arg(text::score(now))
-            .arg(self.config.job_monitoring_interval.as_secs())
+            .arg(self.options.job_monitoring_interval.as_secs())
             .arg(self.any_worker())
             .arg(&self.execution_prefix)
             .arg(first)
             .arg(line.deadline(IN_TIME))
             .arg(text::seconds(now))
-            .arg(match self.config.dequeue_strategy {
+            .arg(match self.options.dequeue_strategy {
                 DequeueStrategy::Default => "default",
                 DequeueStrategy::RoundRobin => "round_robin",
                 DequeueStrategy::Random => "random",
@@ -194,7 +194,7 @@ impl RqBroker {
             .served
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let at = match (self.config.dequeue_strategy, &*served) {
+        let at = match (self.options.dequeue_strategy, &*served) {
             (DequeueStrategy::RoundRobin, Some(last)) => queues
                 .iter()
                 .position(|queue| queue == last)
@@ -265,10 +265,10 @@ impl RqBroker {
             return Ok(());
         }
         self.reclaim(queues).await?;
-        let mut wait = self.config.maintenance_interval;
+        let mut wait = self.options.maintenance_interval;
         if due.is_none() {
             // What a predecessor had taken when it was killed has expired by then.
-            wait = wait.min(self.config.job_monitoring_interval + ABANDONED);
+            wait = wait.min(self.options.job_monitoring_interval + ABANDONED);
         }
         self.maintenance().insert(queues.to_vec(), now + wait);
         let queues = queues.iter().map(ToString::to_string).collect();

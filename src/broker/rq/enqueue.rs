@@ -163,7 +163,7 @@ fn seconds(time: Duration) -> u64 {
 
 impl RqBroker {
     pub(super) async fn add_jobs(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, BrokerError> {
-        check::new_jobs(jobs, self.payload_len_max)?;
+        check::new_jobs(jobs, self.options.payload_len_max)?;
         let now = Unix::now();
         let rows = jobs.iter().map(|job| self.row(job, now));
         self.add_rows(&rows.collect::<Result<Vec<Row>, _>>()?, None).await

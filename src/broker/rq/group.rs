@@ -14,7 +14,7 @@ const DEPENDENCIES_MAX: usize = 1_000;
 
 impl RqBroker {
     pub(super) async fn add_group(&self, group: NewGroup) -> Result<(), BrokerError> {
-        flow::check_group(&group, self.payload_len_max)?;
+        flow::check_group(&group, self.options.payload_len_max)?;
         check(&group)?;
         let now = Unix::now();
         let members = group.jobs.iter().map(|job| self.row(job, now));

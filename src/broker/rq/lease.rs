@@ -12,7 +12,7 @@ impl RqBroker {
     pub(super) async fn renew(&self) -> Result<(), BrokerError> {
         let now = Mono::now();
         let due = *self.beaten.lock().unwrap_or_else(PoisonError::into_inner);
-        if due.is_some_and(|at| now.since(at) + now.since(at) / 8 < self.config.job_monitoring_interval) {
+        if due.is_some_and(|at| now.since(at) + now.since(at) / 8 < self.options.job_monitoring_interval) {
             return Ok(());
         }
         let at = Unix::now();
@@ -21,7 +21,7 @@ impl RqBroker {
             .arg(text::score(at))
             .arg(text::seconds(at))
             .arg(text::iso(at))
-            .arg(self.config.job_monitoring_interval.as_secs());
+            .arg(self.options.job_monitoring_interval.as_secs());
         let mut count = 0;
         for (number, held) in &self.hand().jobs {
             let claim = self.execution(*number);

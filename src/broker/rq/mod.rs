@@ -5,7 +5,7 @@
 //! more to it is *whole*: its worker runs RQ's own lifecycle for it. What only RQ's own code does right and no job
 //! asks for (housekeeping, the end of a job whose worker died) is handed out as *after-work*.
 //!
-//! - [`keys`]: every key with its source; [`text`]: how RQ writes times and errors; [`held`]: what is in hand;
+//! - [`options`]: what it is told; [`keys`]: every key with its source; [`text`]: how RQ writes times and errors; [`held`]: what is in hand;
 //! - [`claim`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
@@ -23,6 +23,7 @@ mod held;
 mod keys;
 mod lease;
 mod look;
+pub mod options;
 mod orders;
 mod python;
 mod ready;
@@ -45,6 +46,7 @@ use tokio::sync::Notify;
 
 use self::held::Hand;
 use self::keys::Keys;
+use self::options::Options;
 use self::scripts::Scripts;
 use super::presence::present;
 use super::redis::connection::Link;
@@ -57,7 +59,6 @@ use super::{
     Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Orders, Presence,
     Producer, Pull, Queues, Reader, Source, check, pulled,
 };
-use crate::config::{BrokerConfig, RedisUrl, RqConfig};
 use crate::job::{Claimed, QueueName, Settlement};
 use crate::time::Mono;
 
@@ -72,10 +73,9 @@ const RIGHTS: &str = "this user needs the commands and keys that docs/rq.md list
 pub struct RqBroker {
     link: Arc<Link>,
     keys: Keys,
-    config: RqConfig,
+    options: Options,
     serializer: data::Serializer,
     views: look::Views,
-    payload_len_max: usize,
     /// Words of a command at the most.
     words_max: usize,
     scripts: Scripts,
@@ -91,7 +91,6 @@ pub struct RqBroker {
     after_work_came: Arc<Notify>,
     /// A job whose claim came back has run for a moment, or ended.
     returned_began: Notify,
-    heartbeat: Duration,
     /// When running jobs got their last heartbeat.
     beaten: Mutex<Option<Mono>>,
     wake_ups: WakeUps,
@@ -108,17 +107,17 @@ impl RqBroker {
     /// # Errors
     /// [`BrokerError::Unreachable`] when nobody answers, [`BrokerError::Refused`] when the server is too old or a
     /// certificate can't be read.
-    pub async fn open(url: &RedisUrl, config: &BrokerConfig) -> Result<Self, BrokerError> {
-        let endpoint = Arc::new(Endpoint::new(url, config, RIGHTS)?);
+    pub async fn open(options: &Options) -> Result<Self, BrokerError> {
+        let endpoint = Arc::new(Endpoint::new(&options.redis, RIGHTS)?);
         let link = Arc::new(Link::new(Arc::clone(&endpoint)));
-        let keys = Keys::new(&config.dialects.rq.key_prefix);
+        let keys = Keys::new(&options.key_prefix);
         let about = link.begin().await.map_err(|error| endpoint.error(&error))?;
         let words_max = words_max(check_version(&endpoint.shown, &about)?);
-        let serializer = data::Serializer::named(&config.dialects.rq.serializer);
+        let serializer = data::Serializer::named(&options.serializer);
         let id = uuid::Uuid::now_v7();
         let execution_prefix = format!("{:016x}", id.as_u64_pair().1);
         Ok(RqBroker {
-            wake_ups: WakeUps::new(&link, ready::block(config.dialects.rq.worker_ttl)),
+            wake_ups: WakeUps::new(&link, ready::block(options.worker_ttl)),
             orders: Subscription::new(&link),
             roster: roster::Roster::default(),
             link,
@@ -128,8 +127,7 @@ impl RqBroker {
             },
             keys,
             serializer,
-            config: config.dialects.rq.clone(),
-            payload_len_max: config.max_payload,
+            options: options.clone(),
             words_max,
             scripts: Scripts::new(),
             hand: Arc::default(),
@@ -139,7 +137,6 @@ impl RqBroker {
             maintenance_due: Mutex::default(),
             after_work_came: Arc::default(),
             returned_began: Notify::new(),
-            heartbeat: config.heartbeat,
             beaten: Mutex::default(),
             scheduler: scheduler::Scheduler::default(),
             suspended: AtomicBool::new(false),
@@ -171,7 +168,7 @@ impl RqBroker {
 
     /// A name under which one of our workers is registered: for a job that no worker has begun.
     fn any_worker(&self) -> String {
-        self.roster.any().unwrap_or_else(|| self.config.worker_name(1))
+        self.roster.any().unwrap_or_else(|| self.options.names.of(1))
     }
 
     async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, BrokerError> {
@@ -231,15 +228,15 @@ impl Broker for RqBroker {
 
     fn presence(self: Arc<Self>, orders: Orders) -> Option<Box<dyn Presence>> {
         // Well within the life of a worker's key, and no later than RQ's worker beats while it has a job.
-        let every = (self.config.worker_ttl / 3)
-            .min(self.config.job_monitoring_interval)
+        let every = (self.options.worker_ttl / 3)
+            .min(self.options.job_monitoring_interval)
             .clamp(ROSTER_INTERVAL_MIN, ROSTER_INTERVAL_MAX);
         Some(present(self, every, orders))
     }
 
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
         self.begin().await?;
-        let heartbeat = self.heartbeat;
+        let heartbeat = self.options.heartbeat;
         Ok(pulled::start(self, heartbeat, events))
     }
 

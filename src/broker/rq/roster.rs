@@ -87,7 +87,7 @@ impl RqBroker {
     fn named(&self, workers: Vec<WorkerView>) -> Vec<(String, WorkerView)> {
         let mut workers: Vec<(String, WorkerView)> = workers
             .into_iter()
-            .map(|worker| (self.config.worker_name(worker.ordinal), worker))
+            .map(|worker| (self.options.names.of(worker.ordinal), worker))
             .collect();
         workers.sort_by(|(a, first), (b, second)| (a, first.leaving).cmp(&(b, second.leaving)));
         workers.dedup_by(|(second, _), (first, _)| second == first);
@@ -115,8 +115,8 @@ impl RqBroker {
         call.arg(self.keys.prefix())
             .arg(text::iso(now))
             .arg(text::score(now))
-            .arg(self.config.worker_ttl.as_secs())
-            .arg(self.config.job_monitoring_interval.as_secs() + 60)
+            .arg(self.options.worker_ttl.as_secs())
+            .arg(self.options.job_monitoring_interval.as_secs() + 60)
             .arg(hostname())
             .arg(self.address().await?)
             .arg(workers.len());
@@ -160,12 +160,14 @@ impl RqBroker {
     /// The names that somebody chose must be free, and what is left of earlier workers of these names goes.
     /// Source: `rq/worker/base.py`, `register_birth`.
     pub(super) async fn claim_names(&self) -> Result<(), BrokerError> {
-        if self.config.name.is_none() {
+        if self.options.names.chosen.is_none() {
             return Ok(()); // nobody else has ours
         }
-        let ordinals = u16::try_from(self.config.workers_max).unwrap_or(u16::MAX).max(1);
+        let ordinals = u16::try_from(self.options.names.workers_max)
+            .unwrap_or(u16::MAX)
+            .max(1);
         let names: Vec<String> = (1..=ordinals)
-            .map(|ordinal| self.config.worker_name(ordinal))
+            .map(|ordinal| self.options.names.of(ordinal))
             .collect();
         let mut ask = redis::pipe();
         for name in &names {
@@ -273,7 +275,7 @@ impl RqBroker {
     /// What the interpreter of the application says; empty where it says nothing.
     pub(super) async fn versions(&self) -> &[String; 2] {
         let ask = || async {
-            let mut python = tokio::process::Command::new(&self.config.python);
+            let mut python = tokio::process::Command::new(&self.options.python);
             python
                 .args(["-c", VERSIONS])
                 .stdin(Stdio::null())

@@ -110,7 +110,7 @@ impl Pass {
 impl RqBroker {
     /// Takes these queues on; the first call makes a pass before it returns, so that a burst finds what is due.
     pub(super) async fn start_scheduler(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
-        if !self.config.with_scheduler {
+        if !self.options.with_scheduler {
             return Ok(());
         }
         let new = {

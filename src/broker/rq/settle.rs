@@ -240,7 +240,7 @@ impl RqBroker {
                 }
                 Verdict::Finish { .. } | Verdict::Forget => "X",
             };
-            let worker = run.map(|run| self.config.worker_name(run.ordinal));
+            let worker = run.map(|run| self.options.names.of(run.ordinal));
             call.arg(what)
                 .arg(&held.job)
                 .arg(&held.queue)
@@ -262,7 +262,7 @@ impl RqBroker {
         let mut call = self.scripts.settle.prepare_invoke();
         call.arg(self.keys.prefix())
             .arg(text::score(Unix::now()))
-            .arg(self.config.results_ttl.seconds());
+            .arg(self.options.results_ttl.seconds());
         let mut sent = Vec::with_capacity(lines.len());
         for line in lines {
             let Kind::Plain { stopped_callback } = &line.held.kind else {
@@ -355,7 +355,7 @@ impl RqBroker {
 
     /// The name of the worker that ran it; of any worker when nobody knows.
     fn worker_of(&self, run: Option<RunStamp>) -> String {
-        run.map_or_else(|| self.any_worker(), |run| self.config.worker_name(run.ordinal))
+        run.map_or_else(|| self.any_worker(), |run| self.options.names.of(run.ordinal))
     }
 }
 

@@ -22,7 +22,7 @@ mod tests;
 mod ties;
 mod waiters;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,6 @@ use super::{
     Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Producer, Pull, Queues,
     Reader, Source, pulled,
 };
-use crate::config::BrokerConfig;
 use crate::job::{Claimed, QueueName, Settlement};
 
 /// How long a transaction waits for those of other processes.
@@ -42,6 +41,23 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Turns of one call of `maintain`: some seconds of work after a very long neglect.
 const MAINTAIN_TURNS_MAX: u32 = 1000;
+
+/// What the embedded broker is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// The file, made with its directory if it is not there.
+    pub path: PathBuf,
+    /// How long claims are held without renewal.
+    pub lease: Duration,
+    /// How often the lease is renewed while jobs are held.
+    pub heartbeat: Duration,
+    /// How long results can be read.
+    pub result_ttl: Duration,
+    /// Largest payload of a job, in bytes.
+    pub payload_len_max: usize,
+    /// Wait for the disk at each commit: survives power loss, slower.
+    pub fsync: bool,
+}
 
 /// A handle on the jobs of one SQLite file.
 ///
@@ -55,17 +71,17 @@ pub struct SqliteBroker {
 }
 
 impl SqliteBroker {
-    /// Opens the file at `path`, made with its directory if it is not there.
-    pub async fn open(path: &Path, config: &BrokerConfig) -> Result<Self, BrokerError> {
+    /// Opens the file.
+    pub async fn open(options: &Options) -> Result<Self, BrokerError> {
         let settings = Settings {
-            lease: config.lease,
-            result_ttl: config.result_ttl,
+            lease: options.lease,
+            result_ttl: options.result_ttl,
         };
         Ok(SqliteBroker {
-            engine: Arc::new(Engine::start(path.to_owned(), settings, config.fsync).await?),
-            url: url(path),
-            payload_len_max: config.max_payload,
-            heartbeat: config.heartbeat,
+            engine: Arc::new(Engine::start(options.path.clone(), settings, options.fsync).await?),
+            url: url(&options.path),
+            payload_len_max: options.payload_len_max,
+            heartbeat: options.heartbeat,
         })
     }
 }

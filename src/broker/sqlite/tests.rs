@@ -6,7 +6,6 @@ use rusqlite::StatementStatus;
 
 use super::*;
 use crate::broker::DeadFilter;
-use crate::config::BrokerUrl;
 use crate::job::{JobId, NewJob};
 use crate::time::Mono;
 
@@ -17,18 +16,15 @@ struct Fixture {
 
 async fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("pool.db");
-    let config = BrokerConfig {
-        url: BrokerUrl::Sqlite(path.clone()),
+    let options = Options {
+        path: directory.path().join("pool.db"),
         lease: Duration::from_secs(60),
         heartbeat: Duration::from_secs(20),
         result_ttl: Duration::from_secs(60),
-        max_payload: 1 << 20,
-        max_result: 1 << 20,
+        payload_len_max: 1 << 20,
         fsync: false,
-        ..BrokerConfig::default()
     };
-    let broker = SqliteBroker::open(&path, &config).await.unwrap();
+    let broker = SqliteBroker::open(&options).await.unwrap();
     Fixture { directory, broker }
 }
 

@@ -1,13 +1,14 @@
 //! RQ as a dialect: what the rest of `config/` asks of it.
 
-use super::{RqConfig, module, source, words};
+use super::{RqConfig, module, options, source, words};
+use crate::broker;
 use crate::config::dialect::{Dialect, DialectKind, Env};
 use crate::config::problem::{Origin, Problem};
 use crate::config::render::Explained;
 use crate::config::rules::Rules;
 use crate::config::validate::Settings;
 use crate::config::words::Word;
-use crate::config::{BrokerUrl, Config};
+use crate::config::{BrokerConfig, BrokerUrl, Config};
 
 impl Dialect for RqConfig {
     fn kind(&self) -> DialectKind {
@@ -65,6 +66,10 @@ impl Dialect for RqConfig {
 
     fn place(&self) -> (&'static str, &'static str) {
         ("Redis", "redis://HOST")
+    }
+
+    fn broker_options(&self, broker: &BrokerConfig) -> Option<broker::Options> {
+        options::options(self, broker).map(|options| broker::Options::Rq(Box::new(options)))
     }
 
     fn keys_of_jobs(&self) -> &'static [&'static str] {

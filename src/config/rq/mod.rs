@@ -2,14 +2,15 @@
 
 mod dialect;
 mod module;
+mod options;
 mod rules;
 mod source;
 mod words;
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::broker::rq::options::{DequeueStrategy, Keep, WorkerNames};
 use crate::config::keys::{Key, Section, Visit, key};
 
 /// `[rq]`: what `rq worker` knows by the same names; only for the rq runtime.
@@ -55,36 +56,6 @@ pub struct RqConfig {
     pub python: PathBuf,
 }
 
-/// `rq.dequeue_strategy`. Source: `rq/worker/base.py`, `DequeueStrategy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DequeueStrategy {
-    /// The first queue first, always.
-    Default,
-    /// One job of each queue in turn.
-    RoundRobin,
-    /// Any of them, anew for each job.
-    Random,
-}
-
-/// `rq.results_ttl`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// For so long; zero: not at all.
-    For(Duration),
-    /// Until somebody deletes it: -1, as RQ has it.
-    Forever,
-}
-
-impl Keep {
-    /// As RQ counts: -1 is forever.
-    pub fn seconds(self) -> i64 {
-        match self {
-            Keep::For(time) => i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-            Keep::Forever => -1,
-        }
-    }
-}
-
 impl Default for RqConfig {
     fn default() -> Self {
         RqConfig {
@@ -112,16 +83,6 @@ impl Default for RqConfig {
 }
 
 impl RqConfig {
-    /// What the names of this supervisor's workers begin with.
-    pub fn base_name(&self) -> &str {
-        static OWN: OnceLock<String> = OnceLock::new();
-        match &self.name {
-            Some(name) => name,
-            // As RQ does it: nobody else may have the name.
-            None => OWN.get_or_init(|| uuid::Uuid::now_v7().simple().to_string()),
-        }
-    }
-
     /// The strategy that one of RQ's deprecated worker classes stands for.
     /// Source: `rq/worker/worker_classes.py`, `RoundRobinWorker`, `RandomWorker`.
     pub(in crate::config) fn strategy_of_class(&self) -> Option<DequeueStrategy> {
@@ -132,22 +93,11 @@ impl RqConfig {
         }
     }
 
-    /// At most one worker lives at a time, so that it carries the name without a number.
-    pub fn is_single(&self) -> bool {
-        self.workers_max == 1
-    }
-
-    /// The name under which the worker with this ordinal is registered: `NAME.ORDINAL`, or `NAME` when there is only one.
-    pub fn worker_name(&self, ordinal: u16) -> String {
-        self.name_pattern().replace("{}", &ordinal.to_string())
-    }
-
-    /// The name of a worker, with `{}` in place of its ordinal.
-    pub fn name_pattern(&self) -> String {
-        if self.is_single() && self.name.is_some() {
-            self.base_name().to_owned()
-        } else {
-            format!("{}.{{}}", self.base_name())
+    /// The names under which workers register.
+    pub fn worker_names(&self) -> WorkerNames {
+        WorkerNames {
+            chosen: self.name.clone(),
+            workers_max: self.workers_max,
         }
     }
 }
@@ -254,20 +204,6 @@ pub(in crate::config) fn is_key_prefix(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_single_worker_carries_the_name_itself_and_several_a_number() {
-        let mut rq = RqConfig {
-            name: Some("web".to_owned()),
-            ..RqConfig::default()
-        };
-        assert_eq!(rq.worker_name(3), "web.3");
-        rq.workers_max = 1;
-        assert_eq!(rq.worker_name(3), "web");
-        rq.name = None;
-        assert!(rq.worker_name(3).ends_with(".3"));
-        assert_eq!(rq.worker_name(3), rq.worker_name(3), "one name a process");
-    }
 
     #[test]
     fn a_prefix_is_safe_in_keys() {

@@ -62,7 +62,7 @@ impl World {
             "1",
         ];
         let config = config::load(&RunArgs::from_flags(flags).unwrap(), |_| None).unwrap();
-        let broker = MemoryBroker::new(&config.broker);
+        let broker = MemoryBroker::new(&config.broker.memory());
         let (pool, settings) = config.pools.first_key_value().unwrap();
         let queue: &QueueName = &settings.queues[0];
         let new = (0..count)

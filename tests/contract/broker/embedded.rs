@@ -479,7 +479,7 @@ async fn the_files_are_for_their_user_alone() {
 /// The error of opening this file.
 async fn refusal(path: &Path) -> BrokerError {
     let url = BrokerUrl::Sqlite(path.to_owned());
-    let opened = pool::broker::open(&BrokerConfig { url, ..config() }).await;
+    let opened = pool::broker::open(&BrokerConfig { url, ..config() }.options().unwrap()).await;
     opened.expect_err("this is no place for a broker")
 }
 

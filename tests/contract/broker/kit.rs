@@ -43,7 +43,7 @@ pub fn config() -> BrokerConfig {
 
 impl Kit {
     pub fn memory() -> Self {
-        Kit::Memory(Box::new(MemoryBroker::new(&config())))
+        Kit::Memory(Box::new(MemoryBroker::new(&config().memory())))
     }
 
     pub fn sqlite() -> Self {
@@ -75,7 +75,7 @@ impl Kit {
 
     pub async fn handle_with(&self, config: BrokerConfig) -> Arc<dyn Pull> {
         match self {
-            Kit::Memory(first) => Arc::new(first.another(&config)),
+            Kit::Memory(first) => Arc::new(first.another(&config.memory())),
             Kit::Sqlite(_) => {
                 let url = BrokerUrl::Sqlite(self.path());
                 open(&BrokerConfig { url, ..config }).await
@@ -87,7 +87,9 @@ impl Kit {
 
 /// The broker that the settings name, as one that is asked for jobs.
 pub async fn open(config: &BrokerConfig) -> Arc<dyn Pull> {
-    pool::broker::open_pulled(config).await.unwrap()
+    pool::broker::open_pulled(&config.options().unwrap())
+        .await
+        .unwrap()
 }
 
 pub fn queue(name: &str) -> QueueName {

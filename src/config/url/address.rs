@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 
-use redis::{ConnectionAddr, IntoConnectionInfo};
-
-use super::{BrokerUrl, RedisUrl};
+use super::BrokerUrl;
+use crate::broker::redis::options::{Address, Place, Server};
 
 /// Longest part of a socket's name that comes from the address.
 const LABEL_LEN_MAX: usize = 40;
@@ -16,12 +15,12 @@ impl BrokerUrl {
         match self {
             BrokerUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
             BrokerUrl::Memory => "memory:".to_owned(),
-            BrokerUrl::Redis(url) => redis_address(url),
+            BrokerUrl::Redis(url) => redis_address(url.address()),
         }
     }
 
     /// The address as a part of a file's name: readable, and different for different addresses.
-    pub(super) fn label(&self) -> String {
+    pub(in crate::config) fn label(&self) -> String {
         let address = self.address();
         let address = address
             .split_once("://")
@@ -43,44 +42,32 @@ impl BrokerUrl {
     }
 }
 
-fn redis_address(url: &RedisUrl) -> String {
-    if let Some(Ok(sentinels)) = url.sentinels() {
-        let mut hosts: Vec<String> = sentinels
-            .addresses
-            .iter()
-            .map(|address| one_name(address))
-            .collect();
-        hosts.sort();
-        let (hosts, master) = (hosts.join(","), &sentinels.master);
-        return format!("redis+sentinel://{hosts}/{master}/{}", sentinels.database);
-    }
-    let Ok(info) = url.secret_text().into_connection_info() else {
-        // It was checked when it was read; a text without secrets is still told apart from others.
-        return BrokerUrl::Redis(url.clone()).to_string();
-    };
-    let database = info.redis_settings().db();
-    match info.addr() {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-            format!("redis://{}/{database}", one_name(&format!("{host}:{port}")))
+fn redis_address(address: &Address) -> String {
+    match address {
+        Address::Sentinels(sentinels) => {
+            let hosts = sentinels.hosts.iter();
+            let mut hosts: Vec<String> = hosts.map(|(host, port)| one_name(host, *port)).collect();
+            hosts.sort();
+            let (hosts, master) = (hosts.join(","), &sentinels.master);
+            format!("redis+sentinel://{hosts}/{master}/{}", sentinels.database)
         }
-        ConnectionAddr::Unix(path) => format!("redis+unix://{}/{database}", path.display()),
-        other => format!("redis://{other}/{database}"),
+        Address::Server(Server { place, database, .. }) => match place {
+            Place::Tcp { host, port, .. } => format!("redis://{}/{database}", one_name(host, *port)),
+            Place::Unix(path) => format!("redis+unix://{}/{database}", path.display()),
+        },
     }
 }
 
 /// `HOST:PORT` in small letters, this host as `localhost`.
-fn one_name(address: &str) -> String {
-    let address = address.to_ascii_lowercase();
-    let (host, port) = address.rsplit_once(':').unwrap_or((&address, ""));
-    let host = match host.trim_matches(['[', ']']) {
-        "" | "127.0.0.1" | "::1" => "localhost",
-        host => host,
-    };
-    format!("{host}:{port}")
+fn one_name(host: &str, port: u16) -> String {
+    match host.to_ascii_lowercase().as_str() {
+        "" | "127.0.0.1" | "::1" => format!("localhost:{port}"),
+        host => format!("{host}:{port}"),
+    }
 }
 
 /// FNV-1a, 32 bits. Source: the IETF draft "The FNV Non-Cryptographic Hash Algorithm". Not a secret: names files.
-pub(super) fn checksum(text: &str) -> u32 {
+pub(in crate::config) fn checksum(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |sum, byte| {
         (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     })

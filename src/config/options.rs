@@ -1,0 +1,40 @@
+//! What a broker is told, from the settings. Pure.
+
+use super::{BrokerConfig, BrokerUrl, Protocol};
+use crate::broker::{self, BrokerError, memory, sqlite};
+
+impl BrokerConfig {
+    /// What the broker is opened with.
+    ///
+    /// # Errors
+    /// [`BrokerError::Refused`] if the protocol is not spoken at the broker's place.
+    pub fn options(&self) -> Result<broker::Options, BrokerError> {
+        let found = match (self.protocol, &self.url) {
+            (Protocol::Embedded, BrokerUrl::Memory) => Some(broker::Options::Memory(self.memory())),
+            (Protocol::Embedded, BrokerUrl::Sqlite(path)) => Some(broker::Options::Sqlite(sqlite::Options {
+                path: path.clone(),
+                lease: self.lease,
+                heartbeat: self.heartbeat,
+                result_ttl: self.result_ttl,
+                payload_len_max: self.max_payload,
+                fsync: self.fsync,
+            })),
+            (Protocol::Embedded, BrokerUrl::Redis(_)) => None,
+            (Protocol::Dialect(kind), _) => self.dialects.of(kind).broker_options(self),
+        };
+        found.ok_or_else(|| {
+            let (url, protocol) = (&self.url, self.protocol.name());
+            BrokerError::Refused(format!("{url} does not speak the protocol `{protocol}`"))
+        })
+    }
+
+    /// What a broker in memory is told.
+    pub fn memory(&self) -> memory::Options {
+        memory::Options {
+            lease: self.lease,
+            heartbeat: self.heartbeat,
+            result_ttl: self.result_ttl,
+            payload_len_max: self.max_payload,
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What the broker of RQ's jobs is told, from the settings. Pure.
+
+use super::RqConfig;
+use crate::broker::redis::options as redis;
+use crate::broker::rq::options::Options;
+use crate::config::{BrokerConfig, BrokerUrl};
+
+/// `None`: the jobs are at a place that is no Redis.
+pub(super) fn options(rq: &RqConfig, broker: &BrokerConfig) -> Option<Options> {
+    let BrokerUrl::Redis(url) = &broker.url else {
+        return None;
+    };
+    Some(Options {
+        redis: redis::Options {
+            address: url.address().clone(),
+            shown: broker.url.to_string(),
+            certificates: redis::Certificates {
+                ca: broker.tls_ca.clone(),
+                own: broker.tls_cert.clone(),
+                key: broker.tls_key.clone(),
+            },
+        },
+        payload_len_max: broker.max_payload,
+        heartbeat: broker.heartbeat,
+        key_prefix: rq.key_prefix.clone(),
+        serializer: rq.serializer.clone(),
+        names: rq.worker_names(),
+        python: rq.python.clone(),
+        with_scheduler: rq.with_scheduler,
+        dequeue_strategy: rq.dequeue_strategy,
+        results_ttl: rq.results_ttl,
+        worker_ttl: rq.worker_ttl,
+        job_monitoring_interval: rq.job_monitoring_interval,
+        maintenance_interval: rq.maintenance_interval,
+    })
+}
