@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use pool::policy::limits::{Limits, decide};
 use pool::policy::memory::Budget;
-use pool::policy::scaling::{Limits, Policy, Sample};
+use pool::policy::meter::Meter;
+use pool::policy::scaling::wish::{Sample, ScalingPolicy};
+use pool::policy::scaling::{Settings, utilization};
 use pool::policy::share::Share;
-use pool::policy::utilization::Meter;
 use pool::time::Mono;
 
 const TICK: Duration = Duration::from_millis(10);
@@ -16,6 +18,7 @@ const WINDOW: Duration = Duration::from_secs(30);
 /// A pool of workers on one queue. A worker is idle (`None`) or runs a job until an instant.
 struct World {
     limits: Limits,
+    policy: Box<dyn ScalingPolicy>,
     service: Duration,
     meter: Meter,
     workers: BTreeMap<u64, Option<(Mono, Mono)>>,
@@ -28,9 +31,21 @@ struct World {
 
 impl World {
     fn new(min: u32, max: u32, threshold: f64, service: Duration) -> Self {
-        let limits = Limits { min, max, threshold };
+        let limits = Limits {
+            min,
+            max,
+            paused: false,
+            loadable: true,
+            memory: Budget::UNLIMITED,
+            share: Share::UNLIMITED,
+        };
+        let settings = Settings {
+            utilization: utilization::Settings { threshold },
+            ..Settings::default()
+        };
         let mut world = World {
             limits,
+            policy: settings.start(),
             service,
             meter: Meter::new(WINDOW),
             workers: BTreeMap::new(),
@@ -90,12 +105,9 @@ impl World {
             utilization: self.meter.utilization(self.now),
             waiting: self.queue.len() as u64,
             oldest_waiting: oldest,
-            paused: false,
-            loadable: true,
-            memory: Budget::UNLIMITED,
-            share: Share::UNLIMITED,
         };
-        let to = Policy::Utilization.decide(&self.limits, &sample).to;
+        let wish = self.policy.period(&sample);
+        let to = decide(&self.limits, &sample, Some(wish)).to;
         if to != self.size() {
             self.changes.push((self.seconds(), to));
         }

@@ -10,7 +10,7 @@ use super::setting::bare_or_quoted;
 use super::url::checksum;
 use super::{
     AppConfig, BrokerConfig, BrokerUrl, Config, Isolation, LogConfig, LogFormat, PoolConfig, Prefetch,
-    Protocol, QueueOrder, RetryConfig, RuntimeKind, ScalingPolicy,
+    Protocol, QueueOrder, RetryConfig, RuntimeKind, ScalingSettings,
 };
 use crate::job::QueueName;
 
@@ -62,8 +62,7 @@ impl Default for PoolConfig {
             min_workers: 2,
             max_workers: 5,
             reserve_workers: 0,
-            policy: ScalingPolicy::Utilization,
-            utilization_threshold: 0.5,
+            scaling: ScalingSettings::default(),
             scaling_period: Duration::from_secs(5),
             utilization_window: Duration::from_secs(30),
             max_memory: None,

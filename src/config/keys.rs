@@ -254,14 +254,14 @@ impl PoolConfig {
         );
         visit(
             key!("policy", "policy" "NAME", "What decides about the number of workers"),
-            &mut self.policy,
+            &mut self.scaling.policy,
         );
         visit(
             key!(
                 "utilization_threshold", "utilization-threshold" "SHARE",
                 "Busier than this share of the time: one worker more; below half of it: one less"
             ),
-            &mut self.utilization_threshold,
+            &mut self.scaling.utilization.threshold,
         );
         visit(
             key!("scaling_period", "scaling-period" "TIME", "Time between scaling decisions"),

@@ -52,7 +52,7 @@ use crate::job::{PoolName, QueueName};
 pub use crate::policy::memory::{COST_UNKNOWN, MemoryLimit};
 pub use crate::policy::prefetch::Prefetch;
 pub use crate::policy::retry::Rules as RetryConfig;
-pub use crate::policy::scaling::Policy as ScalingPolicy;
+pub use crate::policy::scaling::{Policy as ScalingPolicy, Settings as ScalingSettings};
 use crate::policy::share;
 
 /// All settings of one supervisor, checked.
@@ -240,10 +240,8 @@ pub struct PoolConfig {
     pub max_workers: u32,
     /// Workers whose room no other pool's growth takes; at least `min_workers` and 1 are kept in any case.
     pub reserve_workers: u32,
-    /// What decides about the number of workers.
-    pub policy: ScalingPolicy,
-    /// Above it one more, below half of it one less; in `0.0..=1.0`, above 0.
-    pub utilization_threshold: f64,
+    /// `policy`, and the keys of each: what decides about the number of workers.
+    pub scaling: ScalingSettings,
     /// Time between decisions.
     pub scaling_period: Duration,
     /// The window that utilization is measured over.

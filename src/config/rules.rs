@@ -177,7 +177,8 @@ impl Rules<'_> {
             let ok = pool.reserve_workers <= pool.max_workers;
             self.pair(&path("max_workers"), ok, "below", &path("reserve_workers"), "");
         }
-        let ok = pool.utilization_threshold > 0.0 && pool.utilization_threshold <= 1.0;
+        let threshold = pool.scaling.utilization.threshold;
+        let ok = threshold > 0.0 && threshold <= 1.0;
         self.value(&path("utilization_threshold"), ok, "above 0, up to 1");
         self.positive(&path("scaling_period"), pool.scaling_period);
         let ok = pool.utilization_window >= pool.scaling_period;

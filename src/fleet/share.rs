@@ -106,7 +106,7 @@ impl Fleet {
             return None;
         }
         let own = self.own_budget(name);
-        if min > pool.target().saturating_add(own.room()).max(1) {
+        if min > own.most_workers(pool.target()) {
             return Some(format!(
                 "min would be {min}, and `max_memory` of the pool has no room for so many workers: {own} \
                  (`--max` alone lets it grow as far as there is)"

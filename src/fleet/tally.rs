@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::job::{Outcome, QueueName};
-use crate::policy::scaling::{Decision, Reason};
+use crate::policy::limits::Decision;
+use crate::policy::scaling::wish::Reason;
 
 use super::histogram::Histogram;
 

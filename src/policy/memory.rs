@@ -68,6 +68,11 @@ impl Budget {
             u32::try_from(left / self.cost.max(1)).unwrap_or(u32::MAX)
         })
     }
+
+    /// Most workers that a pool of so many may grow to; 1 in any case.
+    pub fn most_workers(&self, workers: u32) -> u32 {
+        workers.saturating_add(self.room()).max(1)
+    }
 }
 
 /// In words, for the log: `900 MiB used, one more worker costs about 80 MiB, the limit is 950 MiB`.

@@ -1,7 +1,7 @@
 //! Decisions as pure functions: no I/O, no clock, no state that is not an argument or a field.
 //!
-//! - [`utilization`]: how busy workers were, exactly, over a sliding window.
-//! - [`scaling`]: share and limits in, one worker more, one less or none out.
+//! - [`meter`]: how busy workers were, exactly, over a sliding window.
+//! - [`scaling`]: how many workers a pool wishes. [`limits`]: how many it may have, and the decision.
 //! - [`share`]: limits over all pools, with a floor for each.
 //! - [`memory`]: what the pool uses, what one more worker would cost, what is left.
 //! - [`retry`]: an execution's outcome becomes the job's fate.
@@ -11,7 +11,9 @@
 //! - [`settling`]: when outcomes go to the broker, at once or together.
 //! - [`recycle`]: when a worker has run long enough to be replaced.
 
+pub mod limits;
 pub mod memory;
+pub mod meter;
 pub mod prefetch;
 pub mod recycle;
 pub mod restart;
@@ -20,7 +22,6 @@ pub mod scaling;
 pub mod settling;
 pub mod share;
 pub mod shutdown;
-pub mod utilization;
 
 /// A random number for a jitter, put right: inside `0.0..=1.0`, 0 when it is not a number.
 fn unit(jitter: f64) -> f64 {

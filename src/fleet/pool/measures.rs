@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::fleet::Now;
 use crate::fleet::tally::Tally;
 use crate::job::{Claimed, Work};
+use crate::policy::meter::Meter;
 use crate::policy::prefetch::ServiceTimes;
-use crate::policy::utilization::Meter;
 use crate::time::Mono;
 
 /// Tasks remembered for printing; names come with jobs, so their number is bounded.

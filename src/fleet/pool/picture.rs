@@ -47,7 +47,7 @@ impl Pool {
             prefetched: (held + self.jobs.waiting()) as u64,
             gathering: self.jobs.gathering() as u64,
             taken_back: tally.taken_back.get("stalled").copied().unwrap_or(0),
-            threshold: self.config.utilization_threshold,
+            threshold: self.config.scaling.utilization.threshold,
             tasks: self.task_snapshots(app),
             last_decision: self.size.last_decision().cloned(),
             processes: self

@@ -3,8 +3,10 @@
 use crate::config::PoolConfig;
 use crate::fleet::Notice;
 use crate::fleet::snapshot::Decision;
+use crate::policy::limits::{self, Limits};
 use crate::policy::memory::Budget;
-use crate::policy::scaling::{self, Limits, Reason, Sample, affordable};
+use crate::policy::scaling::Settings;
+use crate::policy::scaling::wish::{Reason, Sample, ScalingPolicy};
 use crate::policy::share::Share;
 
 use super::{Context, Pool};
@@ -17,6 +19,9 @@ pub(super) struct Size {
     max: u32,
     /// Workers wanted.
     target: u32,
+    /// What finds the size within the limits, and the settings that it was started with.
+    policy: Box<dyn ScalingPolicy>,
+    settings: Settings,
     last_decision: Option<Decision>,
     /// The veto that was told last.
     veto: Option<String>,
@@ -28,14 +33,19 @@ impl Size {
             min: config.min_workers,
             max: config.max_workers,
             target: config.min_workers,
+            policy: config.scaling.start(),
+            settings: config.scaling,
             last_decision: None,
             veto: None,
         }
     }
 
-    /// New settings overrule what `pool scale` said.
+    /// New settings overrule what `pool scale` said. With other settings the policy learns anew.
     pub fn configure(&mut self, config: &PoolConfig) {
         self.set_limits((config.min_workers, config.max_workers));
+        if config.scaling != self.settings {
+            (self.policy, self.settings) = (config.scaling.start(), config.scaling);
+        }
     }
 
     pub fn limits(&self) -> (u32, u32) {
@@ -63,9 +73,9 @@ impl Pool {
             return;
         }
         self.measures.meter_mut().forget(cx.now.mono);
-        let limits = self.scaling_limits();
-        let sample = self.sample(share, budget, cx);
-        let decided = self.config.policy.decide(&limits, &sample);
+        let sample = self.sample(cx);
+        let wish = self.size.policy.period(&sample);
+        let decided = limits::decide(&self.scaling_limits(share, budget, cx), &sample, Some(wish));
         let decision = self.carry_out(&decided, &sample, cx);
         let scarcer = if share.memory.room() < budget.room() {
             share.memory
@@ -88,44 +98,22 @@ impl Pool {
         self.size.set_limits(limits);
     }
 
-    /// Limits hold at once, a higher minimum as far as memory goes; utilization waits for its period.
+    /// Limits hold at once, a higher minimum as far as memory goes; what the policy wishes waits for its period.
     pub fn decide_limits(&mut self, share: Share, budget: Budget, cx: &mut Context) {
         if self.removed {
             return;
         }
-        let target = self.size.target;
-        let most = affordable(target, &budget, &share).min(share.ceiling);
-        let to = target.clamp(self.size.min, self.size.max).min(most);
-        if to == target {
-            return;
+        let sample = self.sample(cx);
+        let decided = limits::decide(&self.scaling_limits(share, budget, cx), &sample, None);
+        if decided.is_change() {
+            self.carry_out(&decided, &sample, cx);
         }
-        let decided = scaling::Decision {
-            from: target,
-            to,
-            reason: if to > target {
-                Reason::BelowMinimum
-            } else {
-                Reason::AboveMaximum
-            },
-        };
-        let sample = self.sample(share, budget, cx);
-        self.carry_out(&decided, &sample, cx);
     }
 
-    fn scaling_limits(&self) -> Limits {
+    fn scaling_limits(&self, share: Share, budget: Budget, cx: &Context) -> Limits {
         Limits {
             min: self.size.min,
             max: self.size.max,
-            threshold: self.config.utilization_threshold,
-        }
-    }
-
-    fn sample(&self, share: Share, budget: Budget, cx: &Context) -> Sample {
-        Sample {
-            workers: self.size.target,
-            utilization: self.measures.meter().utilization(cx.now.mono),
-            waiting: self.backlog.waiting,
-            oldest_waiting: self.backlog.oldest_age(cx.now.unix),
             paused: self.paused,
             loadable: cx.templates.is_loaded(),
             memory: budget,
@@ -133,7 +121,16 @@ impl Pool {
         }
     }
 
-    fn carry_out(&mut self, decided: &scaling::Decision, sample: &Sample, cx: &mut Context) -> Decision {
+    fn sample(&self, cx: &Context) -> Sample {
+        Sample {
+            workers: self.size.target,
+            utilization: self.measures.meter().utilization(cx.now.mono),
+            waiting: self.backlog.waiting,
+            oldest_waiting: self.backlog.oldest_age(cx.now.unix),
+        }
+    }
+
+    fn carry_out(&mut self, decided: &limits::Decision, sample: &Sample, cx: &mut Context) -> Decision {
         assert_eq!(
             decided.from, self.size.target,
             "a decision is about the size that it is"
@@ -145,7 +142,7 @@ impl Pool {
             to: decided.to,
             reason: decided.reason.to_string(),
             utilization: sample.utilization,
-            threshold: self.config.utilization_threshold,
+            threshold: self.config.scaling.utilization.threshold,
             window_s: self.config.utilization_window.as_secs_f64(),
             waiting: sample.waiting,
         };
