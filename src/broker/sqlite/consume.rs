@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Row};
 
 use super::error::Failure;
-use super::store::{EXPIRED_MAX, Store, duration, job_id};
+use super::store::{EXPIRED_MAX, Store, duration, job_id, text};
 use super::ties::Ties;
 use crate::broker::Maintained;
 use crate::job::{Claim, Claimed, JobError, Loss, QueueName, Settlement, Verdict, Work};
@@ -64,7 +65,15 @@ impl Store {
             }
         }
         let Some(last) = last else {
-            return Ok(());
+            let waiting = "SELECT waiting > 0 FROM queues WHERE queue = ?1";
+            let counts_some = conn
+                .prepare_cached(waiting)?
+                .query_row([queue], |row| row.get(0))?;
+            return if counts_some {
+                self.count_again(queue)
+            } else {
+                Ok(())
+            };
         };
         conn.prepare_cached(
             "INSERT INTO running (handle, session, epoch, queue, position, since)
@@ -76,8 +85,10 @@ impl Store {
             .prepare_cached("DELETE FROM waiting WHERE queue = ?1 AND position <= ?2")?
             .execute([queue, last])?;
         if taken != claimed.len() - before + unreadable.len() {
-            let problem = format!("table `waiting` names jobs of queue `{name}` that table `jobs` lacks");
-            return Err(Failure::Corrupt(problem));
+            let lacking =
+                "DELETE FROM running WHERE session = ?1 AND handle NOT IN (SELECT handle FROM jobs)";
+            let jobs = conn.prepare_cached(lacking)?.execute([self.session])?;
+            tracing::warn!(queue = %name, jobs, "jobs waited that table `jobs` of the broker's file lacks: they are dropped");
         }
         for (handle, reason) in unreadable {
             self.bury_unreadable(handle, reason)?;
@@ -94,10 +105,7 @@ impl Store {
             .query_row([handle], |row| row.get(0))?;
         let error = JobError::new("unreadable", reason);
         self.remember(handle, 1, 0, Some(&error))?;
-        if let Err(failure) = self.tell_of_failure(handle, &error) {
-            // What it is tied to can't be read either.
-            tracing::warn!(handle, reason = %failure.reason(), "nobody is told that this job failed");
-        }
+        self.tell_of_failure(handle, &error)?;
         self.lay_out(handle, epoch)
     }
 
@@ -167,14 +175,12 @@ impl Store {
         let (ttl_ms, ties) = match options.next()? {
             None => return Ok(true),
             Some(job) => {
-                if let Some(key) = job.get_ref(1)?.as_str_or_null()? {
-                    self.release_key(key)?;
-                }
+                self.release_key(job.get_ref(1)?)?;
                 (job.get::<_, Option<i64>>(0)?, read_ties(job, 2)?)
             }
         };
         let group_keeps = match ties.is_some() {
-            true => self.after_success(ties, result)?,
+            true => self.tell_others(claim.handle, || self.after_success(ties, result))?,
             false => false,
         };
         let ttl = ttl_ms.map_or(self.settings.result_ttl, duration);
@@ -260,14 +266,34 @@ impl Store {
         let Some(job) = job.next()? else {
             return Ok(());
         };
-        if let Some(key) = job.get_ref(0)?.as_str_or_null()? {
-            self.release_key(key)?;
-        }
+        self.release_key(job.get_ref(0)?)?;
         let ties = read_ties(job, 1)?;
         if ties.is_some() {
-            self.after_failure(handle, ties, error)?;
+            self.tell_others(handle, || self.after_failure(handle, ties, error).map(|()| false))?;
         }
         Ok(())
+    }
+
+    /// Does what the end of this job means for others. If a row of theirs can't be read, nothing of that is done, and
+    /// the log says so: the end of this job is settled all the same.
+    fn tell_others(
+        &self,
+        handle: i64,
+        tell: impl FnOnce() -> Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
+        let run = |sql: &str| self.conn.prepare_cached(sql)?.execute([]);
+        run("SAVEPOINT others")?;
+        let told = match tell() {
+            Err(failure) if failure.is_of_a_row() => {
+                run("ROLLBACK TO others")?;
+                let reason = failure.reason();
+                tracing::error!(handle, %reason, "the group or chain of a job can't be read: it is not told that the job ended");
+                Ok(false)
+            }
+            told => told,
+        };
+        run("RELEASE others")?;
+        told
     }
 
     /// Puts a job that stands nowhere among the dead letters.
@@ -303,11 +329,15 @@ impl Store {
         Ok(())
     }
 
-    fn release_key(&self, key: &str) -> Result<(), Failure> {
+    /// `key`: as the row has it, perhaps nothing.
+    fn release_key(&self, key: ValueRef<'_>) -> Result<(), Failure> {
+        if key == ValueRef::Null {
+            return Ok(());
+        }
         let mut release = self
             .conn
             .prepare_cached("DELETE FROM unique_keys WHERE key = ?1")?;
-        release.execute([key])?;
+        release.execute([ToSqlOutput::Borrowed(key)])?;
         Ok(())
     }
 
@@ -350,20 +380,24 @@ fn read_ties(row: &Row<'_>, at: usize) -> Result<Ties, Failure> {
 
 /// One row of the claiming query. `task` is the last row's, which mostly is this one's as well.
 fn read_claim(row: &Row<'_>, queue: QueueName, task: &mut Arc<str>) -> Result<Claimed, Failure> {
-    let text = row.get_ref(4)?.as_str()?;
-    if **task != *text {
-        *task = text.into();
+    let named = text(row, 4, "jobs.task")?;
+    if **task != *named {
+        *task = named.into();
+    }
+    let timeout = row.get::<_, Option<i64>>(6)?;
+    if let Some(timeout) = timeout.filter(|timeout| *timeout < 0) {
+        return Err(Failure::Corrupt(format!("`jobs.timeout_ms` is {timeout}")));
     }
     Ok(Claimed {
         claim: Claim {
-            job: job_id(row.get_ref(3)?.as_str()?)?,
+            job: job_id(text(row, 3, "jobs.id")?)?,
             handle: row.get(1)?,
             epoch: row.get::<_, u32>(2)?.saturating_add(1),
         },
         queue,
         task: Arc::clone(task),
         payload: row.get_ref(5)?.as_blob()?.into(),
-        timeout: row.get::<_, Option<i64>>(6)?.map(duration),
+        timeout: timeout.map(duration),
         retries: row.get(7)?,
         retry_after: None,
         loss: Loss::RunsAgain,

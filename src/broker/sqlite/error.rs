@@ -44,6 +44,15 @@ impl From<BrokerError> for Failure {
 }
 
 impl Failure {
+    /// Whether a row holds what we did not write, or is gone. The database itself is well.
+    pub(super) fn is_of_a_row(&self) -> bool {
+        match self {
+            Failure::Corrupt(_) => true,
+            Failure::Sql(error) => error.sqlite_error_code().is_none(),
+            Failure::Io(_) | Failure::Told(_) => false,
+        }
+    }
+
     /// What happened, for a place where the broker is known.
     pub(super) fn reason(self) -> String {
         match self {

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Row};
 
 use super::error::Failure;
-use super::store::{EXPIRED_MAX, Store, job_id};
+use super::store::{EXPIRED_MAX, Store, job_id, text};
 use super::ties::Ties;
 use crate::broker::flow::{self, GROUP, PREVIOUS};
 use crate::broker::{BrokerError, GroupView, NewGroup};
@@ -187,7 +187,10 @@ impl Store {
         let mut job = self
             .conn
             .prepare_cached("SELECT queue, payload FROM jobs WHERE handle = ?1")?;
-        let (queue, payload): (i64, Vec<u8>) = job.query_row([handle], |row| row.try_into())?;
+        let found = job.query_row([handle], |row| row.try_into()).optional()?;
+        let Some((queue, payload)): Option<(i64, Vec<u8>)> = found else {
+            return Ok(()); // table `jobs` lacks it
+        };
         let mut write = self
             .conn
             .prepare_cached("UPDATE jobs SET payload = ?2 WHERE handle = ?1")?;
@@ -294,14 +297,14 @@ impl Store {
         let mut rows = find.query([id.as_str()])?;
         let mut ids = Vec::new();
         while let Some(row) = rows.next()? {
-            ids.push(job_id(row.get_ref(0)?.as_str()?)?);
+            ids.push(job_id(text(row, 0, "jobs.id")?)?);
         }
         Ok(ids)
     }
 }
 
 fn read_group(row: &Row<'_>) -> Result<GroupView, Failure> {
-    let id = row.get_ref(0)?.as_str()?;
+    let id = text(row, 0, "groups.id")?;
     // Never negative: the schema sees to it.
     let count = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
     Ok(GroupView {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use rusqlite::{OptionalExtension, Row};
 
 use super::error::Failure;
-use super::store::{Store, job_id};
+use super::store::{Store, job_id, text};
 use crate::broker::{Backlog, DeadFilter};
 use crate::job::{JobError, JobId, JobState, JobView, QueueName};
 use crate::time::Unix;
@@ -90,7 +90,19 @@ impl Store {
     pub(super) fn find(&self, id: &JobId) -> Result<Option<(i64, JobView)>, Failure> {
         let mut find = self.conn.prepare_cached(&FIND)?;
         let mut rows = find.query((id.as_str(), self.now.0))?;
-        rows.next()?.map(read_view).transpose()
+        let Some(row) = rows.next()? else {
+            return Ok(None);
+        };
+        match read_view(row) {
+            Err(failure) if failure.is_of_a_row() => {
+                let reason = failure.reason();
+                if row.get_ref(12)?.as_str()? == "dead" {
+                    return Ok(Some((row.get(0)?, unreadable_view(row, &reason)?)));
+                }
+                Err(Failure::Corrupt(format!("job `{id}` can't be read: {reason}")))
+            }
+            view => view.map(Some),
+        }
     }
 
     /// Whether a job that was found before has ended since, or is gone.
@@ -190,7 +202,8 @@ impl Store {
         let mut rows = names.query([])?;
         let mut names = Vec::new();
         while let Some(row) = rows.next()? {
-            names.push(queue_name(row.get_ref(0)?.as_str()?)?);
+            // No job of another name can be enqueued or claimed.
+            names.extend(text(row, 0, "queues.name").and_then(queue_name).ok());
         }
         Ok(names)
     }
@@ -205,22 +218,27 @@ fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
         "deferred" => JobState::Deferred,
         _ => JobState::Waiting,
     };
-    let error = row.get_ref(11)?.as_str_or_null()?;
+    let error = row.get_ref(11)?.as_bytes_or_null()?;
     let error = error
-        .map(serde_json::from_str)
+        .map(serde_json::from_slice)
         .transpose()
-        .map_err(|problem| Failure::Corrupt(format!("an error in table `attempts`: {problem}")))?;
+        .map_err(|problem| Failure::Corrupt(format!("`attempts.error`: {problem}")))?;
+    let count = |at, column| {
+        let count: Option<i64> = row.get(at)?;
+        u32::try_from(count.unwrap_or(0))
+            .map_err(|problem| Failure::Corrupt(format!("`{column}`: {problem}")))
+    };
     let view = JobView {
-        id: job_id(row.get_ref(1)?.as_str()?)?,
-        queue: queue_name(row.get_ref(2)?.as_str()?)?,
-        task: row.get_ref(3)?.as_str()?.into(),
+        id: job_id(text(row, 1, "jobs.id")?)?,
+        queue: queue_name(text(row, 2, "queues.name")?)?,
+        task: text(row, 3, "jobs.task")?.into(),
         payload: row.get(4)?,
         state,
         enqueued: Unix(row.get(5)?),
         due: row.get::<_, Option<i64>>(6)?.map(Unix),
         ended: row.get::<_, Option<i64>>(7)?.map(Unix),
-        failures: Some(row.get::<_, Option<u32>>(8)?.unwrap_or(0)),
-        losses: Some(row.get::<_, Option<u32>>(9)?.unwrap_or(0)),
+        failures: Some(count(8, "attempts.failures")?),
+        losses: Some(count(9, "attempts.losses")?),
         result: row.get(10)?,
         error,
     };
@@ -231,7 +249,7 @@ fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
 fn unreadable_view(row: &Row<'_>, reason: &str) -> Result<JobView, Failure> {
     /// Of a text, in characters: a name has room for so many of any kind.
     const SHOWN_MAX: usize = 60;
-    let text = |at: usize| -> Result<String, Failure> {
+    let plain_text = |at: usize| -> Result<String, Failure> {
         let bytes = row.get_ref(at)?.as_bytes_or_null()?.unwrap_or_default();
         let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
         Ok(String::from_utf8_lossy(bytes)
@@ -241,9 +259,9 @@ fn unreadable_view(row: &Row<'_>, reason: &str) -> Result<JobView, Failure> {
             .collect())
     };
     Ok(JobView {
-        id: JobId::new(&text(1)?).unwrap_or_else(|_| JobId::generate()),
-        queue: queue_name(&text(2)?)?,
-        task: text(3)?.into(),
+        id: JobId::new(&plain_text(1)?).unwrap_or_else(|_| JobId::generate()),
+        queue: queue_name(&plain_text(2)?).or_else(|_| queue_name("?"))?,
+        task: plain_text(3)?.into(),
         payload: Vec::new(),
         state: JobState::Dead,
         enqueued: Unix::default(),

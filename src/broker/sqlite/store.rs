@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
 use super::bell::Bell;
 use super::error::Failure;
@@ -172,7 +172,41 @@ impl Store {
             let mut count = self.conn.prepare_cached(
                 "UPDATE queues SET waiting = waiting + ?2, scheduled = scheduled + ?3 WHERE queue = ?1",
             )?;
-            count.execute([queue, waiting, scheduled])?;
+            match count.execute([queue, waiting, scheduled]) {
+                // Somebody else has changed them: they can't fall below zero.
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                    self.count_again(queue)?;
+                }
+                done => _ = done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what a queue holds, if somebody else has changed it; what table `jobs` lacks leaves it. Says so.
+    pub(super) fn count_again(&self, queue: i64) -> Result<(), Failure> {
+        let mut lacking = 0;
+        for lacks in [
+            "DELETE FROM waiting WHERE queue = ?1 AND handle NOT IN (SELECT handle FROM jobs)",
+            "DELETE FROM scheduled WHERE queue = ?1 AND handle NOT IN (SELECT handle FROM jobs)",
+        ] {
+            lacking += self.conn.prepare_cached(lacks)?.execute([queue])?;
+        }
+        let mut count = self.conn.prepare_cached(
+            "UPDATE queues SET waiting = n.waiting, scheduled = n.scheduled FROM (SELECT
+                 (SELECT count(*) FROM waiting WHERE queue = ?1) AS waiting,
+                 (SELECT count(*) FROM scheduled WHERE queue = ?1) AS scheduled) AS n
+             WHERE queue = ?1 AND (queues.waiting, queues.scheduled) <> (n.waiting, n.scheduled)
+             RETURNING name",
+        )?;
+        let mut changed = count.query([queue])?;
+        if let Some(row) = changed.next()? {
+            let name = String::from_utf8_lossy(row.get_ref(0)?.as_bytes()?).into_owned();
+            tracing::warn!(
+                queue = %name,
+                lacking,
+                "another program changed the broker's file: the queue is counted again, without jobs that table `jobs` lacks"
+            );
         }
         Ok(())
     }
@@ -319,6 +353,12 @@ pub(super) fn transact_one<R>(
     }
     store.ring();
     done
+}
+
+/// The text in a column, which SQLite also keeps if it is no UTF-8. `name`: the column, for the error.
+pub(super) fn text<'a>(row: &'a Row<'_>, at: usize, name: &str) -> Result<&'a str, Failure> {
+    let text = row.get_ref(at)?.as_str();
+    text.map_err(|_| Failure::Corrupt(format!("`{name}` is not UTF-8")))
 }
 
 /// An id as the database holds it.

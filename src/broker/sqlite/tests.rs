@@ -5,8 +5,8 @@ use std::time::Duration;
 use rusqlite::StatementStatus;
 
 use super::*;
-use crate::broker::DeadFilter;
-use crate::job::{JobId, NewJob};
+use crate::broker::{DeadFilter, NewGroup};
+use crate::job::{GroupId, JobId, JobState, NewJob, Verdict};
 use crate::time::Mono;
 
 struct Fixture {
@@ -215,4 +215,164 @@ async fn a_row_that_cannot_be_read_is_a_dead_letter_and_stops_no_other() {
         assert_eq!(view.error.as_ref().unwrap().kind, "unreadable");
     }
     assert!(dead.iter().any(|view| view.id == new[1].id));
+}
+
+/// A broker with one job in each queue of these names, and another program's connection to its file.
+async fn with_jobs(queues: &[&str]) -> (Fixture, Vec<NewJob>, rusqlite::Connection) {
+    let fixture = fixture().await;
+    let new = queues
+        .iter()
+        .map(|name| NewJob::new(QueueName::new(name).unwrap(), "work", "[]"));
+    let new: Vec<NewJob> = new.collect();
+    fixture
+        .broker
+        .producer()
+        .unwrap()
+        .enqueue(new.clone())
+        .await
+        .unwrap();
+    let other = rusqlite::Connection::open(fixture.directory.path().join("pool.db")).unwrap();
+    (fixture, new, other)
+}
+
+#[tokio::test]
+async fn a_reader_says_which_job_and_column_cannot_be_read() {
+    let (fixture, new, other) = with_jobs(&["default"; 3]).await;
+    let reader = fixture.broker.reader().unwrap();
+    let id = &new[0].id;
+    let cases = [
+        (
+            "UPDATE jobs SET task = CAST(x'63ff' AS TEXT)",
+            "`jobs.task` is not UTF-8",
+        ),
+        (
+            "UPDATE jobs SET task = 'work'; INSERT INTO attempts SELECT handle, 1, 1, 'no' FROM jobs",
+            "`attempts.error`: expected",
+        ),
+        (
+            "UPDATE attempts SET error = NULL, failures = 1 << 40",
+            "`attempts.failures`: out of range",
+        ),
+        (
+            "UPDATE attempts SET failures = -1",
+            "`attempts.failures`: out of range",
+        ),
+    ];
+    for (spoil, column) in cases {
+        other.execute_batch(spoil).unwrap();
+        let told = reader
+            .find(std::slice::from_ref(id))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            told.contains(&format!("job `{id}` can't be read: {column}")),
+            "{told}"
+        );
+        let waited = reader
+            .watch(vec![id.clone()])
+            .next()
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(waited.contains(column), "{waited}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_fails_nobody_elses_wait() {
+    let (fixture, new, other) = with_jobs(&["default"; 2]).await;
+    let reader = fixture.broker.reader().unwrap();
+    let (mut bad, mut good) = (
+        reader.watch(vec![new[0].id.clone()]),
+        reader.watch(vec![new[1].id.clone()]),
+    );
+    let spoil = "UPDATE jobs SET retries = -1 WHERE id = ?1";
+    other.execute(spoil, [new[0].id.as_str()]).unwrap();
+    let (bad, good, claimed) = tokio::join!(bad.next(), good.next(), async {
+        let claimed = fixture.broker.claim(&[queue()], 9).await.unwrap();
+        let result = b"1".to_vec();
+        let settlement = |claimed: &Claimed| Settlement {
+            claim: claimed.claim.clone(),
+            verdict: Verdict::Finish {
+                result: result.clone(),
+            },
+            run: None,
+        };
+        let settlements = claimed.iter().map(settlement).collect();
+        fixture.broker.settle(settlements).await.unwrap();
+        claimed.len()
+    });
+    assert_eq!(claimed, 1);
+    assert_eq!(good.unwrap()[0].job.as_ref().unwrap().state, JobState::Finished);
+    let dead = bad.unwrap()[0].job.clone().unwrap();
+    assert_eq!(
+        (dead.state, dead.error.unwrap().kind),
+        (JobState::Dead, "unreadable".into())
+    );
+}
+
+#[tokio::test]
+async fn a_queue_that_another_program_changed_goes_on() {
+    let spoils = [
+        "DELETE FROM jobs WHERE handle = (SELECT min(handle) FROM jobs)",
+        "DELETE FROM waiting WHERE handle = (SELECT min(handle) FROM jobs)",
+        "UPDATE queues SET waiting = 0",
+        "UPDATE queues SET waiting = 99",
+    ];
+    for spoil in spoils {
+        let (fixture, new, other) = with_jobs(&["default"; 3]).await;
+        other.execute_batch(spoil).unwrap();
+        let mut taken = Vec::new();
+        for _ in 0..4 {
+            let claimed = fixture.broker.claim(&[queue()], 1).await.unwrap();
+            taken.extend(claimed.into_iter().map(|claimed| claimed.claim.job));
+        }
+        assert_eq!(taken.last(), Some(&new[2].id), "{spoil}");
+        // Nothing says that there were more: who waits would ask again and again.
+        assert_eq!(
+            fixture.broker.backlog(&[queue()]).await.unwrap().waiting,
+            0,
+            "{spoil}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_job_ends_whose_group_or_chain_cannot_be_read() {
+    let spoils = [
+        "UPDATE groups SET id = ''",
+        "UPDATE groups SET id = CAST(x'ff' AS TEXT)",
+        "DELETE FROM groups",
+        "DELETE FROM jobs WHERE handle IN (SELECT handle FROM deferred)",
+        "DELETE FROM deferred",
+    ];
+    for spoil in spoils {
+        let (fixture, _, other) = with_jobs(&[]).await;
+        let broker = &fixture.broker;
+        let group = NewGroup {
+            id: GroupId::generate(),
+            jobs: jobs(1, 1),
+            on_done: Some(NewJob::new(queue(), "then", "{}")),
+            on_failure: None,
+        };
+        broker.groups().unwrap().enqueue(group).await.unwrap();
+        let chain = vec![
+            NewJob::new(queue(), "first", "{}"),
+            NewJob::new(queue(), "second", "{}"),
+        ];
+        broker.chains().unwrap().enqueue(chain).await.unwrap();
+        let claimed = broker.claim(&[queue()], 9).await.unwrap();
+        assert_eq!(claimed.len(), 2);
+        other.execute_batch(spoil).unwrap();
+        let settlement = |claimed: Claimed| Settlement {
+            claim: claimed.claim,
+            verdict: Verdict::Finish {
+                result: b"1".to_vec(),
+            },
+            run: None,
+        };
+        let settled = broker.settle(claimed.into_iter().map(settlement).collect()).await;
+        assert_eq!(settled.unwrap(), [true, true], "{spoil}");
+    }
 }

@@ -93,14 +93,18 @@ impl Waiters {
     }
 
     fn answer_groups(&mut self, store: &Store) -> Result<(), Failure> {
-        let found = self.groups.iter().map(|(id, ..)| store.find_group(id));
+        let found = self
+            .groups
+            .iter()
+            .map(|(id, ..)| told_alone(store, store.find_group(id)));
         let mut found = found.collect::<Result<Vec<_>, _>>()?.into_iter();
         for (id, beyond, reply) in std::mem::take(&mut self.groups) {
-            match found.next().flatten() {
-                Some(view) if view.ended.is_none() && view.ended_jobs() <= beyond => {
+            match found.next() {
+                Some(Ok(Some(view))) if view.ended.is_none() && view.ended_jobs() <= beyond => {
                     self.groups.push((id, beyond, reply));
                 }
-                over => drop(reply.send(Ok(over))),
+                Some(over) => drop(reply.send(over)),
+                None => {}
             }
         }
         Ok(())
@@ -160,19 +164,21 @@ impl Waiters {
     fn admit(&mut self, store: &Store) -> Result<(), Failure> {
         while let Some((ids, _)) = self.new.last() {
             let mut handles = Vec::with_capacity(ids.len());
-            let mut ended = Vec::new();
+            let (mut ended, mut unreadable) = (Vec::new(), None);
             for (at, id) in ids.iter().enumerate() {
-                match store.find(id)? {
-                    None => ended.push((at, None)),
-                    Some((_, view)) if view.state.is_final() => ended.push((at, Some(view))),
-                    Some((handle, _)) => handles.push(handle),
+                match told_alone(store, store.find(id))? {
+                    Ok(None) => ended.push((at, None)),
+                    Ok(Some((_, view))) if view.state.is_final() => ended.push((at, Some(view))),
+                    Ok(Some((handle, _))) => handles.push(handle),
+                    Err(error) => unreadable = unreadable.or(Some(error)),
                 }
             }
             if let Some((ids, reply)) = self.new.pop() {
-                if ended.is_empty() {
-                    self.ended.push(Following { ids, handles, reply });
-                } else {
-                    let _ = reply.send(Ok(ended));
+                match unreadable {
+                    Some(error) if ended.is_empty() => drop(reply.send(Err(error))),
+                    None if ended.is_empty() => self.ended.push(Following { ids, handles, reply }),
+                    // Those who ask for the rest hear of it next.
+                    _ => drop(reply.send(Ok(ended))),
                 }
             }
         }
@@ -180,15 +186,27 @@ impl Waiters {
     }
 
     fn answer_ended(&mut self, store: &Store) -> Result<(), Failure> {
-        let found = self.ended.iter().map(|following| following.ended(store));
-        let mut found = found.collect::<Result<Vec<Ended>, _>>()?.into_iter();
+        let found = self
+            .ended
+            .iter()
+            .map(|following| told_alone(store, following.ended(store)));
+        let mut found = found.collect::<Result<Vec<_>, _>>()?.into_iter();
         for following in std::mem::take(&mut self.ended) {
             match found.next() {
-                Some(ended) if !ended.is_empty() => drop(following.reply.send(Ok(ended))),
-                _ => self.ended.push(following),
+                Some(Ok(ended)) if ended.is_empty() => self.ended.push(following),
+                Some(ended) => drop(following.reply.send(ended)),
+                None => {}
             }
         }
         Ok(())
+    }
+}
+
+/// A row that can't be read is the affair of who asked for it; any other failure is everybody's.
+fn told_alone<T>(store: &Store, looked: Result<T, Failure>) -> Result<Result<T, BrokerError>, Failure> {
+    match looked {
+        Err(failure) if failure.is_of_a_row() => Ok(Err(failure.tell(&super::url(&store.path)))),
+        looked => looked.map(Ok),
     }
 }
 
