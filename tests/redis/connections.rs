@@ -203,6 +203,37 @@ fn granted(connection: &mut Connection, words: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
+fn a_check_names_the_commands_and_channels_that_a_user_lacks() {
+    let server = Server::start(&[]);
+    let connection = &mut server.connection();
+    let cases: [(&[&str], &str); 3] = [
+        (&["resetchannels", "-expire"], "EXPIRE, SUBSCRIBE to rq:pubsub:*"),
+        (&["-subscribe"], "SUBSCRIBE to rq:pubsub:*"),
+        (&["-client|tracking"], "CLIENT TRACKING"),
+    ];
+    for (lacking, named) in cases {
+        let mut acl = redis::cmd("ACL");
+        acl.arg("SETUSER")
+            .arg("pool")
+            .arg("reset")
+            .arg(documented_rights());
+        let () = acl.arg(lacking).query(connection).unwrap();
+        let (output, status) = Pool::new(&server.url_for("pool:secret"), "").check();
+        assert_eq!(status.code(), Some(1), "{output}");
+        let told = format!("refuses commands that a pool needs: {named} (docs/rq.md");
+        assert!(output.contains(&told), "{output}\n\nshould say: {told}");
+    }
+    let mut acl = redis::cmd("ACL");
+    acl.arg("SETUSER")
+        .arg("pool")
+        .arg("reset")
+        .arg(documented_rights());
+    let () = acl.query(connection).unwrap();
+    let (output, status) = Pool::new(&server.url_for("pool:secret"), "").check();
+    assert!(status.success(), "{output}");
+}
+
+#[test]
 fn a_right_that_is_missing_is_named() {
     let server = Server::start(&[]);
     let connection = &mut server.connection();

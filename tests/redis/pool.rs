@@ -133,6 +133,13 @@ impl Pool {
         assert!(output.status.success(), "{verb}: {output:?}\n{}", self.log());
     }
 
+    /// What `pool check` says, and how it ends.
+    pub fn check(&self) -> (String, ExitStatus) {
+        let output = self.command("check").output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (String::from_utf8(said).unwrap(), output.status)
+    }
+
     /// Waits until `check` holds.
     pub fn wait_for(&self, what: &str, mut check: impl FnMut(&Pool) -> bool) {
         wait_for(what, || self.log(), || check(self).then_some(()));

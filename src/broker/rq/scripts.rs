@@ -2,10 +2,11 @@
 //!
 //! None fails half way: what can fail is looked at before the first write, or each job of a call stands for itself.
 
-use redis::{ErrorKind, Script, ServerErrorKind};
+use redis::{ErrorKind, RedisResult, Script, ServerErrorKind};
 
 use super::RqBroker;
 use crate::broker::BrokerError;
+use crate::broker::redis::tracking::Tracker;
 
 /// A script of these files of `lua/`, behind `common.lua`.
 macro_rules! script {
@@ -74,12 +75,17 @@ impl RqBroker {
                 .link
                 .command::<redis::Value>(redis::cmd(name).arg(words))
                 .await;
-            if let Err(error) = answer {
-                match error.kind() {
-                    ErrorKind::Server(ServerErrorKind::NoPerm) => refused.push(name.to_owned()),
-                    _ => return Err(self.link.endpoint.error(&error)),
-                }
+            if self.is_forbidden(answer)? {
+                refused.push(name.to_owned());
             }
+        }
+        let channel = self.keys.channel(&unused);
+        let subscribed = async { self.link.endpoint.subscriber().await?.subscribe(&channel).await }.await;
+        if self.is_forbidden(subscribed)? {
+            refused.push(format!("SUBSCRIBE to {}", self.keys.channel("*")));
+        }
+        if self.is_forbidden(Tracker::open(&self.link.endpoint).await)? {
+            refused.push("CLIENT TRACKING".to_owned());
         }
         if refused.is_empty() {
             return Ok(());
@@ -89,6 +95,15 @@ impl RqBroker {
             self.link.endpoint.shown,
             refused.join(", ")
         )))
+    }
+
+    /// Whether this answer says that the user lacks a right. Any other error is one.
+    fn is_forbidden<T>(&self, answer: RedisResult<T>) -> Result<bool, BrokerError> {
+        match answer {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => Ok(true),
+            Err(error) => Err(self.link.endpoint.error(&error)),
+        }
     }
 }
 
