@@ -196,8 +196,8 @@ fn is_run_of_a_dialect(words: &[OsString]) -> bool {
 
 fn perform(cli: Cli) -> Outcome {
     match cli.verb {
-        None => run(cli.run),
-        Some(Verb::Run(args)) => run(args.run.and_queues(args.queues)),
+        None => block_on(run::run(cli.run)),
+        Some(Verb::Run(args)) => block_on(run::run(args.run.and_queues(args.queues))),
         Some(Verb::Enqueue(args)) => block_on(enqueue::run(*args)),
         Some(Verb::Wait(args)) => block_on(wait::run(args)),
         Some(Verb::Result(args)) => block_on(result::run(args)),
@@ -215,11 +215,6 @@ fn perform(cli: Cli) -> Outcome {
         Some(Verb::Completions(args)) => completions::run(&args),
         Some(Verb::Man) => completions::man(),
     }
-}
-
-fn run(args: RunArgs) -> Outcome {
-    run::make_room_for_title();
-    block_on(run::run(args))
 }
 
 /// How long an idle thread of [`block_on`] stays: as long as the process.

@@ -1,8 +1,6 @@
 //! `pool run`: the supervisor, until it is told to stop.
 
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -38,24 +36,6 @@ pub struct RunVerb {
     pub queues: Vec<String>,
     #[command(flatten)]
     pub run: RunArgs,
-}
-
-/// Bytes of a command line that are room for what `ps` is to show.
-const TITLE_ROOM: usize = 120;
-
-/// Starts this program again, once, if its command line is too short: the kernel shows what stands where it stood, so
-/// that a plain `pool` could only be shown as `pool`. The name in front is padded; nothing else changes. Where the
-/// system refuses, the title is cut.
-pub fn make_room_for_title() {
-    let mut words = std::env::args_os();
-    let Some(name) = words.next() else { return };
-    let rest: Vec<_> = words.collect();
-    let len = name.len() + rest.iter().map(|word| word.len() + 1).sum::<usize>();
-    if len < TITLE_ROOM {
-        let mut padded = name;
-        padded.push(" ".repeat(TITLE_ROOM - len));
-        let _ = Command::new("/proc/self/exe").arg0(padded).args(rest).exec();
-    }
 }
 
 /// Starts everything, supervises, and leaves nothing behind.

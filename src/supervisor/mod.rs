@@ -124,7 +124,8 @@ pub async fn run(
     supervisor.run(inputs).await
 }
 
-/// In `ps` the pools stand in the place of the command line, which may hold the broker's password.
+/// In `ps` the pools stand in the place of the command line, which may hold the broker's password. A short command line
+/// has no room for all of it: the kernel shows what stands where it stood.
 fn show_title(config: &Config) {
     let names: Vec<&str> = config.pools.keys().map(PoolName::as_str).collect();
     if let Some(mut title) = Title::claim() {

@@ -94,26 +94,20 @@ fn what_systemd_says_to_the_supervisor_is_not_for_jobs() {
 
 #[test]
 fn a_process_list_shows_the_pools_and_no_password() {
-    // However short the command line is.
-    for words in [
-        &[][..],
-        &["run", "--broker", "sqlite:a-name-that-nobody-shall-see.db"],
-    ] {
-        let place = Place::new();
-        let systemd = Systemd::listen(&place.path("notify"));
-        let mut pool = place
-            .command(words)
-            .env("NOTIFY_SOCKET", place.path("notify"))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        systemd.wait_for("READY=1");
-        let shown = std::fs::read(format!("/proc/{}/cmdline", pool.id())).unwrap();
-        let shown = String::from_utf8_lossy(&shown).into_owned();
-        assert_eq!(shown.trim_end_matches('\0'), "pool: supervisor default");
-        signal(&pool, Signal::SIGTERM);
-        assert_eq!(pool.wait().unwrap().code(), Some(0));
-    }
+    let place = Place::new();
+    let systemd = Systemd::listen(&place.path("notify"));
+    let mut pool = place
+        .command(["run", "--broker", "sqlite:a-name-that-nobody-shall-see.db"])
+        .env("NOTIFY_SOCKET", place.path("notify"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    systemd.wait_for("READY=1");
+    let shown = std::fs::read(format!("/proc/{}/cmdline", pool.id())).unwrap();
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert_eq!(shown.trim_end_matches('\0'), "pool: supervisor default");
+    signal(&pool, Signal::SIGTERM);
+    assert_eq!(pool.wait().unwrap().code(), Some(0));
 }
 
 #[test]
