@@ -23,10 +23,11 @@ impl Fleet {
                 .map(|_| format!("killing worker {worker}"))
                 .ok_or_else(|| format!("worker {worker} runs no job that could be killed")),
             Command::Drain { patient } => {
-                if patient {
-                    self.shutdown.be_patient();
-                }
-                self.stopping(shutdown::Event::Drain, now, out);
+                let event = match patient {
+                    true => shutdown::Event::Drain,
+                    false => shutdown::Event::Stop,
+                };
+                self.stopping(event, now, out);
                 Ok("draining: running jobs may finish, the rest goes back to its queue".into())
             }
             Command::Stop => {

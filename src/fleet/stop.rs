@@ -7,15 +7,10 @@ use crate::time::Mono;
 
 use super::{Action, Fleet, Now};
 
-/// However long a job takes, nobody waits longer than a year.
-const PATIENCE: Duration = Duration::from_secs(365 * 86_400);
-
 /// How far a stop is.
 #[derive(Debug, Default)]
 pub(super) struct Shutdown {
     stop: Stop,
-    /// A drain that waits for running jobs however long they take.
-    patient: bool,
     /// `Action::Leave` was given.
     left: bool,
 }
@@ -36,13 +31,7 @@ impl Shutdown {
         self.stop.deadline()
     }
 
-    /// Running jobs are waited for however long they take.
-    pub fn be_patient(&mut self) {
-        self.patient = true;
-    }
-
     fn step(&mut self, event: Event, timeout: Duration, now: Mono) -> Option<Step> {
-        let timeout = if self.patient { PATIENCE } else { timeout };
         let (stop, step) = self.stop.step(event, timeout, now);
         self.stop = stop;
         step
@@ -57,7 +46,7 @@ impl Shutdown {
 impl Fleet {
     /// A step of the shutdown, and what it asks for.
     pub(super) fn stopping(&mut self, event: Event, now: Now, out: &mut Vec<Action>) {
-        let again = matches!(event, Event::Drain | Event::Now);
+        let again = matches!(event, Event::Stop | Event::Now);
         if self.shutdown.stop() == Stop::Leaving && again {
             // Whoever asks once more while the templates take their time does not want to wait.
             self.templates.stop_at_once(now, out);

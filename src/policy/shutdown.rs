@@ -1,9 +1,10 @@
 //! How a stop escalates: drain, kill, leave.
 //!
 //! ```text
-//! Running ──Drain──► Draining ──deadline, second Drain, Now──► Killing ──Idle, deadline──► Leaving
-//!    └──────────────────┴──Idle──► Leaving                        (Now: from Running to Killing)
+//! Running ──Drain, Stop──► Draining ──deadline, second Stop, Now──► Killing ──Idle, deadline──► Leaving
+//!    └───────────────────────┴──Idle──► Leaving                        (Now: from Running to Killing)
 //! ```
+//! A drain has no deadline; the first Stop after it gives it one.
 //! One such machine may stand for the whole supervisor or for one pool.
 
 use std::time::Duration;
@@ -16,8 +17,10 @@ pub const KILL_WAIT: Duration = Duration::from_secs(5);
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// TERM, INT, `pool stop`: finish what runs. The second one means [`Event::Now`].
+    /// `pool drain`: finish what runs, however long it takes.
     Drain,
+    /// TERM, INT, `pool stop`: finish what runs, within a time. The second one means [`Event::Now`].
+    Stop,
     /// QUIT: stop now.
     Now,
     /// No job runs and every outcome is settled.
@@ -43,10 +46,10 @@ pub enum Stop {
     /// Nobody asked.
     #[default]
     Running,
-    /// Jobs may end by themselves until then.
+    /// Jobs may end by themselves.
     Draining {
-        /// Then they are killed.
-        until: Mono,
+        /// Then they are killed; `None`: nobody limited it yet.
+        until: Option<Mono>,
     },
     /// Workers were killed; their ends are awaited until then.
     Killing {
@@ -61,7 +64,9 @@ impl Stop {
     /// The next state, and what to do on the way. `timeout` is the pool's `stop_timeout`.
     #[must_use]
     pub fn step(self, event: Event, timeout: Duration, now: Mono) -> (Stop, Option<Step>) {
-        let drain = (Stop::Draining { until: now + timeout }, Some(Step::Drain));
+        let in_time = Stop::Draining {
+            until: Some(now + timeout),
+        };
         let kill = (
             Stop::Killing {
                 until: now + KILL_WAIT,
@@ -70,23 +75,27 @@ impl Stop {
         );
         let leave = (Stop::Leaving, Some(Step::Leave));
         match (self, event) {
-            (Stop::Running, Event::Drain) => drain,
+            (Stop::Running, Event::Drain) => (Stop::Draining { until: None }, Some(Step::Drain)),
+            (Stop::Running, Event::Stop) => (in_time, Some(Step::Drain)),
             (Stop::Running, Event::Now) => kill,
             (Stop::Running, Event::Idle | Event::Tick) => (self, None),
-            (Stop::Draining { .. }, Event::Drain | Event::Now) => kill,
+            (Stop::Draining { until: None }, Event::Stop) => (in_time, None),
+            (Stop::Draining { .. }, Event::Drain) => (self, None),
+            (Stop::Draining { .. }, Event::Stop | Event::Now) => kill,
             (Stop::Draining { .. } | Stop::Killing { .. }, Event::Idle) => leave,
-            (Stop::Draining { until }, Event::Tick) if until <= now => kill,
+            (Stop::Draining { until: Some(until) }, Event::Tick) if until <= now => kill,
             (Stop::Killing { until }, Event::Tick) if until <= now => leave,
             (Stop::Draining { .. } | Stop::Killing { .. }, Event::Tick) => (self, None),
-            (Stop::Killing { .. }, Event::Drain | Event::Now) => (self, None),
-            (Stop::Leaving, Event::Drain | Event::Now | Event::Idle | Event::Tick) => (self, None),
+            (Stop::Killing { .. }, Event::Drain | Event::Stop | Event::Now) => (self, None),
+            (Stop::Leaving, _) => (self, None),
         }
     }
 
     /// When the next [`Event::Tick`] matters, if ever.
     pub fn deadline(self) -> Option<Mono> {
         match self {
-            Stop::Draining { until } | Stop::Killing { until } => Some(until),
+            Stop::Draining { until } => until,
+            Stop::Killing { until } => Some(until),
             Stop::Running | Stop::Leaving => None,
         }
     }
@@ -122,21 +131,21 @@ mod tests {
 
     #[test]
     fn a_drain_leaves_when_the_last_job_has_ended() {
-        let drained = steps(&[(Event::Drain, 0), (Event::Tick, 59), (Event::Idle, 59)]);
+        let drained = steps(&[(Event::Stop, 0), (Event::Tick, 59), (Event::Idle, 59)]);
         assert_eq!(drained, [Step::Drain, Step::Leave]);
     }
 
     #[test]
     fn a_drain_that_takes_too_long_kills() {
-        let killed = steps(&[(Event::Drain, 0), (Event::Tick, 60), (Event::Idle, 61)]);
+        let killed = steps(&[(Event::Stop, 0), (Event::Tick, 60), (Event::Idle, 61)]);
         assert_eq!(killed, [Step::Drain, Step::Kill, Step::Leave]);
     }
 
     #[test]
     fn a_second_signal_kills_at_once_and_a_third_changes_nothing() {
         let killed = steps(&[
-            (Event::Drain, 0),
-            (Event::Drain, 1),
+            (Event::Stop, 0),
+            (Event::Stop, 1),
             (Event::Now, 1),
             (Event::Idle, 1),
         ]);
@@ -145,6 +154,22 @@ mod tests {
             steps(&[(Event::Now, 0), (Event::Idle, 0)]),
             [Step::Kill, Step::Leave]
         );
+    }
+
+    #[test]
+    fn a_drain_has_no_end_until_somebody_stops_it_and_the_next_one_kills() {
+        let drained = [(Event::Drain, 0), (Event::Tick, 1000), (Event::Drain, 1001)];
+        assert_eq!(steps(&drained), [Step::Drain]);
+        let stopped = [
+            &drained[..],
+            &[(Event::Stop, 1002), (Event::Drain, 1003), (Event::Tick, 1061)],
+        ]
+        .concat();
+        assert_eq!(steps(&stopped), [Step::Drain]);
+        for last in [(Event::Tick, 1062), (Event::Stop, 1004)] {
+            let killed = [&stopped[..], &[last]].concat();
+            assert_eq!(steps(&killed), [Step::Drain, Step::Kill]);
+        }
     }
 
     #[test]
@@ -159,8 +184,8 @@ mod tests {
     }
 
     fn any_event() -> impl Strategy<Value = Event> {
-        use Event::{Drain, Idle, Now, Tick};
-        proptest::sample::select(&[Drain, Now, Idle, Tick][..])
+        use Event::{Drain, Idle, Now, Stop, Tick};
+        proptest::sample::select(&[Drain, Stop, Now, Idle, Tick][..])
     }
 
     proptest! {
@@ -174,7 +199,7 @@ mod tests {
         }
 
         #[test]
-        fn a_stop_ends_by_itself(first in proptest::sample::select(&[Event::Drain, Event::Now][..]), at in 0u64..1000) {
+        fn a_stop_ends_by_itself(first in proptest::sample::select(&[Event::Stop, Event::Now][..]), at in 0u64..1000) {
             let mut now = secs(at);
             let (mut stop, _) = Stop::default().step(first, TIMEOUT, now);
             while let Some(deadline) = stop.deadline() {

@@ -152,6 +152,12 @@ pub(super) fn stopping(of: &Snapshot, limit: Option<Duration>) {
     let at_most = limit.map(|limit| Human(limit).to_string());
     if running == 0 {
         tracing::info!("stopping");
+    } else if of.state == "draining" && limit.is_none() {
+        tracing::info!(
+            running,
+            jobs,
+            "draining: running jobs may finish, however long they take; ^C or TERM gives them `stop_timeout`"
+        );
     } else if of.state == "draining" {
         tracing::info!(
             running,

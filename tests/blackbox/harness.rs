@@ -169,6 +169,12 @@ impl Pool {
         (text, output.status.success())
     }
 
+    /// Starts a verb that takes its time.
+    pub fn begin(&self, args: &[&str]) -> Child {
+        let mut command = self.command(args);
+        command.stdout(Stdio::null()).spawn().expect("the verb runs")
+    }
+
     /// Runs a verb that is refused; what it says.
     pub fn refused(&self, args: &[&str]) -> String {
         let output = self.command(args).output().expect("the verb runs");

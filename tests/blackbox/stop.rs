@@ -56,6 +56,24 @@ fn a_second_term_stops_at_once() {
 }
 
 #[test]
+fn the_first_term_after_a_drain_lets_running_jobs_finish() {
+    let mut pool = Pool::start("");
+    let gate = pool.path("gate");
+    let job = pool.enqueue(&["app.wait_for", &format!("{gate:?}")]);
+    pool.pid_of(&job[0]);
+    let mut drain = pool.begin(&["drain"]);
+    pool.wait_log("draining: running jobs may finish, however long they take");
+    pool.signal(Signal::SIGTERM);
+    pool.wait_log("a second ^C or TERM ends them");
+    assert_eq!(pool.state()["state"], "draining");
+    std::fs::write(&gate, "").expect("the gate opens");
+    assert!(pool.ended().success());
+    assert!(drain.wait().expect("it ends").success());
+    pool.assert_finished(&job);
+    assert_eq!(pool.ledger().len(), 1, "{}", pool.log());
+}
+
+#[test]
 fn two_terms_of_one_moment_are_one() {
     let mut pool = Pool::start("[log]\nlevel = \"debug\"\n");
     let gate = pool.path("gate");
