@@ -101,6 +101,13 @@ pub enum Event {
         /// What.
         unread: Unread,
     },
+    /// A worker answered [`Action::Ping`]: it is between two jobs, and has no job that was sent before the question.
+    Pong {
+        /// Which worker.
+        worker: u64,
+        /// The execution that it was asked about.
+        execution: u64,
+    },
     /// A worker sent something that is not a frame.
     Garbage {
         /// Which.
@@ -245,6 +252,13 @@ pub enum Action {
     TakeBack {
         /// Which worker.
         worker: u64,
+    },
+    /// Ask a worker whether it is between two jobs.
+    Ping {
+        /// Which worker.
+        worker: u64,
+        /// What it should be running.
+        execution: u64,
     },
     /// Close our end of a worker's socket: it leaves.
     Retire {
@@ -416,6 +430,15 @@ pub enum Notice {
         jobs: usize,
         /// Why.
         error: String,
+    },
+    /// A worker does not have jobs that it was sent: something else has read their frames. They run elsewhere.
+    JobsStolen {
+        /// Which worker.
+        worker: u64,
+        /// Its pool.
+        pool: PoolName,
+        /// How many jobs.
+        jobs: usize,
     },
     /// An outcome arrived for an execution that its worker does not hold.
     StrayOutcome {

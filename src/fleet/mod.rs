@@ -150,6 +150,9 @@ impl Fleet {
             Event::TakenBack { worker, unread } => {
                 self.at_home(worker, now, out, |pool, cx| pool.taken_back(worker, &unread, cx));
             }
+            Event::Pong { worker, execution } => {
+                self.at_home(worker, now, out, |pool, cx| pool.pong(worker, execution, cx));
+            }
             Event::Garbage { worker, error } => {
                 self.at_home(worker, now, out, |pool, cx| {
                     pool.broke_protocol(worker, error, cx)

@@ -80,7 +80,7 @@ pub struct Tally {
     pub waits: ByName<QueueName, Wait>,
     /// Executions that did not end by themselves: `lost`, `timeout`, `stopped`, `given back`.
     pub cut_short: Reasons,
-    /// Jobs taken back unread from a worker: `stalled`, `unread`, `pause`, `stop`, `death`.
+    /// Jobs taken back unread from a worker: `stalled`, `unread`, `stolen`, `pause`, `stop`, `death`.
     pub taken_back: Reasons,
     /// Scaling decisions: direction (`up`, `down`, `hold`) and reason.
     pub decisions: BTreeMap<(&'static str, &'static str), u64>,
@@ -107,7 +107,7 @@ impl Default for Tally {
             tasks: ByName::default(),
             waits: ByName::default(),
             cut_short: from_zero(&["lost", "timeout", "stopped", "given back"]),
-            taken_back: from_zero(&["stalled", "unread", "pause", "stop", "death"]),
+            taken_back: from_zero(&["stalled", "unread", "stolen", "pause", "stop", "death"]),
             decisions: decisions
                 .map(|(direction, reason)| ((direction, reason.as_str()), 0))
                 .into(),

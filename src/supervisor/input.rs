@@ -22,6 +22,8 @@ pub(super) enum Input {
     WorkerReady { worker: u64 },
     /// A worker's job ended.
     Done { worker: u64, done: Box<Done> },
+    /// A worker is between two jobs, where it should be running this execution.
+    Pong { worker: u64, execution: u64 },
     /// A worker broke the protocol.
     Garbage { worker: u64, error: String },
     /// A worker's process ended, and its socket is read to the end.

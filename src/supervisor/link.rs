@@ -22,7 +22,7 @@ use crate::sys::watch::{watch, watch_process};
 use crate::sys::{SysError, lifeline, process};
 use crate::text::without_lone_surrogates;
 use crate::wire::frame::{
-    Assembler, Code, FromWorker, PACKET_LEN_MAX, Packets, Run, carries_on, execution_of,
+    Assembler, Code, FromWorker, PACKET_LEN_MAX, Packets, Ping, Run, carries_on, execution_of,
 };
 
 /// Frames read from one worker before the others get their turn.
@@ -146,6 +146,10 @@ impl Link {
     /// `another_follows`: the next one is of the same batch.
     pub fn send(&self, run: &Run<'_>, another_follows: bool, packets: &mut Packets) {
         run.encode_in_batch(another_follows, packets);
+        self.send_all(packets);
+    }
+
+    fn send_all(&self, packets: &Packets) {
         let mut unsent = self.unsent.lock();
         for packet in packets.iter() {
             if !unsent.is_empty() || !self.send_now(packet) {
@@ -163,6 +167,12 @@ impl Link {
             socket::send(self.socket.get_ref(), packet, Wait::Never),
             Ok(Sent::Full)
         )
+    }
+
+    /// Asks whether it is between two jobs, behind the job that it should be running.
+    pub fn ping(&self, execution: u64, packets: &mut Packets) {
+        Ping(execution).encode(packets);
+        self.send_all(packets);
     }
 
     /// Takes back every frame that the worker has not read, in order, and what it has not read of a frame in
@@ -308,6 +318,7 @@ impl Reader {
         let worker = self.worker;
         Ok(Some(match FromWorker::decode(kind, body)? {
             FromWorker::Ready => Input::WorkerReady { worker },
+            FromWorker::Pong(execution) => Input::Pong { worker, execution },
             FromWorker::Done(answer) => Input::Done {
                 worker,
                 done: Box::new(Done {

@@ -93,6 +93,14 @@ pub(super) fn tell(notice: &Notice) {
             error = %error,
             "a batch failed as a whole; it runs again in halves"
         ),
+        Notice::JobsStolen { worker, pool, jobs } => {
+            tracing::warn!(
+                pool = %pool,
+                worker,
+                jobs,
+                "jobs were read from a worker's socket by something else, perhaps by a job: they run elsewhere"
+            );
+        }
         Notice::StrayOutcome { worker, execution } => {
             tracing::warn!(
                 worker,
@@ -218,6 +226,7 @@ fn worker(notice: &Notice) {
         | Notice::TemplateHangs { .. }
         | Notice::JobFailed { .. }
         | Notice::BatchSplit { .. }
+        | Notice::JobsStolen { .. }
         | Notice::StrayOutcome { .. } => {}
     }
 }

@@ -50,6 +50,11 @@ impl Supervisor {
                     self.events.push_back(Event::TakenBack { worker, unread });
                 }
             }
+            Action::Ping { worker, execution } => {
+                if let Some(link) = self.links.get(&worker) {
+                    link.ping(execution, &mut self.packets);
+                }
+            }
             Action::Retire { worker } => {
                 if let Some(link) = self.links.get(&worker) {
                     link.retire();

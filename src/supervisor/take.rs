@@ -28,6 +28,7 @@ impl Supervisor {
                 );
                 Some(Event::Done { worker, done: *done })
             }
+            Input::Pong { worker, execution } => Some(Event::Pong { worker, execution }),
             Input::Garbage { worker, error } => Some(Event::Garbage { worker, error }),
             Input::WorkerExited { worker, how, status } => self.worker_exited(worker, (how, status), now),
             Input::Printed(printed) => {

@@ -10,8 +10,10 @@
 //! Run:     execution u64 | timeout_ms u64 (0: none) | attempt u32 | id_len u16 | queue_len u16 |
 //!          task_len u16 | ordinal u16 | job_kind u8 | reserved [u8; 3] | id | queue | task |
 //!          payload (the rest)
-//! Ready:   empty
 //!          a batch is a row of Runs, all but the last with BATCH
+//! Ping:    execution u64
+//! Ready:   empty
+//! Pong:    execution u64, as in the Ping
 //! Done:    execution u64 | started_ns u64 | ended_ns u64 | outcome u8 | reserved [u8; 3] |
 //!          after_ms u32 (outcome Retry; 4294967295: as the policy says) | data (the rest)
 //! ```
@@ -24,7 +26,8 @@ pub const VERSION: u8 = 2;
 pub const PACKET_LEN_MAX: usize = 65_536;
 /// Length of a packet's header.
 pub const HEADER_LEN: usize = 4;
-/// Where a packet's flags are.
+/// Where a packet's kind and flags are.
+const KIND_AT: usize = 1;
 const FLAGS_AT: usize = 2;
 const NUMBER_AT: usize = 3;
 /// Flag: the next packet carries more of this frame.
@@ -38,8 +41,10 @@ const AFTER_BY_POLICY: u32 = u32::MAX;
 
 /// Kind of a [`Run`].
 pub const KIND_RUN: u8 = 1;
+const KIND_PING: u8 = 2;
 const KIND_READY: u8 = 16;
 const KIND_DONE: u8 = 17;
+const KIND_PONG: u8 = 18;
 
 /// Why bytes are not a frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,6 +165,33 @@ pub enum FromWorker<'a> {
     Ready,
     /// A job ended.
     Done(Done<'a>),
+    /// It has read a [`Ping`] of this execution: it runs nothing that was sent before.
+    Pong(u64),
+}
+
+/// Are you between two jobs? (supervisor to worker.) It is sent behind the job that the worker should be running. Only a
+/// worker that runs nothing reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ping(
+    /// The execution that the worker should be running.
+    pub u64,
+);
+
+impl Ping {
+    /// Writes the frame.
+    pub fn encode(self, out: &mut Packets) {
+        out.begin(KIND_PING);
+        out.put(&self.0.to_le_bytes());
+        out.finish();
+    }
+
+    /// Reads a frame's body; `None`: it is another kind of frame.
+    pub fn decode(kind: u8, body: &[u8]) -> Result<Option<Self>, FrameError> {
+        if kind != KIND_PING {
+            return Ok(None);
+        }
+        Ok(Some(Ping(u64::from_le_bytes(Rest(body).array()?))))
+    }
 }
 
 impl Run<'_> {
@@ -236,6 +268,10 @@ impl FromWorker<'_> {
                 out.put(&done.after_ms.unwrap_or(AFTER_BY_POLICY).to_le_bytes());
                 out.put(done.data);
             }
+            FromWorker::Pong(execution) => {
+                out.begin(KIND_PONG);
+                out.put(&execution.to_le_bytes());
+            }
         }
         out.finish();
     }
@@ -244,6 +280,7 @@ impl FromWorker<'_> {
     pub fn decode(kind: u8, body: &[u8]) -> Result<FromWorker<'_>, FrameError> {
         match kind {
             KIND_READY => Ok(FromWorker::Ready),
+            KIND_PONG => Ok(FromWorker::Pong(u64::from_le_bytes(Rest(body).array()?))),
             KIND_DONE => {
                 if body.len() < DONE_FIXED_LEN {
                     return Err(FrameError::Short(body.len()));
@@ -346,10 +383,11 @@ pub fn carries_on(packet: &[u8]) -> bool {
     packet.get(NUMBER_AT).is_some_and(|number| *number != 0)
 }
 
-/// The execution that a `Run`'s first packet names; `None`: it carries on another one's frame.
+/// The execution that a `Run`'s first packet names; `None`: it carries on another one's frame, or is no `Run`.
 pub fn execution_of(packet: &[u8]) -> Option<u64> {
     let bytes = packet.get(HEADER_LEN..)?.first_chunk()?;
-    (!carries_on(packet)).then(|| u64::from_le_bytes(*bytes))
+    let begins_run = packet[KIND_AT] == KIND_RUN && !carries_on(packet);
+    begins_run.then(|| u64::from_le_bytes(*bytes))
 }
 
 /// The number of the packet behind the one of this number; 0 is a frame's first one alone.
@@ -498,6 +536,20 @@ mod tests {
             let gap = rest.find_map(|(_, packet)| assembler.take(packet).err());
             assert_eq!(gap, Some(FrameError::Gap), "without packet {missing}");
         }
+    }
+
+    #[test]
+    fn a_ping_is_no_job() {
+        let mut packets = Packets::default();
+        Ping(7).encode(&mut packets);
+        assert_eq!(packets.iter().filter_map(execution_of).count(), 0);
+        let (kind, body) = assemble(&packets, 1000).unwrap();
+        assert_eq!(Ping::decode(kind, &body), Ok(Some(Ping(7))));
+        assert_eq!(Run::decode(kind, &body), Err(FrameError::Kind(KIND_PING)));
+        FromWorker::Pong(7).encode(&mut packets);
+        let (kind, body) = assemble(&packets, 1000).unwrap();
+        assert_eq!(FromWorker::decode(kind, &body), Ok(FromWorker::Pong(7)));
+        assert_eq!(Ping::decode(KIND_PING, b"short"), Err(FrameError::Length));
     }
 
     #[test]

@@ -17,7 +17,9 @@ use crate::sys::signal::asked_to_leave;
 use crate::sys::socket::{Received, Sent, Wait, recv, send};
 use crate::sys::title::Title;
 use crate::time::Mono;
-use crate::wire::frame::{Assembler, FrameError, FromWorker, PACKET_LEN_MAX, Packets, Run, another_follows};
+use crate::wire::frame::{
+    Assembler, FrameError, FromWorker, PACKET_LEN_MAX, Packets, Ping, Run, another_follows,
+};
 
 /// Longest frame that a worker takes: the supervisor bounds payloads well below.
 const FRAME_LEN_MAX: usize = 1 << 30;
@@ -126,6 +128,13 @@ impl Worker {
                 match self.run_batch(&bodies, free_since.unwrap_or_else(Mono::now))? {
                     Some(ended) => free_since = Some(ended),
                     None => return Ok(()),
+                }
+                continue;
+            }
+            if let Some(Ping(execution)) = Ping::decode(kind, body)? {
+                FromWorker::Pong(execution).encode(&mut self.packets);
+                if self.send()? == Sent::Closed {
+                    return Ok(());
                 }
                 continue;
             }

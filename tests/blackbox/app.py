@@ -67,6 +67,18 @@ def wait_for(gate):
     write(gate)
 
 
+def steal(frames):
+    """Reads so many frames from its worker's job socket: the worker's next jobs."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        with found:
+            if found.type == socket.SOCK_SEQPACKET:
+                return sum(len(found.recv(1 << 16)) for _ in range(frames))
+
+
 def start_then_nap(name, seconds):
     write(name)
     time.sleep(seconds)

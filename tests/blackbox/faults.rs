@@ -29,6 +29,25 @@ fn a_job_that_kills_its_workers_is_buried_as_poison() {
 }
 
 #[test]
+fn jobs_whose_frames_another_job_read_run_elsewhere() {
+    // With a third job behind them the worker answers for that one; without, it waits for ever.
+    for jobs in [vec!["a", "b"], vec!["a", "b", "c"]] {
+        let pool = Pool::start("[defaults]\nmin_workers = 1\nmax_workers = 1\nprefetch = 3\n");
+        let mut ids = pool.enqueue(&["app.steal", "[2]"]);
+        for name in &jobs {
+            let name = format!("[{name:?}]");
+            ids.extend(pool.enqueue(&["app.mark", &name, "--retries", "0"]));
+        }
+        pool.assert_finished(&ids);
+        let mut ledger = pool.ledger();
+        ledger.sort();
+        assert_eq!(ledger, jobs, "each ran once\n{}", pool.log());
+        pool.wait_log("jobs were read from a worker's socket by something else");
+        assert_eq!(pool.default_pool()["lost"], 0);
+    }
+}
+
+#[test]
 fn workers_outlive_their_template_and_a_new_one_takes_its_place() {
     let mut pool = Pool::start("");
     pool.wait_for("two workers", |pool| pool.workers().len() == 2);

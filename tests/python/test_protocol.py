@@ -45,6 +45,8 @@ class Protocol(unittest.TestCase):
             self.assert_matches(worker.socket.recv(PACKET_LEN_MAX), frame("Ready"))
             worker.socket.send(bytes.fromhex("".join(frame("Run"))))
             self.assert_matches(worker.socket.recv(PACKET_LEN_MAX), frame("Done"))
+            worker.socket.send(bytes.fromhex("".join(frame("Ping"))))
+            self.assert_matches(worker.socket.recv(PACKET_LEN_MAX), frame("Pong"))
             worker.hang_up()
             exited = json.loads(template.control.recv(PACKET_LEN_MAX))
             self.assertEqual(exited, message("exited"))

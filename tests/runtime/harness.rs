@@ -15,7 +15,7 @@ use pool::sys::socket::{Received, Sent, Wait, recv, send, send_with_fds, seqpack
 use pool::sys::spawn::{Spawned, spawn_template};
 use pool::sys::{lifeline, process};
 use pool::time::Mono;
-use pool::wire::frame::{Assembler, Code, FromWorker, PACKET_LEN_MAX, Packets, Run};
+use pool::wire::frame::{Assembler, Code, FromWorker, PACKET_LEN_MAX, Packets, Ping, Run};
 use pool::wire::message::{CONTROL_LEN_MAX, CommandTask, FromTemplate, Load, LoadReport, ToTemplate};
 
 /// Generous: a test that waits this long has failed.
@@ -180,6 +180,7 @@ pub struct Job<'a> {
 pub enum Heard {
     Ready,
     Done(Done),
+    Pong(u64),
 }
 
 /// How a job ended.
@@ -227,6 +228,15 @@ impl Worker {
         }
     }
 
+    /// Asks whether it is between two jobs.
+    pub fn ping(&self, execution: u64) {
+        let mut packets = Packets::default();
+        Ping(execution).encode(&mut packets);
+        for packet in packets.iter() {
+            assert_eq!(send(&self.jobs, packet, Wait::Block).unwrap(), Sent::Whole);
+        }
+    }
+
     pub fn done(&mut self) -> Done {
         match self.hear() {
             Some(Heard::Done(done)) => done,
@@ -248,6 +258,7 @@ impl Worker {
             };
             return Some(match FromWorker::decode(kind, body).unwrap() {
                 FromWorker::Ready => Heard::Ready,
+                FromWorker::Pong(execution) => Heard::Pong(execution),
                 FromWorker::Done(done) => Heard::Done(Done {
                     execution: done.execution,
                     started: done.started,

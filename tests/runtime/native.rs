@@ -10,7 +10,7 @@ use pool::sys::spawn::spawn_template;
 use pool::wire::frame::{Code, PACKET_LEN_MAX};
 use pool::wire::message::{FromTemplate, ToTemplate};
 
-use crate::harness::{Job, Template, command, hear, line, load, text, wait_for_end};
+use crate::harness::{Heard, Job, Template, command, hear, line, load, text, wait_for_end};
 
 crate::trials![
     a_task_runs_with_its_arguments_and_context,
@@ -25,6 +25,7 @@ crate::trials![
     a_megabyte_travels_both_ways,
     jobs_that_wait_begin_when_the_one_before_ended,
     jobs_not_begun_can_be_taken_back,
+    a_ping_is_answered_between_two_jobs,
     a_worker_that_aborts_is_reported_and_the_next_one_works,
     a_worker_leaves_at_end_of_file,
     a_worker_leaves_after_garbage,
@@ -154,6 +155,18 @@ fn jobs_not_begun_can_be_taken_back() {
     assert_eq!(worker.done().execution, 1);
     worker.retire();
     assert_eq!(worker.hear(), None, "the job that was taken back is not run");
+}
+
+fn a_ping_is_answered_between_two_jobs() {
+    let mut worker = Template::native("tasks").fork();
+    let gate = Gate::new();
+    gate.send_to(&worker, 1);
+    gate.wait_until_begun();
+    worker.ping(1);
+    gate.open();
+    assert_eq!(worker.done().execution, 1, "not while a job runs");
+    assert_eq!(worker.hear(), Some(Heard::Pong(1)));
+    assert_eq!(worker.run("square", "7").data, "49");
 }
 
 fn a_worker_that_aborts_is_reported_and_the_next_one_works() {

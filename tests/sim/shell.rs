@@ -236,6 +236,8 @@ impl World {
                     self.events.push_back(Event::TakenBack { worker, unread });
                 }
             }
+            // Nothing here reads another one's frames.
+            Action::Ping { .. } => {}
             Action::Retire { worker } => self.retire(worker),
             Action::Kill { worker } => self.kill(worker),
             Action::Abandon { worker } => self.abandon(worker),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 PACKET_LEN_MAX = 65_536
 HEADER_LEN = 4
@@ -16,8 +16,10 @@ FRAME_LEN_MAX = 1 << 30
 
 _VERSION = 2
 _KIND_RUN = 1
+_KIND_PING = 2
 _KIND_READY = 16
 _KIND_DONE = 17
+_KIND_PONG = 18
 _MORE = 1
 _BATCH = 2
 
@@ -30,6 +32,8 @@ RUN = struct.Struct("<IQQIHHHHB3x")
 DONE = struct.Struct("<IQQQB3xI")
 DONE_HEADER = _VERSION | _KIND_DONE << 8
 READY_FRAME = struct.pack("<I", _VERSION | _KIND_READY << 8)
+#: header | execution
+_PING = struct.Struct("<IQ")
 
 SUCCESS, FAILURE, REJECTED, TIMED_OUT, RETRY, GIVEN_BACK, SETTLED, BATCH_FAILURE = range(8)
 #: `after_ms` of a retry whose wait the policy chooses, and of every other outcome.
@@ -48,6 +52,16 @@ def run_frame(task: bytes, payload: bytes, timeout_ms: int) -> bytes:
 def too_short(packet: bytes) -> FrameError:
     """The error for a packet that does not hold a Run frame's fixed fields."""
     return FrameError(f"a packet of {len(packet)} bytes is shorter than the fixed fields of a Run frame")
+
+
+def pong(packet: bytes) -> Optional[bytes]:
+    """The answer if this packet is a Ping, else None."""
+    if len(packet) != _PING.size:
+        return None
+    header, execution = _PING.unpack(packet)
+    if header != _VERSION | _KIND_PING << 8:
+        return None
+    return _PING.pack(_VERSION | _KIND_PONG << 8, execution)
 
 
 def complete_run(sock: socket.SocketType, first: bytes) -> bytes:

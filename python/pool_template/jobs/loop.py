@@ -146,6 +146,10 @@ class JobLoop:
             except struct.error:
                 if not frame:
                     return
+                answer = frames.pong(frame)
+                if answer is not None:
+                    send(answer)
+                    continue
                 raise frames.too_short(frame) from None
             if child is not None:
                 self._leaving = True

@@ -20,6 +20,8 @@ pub(super) enum Due {
     Job,
     /// It holds jobs behind one that takes longer than expected, or does not read at all.
     Unread,
+    /// Its job takes so long that it is asked whether it has it.
+    Ping,
 }
 
 impl Pool {
@@ -37,7 +39,12 @@ impl Pool {
                 let auto = self.config.prefetch == Prefetch::Auto;
                 let unread = hand.unread_deadline(auto, PICKUP_LIMIT);
                 let unread = unread.map(|at| (at, Due::Unread));
-                overdue.into_iter().chain(unread).min_by_key(|(at, _)| *at)
+                let ping = hand.ping_deadline(PICKUP_LIMIT).map(|at| (at, Due::Ping));
+                overdue
+                    .into_iter()
+                    .chain(unread)
+                    .chain(ping)
+                    .min_by_key(|(at, _)| *at)
             }
         }
     }
@@ -58,6 +65,14 @@ impl Pool {
                         worker.look_for_unread();
                     }
                     cx.act(Action::TakeBack { worker: id });
+                }
+                Due::Ping => {
+                    if let Some(execution) = self.workers.get_mut(&id).and_then(Worker::ask) {
+                        cx.act(Action::Ping {
+                            worker: id,
+                            execution,
+                        });
+                    }
                 }
             }
         }

@@ -47,6 +47,8 @@ pub(super) struct Hand {
     since: Mono,
     batch: Option<Batch>,
     reading: Reading,
+    /// It was asked whether it has the job that it should be running.
+    asked: bool,
 }
 
 impl Hand {
@@ -62,6 +64,7 @@ impl Hand {
             since: now,
             batch,
             reading: Reading::Unchecked,
+            asked: false,
         }
     }
 
@@ -100,6 +103,19 @@ impl Hand {
     pub fn running(&self) -> impl Iterator<Item = u64> {
         let run = if self.batch.is_some() { self.held.len() } else { 1 };
         self.executions().take(run)
+    }
+
+    /// What should end before this one; `None`: it is not held, or all run as one and another one is first.
+    pub fn ahead_of(&self, execution: u64) -> Option<Vec<u64>> {
+        let at = self.executions().position(|held| held == execution)?;
+        (at == 0 || self.batch.is_none()).then(|| self.executions().take(at).collect())
+    }
+
+    /// The first job is another one than was thought, and may have begun now.
+    pub fn begin_anew(&mut self, now: Mono) {
+        self.since = now;
+        self.reading = Reading::Unchecked;
+        self.asked = false;
     }
 
     /// How many are held.
@@ -146,6 +162,7 @@ impl Hand {
         );
         self.since = ended;
         self.reading = Reading::Unchecked;
+        self.asked = false;
         if self.held.is_empty() {
             return Err(self.batch.map_or_else(Vec::new, |batch| batch.failed_together));
         }
@@ -178,6 +195,19 @@ impl Hand {
         } else {
             Reading::Checked
         };
+    }
+
+    /// When it is asked whether it has the job that it should be running: once, after it was looked whether that lies
+    /// unread. A job that reads the job socket takes frames from its worker, which then waits for ever.
+    pub fn ping_deadline(&self, pickup_limit: Duration) -> Option<Mono> {
+        let looked = self.reading != Reading::Unchecked;
+        (looked && !self.asked).then(|| self.since + pickup_limit)
+    }
+
+    /// It is asked now. Returns which job it should be running.
+    pub fn ask(&mut self) -> u64 {
+        self.asked = true;
+        self.front().execution
     }
 
     /// The worker is dead: what it had not begun, and what it had, with those that had failed together. All jobs of
@@ -260,5 +290,35 @@ mod tests {
         assert_eq!(single.unread_deadline(true, limit), Some(Mono(0) + limit));
         single.look();
         assert_eq!(single.unread_deadline(true, limit), None);
+    }
+
+    #[test]
+    fn what_is_ahead_of_a_job_ends_before_it() {
+        let mut hand = hand(&[1]);
+        hand.add(Held {
+            execution: 2,
+            expected: None,
+            alone: false,
+        });
+        assert_eq!(hand.ahead_of(1), Some(vec![]));
+        assert_eq!(hand.ahead_of(2), Some(vec![1]));
+        assert_eq!(hand.ahead_of(3), None);
+    }
+
+    #[test]
+    fn jobs_of_a_batch_end_in_their_order() {
+        assert_eq!(hand(&[1, 2]).ahead_of(1), Some(vec![]));
+        assert_eq!(hand(&[1, 2]).ahead_of(2), None);
+    }
+
+    #[test]
+    fn a_worker_is_asked_once_a_job_and_only_after_a_look() {
+        let mut hand = hand(&[1]);
+        let limit = Duration::from_secs(2);
+        assert_eq!(hand.ping_deadline(limit), None);
+        hand.look();
+        assert_eq!(hand.ping_deadline(limit), Some(Mono(0) + limit));
+        assert_eq!(hand.ask(), 1);
+        assert_eq!(hand.ping_deadline(limit), None);
     }
 }

@@ -19,6 +19,7 @@ mod picture;
 mod renewal;
 mod size;
 mod starts;
+mod stolen;
 mod worker;
 mod workers;
 

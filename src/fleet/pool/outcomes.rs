@@ -14,14 +14,7 @@ use super::{Context, Pool};
 impl Pool {
     /// A worker says that a job ended.
     pub fn done(&mut self, id: u64, done: Done, cx: &mut Context) {
-        let runs = self.workers.get(&id).and_then(|worker| worker.running());
-        if runs != Some(done.execution) {
-            cx.tell(Notice::StrayOutcome {
-                worker: id,
-                execution: done.execution,
-            });
-            let what = "an outcome for a job that it does not run".into();
-            self.kill(id, KillReason::Protocol(what), Fate::Lost, cx);
+        if !self.may_end(id, done.execution, cx) {
             return;
         }
         let Done {

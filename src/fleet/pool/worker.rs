@@ -14,6 +14,8 @@ pub enum Expiry {
     Outdated,
     /// Somebody asked for it.
     Asked,
+    /// Something else has read its frames.
+    Stolen,
     /// It ran or grew long enough.
     Worn(recycle::Reason),
 }
@@ -24,6 +26,7 @@ impl Expiry {
         match self {
             Expiry::Outdated => "reload",
             Expiry::Asked => "asked",
+            Expiry::Stolen => "its jobs were stolen",
             Expiry::Worn(recycle::Reason::MaxJobs) => "max_jobs",
             Expiry::Worn(recycle::Reason::MaxAge) => "max_age",
             Expiry::Worn(recycle::Reason::MaxWorkerMemory) => "max_worker_memory",
@@ -484,6 +487,18 @@ impl Worker {
     pub fn look_for_unread(&mut self) {
         if let Some(hand) = self.hand_mut() {
             hand.look();
+        }
+    }
+
+    /// It is asked now whether it has the job that it should be running. Returns that one.
+    pub fn ask(&mut self) -> Option<u64> {
+        self.hand_mut().map(Hand::ask)
+    }
+
+    /// What it holds first is another job than was thought, and may have begun now.
+    pub fn begin_anew(&mut self, now: Mono) {
+        if let Some(hand) = self.hand_mut() {
+            hand.begin_anew(now);
         }
     }
 
