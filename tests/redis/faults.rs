@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use redis::{Connection, RedisResult};
 
+use crate::jobs::Job;
 use crate::ledger::{Ledger, assert_one_more_job_runs, count};
 use crate::pool::Pool;
 use crate::proxy::Proxy;
@@ -75,6 +76,42 @@ fn connections_that_are_cut_in_the_middle_of_scripts_lose_nothing() {
     println!("{} connections were cut", proxy.cuts());
     let summary = ledger.assert_settled(&pool, connection);
     assert_eq!((summary.lost, summary.repeated), (0, 0));
+    assert_one_more_job_runs(&pool, connection, "more");
+    pool.assert_clean_stop();
+}
+
+#[test]
+fn while_only_writes_are_refused_the_log_has_one_error_and_one_line_at_the_end() {
+    let server = Server::start(&[]);
+    let one_worker = "[pools.default]\nmin_workers = 1\nmax_workers = 1\nprefetch = 0\n";
+    let mut pool = Pool::start(&server.url(), one_worker);
+    let connection = &mut server.connection();
+    let gate = pool.path("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // While its only worker is busy the pool does not wait for jobs. It begins to when nothing can be written any more.
+    jobs::enqueue(connection, "default", &[Job::hold("held", &gate)]);
+    let opened = std::fs::File::options().write(true).open(&gate).unwrap();
+    run(connection, "CONFIG SET maxmemory 1").unwrap();
+    drop(opened);
+    let refused = |connection: &mut Connection| {
+        let stats: String = redis::cmd("INFO").arg("errorstats").query(connection).unwrap();
+        let line = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("errorstat_OOM:count="));
+        line.map_or(0, |count| count.trim().parse::<u32>().unwrap())
+    };
+    // Settlements and heartbeats that only renew still work: they don't say that jobs can be waited for.
+    pool.wait_for("several refusals", |pool| {
+        refused(connection) >= 8 && pool.whole_log().contains("cannot wait for jobs")
+    });
+    run(connection, "CONFIG SET maxmemory 0").unwrap();
+    pool.wait_for("the end of it to be told", |pool| {
+        pool.log().contains("works again")
+    });
+    let log = pool.whole_log();
+    let told = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    assert_eq!(told("works again"), 1, "{log}");
+    assert_eq!(told("ERROR"), 1, "{log}");
     assert_one_more_job_runs(&pool, connection, "more");
     pool.assert_clean_stop();
 }
