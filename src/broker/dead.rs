@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::BrokerError;
-use crate::job::{JobId, JobView, QueueName};
+use crate::job::{JobError, JobId, JobState, JobView, QueueName};
 use crate::time::Unix;
 
 /// Shows dead letters, and ends or revives them.
@@ -19,6 +19,35 @@ pub trait DeadLetters: Send + Sync {
 
     /// Deletes dead letters. Returns those found.
     async fn delete(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError>;
+}
+
+/// What is shown of a dead letter that can't be read: one line of a list, not the end of it. `id`, `task`: as they are
+/// stored.
+pub(super) fn unreadable(id: &[u8], queue: QueueName, task: &[u8], why: String) -> JobView {
+    let id = shown(id);
+    JobView {
+        id: JobId::new(&id).unwrap_or_else(|_| JobId::generate()),
+        queue,
+        task: shown(task).into(),
+        payload: Vec::new(),
+        state: JobState::Dead,
+        enqueued: Unix::default(),
+        due: None,
+        ended: None,
+        failures: None,
+        losses: None,
+        result: None,
+        error: Some(JobError::new("unreadable", why)),
+    }
+}
+
+/// Bytes as a short text of one line.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    /// In characters: a name has room for so many of any kind.
+    const SHOWN_MAX: usize = 60;
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().take(SHOWN_MAX).map(plain).collect()
 }
 
 /// Which dead letters to show.

@@ -14,10 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use self::store::Store;
-use super::{
-    Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Producer, Pull, Queues,
-    Reader, Source, check, pulled,
-};
+use super::{Abilities, Broker, BrokerError, Events, Maintained, Pull, Queues, Source, check, pulled};
 use crate::job::{Claimed, QueueName, Settlement};
 use crate::time::Unix;
 
@@ -103,24 +100,15 @@ impl Broker for MemoryBroker {
         self
     }
 
-    fn producer(&self) -> Result<&dyn Producer, NotHere> {
-        Ok(self)
-    }
-
-    fn reader(&self) -> Result<&dyn Reader, NotHere> {
-        Ok(self)
-    }
-
-    fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
-        Ok(self)
-    }
-
-    fn groups(&self) -> Result<&dyn Groups, NotHere> {
-        Ok(self)
-    }
-
-    fn chains(&self) -> Result<&dyn Chains, NotHere> {
-        Ok(self)
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities {
+            producer: Some(self),
+            reader: Some(self),
+            dead_letters: Some(self),
+            groups: Some(self),
+            chains: Some(self),
+            instead_of_chains: None,
+        }
     }
 
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {

@@ -76,6 +76,27 @@ pub struct Maintained {
     pub expired: u64,
 }
 
+/// What to do where a broker has no groups or chains.
+const EMBEDDED_HAS_THEM: &str = "the embedded broker has them (`--broker sqlite:PATH`)";
+
+/// What a broker can do besides feeding a supervisor; `None`: it can't.
+#[derive(Clone, Copy, Default)]
+#[allow(missing_debug_implementations)] // traits
+pub struct Abilities<'a> {
+    /// See [`Broker::producer`].
+    pub producer: Option<&'a dyn Producer>,
+    /// See [`Broker::reader`].
+    pub reader: Option<&'a dyn Reader>,
+    /// See [`Broker::dead_letters`].
+    pub dead_letters: Option<&'a dyn DeadLetters>,
+    /// See [`Broker::groups`].
+    pub groups: Option<&'a dyn Groups>,
+    /// See [`Broker::chains`].
+    pub chains: Option<&'a dyn Chains>,
+    /// What its users do where there are no chains, if there is something better than another broker.
+    pub instead_of_chains: Option<&'static str>,
+}
+
 /// One handle on a store of jobs: what can be done with it. Cheap to share; all methods may be called concurrently.
 #[async_trait]
 pub trait Broker: Send + Sync + std::fmt::Debug {
@@ -90,29 +111,43 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
+    /// What this broker can do. Callers ask for one of it by the methods below.
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities::default()
+    }
+
     /// Adds jobs.
     fn producer(&self) -> Result<&dyn Producer, NotHere> {
-        Err(self.lacks("way to enqueue jobs", "use the producer of its protocol"))
+        let instead = "use the producer of its protocol";
+        let found = self.abilities().producer;
+        found.ok_or_else(|| self.lacks("way to enqueue jobs", instead))
     }
 
     /// Looks jobs up and waits for them.
     fn reader(&self) -> Result<&dyn Reader, NotHere> {
-        Err(self.lacks("record of jobs", "use the tools of its protocol"))
+        let instead = "use the tools of its protocol";
+        let found = self.abilities().reader;
+        found.ok_or_else(|| self.lacks("record of jobs", instead))
     }
 
     /// Jobs that failed for good.
     fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
-        Err(self.lacks("dead letters", "use the tools of its protocol"))
+        let instead = "use the tools of its protocol";
+        let found = self.abilities().dead_letters;
+        found.ok_or_else(|| self.lacks("dead letters", instead))
     }
 
     /// Jobs that are counted together.
     fn groups(&self) -> Result<&dyn Groups, NotHere> {
-        Err(self.lacks("groups", "the embedded broker has them (`--broker sqlite:PATH`)"))
+        let found = self.abilities().groups;
+        found.ok_or_else(|| self.lacks("groups", EMBEDDED_HAS_THEM))
     }
 
     /// Jobs that run one after the other.
     fn chains(&self) -> Result<&dyn Chains, NotHere> {
-        Err(self.lacks("chains", "the embedded broker has them (`--broker sqlite:PATH`)"))
+        let abilities = self.abilities();
+        let instead = abilities.instead_of_chains.unwrap_or(EMBEDDED_HAS_THEM);
+        abilities.chains.ok_or_else(|| self.lacks("chains", instead))
     }
 
     /// That this broker has no such ability, and what has. `ability`: in the plural, as in `chains`.

@@ -299,8 +299,18 @@ impl Fleet {
         out: &mut Vec<Action>,
         act: impl FnOnce(&mut Pool, &mut Context) -> T,
     ) -> Option<T> {
-        let pool = self.pools.get_mut(pool)?;
-        let mut cx = Context {
+        let (pools, mut cx) = self.parts(now, out);
+        let pool = pools.get_mut(pool)?;
+        Some(act(pool, &mut cx))
+    }
+
+    /// The pools, and what each of them needs to do something.
+    fn parts<'a>(
+        &'a mut self,
+        now: Now,
+        out: &'a mut Vec<Action>,
+    ) -> (&'a mut BTreeMap<PoolName, Pool>, Context<'a>) {
+        let cx = Context {
             now,
             running: self.shutdown.is_running(),
             app: &self.app,
@@ -308,7 +318,7 @@ impl Fleet {
             register: &mut self.register,
             out,
         };
-        Some(act(pool, &mut cx))
+        (&mut self.pools, cx)
     }
 
     /// Has the pool of a worker do something, if the worker is known.
@@ -325,15 +335,8 @@ impl Fleet {
 
     /// Has each pool do something.
     fn at_all(&mut self, now: Now, out: &mut Vec<Action>, mut act: impl FnMut(&mut Pool, &mut Context)) {
-        let mut cx = Context {
-            now,
-            running: self.shutdown.is_running(),
-            app: &self.app,
-            templates: &mut self.templates,
-            register: &mut self.register,
-            out,
-        };
-        for pool in self.pools.values_mut() {
+        let (pools, mut cx) = self.parts(now, out);
+        for pool in pools.values_mut() {
             act(pool, &mut cx);
         }
     }

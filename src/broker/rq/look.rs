@@ -7,6 +7,7 @@ use super::data::{Call, Serializer};
 use super::held::Kind;
 use super::keys::Keys;
 use super::{RqBroker, text};
+use crate::broker::dead::unreadable;
 use crate::broker::{Backlog, BrokerError, DeadFilter};
 use crate::job::{JobError, JobId, JobState, JobView, QueueName};
 use crate::time::Unix;
@@ -180,15 +181,20 @@ impl RqBroker {
                     .arg(at)
                     .arg(at + PAGE - 1);
                 let listed: Vec<Vec<u8>> = self.command(&range).await?;
-                let (mut ids, mut unreadable) = (Vec::new(), Vec::new());
+                let (mut ids, mut bad) = (Vec::new(), Vec::new());
                 for id in &listed {
                     match job_id(id) {
                         Ok(id) => ids.push(id),
-                        Err(why) => unreadable.push(Some(unreadable_view(id, &queue, &why))),
+                        Err(why) => {
+                            let why = format!(
+                                "its id {why}: `pool dead` can't retry or delete it, RQ's own tools can"
+                            );
+                            bad.push(Some(unreadable(id, queue.clone(), b"rq", why)));
+                        }
                     }
                 }
                 let mut found = self.look_up(&ids).await?;
-                found.extend(unreadable);
+                found.extend(bad);
                 let wanted = |view: &JobView| {
                     filter.task.as_deref().is_none_or(|task| task == &*view.task)
                         && filter
@@ -257,32 +263,6 @@ impl RqBroker {
 pub(super) fn job_id(id: &[u8]) -> Result<JobId, String> {
     let text = std::str::from_utf8(id).map_err(|_| "is no UTF-8 text".to_owned())?;
     JobId::new(text).map_err(|why| why.to_string())
-}
-
-/// What is shown of a failed job whose id can't be read: one line of a list, not the end of it.
-fn unreadable_view(id: &[u8], queue: &QueueName, why: &str) -> JobView {
-    /// Of the id, with room for what escaping adds.
-    const SHOWN_MAX: usize = 60;
-    let text = String::from_utf8_lossy(id);
-    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    let shown: String = text.chars().take(SHOWN_MAX).map(plain).collect();
-    JobView {
-        id: JobId::new(&shown).unwrap_or_else(|_| JobId::generate()),
-        queue: queue.clone(),
-        task: "rq".into(),
-        payload: Vec::new(),
-        state: JobState::Dead,
-        enqueued: Unix::default(),
-        due: None,
-        ended: None,
-        failures: None,
-        losses: None,
-        result: None,
-        error: Some(JobError::new(
-            "unreadable",
-            format!("its id {why}: `pool dead` can't retry or delete it, RQ's own tools can"),
-        )),
-    }
 }
 
 /// Source: `rq/job.py`, `JobStatus`.

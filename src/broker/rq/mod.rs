@@ -56,8 +56,7 @@ use super::redis::unanswered::UnansweredClaims;
 use super::redis::version::{check_version, words_max};
 use super::redis::wake_up::WakeUps;
 use super::{
-    Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Orders, Presence,
-    Producer, Pull, Queues, Reader, Source, check, pulled,
+    Abilities, Broker, BrokerError, Events, Maintained, Orders, Presence, Pull, Queues, Source, check, pulled,
 };
 use crate::job::{Claimed, QueueName, Settlement};
 use crate::time::Mono;
@@ -202,28 +201,18 @@ impl Broker for RqBroker {
         self.find_rights().await
     }
 
-    fn producer(&self) -> Result<&dyn Producer, NotHere> {
-        Ok(self)
-    }
-
-    fn reader(&self) -> Result<&dyn Reader, NotHere> {
-        Ok(self)
-    }
-
-    fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
-        Ok(self)
-    }
-
-    fn groups(&self) -> Result<&dyn Groups, NotHere> {
-        Ok(self)
-    }
-
-    fn chains(&self) -> Result<&dyn Chains, NotHere> {
-        Err(self.lacks(
-            "chains",
-            "RQ hands no result on; enqueue with `Queue.enqueue(…, depends_on=job)`, and the function reads \
-             `get_current_job().dependency.return_value()`",
-        ))
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities {
+            producer: Some(self),
+            reader: Some(self),
+            dead_letters: Some(self),
+            groups: Some(self),
+            chains: None,
+            instead_of_chains: Some(
+                "RQ hands no result on; enqueue with `Queue.enqueue(…, depends_on=job)`, and the function reads \
+                 `get_current_job().dependency.return_value()`",
+            ),
+        }
     }
 
     fn presence(self: Arc<Self>, orders: Orders) -> Option<Box<dyn Presence>> {

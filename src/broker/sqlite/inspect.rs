@@ -6,8 +6,9 @@ use rusqlite::{OptionalExtension, Row};
 
 use super::error::Failure;
 use super::store::{Store, job_id, text};
+use crate::broker::dead::{shown, unreadable};
 use crate::broker::{Backlog, DeadFilter};
-use crate::job::{JobError, JobId, JobState, JobView, QueueName};
+use crate::job::{JobId, JobState, JobView, QueueName};
 use crate::time::Unix;
 
 /// A job with the place where it is. Columns as [`read_view`] expects them.
@@ -97,7 +98,7 @@ impl Store {
             Err(failure) if failure.is_of_a_row() => {
                 let reason = failure.reason();
                 if row.get_ref(12)?.as_str()? == "dead" {
-                    return Ok(Some((row.get(0)?, unreadable_view(row, &reason)?)));
+                    return Ok(Some((row.get(0)?, unreadable_view(row, reason)?)));
                 }
                 Err(Failure::Corrupt(format!("job `{id}` can't be read: {reason}")))
             }
@@ -133,7 +134,7 @@ impl Store {
         while let Some(row) = rows.next()? {
             dead.push(match read_view(row) {
                 Ok((_, view)) => view,
-                Err(failure) => unreadable_view(row, &failure.reason())?,
+                Err(failure) => unreadable_view(row, failure.reason())?,
             });
         }
         Ok(dead)
@@ -245,33 +246,11 @@ fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
     Ok((row.get(0)?, view))
 }
 
-/// What is shown of a dead letter that can't be read: one line of the list, not the end of it.
-fn unreadable_view(row: &Row<'_>, reason: &str) -> Result<JobView, Failure> {
-    /// Of a text, in characters: a name has room for so many of any kind.
-    const SHOWN_MAX: usize = 60;
-    let plain_text = |at: usize| -> Result<String, Failure> {
-        let bytes = row.get_ref(at)?.as_bytes_or_null()?.unwrap_or_default();
-        let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-        Ok(String::from_utf8_lossy(bytes)
-            .chars()
-            .take(SHOWN_MAX)
-            .map(plain)
-            .collect())
-    };
-    Ok(JobView {
-        id: JobId::new(&plain_text(1)?).unwrap_or_else(|_| JobId::generate()),
-        queue: queue_name(&plain_text(2)?).or_else(|_| queue_name("?"))?,
-        task: plain_text(3)?.into(),
-        payload: Vec::new(),
-        state: JobState::Dead,
-        enqueued: Unix::default(),
-        due: None,
-        ended: None,
-        failures: None,
-        losses: None,
-        result: None,
-        error: Some(JobError::new("unreadable", reason)),
-    })
+/// See [`unreadable`].
+fn unreadable_view(row: &Row<'_>, reason: String) -> Result<JobView, Failure> {
+    let bytes = |at: usize| row.get_ref(at)?.as_bytes().map_err(Failure::from);
+    let queue = queue_name(&shown(bytes(2)?)).or_else(|_| queue_name("?"))?;
+    Ok(unreadable(bytes(1)?, queue, bytes(3)?, reason))
 }
 
 fn queue_name(text: &str) -> Result<QueueName, Failure> {

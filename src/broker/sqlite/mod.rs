@@ -30,10 +30,7 @@ use async_trait::async_trait;
 
 use self::engine::Engine;
 use self::store::{Access, Settings};
-use super::{
-    Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Producer, Pull, Queues,
-    Reader, Source, pulled,
-};
+use super::{Abilities, Broker, BrokerError, Events, Maintained, Pull, Queues, Source, pulled};
 use crate::job::{Claimed, QueueName, Settlement};
 
 /// How long a transaction waits for those of other processes.
@@ -100,24 +97,15 @@ impl Broker for SqliteBroker {
         self
     }
 
-    fn producer(&self) -> Result<&dyn Producer, NotHere> {
-        Ok(self)
-    }
-
-    fn reader(&self) -> Result<&dyn Reader, NotHere> {
-        Ok(self)
-    }
-
-    fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
-        Ok(self)
-    }
-
-    fn groups(&self) -> Result<&dyn Groups, NotHere> {
-        Ok(self)
-    }
-
-    fn chains(&self) -> Result<&dyn Chains, NotHere> {
-        Ok(self)
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities {
+            producer: Some(self),
+            reader: Some(self),
+            dead_letters: Some(self),
+            groups: Some(self),
+            chains: Some(self),
+            instead_of_chains: None,
+        }
     }
 
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
