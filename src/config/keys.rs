@@ -3,10 +3,13 @@
 //! Files, flags, variables, `--help`, `check`, reloads and the example file all walk these tables.
 //! A key's type is its field's (see `scalars.rs`), its default the `Default` of its section.
 
-use super::dialect::DialectKind;
+use std::collections::BTreeMap;
+
 use super::scalars::Program;
-use super::setting::Setting;
-use super::{AppConfig, BrokerConfig, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig, TaskConfig};
+use super::scalars::setting::Setting;
+use super::values::{
+    AppConfig, BrokerConfig, DialectKind, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig, TaskConfig,
+};
 
 /// What is known of a key besides its value.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +56,13 @@ pub(super) fn names_of(section: &mut dyn Section) -> Vec<&'static str> {
     let mut names = Vec::new();
     section.each_key(&mut |key, _| names.push(key.name));
     names
+}
+
+/// The values of one section's keys, by name.
+pub(super) fn literals(section: &mut dyn Section) -> BTreeMap<&'static str, String> {
+    let mut literals = BTreeMap::new();
+    section.each_key(&mut |key, setting| drop(literals.insert(key.name, setting.literal())));
+    literals
 }
 
 /// `key!(name, meaning)` or `key!(name, flag VALUE, meaning)`
@@ -160,22 +170,7 @@ impl Section for AppConfig {
             ),
             &mut self.environment,
         );
-        visit(
-            key!("preload", "preload" "MODULE", "Module to import before the first fork; repeatable (python, {dialects})"),
-            &mut self.preload,
-        );
-        visit(
-            key!("modules", "module" "MODULE", "Module whose functions jobs may name; none: the preloaded (python)"),
-            &mut self.modules,
-        );
-        visit(
-            key!("before_fork", "before-fork" "FUNCTION", "Called once after the preload; repeatable (python, {dialects})"),
-            &mut self.before_fork,
-        );
-        visit(
-            key!("after_fork", "after-fork" "FUNCTION", "Called in each new worker; repeatable (python, {dialects})"),
-            &mut self.after_fork,
-        );
+        self.each_code_key(visit);
         visit(
             key!("isolation", "isolation" "KIND", "warm: a worker runs many jobs; fresh: a fork for each job"),
             &mut self.isolation,
@@ -191,6 +186,27 @@ impl Section for AppConfig {
         visit(
             key!("load_timeout", "load-timeout" "TIME", "Longest load of the application before it counts as failed"),
             &mut self.load_timeout,
+        );
+    }
+}
+
+impl AppConfig {
+    fn each_code_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("preload", "preload" "MODULE", "Module to import before the first fork; repeatable (python, {dialects})"),
+            &mut self.preload,
+        );
+        visit(
+            key!("modules", "module" "MODULE", "Module whose functions jobs may name; none: the preloaded (python)"),
+            &mut self.modules,
+        );
+        visit(
+            key!("before_fork", "before-fork" "FUNCTION", "Called once after the preload; repeatable (python, {dialects})"),
+            &mut self.before_fork,
+        );
+        visit(
+            key!("after_fork", "after-fork" "FUNCTION", "Called in each new worker; repeatable (python, {dialects})"),
+            &mut self.after_fork,
         );
     }
 }

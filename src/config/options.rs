@@ -1,6 +1,7 @@
 //! What a broker is told, from the settings. Pure.
 
-use super::{BrokerConfig, BrokerUrl, Protocol};
+use super::url::BrokerUrl;
+use super::values::{BrokerConfig, Protocol};
 use crate::broker::{self, BrokerError, memory, sqlite};
 
 impl BrokerConfig {

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::dialect::Dialects;
-
 /// Where a value in force comes from; stronger origins are greater.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
@@ -53,21 +51,6 @@ pub struct Problem {
     pub message: String,
     /// What to do about it, when that is not plain from the message.
     pub hint: Option<String>,
-}
-
-impl Problem {
-    /// Whether it matters to a verb that asks the supervisor: not so what pools, application and tasks are.
-    pub(super) fn concerns_clients(&self) -> bool {
-        self.key.starts_with("broker.") || !self.key.contains('.')
-    }
-
-    /// Whether it matters to a verb that only talks to the broker.
-    pub(super) fn concerns_producers(&self) -> bool {
-        let dialects = Dialects::default();
-        let mut of_jobs = dialects.each().flat_map(|dialect| dialect.keys_of_jobs());
-        let of_jobs = of_jobs.any(|key| *key == self.key);
-        of_jobs || self.concerns_clients() && self.key != "socket"
-    }
 }
 
 /// Everything that is wrong with the settings; the program ends with exit code 2.

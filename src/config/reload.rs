@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Config;
-use super::flat::{self, Entry};
+use super::entries::{self, Entry};
+use super::values::Config;
 
 /// What it takes to put a changed setting in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +57,7 @@ pub fn reload_changes(old: &Config, new: &Config) -> Vec<Change> {
 }
 
 fn by_path(config: &Config) -> BTreeMap<String, Entry> {
-    flat::entries(config)
+    entries::all(config)
         .into_iter()
         .map(|entry| (entry.path(), entry))
         .collect()

@@ -1,43 +1,17 @@
 //! The settings in force, as TOML that reads back, with where each one comes from.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::flat;
+use super::entries;
+use super::explained::Explained;
 use super::problem::Origin;
-use super::{Config, ConfigErrors, RunArgs, load};
-
-/// A checked configuration with the origin of each of its values.
-#[derive(Clone, Debug)]
-pub struct Explained {
-    /// The settings.
-    pub config: Config,
-    /// By path, such as `pools.mail.max_workers`; a key that is not there has its default.
-    pub(super) origins: BTreeMap<String, Origin>,
-}
-
-/// Like [`load`], and remembers where each value comes from: for `pool check`.
-///
-/// # Errors
-/// As [`load`].
-pub fn explain(
-    args: &RunArgs,
-    env: impl Fn(&str) -> Option<std::ffi::OsString>,
-) -> Result<Explained, ConfigErrors> {
-    load::read_all(args, env, |_| true)
-}
 
 impl Explained {
-    /// Where the value of a key such as `pools.default.max_workers` comes from.
-    pub fn origin(&self, path: &str) -> &Origin {
-        self.origins.get(path).unwrap_or(&Origin::Default)
-    }
-
     /// Every setting as TOML, each with its origin as a comment; secrets are left out.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         let mut table = String::new();
-        for entry in flat::entries(&self.config) {
+        for entry in entries::all(&self.config) {
             if entry.table != table {
                 table.clone_from(&entry.table);
                 let _ = write!(text, "\n[{table}]\n");

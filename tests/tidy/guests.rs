@@ -10,7 +10,8 @@ const GUESTS: [(&str, &[&str]); 1] = [(
         "src/config/rq/",
         // The lists of brokers, dialects and runtimes, and of Python's files.
         "src/broker/mod.rs",
-        "src/config/dialect.rs",
+        "src/config/dialect/mod.rs",
+        "src/config/values/dialects.rs",
         "src/config/mod.rs",
         "src/runtime/mod.rs",
         "src/runtime/rq.rs",

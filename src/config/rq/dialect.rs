@@ -2,13 +2,12 @@
 
 use super::{RqConfig, module, options, source, words};
 use crate::broker;
-use crate::config::dialect::{Dialect, DialectKind, Env};
+use crate::config::dialect::{Dialect, Env, Settings, Word};
+use crate::config::explained::Explained;
 use crate::config::problem::{Origin, Problem};
-use crate::config::render::Explained;
 use crate::config::rules::Rules;
-use crate::config::validate::Settings;
-use crate::config::words::Word;
-use crate::config::{BrokerConfig, BrokerUrl, Config};
+use crate::config::url::BrokerUrl;
+use crate::config::values::{BrokerConfig, Config, DialectKind};
 
 impl Dialect for RqConfig {
     fn kind(&self) -> DialectKind {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::RqConfig;
 use super::source::NAMES;
-use crate::config::AppConfig;
+use crate::config::values::AppConfig;
 use crate::time::Human;
 
 /// How long the module may take: it is the user's code.

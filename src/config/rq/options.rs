@@ -3,7 +3,8 @@
 use super::RqConfig;
 use crate::broker::redis::options as redis;
 use crate::broker::rq::options::Options;
-use crate::config::{BrokerConfig, BrokerUrl};
+use crate::config::url::BrokerUrl;
+use crate::config::values::BrokerConfig;
 
 /// `None`: the jobs are at a place that is no Redis.
 pub(super) fn options(rq: &RqConfig, broker: &BrokerConfig) -> Option<Options> {

@@ -1,6 +1,6 @@
 //! What must hold for `[rq]`.
 
-use super::{RqConfig, is_key_prefix};
+use super::values::RqConfig;
 use crate::config::rules::{Rules, is_dotted};
 
 impl Rules<'_> {
@@ -70,5 +70,23 @@ impl Rules<'_> {
                 "leave the worker class out: RQ has deprecated it",
             );
         }
+    }
+}
+
+/// A key that can't be anything but letters, digits and `_ . : - { }`: it becomes part of key names and patterns.
+/// Source: `rq/defaults.py`.
+fn is_key_prefix(text: &str) -> bool {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "_.:{}-".contains(c);
+    !text.is_empty() && text.chars().all(safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_safe_in_keys() {
+        assert!(is_key_prefix("rq") && is_key_prefix("{app}:rq-2"));
+        assert!(!is_key_prefix("") && !is_key_prefix("a b") && !is_key_prefix("a'"));
     }
 }

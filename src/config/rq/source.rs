@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::config::encoded;
-use crate::config::validate::Said;
+use crate::config::dialect::Said;
+use crate::config::url::encoded;
 
 /// The settings that are read, of a module or of the environment.
 pub(in crate::config) const NAMES: [&str; 14] = [

@@ -3,9 +3,9 @@
 //!
 //! Source: `rq/cli/workers.py`, `rq/cli/helpers.py`; the flags for Sentry are of RQ 1 and 2.
 
+use crate::config::dialect::Meaning::{Flags, Refused};
+use crate::config::dialect::{Meaning, Word, word};
 use crate::config::problem::{Origin, Problem};
-use crate::config::words::Meaning::{Flags, Refused};
-use crate::config::words::{Meaning, Word, word};
 
 pub(super) const WORDS: [Word; 14] = [
     word("connection-class", None, "CLASS", connection_class),

@@ -1,6 +1,6 @@
 //! `config.example.toml` is complete and true.
 
-use super::super::{keys, raw};
+use super::super::{keys, scalars::raw};
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../config.example.toml");

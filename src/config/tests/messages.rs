@@ -1,6 +1,7 @@
 //! What is said about wrong settings, word for word.
 
 use super::*;
+use crate::job::QueueName;
 
 /// The message for a wrong file, without the directory that it happened to be in.
 fn problems(text: &str) -> String {

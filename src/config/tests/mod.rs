@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::*;
+use crate::job::PoolName;
 
 /// A supervisor's settings from a file's text, variables and flags.
 pub(super) fn load_from(
@@ -247,7 +248,7 @@ fn a_producer_needs_the_broker_alone_and_knows_how_its_jobs_are_written() {
 
 #[test]
 fn the_names_of_flags_and_variables_follow_the_keys() {
-    for key in flags::all() {
+    for key in load::flags::all() {
         let variable = key.variable().unwrap();
         assert_eq!(
             variable,

@@ -7,11 +7,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// A table of the file.
-pub(super) type Table = BTreeMap<String, Node>;
+pub(in crate::config) type Table = BTreeMap<String, Node>;
 
 /// A value and the line where it stands.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
+pub(in crate::config) struct Node {
     /// From 1; a table's is its header's.
     pub line: usize,
     /// What is written there.
@@ -20,7 +20,7 @@ pub(super) struct Node {
 
 /// What can be written in TOML, less what no setting needs.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(in crate::config) enum Value {
     String(String),
     Integer(i64),
     Float(f64),
@@ -33,13 +33,13 @@ pub(super) enum Value {
 
 /// A line of the file that is not TOML.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct SyntaxError {
+pub(in crate::config) struct SyntaxError {
     pub line: usize,
     pub message: String,
 }
 
 /// Reads a TOML document as far as it can be read, and every syntax error in it.
-pub(super) fn parse(text: &str) -> (Table, Vec<SyntaxError>) {
+pub(in crate::config) fn parse(text: &str) -> (Table, Vec<SyntaxError>) {
     let lines = Lines::of(text);
     let (table, errors) = DeTable::parse_recoverable(text);
     let errors = errors.iter().map(|error| SyntaxError {

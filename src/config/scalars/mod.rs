@@ -1,20 +1,26 @@
 //! The types that keys may have: how each reads and prints.
 
+pub(super) mod raw;
+pub(super) mod setting;
+mod size;
+
 use core::net::SocketAddr;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::raw::Value;
-use super::setting::{Arity, Atom, Base, Expected, Scalar, quoted};
-use super::size::{SIZE_EXPECTED, Size, parse_size};
+use self::raw::Value;
+use self::setting::{Arity, Atom, Base, Expected, Scalar, quoted};
+use self::size::SIZE_EXPECTED;
 use super::url::{BROKER_EXPECTED, BrokerUrl, without_secrets};
-use super::{
-    DequeueStrategy, Isolation, Keep, LogFormat, MemoryLimit, Prefetch, QueueOrder, RuntimeKind,
-    ScalingPolicy,
-};
-use crate::job::QueueName;
+use super::values::{Isolation, LogFormat, Protocol, RuntimeKind};
+use crate::job::{QueueName, QueueOrder};
+use crate::policy::memory::MemoryLimit;
+use crate::policy::prefetch::Prefetch;
+use crate::policy::scaling::Policy as ScalingPolicy;
 use crate::time::{Human, parse_duration, seconds_to_duration};
+
+pub use size::{Size, parse_size};
 
 impl Scalar for u32 {
     fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
@@ -78,23 +84,6 @@ impl Scalar for Duration {
             quoted(&Human(*self).to_string())
         } else {
             format!("{:?}", self.as_secs_f64())
-        }
-    }
-}
-
-impl Scalar for Keep {
-    fn read(atom: Atom<'_>, base: &Base) -> Result<Self, Expected> {
-        if atom.text() == Some("forever") || atom.integer() == Some(-1) {
-            return Ok(Keep::Forever);
-        }
-        Duration::read(atom, base)
-            .map(Keep::For)
-            .map_err(|expected| format!("{expected}, or \"forever\" (-1)").into())
-    }
-    fn print(&self) -> String {
-        match self {
-            Keep::For(time) => time.print(),
-            Keep::Forever => quoted("forever"),
         }
     }
 }
@@ -246,7 +235,7 @@ macro_rules! words {
             fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
                 match atom.text() {
                     $(Some($word) => Ok($type::$value),)+
-                    _ => Err(one_of(&[$($word),+])),
+                    _ => Err($crate::config::scalars::one_of(&[$($word),+])),
                 }
             }
             fn print(&self) -> String {
@@ -254,6 +243,20 @@ macro_rules! words {
             }
         }
     };
+}
+pub(super) use words;
+
+impl Scalar for Protocol {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        let named = |name| Protocol::all().find(|protocol| protocol.name() == name);
+        atom.text().and_then(named).ok_or_else(|| {
+            let names: Vec<&str> = Protocol::all().map(Protocol::name).collect();
+            one_of(&names)
+        })
+    }
+    fn print(&self) -> String {
+        quoted(self.name())
+    }
 }
 
 impl Scalar for RuntimeKind {
@@ -267,13 +270,12 @@ impl Scalar for RuntimeKind {
     }
 }
 
-words!(DequeueStrategy: "default" => Default, "round_robin" => RoundRobin, "random" => Random);
 words!(Isolation: "warm" => Warm, "fresh" => Fresh);
 words!(QueueOrder: "strict" => Strict, "round-robin" => RoundRobin, "random" => Random);
 words!(ScalingPolicy: "utilization" => Utilization);
 words!(LogFormat: "text" => Text, "json" => Json);
 
-fn one_of(words: &[&str]) -> Expected {
+pub(super) fn one_of(words: &[&str]) -> Expected {
     let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
     match quoted.split_last() {
         Some((last, [])) => last.clone().into(),

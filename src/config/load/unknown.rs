@@ -1,11 +1,12 @@
 //! Keys that do not exist, with the one that was probably meant.
 
-use super::dialect::DialectKind;
-use super::keys::{Section, names_of};
-use super::problem::{Origin, Problem};
-use super::raw::{Node, Table};
-use super::setting::bare_or_quoted;
-use super::{AppConfig, BrokerConfig, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig, TaskConfig};
+use crate::config::keys::{Section, names_of};
+use crate::config::problem::{Origin, Problem};
+use crate::config::scalars::raw::{Node, Table};
+use crate::config::scalars::setting::bare_or_quoted;
+use crate::config::values::{
+    AppConfig, BrokerConfig, DialectKind, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig, TaskConfig,
+};
 
 /// What may stand at the top of the file, beside the dialects.
 const TOP: [&str; 9] = [
@@ -24,14 +25,14 @@ const TOP: [&str; 9] = [
 const ALIKE: f64 = 0.75;
 
 /// Problems for the unknown names at the top of the file.
-pub(super) fn at_top(table: &Table) -> Vec<Problem> {
+pub(in crate::config) fn at_top(table: &Table) -> Vec<Problem> {
     let dialects = DialectKind::ALL.iter().map(|kind| kind.name());
     let known: Vec<&str> = TOP.into_iter().chain(dialects).collect();
     in_table(table, "", &known)
 }
 
 /// Problems for the names of a table that are not among `known`; `path` ends with a dot.
-pub(super) fn in_table(table: &Table, path: &str, known: &[&str]) -> Vec<Problem> {
+pub(in crate::config) fn in_table(table: &Table, path: &str, known: &[&str]) -> Vec<Problem> {
     let unknown = table.iter().filter(|(name, _)| !known.contains(&name.as_str()));
     unknown
         .map(|(name, node)| problem(name, node, path, known))
@@ -56,7 +57,7 @@ fn problem(name: &str, node: &Node, path: &str, known: &[&str]) -> Problem {
 }
 
 /// The known name that is most like this one, if any is like it at all.
-pub(super) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(in crate::config) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let name = name.replace('-', "_").to_lowercase();
     let alike = |known: &&&str| strsim::normalized_damerau_levenshtein(&name, known);
     let best = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)))?;

@@ -7,23 +7,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::dialect::{DialectKind, Dialects};
-use super::keys::{Key, SOCKET, Section, Visit, names_of, variable_of};
-use super::problem::{Origin, Problem};
-use super::raw::{self, Node, Table, Value};
-use super::render::Explained;
-use super::rules;
-use super::setting::{Base, Given, Setting, bare_or_quoted, describe};
-use super::unknown;
-use super::{
-    AppConfig, BrokerConfig, BrokerUrl, Config, LogConfig, MetricsConfig, PoolConfig, PoolName, Protocol,
-    RuntimeKind, SupervisorConfig, TaskConfig, defaults,
+use super::places::Places;
+use super::{give_way, unknown};
+use crate::config::dialect::{self, OwnVariables, Settings};
+use crate::config::explained::Explained;
+use crate::config::keys::{Key, SOCKET, Section, Visit, names_of, variable_of};
+use crate::config::problem::{Origin, Problem};
+use crate::config::rules;
+use crate::config::scalars::raw::{self, Node, Table, Value};
+use crate::config::scalars::setting::{Base, Given, Setting, bare_or_quoted, describe};
+use crate::config::url::BrokerUrl;
+use crate::config::values::{
+    AppConfig, BrokerConfig, Config, DialectKind, Dialects, LogConfig, MetricsConfig, PoolConfig, Protocol,
+    RuntimeKind, SupervisorConfig, TaskConfig,
 };
-use crate::job::check_name;
+use crate::job::{PoolName, check_name};
 
 /// All that was given, read but not understood.
 #[derive(Clone, Debug)]
-pub(super) struct Sources {
+pub(in crate::config) struct Sources {
     /// By flag, without dashes.
     pub flags: BTreeMap<&'static str, Vec<String>>,
     /// What is wrong with the flags by themselves.
@@ -41,27 +43,12 @@ pub(super) struct Sources {
     /// Where the application runs if nothing else is said.
     pub app_directory: PathBuf,
     /// Where things are by default.
-    pub places: defaults::Places,
-}
-
-/// Variables of another program by the flag of ours that each stands for: name and text.
-pub(super) type OwnVariables = BTreeMap<&'static str, (&'static str, String)>;
-
-/// What a dialect's own settings say, by our flag: its texts, and the setting's name.
-pub(super) type Said = BTreeMap<&'static str, (Vec<String>, &'static str)>;
-
-/// What a dialect's own settings say, below all else.
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    /// The module that holds them; `None`: the environment.
-    pub module: Option<String>,
-    /// By flag.
-    pub said: Said,
+    pub places: Places,
 }
 
 /// The configuration file.
 #[derive(Clone, Debug)]
-pub(super) struct File {
+pub(in crate::config) struct File {
     /// Its path as it was given.
     pub path: PathBuf,
     /// Its text.
@@ -72,14 +59,14 @@ pub(super) struct File {
 
 /// Reads all sources, and finds every problem there is. With problems, the configuration is of no
 /// use but to those that the problems do not concern.
-pub(super) fn validate(sources: &Sources) -> (Explained, Vec<Problem>) {
+pub(in crate::config) fn read(sources: &Sources) -> (Explained, Vec<Problem>) {
     let (table, errors) = match &sources.file {
         Some(file) => raw::parse(&file.text),
         None => (Table::new(), Vec::new()),
     };
     let mut reader = Reader::new(sources);
     let mut config = reader.config(&table);
-    defaults::give_way(&mut config, |path| reader.is_set(path));
+    give_way::give_way(&mut config, |path| reader.is_set(path));
     let Reader {
         origins,
         bad,
@@ -190,7 +177,9 @@ impl<'a> Reader<'a> {
             broker.protocol = match self.dialect {
                 Some(kind) => Protocol::Dialect(kind),
                 // A producer has no runtime, and writes for those who have.
-                None if !self.is_set("app.runtime") => Protocol::only_one_at(&broker.url).unwrap_or_default(),
+                None if !self.is_set("app.runtime") => {
+                    dialect::only_protocol_at(&broker.url).unwrap_or_default()
+                }
                 None => Protocol::of(runtime),
             };
         }

@@ -1,11 +1,8 @@
 //! A configuration as a list: path and value of each key. What rules, `check` and reload compare.
 
-use std::collections::BTreeMap;
-
-use super::Config;
-use super::dialect::DialectKind;
 use super::keys::{Key, SOCKET, Section, Visit};
-use super::setting::{Setting, bare_or_quoted};
+use super::scalars::setting::{Setting, bare_or_quoted};
+use super::values::{Config, DialectKind};
 
 /// One key of one table, with the value in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +26,7 @@ impl Entry {
 }
 
 /// All keys in the order of the documentation; secrets are not in the literals.
-pub(super) fn entries(config: &Config) -> Vec<Entry> {
+pub(super) fn all(config: &Config) -> Vec<Entry> {
     // The walk can write, so it gets a copy.
     let mut config = config.clone();
     let mut all = vec![Entry {
@@ -62,11 +59,4 @@ pub(super) fn entries(config: &Config) -> Vec<Entry> {
     add("metrics", &mut config.metrics);
     add("log", &mut config.log);
     all
-}
-
-/// The values of one section's keys, by name.
-pub(super) fn literals(section: &mut dyn Section) -> BTreeMap<&'static str, String> {
-    let mut literals = BTreeMap::new();
-    section.each_key(&mut |key, setting| drop(literals.insert(key.name, setting.literal())));
-    literals
 }

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-use super::dialect::{DialectKind, Dialects};
-use super::keys::{Key, SOCKET, Section};
-use super::setting::{Arity, Setting};
 use super::words;
-use super::{AppConfig, BrokerConfig, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig};
+use crate::config::keys::{Key, SOCKET, Section};
+use crate::config::scalars::setting::{Arity, Setting};
+use crate::config::values::{
+    AppConfig, BrokerConfig, DialectKind, Dialects, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig,
+};
 
 /// The settings on a command line, unchecked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,9 +25,9 @@ pub struct RunArgs {
     /// Run until the queues are empty and nothing runs, then exit.
     pub burst: bool,
     /// The texts of each flag that was given, by flag.
-    pub(super) values: BTreeMap<&'static str, Vec<String>>,
+    pub(in crate::config) values: BTreeMap<&'static str, Vec<String>>,
     /// Flags that only another program knows, with their values.
-    pub(super) words: BTreeMap<&'static str, String>,
+    pub(in crate::config) words: BTreeMap<&'static str, String>,
 }
 
 impl RunArgs {
@@ -46,7 +47,7 @@ impl RunArgs {
     }
 
     /// The dialect whose runtime is asked for by a flag, so that `--config` may be meant as in its own program.
-    pub(super) fn dialect(&self) -> Option<DialectKind> {
+    pub(in crate::config) fn dialect(&self) -> Option<DialectKind> {
         let texts = self.values.get("runtime")?;
         texts.iter().find_map(|text| DialectKind::named(text))
     }
@@ -88,7 +89,7 @@ pub struct ClientArgs {
 
 impl ClientArgs {
     /// As flags of the supervisor.
-    pub(super) fn as_run_args(&self) -> RunArgs {
+    pub(in crate::config) fn as_run_args(&self) -> RunArgs {
         let given = |flag: &'static str, text: &Option<String>| Some((flag, vec![text.clone()?]));
         RunArgs {
             config: self.config.clone(),
@@ -180,7 +181,7 @@ pub fn misspelled_variables(names: impl Iterator<Item = String>) -> Vec<(String,
 }
 
 /// All flags that set a key.
-pub(super) fn all() -> Vec<&'static Key> {
+pub(in crate::config) fn all() -> Vec<&'static Key> {
     flags().into_iter().map(|flag| flag.key).collect()
 }
 

@@ -1,7 +1,7 @@
 //! What `[metrics]` must be. Pure.
 
-use super::MetricsConfig;
-use super::rules::Rules;
+use super::findings::Rules;
+use crate::config::values::MetricsConfig;
 
 impl Rules<'_> {
     /// Who can reach the address from elsewhere has to show a token.

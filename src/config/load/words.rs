@@ -5,46 +5,12 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, ArgMatches};
 
-use super::dialect::{Dialect, Dialects};
-use super::problem::{Origin, Problem};
-
-/// A flag that a dialect's own program knows and we don't.
-pub(super) struct Word {
-    /// Its name without dashes; of one that has only a letter, that letter.
-    pub flag: &'static str,
-    /// Its letter.
-    pub short: Option<char>,
-    /// What its value is; empty: it has none.
-    pub value: &'static str,
-    /// What it means with this value.
-    pub meaning: fn(&str) -> Meaning,
-}
-
-/// What a flag with this value means here.
-pub(super) enum Meaning {
-    /// These flags.
-    Flags(Vec<(&'static str, String)>),
-    /// It can't hold: why, and what to do.
-    Refused(&'static str, &'static str),
-}
-
-/// A word of a dialect.
-pub(super) const fn word(
-    flag: &'static str,
-    short: Option<char>,
-    value: &'static str,
-    meaning: fn(&str) -> Meaning,
-) -> Word {
-    Word {
-        flag,
-        short,
-        value,
-        meaning,
-    }
-}
+use crate::config::dialect::{Dialect, Meaning, Word};
+use crate::config::problem::{Origin, Problem};
+use crate::config::values::Dialects;
 
 /// The words as clap takes them: not shown in `--help`, which has our own name of each.
-pub(super) fn args() -> Vec<Arg> {
+pub(in crate::config) fn args() -> Vec<Arg> {
     let dialects = Dialects::default();
     let words = dialects.each().flat_map(|dialect| dialect.words());
     words.map(arg).collect()
@@ -68,7 +34,7 @@ fn arg(word: &Word) -> Arg {
 }
 
 /// The words on a command line with their values.
-pub(super) fn given(matches: &ArgMatches) -> BTreeMap<&'static str, String> {
+pub(in crate::config) fn given(matches: &ArgMatches) -> BTreeMap<&'static str, String> {
     let dialects = Dialects::default();
     let words = dialects.each().flat_map(|dialect| dialect.words());
     let given = words.filter_map(|word| match word.value {
@@ -81,7 +47,7 @@ pub(super) fn given(matches: &ArgMatches) -> BTreeMap<&'static str, String> {
 }
 
 /// The letter that a dialect's command line has for one of our own flags.
-pub(super) fn short_of(flag: &str) -> Option<char> {
+pub(in crate::config) fn short_of(flag: &str) -> Option<char> {
     Dialects::default()
         .each()
         .find_map(|dialect| dialect.short_of(flag))
@@ -101,7 +67,7 @@ pub fn spelled_out(
 }
 
 /// Puts what the words mean among the flags; the problems are those that can't be put there.
-pub(super) fn translate(
+pub(in crate::config) fn translate(
     given: &BTreeMap<&'static str, String>,
     flags: &mut BTreeMap<&'static str, Vec<String>>,
 ) -> Vec<Problem> {

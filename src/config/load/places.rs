@@ -1,145 +1,13 @@
-//! What holds where nothing else is said.
+//! Where files are when no setting says so.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::dialect::{self, Dialects};
-use super::setting::bare_or_quoted;
-use super::url::checksum;
-use super::{
-    AppConfig, BrokerConfig, BrokerUrl, Config, Isolation, LogConfig, LogFormat, PoolConfig, Prefetch,
-    Protocol, QueueOrder, RetryConfig, RuntimeKind, ScalingSettings,
-};
-use crate::job::QueueName;
+use crate::config::url::{BrokerUrl, checksum};
 
-/// In memory: the place of the embedded broker's file depends on the environment.
-impl Default for BrokerConfig {
-    fn default() -> Self {
-        BrokerConfig {
-            url: BrokerUrl::Memory,
-            lease: Duration::from_secs(60),
-            heartbeat: Duration::from_secs(15),
-            result_ttl: Duration::from_secs(3600),
-            max_payload: 1 << 20,
-            max_result: 1 << 20,
-            fsync: false,
-            tls_ca: None,
-            tls_cert: None,
-            tls_key: None,
-            protocol: Protocol::default(),
-            dialects: Dialects::default(),
-        }
-    }
-}
-
-impl Default for AppConfig {
-    fn default() -> Self {
-        AppConfig {
-            runtime: RuntimeKind::Native,
-            python: PathBuf::from("python3"),
-            program: None,
-            directory: PathBuf::from("."),
-            environment: BTreeMap::new(),
-            preload: Vec::new(),
-            modules: Vec::new(),
-            before_fork: Vec::new(),
-            after_fork: Vec::new(),
-            isolation: Isolation::Warm,
-            huge_pages: true,
-            fast_forks: true,
-            load_timeout: Duration::from_secs(300),
-        }
-    }
-}
-
-impl Default for PoolConfig {
-    fn default() -> Self {
-        PoolConfig {
-            queues: vec![QueueName::new("default").expect("a valid name")],
-            order: QueueOrder::Strict,
-            min_workers: 2,
-            max_workers: 5,
-            reserve_workers: 0,
-            scaling: ScalingSettings::default(),
-            scaling_period: Duration::from_secs(5),
-            utilization_window: Duration::from_secs(30),
-            max_memory: None,
-            prefetch: Prefetch::Auto,
-            max_jobs: None,
-            max_age: None,
-            max_worker_memory: None,
-            spare_workers: 1,
-            // As Celery and php-fpm: a limit that nobody asked for would kill work that is meant to be long.
-            job_timeout: None,
-            kill_grace: Duration::from_secs(5),
-            stop_timeout: Duration::from_secs(60),
-            retry: RetryConfig::default(),
-        }
-    }
-}
-
-/// No retries: only its author knows whether a job may run twice.
-impl Default for RetryConfig {
-    fn default() -> Self {
-        RetryConfig {
-            retries: 0,
-            backoff: Duration::from_secs(1),
-            backoff_max: Duration::from_secs(300),
-            max_worker_losses: 3,
-        }
-    }
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        LogConfig {
-            format: LogFormat::Text,
-            level: "info".to_owned(),
-        }
-    }
-}
-
-/// A default gives way to what somebody said: `--max-workers 1` alone means one worker, not a
-/// contradiction with the default `min_workers`. `is_set` tells for the path of a key.
-pub(super) fn give_way(config: &mut Config, is_set: impl Fn(&str) -> bool) {
-    let broker = &mut config.broker;
-    if !is_set("broker.heartbeat") {
-        broker.heartbeat = broker.heartbeat.min(broker.lease / 4);
-    } else if !is_set("broker.lease") {
-        broker.lease = broker.lease.max(broker.heartbeat.saturating_mul(4));
-    }
-    dialect::give_way(config, &is_set);
-    let total = config.supervisor.max_total_workers;
-    let share = total.map(|total| (total / config.pools.len().max(1) as u32).max(1));
-    for (name, pool) in &mut config.pools {
-        let unset = |key: &str| !is_set(&format!("pools.{}.{key}", bare_or_quoted(name.as_str())));
-        if unset("min_workers") {
-            let most = share.unwrap_or(u32::MAX).min(pool.max_workers);
-            pool.min_workers = pool.min_workers.min(most);
-        } else if unset("max_workers") {
-            pool.max_workers = pool.max_workers.max(pool.min_workers);
-        }
-        if unset("max_workers") {
-            pool.max_workers = pool.max_workers.max(pool.reserve_workers);
-        }
-        if unset("utilization_window") {
-            pool.utilization_window = pool.utilization_window.max(pool.scaling_period);
-        } else if unset("scaling_period") {
-            pool.scaling_period = pool.scaling_period.min(pool.utilization_window);
-        }
-        if unset("backoff_max") {
-            pool.retry.backoff_max = pool.retry.backoff_max.max(pool.retry.backoff);
-        } else if unset("backoff") {
-            pool.retry.backoff = pool.retry.backoff.min(pool.retry.backoff_max);
-        }
-    }
-}
-
-/// Where files are when no setting says so, as the environment has it.
+/// As the environment has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Places {
+pub(in crate::config) struct Places {
     /// The embedded broker's file; `None` if the environment names no directory for it.
     pub broker_file: Option<PathBuf>,
     /// Where sockets go that have no file to be next to: beside the embedded broker's, if there is no better place.
@@ -147,9 +15,9 @@ pub(super) struct Places {
 }
 
 /// The configuration file of a project, in its directory.
-pub(super) const PROJECT_FILE: &str = "pool.toml";
+pub(in crate::config) const PROJECT_FILE: &str = "pool.toml";
 /// Where the files of services are: `pool.toml` of the only one, `NAME.toml` of one of several. As in `systemd/`.
-pub(super) const SERVICE_DIRECTORY: &str = "/etc/pool";
+pub(in crate::config) const SERVICE_DIRECTORY: &str = "/etc/pool";
 /// What `StateDirectory=pool` and `RuntimeDirectory=pool` of the units are. Source: systemd.exec(5).
 const SERVICE_STATE: &str = "/var/lib/pool";
 const SERVICE_RUNTIME: &str = "/run/pool";
@@ -222,7 +90,7 @@ fn project(file: &Path) -> Option<PathBuf> {
 }
 
 /// The absolute directory that a variable names; of several (systemd separates them by `:`) the first.
-pub(super) fn directory(env: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+pub(in crate::config) fn directory(env: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
     let value = env(name)?;
     let first = std::env::split_paths(&value).next()?;
     // The XDG base directory specification: a relative path is to be ignored.
@@ -231,6 +99,8 @@ pub(super) fn directory(env: &impl Fn(&str) -> Option<OsString>, name: &str) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn env(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::rules::{Rules, WORKERS_MAX};
-use super::setting::bare_or_quoted;
-use super::{Config, MemoryLimit, SupervisorConfig};
+use super::findings::Rules;
+use super::pools::WORKERS_MAX;
+use crate::config::scalars::setting::bare_or_quoted;
+use crate::config::values::{Config, SupervisorConfig};
+use crate::policy::memory::MemoryLimit;
 
 impl Rules<'_> {
     /// The limits on all pools together leave room for what each pool is promised.

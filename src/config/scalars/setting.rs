@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use super::raw::{Node, Value};
 
 /// What stands for "no limit" where a key may have none; TOML has no null.
-pub(super) const NONE: &str = "none";
+pub(in crate::config) const NONE: &str = "none";
 
 /// A field of the configuration, as its key sees it.
-pub(super) trait Setting {
+pub(in crate::config) trait Setting {
     /// Replaces the value by the one that was given.
     fn set(&mut self, given: Given<'_>, base: &Base) -> Result<(), Vec<Wrong>>;
 
@@ -27,7 +27,7 @@ pub(super) trait Setting {
 
 /// How many values a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arity {
+pub(in crate::config) enum Arity {
     /// One.
     One,
     /// One each time; may be repeated.
@@ -38,7 +38,7 @@ pub(super) enum Arity {
 
 /// A value as it was given.
 #[derive(Clone, Copy)]
-pub(super) enum Given<'a> {
+pub(in crate::config) enum Given<'a> {
     /// The texts of a flag, each one value: nothing in them separates.
     Words(&'a [String]),
     /// The text of a variable. It holds a list's values with commas between, since it can't be repeated.
@@ -49,7 +49,7 @@ pub(super) enum Given<'a> {
 
 /// What relative paths are relative to.
 #[derive(Clone, Debug)]
-pub(super) struct Base {
+pub(in crate::config) struct Base {
     /// The file's directory, or the current one for flags and variables.
     pub directory: PathBuf,
     /// What `~/` stands for.
@@ -68,7 +68,7 @@ impl Base {
 
 /// Why a value can't be used: found, expected, and where in a list or table.
 #[derive(Debug)]
-pub(super) struct Wrong {
+pub(in crate::config) struct Wrong {
     /// Which item, such as `[2]` or `.NAME`; empty for the whole value.
     pub item: String,
     /// The item's line, when it is known.
@@ -81,7 +81,7 @@ pub(super) struct Wrong {
 
 /// One value without parts.
 #[derive(Clone, Copy)]
-pub(super) enum Atom<'a> {
+pub(in crate::config) enum Atom<'a> {
     /// Text that stands for a value of any type: a flag's or a variable's.
     Word(&'a str),
     /// A value of the file.
@@ -127,7 +127,7 @@ impl<'a> Atom<'a> {
 }
 
 /// What stands there, for messages: `the string "x"`, `5`, `an array` …
-pub(super) fn describe(value: &Value, text: impl Fn(&str) -> String) -> String {
+pub(in crate::config) fn describe(value: &Value, text: impl Fn(&str) -> String) -> String {
     match value {
         Value::String(string) => format!("the string {:?}", text(string)),
         Value::Integer(number) => number.to_string(),
@@ -140,10 +140,10 @@ pub(super) fn describe(value: &Value, text: impl Fn(&str) -> String) -> String {
 }
 
 /// What should stand there, as the end of a sentence.
-pub(super) type Expected = Cow<'static, str>;
+pub(in crate::config) type Expected = Cow<'static, str>;
 
 /// A value without parts: a number, a word, a path.
-pub(super) trait Scalar: Sized {
+pub(in crate::config) trait Scalar: Sized {
     /// Reads it; the error says what was expected.
     fn read(atom: Atom<'_>, base: &Base) -> Result<Self, Expected>;
     /// As a TOML literal.
@@ -323,12 +323,12 @@ fn not_a(expected: &'static str, node: &Node) -> Wrong {
 }
 
 /// A TOML string.
-pub(super) fn quoted(text: &str) -> String {
+pub(in crate::config) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
 /// A TOML key.
-pub(super) fn bare_or_quoted(key: &str) -> String {
+pub(in crate::config) fn bare_or_quoted(key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !key.is_empty() && key.chars().all(bare) {
         key.to_owned()

@@ -1,19 +1,28 @@
 //! Reads what the settings are made of: the file, the variables, the current directory.
 
+pub(super) mod flags;
+mod give_way;
+mod places;
+mod reader;
+mod unknown;
+mod words;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::defaults::{self, PROJECT_FILE, Places, SERVICE_DIRECTORY};
-use super::dialect::{DialectKind, Dialects};
-use super::flags::{self, ClientArgs, Lookup, RunArgs};
+use self::places::{PROJECT_FILE, Places, SERVICE_DIRECTORY};
+use self::reader::{File, Sources};
+use super::dialect::{OwnVariables, Settings};
+use super::explained::Explained;
 use super::keys::variable_of;
 use super::problem::{ConfigErrors, Origin, Problem};
-use super::render::Explained;
-use super::setting::Base;
-use super::validate::{self, File, OwnVariables, Settings, Sources};
-use super::words;
-use super::{BrokerConfig, BrokerUrl, Config};
+use super::scalars::setting::Base;
+use super::url::BrokerUrl;
+use super::values::{BrokerConfig, Config, DialectKind, Dialects};
+
+pub use flags::{ClientArgs, Lookup, RunArgs, misspelled_variables};
+pub use words::spelled_out;
 
 /// The settings of a supervisor: flags over `POOL_*` variables over the file over defaults.
 ///
@@ -23,6 +32,14 @@ use super::{BrokerConfig, BrokerUrl, Config};
 /// Every problem at once, see [`ConfigErrors`].
 pub fn load(args: &RunArgs, env: impl Fn(&str) -> Option<OsString>) -> Result<Config, ConfigErrors> {
     read_all(args, env, |_| true).map(|explained| explained.config)
+}
+
+/// Like [`load`], and remembers where each value comes from: for `pool check`.
+///
+/// # Errors
+/// As [`load`].
+pub fn explain(args: &RunArgs, env: impl Fn(&str) -> Option<OsString>) -> Result<Explained, ConfigErrors> {
+    read_all(args, env, |_| true)
 }
 
 /// What a verb wants of the settings: a mistake in the others does not keep it from its work.
@@ -56,8 +73,8 @@ pub fn load_client(
     wanted: Wanted,
 ) -> Result<ClientConfig, ConfigErrors> {
     let matters = match wanted {
-        Wanted::Supervisor => Problem::concerns_clients,
-        Wanted::Broker => Problem::concerns_producers,
+        Wanted::Supervisor => concerns_clients,
+        Wanted::Broker => concerns_producers,
     };
     let explained = read_all(&args.as_run_args(), env, matters)?;
     Ok(ClientConfig {
@@ -65,6 +82,19 @@ pub fn load_client(
         broker: explained.config.broker,
         socket: explained.config.socket,
     })
+}
+
+/// Whether a problem matters to a verb that asks the supervisor: not so what pools, application and tasks are.
+fn concerns_clients(problem: &Problem) -> bool {
+    problem.key.starts_with("broker.") || !problem.key.contains('.')
+}
+
+/// Whether it matters to a verb that only talks to the broker.
+fn concerns_producers(problem: &Problem) -> bool {
+    let dialects = Dialects::default();
+    let mut of_jobs = dialects.each().flat_map(|dialect| dialect.keys_of_jobs());
+    let of_jobs = of_jobs.any(|key| *key == problem.key);
+    of_jobs || concerns_clients(problem) && problem.key != "socket"
 }
 
 /// [`BrokerUrl::address`] with the path of a file as the file system knows it, whatever links lead there.
@@ -81,7 +111,7 @@ pub fn broker_address(url: &BrokerUrl) -> String {
 }
 
 /// The settings with their origins, or the problems that matter.
-pub(super) fn read_all(
+fn read_all(
     args: &RunArgs,
     env: impl Fn(&str) -> Option<OsString>,
     matters: impl Fn(&Problem) -> bool,
@@ -89,12 +119,12 @@ pub(super) fn read_all(
     let env = |name: &str| env(name).filter(|value| !value.is_empty());
     // What could not be read may be what later problems miss, so these are told first.
     let mut sources = sources(args, &env).map_err(|problems| ConfigErrors::new(None, problems))?;
-    let (mut explained, mut problems) = validate::validate(&sources);
+    let (mut explained, mut problems) = reader::read(&sources);
     match dialect_settings(&explained, env) {
         Ok(None) => {}
         Ok(Some(settings)) => {
             sources.settings = Some(settings);
-            (explained, problems) = validate::validate(&sources);
+            (explained, problems) = reader::read(&sources);
         }
         Err(problem) => problems.push(problem),
     }
@@ -127,37 +157,17 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
         problems.push(unreadable(Origin::Default, message));
         PathBuf::new()
     });
-    let home = defaults::directory(env, "HOME");
+    let home = places::directory(env, "HOME");
     let base = Base { directory, home };
-    let by_variable =
-        || env("POOL_CONFIG").map(|path| (path.into(), Origin::Environment("POOL_CONFIG".into())));
-    let by_flag = args
-        .config
-        .clone()
-        .map(|path| (path, Origin::Flag("--config".into())));
-    let named: Option<(PathBuf, Origin)> = by_flag.or_else(by_variable);
-    let found = if named.is_none() {
-        find(&base.directory, args.lookup)
-    } else {
-        None
+    let named = named_file(args, env);
+    let found = match named {
+        Some(_) => None,
+        None => find(&base.directory, args.lookup),
     };
     let is_found = found.is_some();
     let file = named.or(found).and_then(|(path, origin)| {
-        let tell = |error| {
-            let (name, path) = (origin.name(""), path.display());
-            let message = match name {
-                "" => format!("`{path}` can't be read: {error}"),
-                name => format!("`{name}` names `{path}`, which can't be read: {error}"),
-            };
-            let dialects = Dialects::default();
-            let hint = |kind| dialects.of(kind).config_hint().to_owned();
-            Problem {
-                hint: args.dialect().map(hint),
-                ..unreadable(origin.clone(), message)
-            }
-        };
-        read(&path, &base)
-            .map_err(|error| problems.push(tell(error)))
+        let file = read(&path, &base);
+        file.map_err(|error| problems.push(unreadable_file(&path, origin, &error, args.dialect())))
             .ok()
     });
     let mut flags = args.values.clone();
@@ -183,6 +193,34 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
         Ok(sources)
     } else {
         Err(problems)
+    }
+}
+
+/// The file that a flag or a variable names.
+fn named_file(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Option<(PathBuf, Origin)> {
+    let by_flag = args.config.clone();
+    let by_flag = by_flag.map(|path| (path, Origin::Flag("--config".into())));
+    let by_variable =
+        || env("POOL_CONFIG").map(|path| (path.into(), Origin::Environment("POOL_CONFIG".into())));
+    by_flag.or_else(by_variable)
+}
+
+/// `dialect`: the one that is asked for, in whose own program `--config` may mean another thing.
+fn unreadable_file(
+    path: &Path,
+    origin: Origin,
+    error: &std::io::Error,
+    dialect: Option<DialectKind>,
+) -> Problem {
+    let path = path.display();
+    let message = match origin.name("") {
+        "" => format!("`{path}` can't be read: {error}"),
+        name => format!("`{name}` names `{path}`, which can't be read: {error}"),
+    };
+    let dialects = Dialects::default();
+    Problem {
+        hint: dialect.map(|kind| dialects.of(kind).config_hint().to_owned()),
+        ..unreadable(origin, message)
     }
 }
 

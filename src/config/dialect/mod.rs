@@ -1,69 +1,43 @@
 //! Dialects: jobs that the producers of another program write, and its command line.
 //!
-//! A dialect is a folder of `config/` and a line in the list below: its table of keys (a [`Section`]), its words, its
-//! defaults, its checks, and what it reads of its own program's settings. Nothing else in `config/` knows one by name.
+//! A dialect is a folder of `config/`, a line in the list of `values/dialects.rs` and one in [`Dialects::of`] here: its
+//! table of keys (a [`Section`]), its words, its defaults, its checks, and what it reads of its own program's settings.
+//! Nothing else in `config/` knows one by name.
+
+mod own;
+mod word;
 
 use std::ffi::OsString;
 
+use super::explained::Explained;
 use super::keys::Section;
 use super::problem::Problem;
-use super::render::Explained;
 use super::rules::Rules;
-use super::validate::Settings;
-use super::words::Word;
-use super::{BrokerConfig, BrokerUrl, Config};
+use super::url::BrokerUrl;
+use super::values::{BrokerConfig, Config, DialectKind, Dialects, Protocol};
 use crate::broker;
 
-macro_rules! dialects {
-    ($($(#[$doc:meta])* $variant:ident, $name:ident: $settings:ty;)+) => {
-        /// The dialects, by name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum DialectKind { $($(#[$doc])* $variant),+ }
-
-        impl DialectKind {
-            /// All of them.
-            pub const ALL: &[DialectKind] = &[$(DialectKind::$variant),+];
-
-            /// Its name: of its runtime, its protocol and its table.
-            pub fn name(self) -> &'static str {
-                match self { $(DialectKind::$variant => stringify!($name)),+ }
-            }
-        }
-
-        /// The settings of each dialect.
-        #[derive(Clone, Debug, Default, PartialEq)]
-        pub struct Dialects { $($(#[$doc])* pub $name: $settings),+ }
-
-        impl Dialects {
-            /// The settings of one.
-            pub(super) fn of(&self, kind: DialectKind) -> &dyn Dialect {
-                match kind { $(DialectKind::$variant => &self.$name),+ }
-            }
-
-            /// The settings of one, to be filled.
-            pub(super) fn of_mut(&mut self, kind: DialectKind) -> &mut dyn Dialect {
-                match kind { $(DialectKind::$variant => &mut self.$name),+ }
-            }
-        }
-    };
-}
-
-dialects! {
-    /// Jobs of RQ, in Redis.
-    Rq, rq: super::rq::RqConfig;
-}
+pub(super) use own::{OwnVariables, Said, Settings};
+pub(super) use word::{Meaning, Word, word};
 
 impl Dialects {
-    /// The settings of all.
+    /// One of them.
+    pub(super) fn of(&self, kind: DialectKind) -> &dyn Dialect {
+        match kind {
+            DialectKind::Rq => &self.rq,
+        }
+    }
+
+    /// One of them, to be filled.
+    pub(super) fn of_mut(&mut self, kind: DialectKind) -> &mut dyn Dialect {
+        match kind {
+            DialectKind::Rq => &mut self.rq,
+        }
+    }
+
+    /// All of them.
     pub(super) fn each(&self) -> impl Iterator<Item = &dyn Dialect> {
         DialectKind::ALL.iter().map(|kind| self.of(*kind))
-    }
-}
-
-impl DialectKind {
-    /// The dialect of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 }
 
@@ -114,6 +88,21 @@ pub(super) trait Dialect: Section {
     fn read(&self, explained: &Explained, env: Env<'_>) -> Result<Option<Settings>, Problem>;
     /// What must hold for its keys.
     fn check(&self, config: &Config, rules: &mut Rules<'_>);
+}
+
+/// The only protocol that can be spoken at this place, for a producer to whom nobody named a runtime or protocol.
+pub(super) fn only_protocol_at(url: &BrokerUrl) -> Option<Protocol> {
+    let mut spoken = Protocol::all().filter(|protocol| is_spoken_at(*protocol, url));
+    let first = spoken.next()?;
+    spoken.next().is_none().then_some(first)
+}
+
+/// Whether jobs of this protocol can be at this place.
+pub(super) fn is_spoken_at(protocol: Protocol, url: &BrokerUrl) -> bool {
+    match protocol {
+        Protocol::Embedded => matches!(url, BrokerUrl::Sqlite(_) | BrokerUrl::Memory),
+        Protocol::Dialect(kind) => Dialects::default().of(kind).is_spoken_at(url),
+    }
 }
 
 /// Lets each dialect fill in what follows from other settings; the one in force may change their defaults.

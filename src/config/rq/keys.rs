@@ -1,0 +1,120 @@
+//! The keys of `[rq]`, and how those values read that it alone has.
+
+use std::time::Duration;
+
+use super::values::RqConfig;
+use crate::broker::rq::options::{DequeueStrategy, Keep};
+use crate::config::keys::{Key, Section, Visit, key};
+use crate::config::scalars::setting::{Atom, Base, Expected, Scalar, quoted};
+use crate::config::scalars::words;
+
+impl Section for RqConfig {
+    fn each_key(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("config", "rq-config" "MODULE", "Module of RQ's settings: REDIS_URL, QUEUES, NAME, DICT_CONFIG …; also RQ_CONFIG"),
+            &mut self.config,
+        );
+        self.each_name(visit);
+        visit(
+            key!("exception_handlers", "exception-handler" "FUNCTION", "Called with each exception of a job; repeatable"),
+            &mut self.exception_handlers,
+        );
+        visit(
+            key!(
+                "disable_default_exception_handler", "disable-default-exception-handler" "BOOL",
+                "Leave failed jobs to the exception handlers alone"
+            ),
+            &mut self.disable_default_exception_handler,
+        );
+        visit(
+            key!("with_scheduler", "with-scheduler" "BOOL", "Move scheduled jobs that are due into their queues"),
+            &mut self.with_scheduler,
+        );
+        visit(
+            key!(
+                "dequeue_strategy", "dequeue-strategy" "STRATEGY",
+                "How to choose among queues: default, round_robin or random"
+            ),
+            &mut self.dequeue_strategy,
+        );
+        self.each_time(visit);
+        visit(
+            key!(
+                "disable_job_desc_logging", "disable-job-desc-logging" "BOOL",
+                "Keep descriptions of jobs out of the log"
+            ),
+            &mut self.disable_job_desc_logging,
+        );
+        visit(
+            key!("path", "path" "DIRECTORY", "Directory to add to Python's module path; repeatable"),
+            &mut self.path,
+        );
+    }
+}
+
+impl RqConfig {
+    fn each_name(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("name", "name" "NAME", "Name of the worker; of several: NAME.1, NAME.2 …"),
+            &mut self.name,
+        );
+        visit(
+            key!("key_prefix", "key-prefix" "PREFIX", "What all keys in Redis begin with; also RQ_KEY_PREFIX"),
+            &mut self.key_prefix,
+        );
+        visit(
+            key!("serializer", "serializer" "NAME", "Serializer of the producers: pickle, json or a dotted name"),
+            &mut self.serializer,
+        );
+        visit(
+            key!("job_class", "job-class" "CLASS", "Class of jobs, by dotted name"),
+            &mut self.job_class,
+        );
+        visit(
+            key!("queue_class", "queue-class" "CLASS", "Class of queues, by dotted name"),
+            &mut self.queue_class,
+        );
+        visit(
+            key!("worker_class", "worker-class" "CLASS", "Class whose lifecycle methods finish a job; never dequeues or forks"),
+            &mut self.worker_class,
+        );
+    }
+
+    fn each_time(&mut self, visit: Visit<'_>) {
+        visit(
+            key!("results_ttl", "results-ttl" "TIME", "How long results are kept when the job does not say"),
+            &mut self.results_ttl,
+        );
+        visit(
+            key!("worker_ttl", "worker-ttl" "TIME", "How long a worker without heartbeat counts as alive"),
+            &mut self.worker_ttl,
+        );
+        visit(
+            key!("job_monitoring_interval", "job-monitoring-interval" "TIME", "Time between heartbeats of running jobs"),
+            &mut self.job_monitoring_interval,
+        );
+        visit(
+            key!("maintenance_interval", "maintenance-interval" "TIME", "Time between runs of the registries' housekeeping"),
+            &mut self.maintenance_interval,
+        );
+    }
+}
+
+impl Scalar for Keep {
+    fn read(atom: Atom<'_>, base: &Base) -> Result<Self, Expected> {
+        if atom.text() == Some("forever") || atom.integer() == Some(-1) {
+            return Ok(Keep::Forever);
+        }
+        Duration::read(atom, base)
+            .map(Keep::For)
+            .map_err(|expected| format!("{expected}, or \"forever\" (-1)").into())
+    }
+    fn print(&self) -> String {
+        match self {
+            Keep::For(time) => time.print(),
+            Keep::Forever => quoted("forever"),
+        }
+    }
+}
+
+words!(DequeueStrategy: "default" => Default, "round_robin" => RoundRobin, "random" => Random);
