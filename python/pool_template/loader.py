@@ -47,6 +47,9 @@ def load(what: Load) -> App:
     for name, hook in before:
         _trying(f"the hook `{name}` (app.before_fork) failed", hook)
     dialect.after_hooks()
+    for module in what.modules if what.import_modules else []:
+        name = module[:-2] if module.endswith(".*") else module
+        _trying(f"cannot import `{name}` (app.modules)", lambda name=name: importlib.import_module(name))
     return App(dialect, after)
 
 

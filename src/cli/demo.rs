@@ -42,7 +42,7 @@ pub struct DemoArgs {
     /// Time between scaling decisions
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "2s")]
     period: Duration,
-    /// Stretch of time that utilization is measured over
+    /// Time over which utilization is measured
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     window: Duration,
 }

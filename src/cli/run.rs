@@ -21,9 +21,9 @@ const CALLS_MAX: usize = 64;
 /// Run jobs until told to stop
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
-Signals: TERM and INT (^C) let running jobs finish. A second one, a second later or more, ends them, and they go \
-back to their queue. QUIT stops at once. HUP reloads, or stops as TERM does when the terminal was closed. USR1 logs \
-the status. TTIN and TTOU change the most workers by one.
+Signals: TERM and INT (^C) let running jobs finish. A second one, at least a second later, ends the jobs and puts them \
+back into their queues. QUIT stops at once. HUP reloads; if the terminal was closed, it stops like TERM. USR1 logs the \
+status. TTIN and TTOU raise and lower max_workers by one.
 
 Examples:
   pool run --min-workers 2 --max-workers 8

@@ -20,10 +20,10 @@ pub struct ScaleArgs {
     /// Which pool; needed if there are several
     #[arg(long, value_name = "NAME")]
     pool: Option<PoolName>,
-    /// Never fewer workers
+    /// Fewest workers
     #[arg(long, value_name = "N", group = "limits", allow_negative_numbers = true)]
     min: Option<u32>,
-    /// Never more workers
+    /// Most workers
     #[arg(long, value_name = "N", group = "limits", allow_negative_numbers = true)]
     max: Option<u32>,
 

@@ -99,11 +99,11 @@ impl Section for BrokerConfig {
             &mut self.url,
         );
         visit(
-            key!("protocol", "protocol" "NAME", "Which protocol is spoken with it: embedded or that of a runtime ({dialects})"),
+            key!("protocol", "protocol" "NAME", "Protocol spoken with the broker: embedded or {dialects}"),
             &mut self.protocol,
         );
         visit(
-            key!("lease", "lease" "TIME", "How long claimed jobs are held without renewal"),
+            key!("lease", "lease" "TIME", "How long a claimed job is held without renewal"),
             &mut self.lease,
         );
         visit(
@@ -127,15 +127,15 @@ impl Section for BrokerConfig {
             &mut self.fsync,
         );
         visit(
-            key!("tls_ca", "tls-ca" "PATH", "Certificates that vouch for the broker; none: the system's (rediss)"),
+            key!("tls_ca", "tls-ca" "PATH", "Certificates to check the broker's against; none: the system's (rediss)"),
             &mut self.tls_ca,
         );
         visit(
-            key!("tls_cert", "tls-cert" "PATH", "Certificate by which the broker knows us (rediss)"),
+            key!("tls_cert", "tls-cert" "PATH", "Certificate to show to the broker (rediss)"),
             &mut self.tls_cert,
         );
         visit(
-            key!("tls_key", "tls-key" "PATH", "Its private key (rediss)"),
+            key!("tls_key", "tls-key" "PATH", "Private key of that certificate (rediss)"),
             &mut self.tls_key,
         );
     }
@@ -149,18 +149,18 @@ impl Section for AppConfig {
         );
         let mut python = Program(std::mem::take(&mut self.python));
         visit(
-            key!("python", "python" "PATH", "Interpreter, of a virtual environment or not (python, {dialects})"),
+            key!("python", "python" "PATH", "Python interpreter, such as .venv/bin/python (python, {dialects})"),
             &mut python,
         );
         self.python = python.0;
         let mut program = self.program.take().map(Program);
         visit(
-            key!("program", "program" "PATH", "Program that carries the tasks; none: this one (native)"),
+            key!("program", "program" "PATH", "Program with the tasks; none: this one (native)"),
             &mut program,
         );
         self.program = program.map(|program| program.0);
         visit(
-            key!("directory", "directory" "PATH", "Where the application runs; also first on Python's module path"),
+            key!("directory", "directory" "PATH", "Directory to run the application in; first on Python's module path"),
             &mut self.directory,
         );
         visit(
@@ -172,19 +172,19 @@ impl Section for AppConfig {
         );
         self.each_code_key(visit);
         visit(
-            key!("isolation", "isolation" "KIND", "warm: a worker runs many jobs; fresh: a fork for each job"),
+            key!("isolation", "isolation" "KIND", "warm: a worker runs many jobs; fresh: each job has a process of its own"),
             &mut self.isolation,
         );
         visit(
-            key!("huge_pages", "huge-pages" "BOOL", "Collapse the loaded heap into huge pages: cheaper forks"),
+            key!("huge_pages", "huge-pages" "BOOL", "Put the loaded heap into huge pages, which makes forks cheaper"),
             &mut self.huge_pages,
         );
         visit(
-            key!("fast_forks", "fast-forks" "BOOL", "Forks of workers leave out resets that they do not need (python, {dialects})"),
+            key!("fast_forks", "fast-forks" "BOOL", "Skip resets that forked workers do not need (python, {dialects})"),
             &mut self.fast_forks,
         );
         visit(
-            key!("load_timeout", "load-timeout" "TIME", "Longest load of the application before it counts as failed"),
+            key!("load_timeout", "load-timeout" "TIME", "Longest time to load the application"),
             &mut self.load_timeout,
         );
     }
@@ -197,15 +197,15 @@ impl AppConfig {
             &mut self.preload,
         );
         visit(
-            key!("modules", "module" "MODULE", "Module whose functions jobs may name; none: the preloaded (python)"),
+            key!("modules", "module" "MODULE", "Module whose functions jobs may name; repeatable; none: those preloaded (python)"),
             &mut self.modules,
         );
         visit(
-            key!("before_fork", "before-fork" "FUNCTION", "Called once after the preload; repeatable (python, {dialects})"),
+            key!("before_fork", "before-fork" "FUNCTION", "Function to call once, after the preload; repeatable (python, {dialects})"),
             &mut self.before_fork,
         );
         visit(
-            key!("after_fork", "after-fork" "FUNCTION", "Called in each new worker; repeatable (python, {dialects})"),
+            key!("after_fork", "after-fork" "FUNCTION", "Function to call in each new worker; repeatable (python, {dialects})"),
             &mut self.after_fork,
         );
     }
@@ -214,7 +214,7 @@ impl AppConfig {
 impl Section for SupervisorConfig {
     fn each_key(&mut self, visit: Visit<'_>) {
         visit(
-            key!("max_total_workers", "max-total-workers" "N", "Never more workers in all pools together"),
+            key!("max_total_workers", "max-total-workers" "N", "Most workers in all pools together"),
             &mut self.max_total_workers,
         );
         visit(
@@ -225,11 +225,11 @@ impl Section for SupervisorConfig {
             &mut self.max_total_memory,
         );
         visit(
-            key!("max_idle_time", "max-idle-time" "TIME", "Stop when there was no job for so long"),
+            key!("max_idle_time", "max-idle-time" "TIME", "Stop after this long without a job"),
             &mut self.max_idle_time,
         );
         visit(
-            key!("pid_file", "pid-file" "PATH", "File to write the supervisor's process id to"),
+            key!("pid_file", "pid-file" "PATH", "File for the supervisor's process id"),
             &mut self.pid_file,
         );
     }
@@ -238,11 +238,11 @@ impl Section for SupervisorConfig {
 impl Section for PoolConfig {
     fn each_key(&mut self, visit: Visit<'_>) {
         visit(
-            key!("queues", "queue" "NAME", "Queue to serve; repeatable, first one first"),
+            key!("queues", "queue" "NAME", "Queue to serve; repeatable, in order of priority"),
             &mut self.queues,
         );
         visit(
-            key!("order", "order" "ORDER", "How to choose among queues: strict, round-robin or random"),
+            key!("order", "order" "ORDER", "How to choose among the queues: strict, round-robin or random"),
             &mut self.order,
         );
         self.each_scaling_key(visit);
@@ -254,17 +254,17 @@ impl Section for PoolConfig {
 impl PoolConfig {
     fn each_scaling_key(&mut self, visit: Visit<'_>) {
         visit(
-            key!("min_workers", "min-workers" "N", "Never fewer workers; may be 0"),
+            key!("min_workers", "min-workers" "N", "Fewest workers; may be 0"),
             &mut self.min_workers,
         );
         visit(
-            key!("max_workers", "max-workers" "N", "Never more workers"),
+            key!("max_workers", "max-workers" "N", "Most workers"),
             &mut self.max_workers,
         );
         visit(
             key!(
                 "reserve_workers", "reserve-workers" "N",
-                "Workers whose room no other pool's growth takes; at least min_workers and 1"
+                "Workers that always have room, however far other pools grow; at least min_workers, and 1"
             ),
             &mut self.reserve_workers,
         );
@@ -284,7 +284,7 @@ impl PoolConfig {
             &mut self.scaling_period,
         );
         visit(
-            key!("utilization_window", "utilization-window" "TIME", "Stretch of time that utilization is measured over"),
+            key!("utilization_window", "utilization-window" "TIME", "Time over which utilization is measured"),
             &mut self.utilization_window,
         );
         visit(
@@ -298,11 +298,11 @@ impl PoolConfig {
 
     fn each_worker_key(&mut self, visit: Visit<'_>) {
         visit(
-            key!("prefetch", "prefetch" "N", "Jobs that a worker may hold beyond the one it runs; auto: ~10 ms of work"),
+            key!("prefetch", "prefetch" "N", "Jobs that a worker may hold besides the one it runs; auto: about 10 ms of work"),
             &mut self.prefetch,
         );
         visit(
-            key!("max_jobs", "max-jobs" "N", "Jobs after which a worker is replaced; with {dialects} the only one, and each of a burst, ends"),
+            key!("max_jobs", "max-jobs" "N", "Jobs after which a worker is replaced; with {dialects} a single worker, and each one of a burst, ends instead"),
             &mut self.max_jobs,
         );
         visit(
@@ -314,30 +314,30 @@ impl PoolConfig {
             &mut self.max_worker_memory,
         );
         visit(
-            key!("spare_workers", "spare-workers" "N", "Workers forked ahead for isolation = \"fresh\""),
+            key!("spare_workers", "spare-workers" "N", "Workers forked ahead with isolation = \"fresh\""),
             &mut self.spare_workers,
         );
     }
 
     fn each_job_key(&mut self, visit: Visit<'_>) {
         visit(
-            key!("job_timeout", "job-timeout" "TIME", "Longest run of a job that says nothing itself"),
+            key!("job_timeout", "job-timeout" "TIME", "Longest run of a job that names no timeout"),
             &mut self.job_timeout,
         );
         visit(
-            key!("kill_grace", "kill-grace" "TIME", "From a job's interruption to the kill of its worker"),
+            key!("kill_grace", "kill-grace" "TIME", "Time from the interruption of a job to the kill of its worker"),
             &mut self.kill_grace,
         );
         visit(
-            key!("stop_timeout", "stop-timeout" "TIME", "At a stop: time for running jobs before they are given back"),
+            key!("stop_timeout", "stop-timeout" "TIME", "Time that running jobs get at a stop, before they go back to their queues"),
             &mut self.stop_timeout,
         );
         visit(
-            key!("retries", "retries" "N", "Runs after the first that failed, where job and task say nothing"),
+            key!("retries", "retries" "N", "How often a failed job runs again, if neither job nor task says"),
             &mut self.retry.retries,
         );
         visit(
-            key!("backoff", "backoff" "TIME", "Wait before the first retry; doubles with each"),
+            key!("backoff", "backoff" "TIME", "Wait before the first retry; it doubles with each"),
             &mut self.retry.backoff,
         );
         visit(
@@ -345,7 +345,7 @@ impl PoolConfig {
             &mut self.retry.backoff_max,
         );
         visit(
-            key!("max_worker_losses", "max-worker-losses" "N", "Workers that may die under a job before it is buried"),
+            key!("max_worker_losses", "max-worker-losses" "N", "Deaths of its worker after which a job is a dead letter"),
             &mut self.retry.max_worker_losses,
         );
     }
@@ -362,7 +362,7 @@ impl Section for TaskConfig {
             &mut self.timeout,
         );
         visit(
-            key!("retries", "Runs after the first that failed; none: the pool's"),
+            key!("retries", "How often a failed job runs again; none: the pool's"),
             &mut self.retries,
         );
         visit(
@@ -370,7 +370,10 @@ impl Section for TaskConfig {
             &mut self.environment,
         );
         visit(
-            key!("directory", "Where it runs; none: the application's (command)"),
+            key!(
+                "directory",
+                "Directory to run it in; none: the application's (command)"
+            ),
             &mut self.directory,
         );
         visit(
@@ -380,7 +383,7 @@ impl Section for TaskConfig {
         visit(
             key!(
                 "batch_size",
-                "Most jobs of one call, 1: no batches; none: what the code says (native, python)"
+                "Most jobs in one call; 1: no batches; none: what the code says (native, python)"
             ),
             &mut self.batch_size,
         );
@@ -394,7 +397,7 @@ impl Section for TaskConfig {
         visit(
             key!(
                 "batch_split",
-                "Run a batch that failed as a whole again in halves, down to the job at fault"
+                "Run a failed batch again in halves, down to the job at fault"
             ),
             &mut self.batch_split,
         );
@@ -404,11 +407,11 @@ impl Section for TaskConfig {
 impl Section for MetricsConfig {
     fn each_key(&mut self, visit: Visit<'_>) {
         visit(
-            key!("listen", "metrics-listen" "ADDR:PORT", "Where Prometheus reads the metrics over HTTP, at /metrics"),
+            key!("listen", "metrics-listen" "ADDR:PORT", "Address where Prometheus reads the metrics over HTTP, at /metrics"),
             &mut self.listen,
         );
         visit(
-            key!("token_file", "metrics-token-file" "PATH", "File with the token to show; needed where others can reach the address"),
+            key!("token_file", "metrics-token-file" "PATH", "File with the token that a reader must show; needed if others can reach the address"),
             &mut self.token_file,
         );
     }

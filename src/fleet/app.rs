@@ -1,6 +1,7 @@
 //! What holds for the whole application: its settings, those of its tasks, and what its code declares.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,11 @@ impl App {
     /// What the code of a new generation declares.
     pub fn declare(&mut self, batches: &BTreeMap<String, BatchTask>) {
         self.declared_batches.clone_from(batches);
+    }
+
+    /// The program that carries the tasks in place of ours.
+    pub fn program(&self) -> Option<&Path> {
+        self.config.program.as_deref()
     }
 
     /// A worker ends with its job.

@@ -24,7 +24,7 @@ mod share;
 pub mod snapshot;
 mod stop;
 pub mod tally;
-mod template;
+pub mod template;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -430,7 +430,9 @@ impl Fleet {
 
     fn template_exited(&mut self, id: u64, how: &str, now: Now, out: &mut Vec<Action>) {
         let stopping = !self.running();
-        let abandoned = self.templates.exited(id, how, stopping, now, out);
+        let abandoned = self
+            .templates
+            .exited(id, (self.app.program(), how), stopping, now, out);
         self.at_all(now, out, |pool, cx| {
             pool.abandon(&abandoned, cx);
             pool.settle_hopeless(cx);

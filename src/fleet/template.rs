@@ -4,6 +4,7 @@
 //! one that does not even die is given up, so that a stop always ends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::policy::restart::Restarts;
@@ -19,6 +20,18 @@ pub(super) const FORK_LIMIT: Duration = Duration::from_secs(15);
 pub(super) const UNLOAD_LIMIT: Duration = Duration::from_secs(10);
 /// Requests to fork that one template has at a time; the next ones follow as it answers.
 pub(super) const FORKS_AT_ONCE: usize = 64;
+
+/// That a template ended without a word of why. `program`: the one that the settings name in place of ours.
+pub fn ended_unready(program: Option<&Path>, how: &str) -> String {
+    match program {
+        Some(program) => format!(
+            "`{}` ended before it had loaded its tasks: {how}; `app.program` must name a program that calls \
+             `pool::App::main`, see docs/native.md",
+            program.display()
+        ),
+        None => format!("the template ended before it had loaded the app: {how}"),
+    }
+}
 
 /// Where a template is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,11 +333,11 @@ impl Templates {
         }
     }
 
-    /// A template's process ended. Returns the workers that it was asked for and has said nothing of.
+    /// A template's process ended, see [`ended_unready`]. Returns the workers that it was asked for and has said nothing of.
     pub fn exited(
         &mut self,
         id: u64,
-        how: &str,
+        (program, how): (Option<&Path>, &str),
         stopping: bool,
         now: Now,
         out: &mut Vec<Action>,
@@ -337,7 +350,7 @@ impl Templates {
         }
         match template.end(now.mono) {
             _ if stopping => {}
-            End::LoadFailed => self.load_failed(&template, how, now, out),
+            End::LoadFailed => self.load_failed(&template, (program, how), now, out),
             End::Died(ready_for) => {
                 let restart = self.restarts.ended(Some(ready_for));
                 // One that loads already takes its place.
@@ -358,9 +371,15 @@ impl Templates {
 
     /// A load that fails leaves what runs alone. Where nothing runs but something did, it is tried again;
     /// the very first load that fails ends the supervisor, which can't do its work.
-    fn load_failed(&mut self, template: &Template, how: &str, now: Now, out: &mut Vec<Action>) {
+    fn load_failed(
+        &mut self,
+        template: &Template,
+        (program, how): (Option<&Path>, &str),
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
         let said = template.error.clone();
-        let error = said.unwrap_or_else(|| format!("the template {how} while it loaded the app"));
+        let error = said.unwrap_or_else(|| ended_unready(program, how));
         self.load_error = Some(error.clone());
         self.counted.load_failures += 1;
         let staying = self.current.and_then(|id| self.live.get(&id));

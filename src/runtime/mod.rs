@@ -122,6 +122,7 @@ fn load(config: &Config, generation: u64) -> Load {
         generation,
         preload: app.preload.clone(),
         modules: app.modules.clone(),
+        import_modules: false,
         before_fork: app.before_fork.clone(),
         after_fork: app.after_fork.clone(),
         commands: commands(config),

@@ -6,6 +6,7 @@ use super::input::Input;
 use super::memory;
 use super::template::Template;
 use crate::config::Config;
+use crate::fleet::template::ended_unready;
 use crate::runtime;
 use crate::sys::memory::smaps_rollup;
 use crate::time::Human;
@@ -30,7 +31,9 @@ pub fn total_memory(config: &Config) -> Option<u64> {
 /// `printed` gets each line that the app prints meanwhile. Must be called inside a tokio runtime. The error says
 /// why the app does not load, with its traceback if there is one.
 pub async fn load_app(config: &Config, mut printed: impl FnMut(&str)) -> Result<Loaded, String> {
-    let (command, load) = runtime::template_command(config, 1).map_err(|error| error.to_string())?;
+    let (command, mut load) = runtime::template_command(config, 1).map_err(|error| error.to_string())?;
+    // A worker imports them with the first job that names them, which is too late to learn that it can't.
+    load.import_modules = true;
     let (inputs, mut from_template) = mpsc::unbounded_channel();
     let template = Template::start(0, &command, load, &inputs)?;
     let answer = async {
@@ -42,7 +45,9 @@ pub async fn load_app(config: &Config, mut printed: impl FnMut(&str)) -> Result<
                         printed(&format!("({} more lines)", output.left_out.lines));
                     }
                 }
-                Input::TemplateExited { how, .. } => return Err(format!("the template died: {how}")),
+                Input::TemplateExited { how, .. } => {
+                    return Err(ended_unready(config.app.program.as_deref(), &how));
+                }
                 Input::Template { message, .. } => match *message {
                     FromTemplate::Ready(report) => return Ok(report),
                     FromTemplate::Failed { error, detail } if detail.is_empty() => return Err(error),

@@ -63,7 +63,8 @@ impl Template {
             status: Some(status),
             _lifeline: spawned.lifeline,
         };
-        template.send(&ToTemplate::Load(Box::new(load)), &[])?;
+        // One that has left already is told of by its end.
+        template.put(&ToTemplate::Load(Box::new(load)), &[])?;
         Ok(template)
     }
 
@@ -74,6 +75,14 @@ impl Template {
 
     /// Sends a message, with descriptors for a `fork`.
     pub fn send(&self, message: &ToTemplate, descriptors: &[BorrowedFd<'_>]) -> Result<(), String> {
+        match self.put(message, descriptors)? {
+            true => Ok(()),
+            false => Err("the template is gone".into()),
+        }
+    }
+
+    /// Sends a message; `false`: nobody is there to read it.
+    fn put(&self, message: &ToTemplate, descriptors: &[BorrowedFd<'_>]) -> Result<bool, String> {
         let packet = serde_json::to_vec(message).map_err(|error| error.to_string())?;
         if packet.len() > CONTROL_LEN_MAX {
             return Err(format!(
@@ -82,9 +91,9 @@ impl Template {
             ));
         }
         match socket::send_with_fds(self.control.get_ref(), &packet, descriptors, Wait::Never) {
-            Ok(Sent::Whole) => Ok(()),
+            Ok(Sent::Whole) => Ok(true),
+            Ok(Sent::Closed) => Ok(false),
             Ok(Sent::Full) => Err("the template does not read its control socket".into()),
-            Ok(Sent::Closed) => Err("the template is gone".into()),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -36,6 +36,9 @@ pub struct Load {
     pub preload: Vec<String>,
     /// Modules whose functions jobs may name (python); `preload` when empty.
     pub modules: Vec<String>,
+    /// Import the modules of `modules`, too, once hooks have run: to find out whether they can be (python).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub import_modules: bool,
     /// Functions to call once after the preload (dotted names; python).
     pub before_fork: Vec<String>,
     /// Functions to call in each worker (dotted names; python).

@@ -110,6 +110,38 @@ fn arguments_over_the_limit() {
 }
 
 #[test]
+fn check_finds_a_module_of_jobs_that_cannot_be_imported() {
+    let place = Place::new();
+    let args = ["--runtime", "python", "--module", "nosuch", "--huge-pages=false"];
+    let output = place.run(&[&["check"], &args[..]].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let expected = "error: the app does not load: cannot import `nosuch` (app.modules): ModuleNotFoundError";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn a_program_that_is_no_pool_is_named() {
+    let place = Place::new();
+    for verb in ["check", "run"] {
+        // It ends before it is told what to load, or after.
+        for program in ["/bin/true", "/bin/ls"] {
+            let output = place.run(&[verb, "--program", program]);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            let expected = format!(
+                "the app does not load: `{program}` ended before it had loaded its tasks: exit status "
+            );
+            assert!(said.contains(&expected), "{verb}: {said}");
+            assert!(
+                said.contains("`app.program` must name a program that calls `pool::App::main`"),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_directory_that_cannot_be_written() {
     insta::assert_snapshot!(Place::new().transcripts(&[
         &["run", "--socket", "/proc/nobody/pool.sock"],

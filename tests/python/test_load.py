@@ -52,6 +52,19 @@ class Load(unittest.TestCase):
         self.assertIn("cannot import `shop`: ModuleNotFoundError: No module named 'shop'", answer["error"])
         self.assertIn("the module path begins with /", answer["error"])
 
+    def test_modules_of_jobs_are_imported_at_load_only_where_that_is_asked_for(self) -> None:
+        files = {"app.py": "ready = False\ndef before():\n    global ready\n    ready = True\n", "jobs/__init__.py": ""}
+        files["jobs/mail.py"] = "import app\nassert app.ready\n"
+        with Template(files) as template:
+            template.ready("app", modules=["shop"])
+        with Template(files) as template:  # once the hooks have run
+            modules = ["jobs.mail", "jobs.*"]
+            template.ready("app", modules=modules, before_fork=["app.before"], import_modules=True)
+        for module in ("shop", "shop.*"):
+            answer = self.refused(files, "app", modules=[module], import_modules=True)
+            expected = "cannot import `shop` (app.modules): ModuleNotFoundError: No module named 'shop'"
+            self.assertIn(expected, answer["error"])
+
     def test_a_failing_import_shows_the_users_frames_alone(self) -> None:
         files = {"app.py": "import inner\n", "inner.py": "def f():\n    return 1 / 0\nf()\n"}
         answer = self.refused(files, "app")

@@ -27,6 +27,8 @@ class Load:
     generation: int = 0
     preload: list[str] = field(default_factory=list)
     modules: list[str] = field(default_factory=list)
+    #: Whether those of `modules` are imported, too: to find out whether they can be.
+    import_modules: bool = False
     before_fork: list[str] = field(default_factory=list)
     after_fork: list[str] = field(default_factory=list)
     max_result: int = 1 << 20

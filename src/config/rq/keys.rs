@@ -11,12 +11,12 @@ use crate::config::scalars::words;
 impl Section for RqConfig {
     fn each_key(&mut self, visit: Visit<'_>) {
         visit(
-            key!("config", "rq-config" "MODULE", "Module of RQ's settings: REDIS_URL, QUEUES, NAME, DICT_CONFIG …; also RQ_CONFIG"),
+            key!("config", "rq-config" "MODULE", "Module with RQ's settings: REDIS_URL, QUEUES, NAME, DICT_CONFIG …; also RQ_CONFIG"),
             &mut self.config,
         );
         self.each_name(visit);
         visit(
-            key!("exception_handlers", "exception-handler" "FUNCTION", "Called with each exception of a job; repeatable"),
+            key!("exception_handlers", "exception-handler" "FUNCTION", "Function to call with each exception of a job; repeatable"),
             &mut self.exception_handlers,
         );
         visit(
@@ -27,13 +27,13 @@ impl Section for RqConfig {
             &mut self.disable_default_exception_handler,
         );
         visit(
-            key!("with_scheduler", "with-scheduler" "BOOL", "Move scheduled jobs that are due into their queues"),
+            key!("with_scheduler", "with-scheduler" "BOOL", "Move scheduled jobs into their queues when they are due"),
             &mut self.with_scheduler,
         );
         visit(
             key!(
                 "dequeue_strategy", "dequeue-strategy" "STRATEGY",
-                "How to choose among queues: default, round_robin or random"
+                "How to choose among the queues: default, round_robin or random"
             ),
             &mut self.dequeue_strategy,
         );
@@ -55,15 +55,15 @@ impl Section for RqConfig {
 impl RqConfig {
     fn each_name(&mut self, visit: Visit<'_>) {
         visit(
-            key!("name", "name" "NAME", "Name of the worker; of several: NAME.1, NAME.2 …"),
+            key!("name", "name" "NAME", "Name of the worker; several workers are NAME.1, NAME.2 …"),
             &mut self.name,
         );
         visit(
-            key!("key_prefix", "key-prefix" "PREFIX", "What all keys in Redis begin with; also RQ_KEY_PREFIX"),
+            key!("key_prefix", "key-prefix" "PREFIX", "Prefix of all keys in Redis; also RQ_KEY_PREFIX"),
             &mut self.key_prefix,
         );
         visit(
-            key!("serializer", "serializer" "NAME", "Serializer of the producers: pickle, json or a dotted name"),
+            key!("serializer", "serializer" "NAME", "Serializer that the producers use: pickle, json or a dotted name"),
             &mut self.serializer,
         );
         visit(
@@ -75,18 +75,18 @@ impl RqConfig {
             &mut self.queue_class,
         );
         visit(
-            key!("worker_class", "worker-class" "CLASS", "Class whose lifecycle methods finish a job; never dequeues or forks"),
+            key!("worker_class", "worker-class" "CLASS", "Class whose methods finish a job; it never dequeues or forks"),
             &mut self.worker_class,
         );
     }
 
     fn each_time(&mut self, visit: Visit<'_>) {
         visit(
-            key!("results_ttl", "results-ttl" "TIME", "How long results are kept when the job does not say"),
+            key!("results_ttl", "results-ttl" "TIME", "How long results are kept if the job does not say"),
             &mut self.results_ttl,
         );
         visit(
-            key!("worker_ttl", "worker-ttl" "TIME", "How long a worker without heartbeat counts as alive"),
+            key!("worker_ttl", "worker-ttl" "TIME", "How long a worker without heartbeats counts as alive"),
             &mut self.worker_ttl,
         );
         visit(
@@ -94,7 +94,7 @@ impl RqConfig {
             &mut self.job_monitoring_interval,
         );
         visit(
-            key!("maintenance_interval", "maintenance-interval" "TIME", "Time between runs of the registries' housekeeping"),
+            key!("maintenance_interval", "maintenance-interval" "TIME", "Time between clean-ups of RQ's registries"),
             &mut self.maintenance_interval,
         );
     }

@@ -1,9 +1,10 @@
 //! What `[app]` must be, and the tasks that its runtime needs. Pure.
 
+use std::time::Duration;
+
 use super::findings::{Rules, is_dotted};
 use crate::config::keys::literals;
 use crate::config::values::{AppConfig, BATCH_SIZE_MAX, Config, RuntimeKind, TaskConfig};
-use std::time::Duration;
 
 impl Rules<'_> {
     pub(super) fn app(&mut self, app: &AppConfig) {
