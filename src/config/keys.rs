@@ -1,7 +1,7 @@
 //! Every key of the configuration, once: its name, its flag, its field, its meaning.
 //!
 //! Files, flags, variables, `--help`, `check`, reloads and the example file all walk these tables.
-//! A key's type is its field's (see `scalars.rs`), its default the `Default` of its section.
+//! A key's type is its field's (see `scalars/`), its default the `Default` of its section.
 
 use std::collections::BTreeMap;
 

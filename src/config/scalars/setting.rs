@@ -1,6 +1,6 @@
 //! One setting of one type: how it is read from a flag, a variable or TOML, and how it is printed.
 //!
-//! A type that a key may have is one `impl Scalar`, see `scalars.rs`; "none", lists and tables build on them.
+//! A type that a key may have is one `impl Scalar`, see `mod.rs`; "none", lists and tables build on them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
