@@ -138,7 +138,7 @@ async fn enqueue(broker: &Arc<dyn Pull>, queue: &QueueName, count: usize) -> Res
 
 async fn settle(broker: &Arc<dyn Pull>, claimed: &[Claimed]) -> Result<(), BrokerError> {
     let settlements = claimed.iter().map(|claimed| Settlement {
-        claim: claimed.claim.clone(),
+        of: claimed.claim.clone(),
         verdict: Verdict::Finish {
             result: b"null".to_vec(),
         },

@@ -172,11 +172,11 @@ impl NewJob {
     }
 }
 
-/// One execution of a job, held under a lease by one supervisor.
+/// A job as it is to run.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Claimed {
-    /// What to settle.
-    pub claim: Claim,
+pub struct Job {
+    /// Its identity.
+    pub id: JobId,
     /// The queue it came from.
     pub queue: QueueName,
     /// What runs.
@@ -205,6 +205,36 @@ pub struct Claimed {
     pub ready: Unix,
 }
 
+/// One delivery of a job by a source of jobs, see [`crate::broker::source`].
+///
+/// It grows with each delivery, and is never used twice in the source's life, whatever a broker numbers anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A job that was delivered to a supervisor. It is held under a lease until it is settled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// What to settle.
+    pub token: Token,
+    /// What is to run.
+    pub job: Job,
+}
+
+/// A job that was claimed from a broker that is asked, see [`crate::broker::Pull`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claimed {
+    /// What to settle.
+    pub claim: Claim,
+    /// What is to run.
+    pub job: Job,
+}
+
 /// What a claim hands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
@@ -224,7 +254,7 @@ pub enum Loss {
     Fails,
 }
 
-/// The handle under which a broker knows one execution.
+/// The handle under which a broker that is asked knows one execution.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The job.
@@ -258,6 +288,16 @@ impl JobError {
             message: message.into(),
             detail: String::new(),
         }
+    }
+
+    /// Of a job that somebody stopped while it ran.
+    pub fn stopped() -> Self {
+        Self::new("stopped", "somebody stopped it while it ran")
+    }
+
+    /// Of a job that somebody canceled before it began.
+    pub fn canceled() -> Self {
+        Self::new("canceled", "somebody canceled it before it began")
     }
 }
 
@@ -314,8 +354,10 @@ pub enum Verdict {
         /// The result.
         result: Vec<u8>,
     },
-    /// Another run.
-    Requeue {
+    /// It has not run, or was interrupted: back to where it was, as if nobody had taken it. Nothing is counted.
+    GiveBack,
+    /// Another run, for it failed or was lost.
+    Again {
         /// Not before this time; `None`: at once.
         due: Option<Unix>,
         /// Ahead of what waits.
@@ -324,8 +366,8 @@ pub enum Verdict {
         failures: u32,
         /// Losses to remember, this one included.
         losses: u32,
-        /// The last error, kept for inspection; `None` when given back.
-        error: Option<JobError>,
+        /// Why, kept for inspection.
+        error: JobError,
     },
     /// No more runs: kept with its error until somebody retries or deletes it.
     Bury {
@@ -335,18 +377,20 @@ pub enum Verdict {
         failures: u32,
         /// Losses, this one included.
         losses: u32,
-        /// Not since it failed: somebody stopped it while it ran.
-        stopped: bool,
     },
-    /// It is settled already: forget the claim.
+    /// Somebody stopped it while it ran: no more runs, and no failure.
+    Stopped,
+    /// Somebody canceled it before it began: no run.
+    Canceled,
+    /// Its runtime settled it already: it is only forgotten.
     Forget,
 }
 
-/// A claim and what to do with it.
+/// What becomes of a delivery, or of a claim.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settlement {
-    /// Which execution.
-    pub claim: Claim,
+pub struct Settlement<Of = Token> {
+    /// Which.
+    pub of: Of,
     /// What becomes of it.
     pub verdict: Verdict,
     /// Who ran it and when; `None`: it did not begin.

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use self::store::Store;
 use super::{Abilities, Broker, BrokerError, Events, Maintained, Pull, Queues, Source, check, pulled};
-use crate::job::{Claimed, QueueName, Settlement};
+use crate::job::{Claim, Claimed, QueueName, Settlement};
 use crate::time::Unix;
 
 const URL: &str = "memory:";
@@ -139,7 +139,7 @@ impl Pull for MemoryBroker {
         Ok(())
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError> {
+    async fn settle(&self, settlements: Vec<Settlement<Claim>>) -> Result<Vec<bool>, BrokerError> {
         self.changing(|store| store.settle(self.session, settlements, self.options.result_ttl, Unix::now()))
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::BrokerError;
-use crate::job::{Claim, JobId, PoolName, QueueName};
+use crate::job::{JobId, PoolName, QueueName, Token};
 use crate::time::Unix;
 
 /// Wait before workers are shown again after that failed.
@@ -55,8 +55,10 @@ pub struct WorkerView {
 /// A job that runs, and since when.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunningJob {
-    /// The execution.
-    pub claim: Claim,
+    /// Which delivery it is.
+    pub token: Token,
+    /// The job.
+    pub job: JobId,
     /// When it began.
     pub started: Unix,
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Broker, BrokerError, Maintained};
-use crate::job::{Claimed, QueueName, Settlement};
+use crate::job::{Claim, Claimed, QueueName, Settlement};
 
 /// A broker that is asked for jobs.
 ///
@@ -36,9 +36,9 @@ pub trait Pull: Broker {
 
     /// Carries out verdicts, in order, in one transaction. Returns for each whether it took effect:
     /// `false` when the claim is no longer held by this handle (lease lost, job deleted), which is no error.
-    /// A job requeued at the front returns to the place that it was claimed from: ahead of what waits, and
-    /// jobs given back in any order stand in the order in which they were claimed.
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError>;
+    /// A job that is given back, or is to run again at the front, returns to the place that it was claimed from: ahead of
+    /// what waits, and jobs given back in any order stand in the order in which they were claimed.
+    async fn settle(&self, settlements: Vec<Settlement<Claim>>) -> Result<Vec<bool>, BrokerError>;
 
     /// Returns when a claim on these queues may find something: at once if it would now, else when
     /// a producer enqueues, a scheduled job comes due or another handle's lease runs out. Never polls;

@@ -23,7 +23,7 @@ use super::parts::backoff::Backoff;
 use super::parts::held::Held;
 use super::source::{Demand, Event, Events, Late, Source};
 use super::{BrokerError, Maintained, Pull};
-use crate::job::{Claim, Claimed, PoolName, Settlement, Verdict};
+use crate::job::{Claim, Claimed, Delivery, PoolName, Settlement, Token, Verdict};
 use crate::time::Mono;
 
 /// Settlements that go out in one call, and deliveries that one claim brings.
@@ -92,9 +92,9 @@ enum Answer {
 /// A settlement in the broker's own words.
 #[derive(Clone, Debug)]
 struct Outcome {
-    settlement: Settlement,
-    /// The number that the supervisor knows it by. `None`: it never knew of it.
-    number: Option<i64>,
+    settlement: Settlement<Claim>,
+    /// What the supervisor knows it by. `None`: it never knew of it.
+    token: Option<Token>,
 }
 
 /// The supervisor's end of it.
@@ -234,10 +234,10 @@ impl Pulled {
         match message {
             Message::Demand(demand) => self.pools.entry(demand.pool.clone()).or_default().want(demand),
             Message::Settle(outcomes) => {
-                for mut settlement in outcomes {
-                    let number = Some(settlement.claim.handle);
-                    settlement.claim = self.held.end(settlement.claim.handle);
-                    self.outbox.push_back(Outcome { settlement, number });
+                for Settlement { of, verdict, run } in outcomes {
+                    let (token, of) = (Some(of), self.held.end(of));
+                    let settlement = Settlement { of, verdict, run };
+                    self.outbox.push_back(Outcome { settlement, token });
                 }
             }
             Message::Close { within, unsettled } => {
@@ -289,30 +289,19 @@ impl Pulled {
         };
         pool.claimed(count.is_some_and(|count| count < wanted));
         let mut delivered = Vec::with_capacity(jobs.len());
-        for mut job in jobs {
+        for Claimed { claim, job } in jobs {
             if self.closing.is_none() && pool.room.has(job.work) {
                 pool.room.deliver(job.work);
-                let handle = self.held.add(job.claim.clone());
-                job.claim = Claim {
-                    job: job.claim.job,
-                    handle,
-                    epoch: 0,
-                };
-                delivered.push(job);
+                let token = self.held.add(claim);
+                delivered.push(Delivery { token, job });
             } else {
                 let settlement = Settlement {
-                    verdict: Verdict::Requeue {
-                        due: None,
-                        at_front: true,
-                        failures: job.failures,
-                        losses: job.losses,
-                        error: None,
-                    },
-                    claim: job.claim,
+                    of: claim,
+                    verdict: Verdict::GiveBack,
                     run: None,
                 };
-                let number = None;
-                self.outbox.push_back(Outcome { settlement, number });
+                let token = None;
+                self.outbox.push_back(Outcome { settlement, token });
             }
         }
         if !delivered.is_empty() {
@@ -342,22 +331,14 @@ impl Pulled {
             return;
         };
         assert_eq!(sent.len(), fates.len(), "one answer for each outcome");
-        let again = |outcome: &Outcome| {
-            let verdict = &outcome.settlement.verdict;
-            matches!(verdict, Verdict::Requeue { due: None, .. } | Verdict::Forget)
-        };
         // What was put back, or enqueued by what the runtime settled itself, can be claimed at once.
-        let look = sent.iter().any(again);
-        let known = sent.iter().zip(fates).filter_map(|(outcome, late)| {
-            let claim = &outcome.settlement.claim;
-            let claim = Claim {
-                job: claim.job.clone(),
-                handle: outcome.number?,
-                epoch: 0,
-            };
-            Some((claim, late))
-        });
-        let known: Vec<_> = known.collect();
+        let look = sent
+            .iter()
+            .any(|outcome| runs_at_once(&outcome.settlement.verdict));
+        let known = sent.iter().zip(fates);
+        let known: Vec<_> = known
+            .filter_map(|(outcome, late)| Some((outcome.token?, late)))
+            .collect();
         self.settled += known.len() as u64;
         for pool in self.pools.values_mut() {
             // Others may have waited for these jobs to end.
@@ -367,7 +348,7 @@ impl Pulled {
         }
         if !known.is_empty() {
             let count = known.len();
-            let late = known.into_iter().filter_map(|(claim, late)| Some((claim, late?)));
+            let late = known.into_iter().filter_map(|(token, late)| Some((token, late?)));
             let late = late.collect();
             self.events.send(Event::Settled { count, late });
         }
@@ -556,7 +537,7 @@ impl Pulled {
         let unsettled = self
             .outbox
             .iter()
-            .filter(|outcome| outcome.number.is_some())
+            .filter(|outcome| outcome.token.is_some())
             .count()
             + self.settling;
         if let Err(error) = self.broker.close().await {
@@ -566,6 +547,14 @@ impl Pulled {
             let _ = closing.unsettled.send(unsettled);
         }
     }
+}
+
+/// Whether this verdict may leave something that can be claimed at once.
+fn runs_at_once(verdict: &Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::GiveBack | Verdict::Again { due: None, .. } | Verdict::Forget
+    )
 }
 
 fn maintained(result: Result<Maintained, BrokerError>) {

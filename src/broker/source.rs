@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::BrokerError;
-use crate::job::{Claim, Claimed, PoolName, QueueName, QueueOrder, Settlement};
+use crate::job::{Delivery, PoolName, QueueName, QueueOrder, Settlement, Token};
 
 /// Feeds the pools of one supervisor. Each verb only leaves a message.
 pub trait Source: Send + fmt::Debug {
@@ -50,19 +50,19 @@ pub struct Demand {
 /// What a source has to say.
 #[derive(Debug)]
 pub enum Event {
-    /// Jobs for a pool, held under our lease. The `handle` of each claim is a number that this source uses once.
+    /// Jobs for a pool, held under our lease.
     Delivered {
         /// Whose demand they meet.
         pool: PoolName,
         /// In the order in which they are to run.
-        jobs: Vec<Claimed>,
+        jobs: Vec<Delivery>,
     },
     /// The broker has so many more outcomes. Those in `late` had no effect.
     Settled {
         /// How many there were, late ones among them.
         count: usize,
         /// Which came too late, and why.
-        late: Vec<(Claim, Late)>,
+        late: Vec<(Token, Late)>,
     },
     /// A job could run for this pool. Said once for each demand with `wake`, and to a pool without room that was told
     /// that it is empty.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{AppConfig, BATCH_SIZE_MAX, Config, Isolation, PoolConfig, RuntimeKind, TaskConfig};
-use crate::job::Claimed;
+use crate::job::Job;
 use crate::policy::{recycle, retry};
 use crate::wire::message::BatchTask;
 
@@ -77,7 +77,7 @@ impl App {
     }
 
     /// How often a job runs again.
-    pub fn retry_rules(&self, job: &Claimed, pool: &PoolConfig) -> retry::Rules {
+    pub fn retry_rules(&self, job: &Job, pool: &PoolConfig) -> retry::Rules {
         let task = self.tasks.get(&job.task).and_then(|task| task.retries);
         retry::Rules {
             retries: job.retries.or(task).unwrap_or(pool.retry.retries),
@@ -88,13 +88,13 @@ impl App {
     }
 
     /// The longest run of a job: its own, its task's or its pool's.
-    pub fn timeout_of(&self, job: &Claimed, pool: &PoolConfig) -> Option<Duration> {
+    pub fn timeout_of(&self, job: &Job, pool: &PoolConfig) -> Option<Duration> {
         let of_task = || self.tasks.get(&job.task).and_then(|task| task.timeout);
         job.timeout.or_else(of_task).or(pool.job_timeout)
     }
 
     /// How jobs of this task are gathered; `None`: they run one by one. The settings win over the code.
-    pub fn batch_rule(&self, job: &Claimed) -> Option<Rule> {
+    pub fn batch_rule(&self, job: &Job) -> Option<Rule> {
         if !job.batches {
             return None;
         }

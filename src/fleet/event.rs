@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::broker::Backlog;
-use crate::job::{Claim, Claimed, JobId, Outcome, PoolName, Settlement};
+use crate::job::{Delivery, JobId, Outcome, PoolName, Settlement};
 use crate::policy::memory::Budget;
 use crate::time::Mono;
 use crate::wire::message::LoadReport;
@@ -126,12 +126,12 @@ pub enum Event {
         /// Its raw wait status, where known.
         status: Option<i32>,
     },
-    /// The broker handed out jobs.
-    Claimed {
+    /// Jobs came.
+    Delivered {
         /// For which pool.
         pool: PoolName,
         /// The jobs.
-        jobs: Vec<Claimed>,
+        jobs: Vec<Delivery>,
     },
     /// A scaling period ended.
     Period {
@@ -392,7 +392,7 @@ pub enum Notice {
         /// How.
         how: String,
         /// The job that it ran.
-        job: Option<Claim>,
+        job: Option<JobId>,
     },
     /// A worker can't be started.
     ForkFailed {
@@ -408,7 +408,7 @@ pub enum Notice {
     /// A job failed and will run again, or is dead-lettered.
     JobFailed {
         /// Which.
-        job: Claim,
+        job: JobId,
         /// Its pool.
         pool: PoolName,
         /// Its task.

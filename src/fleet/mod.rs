@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use crate::broker::Backlog;
 use crate::config::{Config, PoolConfig};
-use crate::job::{Claimed, JobError, NAME_LEN_MAX, PoolName, Settlement, Verdict};
+use crate::job::{Delivery, Job, JobError, NAME_LEN_MAX, PoolName, Settlement, Verdict};
 use crate::policy::share::Totals;
 use crate::policy::shutdown;
 use crate::time::Mono;
@@ -55,11 +55,11 @@ const PICKUP_LIMIT: Duration = Duration::from_secs(2);
 /// Claimed jobs that nobody could take for so long go back to the broker.
 const BUFFER_LIMIT: Duration = Duration::from_secs(1);
 
-/// A job that this supervisor holds under its lease.
+/// A job that this supervisor holds under its lease. Its number is its token.
 #[derive(Clone, Debug)]
 pub struct Execution {
-    /// What was claimed.
-    pub claimed: Claimed,
+    /// What is to run.
+    pub job: Job,
     /// Longest run: the job's own, its task's or its pool's.
     pub timeout: Option<Duration>,
     /// 1 for the first run of the job.
@@ -168,7 +168,7 @@ impl Fleet {
                     pool.exited(worker, &unread, (&how, status), cx);
                 });
             }
-            Event::Claimed { pool, jobs } => self.claimed(&pool, jobs, now, out),
+            Event::Delivered { pool, jobs } => self.delivered(&pool, jobs, now, out),
             Event::Period {
                 pool,
                 backlog,
@@ -376,15 +376,16 @@ impl Fleet {
         }
     }
 
-    fn claimed(&mut self, pool: &PoolName, jobs: Vec<Claimed>, now: Now, out: &mut Vec<Action>) {
-        let (jobs, too_long): (Vec<_>, Vec<_>) =
-            jobs.into_iter().partition(|job| job.task.len() <= NAME_LEN_MAX);
+    fn delivered(&mut self, pool: &PoolName, jobs: Vec<Delivery>, now: Now, out: &mut Vec<Action>) {
+        let (jobs, too_long): (Vec<_>, Vec<_>) = jobs
+            .into_iter()
+            .partition(|delivery| delivery.job.task.len() <= NAME_LEN_MAX);
         out.extend(too_long.iter().map(bury_unsendable).map(Action::Settle));
         if self.pools.contains_key(pool) {
-            self.at(pool, now, out, |pool, cx| pool.claimed(jobs, cx));
+            self.at(pool, now, out, |pool, cx| pool.delivered(jobs, cx));
             return;
         }
-        let back = jobs.iter().rev().map(give_back);
+        let back = jobs.iter().rev().map(|delivery| give_back(delivery.token));
         out.extend(back.map(Action::Settle));
     }
 
@@ -451,18 +452,17 @@ impl Fleet {
 }
 
 /// A job whose task's name no frame can carry fails for good.
-fn bury_unsendable(job: &Claimed) -> Settlement {
+fn bury_unsendable(Delivery { token, job }: &Delivery) -> Settlement {
     let message = format!(
         "the task's name is {} bytes long, above the limit of {NAME_LEN_MAX}",
         job.task.len()
     );
     Settlement {
-        claim: job.claim.clone(),
+        of: *token,
         verdict: Verdict::Bury {
             error: JobError::new("bad task name", message),
             failures: job.failures + 1,
             losses: job.losses,
-            stopped: false,
         },
         run: None,
     }
@@ -472,7 +472,7 @@ fn bury_unsendable(job: &Claimed) -> Settlement {
 mod tests {
     use super::*;
     use crate::config::RunArgs;
-    use crate::job::{Claim, JobId, Loss, QueueName, Work};
+    use crate::job::{JobId, Loss, QueueName, Token, Work};
     use crate::time::{Mono, Unix};
 
     #[test]
@@ -484,13 +484,8 @@ mod tests {
             unix: Unix(1),
         };
         let mut fleet = Fleet::new(&config, 1, now);
-        let claim = Claim {
-            job: JobId::new("a").unwrap(),
-            handle: 1,
-            epoch: 1,
-        };
-        let job = Claimed {
-            claim: claim.clone(),
+        let job = Job {
+            id: JobId::new("a").unwrap(),
             queue: QueueName::new("default").unwrap(),
             task: "x".repeat(65_536).as_str().into(),
             kind: 0,
@@ -505,13 +500,15 @@ mod tests {
             losses: 0,
             ready: Unix(0),
         };
-        let (pool, jobs) = (config.pools.keys().next().unwrap().clone(), vec![job]);
+        let token = Token(1);
+        let jobs = vec![Delivery { token, job }];
+        let pool = config.pools.keys().next().unwrap().clone();
         let mut out = Vec::new();
-        fleet.on(Event::Claimed { pool, jobs }, now, &mut out);
+        fleet.on(Event::Delivered { pool, jobs }, now, &mut out);
         let [Action::Settle(settlement)] = &*out else {
             panic!("{out:?}")
         };
-        assert_eq!(settlement.claim, claim);
+        assert_eq!(settlement.of, token);
         let Verdict::Bury {
             error, failures: 1, ..
         } = &settlement.verdict

@@ -8,7 +8,6 @@ use crate::job::PoolName;
 #[derive(Debug)]
 pub(super) struct Register {
     last_worker: u64,
-    last_execution: u64,
     /// The pool of each worker that is not gone.
     homes: HashMap<u64, PoolName>,
     ordinals: Ordinals,
@@ -30,7 +29,6 @@ impl Register {
     pub fn new(seed: u64) -> Self {
         Register {
             last_worker: 0,
-            last_execution: 0,
             homes: HashMap::new(),
             ordinals: Ordinals::default(),
             rng: fastrand::Rng::with_seed(seed),
@@ -56,12 +54,6 @@ impl Register {
         let home = self.homes.remove(&worker);
         assert!(home.is_some(), "worker {worker} is gone twice");
         self.workers_changed();
-    }
-
-    /// The number of a new execution; numbers grow with each claim.
-    pub fn new_execution(&mut self) -> u64 {
-        self.last_execution += 1;
-        self.last_execution
     }
 
     /// The smallest free ordinal, for a worker that begins to serve; `None`: all are taken.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::unit;
-use crate::job::{Claimed, JobError, Loss, Outcome, Verdict};
+use crate::job::{Job, JobError, Loss, Outcome, Verdict};
 use crate::time::{Human, Unix};
 
 /// How failed and lost jobs are run again, where job and task say nothing else.
@@ -29,7 +29,7 @@ pub struct Rules {
 ///   Unless the job counts a loss as a failure ([`Loss::Fails`]).
 /// - Stopped by somebody: no more runs. Settled by its runtime: nothing to do.
 /// - Given back: as if it had not been claimed.
-pub fn verdict(job: &Claimed, outcome: Outcome, rules: &Rules, now: Unix, jitter: f64) -> Verdict {
+pub fn verdict(job: &Job, outcome: Outcome, rules: &Rules, now: Unix, jitter: f64) -> Verdict {
     let execution = Execution {
         job,
         rules,
@@ -59,20 +59,9 @@ pub fn verdict(job: &Claimed, outcome: Outcome, rules: &Rules, now: Unix, jitter
             Loss::RunsAgain => execution.lost(&how),
             Loss::Fails => execution.failed(JobError::new("worker lost", how), None),
         },
-        Outcome::Stopped => Verdict::Bury {
-            error: JobError::new("stopped", "somebody stopped it while it ran"),
-            failures: job.failures,
-            losses: job.losses,
-            stopped: true,
-        },
+        Outcome::Stopped => Verdict::Stopped,
         Outcome::Settled => Verdict::Forget,
-        Outcome::GivenBack => Verdict::Requeue {
-            due: None,
-            at_front: true,
-            failures: job.failures,
-            losses: job.losses,
-            error: None,
-        },
+        Outcome::GivenBack => Verdict::GiveBack,
     }
 }
 
@@ -89,7 +78,7 @@ pub fn backoff(rules: &Rules, failures: u32, jitter: f64) -> Duration {
 
 /// One execution that has ended.
 struct Execution<'a> {
-    job: &'a Claimed,
+    job: &'a Job,
     rules: &'a Rules,
     now: Unix,
     jitter: f64,
@@ -113,12 +102,12 @@ impl Execution<'_> {
         let wait = wait
             .or(self.job.retry_after)
             .unwrap_or_else(|| backoff(self.rules, failures, self.jitter));
-        Verdict::Requeue {
+        Verdict::Again {
             due: (!wait.is_zero()).then(|| self.now + wait),
             at_front: false,
             failures,
             losses: self.job.losses,
-            error: Some(error),
+            error,
         }
     }
 
@@ -127,7 +116,6 @@ impl Execution<'_> {
             error,
             failures: self.job.failures.saturating_add(1),
             losses: self.job.losses,
-            stopped: false,
         }
     }
 
@@ -139,15 +127,14 @@ impl Execution<'_> {
                 error: JobError::new("worker lost", message),
                 failures,
                 losses,
-                stopped: false,
             };
         }
-        Verdict::Requeue {
+        Verdict::Again {
             due: None,
             at_front: true,
             failures,
             losses,
-            error: Some(JobError::new("worker lost", how)),
+            error: JobError::new("worker lost", how),
         }
     }
 }
@@ -155,7 +142,7 @@ impl Execution<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Claim, JobId, QueueName, Work};
+    use crate::job::{JobId, QueueName, Work};
     use proptest::prelude::*;
 
     const NOW: Unix = Unix(1_000_000);
@@ -166,13 +153,9 @@ mod tests {
         max_worker_losses: 3,
     };
 
-    fn job(failures: u32, losses: u32) -> Claimed {
-        Claimed {
-            claim: Claim {
-                job: JobId::new("a").unwrap(),
-                handle: 1,
-                epoch: 1,
-            },
+    fn job(failures: u32, losses: u32) -> Job {
+        Job {
+            id: JobId::new("a").unwrap(),
             queue: QueueName::new("mail").unwrap(),
             task: "send".into(),
             payload: [].into(),
@@ -209,13 +192,13 @@ mod tests {
         }
     }
 
-    fn decide(job: &Claimed, outcome: Outcome) -> Verdict {
+    fn decide(job: &Job, outcome: Outcome) -> Verdict {
         verdict(job, outcome, &RULES, NOW, 1.0)
     }
 
     fn due_s(verdict: &Verdict) -> Option<i64> {
         match verdict {
-            Verdict::Requeue { due, .. } => due.map(|due| (due.0 - NOW.0) / 1000),
+            Verdict::Again { due, .. } => due.map(|due| (due.0 - NOW.0) / 1000),
             other => panic!("{other:?}"),
         }
     }
@@ -258,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_jobs_own_number_of_retries_wins() {
-        let own = |retries| Claimed {
+        let own = |retries| Job {
             retries: Some(retries),
             ..job(2, 0)
         };
@@ -295,12 +278,12 @@ mod tests {
 
     #[test]
     fn a_lost_job_runs_again_at_once_until_it_is_poison() {
-        let again = Verdict::Requeue {
+        let again = Verdict::Again {
             due: None,
             at_front: true,
             failures: 2,
             losses: 2,
-            error: Some(JobError::new("worker lost", "killed by signal 9")),
+            error: JobError::new("worker lost", "killed by signal 9"),
         };
         assert_eq!(decide(&job(2, 1), lost()), again);
         let poison = "worker lost: its worker died 3 times, the last time: killed by signal 9";
@@ -309,14 +292,7 @@ mod tests {
 
     #[test]
     fn a_job_given_back_is_as_if_it_had_not_been_claimed() {
-        let back = Verdict::Requeue {
-            due: None,
-            at_front: true,
-            failures: 2,
-            losses: 2,
-            error: None,
-        };
-        assert_eq!(decide(&job(2, 2), Outcome::GivenBack), back);
+        assert_eq!(decide(&job(2, 2), Outcome::GivenBack), Verdict::GiveBack);
     }
 
     fn any_outcome() -> impl Strategy<Value = Outcome> {
@@ -355,11 +331,12 @@ mod tests {
             for outcome in outcomes.into_iter().filter(|outcome| *outcome != Outcome::GivenBack) {
                 runs += 1;
                 match verdict(&now, outcome, &rules, NOW, 0.5) {
-                    Verdict::Requeue { failures, losses, .. } => {
+                    Verdict::Again { failures, losses, .. } => {
                         prop_assert_eq!(failures + losses, now.failures + now.losses + 1);
                         (now.failures, now.losses) = (failures, losses);
                     }
                     Verdict::Finish { .. } | Verdict::Bury { .. } | Verdict::Forget => break,
+                    other => panic!("{other:?}"),
                 }
             }
             prop_assert!(runs <= retries + losses.max(1));
@@ -371,7 +348,7 @@ mod tests {
             base: Duration, max: Duration, now: i64, jitter: f64,
         ) {
             let rules = Rules { backoff: base, backoff_max: max, ..RULES };
-            let job = Claimed { retries, ..job(failures, losses) };
+            let job = Job { retries, ..job(failures, losses) };
             verdict(&job, outcome, &rules, Unix(now), jitter);
         }
     }

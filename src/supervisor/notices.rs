@@ -74,7 +74,7 @@ pub(super) fn tell(notice: &Notice) {
             dead,
             retry_in,
         } => {
-            let (id, retry_in) = (job.job.as_str(), retry_in.map(|wait| Human(wait).to_string()));
+            let (id, retry_in) = (job.as_str(), retry_in.map(|wait| Human(wait).to_string()));
             if *dead {
                 tracing::error!(pool = %pool, job = id, task = %task, error = %error, "job failed");
             } else {
@@ -202,7 +202,7 @@ fn worker(notice: &Notice) {
             how,
             job,
         } => {
-            let job = job.as_ref().map(|job| job.job.to_string());
+            let job = job.as_ref().map(ToString::to_string);
             tracing::warn!(pool = %pool, worker, how = %how, job, "worker died");
         }
         Notice::ForkFailed {

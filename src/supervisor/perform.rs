@@ -127,11 +127,11 @@ impl Supervisor {
             timeout_ms: u64::try_from(timeout_ms).unwrap_or(u64::MAX),
             attempt: job.attempt,
             ordinal: self.fleet.ordinal_of(worker),
-            job_kind: job.claimed.kind,
-            id: job.claimed.claim.job.as_str(),
-            queue: job.claimed.queue.as_str(),
-            task: &job.claimed.task,
-            payload: &job.claimed.payload,
+            job_kind: job.job.kind,
+            id: job.job.id.as_str(),
+            queue: job.job.queue.as_str(),
+            task: &job.job.task,
+            payload: &job.job.payload,
         };
         link.send(&run, another_follows, &mut self.packets);
     }

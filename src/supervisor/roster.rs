@@ -68,7 +68,7 @@ impl Roster {
         let workers = fleet.roster(now);
         let same = |a: &WorkerView, b: &WorkerView| {
             let state = |of: &WorkerView| (of.worker, of.paused, of.leaving, of.asked);
-            let job = |of: &WorkerView| of.job.as_ref().map(|job| job.claim.clone());
+            let job = |of: &WorkerView| of.job.as_ref().map(|job| job.token);
             state(a) == state(b) && job(a) == job(b)
         };
         let changed = workers.len() != self.told.len()

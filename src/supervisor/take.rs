@@ -93,7 +93,7 @@ impl Supervisor {
         match event {
             source::Event::Delivered { pool, jobs } => {
                 self.traffic.delivered(&pool, &jobs);
-                return Some(Event::Claimed { pool, jobs });
+                return Some(Event::Delivered { pool, jobs });
             }
             source::Event::Settled { count, late } => self.traffic.settled(count, &late),
             source::Event::Waiting { pool } => {
@@ -172,9 +172,7 @@ impl Supervisor {
             Source::Template(_) => (None, None),
             Source::Worker(worker) => (
                 self.fleet.pool_of(worker).map(ToString::to_string),
-                self.fleet
-                    .printed(worker)
-                    .map(|job| job.claimed.claim.job.to_string()),
+                self.fleet.printed(worker).map(|job| job.job.id.to_string()),
             ),
         };
         notices::printed(printed, pool.as_deref(), job.as_deref());

@@ -12,7 +12,7 @@ use crate::broker::source::{Demand, Late, Source};
 use crate::config::PoolConfig;
 use crate::fleet::Fleet;
 use crate::fleet::figures::BrokerCalls;
-use crate::job::{Claim, Claimed, PoolName, Settlement, Verdict, Work};
+use crate::job::{Delivery, PoolName, Settlement, Token, Verdict, Work};
 use crate::policy::settling;
 use crate::time::Mono;
 
@@ -36,7 +36,7 @@ struct Lane {
 struct Quota {
     left: u64,
     /// Deliveries that have not ended: one that is given back was not taken.
-    taken: HashSet<i64>,
+    taken: HashSet<Token>,
 }
 
 impl Lane {
@@ -106,9 +106,9 @@ impl Traffic {
 
     /// An outcome to settle.
     pub fn settle(&mut self, settlement: Settlement) {
-        let given_back = matches!(settlement.verdict, Verdict::Requeue { error: None, .. });
+        let given_back = settlement.verdict == Verdict::GiveBack;
         for quota in self.lanes.values_mut().filter_map(|lane| lane.quota.as_mut()) {
-            let was_taken = quota.taken.remove(&settlement.claim.handle);
+            let was_taken = quota.taken.remove(&settlement.of);
             quota.left += u64::from(was_taken && given_back);
         }
         self.gathered.push(settlement);
@@ -248,19 +248,19 @@ impl Traffic {
     }
 
     /// Takes note of jobs that came for a pool.
-    pub fn delivered(&mut self, pool: &PoolName, jobs: &[Claimed]) {
+    pub fn delivered(&mut self, pool: &PoolName, jobs: &[Delivery]) {
         let lane = self.lanes.entry(pool.clone()).or_default();
         lane.seen += jobs.len() as u64;
         if let Some(quota) = &mut lane.quota {
-            for job in jobs.iter().filter(|job| job.work == Work::Job) {
+            for delivery in jobs.iter().filter(|delivery| delivery.job.work == Work::Job) {
                 quota.left = quota.left.saturating_sub(1);
-                quota.taken.insert(job.claim.handle);
+                quota.taken.insert(delivery.token);
             }
         }
     }
 
     /// Takes note of outcomes that the broker has.
-    pub fn settled(&mut self, count: usize, late: &[(Claim, Late)]) {
+    pub fn settled(&mut self, count: usize, late: &[(Token, Late)]) {
         self.settled += count as u64;
         assert!(self.settled <= self.sent, "each outcome is settled once");
         self.late += late.len() as u64;

@@ -89,7 +89,7 @@ pub struct Run<'a> {
     pub attempt: u32,
     /// The worker's ordinal in its supervisor; see `broker::WorkerView`.
     pub ordinal: u16,
-    /// Which of its runtime's kinds of job it is; see [`crate::job::Claimed::kind`].
+    /// Which of its runtime's kinds of job it is; see [`crate::job::Job::kind`].
     pub job_kind: u8,
     /// The job's id.
     pub id: &'a str,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pool::broker::{self, BrokerError, Pull, WorkerView};
 use pool::config::{BrokerConfig, BrokerUrl, DialectKind, Protocol};
-use pool::job::{Claimed, PoolName, QueueName, RunStamp, Settlement, Verdict, Work};
+use pool::job::{Claim, Claimed, PoolName, QueueName, RunStamp, Settlement, Verdict, Work};
 use pool::time::Unix;
 use redis::Commands;
 
@@ -45,10 +45,10 @@ fn queue() -> QueueName {
 }
 
 /// The job, done by the worker of this ordinal.
-fn done(job: &Claimed, ordinal: u16) -> Settlement {
+fn done(job: &Claimed, ordinal: u16) -> Settlement<Claim> {
     let now = Unix::now();
     Settlement {
-        claim: job.claim.clone(),
+        of: job.claim.clone(),
         verdict: Verdict::Finish { result: Vec::new() },
         run: Some(RunStamp {
             worker: u64::from(ordinal),
@@ -85,7 +85,7 @@ async fn jobs_that_end_before_their_worker_is_registered_are_counted() {
     let names = ["a", "b", "c"].map(Job::mark);
     jobs::enqueue(&mut server.connection(), "default", &names);
     let mut claimed = broker.claim(&[queue()], 4).await.unwrap();
-    claimed.retain(|job| job.work == Work::Job);
+    claimed.retain(|job| job.job.work == Work::Job);
     let settlements = vec![done(&claimed[0], 1), done(&claimed[1], 2), done(&claimed[2], 2)];
     assert_eq!(broker.settle(settlements).await.unwrap(), [true; 3]);
     let mut presence = Arc::clone(&broker).presence(Box::new(|_| {})).unwrap();

@@ -45,12 +45,8 @@ fn no_job_is_on_two_live_workers(world: &World) {
     let mut seen = BTreeMap::new();
     for (id, worker) in &world.workers {
         for frame in worker.holds().filter(|_| worker.process != Process::Dead) {
-            let other = seen.insert(&frame.claim.job, id);
-            assert!(
-                other.is_none(),
-                "{} is on worker {id} and on {other:?}",
-                frame.claim.job
-            );
+            let other = seen.insert(&frame.id, id);
+            assert!(other.is_none(), "{} is on worker {id} and on {other:?}", frame.id);
         }
     }
 }

@@ -152,7 +152,7 @@ fn worker_is_killed(world: &mut World) {
 
 fn job_is_stopped(world: &mut World) {
     let running = any_worker(world).and_then(|id| world.fleet.running_job(id));
-    if let Some(job) = running.map(|job| job.claimed.claim.job.clone()) {
+    if let Some(job) = running.map(|job| job.job.id.clone()) {
         world.command(Command::StopJob { job });
     }
 }

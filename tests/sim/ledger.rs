@@ -1,10 +1,10 @@
 //! The pretended broker: where each job is, who may settle it, how often it began.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use pool::broker::Backlog;
-use pool::job::{Claim, Claimed, JobId, QueueName, Settlement, Verdict, Work};
+use pool::job::{Delivery, Job, JobId, Loss, QueueName, Settlement, Token, Verdict, Work};
 use pool::time::Unix;
 
 /// Where a job is.
@@ -39,10 +39,10 @@ pub struct Record {
     enqueued: Unix,
     pub failures: u32,
     pub losses: u32,
-    /// The claim that is or was the last one.
-    epoch: u32,
-    /// The claim under which it began last.
-    began_epoch: u32,
+    /// Its last delivery; 0: none.
+    delivery: u64,
+    /// The delivery by which it began last.
+    began: u64,
     /// How often it began.
     pub begins: u32,
 }
@@ -51,6 +51,8 @@ pub struct Record {
 pub struct Ledger {
     pub jobs: Vec<Record>,
     queues: BTreeMap<QueueName, VecDeque<usize>>,
+    /// The job of each delivery.
+    deliveries: HashMap<Token, usize>,
     small: Arc<[u8]>,
     /// More than fits into one packet.
     large: Arc<[u8]>,
@@ -61,6 +63,7 @@ impl Ledger {
         Ledger {
             jobs: Vec::new(),
             queues: BTreeMap::new(),
+            deliveries: HashMap::new(),
             small: [].into(),
             large: vec![0; 70_000].into(),
         }
@@ -100,8 +103,8 @@ impl Ledger {
             enqueued: now,
             failures: 0,
             losses: 0,
-            epoch: 0,
-            began_epoch: 0,
+            delivery: 0,
+            began: 0,
             begins: 0,
         });
         index
@@ -128,7 +131,7 @@ impl Ledger {
         }
     }
 
-    pub fn claim(&mut self, queues: &[QueueName], limit: usize, now: Unix) -> Vec<Claimed> {
+    pub fn claim(&mut self, queues: &[QueueName], limit: usize, now: Unix) -> Vec<Delivery> {
         self.wake(now);
         let mut claimed = Vec::new();
         for queue in queues {
@@ -141,53 +144,49 @@ impl Ledger {
         claimed
     }
 
-    fn hand_out(&mut self, index: usize) -> Claimed {
+    fn hand_out(&mut self, index: usize) -> Delivery {
+        let token = Token(self.deliveries.len() as u64 + 1);
+        self.deliveries.insert(token, index);
         let job = &mut self.jobs[index];
         assert_eq!(job.place, Place::Waiting, "{} stands in a queue", job.id);
         job.place = Place::Running;
-        job.epoch += 1;
-        Claimed {
-            claim: Claim {
-                job: job.id.clone(),
-                handle: index as i64,
-                epoch: job.epoch,
-            },
+        job.delivery = token.0;
+        let job = Job {
+            id: job.id.clone(),
             queue: job.queue.clone(),
             task: job.task.clone(),
             payload: job.payload.clone(),
             timeout: None,
             retries: None,
             retry_after: None,
-            loss: pool::job::Loss::RunsAgain,
+            loss: Loss::RunsAgain,
             work: Work::Job,
             kind: 0,
             batches: true,
             failures: job.failures,
             losses: job.losses,
             ready: job.enqueued,
-        }
+        };
+        Delivery { token, job }
     }
 
-    /// Carries out a verdict. A claim that is not held is the fleet's mistake: it settled twice.
+    /// Carries out a verdict. A delivery that is not held is the fleet's mistake: it settled twice.
     pub fn settle(&mut self, settlement: Settlement) {
-        let Settlement { claim, verdict, .. } = settlement;
-        let index = claim.handle as usize;
+        let Settlement { of, verdict, .. } = settlement;
+        let index = self.deliveries[&of];
         let job = &mut self.jobs[index];
-        let held = job.place == Place::Running && job.epoch == claim.epoch;
-        assert!(
-            held,
-            "{claim:?} was settled, but the job is {:?} with epoch {}",
-            job.place, job.epoch
-        );
+        let held = job.place == Place::Running && job.delivery == of.0;
+        assert!(held, "{of:?} was settled, but the job is {job:?}");
         let blamed = match verdict {
-            Verdict::Bury { losses, failures, .. } | Verdict::Requeue { losses, failures, .. } => {
+            Verdict::Bury { losses, failures, .. } | Verdict::Again { losses, failures, .. } => {
                 losses > job.losses || failures > job.failures
             }
-            Verdict::Finish { .. } | Verdict::Forget => false,
+            Verdict::Stopped => true,
+            Verdict::Finish { .. } | Verdict::GiveBack | Verdict::Canceled | Verdict::Forget => false,
         };
         assert!(
-            !blamed || job.began_epoch == claim.epoch,
-            "{claim:?} counts as lost or failed and never began"
+            !blamed || job.began == of.0,
+            "{of:?} counts as lost or failed and never began"
         );
         match verdict {
             Verdict::Finish { .. } | Verdict::Forget => job.place = Place::Finished,
@@ -195,7 +194,9 @@ impl Ledger {
                 job.place = Place::Dead;
                 (job.losses, job.failures) = (losses, failures);
             }
-            Verdict::Requeue {
+            Verdict::Stopped | Verdict::Canceled => job.place = Place::Dead,
+            Verdict::GiveBack => self.put_back(index, true),
+            Verdict::Again {
                 due,
                 at_front,
                 failures,
@@ -234,23 +235,16 @@ impl Ledger {
         }
     }
 
-    /// A worker begins a job: at most once a claim, and only while the claim holds. A job of a batch that failed as a
-    /// whole begins again under its claim, with one half of it.
-    pub fn begins(&mut self, claim: &Claim) {
-        let job = &mut self.jobs[claim.handle as usize];
-        let held = job.place == Place::Running && job.epoch == claim.epoch;
-        assert!(
-            held,
-            "{claim:?} begins, but the job is {:?} with epoch {}",
-            job.place, job.epoch
-        );
-        assert_eq!(job.awaited, 0, "{claim:?} begins before its group has ended");
-        let again = batch_task(&job.task) && job.began_epoch == claim.epoch;
-        assert!(
-            again || job.began_epoch < claim.epoch,
-            "{claim:?} begins a second time"
-        );
-        job.began_epoch = claim.epoch;
+    /// A worker begins a job: at most once a delivery, and only while that holds. A job of a batch that failed as a
+    /// whole begins again under its delivery, with one half of it.
+    pub fn begins(&mut self, token: Token) {
+        let job = &mut self.jobs[self.deliveries[&token]];
+        let held = job.place == Place::Running && job.delivery == token.0;
+        assert!(held, "{token:?} begins, but the job is {job:?}");
+        assert_eq!(job.awaited, 0, "{token:?} begins before its group has ended");
+        let again = batch_task(&job.task) && job.began == token.0;
+        assert!(again || job.began < token.0, "{token:?} begins a second time");
+        job.began = token.0;
         job.begins += 1;
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use pool::fleet::{Done, Event, Unread};
-use pool::job::{Claim, JobError, Outcome, PoolName};
+use pool::job::{JobError, JobId, Outcome, PoolName, Token};
 use pool::time::Mono;
 use pool::wire::message::LoadReport;
 
@@ -84,7 +84,7 @@ pub struct Frame {
     pub execution: u64,
     /// The next frame is of the same batch.
     pub another_follows: bool,
-    pub claim: Claim,
+    pub id: JobId,
     pub task: String,
     pub timeout: Option<Duration>,
     pub fills_a_packet: bool,
@@ -116,10 +116,10 @@ enum Spoils {
 }
 
 fn spoils(frame: &Frame) -> Option<Spoils> {
-    let number = frame.claim.handle;
+    let number: u64 = frame.id.as_str()["job-".len()..].parse().expect("a number");
     match frame.task.as_str() {
-        "mixed" if number % 13 == 0 => Some(Spoils::Worker),
-        "mixed" if number % 7 == 0 => Some(Spoils::Call),
+        "mixed" if number.is_multiple_of(13) => Some(Spoils::Worker),
+        "mixed" if number.is_multiple_of(7) => Some(Spoils::Call),
         _ => None,
     }
 }
@@ -350,7 +350,7 @@ impl World {
                 worker.begun
             );
             for frame in std::iter::once(&frame).chain(&others) {
-                self.ledger.begins(&frame.claim);
+                self.ledger.begins(Token(frame.execution));
             }
             let takes = self.duration_of(&frame);
             let execution = frame.execution;

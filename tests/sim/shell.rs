@@ -133,14 +133,14 @@ impl World {
                 .map_or(Vec::new(), |config| config.queues.clone());
             let jobs = self.ledger.claim(&queues, limit, self.now.unix);
             if !jobs.is_empty() {
-                self.soon(Happening::Claimed(pool, jobs));
+                self.soon(Happening::Delivered(pool, jobs));
             }
         }
     }
 
     fn claims(&self) -> impl Iterator<Item = (&PoolName, usize)> {
         self.pending.values().filter_map(|happening| match happening {
-            Happening::Claimed(pool, jobs) => Some((pool, jobs.len())),
+            Happening::Delivered(pool, jobs) => Some((pool, jobs.len())),
             _ => None,
         })
     }
@@ -242,7 +242,7 @@ impl World {
             Action::Kill { worker } => self.kill(worker),
             Action::Abandon { worker } => self.abandon(worker),
             Action::Settle(settlement) => {
-                if let Verdict::Requeue { due: Some(due), .. } = settlement.verdict {
+                if let Verdict::Again { due: Some(due), .. } = settlement.verdict {
                     self.after(
                         due.since(self.now.unix) + Duration::from_millis(1),
                         Happening::Due,
@@ -333,10 +333,10 @@ impl World {
         worker.socket.push_back(Frame {
             execution,
             another_follows,
-            claim: job.claimed.claim.clone(),
-            task: job.claimed.task.to_string(),
+            id: job.job.id.clone(),
+            task: job.job.task.to_string(),
             timeout: job.timeout,
-            fills_a_packet: job.claimed.payload.len() > 60_000,
+            fills_a_packet: job.job.payload.len() > 60_000,
         });
         self.soon(Happening::WorkerActs(id));
     }
@@ -378,9 +378,9 @@ impl World {
 
 fn describe(event: &Event) -> String {
     match event {
-        Event::Claimed { pool, jobs } => {
-            let ids: Vec<String> = jobs.iter().map(|job| job.claim.job.to_string()).collect();
-            format!("Claimed for {pool}: {}", ids.join(" "))
+        Event::Delivered { pool, jobs } => {
+            let ids: Vec<String> = jobs.iter().map(|job| job.job.id.to_string()).collect();
+            format!("Delivered for {pool}: {}", ids.join(" "))
         }
         Event::Period { pool, backlog, .. } => format!("Period of {pool}: {backlog:?}"),
         event => format!("{event:?}"),
@@ -390,10 +390,10 @@ fn describe(event: &Event) -> String {
 fn describe_action(action: &Action) -> String {
     match action {
         Action::Settle(settlement) => {
-            let Verdict::Requeue { .. } = &settlement.verdict else {
-                return format!("Settle {} {:?}", settlement.claim.job, settlement.verdict);
+            let (Verdict::GiveBack | Verdict::Again { .. }) = &settlement.verdict else {
+                return format!("Settle {} {:?}", settlement.of, settlement.verdict);
             };
-            format!("Requeue {}", settlement.claim.job)
+            format!("Requeue {}", settlement.of)
         }
         action => format!("{action:?}"),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use pool::config::Config;
 use pool::fleet::{Action, Command, Event, Fleet};
-use pool::job::{Claimed, PoolName};
+use pool::job::{Delivery, PoolName};
 use pool::time::{Mono, Now, Unix};
 
 use crate::checks;
@@ -32,7 +32,7 @@ pub enum Happening {
     Arrival,
     Fault,
     Period(PoolName),
-    Claimed(PoolName, Vec<Claimed>),
+    Delivered(PoolName, Vec<Delivery>),
     TemplateLoads(u64),
     TemplateActs(u64),
     HearTemplate(u64),
@@ -320,7 +320,7 @@ impl World {
             Happening::Arrival => self.jobs_arrive(),
             Happening::Fault => self.something_goes_wrong(),
             Happening::Period(pool) => self.period(pool),
-            Happening::Claimed(pool, jobs) => self.tell(Event::Claimed { pool, jobs }),
+            Happening::Delivered(pool, jobs) => self.tell(Event::Delivered { pool, jobs }),
             Happening::TemplateLoads(id) => self.template_loads(id),
             Happening::TemplateActs(id) => self.template_acts(id),
             Happening::HearTemplate(id) => self.hear_template(id),

@@ -183,12 +183,13 @@ impl Store {
         };
         job.place = Place::Running { session, slot };
         job.epoch += 1;
-        Some(Claimed {
-            claim: Claim {
-                job: job.new.id.clone(),
-                handle,
-                epoch: job.epoch,
-            },
+        let claim = Claim {
+            job: job.new.id.clone(),
+            handle,
+            epoch: job.epoch,
+        };
+        let job = crate::job::Job {
+            id: job.new.id.clone(),
             queue: job.new.queue.clone(),
             task: Arc::clone(&job.new.task),
             payload: Arc::clone(&job.payload),
@@ -202,7 +203,8 @@ impl Store {
             failures: job.failures,
             losses: job.losses,
             ready: slot.since,
-        })
+        };
+        Some(Claimed { claim, job })
     }
 
     pub(super) fn extend(&mut self, session: u64, lease: Duration, now: Unix) {
@@ -214,7 +216,7 @@ impl Store {
     pub(super) fn settle(
         &mut self,
         session: u64,
-        settlements: Vec<Settlement>,
+        settlements: Vec<Settlement<Claim>>,
         result_ttl: Duration,
         now: Unix,
     ) -> Vec<bool> {
@@ -224,8 +226,14 @@ impl Store {
             .collect()
     }
 
-    fn settle_one(&mut self, session: u64, settled: Settlement, result_ttl: Duration, now: Unix) -> bool {
-        let Claim { handle, epoch, .. } = settled.claim;
+    fn settle_one(
+        &mut self,
+        session: u64,
+        settled: Settlement<Claim>,
+        result_ttl: Duration,
+        now: Unix,
+    ) -> bool {
+        let Claim { handle, epoch, .. } = settled.of;
         let Some(job) = self.jobs.get_mut(&handle).filter(|job| job.epoch == epoch) else {
             return false;
         };
@@ -261,7 +269,8 @@ impl Store {
                     );
                 }
             }
-            Verdict::Requeue {
+            Verdict::GiveBack => self.put(handle, Place::Waiting(slot)),
+            Verdict::Again {
                 due,
                 at_front,
                 failures,
@@ -269,7 +278,7 @@ impl Store {
                 error,
             } => {
                 (job.failures, job.losses) = (failures, losses);
-                job.error = error.or(job.error.take());
+                job.error = Some(error);
                 job.new.at_front = at_front;
                 let place = match due {
                     Some(due) if due > now => Place::Scheduled(due),
@@ -285,17 +294,26 @@ impl Store {
                 error,
                 failures,
                 losses,
-                stopped: _,
             } => {
                 (job.failures, job.losses) = (failures, losses);
-                job.error = Some(error.clone());
-                let ties = job.ties;
-                self.release_key(handle);
-                self.after_failure(handle, ties, &error, result_ttl, now);
-                self.put(handle, Place::Dead { ended: now });
+                self.bury(handle, error, result_ttl, now);
             }
+            Verdict::Stopped => self.bury(handle, JobError::stopped(), result_ttl, now),
+            Verdict::Canceled => self.bury(handle, JobError::canceled(), result_ttl, now),
         }
         true
+    }
+
+    /// A job that stands nowhere at the moment is a dead letter.
+    fn bury(&mut self, handle: i64, error: JobError, result_ttl: Duration, now: Unix) {
+        let Some(job) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        job.error = Some(error.clone());
+        let ties = job.ties;
+        self.release_key(handle);
+        self.after_failure(handle, ties, &error, result_ttl, now);
+        self.put(handle, Place::Dead { ended: now });
     }
 
     pub(super) fn backlog(&mut self, queues: &[QueueName], now: Unix) -> Backlog {

@@ -1,22 +1,23 @@
-//! What was delivered and has not ended, by numbers that are used once.
+//! What was delivered and has not ended, by its token.
 
 use std::collections::HashMap;
 
+use crate::job::Token;
+
 /// Deliveries in hand.
 ///
-/// A broker may number its claims anew after a restart or on another connection. The supervisor knows each delivery by a
-/// number of ours that grows and never comes again.
+/// A broker may number its claims anew after a restart or on another connection; tokens never come again.
 #[derive(Debug)]
 pub struct Held<T> {
-    by_number: HashMap<i64, T>,
-    delivered: i64,
-    ended: i64,
+    by_token: HashMap<Token, T>,
+    delivered: u64,
+    ended: u64,
 }
 
 impl<T> Default for Held<T> {
     fn default() -> Self {
         Held {
-            by_number: HashMap::new(),
+            by_token: HashMap::new(),
             delivered: 0,
             ended: 0,
         }
@@ -24,21 +25,22 @@ impl<T> Default for Held<T> {
 }
 
 impl<T> Held<T> {
-    /// The number of one more delivery.
-    pub fn add(&mut self, delivery: T) -> i64 {
+    /// The token of one more delivery.
+    pub fn add(&mut self, delivery: T) -> Token {
         self.delivered += 1;
-        self.by_number.insert(self.delivered, delivery);
+        let token = Token(self.delivered);
+        self.by_token.insert(token, delivery);
         self.assert_all_accounted_for();
-        self.delivered
+        token
     }
 
-    /// The delivery of this number ends.
+    /// The delivery ends.
     ///
     /// # Panics
     /// If it has ended already, or never was: each delivery is settled once.
-    pub fn end(&mut self, number: i64) -> T {
-        let Some(delivery) = self.by_number.remove(&number) else {
-            panic!("delivery {number} of {} is settled a second time", self.delivered);
+    pub fn end(&mut self, token: Token) -> T {
+        let Some(delivery) = self.by_token.remove(&token) else {
+            panic!("delivery {token} of {} is settled a second time", self.delivered);
         };
         self.ended += 1;
         self.assert_all_accounted_for();
@@ -47,11 +49,11 @@ impl<T> Held<T> {
 
     /// Nothing is in hand.
     pub fn is_empty(&self) -> bool {
-        self.by_number.is_empty()
+        self.by_token.is_empty()
     }
 
     fn assert_all_accounted_for(&self) {
-        let in_hand = i64::try_from(self.by_number.len()).unwrap_or(i64::MAX);
+        let in_hand = self.by_token.len() as u64;
         assert_eq!(
             self.delivered,
             in_hand + self.ended,
@@ -65,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_never_used_twice() {
+    fn a_token_is_never_used_twice() {
         let mut held = Held::default();
         let first = held.add("a");
         assert_eq!(held.end(first), "a");
@@ -76,8 +78,8 @@ mod tests {
     #[should_panic(expected = "a second time")]
     fn a_delivery_ends_once() {
         let mut held = Held::default();
-        let number = held.add(());
-        held.end(number);
-        held.end(number);
+        let token = held.add(());
+        held.end(token);
+        held.end(token);
     }
 }

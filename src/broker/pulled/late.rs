@@ -8,7 +8,7 @@ use crate::broker::source::Late;
 pub(super) async fn fates(broker: &dyn Pull, sent: &[Outcome], taken: &[bool]) -> Vec<Option<Late>> {
     let late = sent.iter().zip(taken).filter(|(_, taken)| !**taken);
     let late: Vec<_> = late
-        .map(|(outcome, _)| outcome.settlement.claim.job.clone())
+        .map(|(outcome, _)| outcome.settlement.of.job.clone())
         .collect();
     let found = match late.is_empty() {
         true => Vec::new(),

@@ -10,7 +10,7 @@ use super::options::DequeueStrategy;
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
 use crate::broker::redis::connection::{IN_TIME, is_broken};
-use crate::job::{Claim, Claimed, JobId, Loss, QueueName, Work};
+use crate::job::{Claim, Claimed, Job, JobId, Loss, QueueName, Work};
 use crate::time::{Mono, Unix};
 
 /// Jobs that one script call takes at most: the server does nothing else meanwhile.
@@ -149,7 +149,7 @@ impl RqBroker {
             return Err(BrokerError::Corrupt { url, reason });
         }
         if let Some(last) = jobs.last() {
-            self.remember_served(&last.queue);
+            self.remember_served(&last.job.queue);
         }
         let suspended = matches!(state, Some(Value::Int(1)));
         Ok(Found {
@@ -308,14 +308,10 @@ impl RqBroker {
         let after_work: Vec<Pending> = hand.after_work.drain(..count).collect();
         let mut jobs = Vec::with_capacity(count);
         for pending in after_work {
-            let Pending {
-                work,
-                failures,
-                losses,
-            } = pending;
+            let (failures, losses) = (pending.failures, pending.losses);
             let number = hand.numbers(1);
-            let task: Arc<str> = work.task().into();
-            let payload = serde_json::to_vec(&work).unwrap_or_default();
+            let task: Arc<str> = pending.work.task().into();
+            let payload = serde_json::to_vec(&pending.work).unwrap_or_default();
             let Ok(id) = JobId::new(&format!("{task}:{number}")) else {
                 continue;
             };
@@ -324,18 +320,19 @@ impl RqBroker {
                 Held {
                     job: id.to_string(),
                     queue: queue.to_string(),
-                    kind: Kind::After(work),
+                    kind: Kind::After(pending),
                     shown: None,
                     tried: false,
                     returned: false,
                 },
             );
-            jobs.push(Claimed {
-                claim: Claim {
-                    job: id,
-                    handle: number,
-                    epoch: 0,
-                },
+            let claim = Claim {
+                job: id.clone(),
+                handle: number,
+                epoch: 0,
+            };
+            let job = Job {
+                id,
                 queue: queue.clone(),
                 task,
                 kind: KIND_AFTER_WORK,
@@ -349,7 +346,8 @@ impl RqBroker {
                 failures,
                 losses,
                 ready: Unix::now(),
-            });
+            };
+            jobs.push(Claimed { claim, job });
         }
         jobs
     }
@@ -412,12 +410,13 @@ fn read(row: &Row) -> Result<(i64, Held, Claimed), String> {
         tried: false,
         returned: !returned.is_empty(),
     };
-    let claimed = Claimed {
-        claim: Claim {
-            job,
-            handle: number,
-            epoch: 0,
-        },
+    let claim = Claim {
+        job: job.clone(),
+        handle: number,
+        epoch: 0,
+    };
+    let job = Job {
+        id: job,
         queue,
         task: task(&text(description), data),
         kind: if whole { KIND_WHOLE } else { KIND_PLAIN },
@@ -433,7 +432,7 @@ fn read(row: &Row) -> Result<(i64, Held, Claimed), String> {
         losses: 0,
         ready: from_iso(&text(enqueued_at)).unwrap_or_else(Unix::now),
     };
-    Ok((number, held, claimed))
+    Ok((number, held, Claimed { claim, job }))
 }
 
 /// How long a job may run by its hash; `None`: without limit. Source: `rq/utils.py`, `parse_timeout`;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::job::{Claimed, QueueName};
 
-/// [`Claimed::kind`](crate::job::Claimed::kind) of a job whose function alone is the worker's; the payload is its `data`.
+/// [`Job::kind`](crate::job::Job::kind) of a job whose function alone is the worker's; the payload is its `data`.
 pub(super) const KIND_PLAIN: u8 = 0;
 /// Of a job that RQ's own code runs from start to end.
 pub(super) const KIND_WHOLE: u8 = 1;
@@ -49,7 +49,7 @@ pub(super) enum Kind {
     /// By its worker, which runs RQ's own lifecycle.
     Whole,
     /// Ours: nothing of it is in Redis.
-    After(AfterWork),
+    After(Pending),
 }
 
 /// Work that only RQ's own code does right; a worker does it between jobs.
@@ -162,7 +162,7 @@ impl Hand {
     pub fn hand_out_recovered(&mut self, queues: &[QueueName], room: usize) -> Vec<Claimed> {
         let mut left = room;
         let is_taken = |job: &mut Claimed| {
-            let is_taken = left > 0 && queues.contains(&job.queue);
+            let is_taken = left > 0 && queues.contains(&job.job.queue);
             left -= usize::from(is_taken);
             is_taken
         };

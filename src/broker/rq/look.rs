@@ -238,18 +238,12 @@ impl RqBroker {
                 .filter(|(_, held)| !matches!(held.kind, Kind::After(_)));
             held.filter_map(|(number, held)| {
                 Some(crate::job::Settlement {
-                    claim: crate::job::Claim {
+                    of: crate::job::Claim {
                         job: JobId::new(&held.job).ok()?,
                         handle: *number,
                         epoch: 0,
                     },
-                    verdict: crate::job::Verdict::Requeue {
-                        due: None,
-                        at_front: true,
-                        failures: 0,
-                        losses: 0,
-                        error: None,
-                    },
+                    verdict: crate::job::Verdict::GiveBack,
                     run: None,
                 })
             })

@@ -58,7 +58,7 @@ use super::redis::wake_up::WakeUps;
 use super::{
     Abilities, Broker, BrokerError, Events, Maintained, Orders, Presence, Pull, Queues, Source, check, pulled,
 };
-use crate::job::{Claimed, QueueName, Settlement};
+use crate::job::{Claim, Claimed, QueueName, Settlement};
 use crate::time::Mono;
 
 /// Bounds of the time between two heartbeats of our workers.
@@ -269,7 +269,7 @@ impl Pull for RqBroker {
         self.renew().await
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError> {
+    async fn settle(&self, settlements: Vec<Settlement<Claim>>) -> Result<Vec<bool>, BrokerError> {
         self.open_still()?;
         self.end(settlements).await
     }

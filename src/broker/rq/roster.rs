@@ -238,7 +238,7 @@ impl RqBroker {
         let mut hand = self.hand();
         // The supervisor knows it by a number of its source's; the newest execution of a job is the one that runs.
         let of_it = hand.jobs.iter_mut();
-        let of_it = of_it.filter(|(_, held)| held.job == running.claim.job.as_str());
+        let of_it = of_it.filter(|(_, held)| held.job == running.job.as_str());
         let Some((number, held)) = of_it.max_by_key(|(number, _)| **number) else {
             return Default::default();
         };

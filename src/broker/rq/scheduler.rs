@@ -95,7 +95,8 @@ impl Pass {
             job_ids: vec![job.to_owned()],
         };
         let mut hand = self.hand.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = |held: &super::held::Held| matches!(&held.kind, Kind::After(other) if *other == work);
+        let running =
+            |held: &super::held::Held| matches!(&held.kind, Kind::After(other) if other.work == work);
         let waits = |pending: &Pending| pending.work == work;
         let is_known = hand.after_work.iter().any(waits)
             || hand.after_work_later.values().any(waits)

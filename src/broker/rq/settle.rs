@@ -8,7 +8,7 @@ use redis::{ScriptInvocation, Value};
 use super::held::{AfterWork, Held, Kind, Pending};
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
-use crate::job::{JobError, RunStamp, Settlement, Verdict};
+use crate::job::{Claim, JobError, RunStamp, Settlement, Verdict};
 use crate::time::Unix;
 
 /// Jobs that one script call ends at most: the server does nothing else meanwhile.
@@ -44,28 +44,27 @@ struct Ended {
 }
 
 impl RqBroker {
-    pub(super) async fn end(&self, mut settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError> {
+    pub(super) async fn end(
+        &self,
+        mut settlements: Vec<Settlement<Claim>>,
+    ) -> Result<Vec<bool>, BrokerError> {
         let mut held = vec![false; settlements.len()];
         let mut order: Vec<usize> = (0..settlements.len()).collect();
         // Each one given back goes in front of those before it: the youngest claim first.
         order.sort_by_key(|at| {
             let settlement = &settlements[*at];
-            (
-                is_given_back(&settlement.verdict),
-                if is_given_back(&settlement.verdict) {
-                    -settlement.claim.handle
-                } else {
-                    0
-                },
-            )
+            match settlement.verdict {
+                Verdict::GiveBack => (true, -settlement.of.handle),
+                _ => (false, 0),
+            }
         });
         let (mut plain, mut whole) = (Vec::new(), Vec::new());
         let (mut after, mut given_up) = (Vec::new(), Vec::new());
         for at in order {
-            let number = settlements[at].claim.handle;
+            let number = settlements[at].of.handle;
             let job = self.hand().jobs.get(&number).cloned();
             // Another handle's claims have the same numbers.
-            let Some(job) = job.filter(|job| job.job == settlements[at].claim.job.as_str()) else {
+            let Some(job) = job.filter(|job| job.job == settlements[at].of.job.as_str()) else {
                 continue;
             };
             let verdict = std::mem::replace(&mut settlements[at].verdict, Verdict::Forget);
@@ -74,9 +73,9 @@ impl RqBroker {
             match job.kind {
                 Kind::Plain { .. } => plain.push(line(at, number, job, verdict, run)),
                 Kind::Whole => whole.push((number, job, verdict, run)),
-                Kind::After(work) => {
-                    after.push(work.clone());
-                    given_up.extend(self.after_work_ended(number, work, &verdict));
+                Kind::After(pending) => {
+                    after.push(pending.work.clone());
+                    given_up.extend(self.after_work_ended(number, pending, &verdict));
                 }
             }
         }
@@ -125,38 +124,40 @@ impl RqBroker {
 
     /// After-work that its worker could not do is tried again after a pause, as often as the policy says. Returns the job
     /// and the reason when it is given up.
-    fn after_work_ended(&self, number: i64, work: AfterWork, verdict: &Verdict) -> Option<(String, String)> {
+    fn after_work_ended(&self, number: i64, work: Pending, verdict: &Verdict) -> Option<(String, String)> {
         let mut hand = self.hand();
         hand.jobs.remove(&number);
+        let given_up = |error: &JobError| {
+            let task = work.work.task();
+            tracing::error!(%error, detail = error.detail, "RQ's own code failed at {task}, it is given up");
+            Some((work.work.job()?.to_owned(), error.to_string()))
+        };
         match verdict {
             Verdict::Finish { .. } | Verdict::Forget => None,
-            Verdict::Requeue {
+            Verdict::Bury { error, .. } => given_up(error),
+            Verdict::Stopped => given_up(&JobError::stopped()),
+            Verdict::Canceled => given_up(&JobError::canceled()),
+            Verdict::GiveBack => {
+                hand.after_work.push_front(work);
+                None
+            }
+            Verdict::Again {
                 error,
                 failures,
                 losses,
                 ..
             } => {
                 let (failures, losses) = (*failures, *losses);
-                let pending = Pending {
-                    work,
+                tracing::warn!(%error, "RQ's own code failed at {}, it is tried again", work.work.task());
+                let work = Pending {
                     failures,
                     losses,
+                    ..work
                 };
-                match error {
-                    // It was not begun.
-                    None => hand.after_work.push_front(pending),
-                    Some(error) => {
-                        tracing::warn!(%error, "RQ's own code failed at {}, it is tried again", pending.work.task());
-                        hand.after_work_later.insert(number, pending);
-                        drop(hand);
-                        self.try_again_later(number, failures.saturating_add(losses));
-                    }
-                }
+                hand.after_work_later.insert(number, work);
+                drop(hand);
+                self.try_again_later(number, failures.saturating_add(losses));
                 None
-            }
-            Verdict::Bury { error, .. } => {
-                tracing::error!(%error, detail = error.detail, "RQ's own code failed at {}, it is given up", work.task());
-                Some((work.job()?.to_owned(), error.to_string()))
             }
         }
     }
@@ -216,8 +217,8 @@ impl RqBroker {
         for (number, held, verdict, run) in jobs {
             let worker_name = self.worker_of(*run);
             let what = match verdict {
-                Verdict::Requeue { error: None, .. } => "B",
-                Verdict::Bury { stopped: true, .. } => {
+                Verdict::GiveBack | Verdict::Canceled => "B",
+                Verdict::Stopped => {
                     ended.after_work.push(AfterWork::Stopped {
                         job_id: held.job.clone(),
                         execution_id: None,
@@ -225,10 +226,7 @@ impl RqBroker {
                     });
                     "X"
                 }
-                Verdict::Requeue {
-                    error: Some(error), ..
-                }
-                | Verdict::Bury { error, .. } => {
+                Verdict::Again { error, .. } | Verdict::Bury { error, .. } => {
                     ended.after_work.push(AfterWork::Lost {
                         job_id: held.job.clone(),
                         execution_id: None,
@@ -370,33 +368,16 @@ pub(super) fn tell_refused(refused: &[Vec<u8>]) {
     }
 }
 
-fn is_given_back(verdict: &Verdict) -> bool {
-    matches!(
-        verdict,
-        Verdict::Requeue {
-            error: None,
-            at_front: true,
-            ..
-        }
-    )
-}
-
 fn line(at: usize, number: i64, held: Held, verdict: Verdict, run: Option<RunStamp>) -> Line {
     let (what, result, error, due) = match verdict {
         Verdict::Finish { result } => ("S", result, String::new(), None),
-        Verdict::Requeue {
-            error, due, at_front, ..
-        } => {
-            let what = match error {
-                None if at_front => "B",
-                None => "Q",
-                Some(error) if died(&error, run) => "D",
-                Some(_) => "R",
-            };
+        Verdict::GiveBack | Verdict::Canceled => ("B", Vec::new(), String::new(), None),
+        Verdict::Again { error, due, .. } => {
+            let what = if died(&error, run) { "D" } else { "R" };
             let due = due.filter(|due| *due > Unix::now());
             (what, Vec::new(), String::new(), due)
         }
-        Verdict::Bury { stopped: true, .. } => ("T", Vec::new(), STOPPED.to_owned(), None),
+        Verdict::Stopped => ("T", Vec::new(), STOPPED.to_owned(), None),
         Verdict::Bury { error, .. } => {
             let what = if died(&error, run) { "L" } else { "F" };
             (what, Vec::new(), exc_string(&error, run), None)

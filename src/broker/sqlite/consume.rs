@@ -9,7 +9,7 @@ use super::error::Failure;
 use super::store::{EXPIRED_MAX, Store, duration, job_id, text};
 use super::ties::Ties;
 use crate::broker::Maintained;
-use crate::job::{Claim, Claimed, JobError, Loss, QueueName, Settlement, Verdict, Work};
+use crate::job::{Claim, Claimed, Job, JobError, Loss, QueueName, Settlement, Verdict, Work};
 
 /// Where a claimed job came from.
 struct Slot {
@@ -104,7 +104,7 @@ impl Store {
             .prepare_cached("DELETE FROM running WHERE handle = ?1 RETURNING epoch")?
             .query_row([handle], |row| row.get(0))?;
         let error = JobError::new("unreadable", reason);
-        self.remember(handle, 1, 0, Some(&error))?;
+        self.remember(handle, 1, 0, &error)?;
         self.tell_of_failure(handle, &error)?;
         self.lay_out(handle, epoch)
     }
@@ -139,11 +139,13 @@ impl Store {
     }
 
     /// Carries out verdicts; whether each took effect.
-    pub(super) fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<bool>, Failure> {
+    pub(super) fn settle(&mut self, settlements: &[Settlement<Claim>]) -> Result<Vec<bool>, Failure> {
         self.promote()?;
         let mut done = Vec::with_capacity(settlements.len());
         for settlement in settlements {
-            let Settlement { claim, verdict, .. } = settlement;
+            let Settlement {
+                of: claim, verdict, ..
+            } = settlement;
             done.push(match verdict {
                 Verdict::Finish { result } => self.finish(claim, result)?,
                 // No runtime settles with an embedded broker itself; one that says so has no result.
@@ -223,21 +225,24 @@ impl Store {
         let epoch = i64::from(claim.epoch);
         match verdict {
             Verdict::Finish { .. } | Verdict::Forget => Ok(()),
-            Verdict::Requeue {
+            // Where it was claimed from: ahead of what waits, and jobs given back one after another stand in their old order.
+            Verdict::GiveBack => {
+                self.wait(slot.queue, slot.position, handle, slot.since, epoch)?;
+                self.count(slot.queue, 1, 0)
+            }
+            Verdict::Again {
                 due,
                 at_front,
                 failures,
                 losses,
                 error,
             } => {
-                self.remember(handle, *failures, *losses, error.as_ref())?;
+                self.remember(handle, *failures, *losses, error)?;
                 if let Some(due) = due.filter(|due| *due > self.now) {
                     self.schedule(handle, due.0, slot.queue, *at_front, epoch)?;
                     return self.count(slot.queue, 0, 1);
                 }
                 if *at_front {
-                    // Where it was claimed from: ahead of what waits, and jobs given back one
-                    // after another stand in their old order.
                     self.wait(slot.queue, slot.position, handle, slot.since, epoch)?;
                 } else {
                     self.wait(slot.queue, self.numbers(1)?, handle, self.now.0, epoch)?;
@@ -248,13 +253,30 @@ impl Store {
                 error,
                 failures,
                 losses,
-                stopped: _,
             } => {
-                self.remember(handle, *failures, *losses, Some(error))?;
-                self.tell_of_failure(handle, error)?;
-                self.lay_out(handle, epoch)
+                self.remember(handle, *failures, *losses, error)?;
+                self.bury(handle, epoch, error)
             }
+            Verdict::Stopped => self.bury_unblamed(handle, epoch, &JobError::stopped()),
+            Verdict::Canceled => self.bury_unblamed(handle, epoch, &JobError::canceled()),
         }
+    }
+
+    /// A dead letter whose job is not at fault: what was counted against it stays.
+    fn bury_unblamed(&self, handle: i64, epoch: i64, error: &JobError) -> Result<(), Failure> {
+        let mut counted = self
+            .conn
+            .prepare_cached("SELECT failures, losses FROM attempts WHERE handle = ?1")?;
+        let counted = counted.query_row([handle], |row| row.try_into()).optional()?;
+        let (failures, losses) = counted.unwrap_or((0, 0));
+        self.remember(handle, failures, losses, error)?;
+        self.bury(handle, epoch, error)
+    }
+
+    /// Puts a job that stands nowhere among the dead letters, and tells those who wait for it.
+    fn bury(&self, handle: i64, epoch: i64, error: &JobError) -> Result<(), Failure> {
+        self.tell_of_failure(handle, error)?;
+        self.lay_out(handle, epoch)
     }
 
     /// Frees the unique key of a job that failed for good, and tells those who wait for it.
@@ -305,25 +327,19 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps what went wrong; without a new error the last one stays.
+    /// Keeps what went wrong.
     pub(super) fn remember(
         &self,
         handle: i64,
         failures: u32,
         losses: u32,
-        error: Option<&JobError>,
+        error: &JobError,
     ) -> Result<(), Failure> {
-        if (failures, losses, error) == (0, 0, None) {
-            return Ok(()); // given back at its first attempt
-        }
-        let error = error
-            .map(serde_json::to_string)
-            .transpose()
-            .map_err(|problem| Failure::Corrupt(problem.to_string()))?;
+        let error = serde_json::to_string(error).map_err(|problem| Failure::Corrupt(problem.to_string()))?;
         let mut remember = self.conn.prepare_cached(
             "INSERT INTO attempts (handle, failures, losses, error) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (handle) DO UPDATE SET failures = excluded.failures, losses = excluded.losses,
-                                                error = coalesce(excluded.error, error)",
+                                                error = excluded.error",
         )?;
         remember.execute((handle, failures, losses, error))?;
         Ok(())
@@ -388,12 +404,13 @@ fn read_claim(row: &Row<'_>, queue: QueueName, task: &mut Arc<str>) -> Result<Cl
     if let Some(timeout) = timeout.filter(|timeout| *timeout < 0) {
         return Err(Failure::Corrupt(format!("`jobs.timeout_ms` is {timeout}")));
     }
-    Ok(Claimed {
-        claim: Claim {
-            job: job_id(text(row, 3, "jobs.id")?)?,
-            handle: row.get(1)?,
-            epoch: row.get::<_, u32>(2)?.saturating_add(1),
-        },
+    let claim = Claim {
+        job: job_id(text(row, 3, "jobs.id")?)?,
+        handle: row.get(1)?,
+        epoch: row.get::<_, u32>(2)?.saturating_add(1),
+    };
+    let job = Job {
+        id: claim.job.clone(),
         queue,
         task: Arc::clone(task),
         payload: row.get_ref(5)?.as_blob()?.into(),
@@ -407,5 +424,6 @@ fn read_claim(row: &Row<'_>, queue: QueueName, task: &mut Arc<str>) -> Result<Cl
         failures: row.get::<_, Option<u32>>(9)?.unwrap_or(0),
         losses: row.get::<_, Option<u32>>(10)?.unwrap_or(0),
         ready: crate::time::Unix(row.get(8)?),
-    })
+    };
+    Ok(Claimed { claim, job })
 }

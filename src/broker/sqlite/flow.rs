@@ -130,7 +130,7 @@ impl Store {
         let (id, task): (String, String) = culprit.query_row([handle], |row| row.try_into())?;
         let error = flow::earlier_failed(&job_id(&id)?, &task, error);
         while self.undefer(next)? {
-            self.remember(next, 0, 0, Some(&error))?;
+            self.remember(next, 0, 0, &error)?;
             self.lay_out(next, 0)?;
             match self.ties(next)?.next {
                 Some(later) => next = later,

@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use self::engine::Engine;
 use self::store::{Access, Settings};
 use super::{Abilities, Broker, BrokerError, Events, Maintained, Pull, Queues, Source, pulled};
-use crate::job::{Claimed, QueueName, Settlement};
+use crate::job::{Claim, Claimed, QueueName, Settlement};
 
 /// How long a transaction waits for those of other processes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -131,7 +131,7 @@ impl Pull for SqliteBroker {
         self.engine.run(Access::Write, |store| store.extend()).await
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, BrokerError> {
+    async fn settle(&self, settlements: Vec<Settlement<Claim>>) -> Result<Vec<bool>, BrokerError> {
         self.engine
             .run(Access::Write, move |store| store.settle(&settlements))
             .await

@@ -293,7 +293,7 @@ async fn a_row_that_cannot_be_read_fails_nobody_elses_wait() {
         let claimed = fixture.broker.claim(&[queue()], 9).await.unwrap();
         let result = b"1".to_vec();
         let settlement = |claimed: &Claimed| Settlement {
-            claim: claimed.claim.clone(),
+            of: claimed.claim.clone(),
             verdict: Verdict::Finish {
                 result: result.clone(),
             },
@@ -366,7 +366,7 @@ async fn a_job_ends_whose_group_or_chain_cannot_be_read() {
         assert_eq!(claimed.len(), 2);
         other.execute_batch(spoil).unwrap();
         let settlement = |claimed: Claimed| Settlement {
-            claim: claimed.claim,
+            of: claimed.claim,
             verdict: Verdict::Finish {
                 result: b"1".to_vec(),
             },

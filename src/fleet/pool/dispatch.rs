@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{PoolConfig, Prefetch};
 use crate::fleet::{Action, Execution};
-use crate::job::Claimed;
+use crate::job::{Delivery, Job};
 use crate::policy::prefetch::{self, ServiceTimes};
 use crate::policy::recycle;
 use crate::wire::frame::{HEADER_LEN, PACKET_LEN_MAX, Run};
@@ -46,17 +46,16 @@ impl Pool {
     }
 
     /// Jobs from the broker.
-    pub fn claimed(&mut self, jobs: Vec<Claimed>, cx: &mut Context) {
-        for claimed in jobs {
-            let rule = cx.app.batch_rule(&claimed);
+    pub fn delivered(&mut self, jobs: Vec<Delivery>, cx: &mut Context) {
+        for Delivery { token, job } in jobs {
+            let rule = cx.app.batch_rule(&job);
             let execution = Execution {
-                timeout: cx.app.timeout_of(&claimed, &self.config),
-                attempt: 1 + claimed.failures + claimed.losses,
+                timeout: cx.app.timeout_of(&job, &self.config),
+                attempt: 1 + job.failures + job.losses,
                 holder: None,
-                claimed,
+                job,
             };
-            let number = cx.register.new_execution();
-            self.jobs.claimed(number, execution, rule, cx.now.mono);
+            self.jobs.delivered(token.0, execution, rule, cx.now.mono);
         }
         self.dispatch(cx);
     }
@@ -81,7 +80,7 @@ impl Pool {
     }
 
     fn held(&self, execution: u64) -> Held {
-        let job = &self.jobs.held(execution).claimed;
+        let job = &self.jobs.held(execution).job;
         Held {
             execution,
             expected: self.measures.service().expected(&job.task),
@@ -100,7 +99,7 @@ impl Pool {
         assert_eq!(sent, execution, "the next one is sent");
         let was_idle = self.give(id, vec![held], cx);
         if !was_idle {
-            let task = self.jobs.held(execution).claimed.task.clone();
+            let task = self.jobs.held(execution).job.task.clone();
             self.measures.tally_mut().tasks.at(&task).sent_ahead += 1;
         }
         cx.act(Action::Send {
@@ -145,7 +144,7 @@ impl Pool {
         let rules = cx.app.recycle_rules(&self.config);
         let left = recycle::jobs_left(&rules, self.workers[&id].assigned());
         let most = usize::try_from(left).unwrap_or(usize::MAX);
-        let timeout = |execution: &Execution| cx.app.timeout_of(&execution.claimed, &self.config);
+        let timeout = |execution: &Execution| cx.app.timeout_of(&execution.job, &self.config);
         let batch = self.jobs.send_batch(id, most, timeout, cx.now.mono);
         assert!(!batch.is_empty(), "worker {id} takes jobs, and may take none");
         let held = |execution: &u64| Held {
@@ -155,7 +154,7 @@ impl Pool {
         let held: Vec<Held> = batch.iter().map(held).collect();
         let was_idle = self.give(id, held, cx);
         assert!(was_idle, "a batch travels alone");
-        let task = self.jobs.held(batch[0]).claimed.task.clone();
+        let task = self.jobs.held(batch[0]).job.task.clone();
         self.measures
             .tally_mut()
             .tasks
@@ -207,14 +206,14 @@ fn buffer_wanted(config: &PoolConfig, service: &ServiceTimes, workers: usize) ->
     }
 }
 
-fn fills_a_packet(job: &Claimed) -> bool {
+fn fills_a_packet(job: &Job) -> bool {
     let run = Run {
         execution: 0,
         timeout_ms: 0,
         attempt: 0,
         ordinal: 0,
         job_kind: 0,
-        id: job.claim.job.as_str(),
+        id: job.id.as_str(),
         queue: job.queue.as_str(),
         task: &job.task,
         payload: &job.payload,

@@ -79,7 +79,7 @@ impl Jobs {
     /// Whether there is a job among them; after-work is none.
     pub fn has_jobs(&self) -> bool {
         let mut all = self.executions.values();
-        all.any(|execution| execution.claimed.work == Work::Job)
+        all.any(|execution| execution.job.work == Work::Job)
     }
 
     /// Whether jobs wait to be sent one by one.
@@ -118,7 +118,7 @@ impl Jobs {
         give_back.into_iter().chain(self.batches.deadline()).min()
     }
 
-    /// What is to be sent next. Numbers grow with each claim: the smaller one has waited longer.
+    /// What is to be sent next. Numbers grow with each delivery: the smaller one has waited longer.
     pub fn next(&self) -> Option<Next> {
         match (self.buffer.front(), self.batches.next()) {
             (Some(single), Some(batch)) if batch < *single => Some(Next::Batch),
@@ -129,16 +129,16 @@ impl Jobs {
 
     // ---- their way ----
 
-    /// A job was claimed. With a rule it waits for its batch, `alone` for no other.
-    pub fn claimed(&mut self, number: u64, execution: Execution, rule: Option<Rule>, now: Mono) {
-        assert!(execution.holder.is_none(), "nobody has what was just claimed");
+    /// A job came. With a rule it waits for its batch, `alone` for no other.
+    pub fn delivered(&mut self, number: u64, execution: Execution, rule: Option<Rule>, now: Mono) {
+        assert!(execution.holder.is_none(), "nobody has what has just come");
         let known = self.executions.insert(number, execution);
         assert!(known.is_none(), "execution {number} is new");
         self.line_up(number, rule, now);
     }
 
     fn line_up(&mut self, number: u64, rule: Option<Rule>, now: Mono) {
-        let job = &self.held(number).claimed;
+        let job = &self.held(number).job;
         let (task, failed_before) = (job.task.clone(), job.failures + job.losses > 0);
         match rule {
             None => {
@@ -241,7 +241,8 @@ impl Jobs {
     pub fn take_hopeless(&mut self, is_hopeless: impl Fn(u64) -> bool) -> Vec<(Execution, HeldBack)> {
         let hopeless = self.held_back.extract_if(.., |job| is_hopeless(job.generation));
         let hopeless: Vec<HeldBack> = hopeless.collect();
-        let taken = self.forget(hopeless.iter().map(|job| job.execution).collect());
+        let numbers: Vec<u64> = hopeless.iter().map(|job| job.execution).collect();
+        let taken = self.forget(&numbers);
         taken.into_iter().zip(hopeless).collect()
     }
 
@@ -257,27 +258,29 @@ impl Jobs {
     }
 
     /// Takes out all that wait, in order.
-    pub fn take_waiting(&mut self) -> Vec<Execution> {
+    pub fn take_waiting(&mut self) -> Vec<u64> {
         let mut waiting: Vec<u64> = std::mem::take(&mut self.buffer).into();
         waiting.extend(self.batches.clear());
         waiting.extend(self.held_back.drain(..).map(|job| job.execution));
         waiting.sort_unstable();
-        self.forget(waiting)
+        self.forget(&waiting);
+        waiting
     }
 
     /// Time has passed: batches may go out. Takes out those that nobody took for too long, in order.
-    pub fn take_stale(&mut self, now: Mono) -> Vec<Execution> {
+    pub fn take_stale(&mut self, now: Mono) -> Vec<u64> {
         let mut stale = self.batches.tick(now);
         if !self.buffer.is_empty() && self.moved + BUFFER_LIMIT <= now {
             stale.extend(std::mem::take(&mut self.buffer));
         }
         stale.sort_unstable();
-        self.forget(stale)
+        self.forget(&stale);
+        stale
     }
 
-    fn forget(&mut self, executions: Vec<u64>) -> Vec<Execution> {
-        let forget = |execution| self.executions.remove(&execution).expect("it waited here");
-        let forgotten: Vec<Execution> = executions.into_iter().map(forget).collect();
+    fn forget(&mut self, executions: &[u64]) -> Vec<Execution> {
+        let forget = |execution| self.executions.remove(execution).expect("it waited here");
+        let forgotten: Vec<Execution> = executions.iter().map(forget).collect();
         let free = forgotten.iter().all(|execution| execution.holder.is_none());
         assert!(free, "what waits, nobody has");
         forgotten

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::fleet::Now;
 use crate::fleet::tally::Tally;
-use crate::job::{Claimed, Work};
+use crate::job::{Job, Work};
 use crate::policy::meter::Meter;
 use crate::policy::prefetch::ServiceTimes;
 use crate::time::Mono;
@@ -67,7 +67,7 @@ impl Measures {
     }
 
     /// A worker ran a job, by its own stamps.
-    pub fn ran(&mut self, job: &Claimed, (started, ended): (Mono, Mono), now: Now) {
+    pub fn ran(&mut self, job: &Job, (started, ended): (Mono, Mono), now: Now) {
         // What the broker asked for itself says nothing of how long jobs take.
         if job.work == Work::After {
             return;

@@ -216,7 +216,7 @@ impl Pool {
 
     /// The workers' jobs, for the one that runs this.
     pub fn worker_that_runs(&self, job: &JobId) -> Option<(u64, u64)> {
-        let is_it = |execution: &u64| self.jobs.held(*execution).claimed.claim.job == *job;
+        let is_it = |execution: &u64| self.jobs.held(*execution).job.id == *job;
         let mut workers = self.workers.iter();
         // What one holds behind a job that is no part of a batch has not begun.
         workers.find_map(|(id, worker)| Some((*id, worker.hand()?.running().find(is_it)?)))
@@ -226,7 +226,7 @@ impl Pool {
     pub fn printed(&mut self, worker: u64) -> Option<&Execution> {
         let running = self.workers.get(&worker)?.running()?;
         let job = self.jobs.get(running)?;
-        self.measures.prints(&job.claimed.task);
+        self.measures.prints(&job.job.task);
         Some(job)
     }
 

@@ -3,7 +3,7 @@
 use crate::fleet::death::KillReason;
 use crate::fleet::event::Done;
 use crate::fleet::{Action, Execution, Notice, Now, PICKUP_LIMIT, Unread};
-use crate::job::{Claimed, JobError, Outcome, RunStamp, Settlement, UNKNOWN_TASK, Verdict, Work};
+use crate::job::{Job, JobError, Outcome, RunStamp, Settlement, Token, UNKNOWN_TASK, Verdict, Work};
 use crate::policy::retry;
 use crate::time::{Mono, Unix};
 
@@ -34,7 +34,7 @@ impl Pool {
         let worker = self.workers.get_mut(&id).expect("it runs the job");
         let is_batch = worker.hand().is_some_and(|hand| hand.batch() > 0);
         let fails_together = is_batch && fails_as_a_whole(&outcome, whole_batch) && {
-            cx.app.splits(&self.jobs.held(execution).claimed.task)
+            cx.app.splits(&self.jobs.held(execution).job.task)
         };
         if fails_together {
             worker.fails_together(execution);
@@ -48,7 +48,7 @@ impl Pool {
             meter.job_started(id, ended);
         }
         self.measures
-            .ran(&self.jobs.held(execution).claimed, finished.times, cx.now);
+            .ran(&self.jobs.held(execution).job, finished.times, cx.now);
         cx.register.jobs_changed();
         let error = match &outcome {
             Outcome::Failure { error, .. } => error.to_string(),
@@ -144,7 +144,7 @@ impl Pool {
             let job = self.jobs.held(execution);
             let outcome = outcome_of_death(remains.fate, execution, job, how);
             let fails_as_a_whole = parted.is_batch && fails_as_a_whole(&outcome, true);
-            if fails_as_a_whole && cx.app.splits(&job.claimed.task) {
+            if fails_as_a_whole && cx.app.splits(&job.job.task) {
                 parted.failed_together.push(execution);
             } else {
                 self.settle(execution, outcome, run, cx);
@@ -159,7 +159,7 @@ impl Pool {
         let Some(first) = jobs.first() else { return };
         cx.tell(Notice::BatchSplit {
             pool: self.name.clone(),
-            task: self.jobs.held(*first).claimed.task.clone(),
+            task: self.jobs.held(*first).job.task.clone(),
             jobs: jobs.len(),
             error,
         });
@@ -169,8 +169,8 @@ impl Pool {
 
     /// Decides what becomes of a job that a worker had, and forgets its execution.
     fn settle(&mut self, execution: u64, outcome: Outcome, run: RunStamp, cx: &mut Context) {
-        let job = self.jobs.settle(execution).claimed;
-        self.conclude(job, outcome, run, cx);
+        let job = self.jobs.settle(execution).job;
+        self.conclude((execution, job), outcome, run, cx);
     }
 
     /// Jobs that wait for newer code fail where none comes any more.
@@ -180,11 +180,11 @@ impl Pool {
             .jobs
             .take_hopeless(|generation| !templates.is_superseded(generation));
         for (job, held) in hopeless {
-            self.conclude(job.claimed, held.outcome, held.run, cx);
+            self.conclude((held.execution, job.job), held.outcome, held.run, cx);
         }
     }
 
-    fn conclude(&mut self, job: Claimed, outcome: Outcome, run: RunStamp, cx: &mut Context) {
+    fn conclude(&mut self, (execution, job): (u64, Job), outcome: Outcome, run: RunStamp, cx: &mut Context) {
         let rules = cx.app.retry_rules(&job, &self.config);
         let tally = self.measures.tally_mut();
         tally.ended(&outcome);
@@ -192,31 +192,31 @@ impl Pool {
         if job.work == Work::Job {
             match &verdict {
                 Verdict::Finish { .. } | Verdict::Forget => tally.tasks.at(&job.task).done += 1,
-                Verdict::Requeue {
-                    error: Some(error),
-                    due,
-                    ..
-                } => {
+                Verdict::Again { error, due, .. } => {
                     tally.tasks.at(&job.task).retried += 1;
                     self.tell_failure(&job, error, false, *due, cx);
                 }
-                Verdict::Requeue { error: None, .. } => {}
                 Verdict::Bury { error, .. } => {
                     tally.tasks.at(&job.task).failed += 1;
                     self.tell_failure(&job, error, true, None, cx);
                 }
+                Verdict::Stopped => {
+                    tally.tasks.at(&job.task).failed += 1;
+                    self.tell_failure(&job, &JobError::stopped(), true, None, cx);
+                }
+                Verdict::GiveBack | Verdict::Canceled => {}
             }
         }
         cx.act(Action::Settle(Settlement {
-            claim: job.claim,
+            of: Token(execution),
             verdict,
             run: Some(run),
         }));
     }
 
-    fn tell_failure(&self, job: &Claimed, error: &JobError, dead: bool, due: Option<Unix>, cx: &mut Context) {
+    fn tell_failure(&self, job: &Job, error: &JobError, dead: bool, due: Option<Unix>, cx: &mut Context) {
         cx.tell(Notice::JobFailed {
-            job: job.claim.clone(),
+            job: job.id.clone(),
             pool: self.name.clone(),
             task: job.task.clone(),
             error: error.to_string(),
@@ -233,10 +233,10 @@ impl Pool {
 
     /// Jobs that did not begin go back to their queue, in their order.
     #[allow(clippy::unused_self)] // what it gives back was this pool's
-    pub(super) fn give_back(&self, jobs: Vec<Execution>, cx: &mut Context) {
+    pub(super) fn give_back(&self, jobs: Vec<u64>, cx: &mut Context) {
         // Each goes to the front of its queue: the last one first keeps their order.
         for job in jobs.into_iter().rev() {
-            cx.act(Action::Settle(give_back(&job.claimed)));
+            cx.act(Action::Settle(give_back(Token(job))));
         }
     }
 }
@@ -275,16 +275,10 @@ fn outcome_of_death(fate: Fate, execution: u64, job: &Execution, how: &str) -> O
 }
 
 /// Back to the front of its queue, as if it had not been claimed.
-pub(in crate::fleet) fn give_back(job: &Claimed) -> Settlement {
+pub(in crate::fleet) fn give_back(of: Token) -> Settlement {
     Settlement {
-        claim: job.claim.clone(),
-        verdict: Verdict::Requeue {
-            due: None,
-            at_front: true,
-            failures: job.failures,
-            losses: job.losses,
-            error: None,
-        },
+        of,
+        verdict: Verdict::GiveBack,
         run: None,
     }
 }

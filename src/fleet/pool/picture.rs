@@ -7,7 +7,7 @@ use crate::fleet::Now;
 use crate::fleet::app::App;
 use crate::fleet::snapshot::{PoolSnapshot, ProcessSnapshot, TaskSnapshot};
 use crate::fleet::tally::{REST, TaskTally};
-use crate::job::Work;
+use crate::job::{Token, Work};
 use crate::time::{Mono, Unix};
 
 use super::Pool;
@@ -86,8 +86,8 @@ impl Pool {
             pid: worker.pid(),
             generation: worker.generation(),
             state: worker.state_name().into(),
-            job: job.map(|job| job.claimed.claim.job.to_string()),
-            task: job.map(|job| job.claimed.task.to_string()),
+            job: job.map(|job| job.job.id.to_string()),
+            task: job.map(|job| job.job.task.to_string()),
             since_s: now.mono.since(since).as_secs_f64(),
             jobs: worker.jobs(),
             held: worker.prefetched() as u64,
@@ -112,7 +112,9 @@ impl Pool {
             Unix(now.unix.0.saturating_sub(ago))
         };
         // What the broker asked for itself is nobody's job.
-        let job = self.running_job(id).filter(|job| job.claimed.work == Work::Job);
+        let execution = worker.running();
+        let job = execution.and_then(|number| Some((Token(number), self.jobs.get(number)?)));
+        let job = job.filter(|(_, job)| job.job.work == Work::Job);
         let is_asked = worker.expiry() == Some(Expiry::Asked) || !running;
         Some(WorkerView {
             worker: id,
@@ -121,8 +123,9 @@ impl Pool {
             pool: self.name.clone(),
             queues: self.config.queues.clone(),
             asked: is_asked && job.is_some(),
-            job: job.zip(worker.hand()).map(|(job, hand)| RunningJob {
-                claim: job.claimed.claim.clone(),
+            job: job.zip(worker.hand()).map(|((token, job), hand)| RunningJob {
+                token,
+                job: job.job.id.clone(),
                 started: unix(hand.since()),
             }),
             paused: self.paused,

@@ -41,8 +41,7 @@ impl Pool {
     pub(super) fn let_go_if_renewed(&mut self, generation: u64, cx: &mut Context) {
         let mut workers = self.workers.values();
         if workers.any(|worker| worker.generation() > generation && worker.takes_jobs()) {
-            self.jobs
-                .let_go(|job| cx.app.batch_rule(&job.claimed), cx.now.mono);
+            self.jobs.let_go(|job| cx.app.batch_rule(&job.job), cx.now.mono);
         }
     }
 

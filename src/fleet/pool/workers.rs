@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::fleet::death::{self, KillReason};
 use crate::fleet::{Action, Notice, Unread};
-use crate::job::Claim;
+use crate::job::JobId;
 
 use super::life::State;
 use super::worker::{Expiry, Fate, Remains, Worker};
@@ -150,7 +150,7 @@ impl Pool {
         };
         let job = remains.hand.as_ref().map(|hand| hand.front().execution);
         let job = job.filter(|execution| !unread.executions.contains(execution));
-        let job = job.map(|execution| self.jobs.held(execution).claimed.claim.clone());
+        let job = job.map(|execution| self.jobs.held(execution).job.id.clone());
         let exit = (remains.state, remains.leave_reason);
         let counted_as = death::counted_as(remains.why.as_ref(), status);
         self.bury_hand((id, worker.ordinal()), remains, unread, (&how, status), cx);
@@ -164,7 +164,7 @@ impl Pool {
         (id, worker): (u64, &Worker),
         (state, leave_reason): (State, Option<&'static str>),
         (how, counted_as): (String, &'static str),
-        job: Option<Claim>,
+        job: Option<JobId>,
         cx: &mut Context,
     ) {
         let (pool, tally) = (self.name.clone(), self.measures.tally_mut());

@@ -7,7 +7,7 @@ use crate::broker::memory::MemoryBroker;
 use crate::broker::{Broker, Pull};
 use crate::config::{self, RunArgs};
 use crate::fleet::{Done, Event, Now};
-use crate::job::{NewJob, Outcome, QueueName, RunStamp};
+use crate::job::{Claimed, NewJob, Outcome, QueueName, RunStamp};
 use crate::time::Unix;
 use crate::wire::message::LoadReport;
 
@@ -44,7 +44,7 @@ struct World {
     fleet: Fleet,
     traffic: Traffic,
     heard: Arc<Mutex<Heard>>,
-    claims: std::vec::IntoIter<Claimed>,
+    deliveries: std::vec::IntoIter<Delivery>,
     pool: PoolName,
     start: Mono,
 }
@@ -71,6 +71,11 @@ impl World {
         broker.producer().unwrap().enqueue(new).await.unwrap();
         let claimed = broker.claim(&settings.queues, count).await.unwrap();
         assert_eq!(claimed.len(), count);
+        let delivery = |(claimed, token): (Claimed, u64)| Delivery {
+            token: Token(token),
+            job: claimed.job,
+        };
+        let delivered: Vec<Delivery> = claimed.into_iter().zip(1..).map(delivery).collect();
 
         let now = Now {
             mono: Mono(1_000_000_000),
@@ -80,9 +85,9 @@ impl World {
         let mut out = Vec::new();
         fleet.start(now, &mut out);
         let report = LoadReport::default();
-        let given = Event::Claimed {
+        let given = Event::Delivered {
             pool: pool.clone(),
-            jobs: claimed.clone(),
+            jobs: delivered.clone(),
         };
         let template = 1;
         for event in [
@@ -95,14 +100,14 @@ impl World {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let source = Box::new(Listener(heard.clone()));
         let mut traffic = Traffic::new(source, "memory:", false);
-        traffic.delivered(pool, &claimed);
+        traffic.delivered(pool, &delivered);
         traffic.pump(&fleet, now.mono);
         World {
             pool: pool.clone(),
             fleet,
             traffic,
             heard,
-            claims: claimed.into_iter(),
+            deliveries: delivered.into_iter(),
             start: now.mono,
         }
     }
@@ -120,8 +125,8 @@ impl World {
     }
 
     fn settles(&mut self, verdict: Verdict, run: Option<RunStamp>, after: Duration) {
-        let claim = self.claims.next().unwrap().claim;
-        self.traffic.settle(Settlement { claim, verdict, run });
+        let of = self.deliveries.next().unwrap().token;
+        self.traffic.settle(Settlement { of, verdict, run });
         self.pump(after);
     }
 
@@ -188,14 +193,7 @@ async fn a_job_that_is_given_back_waits_for_nothing() {
     world.ends(Duration::ZERO);
     world.ends(2 * MS);
     assert_eq!(world.batches(), [1]);
-    let back = Verdict::Requeue {
-        due: None,
-        at_front: true,
-        failures: 0,
-        losses: 0,
-        error: None,
-    };
-    world.settles(back, None, 3 * MS);
+    world.settles(Verdict::GiveBack, None, 3 * MS);
     assert_eq!(world.batches(), [2]);
 }
 

@@ -56,7 +56,6 @@ async fn a_buried_job_is_kept_with_its_error(kit: &Kit) {
         error: error.clone(),
         failures: 3,
         losses: 1,
-        stopped: false,
     };
     assert!(settle(&broker, &claimed, verdict).await);
     let dead = broker.dead(&all()).await.unwrap();
@@ -148,7 +147,7 @@ async fn a_retried_dead_letter_runs_anew(kit: &Kit) {
     assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting, 2);
     let claimed = claim(&broker, &["default"], 9).await;
     assert_eq!(ids_of(&claimed), ["00002", "00000"]);
-    assert_eq!(claimed[1].failures, 0);
+    assert_eq!(claimed[1].job.failures, 0);
     assert_eq!(kit.arguments(&claimed[1]), arguments_of("00000").as_bytes());
     assert!(settle(&broker, &claimed[1], finish()).await);
 }

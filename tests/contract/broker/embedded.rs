@@ -132,12 +132,12 @@ async fn claim_all(broker: &Arc<dyn Pull>) {
     loop {
         broker.ready(&[queue("default")]).await.unwrap();
         for claimed in claim(broker, &["default"], 7).await {
-            if &*claimed.task == "hold" {
+            if &*claimed.job.task == "hold" {
                 say("holds");
             } else if settle(broker, &claimed, finish()).await {
                 say(claimed.claim.job.as_str());
             }
-            if &*claimed.task == "leave" {
+            if &*claimed.job.task == "leave" {
                 return broker.close().await.unwrap();
             }
         }
@@ -297,7 +297,7 @@ async fn a_group_calls_back_once_though_its_workers_are_killed() {
     }
     let called = claim(&broker, &["callbacks"], 9).await;
     assert_eq!(called.len(), 1);
-    let summary: serde_json::Value = serde_json::from_slice(&called[0].payload).unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&called[0].job.payload).unwrap();
     assert_eq!(
         (&summary["finished"], &summary["failed"]),
         (&400.into(), &0.into())
@@ -408,7 +408,7 @@ async fn large_jobs_come_through_whole() {
     };
     enqueue(&broker, vec![new]).await;
     let claimed = claim(&broker, &["default"], 1).await.remove(0);
-    assert!(*claimed.payload == *payload);
+    assert!(*claimed.job.payload == *payload);
     let result = payload.clone();
     assert!(settle(&broker, &claimed, pool::job::Verdict::Finish { result }).await);
     let view = broker.find(&[id("big")]).await.unwrap().remove(0).unwrap();
@@ -444,7 +444,7 @@ async fn all_expired_results_are_deleted_in_one_go() {
     enqueue(&broker, jobs(0..2500, "default")).await;
     let settlements = claim(&broker, &["default"], 2500).await.into_iter();
     let settlements = settlements.map(|claimed| Settlement {
-        claim: claimed.claim,
+        of: claimed.claim,
         verdict: finish(),
         run: None,
     });

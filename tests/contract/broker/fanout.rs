@@ -150,7 +150,7 @@ async fn more_jobs_than_are_watched_at_once_all_come(kit: &Kit) {
     };
     for batch in claimed.rchunks(300) {
         let settled = batch.iter().map(|claimed| Settlement {
-            claim: claimed.claim.clone(),
+            of: claimed.claim.clone(),
             verdict: finish(),
             run: None,
         });

@@ -343,7 +343,7 @@ async fn a_chain_hands_each_result_on(kit: &Kit) {
     for result in [r#"{"n":1}"#, "[2]", "three", "4"] {
         let claimed = claim(&broker, &["default"], 9).await;
         assert_eq!(claimed.len(), 1, "one after the other");
-        seen.push(String::from_utf8(claimed[0].payload.to_vec()).unwrap());
+        seen.push(String::from_utf8(claimed[0].job.payload.to_vec()).unwrap());
         settle(&broker, &claimed[0], succeed(result)).await;
     }
     assert_eq!(

@@ -130,7 +130,7 @@ pub async fn claim(broker: &Arc<dyn Pull>, names: &[&str], limit: usize) -> Vec<
         let claimed = broker.claim(&queues, limit - jobs.len()).await.unwrap();
         let (done, claimed): (Vec<_>, Vec<_>) = claimed
             .into_iter()
-            .partition(|claimed| claimed.work == Work::After);
+            .partition(|claimed| claimed.job.work == Work::After);
         for work in &done {
             assert!(settle(broker, work, finish()).await);
         }
@@ -146,17 +146,14 @@ pub async fn claim_ids(broker: &Arc<dyn Pull>, limit: usize) -> Vec<String> {
 }
 
 pub fn ids_of(claimed: &[Claimed]) -> Vec<String> {
-    claimed
-        .iter()
-        .map(|claimed| claimed.claim.job.to_string())
-        .collect()
+    claimed.iter().map(|claimed| claimed.job.id.to_string()).collect()
 }
 
 pub async fn settle(broker: &Arc<dyn Pull>, claimed: &Claimed, verdict: Verdict) -> bool {
-    let claim = claimed.claim.clone();
+    let of = claimed.claim.clone();
     let done = broker
         .settle(vec![Settlement {
-            claim,
+            of,
             verdict,
             run: None,
         }])
@@ -173,13 +170,7 @@ pub fn finish() -> Verdict {
 }
 
 pub fn give_back() -> Verdict {
-    Verdict::Requeue {
-        due: None,
-        at_front: true,
-        failures: 0,
-        losses: 0,
-        error: None,
-    }
+    Verdict::GiveBack
 }
 
 pub fn bury(message: &str) -> Verdict {
@@ -187,7 +178,6 @@ pub fn bury(message: &str) -> Verdict {
         error: JobError::new("ValueError", message),
         failures: 1,
         losses: 0,
-        stopped: false,
     }
 }
 

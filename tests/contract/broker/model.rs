@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool::broker::{DeadFilter, NewGroup, Pull};
-use pool::job::{Claimed, GroupId, JobError, JobId, JobView, NewJob, Settlement, Verdict};
+use pool::job::{Claimed, GroupId, Job, JobError, JobId, JobView, NewJob, Settlement, Verdict};
 use pool::time::Unix;
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -116,24 +116,17 @@ fn group_id(number: usize) -> GroupId {
 }
 
 impl Kind {
-    fn verdict(self, claimed: &Claimed) -> Verdict {
-        let requeue = |due: When| Verdict::Requeue {
+    fn verdict(self) -> Verdict {
+        let requeue = |due: When| Verdict::Again {
             due: due.time(),
             at_front: false,
             failures: 1,
             losses: 2,
-            error: Some(JobError::new("ValueError", "no")),
+            error: JobError::new("ValueError", "no"),
         };
         match self {
             Kind::Finish => finish(),
-            // As if it had not been claimed: with the numbers that it came with.
-            Kind::GiveBack => Verdict::Requeue {
-                due: None,
-                at_front: true,
-                failures: claimed.failures,
-                losses: claimed.losses,
-                error: None,
-            },
+            Kind::GiveBack => give_back(),
             Kind::Retry => requeue(When::Now),
             Kind::PutOff => requeue(When::Never),
             Kind::Bury => bury("no"),
@@ -243,9 +236,8 @@ impl Side {
             Request::Claim { by, from, limit } => {
                 let queues: Vec<_> = from.iter().map(|number| queue(QUEUES[*number])).collect();
                 let claimed = self.handles[*by].claim(&queues, *limit).await.unwrap();
-                let text = claimed.iter().map(|job| {
-                    let Claimed {
-                        claim,
+                let text = claimed.iter().map(|Claimed { claim, job }| {
+                    let Job {
                         queue,
                         failures,
                         losses,
@@ -265,10 +257,9 @@ impl Side {
                 let settlements = claims.iter().filter_map(|(number, kind)| {
                     // Counted from the newest claim, so that most are still held.
                     let claimed = self.claims.iter().rev().nth(*number)?;
-                    let claim = claimed.claim.clone();
                     Some(Settlement {
-                        claim,
-                        verdict: kind.verdict(claimed),
+                        of: claimed.claim.clone(),
+                        verdict: kind.verdict(),
                         run: None,
                     })
                 });

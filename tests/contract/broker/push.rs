@@ -14,7 +14,7 @@ use pool::broker::parts::held::Held;
 use pool::broker::parts::room::Room;
 use pool::broker::source::{Demand, Event, Events, Late, Source};
 use pool::broker::{Backlog, Broker, BrokerError, Enqueued, NotHere, Producer, Queues};
-use pool::job::{Claim, Claimed, JobId, Loss, NewJob, PoolName, QueueName, Settlement, Verdict, Work};
+use pool::job::{self, Delivery, JobId, Loss, NewJob, PoolName, QueueName, Settlement, Verdict, Work};
 use pool::time::Unix;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -285,9 +285,10 @@ impl Fed {
 
 /// A delivery that is not settled.
 #[derive(Debug)]
-struct Delivery {
+struct Unacked {
     channel: u64,
     tag: u64,
+    job: JobId,
 }
 
 /// The source.
@@ -296,7 +297,7 @@ struct Task {
     events: Events,
     push: UnboundedSender<Pushed>,
     pools: BTreeMap<PoolName, Fed>,
-    held: Held<Delivery>,
+    held: Held<Unacked>,
     settled: u64,
 }
 
@@ -370,20 +371,20 @@ impl Task {
         };
         fed.room.deliver(Work::Job);
         fed.held += 1;
-        let handle = self.held.add(Delivery { channel, tag });
-        let job = message.job;
-        let claimed = Claimed {
-            claim: Claim {
-                job: job.id,
-                handle,
-                epoch: 0,
-            },
-            queue: job.queue,
-            task: job.task,
+        let new = message.job;
+        let token = self.held.add(Unacked {
+            channel,
+            tag,
+            job: new.id.clone(),
+        });
+        let job = job::Job {
+            id: new.id,
+            queue: new.queue,
+            task: new.task,
             kind: 0,
-            payload: job.payload.into(),
-            timeout: job.timeout,
-            retries: job.retries,
+            payload: new.payload.into(),
+            timeout: new.timeout,
+            retries: new.retries,
             retry_after: None,
             loss: Loss::RunsAgain,
             work: Work::Job,
@@ -394,7 +395,7 @@ impl Task {
         };
         self.events.send(Event::Delivered {
             pool: pool.clone(),
-            jobs: vec![claimed],
+            jobs: vec![Delivery { token, job }],
         });
     }
 
@@ -402,12 +403,12 @@ impl Task {
         let mut state = self.server.state();
         let count = outcomes.len();
         // Those that go back stand in their old order: the youngest goes first.
-        outcomes.sort_by_key(|outcome| std::cmp::Reverse(outcome.claim.handle));
+        outcomes.sort_by_key(|outcome| std::cmp::Reverse(outcome.of));
         let mut late = Vec::new();
-        for Settlement { claim, verdict, .. } in outcomes {
-            let Delivery { channel, tag } = self.held.end(claim.handle);
+        for Settlement { of, verdict, .. } in outcomes {
+            let Unacked { channel, tag, job } = self.held.end(of);
             let Some(mut message) = state.settle(channel, tag) else {
-                late.push((claim, Late::LeaseLost));
+                late.push((of, Late::LeaseLost));
                 continue;
             };
             for fed in self.pools.values_mut().filter(|fed| fed.channel == channel) {
@@ -418,11 +419,12 @@ impl Task {
                 open.prefetch = open.prefetch.saturating_sub(1);
             }
             match verdict {
-                Verdict::Requeue { failures, losses, .. } => {
+                Verdict::GiveBack => state.put_back(message),
+                Verdict::Again { failures, losses, .. } => {
                     (message.failures, message.losses) = (failures, losses);
                     state.put_back(message);
                 }
-                ended => drop(state.ended.insert(claim.job, ended)),
+                ended => drop(state.ended.insert(job, ended)),
             }
         }
         self.settled += count as u64;

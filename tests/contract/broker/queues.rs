@@ -44,13 +44,13 @@ async fn a_claim_hands_out_what_was_enqueued(kit: &Kit) {
     assert_eq!(answers, [Enqueued::New(new.id.clone())]);
     let claimed = claim(&broker, &["mail"], 10).await.remove(0);
     assert_eq!(claimed.claim.job, new.id);
-    assert_eq!(claimed.queue, new.queue);
-    assert_eq!(claimed.task, new.task);
+    assert_eq!(claimed.job.queue, new.queue);
+    assert_eq!(claimed.job.task, new.task);
     assert_eq!(kit.arguments(&claimed), new.payload);
-    assert_eq!(claimed.timeout, new.timeout.map(|timeout| kit.kept(timeout)));
-    assert_eq!(claimed.retries, new.retries);
-    assert_eq!((claimed.failures, claimed.losses), (0, 0));
-    assert!(claimed.ready >= before && claimed.ready <= Unix::now());
+    assert_eq!(claimed.job.timeout, new.timeout.map(|timeout| kit.kept(timeout)));
+    assert_eq!(claimed.job.retries, new.retries);
+    assert_eq!((claimed.job.failures, claimed.job.losses), (0, 0));
+    assert!(claimed.job.ready >= before && claimed.job.ready <= Unix::now());
     assert_eq!(state(&broker, new.id.as_str()).await, Some(JobState::Running));
 }
 
@@ -87,7 +87,7 @@ async fn queues_are_claimed_in_strict_order(kit: &Kit) {
     .await;
     let claimed = claim(&broker, &["high", "unknown", "low"], 3).await;
     assert_eq!(ids_of(&claimed), ["b", "d", "a"]);
-    assert_eq!(claimed[2].queue, queue("low"));
+    assert_eq!(claimed[2].job.queue, queue("low"));
     assert_eq!(ids_of(&claim(&broker, &["high", "low", "low"], 3).await), ["c"]);
 }
 
@@ -153,7 +153,7 @@ async fn a_scheduled_job_is_claimed_once_it_is_due(kit: &Kit) {
         assert!(Unix::now() >= due, "ready before it was due");
         let claimed = claim(&broker, &["default"], 9).await.remove(0);
         assert_eq!(claimed.claim.job, id("later"));
-        assert!(claimed.ready >= due, "it could run before it was due");
+        assert!(claimed.job.ready >= due, "it could run before it was due");
     }
     assert_eq!(state(&broker, "later").await, Some(JobState::Running));
 }

@@ -53,7 +53,7 @@ pub async fn open(server: &Server, config: BrokerConfig) -> Arc<dyn Pull> {
     })
     .await;
     let first = broker.claim(&[queue("default")], 1).await.unwrap();
-    assert!(first.iter().all(|claimed| claimed.work == Work::After));
+    assert!(first.iter().all(|claimed| claimed.job.work == Work::After));
     for work in first {
         settle(&broker, &work, finish()).await;
     }
@@ -104,10 +104,10 @@ impl Kit {
     /// The arguments of a claimed job. RQ's worker gets them in the job's `data`, as its producer wrote it.
     pub fn arguments(&self, claimed: &Claimed) -> Vec<u8> {
         if !self.is_rq() {
-            return claimed.payload.to_vec();
+            return claimed.job.payload.to_vec();
         }
-        assert_eq!(claimed.kind, 0, "a plain job");
-        let data = &*claimed.payload;
+        assert_eq!(claimed.job.kind, 0, "a plain job");
+        let data = &*claimed.job.payload;
         let mut text = Vec::new();
         if flate2::read::ZlibDecoder::new(data)
             .read_to_end(&mut text)
@@ -300,7 +300,6 @@ async fn the_text_of_an_error_is_kept(kit: &Kit) {
         error: error.clone(),
         failures: 3,
         losses: 1,
-        stopped: false,
     };
     assert!(settle(&broker, &claimed[0], verdict).await);
     assert!(settle(&broker, &claimed[1], bury("it has no detail")).await);
@@ -327,14 +326,14 @@ async fn a_requeued_job_has_one_retry_less(kit: &Kit) {
     enqueue(&broker, vec![new]).await;
     for left in [3, 2, 1] {
         let claimed = claim(&broker, &["default"], 1).await.remove(0);
-        let used = claimed.failures;
-        assert_eq!(claimed.retries.map(|retries| retries - used), Some(left));
-        let verdict = Verdict::Requeue {
+        let used = claimed.job.failures;
+        assert_eq!(claimed.job.retries.map(|retries| retries - used), Some(left));
+        let verdict = Verdict::Again {
             due: None,
             at_front: false,
             failures: 1,
             losses: 0,
-            error: Some(JobError::new("ValueError", "no")),
+            error: JobError::new("ValueError", "no"),
         };
         assert!(settle(&broker, &claimed, verdict).await);
         assert_eq!(state(&broker, "1").await, Some(JobState::Waiting));
@@ -346,7 +345,7 @@ async fn jobs_given_back_at_once_stand_in_their_old_order(kit: &Kit) {
     enqueue(&broker, jobs(0..5, "default")).await;
     let claimed = claim(&broker, &["default"], 4).await;
     let back = [2, 3, 0, 1].map(|at| Settlement {
-        claim: claimed[at].claim.clone(),
+        of: claimed[at].claim.clone(),
         verdict: give_back(),
         run: None,
     });

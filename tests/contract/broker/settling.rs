@@ -127,11 +127,15 @@ async fn expired(kit: &Kit) -> std::sync::Arc<dyn pool::broker::Pull> {
     broker
 }
 
-fn requeue(due: Option<Unix>, at_front: bool, failures: u32, error: Option<JobError>) -> Verdict {
-    Verdict::Requeue {
+fn no() -> JobError {
+    JobError::new("ValueError", "no")
+}
+
+fn again(due: Option<Unix>, error: JobError) -> Verdict {
+    Verdict::Again {
         due,
-        at_front,
-        failures,
+        at_front: false,
+        failures: 1,
         losses: 2,
         error,
     }
@@ -141,7 +145,7 @@ async fn a_requeued_job_waits_behind_the_others(kit: &Kit) {
     let broker = kit.handle().await;
     enqueue(&broker, jobs(0..3, "default")).await;
     let first = claim(&broker, &["default"], 1).await.remove(0);
-    assert!(settle(&broker, &first, requeue(None, false, 1, None)).await);
+    assert!(settle(&broker, &first, again(None, no())).await);
     assert_eq!(claim_ids(&broker, 9).await, ["00001", "00002", "00000"]);
 }
 
@@ -153,7 +157,7 @@ async fn a_requeued_job_remembers_what_went_wrong(kit: &Kit) {
         detail: "line 1\nline 2 — \"quoted\"".into(),
         ..JobError::new("ValueError", "no")
     };
-    settle(&broker, &first, requeue(None, false, 1, Some(error.clone()))).await;
+    settle(&broker, &first, again(None, error.clone())).await;
     let view = broker.find(&[id("1")]).await.unwrap().remove(0).unwrap();
     assert_eq!(
         (view.state, view.failures, view.losses),
@@ -161,15 +165,11 @@ async fn a_requeued_job_remembers_what_went_wrong(kit: &Kit) {
     );
     assert_eq!(view.error, Some(error.clone()));
     let second = claim(&broker, &["default"], 1).await.remove(0);
-    assert_eq!((second.failures, second.losses), (1, 2));
+    assert_eq!((second.job.failures, second.job.losses), (1, 2));
     assert!(second.claim.epoch > first.claim.epoch);
-    settle(&broker, &second, requeue(None, false, 1, None)).await;
+    settle(&broker, &second, give_back()).await;
     let view = broker.find(&[id("1")]).await.unwrap().remove(0).unwrap();
-    assert_eq!(
-        view.error,
-        Some(error),
-        "given back without a new error, it keeps the last one"
-    );
+    assert_eq!(view.error, Some(error), "given back, it keeps the last one");
 }
 
 async fn a_job_put_off_waits_for_its_time(kit: &Kit) {
@@ -177,8 +177,8 @@ async fn a_job_put_off_waits_for_its_time(kit: &Kit) {
     enqueue(&broker, jobs(0..2, "default")).await;
     let claimed = claim(&broker, &["default"], 2).await;
     let due = Unix::now() + Duration::from_millis(300);
-    settle(&broker, &claimed[0], requeue(Some(due), false, 1, None)).await;
-    settle(&broker, &claimed[1], requeue(Some(Unix(1)), false, 1, None)).await;
+    settle(&broker, &claimed[0], again(Some(due), no())).await;
+    settle(&broker, &claimed[1], again(Some(Unix(1)), no())).await;
     let due = kit.kept_at(due);
     let view = broker.find(&[id("00000")]).await.unwrap().remove(0).unwrap();
     if Unix::now() < due {
@@ -196,7 +196,7 @@ async fn jobs_given_back_stand_in_their_old_order(kit: &Kit) {
     let claimed = claim(&broker, &["default"], 4).await;
     settle(&broker, &claimed[1], give_back()).await;
     let both = [&claimed[3], &claimed[0]].map(|claimed| Settlement {
-        claim: claimed.claim.clone(),
+        of: claimed.claim.clone(),
         verdict: give_back(),
         run: None,
     });
@@ -207,11 +207,12 @@ async fn jobs_given_back_stand_in_their_old_order(kit: &Kit) {
 async fn a_claim_settles_once(kit: &Kit) {
     let broker = kit.handle().await;
     enqueue(&broker, jobs(0..3, "default")).await;
-    for (claimed, verdict) in claim(&broker, &["default"], 3).await.iter().zip([
-        finish(),
-        bury("no"),
-        requeue(None, false, 1, None),
-    ]) {
+    for (claimed, verdict) in
+        claim(&broker, &["default"], 3)
+            .await
+            .iter()
+            .zip([finish(), bury("no"), again(None, no())])
+    {
         assert!(settle(&broker, claimed, verdict.clone()).await);
         for again in [verdict, finish(), bury("again"), give_back()] {
             assert!(!settle(&broker, claimed, again).await);
@@ -258,7 +259,7 @@ async fn verdicts_of_one_call_are_independent(kit: &Kit) {
     settle(&broker, &claimed[1], finish()).await;
     let verdicts = [finish(), finish(), bury("no"), give_back()];
     let settlements = claimed.iter().zip(verdicts).map(|(claimed, verdict)| Settlement {
-        claim: claimed.claim.clone(),
+        of: claimed.claim.clone(),
         verdict,
         run: None,
     });

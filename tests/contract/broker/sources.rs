@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pool::broker::Broker;
 use pool::broker::source::{Demand, Event, Events, Source};
-use pool::job::{Claimed, PoolName, QueueOrder, Settlement, Verdict, Work};
+use pool::job::{Delivery, PoolName, QueueOrder, Settlement, Verdict, Work};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::kit::{Kit, finish, give_back, jobs, queue, soon};
@@ -77,7 +77,7 @@ struct Fed {
     seen: u64,
     settled: u64,
     /// What came and was not asked for yet.
-    jobs: Vec<Claimed>,
+    jobs: Vec<Delivery>,
     /// Room for jobs that did not come yet.
     credit: u32,
     demand: Demand,
@@ -123,9 +123,9 @@ impl Fed {
         self.source.demand(self.demand.clone());
     }
 
-    fn settle(&mut self, jobs: &[Claimed], verdict: &Verdict) {
-        let settlement = |job: &Claimed| Settlement {
-            claim: job.claim.clone(),
+    fn settle(&mut self, jobs: &[Delivery], verdict: &Verdict) {
+        let settlement = |job: &Delivery| Settlement {
+            of: job.token,
             verdict: verdict.clone(),
             run: None,
         };
@@ -141,7 +141,8 @@ impl Fed {
                 return event;
             };
             self.seen += jobs.len() as u64;
-            let (after, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.work == Work::After);
+            let (after, jobs): (Vec<_>, Vec<_>) =
+                jobs.into_iter().partition(|job| job.job.work == Work::After);
             self.credit = self.credit.saturating_sub(u32::try_from(jobs.len()).unwrap());
             if !after.is_empty() {
                 self.settle(&after, &finish());
@@ -157,7 +158,7 @@ impl Fed {
     }
 
     /// Waits until so many jobs have come, and takes them.
-    async fn jobs(&mut self, count: usize) -> Vec<Claimed> {
+    async fn jobs(&mut self, count: usize) -> Vec<Delivery> {
         while self.jobs.len() < count {
             if let Event::Delivered { jobs, .. } = self.next().await {
                 self.jobs.extend(jobs);
@@ -167,7 +168,7 @@ impl Fed {
     }
 
     async fn ids(&mut self, count: usize) -> Vec<String> {
-        super::kit::ids_of(&self.jobs(count).await)
+        ids_of(&self.jobs(count).await)
     }
 
     /// Waits until the source is known to have nothing left; no job may come before.
@@ -180,6 +181,10 @@ impl Fed {
             }
         }
     }
+}
+
+fn ids_of(jobs: &[Delivery]) -> Vec<String> {
+    jobs.iter().map(|delivery| delivery.job.id.to_string()).collect()
 }
 
 async fn add(broker: &Arc<dyn Broker>, of: std::ops::Range<u32>, queue: &str) {
@@ -265,7 +270,7 @@ async fn two_pools_share_a_queue(store: &dyn Store) {
     while count < 4 {
         let event = soon(fed.events.recv()).await.unwrap();
         if let Event::Delivered { pool, jobs } = event {
-            let jobs = jobs.iter().filter(|job| job.work == Work::Job).count();
+            let jobs = jobs.iter().filter(|job| job.job.work == Work::Job).count();
             *of_pool.entry(pool.to_string()).or_insert(0) += jobs;
             count += jobs;
             if jobs == 0 {
@@ -363,7 +368,7 @@ async fn a_token_is_never_used_twice(store: &dyn Store) {
     for _ in 0..4 {
         fed.want(&["default"], 1);
         let jobs = fed.jobs(1).await;
-        assert!(tokens.insert(jobs[0].claim.handle), "{jobs:?}");
+        assert!(tokens.insert(jobs[0].token), "{jobs:?}");
         fed.settle(&jobs, &give_back());
     }
 }
@@ -403,7 +408,7 @@ async fn what_was_delivered_on_a_lost_channel_comes_again() {
     fed.want(&["default"], 2);
     server.close_channels();
     let again = fed.jobs(2).await;
-    assert_ne!(again[0].claim.handle, lost[0].claim.handle);
+    assert_ne!(again[0].token, lost[0].token);
     fed.settle(&lost, &finish());
     loop {
         if let Event::Settled { count, late } = fed.next().await {

@@ -4,8 +4,8 @@
 --   result or error (base64), due in seconds or '',
 --   the worker under whose name it was shown or ''
 -- what: X nothing more, S success, F failure, L failure by the death of its worker, U failure since it can't be run at all,
---   T stopped, R another run, D another run after the death of its worker; as if not taken: B back to the front of its
---   queue, Q to its end.
+--   T stopped, R another run, D another run after the death of its worker, B back to the front of its queue, as if not
+--   taken.
 -- Returns one number a job, then id and reason of each job that failed alone since this could not be done.
 --   1 done (or failed alone), 0 not held any more, 2 what depends on it asks for RQ's own code to finish it,
 --   3 it was deleted.
@@ -104,13 +104,8 @@ local function settle(at)
     release(id, execution, queue, shown)
     return 1
   end
-  if what == 'B' or what == 'Q' then
-    if due ~= '' and job[8] == 'started' then
-      run_again(id, queue, job[4], due)
-      redis.call('HSET', key, 'started_at', '', 'last_heartbeat', '', 'worker_name', '')
-    elseif due == '' then
-      wait_again(id, queue, job[8], what == 'B', job[4])
-    end
+  if what == 'B' then
+    wait_again(id, queue, job[8], true, job[4])
     release(id, execution, queue, shown)
     return 1
   end
