@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row};
 
 use super::error::Failure;
@@ -192,7 +193,15 @@ impl Store {
         let mut find = self.conn.prepare_cached(
             "SELECT handle, queue, epoch, unique_key FROM jobs JOIN dead USING (handle) WHERE id = ?1",
         )?;
-        Ok(find.query_row([id.as_str()], |row| row.try_into()).optional()?)
+        let mut rows = find.query([id.as_str()])?;
+        let Some(row) = rows.next()? else {
+            return Ok(None);
+        };
+        let key = match row.get_ref(3)? {
+            ValueRef::Null => None,
+            _ => Some(text(row, 3, "jobs.unique_key")?.to_owned()),
+        };
+        Ok(Some((row.get(0)?, row.get(1)?, row.get(2)?, key)))
     }
 
     /// Names of all queues, sorted.

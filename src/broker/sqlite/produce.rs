@@ -3,7 +3,7 @@
 use rusqlite::OptionalExtension;
 
 use super::error::Failure;
-use super::store::{Store, job_id, millis};
+use super::store::{Store, job_id, millis, text};
 use super::ties::Ties;
 use crate::broker::{BrokerError, Enqueued};
 use crate::job::{JobId, NewJob};
@@ -148,15 +148,16 @@ impl Store {
         let mut find = self
             .conn
             .prepare_cached("SELECT id FROM unique_keys JOIN jobs USING (handle) WHERE key = ?1")?;
-        let holder: Option<String> = find.query_row([key], |row| row.get(0)).optional()?;
-        holder.map(|id| job_id(&id)).transpose()
+        let mut rows = find.query([key])?;
+        let holder = rows.next()?.map(|row| job_id(text(row, 0, "jobs.id")?));
+        holder.transpose()
     }
 
-    /// Takes a unique key that is free.
+    /// Takes a unique key that is free, or whose holder table `jobs` lacks.
     pub(super) fn take_key(&self, key: &str, handle: i64) -> Result<(), Failure> {
         let mut take = self
             .conn
-            .prepare_cached("INSERT INTO unique_keys (key, handle) VALUES (?1, ?2)")?;
+            .prepare_cached("INSERT OR REPLACE INTO unique_keys (key, handle) VALUES (?1, ?2)")?;
         take.execute((key, handle))?;
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::StatementStatus;
 
 use super::*;
-use crate::broker::{DeadFilter, NewGroup};
+use crate::broker::{DeadFilter, Enqueued, NewGroup};
 use crate::job::{GroupId, JobId, JobState, NewJob, Verdict};
 use crate::time::Mono;
 
@@ -374,5 +374,21 @@ async fn a_job_ends_whose_group_or_chain_cannot_be_read() {
         };
         let settled = broker.settle(claimed.into_iter().map(settlement).collect()).await;
         assert_eq!(settled.unwrap(), [true, true], "{spoil}");
+    }
+}
+
+#[tokio::test]
+async fn a_unique_key_is_free_when_its_job_was_removed() {
+    let (fixture, _, other) = with_jobs(&[]).await;
+    let producer = fixture.broker.producer().unwrap();
+    let job = || NewJob {
+        unique_key: Some("once".into()),
+        ..NewJob::new(queue(), "work", "[]")
+    };
+    producer.enqueue(vec![job()]).await.unwrap();
+    other.execute_batch("DELETE FROM jobs").unwrap();
+    for expected_new in [true, false] {
+        let enqueued = producer.enqueue(vec![job()]).await.unwrap();
+        assert_eq!(matches!(enqueued[0], Enqueued::New(_)), expected_new);
     }
 }
