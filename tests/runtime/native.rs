@@ -166,7 +166,7 @@ fn a_ping_is_answered_between_two_jobs() {
     gate.open();
     assert_eq!(worker.done().execution, 1, "not while a job runs");
     assert_eq!(worker.hear(), Some(Heard::Pong(1)));
-    assert_eq!(worker.run("square", "7").data, "49");
+    assert_eq!(worker.run("square", r#"{"number": 7}"#).data, "49");
 }
 
 fn a_worker_that_aborts_is_reported_and_the_next_one_works() {
