@@ -305,12 +305,12 @@ mod tests {
     }
 
     /// Runs a script that prints something and goes on; once more, with more time, if its deadline came before the words.
-    fn shell_past_its_words(script: &str) -> Ended {
+    fn shell_past_its_words(script: &str, grace: Duration) -> Ended {
         let mut patience = Duration::from_millis(50);
         loop {
             let limits = Limits {
                 deadline: Some(Mono::now() + patience),
-                grace: Duration::from_millis(50),
+                grace,
                 ..unlimited()
             };
             let ended = shell(script, b"", &limits);
@@ -346,19 +346,18 @@ mod tests {
 
     #[test]
     fn at_its_deadline_a_program_is_asked_to_end() {
-        let limits = Limits {
-            deadline: soon(),
-            ..unlimited()
-        };
-        let script = "trap 'echo bye; exit 0' TERM; while :; do sleep 0.01; done";
-        let ended = shell(script, b"", &limits);
+        let script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done";
+        let ended = shell_past_its_words(script, unlimited().grace);
         assert_eq!(ended.stop, Stop::TimedOut);
-        assert_eq!(ended.stdout, b"bye\n");
+        assert_eq!(ended.stdout, b"ready\nbye\n");
     }
 
     #[test]
     fn a_program_that_does_not_end_when_asked_is_killed_with_its_children() {
-        let ended = shell_past_its_words("trap '' TERM; (trap '' TERM; sleep 1000) & echo $!; wait");
+        let ended = shell_past_its_words(
+            "trap '' TERM; (trap '' TERM; sleep 1000) & echo $!; wait",
+            Duration::from_millis(50),
+        );
         assert_eq!(ended.stop, Stop::TimedOut);
         assert!(is_gone(&String::from_utf8(ended.stdout).unwrap()));
     }
