@@ -6,7 +6,7 @@
 //! - [`url`], [`values`]: what a broker's URL says; what the settings are, with their defaults;
 //! - [`scalars`]: how a value of each type reads and prints;
 //! - [`keys`]: every key, once: its name, its flag, its field, its meaning;
-//! - [`problem`], [`explained`]: what is wrong, and where a value comes from;
+//! - [`problem`], [`explained`], [`findings`]: what is wrong, where a value comes from, and what rules are written with;
 //! - [`dialect`]: what is asked of another program's words and settings; [`rq`]: those of RQ;
 //! - [`entries`], [`rules`]: all values as a list; what they must be;
 //! - [`load`]: reads flags, variables and the file;
@@ -15,6 +15,7 @@
 mod dialect;
 mod entries;
 mod explained;
+mod findings;
 mod keys;
 mod load;
 mod options;

@@ -10,9 +10,9 @@ mod word;
 use std::ffi::OsString;
 
 use super::explained::Explained;
+use super::findings::Rules;
 use super::keys::Section;
 use super::problem::Problem;
-use super::rules::Rules;
 use super::url::BrokerUrl;
 use super::values::{BrokerConfig, Config, DialectKind, Dialects, Protocol};
 use crate::broker;

@@ -4,8 +4,8 @@ use super::{RqConfig, module, options, source, words};
 use crate::broker;
 use crate::config::dialect::{Dialect, Env, Settings, Word};
 use crate::config::explained::Explained;
+use crate::config::findings::Rules;
 use crate::config::problem::{Origin, Problem};
-use crate::config::rules::Rules;
 use crate::config::url::BrokerUrl;
 use crate::config::values::{BrokerConfig, Config, DialectKind};
 

@@ -1,7 +1,7 @@
 //! What must hold for `[rq]`.
 
 use super::values::RqConfig;
-use crate::config::rules::{Rules, is_dotted};
+use crate::config::findings::{Rules, is_dotted};
 
 impl Rules<'_> {
     pub(super) fn rq(&mut self, rq: &RqConfig) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::findings::{Rules, is_dotted};
+use crate::config::findings::{Rules, is_dotted};
 use crate::config::keys::literals;
 use crate::config::values::{AppConfig, BATCH_SIZE_MAX, Config, RuntimeKind, TaskConfig};
 

@@ -1,6 +1,6 @@
 //! What `[metrics]` must be. Pure.
 
-use super::findings::Rules;
+use crate::config::findings::Rules;
 use crate::config::values::MetricsConfig;
 
 impl Rules<'_> {

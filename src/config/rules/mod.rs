@@ -1,7 +1,6 @@
 //! What values must be, by themselves and beside each other. Pure.
 
 mod app;
-mod findings;
 mod metrics;
 mod pools;
 mod protocol;
@@ -10,13 +9,13 @@ mod totals;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entries;
+use super::findings::Rules;
 use super::keys::literals;
 use super::problem::{Origin, Problem};
 use super::scalars::setting::bare_or_quoted;
 use super::values::{BrokerConfig, Config, DialectKind, Dialects, LogConfig, Protocol, RuntimeKind};
 use crate::time::Human;
 
-pub(super) use findings::{Rules, is_dotted};
 pub use pools::WORKERS_MAX;
 
 /// Largest limit on payloads and results: they are held in memory.

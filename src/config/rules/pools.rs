@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::findings::Rules;
+use crate::config::findings::Rules;
 use crate::config::problem::Origin;
 use crate::config::scalars::setting::bare_or_quoted;
 use crate::config::values::{AppConfig, Config, Isolation, PoolConfig};

@@ -1,7 +1,7 @@
 //! The protocol, the broker's place and the runtime fit together. Pure.
 
-use super::findings::Rules;
 use crate::config::dialect;
+use crate::config::findings::Rules;
 use crate::config::problem::Problem;
 use crate::config::url::BrokerUrl;
 use crate::config::values::{Config, Dialects, Protocol, RuntimeKind};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::findings::Rules;
 use super::pools::WORKERS_MAX;
+use crate::config::findings::Rules;
 use crate::config::scalars::setting::bare_or_quoted;
 use crate::config::values::{Config, SupervisorConfig};
 use crate::policy::memory::MemoryLimit;

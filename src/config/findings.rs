@@ -1,16 +1,16 @@
-//! What the rules are written with: the values in force, where they come from, and what was found. Pure.
+//! What rules are written with: the values in force, where they come from, and what was found. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::config::problem::{Origin, Problem};
-use crate::config::values::RuntimeKind;
+use super::problem::{Origin, Problem};
+use super::values::RuntimeKind;
 
 /// Longest timeout of a job in the settings: more is a slip of the finger.
 const TIMEOUT_MAX: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// The settings as the rules see them, and what they found.
-pub(in crate::config) struct Rules<'a> {
+pub(super) struct Rules<'a> {
     /// Each value in force as a TOML literal, by path.
     pub(super) literals: BTreeMap<String, String>,
     pub(super) origins: &'a BTreeMap<String, Origin>,
@@ -21,7 +21,7 @@ pub(in crate::config) struct Rules<'a> {
 
 impl Rules<'_> {
     /// One key's own rule.
-    pub(in crate::config) fn value(&mut self, path: &str, ok: bool, expected: &str) {
+    pub(super) fn value(&mut self, path: &str, ok: bool, expected: &str) {
         if ok || self.bad.contains(path) {
             return;
         }
@@ -34,7 +34,7 @@ impl Rules<'_> {
     }
 
     /// One item of a list.
-    pub(in crate::config) fn text(&mut self, path: &str, item: &str, ok: bool, expected: &str) {
+    pub(super) fn text(&mut self, path: &str, item: &str, ok: bool, expected: &str) {
         if ok {
             return;
         }
@@ -43,7 +43,7 @@ impl Rules<'_> {
     }
 
     /// Two keys that must fit; the problem stands where the stronger one was set.
-    pub(in crate::config) fn pair(&mut self, path: &str, ok: bool, relation: &str, other: &str, hint: &str) {
+    pub(super) fn pair(&mut self, path: &str, ok: bool, relation: &str, other: &str, hint: &str) {
         if ok || self.bad.contains(path) || self.bad.contains(other) {
             return;
         }
@@ -68,11 +68,11 @@ impl Rules<'_> {
         self.add(stronger, message, hint);
     }
 
-    pub(in crate::config) fn positive(&mut self, path: &str, time: Duration) {
+    pub(super) fn positive(&mut self, path: &str, time: Duration) {
         self.value(path, time > Duration::ZERO, "more than 0s");
     }
 
-    pub(in crate::config) fn timeout(&mut self, path: &str, timeout: Option<Duration>) {
+    pub(super) fn timeout(&mut self, path: &str, timeout: Option<Duration>) {
         self.value(
             path,
             timeout.is_none_or(|time| time <= TIMEOUT_MAX),
@@ -81,7 +81,7 @@ impl Rules<'_> {
     }
 
     /// A key that was set although only other runtimes know it: it would be ignored.
-    pub(in crate::config) fn only_for(
+    pub(super) fn only_for(
         &mut self,
         path: &str,
         default: &str,
@@ -106,7 +106,7 @@ impl Rules<'_> {
         self.add(path, message, &hint);
     }
 
-    pub(in crate::config) fn add(&mut self, path: &str, message: String, hint: &str) {
+    pub(super) fn add(&mut self, path: &str, message: String, hint: &str) {
         self.problems.push(Problem {
             key: path.to_owned(),
             origin: self.origin(path).clone(),
@@ -115,21 +115,21 @@ impl Rules<'_> {
         });
     }
 
-    pub(in crate::config) fn origin(&self, path: &str) -> &Origin {
+    pub(super) fn origin(&self, path: &str) -> &Origin {
         self.origins.get(path).unwrap_or(&Origin::Default)
     }
 
     /// Whether somebody said something about the key.
-    pub(in crate::config) fn is_set(&self, path: &str) -> bool {
+    pub(super) fn is_set(&self, path: &str) -> bool {
         self.origins.contains_key(path)
     }
 
     /// Whether the key's value could not be read.
-    pub(in crate::config) fn is_bad(&self, path: &str) -> bool {
+    pub(super) fn is_bad(&self, path: &str) -> bool {
         self.bad.contains(path)
     }
 
-    pub(in crate::config) fn literal(&self, path: &str) -> &str {
+    pub(super) fn literal(&self, path: &str) -> &str {
         self.literals.get(path).map_or("", String::as_str)
     }
 
@@ -146,7 +146,7 @@ impl Rules<'_> {
 }
 
 /// A dotted Python name: identifiers with dots between.
-pub(in crate::config) fn is_dotted(name: &str) -> bool {
+pub(super) fn is_dotted(name: &str) -> bool {
     name.split('.').all(|part| {
         let starts = part.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_');
         starts && part.chars().all(|c| c.is_alphanumeric() || c == '_')
