@@ -30,7 +30,7 @@ mod roster;
 mod signals;
 mod take;
 mod template;
-mod traffic;
+pub mod traffic;
 mod view;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -48,7 +48,7 @@ impl Lane {
 
 /// The traffic with the source.
 #[derive(Debug)]
-pub(super) struct Traffic {
+pub struct Traffic {
     source: Option<Box<dyn Source>>,
     /// For messages, without secrets.
     url: String,
@@ -73,6 +73,7 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
+    /// With nothing said yet. `url`: of the broker, without secrets; `tells_empty`: pools want to know when nothing is left.
     pub fn new(source: Box<dyn Source>, url: &str, tells_empty: bool) -> Self {
         Traffic {
             source: Some(source),

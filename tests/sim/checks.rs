@@ -6,44 +6,51 @@ use pool::fleet::figures::BrokerCalls;
 use pool::fleet::snapshot::{PoolSnapshot, Snapshot};
 use pool::fleet::tally::Tally;
 use pool::policy::prefetch::HELD_MAX;
+use pool::sim::broker::Place;
+use pool::sim::process::Process;
 
-use crate::ledger::Place;
-use crate::process::Process;
-use crate::world::World;
+use crate::watch::Watch;
+
+/// A world under test.
+type World = pool::sim::World<Watch>;
 
 /// Most jobs that a pool may have claimed and not handed out.
 const BUFFER_MAX: usize = 4096;
 
 /// Panics, in words, if something does not hold.
 pub fn check(world: &mut World) {
-    let picture = world.fleet.snapshot(world.now);
+    let picture = world.fleet().snapshot(world.now());
     no_job_is_lost(world);
     no_job_is_on_two_live_workers(world);
     no_process_is_forgotten(world, &picture);
     nobody_waits_for_what_was_taken_back(world);
     queues_are_bounded(world, &picture);
     all_pools_fit_together(&picture);
-    let before = std::mem::take(&mut world.sizes);
+    let before = std::mem::take(&mut world.script.sizes);
     for (name, pool) in &picture.pools {
         size_is_within_limits(name, pool, before.get(name).copied().unwrap_or((0, 0)));
         figures_make_sense(name, pool);
-        world.sizes.insert(name.clone(), (pool.workers, pool.max));
+        world.script.sizes.insert(name.clone(), (pool.workers, pool.max));
     }
 }
 
-/// Each job that the broker lent is in the fleet's hand, or on its way there.
+/// Each job that the broker lent is in the fleet's hand, or on its way there or back.
 fn no_job_is_lost(world: &World) {
-    let lent = world.ledger.count(Place::Running);
-    let known = world.fleet.in_hand() + world.claims_on_the_way();
+    if world.has_left() {
+        return;
+    }
+    let lent = world.supply().ledger().count(Place::Running);
+    let settling = world.traffic().unsettled() as usize - world.supply().settled_unheard();
+    let known = world.fleet().in_hand() + settling + world.supply().delivering();
     assert_eq!(
         lent, known,
-        "the broker lent {lent} jobs, the fleet knows {known}"
+        "the broker lent {lent} jobs, the supervisor knows {known}"
     );
 }
 
 fn no_job_is_on_two_live_workers(world: &World) {
     let mut seen = BTreeMap::new();
-    for (id, worker) in &world.workers {
+    for (id, worker) in world.workers() {
         for frame in worker.holds().filter(|_| worker.process != Process::Dead) {
             let other = seen.insert(&frame.id, id);
             assert!(other.is_none(), "{} is on worker {id} and on {other:?}", frame.id);
@@ -58,7 +65,7 @@ fn no_process_is_forgotten(world: &World, picture: &Snapshot) {
         .values()
         .flat_map(|pool| pool.processes.iter().map(|process| process.worker))
         .collect();
-    for (id, worker) in &world.workers {
+    for (id, worker) in world.workers() {
         let told = worker.closed || worker.process == Process::Dead;
         assert!(
             told || known.contains(id),
@@ -70,7 +77,7 @@ fn no_process_is_forgotten(world: &World, picture: &Snapshot) {
 
 /// The rest of a job that a worker stands in the middle of never comes.
 fn nobody_waits_for_what_was_taken_back(world: &World) {
-    for (id, worker) in &world.workers {
+    for (id, worker) in world.workers() {
         assert!(
             !worker.torn || worker.process == Process::Dead,
             "worker {id} reads a job whose rest was taken back"
@@ -79,10 +86,10 @@ fn nobody_waits_for_what_was_taken_back(world: &World) {
 }
 
 fn queues_are_bounded(world: &World, picture: &Snapshot) {
-    for (id, worker) in &world.workers {
+    for (id, worker) in world.workers() {
         let held = worker.holds().count();
         assert!(held <= HELD_MAX as usize, "worker {id} holds {held} jobs");
-        let alone = worker.holds().any(|frame| frame.fills_a_packet);
+        let alone = worker.holds().any(|frame| frame.is_long);
         assert!(
             !alone || held == 1,
             "worker {id} holds {held} jobs beside a long one"
@@ -142,7 +149,7 @@ fn figures_make_sense(name: &str, pool: &PoolSnapshot) {
 
 /// No process misbehaved: whatever people changed, each job began once and ended well.
 pub fn each_job_ran_once(world: &World) {
-    for job in &world.ledger.jobs {
+    for job in world.supply().ledger().jobs() {
         assert_eq!(
             (job.place, job.begins, job.losses),
             (Place::Finished, 1, 0),
@@ -153,13 +160,13 @@ pub fn each_job_ran_once(world: &World) {
 
 /// Each job counts once: as done, as a run with its time, and as one that waited.
 pub fn each_job_was_counted(world: &World) {
-    let picture = world.fleet.snapshot(world.now);
-    let figures = world.fleet.figures(picture, BrokerCalls::default());
+    let picture = world.fleet().snapshot(world.now());
+    let figures = world.fleet().figures(picture, BrokerCalls::default());
     let sum = |of: &dyn Fn(&Tally) -> u64| figures.pools.values().map(of).sum::<u64>();
     let done = sum(&|tally| tally.sum(|task| task.done));
     let runs = sum(&|tally| tally.sum(|task| task.durations.count()));
     let waits = sum(&|tally| tally.waits.iter().map(|(_, wait)| wait.0.count()).sum());
-    let jobs = world.ledger.jobs.len() as u64;
+    let jobs = world.supply().ledger().jobs().len() as u64;
     assert_eq!((done, runs, waits), (jobs, jobs, jobs));
     let cut_short = sum(&|tally| tally.cut_short.values().sum());
     let deaths = sum(&|tally| tally.deaths.values().sum());
@@ -168,14 +175,14 @@ pub fn each_job_was_counted(world: &World) {
 
 /// Nothing went wrong: no job has a failure or a loss to its name.
 pub fn no_job_is_blamed(world: &World) {
-    for job in &world.ledger.jobs {
+    for job in world.supply().ledger().jobs() {
         assert_eq!((job.failures, job.losses), (0, 0), "{job:?}");
     }
 }
 
 /// With nothing to do, a pool shrinks to its minimum; its workers stand idle and are of the newest app.
 pub fn pools_are_at_rest(world: &World) {
-    let picture = world.fleet.snapshot(world.now);
+    let picture = world.fleet().snapshot(world.now());
     for (name, pool) in &picture.pools {
         assert_eq!((pool.workers, pool.busy), (pool.min, 0), "pool {name}: {pool:#?}");
         for process in &pool.processes {

@@ -2,11 +2,14 @@
 
 use pool::fleet::{Command, Done};
 use pool::job::Outcome;
+use pool::sim::process::{Process, Said};
 use pool::time::Mono;
 
-use crate::process::{Process, Said};
 use crate::settings::{self, POOLS, pool_name};
-use crate::world::World;
+use crate::watch::Watch;
+
+/// A world under test.
+type World = pool::sim::World<Watch>;
 
 /// One kind of disturbance.
 pub type Fault = fn(&mut World);
@@ -100,7 +103,7 @@ fn any_pool(world: &mut World) -> pool::job::PoolName {
 
 fn any_worker(world: &mut World) -> Option<u64> {
     let alive = world
-        .workers
+        .workers()
         .iter()
         .filter(|(_, worker)| worker.process == Process::Alive);
     let alive: Vec<u64> = alive.map(|(id, _)| *id).collect();
@@ -127,12 +130,15 @@ fn resume(world: &mut World) {
 }
 
 fn reload(world: &mut World) {
-    let config = world.config.clone();
+    let config = world.config().clone();
     world.reload(config, true);
 }
 
 fn settings_change(world: &mut World) {
-    let config = settings::redraw(&mut world.rng, &world.config);
+    let config = {
+        let config = world.config().clone();
+        settings::redraw(&mut world.rng, &config)
+    };
     let new_generation = world.rng.bool();
     world.reload(config, new_generation);
 }
@@ -151,53 +157,50 @@ fn worker_is_killed(world: &mut World) {
 }
 
 fn job_is_stopped(world: &mut World) {
-    let running = any_worker(world).and_then(|id| world.fleet.running_job(id));
+    let running = any_worker(world).and_then(|id| world.fleet().running_job(id));
     if let Some(job) = running.map(|job| job.job.id.clone()) {
         world.command(Command::StopJob { job });
     }
 }
 
 fn forks_fail(world: &mut World) {
-    world.forks_fail = true;
+    world.conditions.forks_fail = true;
 }
 
 fn forks_work(world: &mut World) {
-    world.forks_fail = false;
+    world.conditions.forks_fail = false;
 }
 
 fn app_breaks(world: &mut World) {
-    world.app_broken = true;
+    world.conditions.app_broken = true;
 }
 
 fn app_is_repaired(world: &mut World) {
-    world.app_broken = false;
+    world.conditions.app_broken = false;
 }
 
 fn worker_dies(world: &mut World) {
     if let Some(id) = any_worker(world) {
-        world.worker_dies(id);
+        world.kill_worker(id);
     }
 }
 
 fn worker_freezes(world: &mut World) {
-    if let Some(worker) = any_worker(world).and_then(|id| world.workers.get_mut(&id)) {
-        worker.frozen = true;
+    if let Some(id) = any_worker(world) {
+        world.freeze_worker(id);
     }
 }
 
 fn worker_thaws(world: &mut World) {
     if let Some(id) = any_worker(world) {
-        world.worker_thaws(id);
+        world.thaw_worker(id);
     }
 }
 
 fn says(world: &mut World, said: impl FnOnce(&World, u64) -> Option<Said>) {
     let Some(id) = any_worker(world) else { return };
     let Some(said) = said(world, id) else { return };
-    if let Some(worker) = world.workers.get_mut(&id) {
-        worker.said.push_back(said);
-    }
-    world.hear_worker(id);
+    world.speak_for_worker(id, said);
 }
 
 fn worker_talks_garbage(world: &mut World) {
@@ -210,14 +213,14 @@ fn worker_says_ready_again(world: &mut World) {
 
 /// The outcome that it says next, twice.
 fn worker_repeats_itself(world: &mut World) {
-    says(world, |world, id| world.workers.get(&id)?.said.back().cloned());
+    says(world, |world, id| world.workers().get(&id)?.last_said().cloned());
 }
 
 /// An outcome of a job that was somebody else's, or that it has not begun, with stamps from nowhere.
 fn worker_invents_an_outcome(world: &mut World) {
-    let (execution, stamp) = (world.pick(200), world.pick(u64::MAX));
+    let (execution, stamp) = (world.rng.u64(..200), world.rng.u64(..u64::MAX));
     says(world, |world, id| {
-        let running = world.workers.get(&id)?.running.as_ref();
+        let running = world.workers().get(&id)?.running.as_ref();
         // That it ends the job that it runs is no invention: nobody can tell it from the truth.
         (running.map(|running| running.frame.execution) != Some(execution)).then_some(Said::Done(Done {
             execution,
@@ -230,38 +233,38 @@ fn worker_invents_an_outcome(world: &mut World) {
 }
 
 fn any_template(world: &mut World) -> Option<u64> {
-    let templates: Vec<u64> = world.templates.keys().copied().collect();
+    let templates: Vec<u64> = world.templates().keys().copied().collect();
     world.rng.choice(&templates).copied()
 }
 
 fn template_dies(world: &mut World) {
     if let Some(id) = any_template(world) {
-        world.template_dies(id);
+        world.kill_template(id);
     }
 }
 
 fn template_freezes(world: &mut World) {
     if let Some(id) = any_template(world) {
-        world.template_freezes(id);
+        world.freeze_template(id);
     }
 }
 
 fn template_thaws(world: &mut World) {
     if let Some(id) = any_template(world) {
-        world.template_thaws(id);
+        world.thaw_template(id);
     }
 }
 
 fn broker_goes(world: &mut World) {
-    world.broker_away = true;
+    world.set_broker_away(true);
 }
 
 fn broker_comes(world: &mut World) {
-    world.broker_away = false;
+    world.set_broker_away(false);
 }
 
 fn supervisor_dies(world: &mut World) {
     if world.rng.u8(..4) == 0 {
-        world.supervisor_dies();
+        world.kill_supervisor();
     }
 }

@@ -1,22 +1,19 @@
-//! A fleet simulated from a seed: the real `Fleet` and its policies in a world of pretended processes, clocks
-//! and a broker, where anything may die, freeze, lie or be changed at any moment. After every step the world
-//! is checked: no job lost, none on two live workers, sizes within limits, no busy worker retired, queues bounded.
+//! The supervisor of `pool::sim` in worlds where anything may die, freeze, lie or be changed at any moment. After every step
+//! the world is checked: no job lost, none on two live workers, sizes within limits, no busy worker retired, queues bounded.
 //!
 //! A failing run names its seed; `POOL_SIM_SEED=N cargo test --test sim` repeats it and shows its last steps.
 //! `POOL_SIM_RUNS=N` runs more seeds than CI does.
 
 mod checks;
 mod faults;
-mod ledger;
-mod process;
 mod settings;
-mod shell;
-mod world;
+mod trial;
+mod watch;
 
 use std::time::Duration;
 
 use faults::Mood;
-use world::World;
+use trial::Trial;
 
 /// Names one seed to run, and to show the last steps of if it fails.
 const SEED_VARIABLE: &str = "POOL_SIM_SEED";
@@ -49,7 +46,7 @@ fn for_each_seed(test: u64, run: impl Fn(u64)) {
 #[test]
 fn nothing_is_lost_whatever_dies_freezes_or_lies() {
     for_each_seed(1, |seed| {
-        let mut world = World::new(seed, Mood::Wild);
+        let mut world = Trial::new(seed, Mood::Wild);
         world.run_for(Duration::from_secs(60));
         world.calm_down();
         world.finish_all_jobs();
@@ -61,7 +58,7 @@ fn nothing_is_lost_whatever_dies_freezes_or_lies() {
 #[test]
 fn a_calm_world_runs_each_job_exactly_once() {
     for_each_seed(2, |seed| {
-        let mut world = World::new(seed, Mood::Calm);
+        let mut world = Trial::new(seed, Mood::Calm);
         world.run_for(Duration::from_secs(30));
         world.finish_all_jobs();
         checks::each_job_ran_once(&world);
@@ -74,7 +71,7 @@ fn a_calm_world_runs_each_job_exactly_once() {
 #[test]
 fn people_may_change_anything_while_jobs_run() {
     for_each_seed(3, |seed| {
-        let mut world = World::new(seed, Mood::People);
+        let mut world = Trial::new(seed, Mood::People);
         world.run_for(Duration::from_secs(60));
         world.calm_down();
         world.finish_all_jobs();
@@ -87,7 +84,7 @@ fn people_may_change_anything_while_jobs_run() {
 #[test]
 fn a_stop_at_any_moment_gives_back_what_it_does_not_finish() {
     for_each_seed(4, |seed| {
-        let mut world = World::new(seed, Mood::Wild);
+        let mut world = Trial::new(seed, Mood::Wild);
         let moment = Duration::from_millis(world.pick(20_000));
         world.run_for(moment);
         world.calm_down();
@@ -98,7 +95,7 @@ fn a_stop_at_any_moment_gives_back_what_it_does_not_finish() {
 #[test]
 fn a_stop_counts_nothing_against_the_jobs_that_it_interrupts() {
     for_each_seed(5, |seed| {
-        let mut world = World::new(seed, Mood::Calm);
+        let mut world = Trial::new(seed, Mood::Calm);
         let moment = Duration::from_millis(world.pick(20_000));
         world.run_for(moment);
         world.stop();
@@ -109,7 +106,7 @@ fn a_stop_counts_nothing_against_the_jobs_that_it_interrupts() {
 #[test]
 fn a_stop_ends_although_every_template_hangs() {
     for_each_seed(6, |seed| {
-        let mut world = World::new(seed, Mood::People);
+        let mut world = Trial::new(seed, Mood::People);
         let moment = Duration::from_millis(world.pick(20_000));
         world.run_for(moment);
         world.freeze_templates();
@@ -121,7 +118,7 @@ fn a_stop_ends_although_every_template_hangs() {
 #[test]
 fn a_pool_gets_over_a_template_that_hangs() {
     for_each_seed(7, |seed| {
-        let mut world = World::new(seed, Mood::People);
+        let mut world = Trial::new(seed, Mood::People);
         let moment = Duration::from_millis(world.pick(20_000));
         world.run_for(moment);
         world.freeze_templates();
