@@ -42,11 +42,11 @@ impl Supervisor {
             Request::Metrics { openmetrics } => return self.show_metrics(openmetrics, reply),
             Request::Reload => return self.reload(Some(reply), now),
             Request::Drain => {
-                self.leavers.push(reply);
+                self.ending.wait(reply);
                 return self.stop(Command::Drain { patient: true }, now);
             }
             Request::Stop { now: at_once } => {
-                self.leavers.push(reply);
+                self.ending.wait(reply);
                 let command = if at_once {
                     Command::Stop
                 } else {
@@ -138,7 +138,7 @@ impl Supervisor {
             started: self.started,
             broker: self.broker.url().into(),
             broker_error: self.traffic.error(),
-            template_pid: self.templates.values().map(super::Template::pid).max(),
+            template_pid: self.processes.template_pids().max(),
             ..self.fleet.snapshot(now)
         }
     }
@@ -229,7 +229,7 @@ impl Supervisor {
                 let waiting = changes
                     .into_iter()
                     .filter(|change| change.effect == Effect::Restart);
-                self.needs_restart = waiting.map(|change| change.key).collect();
+                let needs_restart = waiting.map(|change| change.key).collect();
                 // A broker and a socket are for life; the rest changes under running jobs.
                 self.config = Config {
                     broker: self.config.broker.clone(),
@@ -238,7 +238,8 @@ impl Supervisor {
                     metrics: self.config.metrics.clone(),
                     ..config
                 };
-                self.reloads.extend(reply);
+                self.reloads.begin(needs_restart, reply);
+                self.ending.limit_idleness(self.config.supervisor.max_idle_time);
                 tracing::info!("reloading");
                 let config = self.config.clone();
                 self.fleet.reload(&config, true, now, &mut self.actions);
@@ -250,23 +251,6 @@ impl Supervisor {
                     let _ = reply.send(Reply::error(error));
                 }
             }
-        }
-    }
-
-    /// Tells whoever waits for a reload how it went.
-    pub(super) fn reloaded(&mut self, result: Result<String, String>) {
-        for waiting in self.reloads.drain(..) {
-            let _ = waiting.send(match &result {
-                Ok(message) => Reply::done(message.clone()),
-                Err(message) => Reply::error(message.clone()),
-            });
-        }
-    }
-
-    /// Tells whoever waits for our leaving that we do.
-    pub(super) fn dismiss_leavers(&mut self) {
-        for waiting in self.leavers.drain(..) {
-            let _ = waiting.send(Reply::done("stopped"));
         }
     }
 }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use super::Supervisor;
+use tokio::sync::oneshot;
+
+use super::SupervisorError;
+use super::traffic::Traffic;
 use crate::config::Config;
-use crate::fleet::{Command, Now};
+use crate::control::Reply;
+use crate::fleet::Fleet;
 use crate::job::PoolName;
-use crate::time::Mono;
+use crate::time::{Human, Mono};
 
 /// How many jobs each pool may take in all, where `max_jobs` ends the supervisor.
 ///
@@ -23,62 +27,119 @@ pub(super) fn quotas(config: &Config, burst: bool) -> Vec<(PoolName, u64)> {
     config.pools.iter().filter_map(quota).collect()
 }
 
-impl Supervisor {
-    /// Leaves when there is a reason to.
-    pub(super) fn end_when_over(&mut self, now: Now) {
-        if self.ending {
-            return;
+/// When and why the supervisor ends, and who waits for it.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// It ends when nothing is left to do.
+    burst: bool,
+    /// `max_idle_time`
+    idle_limit: Option<Duration>,
+    /// The application was loaded once: what the queues hold is known from then on.
+    loaded: bool,
+    /// Since when no job has been in hand, if `max_idle_time` says how long that may be.
+    idle_since: Option<Mono>,
+    /// It was decided to leave unasked: once.
+    decided: bool,
+    leaving: bool,
+    /// Why it can't go on.
+    failure: Option<SupervisorError>,
+    /// Who waits for our leaving.
+    leavers: Vec<oneshot::Sender<Reply>>,
+}
+
+impl Ending {
+    pub fn new(burst: bool, idle_limit: Option<Duration>) -> Self {
+        Ending {
+            burst,
+            idle_limit,
+            loaded: false,
+            idle_since: None,
+            decided: false,
+            leaving: false,
+            failure: None,
+            leavers: Vec::new(),
         }
-        if self.options.burst && self.burst_is_over() {
+    }
+
+    /// Another `max_idle_time`.
+    pub fn limit_idleness(&mut self, limit: Option<Duration>) {
+        self.idle_limit = limit;
+    }
+
+    /// The application is loaded.
+    pub fn loaded(&mut self) {
+        self.loaded = true;
+    }
+
+    /// Everything is gone: the loop ends after this turn.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+    }
+
+    /// It can't go on: the loop ends after this turn.
+    pub fn fail(&mut self, why: SupervisorError) {
+        self.failure = Some(why);
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// Why it can't go on, if it can't.
+    pub fn failure(&mut self) -> Option<SupervisorError> {
+        self.failure.take()
+    }
+
+    /// Somebody waits for our leaving.
+    pub fn wait(&mut self, reply: oneshot::Sender<Reply>) {
+        self.leavers.push(reply);
+    }
+
+    /// Tells whoever waits that we leave.
+    pub fn dismiss(&mut self) {
+        for waiting in self.leavers.drain(..) {
+            let _ = waiting.send(Reply::done("stopped")); // who asked may be gone
+        }
+    }
+
+    /// At the end of a turn: whether there is a reason to leave unasked. It is told, and found once.
+    pub fn is_due(&mut self, fleet: &Fleet, traffic: &Traffic, now: Mono) -> bool {
+        self.mark_idle(fleet, traffic, now);
+        if self.decided {
+            return false;
+        }
+        let pools = fleet.pool_names();
+        let is_clear = fleet.in_hand() == 0 && traffic.all_settled();
+        let is_empty = || is_clear && traffic.all_empty(&pools);
+        if self.burst && self.loaded && is_empty() {
             tracing::info!("the queues are empty");
-        } else if self.quotas_are_spent() {
+        // After-work of the last jobs may be left.
+        } else if traffic.all_spent(&pools) && is_empty() {
             tracing::info!("as many jobs were run as `max_jobs` says");
-        } else if let Some(limit) = self.config.supervisor.max_idle_time
-            && self.idle_deadline().is_some_and(|at| at <= now.mono)
+        } else if let Some(limit) = self.idle_limit
+            && self.deadline().is_some_and(|at| at <= now)
         {
-            tracing::info!(idle = %crate::time::Human(limit), "there was no job for as long as `max_idle_time` says");
+            tracing::info!(idle = %Human(limit), "there was no job for as long as `max_idle_time` says");
         } else {
-            return;
+            return false;
         }
-        self.ending = true;
-        let drain = Command::Drain { patient: false };
-        let _ = self.fleet.command(drain, now, &mut self.actions);
-        self.turn(now);
+        self.decided = true;
+        true
     }
 
     /// Takes note of when it fell idle, for `max_idle_time`: not before the queues were looked into.
-    pub(super) fn mark_idle(&mut self, now: Mono) {
-        if self.fleet.has_jobs() || self.config.supervisor.max_idle_time.is_none() {
+    fn mark_idle(&mut self, fleet: &Fleet, traffic: &Traffic, now: Mono) {
+        if self.idle_limit.is_none() || fleet.has_jobs() {
             self.idle_since = None;
-        } else if self.announced
-            && self.idle_since.is_none()
-            && self.traffic.all_empty(&self.fleet.pool_names())
-        {
+        } else if self.loaded && self.idle_since.is_none() && traffic.all_empty(&fleet.pool_names()) {
             self.idle_since = Some(now);
         }
     }
 
     /// When it has been idle for long enough; `None` while a job is in hand, or without such a limit.
-    pub(super) fn idle_deadline(&self) -> Option<Mono> {
-        let limit: Duration = self.config.supervisor.max_idle_time?;
-        self.idle_since
-            .filter(|_| !self.ending)
-            .map(|since| since + limit)
-    }
-
-    fn burst_is_over(&self) -> bool {
-        let pools = self.fleet.pool_names();
-        self.announced && self.nothing_in_hand() && self.traffic.all_empty(&pools)
-    }
-
-    fn quotas_are_spent(&self) -> bool {
-        let pools = self.fleet.pool_names();
-        // After-work of the last jobs may be left.
-        self.nothing_in_hand() && self.traffic.all_spent(&pools) && self.traffic.all_empty(&pools)
-    }
-
-    fn nothing_in_hand(&self) -> bool {
-        self.fleet.in_hand() == 0 && self.traffic.all_settled()
+    pub fn deadline(&self) -> Option<Mono> {
+        let since = self.idle_since.filter(|_| !self.decided)?;
+        Some(since + self.idle_limit?)
     }
 }
 

@@ -5,10 +5,10 @@
 //!
 //! - `input`, `signals`: what happens, as one stream.
 //! - `output`, `lines`, `allowance`: what processes print, cut where it is a flood.
-//! - `link`, `template`: our ends of the processes.
+//! - `processes`: all templates and workers. `link`, `template`: our ends of one.
 //! - `traffic`: between the fleet and the source of its jobs: room, jobs, outcomes.
 //! - `take`, `perform`, `periods`: the three parts of a turn: inputs, actions, time.
-//! - `ends`: when to leave unasked.
+//! - `ends`: when and why to leave. `reloads`: who waits for a reload.
 //! - `roster`: our workers as the broker shows them to others.
 //! - `memory`: what the processes occupy. `notices`: what people are told.
 //! - `calls`: what people ask over the control socket. `view`: what readers see.
@@ -26,6 +26,8 @@ mod output;
 mod perform;
 mod periods;
 mod printed;
+mod processes;
+mod reloads;
 mod roster;
 mod signals;
 mod take;
@@ -33,7 +35,7 @@ mod template;
 pub mod traffic;
 mod view;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,19 +44,19 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use crate::broker::{Broker, Events, Source};
 use crate::config::Config;
 use crate::control::server::Call;
-use crate::fleet::{Action, Event, Fleet, Now};
+use crate::fleet::{Action, Command, Event, Fleet, Now};
 use crate::job::PoolName;
 use crate::sys::title::Title;
 use crate::sys::{process, signal};
-use crate::telemetry::notify;
 use crate::time::Mono;
-use crate::wire::frame::Packets;
 
+use ends::Ending;
 use input::Input;
-use link::Link;
+use periods::{Periods, Watchdog};
+use processes::Processes;
+use reloads::Reloads;
 use roster::Roster;
 use signals::Signals;
-use template::Template;
 use traffic::Traffic;
 use view::View;
 
@@ -148,33 +150,19 @@ struct Supervisor {
     fleet: Fleet,
     traffic: Traffic,
     roster: Roster,
-    links: HashMap<u64, Link>,
-    templates: HashMap<u64, Template>,
+    processes: Processes,
     inputs: UnboundedSender<Input>,
     signals: Signals,
     /// Events that the performing of actions brought about.
     events: VecDeque<Event>,
     actions: Vec<Action>,
-    packets: Packets,
-    periods: BTreeMap<PoolName, Mono>,
-    watchdog: Option<(Duration, Mono)>,
-    /// Settings that a reload found changed, and that only a restart puts in force.
-    needs_restart: Vec<String>,
-    /// Who waits for the end of a reload.
-    reloads: Vec<tokio::sync::oneshot::Sender<crate::control::Reply>>,
-    /// Who waits for our leaving.
-    leavers: Vec<tokio::sync::oneshot::Sender<crate::control::Reply>>,
+    periods: Periods,
+    watchdog: Watchdog,
+    reloads: Reloads,
     /// Who wants to see how things are.
     view: View,
     started: crate::time::Unix,
-    announced: bool,
-    /// Since when no job has been in hand, if `max_idle_time` says how long that may be.
-    idle_since: Option<Mono>,
-    /// It was decided to leave unasked.
-    ending: bool,
-    leaving: bool,
-    /// Why it can't go on.
-    failure: Option<SupervisorError>,
+    ending: Ending,
 }
 
 impl Supervisor {
@@ -186,7 +174,6 @@ impl Supervisor {
         now: Now,
     ) -> Self {
         let fleet = Fleet::new(&config, fastrand::u64(..), now);
-        let watchdog = notify::watchdog_interval().map(|every| (every, now.mono + every));
         let tells_empty = options.burst || config.supervisor.max_idle_time.is_some();
         let mut traffic = Traffic::new(source, broker.url(), tells_empty);
         for (pool, quota) in ends::quotas(&config, options.burst) {
@@ -195,29 +182,21 @@ impl Supervisor {
         Supervisor {
             traffic,
             roster: Roster::new(broker.clone(), inputs.clone()),
+            processes: Processes::new(inputs.clone()),
+            ending: Ending::new(options.burst, config.supervisor.max_idle_time),
             config,
             options,
             broker,
             fleet,
-            links: HashMap::new(),
-            templates: HashMap::new(),
             inputs,
             signals,
             events: VecDeque::new(),
             actions: Vec::new(),
-            packets: Packets::default(),
-            periods: BTreeMap::new(),
-            watchdog,
-            needs_restart: Vec::new(),
-            reloads: Vec::new(),
-            leavers: Vec::new(),
+            periods: Periods::default(),
+            watchdog: Watchdog::new(now.mono),
+            reloads: Reloads::default(),
             view: View::default(),
             started: now.unix,
-            announced: false,
-            idle_since: None,
-            ending: false,
-            leaving: false,
-            failure: None,
         }
     }
 
@@ -229,7 +208,7 @@ impl Supervisor {
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         let mut armed: Option<Mono> = None;
-        while !self.leaving {
+        while !self.ending.is_leaving() {
             let deadline = self.next_deadline();
             if deadline != armed {
                 armed = deadline;
@@ -251,7 +230,7 @@ impl Supervisor {
             if let Some(error) = self.fleet.never_loaded() {
                 return Err(SupervisorError::AppDoesNotLoad(error.to_owned()));
             }
-            if let Some(failure) = self.failure.take() {
+            if let Some(failure) = self.ending.failure() {
                 return Err(failure);
             }
         }
@@ -261,15 +240,16 @@ impl Supervisor {
     }
 
     fn next_deadline(&self) -> Option<Mono> {
-        let periods = self.periods.values().copied();
-        let watchdog = self.watchdog.map(|(_, at)| at);
-        periods
-            .chain(watchdog)
-            .chain(self.fleet.next_deadline())
+        let own = [
+            self.periods.deadline(),
+            self.watchdog.deadline(),
+            self.ending.deadline(),
+            self.view.deadline(),
+        ];
+        let own = own.into_iter().flatten();
+        own.chain(self.fleet.next_deadline())
             .chain(self.traffic.next_deadline())
             .chain(self.roster.next_deadline())
-            .chain(self.idle_deadline())
-            .chain(self.view.deadline())
             .min()
     }
 
@@ -278,8 +258,11 @@ impl Supervisor {
         self.act(now);
         self.traffic.pump(&self.fleet, now.mono);
         self.roster.tell(&self.fleet, now);
-        self.mark_idle(now.mono);
-        self.end_when_over(now);
+        if self.ending.is_due(&self.fleet, &self.traffic, now.mono) {
+            let drain = Command::Drain { patient: false };
+            let _ = self.fleet.command(drain, now, &mut self.actions);
+            self.turn(now);
+        }
     }
 
     /// Performs what was decided, and what that brings about.
@@ -297,11 +280,10 @@ impl Supervisor {
 
     /// Settles what is left, gives up the lease, and leaves no child behind.
     async fn farewell(&mut self) {
-        self.links.clear();
-        self.templates.clear();
+        self.processes.close();
         self.roster.leave();
         self.traffic.close(FAREWELL, Mono::now()).await;
-        self.dismiss_leavers();
+        self.ending.dismiss();
         tracing::info!("stopped");
     }
 }

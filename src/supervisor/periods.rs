@@ -1,44 +1,92 @@
 //! What comes with time: deadlines, scaling periods with their measurements.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use tokio::task::JoinHandle;
 
 use super::input::Input;
-use super::template::Template;
 use super::{Supervisor, memory};
 use crate::broker::{Backlog, BrokerError};
 use crate::fleet::{Event, Memory, Now};
 use crate::job::PoolName;
 use crate::telemetry::notify;
+use crate::time::Mono;
+
+/// The scaling periods of the pools.
+#[derive(Debug, Default)]
+pub(super) struct Periods {
+    /// When the present one of each pool ends.
+    ends: BTreeMap<PoolName, Mono>,
+}
+
+impl Periods {
+    /// The next end of a period.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.ends.values().copied().min()
+    }
+
+    /// Pools whose period has ended; another one begins. Of the pools that there are now, with their periods.
+    fn take_ended(&mut self, pools: &[(PoolName, Duration)], now: Mono) -> Vec<PoolName> {
+        self.ends
+            .retain(|known, _| pools.iter().any(|(pool, _)| pool == known));
+        let mut ended = Vec::new();
+        for (pool, period) in pools {
+            let at = self.ends.entry(pool.clone()).or_insert(now + *period);
+            if *at <= now {
+                // Periods that were missed (a suspended machine) are not made up for.
+                let next = *at + *period;
+                *at = if next > now { next } else { now + *period };
+                ended.push(pool.clone());
+            }
+        }
+        ended
+    }
+}
+
+/// systemd's watchdog, if it is on.
+#[derive(Debug)]
+pub(super) struct Watchdog(Option<(Duration, Mono)>);
+
+impl Watchdog {
+    /// As the unit says.
+    pub fn new(now: Mono) -> Self {
+        Watchdog(notify::watchdog_interval().map(|every| (every, now + every)))
+    }
+
+    /// When it is to be told next.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.0.map(|(_, at)| at)
+    }
+
+    /// Tells it that the loop turns, if it is time to.
+    fn due(&mut self, now: Mono) {
+        if let Some((every, at)) = &mut self.0
+            && *at <= now
+        {
+            notify::watchdog();
+            *at = now + *every;
+        }
+    }
+}
 
 impl Supervisor {
     pub(super) fn due(&mut self, now: Now) {
         if self.fleet.next_deadline().is_some_and(|at| at <= now.mono) {
             self.fleet.on(Event::Tick, now, &mut self.actions);
         }
-        if let Some((every, at)) = self.watchdog
-            && at <= now.mono
-        {
-            notify::watchdog();
-            self.watchdog = Some((every, now.mono + every));
-        }
+        self.watchdog.due(now.mono);
         self.renew_view(now);
-        let pools = self.fleet.pool_names();
-        self.periods.retain(|pool, _| pools.contains(pool));
-        for pool in pools {
-            let Some(period) = self.fleet.pool_config(&pool).map(|config| config.scaling_period) else {
-                continue;
-            };
-            let at = *self.periods.entry(pool.clone()).or_insert(now.mono + period);
-            if at <= now.mono {
-                // Periods that were missed (a suspended machine) are not made up for.
-                let next = at + period;
-                self.periods.insert(
-                    pool.clone(),
-                    if next > now.mono { next } else { now.mono + period },
-                );
-                self.traffic.told(&pool, false);
-                self.measure(&pool);
-            }
+        let names = self.fleet.pool_names().into_iter();
+        let pools: Vec<(PoolName, Duration)> = names
+            .filter_map(|pool| {
+                let period = self.fleet.pool_config(&pool)?.scaling_period;
+                Some((pool, period))
+            })
+            .collect();
+        for pool in self.periods.take_ended(&pools, now.mono) {
+            self.traffic.told(&pool, false);
+            self.measure(&pool);
         }
     }
 
@@ -69,7 +117,7 @@ impl Supervisor {
 
     /// Measures the processes that live now, on a thread that may wait for it.
     pub(super) fn measurement(&self) -> JoinHandle<Memory> {
-        let templates: Vec<i32> = self.templates.values().map(Template::pid).collect();
+        let templates: Vec<i32> = self.processes.template_pids().collect();
         let limit_of = |pool: PoolName| {
             let limit = self.fleet.pool_config(&pool)?.max_memory?;
             Some((pool, limit))

@@ -13,7 +13,7 @@ impl Supervisor {
         let event = match input {
             Input::Template { template, message } => self.template_speaks(template, *message),
             Input::TemplateExited { template, how } => {
-                self.templates.remove(&template);
+                self.processes.forget_template(template);
                 Some(Event::TemplateExited { template, how })
             }
             Input::WorkerReady { worker } => Some(Event::WorkerReady { worker }),
@@ -40,7 +40,7 @@ impl Supervisor {
                 None
             }
             Input::Reaped { pid, status } => {
-                self.ended(pid, status);
+                self.processes.reaped(pid, status);
                 None
             }
             Input::Call(call) => {
@@ -108,7 +108,7 @@ impl Supervisor {
             source::Event::Well { doing } => self.traffic.well(doing),
             source::Event::Ended { why } => {
                 tracing::error!(why, "a defect of pool itself: please report it");
-                self.failure = Some(SupervisorError::System(format!(
+                self.ending.fail(SupervisorError::System(format!(
                     "the source of jobs ended: {why}"
                 )));
             }
@@ -124,12 +124,10 @@ impl Supervisor {
     ) -> Option<Event> {
         // A job that was to be sent to it is one that it has not read: it must be on the socket by now.
         self.act(now);
-        let mut link = self.links.remove(&worker)?;
-        // What its job left running in its group goes with it.
-        link.kill();
+        let unread = self.processes.bury(worker)?;
         Some(Event::Exited {
             worker,
-            unread: link.take_back(),
+            unread,
             how,
             status,
         })
@@ -145,22 +143,16 @@ impl Supervisor {
                     error: format!("{error}{separator}{detail}"),
                 })
             }
-            FromTemplate::Forked { worker, pid } => {
-                match self.is_born(worker, pid) {
-                    Ok(is_new) => is_new.then_some(Event::Forked { worker, pid }),
-                    Err(error) => {
-                        // Its lifeline closes: whatever was forked does not stay.
-                        self.links.remove(&worker);
-                        Some(Event::ForkFailed { worker, error })
-                    }
-                }
-            }
+            FromTemplate::Forked { worker, pid } => match self.processes.is_born(worker, pid) {
+                Ok(is_new) => is_new.then_some(Event::Forked { worker, pid }),
+                Err(error) => Some(Event::ForkFailed { worker, error }),
+            },
             FromTemplate::ForkFailed { worker, error } => {
-                self.links.remove(&worker);
+                self.processes.forget_worker(worker);
                 Some(Event::ForkFailed { worker, error })
             }
             FromTemplate::Exited { worker, status } => {
-                self.links.get_mut(&worker)?.ended(status);
+                self.processes.worker_ended(worker, status);
                 None
             }
         }
@@ -176,31 +168,6 @@ impl Supervisor {
             ),
         };
         notices::printed(printed, pool.as_deref(), job.as_deref());
-    }
-
-    /// A template names the process of a worker. Returns whether that is new; the error says why it can't be.
-    fn is_born(&mut self, worker: u64, pid: i32) -> Result<bool, String> {
-        let reported = |why: &dyn std::fmt::Display| format!("its template reported a wrong process: {why}");
-        let is_template = self.templates.values().any(|template| template.pid() == pid);
-        let mut others = self.links.iter().filter(|(id, _)| **id != worker);
-        if is_template || others.any(|(_, link)| link.pid() == Some(pid)) {
-            return Err(reported(&format_args!(
-                "process {pid} is a template or another worker"
-            )));
-        }
-        let Some(link) = self.links.get_mut(&worker) else {
-            return Ok(false);
-        };
-        link.forked(pid).map_err(|error| reported(&error))
-    }
-
-    /// A child of ours was reaped: a template, a worker whose template died, or an orphan that a job left.
-    pub(super) fn ended(&mut self, pid: i32, status: i32) {
-        if let Some(template) = self.templates.values_mut().find(|template| template.pid() == pid) {
-            template.ended(status);
-        } else if let Some(link) = self.links.values_mut().find(|link| link.pid() == Some(pid)) {
-            link.ended(status);
-        }
     }
 
     pub(super) fn signal(&mut self, signal: Signal, now: Now) {
