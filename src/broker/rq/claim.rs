@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::held::{AfterWork, Held, KIND_AFTER_WORK, KIND_PLAIN, KIND_WHOLE, Kind, Pending, Unreadable};
+use super::held::{AfterWork, Held, KIND_AFTER_WORK, KIND_PLAIN, KIND_WHOLE, Kind, Unreadable};
 use super::options::DequeueStrategy;
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
@@ -53,7 +53,7 @@ impl RqBroker {
         // Several claims may have gone unanswered, each for all the room: together they found more than there is room for.
         let found = self.recover(queues).await?;
         self.hand().recovered.extend(found);
-        let room = limit.saturating_sub(self.hand().after_work.len());
+        let room = limit.saturating_sub(self.after_works.len());
         let mut jobs = self.hand().hand_out_recovered(queues, room);
         let mut waits_for_returned = false;
         let suspended = loop {
@@ -109,7 +109,7 @@ impl RqBroker {
             })
             .arg(fastrand::u32(..))
             .arg(u8::from(self.hand().takes_returned()));
-        for queue in self.in_turn(queues) {
+        for queue in self.turns.order(queues) {
             call.arg(queue.as_str());
         }
         let on_its_way = self
@@ -149,7 +149,7 @@ impl RqBroker {
             return Err(BrokerError::Corrupt { url, reason });
         }
         if let Some(last) = jobs.last() {
-            self.remember_served(&last.job.queue);
+            self.turns.served(&last.job.queue);
         }
         let suspended = matches!(state, Some(Value::Int(1)));
         Ok(Found {
@@ -178,30 +178,6 @@ impl RqBroker {
             tracing::error!(%queue, %reason, "a queue can't be read: its jobs are not taken");
         }
         Some(reason.into_owned())
-    }
-
-    /// The last job was of this queue.
-    fn remember_served(&self, queue: &QueueName) {
-        *self
-            .served
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(queue.clone());
-    }
-
-    /// The queues; with the strategy `round_robin` the one after the last that was served comes first.
-    fn in_turn<'q>(&self, queues: &'q [QueueName]) -> impl Iterator<Item = &'q QueueName> {
-        let served = self
-            .served
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let at = match (self.options.dequeue_strategy, &*served) {
-            (DequeueStrategy::RoundRobin, Some(last)) => queues
-                .iter()
-                .position(|queue| queue == last)
-                .map_or(0, |at| at + 1),
-            _ => 0,
-        };
-        queues[at..].iter().chain(&queues[..at])
     }
 
     /// One entry of the script's answer, in hand from now on, or noted as one that can't be run.
@@ -260,7 +236,7 @@ impl RqBroker {
     /// The housekeeping of RQ's registries, at the start and each interval, becomes after-work.
     async fn maintain_when_due(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
         let now = Mono::now();
-        let due = self.maintenance().get(queues).copied();
+        let due = self.housekeeping.due(queues);
         if queues.is_empty() || due.is_some_and(|at| at > now) {
             return Ok(());
         }
@@ -270,11 +246,9 @@ impl RqBroker {
             // What a predecessor had taken when it was killed has expired by then.
             wait = wait.min(self.options.job_monitoring_interval + ABANDONED);
         }
-        self.maintenance().insert(queues.to_vec(), now + wait);
+        self.housekeeping.done(queues, now + wait);
         let queues = queues.iter().map(ToString::to_string).collect();
-        self.hand()
-            .after_work
-            .push_back(AfterWork::Maintain { queues }.into());
+        self.after_works.add_own(AfterWork::Maintain { queues });
         Ok(())
     }
 
@@ -304,9 +278,8 @@ impl RqBroker {
             return Vec::new();
         };
         let mut hand = self.hand();
-        let count = hand.after_work.len().min(limit);
-        let after_work: Vec<Pending> = hand.after_work.drain(..count).collect();
-        let mut jobs = Vec::with_capacity(count);
+        let after_work = self.after_works.take(limit);
+        let mut jobs = Vec::with_capacity(after_work.len());
         for pending in after_work {
             let (failures, losses) = (pending.failures, pending.losses);
             let number = hand.numbers(1);

@@ -1,6 +1,6 @@
 //! What this handle has taken and not settled, and the after-work that it hands out as jobs of its own.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
@@ -136,9 +136,6 @@ impl From<AfterWork> for Pending {
 #[derive(Debug, Default)]
 pub(super) struct Hand {
     pub jobs: HashMap<i64, Held>,
-    pub after_work: VecDeque<Pending>,
-    /// After-work that is tried again after a pause, by the number of its last claim.
-    pub after_work_later: HashMap<i64, Pending>,
     /// Found of claims whose answer never came, and more than the pool had room for: the next claims hand them out.
     pub recovered: Vec<Claimed>,
     /// Taken, and to be failed: they can't be run.

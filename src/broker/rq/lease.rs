@@ -1,7 +1,5 @@
 //! Heartbeats of what is in hand. Source: `rq/worker/base.py`, `maintain_heartbeats`.
 
-use std::sync::PoisonError;
-
 use super::held::Kind;
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
@@ -11,8 +9,7 @@ impl RqBroker {
     /// Renews executions, started jobs and their last heartbeat; no more often than the monitoring interval says.
     pub(super) async fn renew(&self) -> Result<(), BrokerError> {
         let now = Mono::now();
-        let due = *self.beaten.lock().unwrap_or_else(PoisonError::into_inner);
-        if due.is_some_and(|at| now.since(at) + now.since(at) / 8 < self.options.job_monitoring_interval) {
+        if !self.beats.is_due(self.options.job_monitoring_interval, now) {
             return Ok(());
         }
         let at = Unix::now();
@@ -40,7 +37,7 @@ impl RqBroker {
         if count > 0 {
             let _: i64 = self.run(&call).await?;
         }
-        *self.beaten.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        self.beats.made(now);
         Ok(())
     }
 }

@@ -5,7 +5,9 @@
 //! more to it is *whole*: its worker runs RQ's own lifecycle for it. What only RQ's own code does right and no job
 //! asks for (housekeeping, the end of a job whose worker died) is handed out as *after-work*.
 //!
-//! - [`options`]: what it is told; [`keys`]: every key with its source; [`text`]: how RQ writes times and errors; [`held`]: what is in hand;
+//! - [`options`]: what it is told; [`keys`]: every key with its source; [`text`]: how RQ writes times and errors;
+//! - [`held`]: what is in hand; [`after_work`]: what waits for a worker besides jobs;
+//! - [`turns`]: which queue comes first; [`intervals`]: what is due again after a time;
 //! - [`claim`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
@@ -13,6 +15,7 @@
 //!
 //! The server itself (its address, connections, waking up) is the affair of `broker/redis/`.
 
+mod after_work;
 mod claim;
 mod client;
 mod data;
@@ -20,6 +23,7 @@ mod enqueue;
 mod first_failure;
 mod group;
 mod held;
+mod intervals;
 mod keys;
 mod lease;
 mod look;
@@ -34,8 +38,8 @@ mod scheduler;
 mod scripts;
 mod settle;
 mod text;
+mod turns;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,10 +48,13 @@ use async_trait::async_trait;
 use redis::{FromRedisValue, ScriptInvocation};
 use tokio::sync::Notify;
 
+use self::after_work::AfterWorks;
 use self::held::Hand;
+use self::intervals::{Beats, Housekeeping};
 use self::keys::Keys;
 use self::options::Options;
 use self::scripts::Scripts;
+use self::turns::Turns;
 use super::presence::present;
 use super::redis::connection::Link;
 use super::redis::endpoint::Endpoint;
@@ -59,7 +66,6 @@ use super::{
     Abilities, Broker, BrokerError, Events, Maintained, Orders, Presence, Pull, Queues, Source, check, pulled,
 };
 use crate::job::{Claim, Claimed, QueueName, Settlement};
-use crate::time::Mono;
 
 /// Bounds of the time between two heartbeats of our workers.
 const ROSTER_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -83,15 +89,12 @@ pub struct RqBroker {
     execution_prefix: String,
     /// Claims whose answer never came.
     unanswered: UnansweredClaims,
-    /// The queue of the last job taken.
-    served: Mutex<Option<QueueName>>,
-    /// When the housekeeping of some queues is due.
-    maintenance_due: Mutex<HashMap<Vec<QueueName>, Mono>>,
-    after_work_came: Arc<Notify>,
+    turns: Turns,
+    housekeeping: Housekeeping,
+    after_works: AfterWorks,
     /// A job whose claim came back has run for a moment, or ended.
     returned_began: Notify,
-    /// When running jobs got their last heartbeat.
-    beaten: Mutex<Option<Mono>>,
+    beats: Beats,
     wake_ups: WakeUps,
     roster: roster::Roster,
     orders: Subscription,
@@ -132,11 +135,11 @@ impl RqBroker {
             hand: Arc::default(),
             execution_prefix,
             unanswered: UnansweredClaims::default(),
-            served: Mutex::default(),
-            maintenance_due: Mutex::default(),
-            after_work_came: Arc::default(),
+            turns: Turns::new(options.dequeue_strategy),
+            housekeeping: Housekeeping::default(),
+            after_works: AfterWorks::default(),
             returned_began: Notify::new(),
-            beaten: Mutex::default(),
+            beats: Beats::default(),
             scheduler: scheduler::Scheduler::default(),
             suspended: AtomicBool::new(false),
             closed: Arc::default(),
@@ -152,12 +155,6 @@ impl RqBroker {
 
     fn hand(&self) -> MutexGuard<'_, Hand> {
         self.hand.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn maintenance(&self) -> MutexGuard<'_, HashMap<Vec<QueueName>, Mono>> {
-        self.maintenance_due
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The id of an execution, as RQ writes it: 32 hexadecimal digits.

@@ -33,10 +33,10 @@ impl RqBroker {
             let woken = self.wake_ups.any(lists).await;
             woken.map_err(|error| self.link.endpoint.error(&error))
         };
-        let came = self.after_work_came.notified();
+        let came = self.after_works.came();
         tokio::pin!(came);
         came.as_mut().enable();
-        if !self.hand().after_work.is_empty() {
+        if self.after_works.len() > 0 {
             return Ok(());
         }
         if self.suspended.load(Ordering::Relaxed) {
@@ -59,7 +59,7 @@ impl RqBroker {
     }
 
     async fn housekeeping_due(&self, queues: &[QueueName]) {
-        let due = self.maintenance().get(queues).copied();
+        let due = self.housekeeping.due(queues);
         if let Some(at) = due {
             sleep_until(at).await;
         }

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::{RedisError, Script, Value};
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::held::{AfterWork, Hand, Kind, Pending};
+use super::after_work::AfterWorks;
+use super::held::{AfterWork, Hand, Kind};
 use super::keys::Keys;
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
@@ -55,7 +55,7 @@ struct Pass {
     created: Unix,
     queues: Arc<Mutex<BTreeSet<String>>>,
     hand: Arc<Mutex<Hand>>,
-    after_work_came: Arc<Notify>,
+    after_works: AfterWorks,
 }
 
 impl Pass {
@@ -94,16 +94,12 @@ impl Pass {
             queue: queue.to_owned(),
             job_ids: vec![job.to_owned()],
         };
-        let mut hand = self.hand.lock().unwrap_or_else(PoisonError::into_inner);
+        let hand = self.hand.lock().unwrap_or_else(PoisonError::into_inner);
         let running =
             |held: &super::held::Held| matches!(&held.kind, Kind::After(other) if other.work == work);
-        let waits = |pending: &Pending| pending.work == work;
-        let is_known = hand.after_work.iter().any(waits)
-            || hand.after_work_later.values().any(waits)
-            || hand.jobs.values().any(running);
+        let is_known = self.after_works.holds(&work) || hand.jobs.values().any(running);
         if !is_known {
-            hand.after_work.push_back(work.into());
-            self.after_work_came.notify_waiters();
+            self.after_works.add(vec![work]);
         }
     }
 }
@@ -141,7 +137,7 @@ impl RqBroker {
             created: Unix::now(),
             queues: Arc::clone(&self.scheduler.queues),
             hand: Arc::clone(&self.hand),
-            after_work_came: Arc::clone(&self.after_work_came),
+            after_works: self.after_works.clone(),
         };
         if let Err(error) = pass.run().await {
             // Not begun: the next claim tries again.

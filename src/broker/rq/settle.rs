@@ -1,8 +1,5 @@
 //! Ending jobs: one script call a batch for plain ones; what only RQ's own code does right becomes after-work.
 
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
-
 use redis::{ScriptInvocation, Value};
 
 use super::held::{AfterWork, Held, Kind, Pending};
@@ -13,9 +10,6 @@ use crate::time::Unix;
 
 /// Jobs that one script call ends at most: the server does nothing else meanwhile.
 const BATCH_MAX: usize = 500;
-/// Wait before after-work that failed is tried again: four times as long each time, up to the longest.
-const AFTER_WORK_PAUSE: Duration = Duration::from_millis(250);
-const AFTER_WORK_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Kind of the error of a job whose worker died; see `policy::retry`.
 const WORKER_LOST: &str = "worker lost";
 /// Source: `rq/worker/worker_classes.py`, `Worker._handle_stopped_job`.
@@ -100,11 +94,7 @@ impl RqBroker {
                 self.returned_began.notify_one();
             }
         }
-        if !ended.after_work.is_empty() {
-            hand.after_work
-                .extend(ended.after_work.into_iter().map(Pending::from));
-            self.after_work_came.notify_waiters();
-        }
+        self.after_works.add(ended.after_work);
         Ok(held)
     }
 
@@ -138,7 +128,7 @@ impl RqBroker {
             Verdict::Stopped => given_up(&JobError::stopped()),
             Verdict::Canceled => given_up(&JobError::canceled()),
             Verdict::GiveBack => {
-                hand.after_work.push_front(work);
+                self.after_works.put_back(work);
                 None
             }
             Verdict::Again {
@@ -154,25 +144,10 @@ impl RqBroker {
                     losses,
                     ..work
                 };
-                hand.after_work_later.insert(number, work);
-                drop(hand);
-                self.try_again_later(number, failures.saturating_add(losses));
+                self.after_works.try_again(number, work);
                 None
             }
         }
-    }
-
-    fn try_again_later(&self, number: i64, tries: u32) {
-        let pause = AFTER_WORK_PAUSE.saturating_mul(4u32.saturating_pow(tries.saturating_sub(1)));
-        let (hand, came) = (Arc::clone(&self.hand), Arc::clone(&self.after_work_came));
-        tokio::spawn(async move {
-            tokio::time::sleep(pause.min(AFTER_WORK_PAUSE_MAX)).await;
-            let mut hand = hand.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(pending) = hand.after_work_later.remove(&number) {
-                hand.after_work.push_back(pending);
-                came.notify_waiters();
-            }
-        });
     }
 
     /// Jobs of which RQ's own code can't do the rest fail, with the reason.
@@ -198,9 +173,7 @@ impl RqBroker {
 
     /// What failed before and would be tried again is given up, when the supervisor leaves.
     pub(super) async fn give_up_later(&self) {
-        let left: Vec<Pending> = std::mem::take(&mut self.hand().after_work_later)
-            .into_values()
-            .collect();
+        let left = self.after_works.give_up_later();
         let jobs = left.iter().filter_map(|pending| pending.work.job());
         let jobs: Vec<_> = jobs
             .map(|job| (job.to_owned(), "the pool ended".to_owned()))

@@ -1,0 +1,102 @@
+//! After-work that waits for a worker: now, or after a pause.
+//!
+//! Who moves a piece from here into the hand or back holds the hand meanwhile, so that it is always in one of both.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use super::held::{AfterWork, Pending};
+
+/// Wait before after-work that failed is tried again: four times as long each time, up to the longest.
+const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What waits, for all who add to it or take from it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AfterWorks(Arc<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    line: Mutex<Line>,
+    came: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    ready: VecDeque<Pending>,
+    /// Tried again after a pause, by the number of its last claim.
+    later: HashMap<i64, Pending>,
+}
+
+impl AfterWorks {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.0.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pieces that could be done now.
+    pub fn len(&self) -> usize {
+        self.line().ready.len()
+    }
+
+    /// Whether this very piece waits, now or for later.
+    pub fn holds(&self, work: &AfterWork) -> bool {
+        let line = self.line();
+        let mut all = line.ready.iter().chain(line.later.values());
+        all.any(|pending| pending.work == *work)
+    }
+
+    /// Ends when more has come; not what came before the call, once it is enabled.
+    pub fn came(&self) -> Notified<'_> {
+        self.0.came.notified()
+    }
+
+    /// New pieces, and whoever waits is woken.
+    pub fn add(&self, works: Vec<AfterWork>) {
+        if !works.is_empty() {
+            self.line().ready.extend(works.into_iter().map(Pending::from));
+            self.0.came.notify_waiters();
+        }
+    }
+
+    /// A new piece of somebody who takes next: nobody is woken for it.
+    pub fn add_own(&self, work: AfterWork) {
+        self.line().ready.push_back(work.into());
+    }
+
+    /// The first pieces, so many at most.
+    pub fn take(&self, most: usize) -> Vec<Pending> {
+        let mut line = self.line();
+        let count = line.ready.len().min(most);
+        line.ready.drain(..count).collect()
+    }
+
+    /// It was not begun: it is the next again.
+    pub fn put_back(&self, pending: Pending) {
+        self.line().ready.push_front(pending);
+    }
+
+    /// It failed: it waits again after a pause that grows with each try.
+    pub fn try_again(&self, number: i64, pending: Pending) {
+        let tries = pending.failures.saturating_add(pending.losses);
+        let pause = PAUSE.saturating_mul(4u32.saturating_pow(tries.saturating_sub(1)));
+        self.line().later.insert(number, pending);
+        let all = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+            let mut line = all.line();
+            if let Some(pending) = line.later.remove(&number) {
+                line.ready.push_back(pending);
+                all.0.came.notify_waiters();
+            }
+        });
+    }
+
+    /// Nobody tries again: what waits for that is left.
+    pub fn give_up_later(&self) -> Vec<Pending> {
+        std::mem::take(&mut self.line().later).into_values().collect()
+    }
+}
