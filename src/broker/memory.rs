@@ -3,6 +3,7 @@
 
 mod client;
 mod flow;
+mod inspect;
 mod store;
 mod ties;
 

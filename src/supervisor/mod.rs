@@ -5,7 +5,7 @@
 //!
 //! - `input`, `signals`: what happens, as one stream.
 //! - `output`, `lines`, `allowance`: what processes print, cut where it is a flood.
-//! - `processes`: all templates and workers. `link`, `template`: our ends of one.
+//! - `processes`: all templates and workers. `link`, `template`: our ends of one. `reader`, `unsent`: both ways of a job socket.
 //! - `traffic`: between the fleet and the source of its jobs: room, jobs, outcomes.
 //! - `take`, `perform`, `periods`: the three parts of a turn: inputs, actions, time.
 //! - `ends`: when and why to leave. `reloads`: who waits for a reload.
@@ -27,12 +27,14 @@ mod perform;
 mod periods;
 mod printed;
 mod processes;
+mod reader;
 mod reloads;
 mod roster;
 mod signals;
 mod take;
 mod template;
 pub mod traffic;
+mod unsent;
 mod view;
 
 use std::collections::VecDeque;

@@ -10,9 +10,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::input::Input;
-use super::link::{how_it_ended, readable};
 use super::output::Output;
 use super::printed::Source;
+use super::reader::{how_it_ended, readable};
 use crate::runtime::TemplateCommand;
 use crate::sys::pidfd::PidFd;
 use crate::sys::socket::{self, Received, Sent, Wait};

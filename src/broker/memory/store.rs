@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ties::{Group, Ties};
-use crate::broker::{Backlog, BrokerError, DeadFilter, Enqueued, Maintained};
-use crate::job::{
-    Claim, Claimed, JobError, JobId, JobState, JobView, Loss, NewJob, QueueName, Settlement, Verdict, Work,
-};
+use crate::broker::{Backlog, BrokerError, Enqueued, Maintained};
+use crate::job::{Claim, Claimed, JobError, JobId, Loss, NewJob, QueueName, Settlement, Verdict, Work};
 use crate::time::Unix;
 
 /// Expired results deleted by one call of `maintain`.
@@ -19,11 +17,11 @@ const EXPIRED_MAX: usize = 1000;
 pub(super) struct Job {
     pub(super) new: NewJob,
     pub(super) payload: Arc<[u8]>,
-    enqueued: Unix,
+    pub(super) enqueued: Unix,
     /// Claims so far.
     pub(super) epoch: u32,
-    failures: u32,
-    losses: u32,
+    pub(super) failures: u32,
+    pub(super) losses: u32,
     pub(super) error: Option<JobError>,
     pub(super) place: Place,
     pub(super) ties: Ties,
@@ -58,7 +56,7 @@ pub(super) struct Slot {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+pub(super) struct Queue {
     /// Position to handle.
     waiting: BTreeMap<i64, i64>,
     scheduled: u64,
@@ -69,9 +67,9 @@ struct Queue {
 pub(super) struct Store {
     pub(super) jobs: HashMap<i64, Job>,
     pub(super) groups: BTreeMap<i64, Group>,
-    ids: HashMap<JobId, i64>,
-    keys: HashMap<Arc<str>, i64>,
-    queues: BTreeMap<QueueName, Queue>,
+    pub(super) ids: HashMap<JobId, i64>,
+    pub(super) keys: HashMap<Arc<str>, i64>,
+    pub(super) queues: BTreeMap<QueueName, Queue>,
     scheduled: BTreeSet<(Unix, i64)>,
     expiring: BTreeSet<(Unix, i64)>,
     /// When each lease ends.
@@ -366,82 +364,10 @@ impl Store {
         }
     }
 
-    pub(super) fn find(&self, id: &JobId, now: Unix) -> Option<JobView> {
-        let job = &self.jobs[self.ids.get(id)?];
-        (!job.has_expired(now)).then(|| job.view())
-    }
-
-    pub(super) fn dead(&self, filter: &DeadFilter) -> Vec<JobView> {
-        let mut dead: Vec<(Unix, i64)> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| filter.queue.as_ref().is_none_or(|queue| job.new.queue == *queue))
-            .filter(|(_, job)| filter.task.as_deref().is_none_or(|task| *job.new.task == *task))
-            .filter_map(|(&handle, job)| match job.place {
-                Place::Dead { ended } => Some((ended, handle)),
-                _ => None,
-            })
-            .filter(|(ended, _)| filter.ended_by.is_none_or(|ended_by| *ended <= ended_by))
-            .collect();
-        dead.sort_unstable_by(|a, b| b.cmp(a));
-        dead.truncate(filter.limit);
-        dead.iter().map(|(_, handle)| self.jobs[handle].view()).collect()
-    }
-
-    pub(super) fn retry_dead(&mut self, ids: &[JobId], now: Unix) -> Vec<JobId> {
-        self.promote(now);
-        self.of_dead(ids, |store, handle| {
-            if store.jobs[&handle].epoch == 0 {
-                return false; // it never ran: its chain failed earlier
-            }
-            let key = store.jobs[&handle].new.unique_key.clone();
-            if let Some(key) = key {
-                if store.keys.contains_key(&key) {
-                    return false;
-                }
-                store.keys.insert(key, handle);
-            }
-            let slot = Slot {
-                position: store.next(),
-                since: now,
-            };
-            if let Some(job) = store.jobs.get_mut(&handle) {
-                (job.failures, job.losses, job.error) = (0, 0, None);
-            }
-            store.put(handle, Place::Waiting(slot));
-            store.after_retry(handle);
-            true
-        })
-    }
-
-    pub(super) fn delete_dead(&mut self, ids: &[JobId]) -> Vec<JobId> {
-        self.of_dead(ids, |store, handle| {
-            store.remove(handle);
-            true
-        })
-    }
-
-    pub(super) fn queues(&self) -> Vec<QueueName> {
-        self.queues.keys().cloned().collect()
-    }
-
     /// Gives up a lease: what was claimed under it goes back.
     pub(super) fn give_up(&mut self, session: u64) {
         self.leases.remove(&session);
         self.give_back(|holder| holder == session);
-    }
-
-    fn of_dead(&mut self, ids: &[JobId], mut act: impl FnMut(&mut Self, i64) -> bool) -> Vec<JobId> {
-        let mut done = Vec::new();
-        for id in ids {
-            if let Some(&handle) = self.ids.get(id)
-                && matches!(self.jobs[&handle].place, Place::Dead { .. })
-                && act(self, handle)
-            {
-                done.push(id.clone());
-            }
-        }
-        done
     }
 
     /// Moves scheduled jobs that are due into their queues.
@@ -548,34 +474,7 @@ impl Job {
         }
     }
 
-    fn has_expired(&self, now: Unix) -> bool {
+    pub(super) fn has_expired(&self, now: Unix) -> bool {
         matches!(self.place, Place::Finished { expires, .. } if expires <= now)
-    }
-
-    fn view(&self) -> JobView {
-        let (state, due, ended, result) = match &self.place {
-            Place::Waiting(_) => (JobState::Waiting, None, None, None),
-            Place::Scheduled(due) => (JobState::Scheduled, Some(*due), None, None),
-            Place::Deferred => (JobState::Deferred, None, None, None),
-            Place::Running { .. } => (JobState::Running, None, None, None),
-            Place::Finished { ended, result, .. } => {
-                (JobState::Finished, None, Some(*ended), Some(result.clone()))
-            }
-            Place::Dead { ended } => (JobState::Dead, None, Some(*ended), None),
-        };
-        JobView {
-            id: self.new.id.clone(),
-            queue: self.new.queue.clone(),
-            task: Arc::clone(&self.new.task),
-            payload: self.payload.to_vec(),
-            state,
-            enqueued: self.enqueued,
-            due,
-            ended,
-            failures: Some(self.failures),
-            losses: Some(self.losses),
-            result,
-            error: self.error.clone(),
-        }
     }
 }

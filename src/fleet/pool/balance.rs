@@ -1,7 +1,8 @@
 //! A pool becomes what it should be: its size, its replacements, its spares.
 
+use super::fate::Expiry;
 use super::life::State;
-use super::worker::{Expiry, Worker};
+use super::worker::Worker;
 use super::{Context, Pool};
 
 impl Pool {

@@ -5,8 +5,9 @@ use crate::fleet::death::KillReason;
 use crate::fleet::{Action, PICKUP_LIMIT, RETIRE_LIMIT, START_LIMIT};
 use crate::time::Mono;
 
+use super::fate::Fate;
 use super::life::State;
-use super::worker::{Fate, Worker};
+use super::worker::Worker;
 use super::{Context, Pool};
 
 /// What is due for a worker when its deadline has passed.

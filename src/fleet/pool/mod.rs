@@ -1,6 +1,6 @@
 //! One pool: its workers, the jobs that it holds, its size and its measurements.
 //!
-//! - `life`: a worker's life as a table. `worker`: one of them. `hand`: what it holds. `workers`: they come and go.
+//! - `life`: a worker's life as a table. `worker`: one of them. `hand`: what it holds. `fate`: why it goes. `workers`: they come and go.
 //! - `jobs`: what is held under the lease. `gather`: batches on their way. `dispatch`: jobs in. `outcomes`: what becomes of them.
 //! - `size`: how many workers there should be, and why. `balance`: so many there are. `starts`: when the next is forked.
 //! - `renewal`: a newer generation takes over.
@@ -9,6 +9,7 @@
 mod balance;
 mod deadlines;
 mod dispatch;
+mod fate;
 mod gather;
 mod hand;
 mod jobs;
@@ -38,13 +39,14 @@ use super::register::Register;
 use super::tally::Tally;
 use super::template::Templates;
 use super::{Action, Execution, Notice, Now};
+use fate::{Expiry, Fate};
 use jobs::Jobs;
 use life::State;
 use measures::Measures;
 pub(super) use outcomes::give_back;
 use size::Size;
 use starts::Starts;
-use worker::{Expiry, Fate, Worker};
+use worker::Worker;
 
 /// What a pool may use of the fleet around it while something happens.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use crate::job::{Job, JobError, Outcome, RunStamp, Settlement, Token, UNKNOWN_TA
 use crate::policy::retry;
 use crate::time::{Mono, Unix};
 
+use super::fate::Fate;
 use super::jobs::HeldBack;
-use super::worker::{Fate, Remains};
+use super::worker::Remains;
 use super::{Context, Pool};
 
 impl Pool {

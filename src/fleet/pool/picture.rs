@@ -11,9 +11,10 @@ use crate::job::{Token, Work};
 use crate::time::{Mono, Unix};
 
 use super::Pool;
+use super::fate::Expiry;
 use super::hand::Hand;
 use super::life::State;
-use super::worker::{Expiry, Worker};
+use super::worker::Worker;
 
 impl Pool {
     /// The picture at `now`; `kept_bytes`: memory that the others leave it.

@@ -4,8 +4,9 @@
 
 use crate::fleet::Action;
 
+use super::fate::Expiry;
 use super::life::State;
-use super::worker::{Expiry, Worker};
+use super::worker::Worker;
 use super::{Context, Pool};
 
 impl Pool {

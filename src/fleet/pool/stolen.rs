@@ -5,7 +5,7 @@
 use crate::fleet::Notice;
 use crate::fleet::death::KillReason;
 
-use super::worker::{Expiry, Fate};
+use super::fate::{Expiry, Fate};
 use super::{Context, Pool};
 
 impl Pool {

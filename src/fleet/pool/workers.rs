@@ -6,8 +6,9 @@ use crate::fleet::death::{self, KillReason};
 use crate::fleet::{Action, Notice, Unread};
 use crate::job::JobId;
 
+use super::fate::{Expiry, Fate};
 use super::life::State;
-use super::worker::{Expiry, Fate, Remains, Worker};
+use super::worker::{Remains, Worker};
 use super::{Context, Pool};
 
 impl Pool {

@@ -1,0 +1,111 @@
+//! What readers see of the jobs, and what people do with dead ones.
+
+use std::sync::Arc;
+
+use super::store::{Job, Place, Slot, Store};
+use crate::broker::DeadFilter;
+use crate::job::{JobId, JobState, JobView, QueueName};
+use crate::time::Unix;
+
+impl Store {
+    pub(super) fn find(&self, id: &JobId, now: Unix) -> Option<JobView> {
+        let job = &self.jobs[self.ids.get(id)?];
+        (!job.has_expired(now)).then(|| job.view())
+    }
+
+    pub(super) fn dead(&self, filter: &DeadFilter) -> Vec<JobView> {
+        let mut dead: Vec<(Unix, i64)> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| filter.queue.as_ref().is_none_or(|queue| job.new.queue == *queue))
+            .filter(|(_, job)| filter.task.as_deref().is_none_or(|task| *job.new.task == *task))
+            .filter_map(|(&handle, job)| match job.place {
+                Place::Dead { ended } => Some((ended, handle)),
+                _ => None,
+            })
+            .filter(|(ended, _)| filter.ended_by.is_none_or(|ended_by| *ended <= ended_by))
+            .collect();
+        dead.sort_unstable_by(|a, b| b.cmp(a));
+        dead.truncate(filter.limit);
+        dead.iter().map(|(_, handle)| self.jobs[handle].view()).collect()
+    }
+
+    pub(super) fn retry_dead(&mut self, ids: &[JobId], now: Unix) -> Vec<JobId> {
+        self.promote(now);
+        self.of_dead(ids, |store, handle| {
+            if store.jobs[&handle].epoch == 0 {
+                return false; // it never ran: its chain failed earlier
+            }
+            let key = store.jobs[&handle].new.unique_key.clone();
+            if let Some(key) = key {
+                if store.keys.contains_key(&key) {
+                    return false;
+                }
+                store.keys.insert(key, handle);
+            }
+            let slot = Slot {
+                position: store.next(),
+                since: now,
+            };
+            if let Some(job) = store.jobs.get_mut(&handle) {
+                (job.failures, job.losses, job.error) = (0, 0, None);
+            }
+            store.put(handle, Place::Waiting(slot));
+            store.after_retry(handle);
+            true
+        })
+    }
+
+    pub(super) fn delete_dead(&mut self, ids: &[JobId]) -> Vec<JobId> {
+        self.of_dead(ids, |store, handle| {
+            store.remove(handle);
+            true
+        })
+    }
+
+    pub(super) fn queues(&self) -> Vec<QueueName> {
+        self.queues.keys().cloned().collect()
+    }
+
+    fn of_dead(&mut self, ids: &[JobId], mut act: impl FnMut(&mut Self, i64) -> bool) -> Vec<JobId> {
+        let mut done = Vec::new();
+        for id in ids {
+            if let Some(&handle) = self.ids.get(id)
+                && matches!(self.jobs[&handle].place, Place::Dead { .. })
+                && act(self, handle)
+            {
+                done.push(id.clone());
+            }
+        }
+        done
+    }
+}
+
+impl Job {
+    fn view(&self) -> JobView {
+        let (state, due, ended, result) = match &self.place {
+            Place::Waiting(_) => (JobState::Waiting, None, None, None),
+            Place::Scheduled(due) => (JobState::Scheduled, Some(*due), None, None),
+            Place::Deferred => (JobState::Deferred, None, None, None),
+            Place::Running { .. } => (JobState::Running, None, None, None),
+            Place::Finished { ended, result, .. } => {
+                (JobState::Finished, None, Some(*ended), Some(result.clone()))
+            }
+            Place::Dead { ended } => (JobState::Dead, None, Some(*ended), None),
+        };
+        JobView {
+            id: self.new.id.clone(),
+            queue: self.new.queue.clone(),
+            task: Arc::clone(&self.new.task),
+            payload: self.payload.to_vec(),
+            state,
+            enqueued: self.enqueued,
+            due,
+            ended,
+            failures: Some(self.failures),
+            losses: Some(self.losses),
+            result,
+            error: self.error.clone(),
+        }
+    }
+}
