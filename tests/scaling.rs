@@ -102,8 +102,12 @@ impl World {
             .map_or(Duration::ZERO, |since| self.now.since(*since));
         let sample = Sample {
             workers: self.size(),
+            busy: self.meter.busy(),
+            peak_busy: self.meter.take_peak(),
             utilization: self.meter.utilization(self.now),
+            busy_average: self.meter.busy_average(self.now),
             waiting: self.queue.len() as u64,
+            at_hand: 0,
             oldest_waiting: oldest,
         };
         let wish = self.policy.period(&sample);

@@ -142,6 +142,15 @@ pub enum Event {
         /// What the whole fleet uses.
         memory: Memory,
     },
+    /// A look that [`Action::Look`] asked for.
+    Looked {
+        /// At which pool.
+        pool: PoolName,
+        /// What waits in its queues; `None` when the broker did not say.
+        backlog: Option<Backlog>,
+        /// What the whole fleet uses.
+        memory: Memory,
+    },
     /// A deadline of [`super::Fleet::next_deadline`] has passed.
     Tick,
 }
@@ -275,6 +284,11 @@ pub enum Action {
     Abandon {
         /// Which.
         worker: u64,
+    },
+    /// Count what waits for a pool and weigh the processes, then report [`Event::Looked`].
+    Look {
+        /// Which pool.
+        pool: PoolName,
     },
     /// Settle an execution.
     Settle(Settlement),

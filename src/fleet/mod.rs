@@ -41,7 +41,7 @@ use crate::wire::message::LoadReport;
 pub use crate::time::Now;
 use app::App;
 pub use event::{Action, Asked, Command, Done, Event, Memory, Notice, Unread};
-use pool::{Context, Pool, give_back};
+use pool::{Context, Occasion, Pool, give_back};
 use register::Register;
 pub use register::Revision;
 use stop::Shutdown;
@@ -174,7 +174,12 @@ impl Fleet {
                 pool,
                 backlog,
                 memory,
-            } => self.period(&pool, backlog, &memory, now, out),
+            } => self.decide(Occasion::Period, &pool, (backlog, &memory), now, out),
+            Event::Looked {
+                pool,
+                backlog,
+                memory,
+            } => self.decide(Occasion::Look, &pool, (backlog, &memory), now, out),
             Event::Tick => self.tick(now, out),
         }
         self.forget_pools();
@@ -300,20 +305,20 @@ impl Fleet {
         out.extend(back.map(Action::Settle));
     }
 
-    /// One scaling period: take in what was measured, decide, act.
-    fn period(
+    /// A scaling period or a look: take in what was measured, decide, act.
+    fn decide(
         &mut self,
+        occasion: Occasion,
         name: &PoolName,
-        backlog: Option<Backlog>,
-        memory: &Memory,
+        (backlog, memory): (Option<Backlog>, &Memory),
         now: Now,
         out: &mut Vec<Action>,
     ) {
         self.weigh(memory);
-        self.at(name, now, out, |pool, cx| pool.period(backlog, cx));
+        self.at(name, now, out, |pool, cx| pool.measured(occasion, backlog, cx));
         let (share, budget) = (self.share_of(name), self.own_budget(name));
         self.at(name, now, out, |pool, cx| {
-            pool.decide(share, budget, cx);
+            pool.decide(occasion, share, budget, cx);
             pool.balance(cx);
         });
     }

@@ -25,6 +25,12 @@ pub struct Meter {
     /// Before this instant the record is not complete: a shorter window dropped it.
     complete_from: Mono,
     alive: BTreeMap<u64, Track>,
+    /// Workers that run a job now.
+    busy: u32,
+    /// Most of them at once since the last [`Meter::take_peak`].
+    peak: u32,
+    /// When the first worker came.
+    since: Option<Mono>,
     /// Workers that are gone, by the time of their end, as long as the window can see them.
     gone: VecDeque<Gone>,
 }
@@ -62,6 +68,9 @@ impl Meter {
             window,
             complete_from: Mono(0),
             alive: BTreeMap::new(),
+            busy: 0,
+            peak: 0,
+            since: None,
             gone: VecDeque::new(),
         }
     }
@@ -87,6 +96,7 @@ impl Meter {
             last_end: at,
             spans: VecDeque::new(),
         };
+        self.since.get_or_insert(at);
         let known = self.alive.insert(worker, track);
         debug_assert!(known.is_none(), "worker {worker} came alive twice");
     }
@@ -105,6 +115,8 @@ impl Meter {
     pub fn job_started(&mut self, worker: u64, at: Mono) {
         if let Some(track) = self.alive.get_mut(&worker) {
             let earliest = track.last_end;
+            self.busy += u32::from(track.running.is_none());
+            self.peak = self.peak.max(self.busy);
             track.running.get_or_insert(at.max(earliest));
         }
     }
@@ -112,7 +124,7 @@ impl Meter {
     /// The job that was thought to run had not started: it was taken back.
     pub fn job_withdrawn(&mut self, worker: u64) {
         if let Some(track) = self.alive.get_mut(&worker) {
-            track.running = None;
+            self.busy -= u32::from(track.running.take().is_some());
         }
     }
 
@@ -121,7 +133,7 @@ impl Meter {
     pub fn job_ended(&mut self, worker: u64, started: Mono, ended: Mono, now: Mono) {
         let (edge, cell) = (self.edge(now), self.window / CELLS);
         if let Some(track) = self.alive.get_mut(&worker) {
-            track.running = None;
+            self.busy -= u32::from(track.running.take().is_some());
             let now = now.max(track.last_end);
             let started = started.clamp(track.last_end, now);
             track.add(started, ended.clamp(started, now), cell);
@@ -143,6 +155,20 @@ impl Meter {
     /// Linear in the spans kept; changes nothing. Exact but for half a cell a worker, see the module.
     /// Returns a ratio in `0.0..=1.0`, or `None` if no worker was alive: nobody there is not idle.
     pub fn utilization(&self, now: Mono) -> Option<f64> {
+        let (busy_ns, alive_ns) = self.times_ns(now);
+        (alive_ns > 0).then(|| (busy_ns as f64 / alive_ns as f64).min(1.0))
+    }
+
+    /// Workers that were busy on average over the window that ends at `now`, or since the first one came. `None`: no time
+    /// has passed since then.
+    pub fn busy_average(&self, now: Mono) -> Option<f64> {
+        let from = self.edge(now).max(self.since?);
+        let span_ns = now.since(from).as_nanos();
+        (span_ns > 0).then(|| self.times_ns(now).0 as f64 / span_ns as f64)
+    }
+
+    /// Worker time in the window: busy, and available.
+    fn times_ns(&self, now: Mono) -> (u128, u128) {
         let edge = self.edge(now);
         let alive = self.alive.values().map(|track| (track, now));
         let gone = self.gone.iter().map(|gone| (&gone.track, gone.at.min(now)));
@@ -151,7 +177,7 @@ impl Meter {
             busy_ns += u128::from(track.busy_ns(edge, until));
             alive_ns += u128::from(overlap_ns(track.alive_from, until, edge, until));
         }
-        (alive_ns > 0).then(|| (busy_ns as f64 / alive_ns as f64).min(1.0))
+        (busy_ns, alive_ns)
     }
 
     /// Workers alive now.
@@ -160,11 +186,18 @@ impl Meter {
     }
 
     /// Of these, busy.
-    pub fn busy(&self) -> usize {
-        self.alive
-            .values()
-            .filter(|track| track.running.is_some())
-            .count()
+    pub fn busy(&self) -> u32 {
+        self.busy
+    }
+
+    /// Most workers that were busy at once since the last [`Meter::take_peak`].
+    pub fn peak(&self) -> u32 {
+        self.peak
+    }
+
+    /// The same, and it begins anew.
+    pub fn take_peak(&mut self) -> u32 {
+        std::mem::replace(&mut self.peak, self.busy)
     }
 
     /// Drops what no reading at `now` or later can see. Events do so for the worker they name; this
@@ -343,6 +376,20 @@ mod tests {
         meter.job_started(1, secs(0.0));
         meter.job_withdrawn(1);
         assert_eq!((meter.busy(), meter.utilization(secs(10.0))), (0, Some(0.0)));
+    }
+
+    #[test]
+    fn the_average_counts_workers_and_the_peak_those_at_once() {
+        let mut meter = meter_with(3);
+        assert_eq!(meter.busy_average(secs(0.0)), None);
+        meter.job_started(1, secs(0.0));
+        meter.job_started(2, secs(5.0));
+        meter.job_ended(1, secs(0.0), secs(10.0), secs(10.0));
+        assert_eq!(meter.busy_average(secs(10.0)), Some(1.5));
+        assert_eq!((meter.busy(), meter.take_peak()), (1, 2));
+        meter.worker_gone(2, secs(10.0));
+        assert_eq!((meter.busy(), meter.take_peak(), meter.take_peak()), (0, 1, 0));
+        assert_eq!(meter.busy_average(secs(30.0)), Some(0.5), "over the whole window");
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl<S: Script> World<S> {
                     self.traffic.filled(&pool);
                     if self.fleet.asleep(&pool) {
                         self.traffic.told(&pool, true);
-                        self.measure(pool);
+                        self.measure(pool, false);
                     }
                 }
                 // It says nothing else.
@@ -185,12 +185,12 @@ impl<S: Script> World<S> {
 
     pub(super) fn period(&mut self, pool: PoolName) {
         self.traffic.told(&pool, false);
-        self.measure(pool.clone());
+        self.measure(pool.clone(), false);
         self.next_period(pool);
     }
 
     /// Counts what waits, weighs the workers, and has the fleet decide.
-    fn measure(&mut self, pool: PoolName) {
+    pub(super) fn measure(&mut self, pool: PoolName, is_look: bool) {
         let queues = self.fleet.pool_config(&pool).map(|config| config.queues.clone());
         let queues = queues.filter(|_| !self.supply.is_away);
         let backlog = queues.map(|queues| self.supply.ledger.backlog(&queues, self.now.unix));
@@ -207,10 +207,18 @@ impl<S: Script> World<S> {
             limits: limits.filter_map(|pool| Some((pool, budget?))).collect(),
             total_limit: budget.map(|bytes| bytes.saturating_mul(2)),
         };
-        self.tell(Event::Period {
-            pool,
-            backlog,
-            memory,
+        self.tell(if is_look {
+            Event::Looked {
+                pool,
+                backlog,
+                memory,
+            }
+        } else {
+            Event::Period {
+                pool,
+                backlog,
+                memory,
+            }
         });
     }
 
@@ -254,6 +262,7 @@ impl<S: Script> World<S> {
             Action::Retire { worker } => self.retire(worker),
             Action::Kill { worker } => self.kill(worker),
             Action::Abandon { worker } => self.abandon(worker),
+            Action::Look { pool } => self.soon(Happening::Look(pool)),
             Action::Settle(settlement) => self.traffic.settle(settlement),
             Action::Notice(_) => {}
             Action::Leave => self.leave(),

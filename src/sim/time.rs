@@ -20,6 +20,7 @@ pub(super) enum Happening {
     /// An alarm of the script.
     Alarm(u32),
     Period(PoolName),
+    Look(PoolName),
     /// The broker reads what it was told, and looks at its jobs.
     BrokerActs,
     HearBroker,
@@ -153,6 +154,7 @@ impl<S: Script> World<S> {
         match happening {
             Happening::Alarm(which) => S::alarm(self, which),
             Happening::Period(pool) => self.period(pool),
+            Happening::Look(pool) => self.measure(pool, true),
             Happening::BrokerActs => self.broker_acts(),
             Happening::HearBroker => self.hear_broker(),
             Happening::TemplateLoads(id) => self.template_loads(id),

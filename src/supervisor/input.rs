@@ -49,9 +49,10 @@ pub(super) enum Input {
     Broker(crate::broker::source::Event),
     /// Somebody asks something through the broker.
     Ordered(Order),
-    /// What a scaling period measured.
+    /// What was measured, at the end of a scaling period or for a look.
     Measured {
         pool: PoolName,
+        is_look: bool,
         backlog: Option<Result<Backlog, BrokerError>>,
         memory: Memory,
     },

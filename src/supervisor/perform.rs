@@ -43,6 +43,7 @@ impl Supervisor {
                 how: "ended with its template".into(),
                 status: None,
             }),
+            Action::Look { pool } => self.measure(&pool, true),
             Action::Settle(settlement) => self.traffic.settle(settlement),
             Action::Notice(notice) => self.notice(&notice, now),
             Action::Leave => self.ending.leave(),

@@ -86,12 +86,12 @@ impl Supervisor {
             .collect();
         for pool in self.periods.take_ended(&pools, now.mono) {
             self.traffic.told(&pool, false);
-            self.measure(&pool);
+            self.measure(&pool, false);
         }
     }
 
     /// Gathers what a decision needs, off the loop: memory, and the backlog unless it is known to be empty.
-    pub(super) fn measure(&self, pool: &PoolName) {
+    pub(super) fn measure(&self, pool: &PoolName, is_look: bool) {
         let Some(config) = self.fleet.pool_config(pool) else {
             return;
         };
@@ -109,6 +109,7 @@ impl Supervisor {
             let memory = memory.unwrap_or_default();
             let _ = inputs.send(Input::Measured {
                 pool,
+                is_look,
                 backlog,
                 memory,
             });
@@ -129,16 +130,16 @@ impl Supervisor {
         tokio::task::spawn_blocking(move || memory::measure(&templates, (&workers, fork), &limits, total))
     }
 
-    pub(super) fn measured(
-        &mut self,
-        pool: PoolName,
-        backlog: Option<Result<Backlog, BrokerError>>,
-        memory: Memory,
-    ) -> Event {
-        let backlog = match backlog {
+    /// What waits for a pool, as it was found.
+    pub(super) fn backlog_of(
+        &self,
+        pool: &PoolName,
+        found: Option<Result<Backlog, BrokerError>>,
+    ) -> Option<Backlog> {
+        match found {
             // Its queues are empty until the broker says something else.
             None => Some(Backlog {
-                scheduled: self.fleet.scheduled(&pool),
+                scheduled: self.fleet.scheduled(pool),
                 ..Backlog::default()
             }),
             Some(Ok(backlog)) => Some(backlog),
@@ -146,11 +147,6 @@ impl Supervisor {
                 tracing::debug!(%error, pool = %pool, "the backlog is not known");
                 None
             }
-        };
-        Event::Period {
-            pool,
-            backlog,
-            memory,
         }
     }
 }

@@ -63,11 +63,25 @@ impl Supervisor {
             }
             Input::Measured {
                 pool,
+                is_look,
                 backlog,
                 memory,
             } => {
-                tracing::trace!(pool = %pool, now_ns = now.mono.0, at = now.unix.0, "scaling period");
-                Some(self.measured(pool, backlog, memory))
+                let backlog = self.backlog_of(&pool, backlog);
+                Some(if is_look {
+                    Event::Looked {
+                        pool,
+                        backlog,
+                        memory,
+                    }
+                } else {
+                    tracing::trace!(pool = %pool, now_ns = now.mono.0, at = now.unix.0, "scaling period");
+                    Event::Period {
+                        pool,
+                        backlog,
+                        memory,
+                    }
+                })
             }
             Input::Weighed {
                 command,
@@ -100,7 +114,7 @@ impl Supervisor {
                 self.traffic.filled(&pool);
                 if self.fleet.asleep(&pool) {
                     self.traffic.told(&pool, true);
-                    self.measure(&pool);
+                    self.measure(&pool, false);
                 }
             }
             source::Event::Empty { pool, seen, settled } => self.traffic.emptied(&pool, seen, settled),

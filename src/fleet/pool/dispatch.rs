@@ -74,7 +74,7 @@ impl Pool {
                 Next::Batch => self.send_batch(cx),
             };
             if !sent {
-                return;
+                return self.arm_look(cx.now.mono);
             }
         }
     }

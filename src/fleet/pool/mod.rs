@@ -44,6 +44,7 @@ use jobs::Jobs;
 use life::State;
 use measures::Measures;
 pub(super) use outcomes::give_back;
+pub(super) use size::Occasion;
 use size::Size;
 use starts::Starts;
 use worker::Worker;
@@ -385,6 +386,7 @@ impl Pool {
         workers
             .chain(self.jobs.deadline())
             .chain(self.starts.deadline())
+            .chain(self.size.look_deadline())
             .min()
     }
 
@@ -397,6 +399,7 @@ impl Pool {
         if self.starts.may_again(cx.now.mono) {
             self.balance(cx);
         }
+        self.look_if_due(cx);
     }
 
     /// Looks at its workers' age and size, by the rules that hold now.
@@ -406,9 +409,12 @@ impl Pool {
         }
     }
 
-    /// A scaling period ended: takes in what waits, and looks at its workers' age and size.
-    pub fn period(&mut self, backlog: Option<Backlog>, cx: &mut Context) {
+    /// Takes in what waits. At the end of a scaling period it looks at its workers' age and size too.
+    pub fn measured(&mut self, occasion: Occasion, backlog: Option<Backlog>, cx: &mut Context) {
         self.backlog = backlog.unwrap_or(self.backlog);
+        if occasion == Occasion::Look {
+            return;
+        }
         self.wear_out_all(cx);
         // Without a worker, halves of a batch are nobody's: others may run their jobs.
         if !self.workers.values().any(Worker::takes_jobs) {

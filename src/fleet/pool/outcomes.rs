@@ -48,8 +48,9 @@ impl Pool {
         if !finished.is_last {
             meter.job_started(id, ended);
         }
-        self.measures
-            .ran(&self.jobs.held(execution).job, finished.times, cx.now);
+        let job = &self.jobs.held(execution).job;
+        self.measures.ran(job, finished.times, cx.now);
+        self.size.ran(job, ended.since(started));
         cx.register.jobs_changed();
         let error = match &outcome {
             Outcome::Failure { error, .. } => error.to_string(),

@@ -1,13 +1,17 @@
 //! How many workers a pool should have: its limits, what was decided, and why.
 
+use std::time::Duration;
+
 use crate::config::PoolConfig;
-use crate::fleet::Notice;
 use crate::fleet::snapshot::Decision;
+use crate::fleet::{Action, Notice};
+use crate::job::{Job, Work};
 use crate::policy::limits::{self, Limits};
 use crate::policy::memory::Budget;
 use crate::policy::scaling::Settings;
-use crate::policy::scaling::wish::{Reason, Sample, ScalingPolicy};
+use crate::policy::scaling::wish::{Load, Reason, Sample, ScalingPolicy, Wish};
 use crate::policy::share::Share;
+use crate::time::Mono;
 
 use super::{Context, Pool};
 
@@ -25,6 +29,17 @@ pub(super) struct Size {
     last_decision: Option<Decision>,
     /// The veto that was told last.
     veto: Option<String>,
+    /// When the policy looks between two periods.
+    look_at: Option<Mono>,
+}
+
+/// What makes the policy say its wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::fleet) enum Occasion {
+    /// A scaling period ended.
+    Period,
+    /// It asked for a look at jobs that wait.
+    Look,
 }
 
 impl Size {
@@ -37,6 +52,7 @@ impl Size {
             settings: config.scaling,
             last_decision: None,
             veto: None,
+            look_at: None,
         }
     }
 
@@ -61,22 +77,49 @@ impl Size {
         self.target
     }
 
+    /// When the policy looks at the pool, if it wants to.
+    pub fn look_deadline(&self) -> Option<Mono> {
+        self.look_at
+    }
+
+    /// A worker ran a job. What the broker asked for itself says nothing of how long jobs take.
+    pub fn ran(&mut self, job: &Job, took: Duration) {
+        if job.work == Work::Job {
+            self.policy.ran(&job.queue, took);
+        }
+    }
+
     pub fn last_decision(&self) -> Option<&Decision> {
         self.last_decision.as_ref()
     }
 }
 
 impl Pool {
-    /// The decision of a scaling period, within what it has of its own and what is left of what all share.
-    pub fn decide(&mut self, share: Share, budget: Budget, cx: &mut Context) {
+    /// The decision of a scaling period or a look, within what it has of its own and what is left of what all share.
+    pub fn decide(&mut self, occasion: Occasion, share: Share, budget: Budget, cx: &mut Context) {
         if !cx.running || self.removed {
             return;
         }
         self.measures.meter_mut().forget(cx.now.mono);
         let sample = self.sample(cx);
-        let wish = self.size.policy.period(&sample);
-        let decided = limits::decide(&self.scaling_limits(share, budget, cx), &sample, Some(wish));
-        let decision = self.carry_out(&decided, &sample, cx);
+        let wish = match occasion {
+            Occasion::Period => {
+                self.measures.meter_mut().take_peak();
+                self.size.policy.period(&sample)
+            }
+            Occasion::Look => self.size.policy.look(&sample),
+        };
+        // A look makes it grow, or nothing.
+        if occasion == Occasion::Period || wish.workers > sample.workers {
+            self.follow(wish, &sample, (share, budget), cx);
+        }
+        self.arm_look(cx.now.mono);
+    }
+
+    /// Carries out a wish as far as it goes; what forbids more of it is told once.
+    fn follow(&mut self, wish: Wish, sample: &Sample, (share, budget): (Share, Budget), cx: &mut Context) {
+        let decided = limits::decide(&self.scaling_limits(share, budget, cx), sample, Some(wish));
+        let decision = self.carry_out(&decided, sample, cx);
         let scarcer = if share.memory.room() < budget.room() {
             share.memory
         } else {
@@ -91,6 +134,28 @@ impl Pool {
             });
         }
         self.size.veto = veto;
+    }
+
+    /// The policy may want to look at what waits. No look does what only the next worker of a full pool could.
+    pub(super) fn arm_look(&mut self, now: Mono) {
+        if self.size.look_at.is_some() || self.size.target >= self.size.max {
+            return;
+        }
+        let load = Load {
+            workers: self.size.target,
+            busy: self.measures.meter().busy(),
+            waiting: self.backlog.waiting + self.jobs.waiting() as u64,
+        };
+        self.size.look_at = self.size.policy.look_after(&load).map(|after| now + after);
+    }
+
+    /// Asks for what a look needs, when it is time for one.
+    pub(super) fn look_if_due(&mut self, cx: &mut Context) {
+        if self.size.look_at.take_if(|at| *at <= cx.now.mono).is_some() && self.serves(cx.running) {
+            cx.act(Action::Look {
+                pool: self.name.clone(),
+            });
+        }
     }
 
     /// Other limits, until the next reload; they were found to be possible.
@@ -124,8 +189,12 @@ impl Pool {
     fn sample(&self, cx: &Context) -> Sample {
         Sample {
             workers: self.size.target,
+            busy: self.measures.meter().busy(),
+            peak_busy: self.measures.meter().peak(),
             utilization: self.measures.meter().utilization(cx.now.mono),
+            busy_average: self.measures.meter().busy_average(cx.now.mono),
             waiting: self.backlog.waiting,
+            at_hand: self.jobs.waiting() as u64,
             oldest_waiting: self.backlog.oldest_age(cx.now.unix),
         }
     }
@@ -157,3 +226,6 @@ impl Pool {
         decision
     }
 }
+
+#[cfg(test)]
+mod tests;

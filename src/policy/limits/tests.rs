@@ -48,8 +48,12 @@ impl Pool {
     fn sample(&self) -> Sample {
         Sample {
             workers: self.workers,
+            busy: 0,
+            peak_busy: 0,
             utilization: self.utilization,
+            busy_average: None,
             waiting: self.waiting,
+            at_hand: 0,
             oldest_waiting: Duration::ZERO,
         }
     }

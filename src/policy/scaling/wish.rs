@@ -3,15 +3,25 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::job::QueueName;
+
 /// What is known about a pool at the instant of a decision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
     /// Workers that serve jobs: starting, idle or busy.
     pub workers: u32,
+    /// Of these, busy now.
+    pub busy: u32,
+    /// Most of them that were busy at once since the last period.
+    pub peak_busy: u32,
     /// Over the window; `None` while no worker was alive.
     pub utilization: Option<f64>,
+    /// Workers that were busy on average over the window; `None` while no time has passed.
+    pub busy_average: Option<f64>,
     /// Jobs that could run now, as the broker last counted them.
     pub waiting: u64,
+    /// Jobs in hand that no worker has.
+    pub at_hand: u64,
     /// How long the oldest of them has waited.
     pub oldest_waiting: Duration,
 }
@@ -35,8 +45,33 @@ impl Wish {
     }
 }
 
+/// What is known of a pool at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Workers that serve jobs: starting, idle or busy.
+    pub workers: u32,
+    /// Of these, busy now.
+    pub busy: u32,
+    /// Jobs that wait: as the broker last counted them, and in hand.
+    pub waiting: u64,
+}
+
 /// Finds the size of one pool. It may keep what it learns.
 pub trait ScalingPolicy: fmt::Debug + Send {
+    /// A job of this queue ran for so long.
+    fn ran(&mut self, _queue: &QueueName, _took: Duration) {}
+
+    /// After how long to look at the pool between two periods, if it stays like this; `None`: not at all. Asked when a job
+    /// is left waiting, and after each decision.
+    fn look_after(&self, _load: &Load) -> Option<Duration> {
+        None
+    }
+
+    /// The look that it asked for. It can make the pool grow only.
+    fn look(&mut self, sample: &Sample) -> Wish {
+        Wish::stay(sample)
+    }
+
     /// A scaling period ended. Called for each, also while limits leave no choice.
     fn period(&mut self, sample: &Sample) -> Wish;
 }
