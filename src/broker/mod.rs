@@ -97,6 +97,19 @@ pub struct Abilities<'a> {
     pub instead_of_chains: Option<&'static str>,
 }
 
+impl<'a> Abilities<'a> {
+    /// All but chains, which not every broker has.
+    pub fn of<B: Producer + Reader + DeadLetters + Groups>(broker: &'a B) -> Self {
+        Abilities {
+            producer: Some(broker),
+            reader: Some(broker),
+            dead_letters: Some(broker),
+            groups: Some(broker),
+            ..Abilities::default()
+        }
+    }
+}
+
 /// One handle on a store of jobs: what can be done with it. Cheap to share; all methods may be called concurrently.
 #[async_trait]
 pub trait Broker: Send + Sync + std::fmt::Debug {

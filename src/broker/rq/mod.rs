@@ -200,15 +200,11 @@ impl Broker for RqBroker {
 
     fn abilities(&self) -> Abilities<'_> {
         Abilities {
-            producer: Some(self),
-            reader: Some(self),
-            dead_letters: Some(self),
-            groups: Some(self),
-            chains: None,
             instead_of_chains: Some(
                 "RQ hands no result on; enqueue with `Queue.enqueue(…, depends_on=job)`, and the function reads \
                  `get_current_job().dependency.return_value()`",
             ),
+            ..Abilities::of(self)
         }
     }
 

@@ -99,12 +99,8 @@ impl Broker for SqliteBroker {
 
     fn abilities(&self) -> Abilities<'_> {
         Abilities {
-            producer: Some(self),
-            reader: Some(self),
-            dead_letters: Some(self),
-            groups: Some(self),
             chains: Some(self),
-            instead_of_chains: None,
+            ..Abilities::of(self)
         }
     }
 
