@@ -222,8 +222,23 @@ impl fmt::Display for Token {
 pub struct Delivery {
     /// What to settle.
     pub token: Token,
+    /// Its source wants to know when it begins, see [`crate::broker::Source::began`].
+    pub tells_begin: bool,
     /// What is to run.
     pub job: Job,
+}
+
+/// A delivery that has begun: its worker has read all of it, so it can't come back unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Which.
+    pub token: Token,
+    /// The worker's number.
+    pub worker: u64,
+    /// The worker's ordinal; see [`crate::broker::WorkerView`].
+    pub ordinal: u16,
+    /// When, as far as is known.
+    pub at: Unix,
 }
 
 /// A job that was claimed from a broker that is asked, see [`crate::broker::Pull`].
@@ -293,6 +308,11 @@ impl JobError {
     /// Of a job that somebody stopped while it ran.
     pub fn stopped() -> Self {
         Self::new("stopped", "somebody stopped it while it ran")
+    }
+
+    /// Of a job that had begun when its supervisor died.
+    pub fn supervisor_lost() -> Self {
+        Self::new("worker lost", "its supervisor died while it ran")
     }
 
     /// Of a job that somebody canceled before it began.

@@ -23,6 +23,24 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn jobs_that_are_pushed_run_and_are_acknowledged() {
+    runs_what_is_pushed(push::Server::default()).await;
+    let server = push::Server::with_early_acks();
+    let long = QueueName::new("default").unwrap();
+    let long = NewJob::new(long, "sleep", "1");
+    let id = long.id.to_string();
+    let producer = server.handle();
+    producer.producer().unwrap().enqueue(vec![long]).await.unwrap();
+    let acked = async {
+        while !server.was_acked_early(&id) {
+            assert_eq!(server.ended(&id), None, "it is acknowledged when it begins");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::join!(runs_what_is_pushed(server.clone()), acked);
+}
+
+/// A supervisor runs two hundred jobs, and some that come while it waits.
+async fn runs_what_is_pushed(server: push::Server) {
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
         "socket = \"{0}/socket\"\n[broker]\nurl = \"memory:\"\n[app]\nruntime = \"native\"\nprogram = \"{1}\"\n\
@@ -34,7 +52,6 @@ async fn jobs_that_are_pushed_run_and_are_acknowledged() {
     std::fs::write(&file, text).unwrap();
     let args = RunArgs::from_flags(["--config", file.to_str().unwrap()]).unwrap();
     let config = pool::config::load(&args, |_| None).unwrap();
-    let server = push::Server::default();
     let producer = server.handle();
     let queue = QueueName::new("default").unwrap();
     let new = |_| NewJob::new(queue.clone(), "noop", "[]");

@@ -2,6 +2,7 @@
 //! broker is compared with.
 
 mod client;
+mod control;
 mod flow;
 mod inspect;
 mod store;
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use self::store::Store;
+use super::source::StopHow;
 use super::{Abilities, Broker, BrokerError, Events, Maintained, Pull, Queues, Source, check, pulled};
 use crate::job::{Claim, Claimed, QueueName, Settlement};
 use crate::time::Unix;
@@ -115,7 +117,8 @@ impl Broker for MemoryBroker {
 
     async fn close(&self) -> Result<(), BrokerError> {
         if !self.closed.swap(true, Ordering::Relaxed) {
-            self.lock().give_up(self.session);
+            self.lock()
+                .give_up(self.session, self.options.result_ttl, Unix::now());
             self.shared.changed.notify_waiters();
         }
         Ok(())
@@ -125,15 +128,39 @@ impl Broker for MemoryBroker {
 #[async_trait]
 impl Pull for MemoryBroker {
     async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
-        Ok(self
-            .store()?
-            .claim(self.session, queues, limit, self.options.lease, Unix::now()))
+        Ok(self.store()?.claim(
+            self.session,
+            queues,
+            limit,
+            (self.options.lease, self.options.result_ttl),
+            Unix::now(),
+        ))
     }
 
     async fn extend(&self) -> Result<(), BrokerError> {
         self.store()?
             .extend(self.session, self.options.lease, Unix::now());
         Ok(())
+    }
+
+    async fn note_begun(&self, claims: Vec<Claim>) -> Result<(), BrokerError> {
+        self.store()?.note_begun(self.session, &claims);
+        Ok(())
+    }
+
+    async fn called_off(&self, claims: &[Claim]) -> Result<Vec<(usize, StopHow)>, BrokerError> {
+        loop {
+            let changed = self.shared.changed.notified();
+            let called_off = self.store()?.called_off(self.session, claims);
+            if !called_off.is_empty() {
+                return Ok(called_off);
+            }
+            changed.await;
+        }
+    }
+
+    fn stops_by_mark(&self) -> bool {
+        true
     }
 
     async fn settle(&self, settlements: Vec<Settlement<Claim>>) -> Result<Vec<bool>, BrokerError> {
@@ -147,7 +174,7 @@ impl Pull for MemoryBroker {
             let now = Unix::now();
             let next = {
                 let mut store = self.store()?;
-                if store.is_ready(self.session, queues, now) {
+                if store.is_ready(self.session, queues, self.options.result_ttl, now) {
                     return Ok(());
                 }
                 store.next_change(self.session)
@@ -162,6 +189,6 @@ impl Pull for MemoryBroker {
     }
 
     async fn maintain(&self) -> Result<Maintained, BrokerError> {
-        self.changing(|store| store.maintain(self.session, Unix::now()))
+        self.changing(|store| store.maintain(self.session, self.options.result_ttl, Unix::now()))
     }
 }

@@ -5,6 +5,7 @@
 //! its own program's rules besides.
 
 mod check;
+mod control;
 mod dead;
 mod error;
 pub mod flow;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use control::{Canceled, Control};
 pub use dead::{DeadFilter, DeadLetters};
 pub use error::{BrokerError, NotHere};
 pub use groups::{Chains, GroupView, Groups, NewGroup};
@@ -89,6 +91,8 @@ pub struct Abilities<'a> {
     pub reader: Option<&'a dyn Reader>,
     /// See [`Broker::dead_letters`].
     pub dead_letters: Option<&'a dyn DeadLetters>,
+    /// See [`Broker::control`].
+    pub control: Option<&'a dyn Control>,
     /// See [`Broker::groups`].
     pub groups: Option<&'a dyn Groups>,
     /// See [`Broker::chains`].
@@ -99,11 +103,12 @@ pub struct Abilities<'a> {
 
 impl<'a> Abilities<'a> {
     /// All but chains, which not every broker has.
-    pub fn of<B: Producer + Reader + DeadLetters + Groups>(broker: &'a B) -> Self {
+    pub fn of<B: Producer + Reader + DeadLetters + Control + Groups>(broker: &'a B) -> Self {
         Abilities {
             producer: Some(broker),
             reader: Some(broker),
             dead_letters: Some(broker),
+            control: Some(broker),
             groups: Some(broker),
             ..Abilities::default()
         }
@@ -148,6 +153,12 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
         let instead = "use the tools of its protocol";
         let found = self.abilities().dead_letters;
         found.ok_or_else(|| self.lacks("dead letters", instead))
+    }
+
+    /// Cancels and stops jobs.
+    fn control(&self) -> Result<&dyn Control, NotHere> {
+        let found = self.abilities().control;
+        found.ok_or_else(|| self.lacks("way to cancel jobs", "use the tools of its protocol"))
     }
 
     /// Jobs that are counted together.

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::source::StopHow;
 use super::{Broker, BrokerError, Maintained};
 use crate::job::{Claim, Claimed, QueueName, Settlement};
 
@@ -30,9 +31,31 @@ pub trait Pull: Broker {
         Ok(Vec::new())
     }
 
+    /// Whether after-work waits that no claim has handed out, or is tried again after a pause.
+    fn has_after_work(&self) -> bool {
+        false
+    }
+
     /// Renews the lease of every claim that this handle holds. To be called each third of the lease
     /// while anything is claimed.
     async fn extend(&self) -> Result<(), BrokerError>;
+
+    /// Notes that these claims have begun, if the broker makes a difference: when its supervisor is no more, a job that
+    /// had begun counts as lost.
+    async fn note_begun(&self, _claims: Vec<Claim>) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    /// Returns when somebody has called some of these claims off: canceled, deleted or stopped their jobs. With the place
+    /// of each. Never polls; dropping the future is safe.
+    async fn called_off(&self, _claims: &[Claim]) -> Result<Vec<(usize, StopHow)>, BrokerError> {
+        std::future::pending().await
+    }
+
+    /// Whether jobs that have begun are stopped by [`Pull::called_off`] as well; else nobody asks it of them.
+    fn stops_by_mark(&self) -> bool {
+        false
+    }
 
     /// Carries out verdicts, in order, in one transaction. Returns for each whether it took effect:
     /// `false` when the claim is no longer held by this handle (lease lost, job deleted), which is no error.

@@ -5,8 +5,11 @@
 //! until the broker says that there may be more. One claim a pool, one settlement and one wait a pool are on their way at
 //! a time; what ends meanwhile goes with the next.
 
+mod begins;
 mod late;
+mod message;
 mod pool;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,15 +18,17 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 
+use self::begins::Begins;
 use self::late::fates;
+use self::message::{Answer, Kind, Message, Outcome};
 use self::pool::Pool;
 use super::parts::backoff::Backoff;
 use super::parts::held::Held;
 use super::source::{Demand, Event, Events, Late, Source};
 use super::{BrokerError, Maintained, Pull};
-use crate::job::{Claim, Claimed, Delivery, PoolName, Settlement, Token, Verdict};
+use crate::job::{Begun, Claim, Claimed, Delivery, PoolName, Settlement, Verdict, Work};
 use crate::time::Mono;
 
 /// Settlements that go out in one call, and deliveries that one claim brings.
@@ -38,65 +43,6 @@ const UNANSWERED: Duration = Duration::from_secs(2);
 /// A wait for jobs that was refused, and now stands for so long, works: a connection fails sooner.
 const STANDS: Duration = Duration::from_secs(10);
 
-/// What may fail by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Take,
-    Settle,
-    Renew,
-    Wait,
-}
-
-impl Kind {
-    fn doing(self) -> &'static str {
-        match self {
-            Kind::Take => "claim jobs",
-            Kind::Settle => "settle outcomes",
-            Kind::Renew => "renew the lease",
-            Kind::Wait => "wait for jobs",
-        }
-    }
-}
-
-/// What the supervisor says.
-#[derive(Debug)]
-enum Message {
-    Demand(Demand),
-    Settle(Vec<Settlement>),
-    Close {
-        within: Duration,
-        unsettled: oneshot::Sender<usize>,
-    },
-}
-
-/// What the broker says.
-#[derive(Debug)]
-enum Answer {
-    Claimed {
-        pool: PoolName,
-        wanted: usize,
-        result: Result<Vec<Claimed>, BrokerError>,
-    },
-    Ready {
-        pool: PoolName,
-        result: Result<(), BrokerError>,
-    },
-    Settled {
-        sent: Vec<Outcome>,
-        result: Result<Vec<Option<Late>>, BrokerError>,
-    },
-    Renewed(Result<(), BrokerError>),
-    Maintained(Result<Maintained, BrokerError>),
-}
-
-/// A settlement in the broker's own words.
-#[derive(Clone, Debug)]
-struct Outcome {
-    settlement: Settlement<Claim>,
-    /// What the supervisor knows it by. `None`: it never knew of it.
-    token: Option<Token>,
-}
-
 /// The supervisor's end of it.
 #[derive(Debug)]
 struct Inbox(UnboundedSender<Message>);
@@ -104,6 +50,10 @@ struct Inbox(UnboundedSender<Message>);
 impl Source for Inbox {
     fn demand(&mut self, demand: Demand) {
         let _ = self.0.send(Message::Demand(demand));
+    }
+
+    fn began(&mut self, begun: Vec<Begun>) {
+        let _ = self.0.send(Message::Began(begun));
     }
 
     fn settle(&mut self, outcomes: Vec<Settlement>) {
@@ -150,6 +100,10 @@ struct Pulled {
     pools: BTreeMap<PoolName, Pool>,
     /// Deliveries that have not ended, with the broker's own claims.
     held: Held<Claim>,
+    begins: Begins,
+    /// Hears of those that are called off; with the number of this watch.
+    watch: Option<(AbortHandle, u64)>,
+    watches: u64,
     outbox: VecDeque<Outcome>,
     settling: usize,
     /// Outcomes of the supervisor's that the broker has.
@@ -178,6 +132,9 @@ struct Closing {
 impl Pulled {
     fn new(broker: Arc<dyn Pull>, heartbeat: Duration, events: Events) -> Self {
         Pulled {
+            begins: Begins::new(broker.stops_by_mark()),
+            watch: None,
+            watches: 0,
             broker,
             events,
             pools: BTreeMap::new(),
@@ -233,8 +190,19 @@ impl Pulled {
     fn hear(&mut self, message: Message) {
         match message {
             Message::Demand(demand) => self.pools.entry(demand.pool.clone()).or_default().want(demand),
+            Message::Began(begun) => {
+                let now = Mono::now();
+                for Begun { token, .. } in begun {
+                    assert!(
+                        self.held.get(token).is_some(),
+                        "delivery {token} begins after its end"
+                    );
+                    self.begins.began(token, now);
+                }
+            }
             Message::Settle(outcomes) => {
                 for Settlement { of, verdict, run } in outcomes {
+                    self.begins.ended(of);
                     let (token, of) = (Some(of), self.held.end(of));
                     let settlement = Settlement { of, verdict, run };
                     self.outbox.push_back(Outcome { settlement, token });
@@ -258,6 +226,12 @@ impl Pulled {
             Ok(Answer::Claimed { pool, wanted, result }) => self.claimed(&pool, wanted, result, now),
             Ok(Answer::Ready { pool, result }) => self.ready(&pool, result, now),
             Ok(Answer::Settled { sent, result }) => self.settled(sent, result, now),
+            Ok(Answer::Noted { tokens, result }) => {
+                if self.check(Kind::Begin, result, now).is_none() {
+                    self.begins.not_noted(&tokens, now);
+                }
+            }
+            Ok(Answer::CalledOff { watch, result }) => self.called_off(watch, result, now),
             Ok(Answer::Renewed(result)) => {
                 self.renewing = false;
                 if self.check(Kind::Renew, result, now).is_none() {
@@ -293,7 +267,15 @@ impl Pulled {
             if self.closing.is_none() && pool.room.has(job.work) {
                 pool.room.deliver(job.work);
                 let token = self.held.add(claim);
-                delivered.push(Delivery { token, job });
+                let tells_begin = job.work == Work::Job;
+                if tells_begin {
+                    self.begins.delivered(token, now);
+                }
+                delivered.push(Delivery {
+                    token,
+                    tells_begin,
+                    job,
+                });
             } else {
                 let settlement = Settlement {
                     of: claim,
@@ -397,6 +379,11 @@ impl Pulled {
         backoffs
             .chain(self.next_heartbeat.filter(|_| !self.renewing))
             .chain(Some(self.next_maintenance))
+            .chain(
+                self.begins
+                    .deadline()
+                    .filter(|_| self.closing.is_none() && self.may_watch(now)),
+            )
             .chain(closing)
             .chain(stands.filter(|_| is_waiting_in_vain))
             .min()
@@ -407,6 +394,7 @@ impl Pulled {
         self.renew(now);
         self.maintain(now);
         self.note_waits_that_stand(now);
+        self.watch_begins(now);
         self.send_outbox(now);
         if self.closing.is_some() || self.outbox.len() >= OUTBOX_MAX {
             return;
@@ -503,7 +491,7 @@ impl Pulled {
 
     /// Says of each pool that is known to have nothing left that this is so, once.
     fn tell_empty(&mut self) {
-        if !self.outbox.is_empty() || self.settling > 0 {
+        if !self.outbox.is_empty() || self.settling > 0 || self.broker.has_after_work() {
             return;
         }
         for (name, pool) in &mut self.pools {

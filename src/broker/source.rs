@@ -10,12 +10,16 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::BrokerError;
-use crate::job::{Delivery, PoolName, QueueName, QueueOrder, Settlement, Token};
+use crate::job::{Begun, Delivery, JobError, PoolName, QueueName, QueueOrder, Settlement, Token};
 
 /// Feeds the pools of one supervisor. Each verb only leaves a message.
 pub trait Source: Send + fmt::Debug {
     /// What a pool wants now; replaces what was said of it before. Without queues the pool is gone.
     fn demand(&mut self, demand: Demand);
+
+    /// These have begun, of deliveries with `tells_begin`; each is told once, before its outcome. An outcome may come
+    /// without it.
+    fn began(&mut self, begun: Vec<Begun>);
 
     /// What became of deliveries. Kept by the source until the broker has it. Jobs given back in one call stand in their
     /// old order.
@@ -64,6 +68,20 @@ pub enum Event {
         /// Which came too late, and why.
         late: Vec<(Token, Late)>,
     },
+    /// Somebody canceled or stopped a job that was delivered. If it has not begun it does not run, and is settled as
+    /// [`Verdict::Canceled`](crate::job::Verdict::Canceled).
+    Stop {
+        /// Which.
+        token: Token,
+        /// What becomes of it if it has begun.
+        how: StopHow,
+    },
+    /// A delivery is not ours any more: its lease or channel was lost. If it has not begun it does not run, and is not
+    /// settled; else it runs on, and its outcome may come late.
+    Void {
+        /// Which.
+        token: Token,
+    },
     /// A job could run for this pool. Said once for each demand with `wake`, and to a pool without room that was told
     /// that it is empty.
     Waiting {
@@ -97,6 +115,25 @@ pub enum Event {
         /// What happened.
         why: String,
     },
+}
+
+/// What becomes of a job that is stopped and has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopHow {
+    /// It runs on, and its outcome decides.
+    IfNotBegun,
+    /// Its worker is killed, and it is settled as [`Verdict::Stopped`](crate::job::Verdict::Stopped).
+    ForGood,
+}
+
+impl StopHow {
+    /// Why a job that was stopped so does not run again.
+    pub fn error(self) -> JobError {
+        match self {
+            StopHow::IfNotBegun => JobError::canceled(),
+            StopHow::ForGood => JobError::stopped(),
+        }
+    }
 }
 
 /// Why an outcome had no effect.

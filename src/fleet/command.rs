@@ -1,9 +1,9 @@
 //! What people ask of the fleet.
 
-use crate::job::{JobId, PoolName};
+use crate::job::{JobId, PoolName, Token};
 use crate::policy::shutdown;
 
-use super::{Action, Command, Fleet, Now};
+use super::{Action, CallOff, Command, Fleet, Now};
 
 impl Fleet {
     /// Does what somebody asks; the answer is for them to read.
@@ -40,11 +40,10 @@ impl Fleet {
     }
 
     fn stop_job(&mut self, job: &JobId, now: Now, out: &mut Vec<Action>) -> Result<String, String> {
-        let mut pools = self.pools.values();
-        let Some((worker, execution)) = pools.find_map(|pool| pool.worker_that_runs(job)) else {
+        let Some(execution) = self.pools.values().find_map(|pool| pool.execution_of(job)) else {
             return Err(format!("job {job} does not run here"));
         };
-        self.at_home(worker, now, out, |pool, cx| pool.stop_job(worker, execution, cx));
+        self.called_off(Token(execution), CallOff::Stopped, now, out);
         Ok(format!("stopping job {job}"))
     }
 

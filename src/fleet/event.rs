@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::broker::Backlog;
-use crate::job::{Delivery, JobId, Outcome, PoolName, Settlement};
+use crate::job::{Begun, Delivery, JobId, Outcome, PoolName, Settlement, Token};
 use crate::policy::memory::Budget;
 use crate::time::Mono;
 use crate::wire::message::LoadReport;
@@ -108,6 +108,20 @@ pub enum Event {
         /// The execution that it was asked about.
         execution: u64,
     },
+    /// It was looked what lies unread on a worker's socket; the first of it is enough.
+    Peeked {
+        /// Which worker.
+        worker: u64,
+        /// What.
+        unread: Unread,
+    },
+    /// A job in hand is not to begin any more.
+    CalledOff {
+        /// Which.
+        token: Token,
+        /// Why, and what becomes of it.
+        how: CallOff,
+    },
     /// A worker sent something that is not a frame.
     Garbage {
         /// Which.
@@ -153,6 +167,17 @@ pub enum Event {
     },
     /// A deadline of [`super::Fleet::next_deadline`] has passed.
     Tick,
+}
+
+/// Why a job in hand is not to begin. If it has not, it does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallOff {
+    /// Somebody canceled it: if it has begun, it runs on.
+    Canceled,
+    /// Somebody stopped it: if it has begun, its worker is killed.
+    Stopped,
+    /// Its source has lost it: nothing is left to settle. If it has begun, it runs on.
+    Void,
 }
 
 /// Measured memory, in bytes.
@@ -269,6 +294,15 @@ pub enum Action {
         /// What it should be running.
         execution: u64,
     },
+    /// Look what lies unread on a worker's socket, then report [`Event::Peeked`].
+    Peek {
+        /// Which worker.
+        worker: u64,
+    },
+    /// A job has begun whose source wants to know.
+    Began(Begun),
+    /// A delivery that is void is not in hand any more.
+    Voided(Token),
     /// Close our end of a worker's socket: it leaves.
     Retire {
         /// Which.
@@ -433,6 +467,15 @@ pub enum Notice {
         dead: bool,
         /// Until the next run, if delayed.
         retry_in: Option<Duration>,
+    },
+    /// A job was canceled or stopped before it began, and does not run.
+    JobCanceled {
+        /// Which.
+        job: JobId,
+        /// Its pool.
+        pool: PoolName,
+        /// Its task.
+        task: std::sync::Arc<str>,
     },
     /// A batch failed as a whole and runs again in halves.
     BatchSplit {

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use crate::broker::Backlog;
 use crate::config::{Config, PoolConfig};
-use crate::job::{Delivery, Job, JobError, NAME_LEN_MAX, PoolName, Settlement, Verdict};
+use crate::job::{Delivery, Job, JobError, NAME_LEN_MAX, PoolName, Settlement, Token, Verdict};
 use crate::policy::share::Totals;
 use crate::policy::shutdown;
 use crate::time::Mono;
@@ -40,7 +40,7 @@ use crate::wire::message::LoadReport;
 
 pub use crate::time::Now;
 use app::App;
-pub use event::{Action, Asked, Command, Done, Event, Memory, Notice, Unread};
+pub use event::{Action, Asked, CallOff, Command, Done, Event, Memory, Notice, Unread};
 use pool::{Context, Occasion, Pool, give_back};
 use register::Register;
 pub use register::Revision;
@@ -53,6 +53,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const RETIRE_LIMIT: Duration = Duration::from_secs(10);
 /// An idle worker that does not read its job for so long is replaced, and the job given to another.
 const PICKUP_LIMIT: Duration = Duration::from_secs(2);
+/// Between two looks whether a worker has begun what its source wants to know of.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Claimed jobs that nobody could take for so long go back to the broker.
 const BUFFER_LIMIT: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,10 @@ pub struct Execution {
     pub timeout: Option<Duration>,
     /// 1 for the first run of the job.
     pub attempt: u32,
+    /// Its source wants to know when it begins, and was not told.
+    pub(crate) tells_begin: bool,
+    /// It is not to begin any more. Only its worker's socket knows whether it has.
+    pub(crate) called_off: Option<CallOff>,
     /// The worker that has it; `None`: it waits.
     pub(crate) holder: Option<u64>,
 }
@@ -154,6 +160,10 @@ impl Fleet {
             Event::Pong { worker, execution } => {
                 self.at_home(worker, now, out, |pool, cx| pool.pong(worker, execution, cx));
             }
+            Event::Peeked { worker, unread } => {
+                self.at_home(worker, now, out, |pool, cx| pool.peeked(worker, &unread, cx));
+            }
+            Event::CalledOff { token, how } => self.called_off(token, how, now, out),
             Event::Garbage { worker, error } => {
                 self.at_home(worker, now, out, |pool, cx| {
                     pool.broke_protocol(worker, error, cx)
@@ -305,6 +315,15 @@ impl Fleet {
         out.extend(back.map(Action::Settle));
     }
 
+    /// A job in hand is not to begin. One that is not in hand has ended already.
+    fn called_off(&mut self, token: Token, how: CallOff, now: Now, out: &mut Vec<Action>) {
+        let holds = |(_, pool): &(&PoolName, &Pool)| pool.execution(token.0).is_some();
+        let home = self.pools.iter().find(holds).map(|(name, _)| name.clone());
+        if let Some(home) = home {
+            self.at(&home, now, out, |pool, cx| pool.call_off(token.0, how, cx));
+        }
+    }
+
     /// A scaling period or a look: take in what was measured, decide, act.
     fn decide(
         &mut self,
@@ -368,7 +387,7 @@ impl Fleet {
 }
 
 /// A job whose task's name no frame can carry fails for good.
-fn bury_unsendable(Delivery { token, job }: &Delivery) -> Settlement {
+fn bury_unsendable(Delivery { token, job, .. }: &Delivery) -> Settlement {
     let message = format!(
         "the task's name is {} bytes long, above the limit of {NAME_LEN_MAX}",
         job.task.len()
@@ -388,7 +407,7 @@ fn bury_unsendable(Delivery { token, job }: &Delivery) -> Settlement {
 mod tests {
     use super::*;
     use crate::config::RunArgs;
-    use crate::job::{JobId, Loss, QueueName, Token, Work};
+    use crate::job::{JobId, Loss, QueueName, Work};
     use crate::time::{Mono, Unix};
 
     #[test]
@@ -417,7 +436,11 @@ mod tests {
             ready: Unix(0),
         };
         let token = Token(1);
-        let jobs = vec![Delivery { token, job }];
+        let jobs = vec![Delivery {
+            token,
+            tells_begin: false,
+            job,
+        }];
         let pool = config.pools.keys().next().unwrap().clone();
         let mut out = Vec::new();
         fleet.on(Event::Delivered { pool, jobs }, now, &mut out);

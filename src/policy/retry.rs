@@ -65,6 +65,25 @@ pub fn verdict(job: &Job, outcome: Outcome, rules: &Rules, now: Unix, jitter: f6
     }
 }
 
+/// Whether a job that comes has cost so many workers already that it does not run again: those that died with their
+/// supervisor are counted by the broker, which does not decide.
+pub fn is_poison(job: &Job, rules: &Rules) -> bool {
+    job.losses > 0 && job.losses >= rules.max_worker_losses
+}
+
+/// What becomes of such a job.
+pub fn bury_poison(job: &Job) -> Verdict {
+    let message = format!(
+        "its worker or its supervisor died {} times while it ran",
+        job.losses
+    );
+    Verdict::Bury {
+        error: JobError::new("worker lost", message),
+        failures: job.failures,
+        losses: job.losses,
+    }
+}
+
 /// Wait before the retry that follows the `failures`th failure (1 is the first): `backoff`, doubled with each
 /// further one up to `backoff_max`, then shortened at random by up to half.
 ///
@@ -288,6 +307,19 @@ mod tests {
         assert_eq!(decide(&job(2, 1), lost()), again);
         let poison = "worker lost: its worker died 3 times, the last time: killed by signal 9";
         assert_eq!(buried(decide(&job(2, 2), lost())), (poison.into(), 2, 3));
+    }
+
+    #[test]
+    fn a_job_that_cost_its_supervisors_does_not_begin_again() {
+        assert!(!is_poison(&job(5, 2), &RULES) && is_poison(&job(0, 3), &RULES));
+        let never = Rules {
+            max_worker_losses: 0,
+            ..RULES
+        };
+        assert!(!is_poison(&job(5, 0), &never), "it has cost none");
+        let buried = buried(bury_poison(&job(1, 3)));
+        let why = "worker lost: its worker or its supervisor died 3 times while it ran";
+        assert_eq!(buried, (why.into(), 1, 3));
     }
 
     #[test]

@@ -195,7 +195,11 @@ impl Ledger {
             losses: job.losses,
             ready: job.enqueued,
         };
-        Delivery { token, job }
+        Delivery {
+            token,
+            tells_begin: token.0.is_multiple_of(2),
+            job,
+        }
     }
 
     fn index_of(&self, token: Token) -> usize {
@@ -304,5 +308,15 @@ impl Ledger {
         );
         job.began = Some(token);
         job.begins += 1;
+    }
+
+    /// The supervisor says that a delivery has begun: it has.
+    pub(super) fn began(&self, token: Token) {
+        let index = self.deliveries[usize::try_from(token.0 - 1).expect("a delivery")];
+        let job = &self.jobs[index];
+        assert!(
+            job.began >= Some(token),
+            "delivery {token} is said to have begun: {job:?}"
+        );
     }
 }

@@ -257,6 +257,14 @@ impl<S: Script> World<S> {
                 }
             }
             Action::TakeBack { worker } => self.take_back(worker),
+            Action::Peek { worker } => {
+                if let Some(link) = self.workers.get(&worker) {
+                    let unread = link.unread();
+                    self.events.push_back(Event::Peeked { worker, unread });
+                }
+            }
+            Action::Began(begun) => self.traffic.began(begun),
+            Action::Voided(token) => self.traffic.voided(token),
             // Nothing here reads another one's frames.
             Action::Ping { .. } => {}
             Action::Retire { worker } => self.retire(worker),

@@ -11,7 +11,7 @@ use super::broker::{Ledger, Place};
 use crate::broker::parts::room::Room;
 use crate::broker::parts::turns::ordered;
 use crate::broker::source::{Demand, Event, Source};
-use crate::job::{PoolName, Settlement, Verdict};
+use crate::job::{Begun, PoolName, Settlement, Verdict};
 use crate::time::Unix;
 
 /// What a source was told, in order.
@@ -21,6 +21,7 @@ type Inbox = Arc<Mutex<VecDeque<Message>>>;
 #[derive(Debug)]
 enum Message {
     Demand(Demand),
+    Began(Vec<Begun>),
     Settle(Vec<Settlement>),
     Close,
 }
@@ -39,6 +40,10 @@ impl SimSource {
 impl Source for SimSource {
     fn demand(&mut self, demand: Demand) {
         self.leave(Message::Demand(demand));
+    }
+
+    fn began(&mut self, begun: Vec<Begun>) {
+        self.leave(Message::Began(begun));
     }
 
     fn settle(&mut self, outcomes: Vec<Settlement>) {
@@ -147,6 +152,7 @@ impl Supply {
         for message in told {
             match message {
                 Message::Demand(demand) => self.take_demand(demand),
+                Message::Began(begun) => begun.iter().for_each(|begun| self.ledger.began(begun.token)),
                 Message::Settle(outcomes) => due.extend(self.settle(outcomes)),
                 Message::Close => self.close(),
             }

@@ -19,7 +19,9 @@ use crate::sys::pidfd::{PidFd, Stranger};
 use crate::sys::socket::{self, Received, Sent, Wait};
 use crate::sys::watch::watch;
 use crate::sys::{SysError, lifeline};
-use crate::wire::frame::{Assembler, PACKET_LEN_MAX, Packets, Ping, Run, carries_on, execution_of};
+use crate::wire::frame::{
+    Assembler, HEADER_LEN, PACKET_LEN_MAX, Packets, Ping, Run, carries_on, execution_of,
+};
 
 /// One worker as the supervisor holds it. Dropping it closes the lifeline: what still lives of the worker is killed.
 #[derive(Debug)]
@@ -171,6 +173,23 @@ impl Link {
         unread
     }
 
+    /// What lies first of what the worker has not read, and stays there; `None` where that can't be told.
+    pub fn first_unread(&self) -> Option<Unread> {
+        let mut start = [0; HEADER_LEN + size_of::<u64>()];
+        let len = socket::peek(&self.theirs, &mut start).ok()?;
+        let unsent = self.unsent.lock();
+        let packet = match len {
+            0 => unsent.front().map_or(&[][..], Vec::as_slice),
+            len => &start[..len],
+        };
+        // A question lies behind what was read, and says nothing of what comes after it.
+        let is_run = packet.is_empty() || carries_on(packet) || execution_of(packet).is_some();
+        is_run.then(|| Unread {
+            executions: execution_of(packet).into_iter().collect(),
+            torn: carries_on(packet),
+        })
+    }
+
     /// Closes our sending half: the worker reads end of file and leaves.
     pub fn retire(&self) {
         let fd = std::os::fd::AsRawFd::as_raw_fd(self.socket.get_ref());
@@ -264,7 +283,12 @@ mod tests {
     async fn a_job_that_was_read_whole_is_not_given_back() {
         let (link, socket) = worker_with(&[2, 1]);
         let mut frames = Assembler::new(1 << 20);
-        assert!(!reads(&socket, &mut frames) && reads(&socket, &mut frames));
+        let first_unread = || link.first_unread().unwrap();
+        assert_eq!(first_unread(), vec![1].into());
+        assert!(!reads(&socket, &mut frames));
+        assert!(first_unread().torn, "it can't begin yet");
+        assert!(reads(&socket, &mut frames));
+        assert_eq!(first_unread(), vec![2].into(), "looking takes nothing");
         assert_eq!(link.take_back(), vec![2].into());
     }
 

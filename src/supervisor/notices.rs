@@ -66,6 +66,9 @@ pub(super) fn tell(notice: &Notice) {
             asked,
             limit,
         } => hangs(*generation, *asked, *limit),
+        Notice::JobCanceled { job, pool, task } => {
+            tracing::info!(pool = %pool, job = job.as_str(), task = %task, "job canceled before it began");
+        }
         Notice::JobFailed {
             job,
             pool,
@@ -225,6 +228,7 @@ fn worker(notice: &Notice) {
         | Notice::TemplateDied { .. }
         | Notice::TemplateHangs { .. }
         | Notice::JobFailed { .. }
+        | Notice::JobCanceled { .. }
         | Notice::BatchSplit { .. }
         | Notice::JobsStolen { .. }
         | Notice::StrayOutcome { .. } => {}

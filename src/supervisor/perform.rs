@@ -34,6 +34,13 @@ impl Supervisor {
                     self.events.push_back(Event::TakenBack { worker, unread });
                 }
             }
+            Action::Peek { worker } => {
+                if let Some(unread) = self.processes.first_unread(worker) {
+                    self.events.push_back(Event::Peeked { worker, unread });
+                }
+            }
+            Action::Began(begun) => self.traffic.began(begun),
+            Action::Voided(token) => self.traffic.voided(token),
             Action::Ping { worker, execution } => self.processes.ping(worker, execution),
             Action::Retire { worker } => self.processes.retire(worker),
             Action::Kill { worker } => self.processes.kill(worker),

@@ -152,6 +152,11 @@ impl Processes {
         self.links.get(&worker).map(Link::take_back)
     }
 
+    /// What lies first of what a worker has not read; `None`: it is gone, or that can't be told.
+    pub fn first_unread(&self, worker: u64) -> Option<Unread> {
+        self.links.get(&worker).and_then(Link::first_unread)
+    }
+
     /// Closes our end of its socket.
     pub fn retire(&self, worker: u64) {
         if let Some(link) = self.links.get(&worker) {

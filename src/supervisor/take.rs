@@ -3,8 +3,9 @@
 use super::input::{Input, Signal};
 use super::printed::{Printed, Source};
 use super::{Supervisor, SupervisorError, notices, roster, signals};
-use crate::broker::{Order, source};
-use crate::fleet::{Command, Event, Now};
+use crate::broker::Order;
+use crate::broker::source::{self, StopHow};
+use crate::fleet::{CallOff, Command, Event, Now};
 use crate::telemetry::notify;
 use crate::wire::message::FromTemplate;
 
@@ -116,6 +117,17 @@ impl Supervisor {
                     self.traffic.told(&pool, true);
                     self.measure(&pool, false);
                 }
+            }
+            source::Event::Stop { token, how } => {
+                let how = match how {
+                    StopHow::IfNotBegun => CallOff::Canceled,
+                    StopHow::ForGood => CallOff::Stopped,
+                };
+                return Some(Event::CalledOff { token, how });
+            }
+            source::Event::Void { token } => {
+                let how = CallOff::Void;
+                return Some(Event::CalledOff { token, how });
             }
             source::Event::Empty { pool, seen, settled } => self.traffic.emptied(&pool, seen, settled),
             source::Event::Trouble { doing, error } => self.traffic.trouble(doing, &error),

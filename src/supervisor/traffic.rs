@@ -12,7 +12,7 @@ use crate::broker::source::{Demand, Late, Source};
 use crate::config::PoolConfig;
 use crate::fleet::Fleet;
 use crate::fleet::figures::BrokerCalls;
-use crate::job::{Delivery, PoolName, Settlement, Token, Verdict, Work};
+use crate::job::{Begun, Delivery, PoolName, Settlement, Token, Verdict, Work};
 use crate::policy::settling;
 use crate::time::Mono;
 
@@ -55,6 +55,8 @@ pub struct Traffic {
     lanes: BTreeMap<PoolName, Lane>,
     /// Every pool wants to know for certain when nothing is left.
     tells_empty: bool,
+    /// What has begun since the source was told last.
+    begun: Vec<Begun>,
     /// Outcomes that wait for others to go with them.
     gathered: Vec<Settlement>,
     /// When the source was given outcomes last.
@@ -80,6 +82,7 @@ impl Traffic {
             url: url.to_owned(),
             lanes: BTreeMap::new(),
             tells_empty,
+            begun: Vec::new(),
             gathered: Vec::new(),
             settled_at: None,
             gathers_until: None,
@@ -107,12 +110,27 @@ impl Traffic {
 
     /// An outcome to settle.
     pub fn settle(&mut self, settlement: Settlement) {
-        let given_back = settlement.verdict == Verdict::GiveBack;
-        for quota in self.lanes.values_mut().filter_map(|lane| lane.quota.as_mut()) {
-            let was_taken = quota.taken.remove(&settlement.of);
-            quota.left += u64::from(was_taken && given_back);
-        }
+        let did_not_run = matches!(settlement.verdict, Verdict::GiveBack | Verdict::Canceled);
+        self.ends(settlement.of, did_not_run);
         self.gathered.push(settlement);
+    }
+
+    /// A delivery ends; one that did not run takes nothing of a quota.
+    fn ends(&mut self, token: Token, did_not_run: bool) {
+        for quota in self.lanes.values_mut().filter_map(|lane| lane.quota.as_mut()) {
+            let was_taken = quota.taken.remove(&token);
+            quota.left += u64::from(was_taken && did_not_run);
+        }
+    }
+
+    /// A job has begun whose source wants to know.
+    pub fn began(&mut self, begun: Begun) {
+        self.begun.push(begun);
+    }
+
+    /// A delivery that its source has lost is not in hand any more.
+    pub fn voided(&mut self, token: Token) {
+        self.ends(token, true);
     }
 
     /// Nothing is kept that the broker does not know.
@@ -158,6 +176,7 @@ impl Traffic {
 
     /// At the end of a turn: hands over what was gathered, and says what the pools have room for now.
     pub fn pump(&mut self, fleet: &Fleet, now: Mono) {
+        self.tell_begun();
         self.gathers_until = None;
         if !self.gathered.is_empty() {
             self.gathers_until = self.wait_until(fleet, now);
@@ -172,6 +191,15 @@ impl Traffic {
             }
         }
         self.leave_those_not_in(&pools);
+    }
+
+    /// Before any outcome: what has begun is told before it ends.
+    fn tell_begun(&mut self) {
+        if !self.begun.is_empty()
+            && let Some(source) = &mut self.source
+        {
+            source.began(std::mem::take(&mut self.begun));
+        }
     }
 
     fn hand_over(&mut self, now: Mono) {
@@ -317,6 +345,7 @@ impl Traffic {
 
     /// Hands over what is left within this time, and closes the broker.
     pub async fn close(&mut self, within: Duration, now: Mono) {
+        self.tell_begun();
         self.hand_over(now);
         let Some(source) = self.source.take() else { return };
         let jobs = source.close(within).await;

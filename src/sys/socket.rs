@@ -105,6 +105,17 @@ pub fn recv(fd: impl AsFd, buffer: &mut [u8], wait: Wait) -> Result<Received, Sy
     )
 }
 
+/// Looks at the beginning of the next packet, and leaves it there. Returns how much of `buffer` it fills, 0 where there is
+/// none.
+pub fn peek(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize, SysError> {
+    let fd = fd.as_fd().as_raw_fd();
+    match retry(|| socket::recv(fd, buffer, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)) {
+        Ok(len) => Ok(len),
+        Err(Errno::EAGAIN | Errno::ECONNRESET) => Ok(0),
+        Err(errno) => Err(failed("recv(MSG_PEEK)")(errno)),
+    }
+}
+
 /// Receives one packet and the descriptors that came with it, closed on exec.
 pub fn recv_with_fds(
     fd: impl AsFd,

@@ -2,6 +2,8 @@
 //! it otherwise, `rq.rs` says what, why, and what holds in its place. What only the embedded broker promises is in
 //! `embedded.rs`, and `model.rs` compares it with the one in memory.
 
+mod asked;
+mod control;
 mod counting;
 mod dead;
 mod embedded;

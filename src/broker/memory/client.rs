@@ -7,10 +7,11 @@ use async_trait::async_trait;
 
 use super::{MemoryBroker, Shared, URL};
 use crate::broker::flow::{check_chain, check_group};
+use crate::broker::source::StopHow;
 use crate::broker::wait::{WaitAny, watch};
 use crate::broker::{
-    Backlog, BrokerError, Chains, DeadFilter, DeadLetters, Enqueued, GroupView, Groups, NewGroup, Producer,
-    Queues, Reader, Watch, check,
+    Backlog, BrokerError, Canceled, Chains, Control, DeadFilter, DeadLetters, Enqueued, GroupView, Groups,
+    NewGroup, Producer, Queues, Reader, Watch, check,
 };
 use crate::job::{GroupId, JobId, JobView, NewJob, QueueName};
 use crate::time::Unix;
@@ -94,6 +95,24 @@ impl DeadLetters for MemoryBroker {
 
     async fn delete(&self, ids: &[JobId]) -> Result<Vec<JobId>, BrokerError> {
         self.changing(|store| store.delete_dead(ids))
+    }
+}
+
+#[async_trait]
+impl Control for MemoryBroker {
+    async fn cancel(&self, ids: &[JobId]) -> Result<Vec<Canceled>, BrokerError> {
+        self.call_off(ids, StopHow::IfNotBegun)
+    }
+
+    async fn stop(&self, ids: &[JobId]) -> Result<Vec<Canceled>, BrokerError> {
+        self.call_off(ids, StopHow::ForGood)
+    }
+}
+
+impl MemoryBroker {
+    fn call_off(&self, ids: &[JobId], how: StopHow) -> Result<Vec<Canceled>, BrokerError> {
+        let result_ttl = self.options.result_ttl;
+        self.changing(|store| store.cancel(ids, how, result_ttl, Unix::now()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ties::{Group, Ties};
+use crate::broker::source::StopHow;
 use crate::broker::{Backlog, BrokerError, Enqueued, Maintained};
 use crate::job::{Claim, Claimed, JobError, JobId, Loss, NewJob, QueueName, Settlement, Verdict, Work};
 use crate::time::Unix;
@@ -37,6 +38,9 @@ pub(super) enum Place {
     Running {
         session: u64,
         slot: Slot,
+        begun: bool,
+        /// Somebody has called it off.
+        stop: Option<StopHow>,
     },
     Finished {
         ended: Unix,
@@ -58,8 +62,8 @@ pub(super) struct Slot {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// Position to handle.
-    waiting: BTreeMap<i64, i64>,
-    scheduled: u64,
+    pub(super) waiting: BTreeMap<i64, i64>,
+    pub(super) scheduled: u64,
 }
 
 /// All jobs of a memory broker.
@@ -70,7 +74,7 @@ pub(super) struct Store {
     pub(super) ids: HashMap<JobId, i64>,
     pub(super) keys: HashMap<Arc<str>, i64>,
     pub(super) queues: BTreeMap<QueueName, Queue>,
-    scheduled: BTreeSet<(Unix, i64)>,
+    pub(super) scheduled: BTreeSet<(Unix, i64)>,
     expiring: BTreeSet<(Unix, i64)>,
     /// When each lease ends.
     leases: HashMap<u64, Unix>,
@@ -152,11 +156,11 @@ impl Store {
         session: u64,
         queues: &[QueueName],
         limit: usize,
-        lease: Duration,
+        (lease, result_ttl): (Duration, Duration),
         now: Unix,
     ) -> Vec<Claimed> {
         self.promote(now);
-        self.recover(session, now);
+        self.recover(session, result_ttl, now);
         let mut claimed = Vec::new();
         for name in queues {
             while claimed.len() < limit
@@ -179,7 +183,12 @@ impl Store {
         let Place::Waiting(slot) = job.place else {
             return None;
         };
-        job.place = Place::Running { session, slot };
+        job.place = Place::Running {
+            session,
+            slot,
+            begun: false,
+            stop: None,
+        };
         job.epoch += 1;
         let claim = Claim {
             job: job.new.id.clone(),
@@ -235,13 +244,20 @@ impl Store {
         let Some(job) = self.jobs.get_mut(&handle).filter(|job| job.epoch == epoch) else {
             return false;
         };
-        let slot = match job.place {
+        let (slot, stop) = match job.place {
             Place::Running {
                 session: holder,
                 slot,
-            } if holder == session => slot,
+                stop,
+                ..
+            } if holder == session => (slot, stop),
             _ => return false,
         };
+        // What was called off meanwhile does not come back.
+        if let (Verdict::GiveBack | Verdict::Again { .. }, Some(how)) = (&settled.verdict, stop) {
+            self.bury(handle, how.error(), result_ttl, now);
+            return true;
+        }
         match settled.verdict {
             // No runtime settles with this broker itself; one that says so has no result.
             verdict @ (Verdict::Finish { .. } | Verdict::Forget) => {
@@ -302,18 +318,6 @@ impl Store {
         true
     }
 
-    /// A job that stands nowhere at the moment is a dead letter.
-    fn bury(&mut self, handle: i64, error: JobError, result_ttl: Duration, now: Unix) {
-        let Some(job) = self.jobs.get_mut(&handle) else {
-            return;
-        };
-        job.error = Some(error.clone());
-        let ties = job.ties;
-        self.release_key(handle);
-        self.after_failure(handle, ties, &error, result_ttl, now);
-        self.put(handle, Place::Dead { ended: now });
-    }
-
     pub(super) fn backlog(&mut self, queues: &[QueueName], now: Unix) -> Backlog {
         self.promote(now);
         let mut backlog = Backlog::default();
@@ -331,9 +335,15 @@ impl Store {
     }
 
     /// Whether a claim would find something now.
-    pub(super) fn is_ready(&mut self, session: u64, queues: &[QueueName], now: Unix) -> bool {
+    pub(super) fn is_ready(
+        &mut self,
+        session: u64,
+        queues: &[QueueName],
+        result_ttl: Duration,
+        now: Unix,
+    ) -> bool {
         self.promote(now);
-        self.recover(session, now);
+        self.recover(session, result_ttl, now);
         let mut queues = queues.iter().filter_map(|name| self.queues.get(name));
         queues.any(|queue| !queue.waiting.is_empty())
     }
@@ -345,9 +355,9 @@ impl Store {
         due.into_iter().chain(others.map(|(_, &ends)| ends)).min()
     }
 
-    pub(super) fn maintain(&mut self, session: u64, now: Unix) -> Maintained {
+    pub(super) fn maintain(&mut self, session: u64, result_ttl: Duration, now: Unix) -> Maintained {
         self.promote(now);
-        let recovered = self.recover(session, now);
+        let recovered = self.recover(session, result_ttl, now);
         let expired: Vec<i64> = self
             .expiring
             .iter()
@@ -365,9 +375,9 @@ impl Store {
     }
 
     /// Gives up a lease: what was claimed under it goes back.
-    pub(super) fn give_up(&mut self, session: u64) {
+    pub(super) fn give_up(&mut self, session: u64, result_ttl: Duration, now: Unix) {
         self.leases.remove(&session);
-        self.give_back(|holder| holder == session);
+        self.give_back(|holder| holder == session, false, result_ttl, now);
     }
 
     /// Moves scheduled jobs that are due into their queues.
@@ -387,7 +397,7 @@ impl Store {
     }
 
     /// Gives back what is held under leases that ended; `session` itself is spared.
-    fn recover(&mut self, session: u64, now: Unix) -> u64 {
+    fn recover(&mut self, session: u64, result_ttl: Duration, now: Unix) -> u64 {
         let ended: Vec<u64> = self
             .leases
             .iter()
@@ -398,22 +408,7 @@ impl Store {
             return 0;
         }
         self.leases.retain(|holder, _| !ended.contains(holder));
-        self.give_back(|holder| ended.contains(&holder))
-    }
-
-    fn give_back(&mut self, of: impl Fn(u64) -> bool) -> u64 {
-        let back: Vec<(i64, Slot)> = self
-            .jobs
-            .iter()
-            .filter_map(|(&handle, job)| match job.place {
-                Place::Running { session, slot } if of(session) => Some((handle, slot)),
-                _ => None,
-            })
-            .collect();
-        for &(handle, slot) in &back {
-            self.put(handle, Place::Waiting(slot));
-        }
-        back.len() as u64
+        self.give_back(|holder| ended.contains(&holder), true, result_ttl, now)
     }
 
     /// Puts a job that stands nowhere at the moment into a place.
@@ -454,7 +449,7 @@ impl Store {
         }
     }
 
-    fn release_key(&mut self, handle: i64) {
+    pub(super) fn release_key(&mut self, handle: i64) {
         if let Some(key) = self.jobs.get(&handle).and_then(|job| job.new.unique_key.as_ref()) {
             self.keys.remove(key);
         }

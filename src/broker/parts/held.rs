@@ -34,6 +34,11 @@ impl<T> Held<T> {
         token
     }
 
+    /// A delivery that is in hand.
+    pub fn get(&self, token: Token) -> Option<&T> {
+        self.by_token.get(&token)
+    }
+
     /// The delivery ends.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! Why outcomes had no effect.
 
-use super::Outcome;
+use super::message::Outcome;
 use crate::broker::Pull;
 use crate::broker::source::Late;
 

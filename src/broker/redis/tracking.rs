@@ -42,7 +42,15 @@ impl Tracker {
     pub async fn changed(&mut self) -> RedisResult<()> {
         loop {
             match self.told.recv().await.map(|told| told.kind) {
-                Some(PushKind::Invalidate) => return Ok(()),
+                Some(PushKind::Invalidate) => {
+                    // What one script changed is looked at once.
+                    while let Ok(told) = self.told.try_recv() {
+                        if told.kind == PushKind::Disconnection {
+                            return Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into());
+                        }
+                    }
+                    return Ok(());
+                }
                 Some(PushKind::Disconnection) | None => {
                     return Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into());
                 }

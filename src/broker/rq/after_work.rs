@@ -42,6 +42,12 @@ impl AfterWorks {
         self.line().ready.len()
     }
 
+    /// Whether any waits, now or for later.
+    pub fn holds_any(&self) -> bool {
+        let line = self.line();
+        !line.ready.is_empty() || !line.later.is_empty()
+    }
+
     /// Whether this very piece waits, now or for later.
     pub fn holds(&self, work: &AfterWork) -> bool {
         let line = self.line();

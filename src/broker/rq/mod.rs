@@ -11,13 +11,16 @@
 //! - [`claim`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
+//! - [`called_off`]: what becomes of jobs between their claim and their begin; [`control`]: canceling and stopping;
 //! - [`client`]: what producers and readers ask; [`enqueue`], [`group`], [`first_failure`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
 //!
 //! The server itself (its address, connections, waking up) is the affair of `broker/redis/`.
 
 mod after_work;
+mod called_off;
 mod claim;
 mod client;
+mod control;
 mod data;
 mod enqueue;
 mod first_failure;
@@ -59,9 +62,11 @@ use super::presence::present;
 use super::redis::connection::Link;
 use super::redis::endpoint::Endpoint;
 use super::redis::subscription::Subscription;
+use super::redis::tracking::Tracker;
 use super::redis::unanswered::UnansweredClaims;
 use super::redis::version::{check_version, words_max};
 use super::redis::wake_up::WakeUps;
+use super::source::StopHow;
 use super::{
     Abilities, Broker, BrokerError, Events, Maintained, Orders, Presence, Pull, Queues, Source, check, pulled,
 };
@@ -96,6 +101,8 @@ pub struct RqBroker {
     returned_began: Notify,
     beats: Beats,
     wake_ups: WakeUps,
+    /// Hears of jobs in hand that are called off.
+    called_off: tokio::sync::Mutex<Option<Tracker>>,
     roster: roster::Roster,
     orders: Subscription,
     scheduler: scheduler::Scheduler,
@@ -121,6 +128,7 @@ impl RqBroker {
         Ok(RqBroker {
             wake_ups: WakeUps::new(&link, ready::block(options.worker_ttl)),
             orders: Subscription::new(&link),
+            called_off: tokio::sync::Mutex::default(),
             roster: roster::Roster::default(),
             link,
             views: look::Views {
@@ -257,9 +265,18 @@ impl Pull for RqBroker {
         Ok(self.after_work(queues, limit))
     }
 
+    fn has_after_work(&self) -> bool {
+        self.after_works.holds_any()
+    }
+
     async fn extend(&self) -> Result<(), BrokerError> {
         self.open_still()?;
         self.renew().await
+    }
+
+    async fn called_off(&self, claims: &[Claim]) -> Result<Vec<(usize, StopHow)>, BrokerError> {
+        self.open_still()?;
+        self.hear_of_called_off(claims).await
     }
 
     async fn settle(&self, settlements: Vec<Settlement<Claim>>) -> Result<Vec<bool>, BrokerError> {

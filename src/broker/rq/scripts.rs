@@ -32,6 +32,7 @@ pub(super) struct Scripts {
     pub look_at_groups: Script,
     pub rights: Script,
     pub give_up: Script,
+    pub cancel: Script,
 }
 
 impl Scripts {
@@ -51,6 +52,7 @@ impl Scripts {
             look_at_groups: script!("first_failure", "look_at_groups"),
             rights: script!("rights"),
             give_up: script!("fail", "first_failure", "wake", "give_up"),
+            cancel: script!("cancel"),
         }
     }
 }

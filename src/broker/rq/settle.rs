@@ -190,7 +190,8 @@ impl RqBroker {
         for (number, held, verdict, run) in jobs {
             let worker_name = self.worker_of(*run);
             let what = match verdict {
-                Verdict::GiveBack | Verdict::Canceled => "B",
+                Verdict::GiveBack => "B",
+                Verdict::Canceled => "C",
                 Verdict::Stopped => {
                     ended.after_work.push(AfterWork::Stopped {
                         job_id: held.job.clone(),
@@ -258,7 +259,7 @@ impl RqBroker {
             match answer {
                 Value::Int(2) => ended.after_work.push(self.finish(line)),
                 // What its runtime has settled is not held any more.
-                Value::Int(0 | 3) if line.what != "X" => held[line.at] = line.held.tried,
+                Value::Int(0 | 3) if !matches!(line.what, "X" | "C") => held[line.at] = line.held.tried,
                 _ => {}
             }
         }
@@ -279,7 +280,7 @@ impl RqBroker {
         );
         let value = match line.what {
             "S" => text::base64(&line.result),
-            "F" | "L" | "T" => text::base64(&text::compressed(line.error.as_bytes())),
+            "F" | "L" | "T" | "C" => text::base64(&text::compressed(line.error.as_bytes())),
             _ => String::new(),
         };
         call.arg(line.what)
@@ -303,7 +304,7 @@ impl RqBroker {
 
     /// The after-work for a plain job that the script leaves to RQ's own code.
     fn finish(&self, line: &Line) -> AfterWork {
-        if line.what == "T" {
+        if matches!(line.what, "T" | "C") {
             return AfterWork::Stopped {
                 job_id: line.held.job.clone(),
                 execution_id: Some(self.execution(line.number)),
@@ -344,7 +345,8 @@ pub(super) fn tell_refused(refused: &[Vec<u8>]) {
 fn line(at: usize, number: i64, held: Held, verdict: Verdict, run: Option<RunStamp>) -> Line {
     let (what, result, error, due) = match verdict {
         Verdict::Finish { result } => ("S", result, String::new(), None),
-        Verdict::GiveBack | Verdict::Canceled => ("B", Vec::new(), String::new(), None),
+        Verdict::GiveBack => ("B", Vec::new(), String::new(), None),
+        Verdict::Canceled => ("C", Vec::new(), STOPPED.to_owned(), None),
         Verdict::Again { error, due, .. } => {
             let what = if died(&error, run) { "D" } else { "R" };
             let due = due.filter(|due| *due > Unix::now());

@@ -8,10 +8,11 @@ use super::SqliteBroker;
 use super::engine::Engine;
 use super::store::Access;
 use crate::broker::flow::{check_chain, check_group};
+use crate::broker::source::StopHow;
 use crate::broker::wait::{WaitAny, watch};
 use crate::broker::{
-    Backlog, BrokerError, Chains, DeadFilter, DeadLetters, Enqueued, GroupView, Groups, NewGroup, Producer,
-    Queues, Reader, Watch, check,
+    Backlog, BrokerError, Canceled, Chains, Control, DeadFilter, DeadLetters, Enqueued, GroupView, Groups,
+    NewGroup, Producer, Queues, Reader, Watch, check,
 };
 use crate::job::{GroupId, JobId, JobView, NewJob, QueueName};
 
@@ -84,6 +85,26 @@ impl DeadLetters for SqliteBroker {
         let ids = ids.to_vec();
         self.engine
             .run(Access::Write, move |store| store.delete_dead(&ids))
+            .await
+    }
+}
+
+#[async_trait]
+impl Control for SqliteBroker {
+    async fn cancel(&self, ids: &[JobId]) -> Result<Vec<Canceled>, BrokerError> {
+        self.call_off(ids, StopHow::IfNotBegun).await
+    }
+
+    async fn stop(&self, ids: &[JobId]) -> Result<Vec<Canceled>, BrokerError> {
+        self.call_off(ids, StopHow::ForGood).await
+    }
+}
+
+impl SqliteBroker {
+    async fn call_off(&self, ids: &[JobId], how: StopHow) -> Result<Vec<Canceled>, BrokerError> {
+        let ids = ids.to_vec();
+        self.engine
+            .run(Access::Write, move |store| store.cancel(&ids, how))
             .await
     }
 }

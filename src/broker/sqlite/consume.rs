@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Row};
 
+use super::control::called_off;
 use super::error::Failure;
 use super::store::{EXPIRED_MAX, Store, duration, job_id, text};
 use super::ties::Ties;
@@ -16,6 +17,8 @@ struct Slot {
     queue: i64,
     position: i64,
     since: i64,
+    /// Whether somebody has called it off: see table `running`.
+    stop: i64,
 }
 
 impl Store {
@@ -199,7 +202,7 @@ impl Store {
     /// Ends a claim; `None` when this handle does not hold it.
     fn take_back(&self, claim: &Claim) -> Result<Option<Slot>, Failure> {
         let mut held = self.conn.prepare_cached(
-            "SELECT queue, position, since FROM running WHERE handle = ?1 AND session = ?2 AND epoch = ?3",
+            "SELECT queue, position, since, stop FROM running WHERE handle = ?1 AND session = ?2 AND epoch = ?3",
         )?;
         let slot = held
             .query_row((claim.handle, self.session, claim.epoch), |row| {
@@ -207,6 +210,7 @@ impl Store {
                     queue: row.get(0)?,
                     position: row.get(1)?,
                     since: row.get(2)?,
+                    stop: row.get(3)?,
                 })
             })
             .optional()?;
@@ -223,6 +227,9 @@ impl Store {
     fn unwind(&self, claim: &Claim, slot: Slot, verdict: &Verdict) -> Result<(), Failure> {
         let handle = claim.handle;
         let epoch = i64::from(claim.epoch);
+        if let (Verdict::GiveBack | Verdict::Again { .. }, Some(error)) = (verdict, called_off(slot.stop)) {
+            return self.bury_unblamed(handle, epoch, &error);
+        }
         match verdict {
             Verdict::Finish { .. } | Verdict::Forget => Ok(()),
             // Where it was claimed from: ahead of what waits, and jobs given back one after another stand in their old order.
@@ -263,7 +270,7 @@ impl Store {
     }
 
     /// A dead letter whose job is not at fault: what was counted against it stays.
-    fn bury_unblamed(&self, handle: i64, epoch: i64, error: &JobError) -> Result<(), Failure> {
+    pub(super) fn bury_unblamed(&self, handle: i64, epoch: i64, error: &JobError) -> Result<(), Failure> {
         let mut counted = self
             .conn
             .prepare_cached("SELECT failures, losses FROM attempts WHERE handle = ?1")?;
@@ -381,7 +388,7 @@ impl Store {
 
     /// Gives up this handle's lease.
     pub(super) fn give_up(&mut self) -> Result<(), Failure> {
-        self.give_back(self.session)?;
+        self.give_back(self.session, false)?;
         Ok(())
     }
 }

@@ -28,8 +28,9 @@ use super::patience;
 use super::store::{Access, Settings, Store, transact_one};
 use super::url;
 use super::waiters::{Ended, Reply, Waiters};
+use crate::broker::source::StopHow;
 use crate::broker::{BrokerError, GroupView};
-use crate::job::{GroupId, JobId, QueueName};
+use crate::job::{Claim, GroupId, JobId, QueueName};
 use crate::time::Unix;
 
 /// What the thread is asked for.
@@ -42,6 +43,8 @@ enum Request {
     Ended(Vec<JobId>, Reply<Ended>),
     /// An answer once more than so many members of this group have ended, or all.
     Group(GroupId, u64, Reply<Option<GroupView>>),
+    /// An answer once some of these claims were called off.
+    CalledOff(Vec<Claim>, Reply<Vec<(usize, StopHow)>>),
     /// Give up the lease and end.
     Close(Reply<()>),
     /// The handle is gone; its lease is left to run out.
@@ -178,6 +181,11 @@ impl Engine {
         self.ask(|reply| Request::Group(id, beyond, reply)).await
     }
 
+    /// Waits until some of these claims are called off.
+    pub(super) async fn called_off(&self, claims: Vec<Claim>) -> Result<Vec<(usize, StopHow)>, BrokerError> {
+        self.ask(|reply| Request::CalledOff(claims, reply)).await
+    }
+
     /// Gives up the lease and closes the database.
     pub(super) async fn close(&self) -> Result<(), BrokerError> {
         self.closing.store(true, Ordering::Relaxed);
@@ -253,6 +261,10 @@ impl Thread {
                     }
                     Request::Group(id, beyond, reply) => {
                         self.waiters.await_group(id, beyond, reply);
+                        look = true;
+                    }
+                    Request::CalledOff(claims, reply) => {
+                        self.waiters.await_called_off(claims, reply);
                         look = true;
                     }
                     Request::Close(reply) => {

@@ -98,7 +98,7 @@ impl Store {
     }
 
     /// Ends a deferment; false when the job is not deferred, or gone.
-    fn undefer(&self, handle: i64) -> Result<bool, Failure> {
+    pub(super) fn undefer(&self, handle: i64) -> Result<bool, Failure> {
         let mut leave = self
             .conn
             .prepare_cached("DELETE FROM deferred WHERE handle = ?1")?;

@@ -2,13 +2,14 @@
 //!
 //! Each handle has a thread that owns its connection (`engine.rs`). What producers and readers ask goes through
 //! `client.rs`. The verbs are SQL in
-//! `produce.rs`, `consume.rs`, `flow.rs` and `inspect.rs` over the tables of `schema.sql` and what follows it; those who wait are in
+//! `produce.rs`, `consume.rs`, `control.rs`, `flow.rs` and `inspect.rs` over the tables of `schema.sql` and what follows it; those who wait are in
 //! `waiters.rs`; processes hear of each other through a bell file (`bell.rs`).
 //! `docs/embedded-broker.md` says what users need to know.
 
 mod bell;
 mod client;
 mod consume;
+mod control;
 mod engine;
 mod error;
 mod flow;
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 
 use self::engine::Engine;
 use self::store::{Access, Settings};
+use super::source::StopHow;
 use super::{Abilities, Broker, BrokerError, Events, Maintained, Pull, Queues, Source, pulled};
 use crate::job::{Claim, Claimed, QueueName, Settlement};
 
@@ -125,6 +127,20 @@ impl Pull for SqliteBroker {
 
     async fn extend(&self) -> Result<(), BrokerError> {
         self.engine.run(Access::Write, |store| store.extend()).await
+    }
+
+    async fn note_begun(&self, claims: Vec<Claim>) -> Result<(), BrokerError> {
+        self.engine
+            .run(Access::Write, move |store| store.note_begun(&claims))
+            .await
+    }
+
+    async fn called_off(&self, claims: &[Claim]) -> Result<Vec<(usize, StopHow)>, BrokerError> {
+        self.engine.called_off(claims.to_vec()).await
+    }
+
+    fn stops_by_mark(&self) -> bool {
+        true
     }
 
     async fn settle(&self, settlements: Vec<Settlement<Claim>>) -> Result<Vec<bool>, BrokerError> {

@@ -21,7 +21,11 @@ use crate::broker::BrokerError;
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"pool");
 
 /// Each brings the schema from the version that is its index to the next one.
-const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema_2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+];
 
 /// Pages that the write-ahead log holds before they are copied into the database: 16 MiB.
 const CHECKPOINT_PAGES: i64 = 4096;

@@ -263,7 +263,7 @@ impl Store {
     pub(super) fn recover(&mut self) -> Result<u64, Failure> {
         let mut recovered = 0;
         for session in self.ended_sessions()? {
-            recovered += self.give_back(session)?;
+            recovered += self.give_back(session, true)?;
         }
         Ok(recovered)
     }
@@ -285,8 +285,9 @@ impl Store {
         Ok(ended)
     }
 
-    /// Ends a session: its claims return to the places that they were claimed from.
-    pub(super) fn give_back(&mut self, session: i64) -> Result<u64, Failure> {
+    /// Ends a session: its claims return to the places that they were claimed from. `lost`: its holder is no more.
+    pub(super) fn give_back(&mut self, session: i64, lost: bool) -> Result<u64, Failure> {
+        self.settle_lost(session, lost)?;
         let conn = &self.conn;
         conn.prepare_cached(
             "UPDATE queues SET waiting = waiting + (

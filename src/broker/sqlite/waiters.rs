@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 
 use super::error::Failure;
 use super::store::{Access, Store, transact_one};
+use crate::broker::source::StopHow;
 use crate::broker::{BrokerError, GroupView};
-use crate::job::{GroupId, JobId, JobView, QueueName};
+use crate::job::{Claim, GroupId, JobId, JobView, QueueName};
 use crate::time::{Mono, Unix};
 
 /// A look at jobs that are followed is free up to this time.
@@ -22,6 +23,9 @@ pub(super) type Reply<R> = oneshot::Sender<Result<R, BrokerError>>;
 /// Jobs that have ended, with their position among those asked for.
 pub(super) type Ended = Vec<(usize, Option<JobView>)>;
 
+/// Claims that were called off, by their position among those asked for.
+pub(super) type CalledOff = Vec<(usize, StopHow)>;
+
 #[derive(Default)]
 pub(super) struct Waiters {
     ready: Vec<(Vec<QueueName>, Reply<()>)>,
@@ -30,6 +34,7 @@ pub(super) struct Waiters {
     ended: Vec<Following>,
     /// Each until more members than it names have ended.
     groups: Vec<(GroupId, u64, Reply<Option<GroupView>>)>,
+    called_off: Vec<(Vec<Claim>, Reply<CalledOff>)>,
     /// No look at `ended` before.
     rest_until: Option<Unix>,
 }
@@ -54,8 +59,13 @@ impl Waiters {
         self.groups.push((id, beyond, reply));
     }
 
+    pub(super) fn await_called_off(&mut self, claims: Vec<Claim>, reply: Reply<CalledOff>) {
+        self.called_off.push((claims, reply));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.new.is_empty() && self.ended.is_empty() && self.groups.is_empty()
+        let jobs = self.ready.is_empty() && self.new.is_empty() && self.ended.is_empty();
+        jobs && self.groups.is_empty() && self.called_off.is_empty()
     }
 
     /// Answers all with an error.
@@ -69,6 +79,9 @@ impl Waiters {
             let _ = reply.send(Err(error()));
         }
         for (.., reply) in self.groups.drain(..) {
+            let _ = reply.send(Err(error()));
+        }
+        for (_, reply) in self.called_off.drain(..) {
             let _ = reply.send(Err(error()));
         }
     }
@@ -89,7 +102,23 @@ impl Waiters {
         if !self.groups.is_empty() {
             transact_one(store, Access::Read, |store| self.answer_groups(store))?;
         }
+        self.called_off.retain(|(_, reply)| !reply.is_closed());
+        if !self.called_off.is_empty() {
+            transact_one(store, Access::Read, |store| self.answer_called_off(store))?;
+        }
         Ok(ready.into_iter().chain(ended).min())
+    }
+
+    fn answer_called_off(&mut self, store: &Store) -> Result<(), Failure> {
+        let found = self.called_off.iter().map(|(claims, _)| store.called_off(claims));
+        let mut found = found.collect::<Result<Vec<_>, _>>()?.into_iter();
+        for (claims, reply) in std::mem::take(&mut self.called_off) {
+            match found.next() {
+                Some(marks) if !marks.is_empty() => drop(reply.send(Ok(marks))),
+                _ => self.called_off.push((claims, reply)),
+            }
+        }
+        Ok(())
     }
 
     fn answer_groups(&mut self, store: &Store) -> Result<(), Failure> {

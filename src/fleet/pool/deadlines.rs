@@ -19,6 +19,8 @@ pub(super) enum Due {
     Leave,
     /// Its job is overdue and the runtime's interruption did not help.
     Job,
+    /// It may have begun a job whose source wants to know.
+    Begin,
     /// It holds jobs behind one that takes longer than expected, or does not read at all.
     Unread,
     /// Its job takes so long that it is asked whether it has it.
@@ -41,11 +43,9 @@ impl Pool {
                 let unread = hand.unread_deadline(auto, PICKUP_LIMIT);
                 let unread = unread.map(|at| (at, Due::Unread));
                 let ping = hand.ping_deadline(PICKUP_LIMIT).map(|at| (at, Due::Ping));
-                overdue
-                    .into_iter()
-                    .chain(unread)
-                    .chain(ping)
-                    .min_by_key(|(at, _)| *at)
+                let begin = hand.begin_deadline().map(|at| (at, Due::Begin));
+                let all = overdue.into_iter().chain(unread).chain(ping).chain(begin);
+                all.min_by_key(|(at, _)| *at)
             }
         }
     }
@@ -61,6 +61,12 @@ impl Pool {
                 Due::Start => self.kill(id, KillReason::NotReady, Fate::Lost, cx),
                 Due::Leave => self.kill(id, KillReason::NotLeaving, Fate::Lost, cx),
                 Due::Job => self.kill(id, KillReason::Timeout, Fate::TimedOut, cx),
+                Due::Begin => {
+                    if let Some(worker) = self.workers.get_mut(&id) {
+                        worker.look_for_begin(cx.now.mono);
+                    }
+                    cx.act(Action::Peek { worker: id });
+                }
                 Due::Unread => {
                     if let Some(worker) = self.workers.get_mut(&id) {
                         worker.look_for_unread();

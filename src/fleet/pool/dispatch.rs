@@ -6,7 +6,7 @@ use crate::config::{PoolConfig, Prefetch};
 use crate::fleet::{Action, Execution};
 use crate::job::{Delivery, Job};
 use crate::policy::prefetch::{self, ServiceTimes};
-use crate::policy::recycle;
+use crate::policy::{recycle, retry};
 use crate::wire::frame::{HEADER_LEN, PACKET_LEN_MAX, Run};
 
 use super::hand::{Hand, Held};
@@ -47,12 +47,23 @@ impl Pool {
 
     /// Jobs from the broker.
     pub fn delivered(&mut self, jobs: Vec<Delivery>, cx: &mut Context) {
-        for Delivery { token, job } in jobs {
+        for Delivery {
+            token,
+            tells_begin,
+            job,
+        } in jobs
+        {
+            if retry::is_poison(&job, &cx.app.retry_rules(&job, &self.config)) {
+                self.bury_poison(token, &job, cx);
+                continue;
+            }
             let rule = cx.app.batch_rule(&job);
             let execution = Execution {
                 timeout: cx.app.timeout_of(&job, &self.config),
                 attempt: 1 + job.failures + job.losses,
                 holder: None,
+                tells_begin,
+                called_off: None,
                 job,
             };
             self.jobs.delivered(token.0, execution, rule, cx.now.mono);
@@ -80,9 +91,11 @@ impl Pool {
     }
 
     fn held(&self, execution: u64) -> Held {
-        let job = &self.jobs.held(execution).job;
+        let Execution { job, tells_begin, .. } = self.jobs.held(execution);
         Held {
             execution,
+            tells_begin: *tells_begin,
+            has_begun: false,
             expected: self.measures.service().expected(&job.task),
             alone: fills_a_packet(job) || self.measures.is_printing(&job.task),
         }

@@ -171,6 +171,18 @@ impl Batches {
         stale
     }
 
+    /// Takes out one job, if it is here.
+    pub fn take_out(&mut self, execution: u64) {
+        for gathering in self.gatherings.values_mut() {
+            gathering.jobs.retain(|(waits, _)| *waits != execution);
+        }
+        for jobs in &mut self.made_up {
+            jobs.retain(|waits| *waits != execution);
+        }
+        self.made_up.retain(|jobs| !jobs.is_empty());
+        self.forget_empty();
+    }
+
     /// Takes out everything, in order.
     pub fn clear(&mut self) -> Vec<u64> {
         let gathered = std::mem::take(&mut self.gatherings).into_values();

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::fleet::{LOOK_INTERVAL, Unread};
 use crate::policy::prefetch;
 use crate::time::Mono;
 
@@ -16,6 +17,10 @@ pub(super) struct Held {
     /// Nothing is sent behind it: it fills more than one packet, or its task prints, and then its lines
     /// must not be taken for those of the next job.
     pub alone: bool,
+    /// Somebody wants to know when it begins, and was not told.
+    pub tells_begin: bool,
+    /// It is known to have begun, on this worker.
+    pub has_begun: bool,
 }
 
 /// How far it is known that a worker reads the job that it is thought to run.
@@ -49,6 +54,8 @@ pub(super) struct Hand {
     reading: Reading,
     /// It was asked whether it has the job that it should be running.
     asked: bool,
+    /// When it was looked last whether they have begun.
+    looked: Mono,
 }
 
 impl Hand {
@@ -65,6 +72,7 @@ impl Hand {
             batch,
             reading: Reading::Unchecked,
             asked: false,
+            looked: now,
         }
     }
 
@@ -169,6 +177,46 @@ impl Hand {
         Ok(self)
     }
 
+    /// When it is looked whether jobs have begun of which somebody wants to know.
+    pub fn begin_deadline(&self) -> Option<Mono> {
+        let run = self.running().count();
+        let is_awaited = self.held.iter().take(run).any(|held| held.tells_begin);
+        is_awaited.then(|| self.since.max(self.looked) + LOOK_INTERVAL)
+    }
+
+    /// It is looked now whether they have begun.
+    pub fn look_for_begin(&mut self, now: Mono) {
+        self.looked = now;
+    }
+
+    /// This lies unread: all before it have begun, of a batch all or none. Returns those of which somebody wants to know.
+    pub fn begin(&mut self, unread: &Unread) -> Vec<u64> {
+        let is_read = |held: &&Held| !unread.executions.contains(&held.execution);
+        let mut begun = self.held.iter().take_while(is_read).count();
+        // What is torn travels alone.
+        if unread.torn || self.batch.is_some() && begun < self.held.len() {
+            begun = 0;
+        }
+        let tell = |held: &mut Held| {
+            held.has_begun = true;
+            std::mem::take(&mut held.tells_begin).then_some(held.execution)
+        };
+        self.held.iter_mut().take(begun).filter_map(tell).collect()
+    }
+
+    /// These lay unread.
+    ///
+    /// # Panics
+    /// If one of them is known to have begun.
+    pub fn assert_unbegun(&self, executions: &[u64]) {
+        let is_meant = |held: &&Held| executions.contains(&held.execution);
+        let has_begun = self.held.iter().filter(is_meant).any(|held| held.has_begun);
+        assert!(
+            !has_begun,
+            "what has begun can't come back unread: {executions:?}"
+        );
+    }
+
     /// These were not read and are taken out. Returns the rest, if there is any.
     pub fn take_out(mut self, executions: &[u64]) -> Option<Hand> {
         self.held.retain(|held| !executions.contains(&held.execution));
@@ -213,6 +261,7 @@ impl Hand {
     /// The worker is dead: what it had not begun, and what it had, with those that had failed together. All jobs of
     /// a batch begin together. `torn`: nothing had begun.
     pub fn part(self, torn: bool, unread: &[u64]) -> Parted {
+        self.assert_unbegun(unread);
         let is_batch = self.batch.is_some();
         let lies_unread = |execution: &u64| torn || unread.contains(execution);
         let none_began = is_batch && self.executions().any(|execution| lies_unread(&execution));
@@ -245,6 +294,8 @@ mod tests {
             execution: *execution,
             expected: None,
             alone: jobs.len() > 1,
+            tells_begin: true,
+            has_begun: false,
         };
         Hand::new(jobs.iter().map(held).collect(), Mono(0))
     }
@@ -284,6 +335,38 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_before_the_first_unread_job_has_begun_and_is_told_once() {
+        let mut single = hand(&[1]);
+        assert_eq!(single.begin_deadline(), Some(Mono(0) + LOOK_INTERVAL));
+        single.look_for_begin(Mono(5));
+        assert_eq!(single.begin_deadline(), Some(Mono(5) + LOOK_INTERVAL));
+        assert_eq!(single.begin(&vec![1].into()), [] as [u64; 0]);
+        assert_eq!(single.begin(&vec![2].into()), [1]);
+        assert_eq!(single.begin_deadline(), None);
+        assert_eq!(single.begin(&Unread::default()), [] as [u64; 0]);
+        let torn = Unread {
+            executions: Vec::new(),
+            torn: true,
+        };
+        assert_eq!(hand(&[1]).begin(&torn), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn a_batch_begins_when_all_of_it_is_read() {
+        let mut batch = hand(&[1, 2]);
+        assert_eq!(batch.begin(&vec![2].into()), [] as [u64; 0]);
+        assert_eq!(batch.begin(&Unread::default()), [1, 2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "can't come back unread")]
+    fn what_has_begun_does_not_come_back_unread() {
+        let mut single = hand(&[1]);
+        single.begin(&Unread::default());
+        single.assert_unbegun(&[1]);
+    }
+
+    #[test]
     fn it_is_looked_once_whether_a_job_is_read() {
         let mut single = hand(&[1]);
         let limit = Duration::from_secs(2);
@@ -299,6 +382,8 @@ mod tests {
             execution: 2,
             expected: None,
             alone: false,
+            tells_begin: false,
+            has_begun: false,
         });
         assert_eq!(hand.ahead_of(1), Some(vec![]));
         assert_eq!(hand.ahead_of(2), Some(vec![1]));

@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::fleet::app::Rule;
-use crate::fleet::{BUFFER_LIMIT, Execution};
-use crate::job::{Outcome, RunStamp, Work};
+use crate::fleet::{BUFFER_LIMIT, CallOff, Execution};
+use crate::job::{JobId, Outcome, RunStamp, Work};
 use crate::time::Mono;
 
 use super::gather::{self, Batches};
@@ -69,6 +69,15 @@ impl Jobs {
         self.executions
             .get(&execution)
             .expect("a settled execution is gone")
+    }
+
+    /// The newest execution of this job.
+    pub fn find(&self, job: &JobId) -> Option<u64> {
+        let of_it = self
+            .executions
+            .iter()
+            .filter(|(_, execution)| execution.job.id == *job);
+        of_it.map(|(number, _)| *number).max()
     }
 
     /// All in hand.
@@ -202,17 +211,47 @@ impl Jobs {
         }
     }
 
-    /// Jobs that their worker did not read go first again; those of a batch, together.
-    pub fn put_back(&mut self, executions: &[u64], as_batch: bool, now: Mono) {
+    /// Jobs that their worker did not read go first again; those of a batch, together. Takes out those that were called
+    /// off meanwhile.
+    #[must_use]
+    pub fn put_back(&mut self, executions: &[u64], as_batch: bool, now: Mono) -> Vec<(u64, Execution)> {
         self.take_from(executions);
+        let is_off = |execution: &u64| self.held(*execution).called_off.is_some();
+        let (off, on): (Vec<u64>, Vec<u64>) = executions.iter().partition(|execution| is_off(execution));
         if as_batch {
-            self.batches.put_back(executions.to_vec());
-            return;
+            self.batches.put_back(on);
+        } else {
+            on.iter()
+                .rev()
+                .for_each(|execution| self.buffer.push_front(*execution));
+            self.moved = now;
         }
-        for execution in executions.iter().rev() {
-            self.buffer.push_front(*execution);
-        }
-        self.moved = now;
+        let taken = self.forget(&off);
+        off.into_iter().zip(taken).collect()
+    }
+
+    /// This execution has begun, and whoever wanted to know was told.
+    pub fn begin(&mut self, execution: u64) {
+        self.of(execution).tells_begin = false;
+    }
+
+    /// This execution is not to begin. Of what its worker may have begun already, only this is noted.
+    pub fn call_off(&mut self, execution: u64, how: CallOff) {
+        self.of(execution).called_off = Some(how);
+    }
+
+    /// It has begun although it was called off: nobody calls it off any more. Returns how it was.
+    pub fn runs_on(&mut self, execution: u64) -> Option<CallOff> {
+        self.of(execution).called_off.take()
+    }
+
+    /// Takes out one that waits.
+    pub fn take_out(&mut self, execution: u64) -> Execution {
+        self.buffer.retain(|waits| *waits != execution);
+        self.batches.take_out(execution);
+        self.held_back.retain(|held| held.execution != execution);
+        let mut taken = self.forget(&[execution]);
+        taken.pop().expect("it was in hand")
     }
 
     /// Jobs of one batch failed together: they run again in two halves.

@@ -1,12 +1,14 @@
 //! One pool: its workers, the jobs that it holds, its size and its measurements.
 //!
 //! - `life`: a worker's life as a table. `worker`: one of them. `hand`: what it holds. `fate`: why it goes. `workers`: they come and go.
-//! - `jobs`: what is held under the lease. `gather`: batches on their way. `dispatch`: jobs in. `outcomes`: what becomes of them.
+//! - `jobs`: what is held under the lease. `gather`: batches on their way. `dispatch`: jobs in. `begin`: which have begun, and
+//!   which are not to. `outcomes`: what becomes of them.
 //! - `size`: how many workers there should be, and why. `balance`: so many there are. `starts`: when the next is forked.
 //! - `renewal`: a newer generation takes over.
 //! - `measures`: what is measured and counted. `deadlines`: what happens because nothing happened. `picture`: what readers see.
 
 mod balance;
+mod begin;
 mod deadlines;
 mod dispatch;
 mod fate;
@@ -217,12 +219,12 @@ impl Pool {
         self.workers.values().filter(|worker| worker.counted()).count()
     }
 
-    /// The workers' jobs, for the one that runs this.
-    pub fn worker_that_runs(&self, job: &JobId) -> Option<(u64, u64)> {
+    /// The execution of this job; of several the one that runs.
+    pub fn execution_of(&self, job: &JobId) -> Option<u64> {
         let is_it = |execution: &u64| self.jobs.held(*execution).job.id == *job;
-        let mut workers = self.workers.iter();
-        // What one holds behind a job that is no part of a batch has not begun.
-        workers.find_map(|(id, worker)| Some((*id, worker.hand()?.running().find(is_it)?)))
+        let mut workers = self.workers.values();
+        let running = workers.find_map(|worker| worker.hand()?.running().find(is_it));
+        running.or_else(|| self.jobs.find(job))
     }
 
     /// A worker printed a line. Returns the job that it runs.
@@ -345,12 +347,6 @@ impl Pool {
                 cx.act(Action::TakeBack { worker: *id });
             }
         }
-    }
-
-    /// Stops an execution that a worker runs, for good.
-    pub fn stop_job(&mut self, worker: u64, execution: u64, cx: &mut Context) {
-        let fate = Fate::Stopped(execution);
-        self.kill(worker, KillReason::JobStopped, fate, cx);
     }
 
     /// Kills a worker that runs a job. Returns whether it does.

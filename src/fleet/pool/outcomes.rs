@@ -2,7 +2,7 @@
 
 use crate::fleet::death::KillReason;
 use crate::fleet::event::Done;
-use crate::fleet::{Action, Execution, Notice, Now, PICKUP_LIMIT, Unread};
+use crate::fleet::{Action, CallOff, Execution, Notice, Now, PICKUP_LIMIT, Unread};
 use crate::job::{Job, JobError, Outcome, RunStamp, Settlement, Token, UNKNOWN_TASK, Verdict, Work};
 use crate::policy::retry;
 use crate::time::{Mono, Unix};
@@ -75,8 +75,13 @@ impl Pool {
         self.dispatch(cx);
     }
 
-    /// Unread jobs came back from a worker: they go first again.
+    /// Unread jobs came back from a worker: they go first again. What was called off and did not come back has begun.
     pub fn taken_back(&mut self, id: u64, unread: &Unread, cx: &mut Context) {
+        self.take_unread(id, unread, cx);
+        self.decide_called_off(id, cx);
+    }
+
+    fn take_unread(&mut self, id: u64, unread: &Unread, cx: &mut Context) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -95,6 +100,7 @@ impl Pool {
         let Some(hand) = hand.filter(|_| !executions.is_empty()) else {
             return;
         };
+        hand.assert_unbegun(&executions);
         let since = hand.since();
         let first_is_unread = executions.contains(&hand.front().execution);
         let is_last = worker.taken_back(&executions, cx.now.mono);
@@ -109,7 +115,8 @@ impl Pool {
             (true, false) => "stalled",
         };
         self.measures.tally_mut().took_back(executions.len(), reason);
-        self.jobs.put_back(&executions, is_batch, cx.now.mono);
+        let off = self.jobs.put_back(&executions, is_batch, cx.now.mono);
+        self.drop_called_off(off, cx);
         // It has not begun the job that it is thought to run. On a busy machine it may only not have had its turn: so it
         // gets one job more, alone, and is killed when that lies unread for too long.
         if first_is_unread && cx.now.mono.since(since) >= PICKUP_LIMIT {
@@ -139,7 +146,8 @@ impl Pool {
         let mut parted = hand.part(torn, &unread.executions);
         self.measures.tally_mut().took_back(parted.unbegun.len(), "death");
         if !parted.unbegun.is_empty() {
-            self.jobs.put_back(&parted.unbegun, parted.is_batch, cx.now.mono);
+            let off = self.jobs.put_back(&parted.unbegun, parted.is_batch, cx.now.mono);
+            self.drop_called_off(off, cx);
         }
         let run = stamp((id, ordinal), (since, cx.now.mono), status, cx.now);
         for execution in parted.begun {
@@ -216,6 +224,20 @@ impl Pool {
         }));
     }
 
+    /// A job that has cost too many supervisors does not begin.
+    pub(super) fn bury_poison(&mut self, of: Token, job: &Job, cx: &mut Context) {
+        let verdict = retry::bury_poison(job);
+        if let Verdict::Bury { error, .. } = &verdict {
+            self.measures.tally_mut().tasks.at(&job.task).failed += 1;
+            self.tell_failure(job, error, true, None, cx);
+        }
+        cx.act(Action::Settle(Settlement {
+            of,
+            verdict,
+            run: None,
+        }));
+    }
+
     fn tell_failure(&self, job: &Job, error: &JobError, dead: bool, due: Option<Unix>, cx: &mut Context) {
         cx.tell(Notice::JobFailed {
             job: job.id.clone(),
@@ -265,6 +287,7 @@ fn fails_as_a_whole(outcome: &Outcome, whole: bool) -> bool {
 /// What the death of its worker is for a job that had begun.
 fn outcome_of_death(fate: Fate, execution: u64, job: &Execution, how: &str) -> Outcome {
     match (fate, job.timeout) {
+        _ if job.called_off == Some(CallOff::Stopped) => Outcome::Stopped,
         (Fate::Stopped(stopped), _) if stopped == execution => Outcome::Stopped,
         // Another job of its batch was stopped.
         (Fate::Stopped(_) | Fate::GivenBack, _) => Outcome::GivenBack,

@@ -49,7 +49,8 @@ impl Pool {
         }
         cx.register.jobs_changed();
         self.measures.tally_mut().took_back(executions.len(), "stolen");
-        self.jobs.put_back(executions, is_batch, cx.now.mono);
+        let off = self.jobs.put_back(executions, is_batch, cx.now.mono);
+        self.drop_called_off(off, cx);
         cx.tell(Notice::JobsStolen {
             worker: id,
             pool: self.name.clone(),

@@ -6,6 +6,7 @@ use crate::time::Mono;
 use super::fate::{Expiry, Fate};
 use super::hand::{Hand, Held};
 use super::life::{Fault, State, Step, step};
+use crate::fleet::Unread;
 use crate::fleet::death::KillReason;
 
 /// For whom a worker is there.
@@ -459,6 +460,18 @@ impl Worker {
         if let Some(hand) = self.hand_mut() {
             hand.begin_anew(now);
         }
+    }
+
+    /// It is looked now whether it has begun what it was sent.
+    pub fn look_for_begin(&mut self, now: Mono) {
+        if let Some(hand) = self.hand_mut() {
+            hand.look_for_begin(now);
+        }
+    }
+
+    /// This lies unread on its socket: what stands before it has begun. Returns those of which somebody wants to know.
+    pub fn begin(&mut self, unread: &Unread) -> Vec<u64> {
+        self.hand_mut().map_or_else(Vec::new, |hand| hand.begin(unread))
     }
 
     /// It did not read a job when it was expected to.

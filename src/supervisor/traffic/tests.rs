@@ -30,6 +30,8 @@ impl Source for Listener {
         self.0.lock().unwrap().demands.push(demand);
     }
 
+    fn began(&mut self, _begun: Vec<Begun>) {}
+
     fn settle(&mut self, outcomes: Vec<Settlement>) {
         self.0.lock().unwrap().batches.push(outcomes.len());
     }
@@ -73,6 +75,7 @@ impl World {
         assert_eq!(claimed.len(), count);
         let delivery = |(claimed, token): (Claimed, u64)| Delivery {
             token: Token(token),
+            tells_begin: false,
             job: claimed.job,
         };
         let delivered: Vec<Delivery> = claimed.into_iter().zip(1..).map(delivery).collect();

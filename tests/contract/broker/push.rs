@@ -1,148 +1,31 @@
 //! A broker that pushes: a model of AMQP, in memory, for tests alone.
 //!
 //! The server hands messages to consumers as long as they hold fewer unacknowledged ones than their prefetch allows. A
-//! message is acknowledged when its job has ended, or is rejected back to the front of its queue. When a channel closes,
-//! what was not acknowledged on it is delivered anew, to whoever consumes.
+//! message is acknowledged when its job has ended (or when it begins, if acknowledgements are early), or is rejected back to
+//! the front of its queue. When a channel closes, what was not acknowledged on it is delivered anew, to whoever consumes.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use pool::broker::parts::held::Held;
 use pool::broker::parts::room::Room;
-use pool::broker::source::{Demand, Event, Events, Late, Source};
-use pool::broker::{Backlog, Broker, BrokerError, Enqueued, NotHere, Producer, Queues};
-use pool::job::{self, Delivery, JobId, Loss, NewJob, PoolName, QueueName, Settlement, Verdict, Work};
+use pool::broker::source::{Demand, Event, Events, Late, Source, StopHow};
+use pool::broker::{Backlog, Broker, BrokerError, Canceled, Control, Enqueued, NotHere, Producer, Queues};
+use pool::job::{
+    self, Begun, Delivery, JobId, Loss, NewJob, PoolName, QueueName, Settlement, Token, Verdict, Work,
+};
 use pool::time::Unix;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-/// A job on its way, as the server keeps it.
-#[derive(Clone, Debug)]
-struct Message {
-    job: NewJob,
-    failures: u32,
-    losses: u32,
-    since: Unix,
-}
+#[path = "push_server.rs"]
+mod server;
 
-/// What the server says on a channel.
-#[derive(Debug)]
-enum Pushed {
-    Delivery {
-        channel: u64,
-        tag: u64,
-        message: Message,
-    },
-    /// The channel was closed by the server.
-    Closed { channel: u64 },
-    /// A message came to a queue of this channel's and stays there, after it was asked to tell.
-    Waits { channel: u64 },
-}
-
-#[derive(Debug)]
-struct Channel {
-    queues: Arc<[QueueName]>,
-    prefetch: usize,
-    unacked: BTreeMap<u64, Message>,
-    last_tag: u64,
-    tells_what_waits: bool,
-    push: UnboundedSender<Pushed>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    queues: BTreeMap<QueueName, VecDeque<Message>>,
-    channels: BTreeMap<u64, Channel>,
-    last_channel: u64,
-    ended: HashMap<JobId, Verdict>,
-}
-
-/// The server.
-#[derive(Clone, Debug, Default)]
-pub struct Server(Arc<Mutex<State>>);
-
-impl State {
-    /// Hands out what may be handed out.
-    fn push(&mut self) {
-        for (number, channel) in &mut self.channels {
-            for name in &*channel.queues {
-                let queue = self.queues.entry(name.clone()).or_default();
-                while channel.unacked.len() < channel.prefetch
-                    && let Some(message) = queue.pop_front()
-                {
-                    channel.last_tag += 1;
-                    channel.unacked.insert(channel.last_tag, message.clone());
-                    let (channel_number, tag) = (*number, channel.last_tag);
-                    let _ = channel.push.send(Pushed::Delivery {
-                        channel: channel_number,
-                        tag,
-                        message,
-                    });
-                }
-                if !queue.is_empty() && std::mem::take(&mut channel.tells_what_waits) {
-                    let _ = channel.push.send(Pushed::Waits { channel: *number });
-                }
-            }
-        }
-    }
-
-    /// Takes a message that is not acknowledged yet; `None`: its channel was closed.
-    fn settle(&mut self, channel: u64, tag: u64) -> Option<Message> {
-        self.channels.get_mut(&channel)?.unacked.remove(&tag)
-    }
-
-    fn put_back(&mut self, message: Message) {
-        let queue = self.queues.entry(message.job.queue.clone()).or_default();
-        queue.push_front(message);
-    }
-
-    fn close_channel(&mut self, number: u64) {
-        if let Some(channel) = self.channels.remove(&number) {
-            let _ = channel.push.send(Pushed::Closed { channel: number });
-            channel
-                .unacked
-                .into_values()
-                .rev()
-                .for_each(|message| self.put_back(message));
-            self.push();
-        }
-    }
-}
-
-impl Server {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A handle, as a program has.
-    pub fn handle(&self) -> Arc<dyn Broker> {
-        Arc::new(PushBroker(self.clone()))
-    }
-
-    /// Closes all channels, as a server does that was told to.
-    pub fn close_channels(&self) {
-        let mut state = self.state();
-        let open: Vec<u64> = state.channels.keys().copied().collect();
-        open.into_iter().for_each(|channel| state.close_channel(channel));
-    }
-
-    /// What became of this job at last.
-    pub fn ended(&self, job: &str) -> Option<Verdict> {
-        self.state().ended.get(&JobId::new(job).unwrap()).cloned()
-    }
-
-    /// Messages that wait, and those that are delivered and not acknowledged.
-    pub fn counts(&self) -> (usize, usize) {
-        let state = self.state();
-        (
-            state.queues.values().map(VecDeque::len).sum(),
-            state.channels.values().map(|channel| channel.unacked.len()).sum(),
-        )
-    }
-}
+pub use server::Server;
+use server::{Channel, Message, Pushed, State};
 
 /// One handle on a server.
 #[derive(Debug)]
@@ -162,6 +45,10 @@ impl Broker for PushBroker {
         Ok(self)
     }
 
+    fn control(&self) -> Result<&dyn Control, NotHere> {
+        Ok(self)
+    }
+
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
         let (sender, inbox) = unbounded_channel();
         let (push, pushed) = unbounded_channel();
@@ -170,7 +57,8 @@ impl Broker for PushBroker {
             events,
             push,
             pools: BTreeMap::new(),
-            held: Held::default(),
+            held: BTreeMap::new(),
+            tokens: Held::default(),
             settled: 0,
         };
         tokio::spawn(task.run(inbox, pushed));
@@ -204,6 +92,40 @@ impl Producer for PushBroker {
 }
 
 #[async_trait]
+impl Control for PushBroker {
+    /// As Celery revokes: what waits is taken out, and who may have the rest is told.
+    async fn cancel(&self, ids: &[JobId]) -> Result<Vec<Canceled>, BrokerError> {
+        let mut state = self.0.state();
+        let mut answers = Vec::new();
+        for id in ids {
+            let mut queues = state.queues.values_mut();
+            let taken = queues.any(|queue| {
+                let at = queue.iter().position(|message| message.job.id == *id);
+                at.and_then(|at| queue.remove(at)).is_some()
+            });
+            if taken {
+                state.ended.insert(id.clone(), Verdict::Canceled);
+                answers.push(Canceled::Done);
+                continue;
+            }
+            state.revoked.insert(id.clone());
+            for channel in state.channels.values() {
+                let _ = channel.push.send(Pushed::Revoked { job: id.clone() });
+            }
+            answers.push(match state.ended.contains_key(id) {
+                true => Canceled::Ended,
+                false => Canceled::Asked,
+            });
+        }
+        Ok(answers)
+    }
+
+    async fn stop(&self, ids: &[JobId]) -> Result<Vec<Canceled>, BrokerError> {
+        self.cancel(ids).await
+    }
+}
+
+#[async_trait]
 impl Queues for PushBroker {
     async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
         let state = self.0.state();
@@ -223,6 +145,7 @@ impl Queues for PushBroker {
 #[derive(Debug)]
 enum Said {
     Demand(Demand),
+    Began(Vec<Begun>),
     Settle(Vec<Settlement>),
     Close(oneshot::Sender<usize>),
 }
@@ -233,6 +156,10 @@ struct Inbox(UnboundedSender<Said>);
 impl Source for Inbox {
     fn demand(&mut self, demand: Demand) {
         let _ = self.0.send(Said::Demand(demand));
+    }
+
+    fn began(&mut self, begun: Vec<Begun>) {
+        let _ = self.0.send(Said::Began(begun));
     }
 
     fn settle(&mut self, outcomes: Vec<Settlement>) {
@@ -286,9 +213,17 @@ impl Fed {
 /// A delivery that is not settled.
 #[derive(Debug)]
 struct Unacked {
-    channel: u64,
+    /// Its channel, until that is lost: then it waits for its copy, if it has begun.
+    channel: Option<u64>,
     tag: u64,
-    job: JobId,
+    message: Message,
+    has_begun: bool,
+    /// It was lost with its channel before it was known to have begun.
+    is_void: bool,
+    /// It was acknowledged when it began.
+    is_acked: bool,
+    /// How it ended, before its copy came.
+    verdict: Option<Verdict>,
 }
 
 /// The source.
@@ -297,7 +232,8 @@ struct Task {
     events: Events,
     push: UnboundedSender<Pushed>,
     pools: BTreeMap<PoolName, Fed>,
-    held: Held<Unacked>,
+    held: BTreeMap<Token, Unacked>,
+    tokens: Held<()>,
     settled: u64,
 }
 
@@ -306,9 +242,9 @@ impl Task {
         loop {
             tokio::select! {
                 biased;
-                Some(pushed) = pushed.recv() => self.take(pushed),
                 said = inbox.recv() => match said {
                     Some(Said::Demand(demand)) => self.demand(demand),
+                    Some(Said::Began(begun)) => self.began(begun),
                     Some(Said::Settle(outcomes)) => self.settle(outcomes),
                     Some(Said::Close(answer)) => {
                         self.leave();
@@ -317,6 +253,7 @@ impl Task {
                     }
                     None => return self.leave(),
                 },
+                Some(pushed) = pushed.recv() => self.take(pushed),
             }
             self.tell_empty();
         }
@@ -338,12 +275,15 @@ impl Task {
                 tag,
                 message,
             } => self.deliver(channel, tag, message),
-            Pushed::Closed { channel } => {
-                let mut state = self.server.state();
-                for fed in self.pools.values_mut().filter(|fed| fed.channel == channel) {
-                    fed.consume(&mut state, &self.push);
+            Pushed::Revoked { job } => {
+                for (token, _) in self.held.iter().filter(|(_, held)| held.message.job.id == job) {
+                    self.events.send(Event::Stop {
+                        token: *token,
+                        how: StopHow::IfNotBegun,
+                    });
                 }
             }
+            Pushed::Closed { channel } => self.closed(channel),
             Pushed::Waits { channel } => {
                 if let Some((pool, fed)) = self.pools.iter_mut().find(|(_, fed)| fed.channel == channel) {
                     fed.told_empty = None;
@@ -354,29 +294,39 @@ impl Task {
         }
     }
 
+    /// A channel is lost: what has not begun is not ours any more, and what has waits for its copy. What was acknowledged
+    /// comes no more.
+    fn closed(&mut self, channel: u64) {
+        let of_it = |(_, held): &(&Token, &Unacked)| held.channel == Some(channel) && !held.is_acked;
+        let lost: Vec<Token> = self.held.iter().filter(of_it).map(|(token, _)| *token).collect();
+        for token in lost {
+            let held = self.held.get_mut(&token).unwrap();
+            held.channel = None;
+            if !held.has_begun {
+                held.is_void = true;
+                self.events.send(Event::Void { token });
+            }
+        }
+        let mut state = self.server.state();
+        for fed in self.pools.values_mut().filter(|fed| fed.channel == channel) {
+            fed.consume(&mut state, &self.push);
+        }
+    }
+
     fn deliver(&mut self, channel: u64, tag: u64, message: Message) {
+        if self.is_copy(channel, tag, &message) {
+            return;
+        }
         let mut of_it = self.pools.iter_mut();
         let fed = of_it.find(|(_, fed)| fed.channel == channel && fed.room.has(Work::Job));
         let Some((pool, fed)) = fed else {
             // It was on its way when the room fell.
-            let mut state = self.server.state();
-            if let Some(open) = state.channels.get_mut(&channel) {
-                open.prefetch = open.prefetch.saturating_sub(1);
-            }
-            if let Some(message) = state.settle(channel, tag) {
-                state.put_back(message);
-                state.push();
-            }
-            return;
+            return self.reject(channel, tag);
         };
         fed.room.deliver(Work::Job);
         fed.held += 1;
-        let new = message.job;
-        let token = self.held.add(Unacked {
-            channel,
-            tag,
-            job: new.id.clone(),
-        });
+        let token = self.tokens.add(());
+        let new = message.job.clone();
         let job = job::Job {
             id: new.id,
             queue: new.queue,
@@ -393,24 +343,100 @@ impl Task {
             losses: message.losses,
             ready: message.since,
         };
+        let unacked = Unacked {
+            channel: Some(channel),
+            tag,
+            message,
+            has_begun: false,
+            is_void: false,
+            is_acked: false,
+            verdict: None,
+        };
+        self.held.insert(token, unacked);
+        let delivery = Delivery {
+            token,
+            tells_begin: true,
+            job,
+        };
         self.events.send(Event::Delivered {
             pool: pool.clone(),
-            jobs: vec![Delivery { token, job }],
+            jobs: vec![delivery],
         });
     }
 
-    fn settle(&mut self, mut outcomes: Vec<Settlement>) {
+    fn reject(&mut self, channel: u64, tag: u64) {
         let mut state = self.server.state();
-        let count = outcomes.len();
-        // Those that go back stand in their old order: the youngest goes first.
-        outcomes.sort_by_key(|outcome| std::cmp::Reverse(outcome.of));
-        let mut late = Vec::new();
-        for Settlement { of, verdict, .. } in outcomes {
-            let Unacked { channel, tag, job } = self.held.end(of);
-            let Some(mut message) = state.settle(channel, tag) else {
-                late.push((of, Late::LeaseLost));
+        if let Some(open) = state.channels.get_mut(&channel) {
+            open.prefetch = open.prefetch.saturating_sub(1);
+        }
+        if let Some(message) = state.settle(channel, tag) {
+            state.put_back(message);
+            state.push();
+        }
+    }
+
+    /// The copy of what has begun takes its place: what became of that becomes of it.
+    fn is_copy(&mut self, channel: u64, tag: u64, message: &Message) -> bool {
+        let waits = |held: &Unacked| held.channel.is_none() && held.has_begun && !held.is_void;
+        let mut held = self.held.iter_mut();
+        let Some((token, held)) = held.find(|(_, held)| waits(held) && held.message.job.id == message.job.id)
+        else {
+            return false;
+        };
+        (held.channel, held.tag) = (Some(channel), tag);
+        let token = *token;
+        let verdict = held.verdict.take();
+        for fed in self.pools.values_mut().filter(|fed| fed.channel == channel) {
+            fed.held += 1;
+        }
+        // It takes no room.
+        let mut state = self.server.state();
+        if let Some(open) = state.channels.get_mut(&channel) {
+            open.prefetch += 1;
+        }
+        state.push();
+        drop(state);
+        if let Some(verdict) = verdict {
+            let held = self.held.remove(&token).unwrap();
+            self.carry_out(&held, verdict);
+            self.server.state().push();
+        }
+        true
+    }
+
+    fn began(&mut self, begun: Vec<Begun>) {
+        let mut state = self.server.state();
+        for Begun { token, .. } in begun {
+            let Some(held) = self.held.get_mut(&token) else {
                 continue;
             };
+            assert!(!held.has_begun, "each begins once");
+            held.has_begun = true;
+            if state.acks_early
+                && let Some(channel) = held.channel
+                && state.settle(channel, held.tag).is_some()
+            {
+                held.is_acked = true;
+                state.acked_early.insert(held.message.job.id.clone());
+                for fed in self.pools.values_mut().filter(|fed| fed.channel == channel) {
+                    fed.held -= 1;
+                }
+                if let Some(open) = state.channels.get_mut(&channel) {
+                    open.prefetch = open.prefetch.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    /// Acknowledges, or puts the message back. Returns false when its channel was lost meanwhile.
+    fn carry_out(&mut self, held: &Unacked, verdict: Verdict) -> bool {
+        let mut state = self.server.state();
+        let mut message = held.message.clone();
+        if !held.is_acked {
+            let Some(channel) = held.channel else { return false };
+            if state.settle(channel, held.tag).is_none() {
+                return false;
+            }
             for fed in self.pools.values_mut().filter(|fed| fed.channel == channel) {
                 fed.held -= 1;
             }
@@ -418,18 +444,41 @@ impl Task {
             if let Some(open) = state.channels.get_mut(&channel) {
                 open.prefetch = open.prefetch.saturating_sub(1);
             }
-            match verdict {
-                Verdict::GiveBack => state.put_back(message),
-                Verdict::Again { failures, losses, .. } => {
-                    (message.failures, message.losses) = (failures, losses);
-                    state.put_back(message);
-                }
-                ended => drop(state.ended.insert(job, ended)),
+        }
+        match verdict {
+            Verdict::GiveBack => state.put_back(message),
+            // What was acknowledged and is lost with its worker is lost, by contract; but it may ask for another run.
+            Verdict::Again { failures, losses, .. } if !held.is_acked || losses == message.losses => {
+                (message.failures, message.losses) = (failures, losses);
+                state.put_back(message);
+            }
+            ended => drop(state.ended.insert(message.job.id, ended)),
+        }
+        true
+    }
+
+    fn settle(&mut self, mut outcomes: Vec<Settlement>) {
+        let count = outcomes.len();
+        // Those that go back stand in their old order: the youngest goes first.
+        outcomes.sort_by_key(|outcome| std::cmp::Reverse(outcome.of));
+        let mut late = Vec::new();
+        for Settlement { of, verdict, .. } in outcomes {
+            self.tokens.end(of);
+            let Some(mut held) = self.held.remove(&of) else {
+                late.push((of, Late::Gone));
+                continue;
+            };
+            if held.channel.is_none() && held.has_begun && !held.is_void && !held.is_acked {
+                // It is settled when its copy comes, which is not to run.
+                held.verdict = Some(verdict);
+                self.held.insert(of, held);
+            } else if !self.carry_out(&held, verdict) {
+                late.push((of, Late::LeaseLost));
             }
         }
         self.settled += count as u64;
         self.events.send(Event::Settled { count, late });
-        state.push();
+        self.server.state().push();
     }
 
     fn tell_empty(&mut self) {

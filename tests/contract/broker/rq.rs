@@ -225,8 +225,9 @@ otherwise! {
 
 #[test]
 fn what_holds_otherwise_is_a_rule_and_has_a_reason() {
-    use super::{dead, fanout, flow, leases, queues, settling, waiting};
+    use super::{control, dead, fanout, flow, leases, queues, settling, waiting};
     let rules = [
+        control::RULES,
         dead::RULES,
         fanout::RULES,
         flow::RULES,

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pool::broker::Broker;
-use pool::broker::source::{Demand, Event, Events, Source};
-use pool::job::{Delivery, PoolName, QueueOrder, Settlement, Verdict, Work};
+use pool::broker::Canceled;
+use pool::broker::source::{Demand, Event, Events, Source, StopHow};
+use pool::job::{Begun, Delivery, JobError, PoolName, QueueOrder, Settlement, Token, Verdict, Work};
+use pool::time::Unix;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::kit::{Kit, finish, give_back, jobs, queue, soon};
@@ -49,6 +51,8 @@ macro_rules! stores {
             what_is_given_back_comes_again_in_its_order
             a_token_is_never_used_twice
             closing_gives_back
+            empty_waits_for_after_work
+            a_canceled_job_neither_begins_nor_returns
         ] }
     };
     (@all [$($store:tt)*] $rules:tt) => { $(stores! { @one $store $rules })* };
@@ -71,7 +75,7 @@ stores! {
 }
 
 /// A source, and what a supervisor would keep of it.
-struct Fed {
+pub(super) struct Fed {
     source: Box<dyn Source>,
     events: UnboundedReceiver<Event>,
     seen: u64,
@@ -98,7 +102,7 @@ fn demand(pool: &str, queues: &[&str], credit: u32) -> Demand {
 }
 
 impl Fed {
-    async fn over(broker: Arc<dyn Broker>) -> Self {
+    pub(super) async fn over(broker: Arc<dyn Broker>) -> Self {
         let (sender, events) = unbounded_channel();
         let take = move |event| drop(sender.send(event));
         let source = broker.supply(Events::new(take)).await.unwrap();
@@ -114,7 +118,7 @@ impl Fed {
     }
 
     /// Room for so many jobs of these queues.
-    fn want(&mut self, queues: &[&str], credit: u32) {
+    pub(super) fn want(&mut self, queues: &[&str], credit: u32) {
         self.credit = credit;
         self.demand = Demand {
             seen: self.seen,
@@ -123,7 +127,7 @@ impl Fed {
         self.source.demand(self.demand.clone());
     }
 
-    fn settle(&mut self, jobs: &[Delivery], verdict: &Verdict) {
+    pub(super) fn settle(&mut self, jobs: &[Delivery], verdict: &Verdict) {
         let settlement = |job: &Delivery| Settlement {
             of: job.token,
             verdict: verdict.clone(),
@@ -133,8 +137,27 @@ impl Fed {
         self.settled += jobs.len() as u64;
     }
 
+    fn began(&mut self, job: &Delivery) {
+        assert!(job.tells_begin);
+        self.source.began(vec![Begun {
+            token: job.token,
+            worker: 1,
+            ordinal: 1,
+            at: Unix::now(),
+        }]);
+    }
+
+    /// Waits until a job is to be stopped.
+    async fn stopped(&mut self) -> (Token, StopHow) {
+        loop {
+            if let Event::Stop { token, how } = self.next().await {
+                return (token, how);
+            }
+        }
+    }
+
     /// The next event. After-work is done at once, and room said anew; it is no event for a rule.
-    async fn next(&mut self) -> Event {
+    pub(super) async fn next(&mut self) -> Event {
         loop {
             let event = soon(self.events.recv()).await.unwrap();
             let Event::Delivered { pool, jobs } = event else {
@@ -158,7 +181,7 @@ impl Fed {
     }
 
     /// Waits until so many jobs have come, and takes them.
-    async fn jobs(&mut self, count: usize) -> Vec<Delivery> {
+    pub(super) async fn jobs(&mut self, count: usize) -> Vec<Delivery> {
         while self.jobs.len() < count {
             if let Event::Delivered { jobs, .. } = self.next().await {
                 self.jobs.extend(jobs);
@@ -172,7 +195,7 @@ impl Fed {
     }
 
     /// Waits until the source is known to have nothing left; no job may come before.
-    async fn empty(&mut self) {
+    pub(super) async fn empty(&mut self) {
         loop {
             match self.next().await {
                 Event::Empty { seen, settled, .. } if (seen, settled) == (self.seen, self.settled) => return,
@@ -187,7 +210,7 @@ fn ids_of(jobs: &[Delivery]) -> Vec<String> {
     jobs.iter().map(|delivery| delivery.job.id.to_string()).collect()
 }
 
-async fn add(broker: &Arc<dyn Broker>, of: std::ops::Range<u32>, queue: &str) {
+pub(super) async fn add(broker: &Arc<dyn Broker>, of: std::ops::Range<u32>, queue: &str) {
     broker.producer().unwrap().enqueue(jobs(of, queue)).await.unwrap();
 }
 
@@ -387,6 +410,70 @@ async fn closing_gives_back(store: &dyn Store) {
     assert_eq!(other.ids(3).await, ["00001", "00002", "00003"]);
 }
 
+/// After-work that failed is tried again after a pause: until then nothing is said to be empty.
+async fn empty_waits_for_after_work(store: &dyn Store) {
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 9);
+    let (mut failed, mut done) = (
+        std::collections::BTreeSet::new(),
+        std::collections::BTreeSet::new(),
+    );
+    loop {
+        match soon(fed.events.recv()).await.unwrap() {
+            Event::Delivered { jobs, .. } => {
+                fed.seen += jobs.len() as u64;
+                for delivery in jobs {
+                    assert_eq!(delivery.job.work, Work::After);
+                    let task = delivery.job.task.to_string();
+                    let verdict = match failed.insert(task.clone()) {
+                        true => Verdict::Again {
+                            due: None,
+                            at_front: false,
+                            failures: 1,
+                            losses: 0,
+                            error: JobError::new("ValueError", "no"),
+                        },
+                        false => finish(),
+                    };
+                    if verdict == finish() {
+                        done.insert(task);
+                    }
+                    fed.settle(&[delivery], &verdict);
+                }
+                fed.want(&["default"], 9);
+            }
+            Event::Empty { seen, settled, .. } if (seen, settled) == (fed.seen, fed.settled) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(failed, done, "each was tried again");
+}
+
+async fn a_canceled_job_neither_begins_nor_returns(store: &dyn Store) {
+    let producer = store.handle().await;
+    add(&producer, 0..4, "default").await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 3);
+    let jobs = fed.jobs(3).await;
+    let ids = super::kit::ids(0..4);
+    let canceled = producer.control().unwrap().cancel(&ids[1..]).await.unwrap();
+    assert_eq!(canceled, [Canceled::Asked, Canceled::Asked, Canceled::Done]);
+    for _ in 0..2 {
+        let (token, how) = fed.stopped().await;
+        assert!(jobs[1..].iter().any(|job| job.token == token));
+        assert_eq!(how, StopHow::IfNotBegun);
+    }
+    fed.settle(&jobs[1..2], &Verdict::Canceled);
+    // Its supervisor had given it back before it heard.
+    fed.settle(&jobs[2..], &give_back());
+    fed.settle(&jobs[..1], &finish());
+    fed.want(&["default"], 9);
+    fed.empty().await;
+    let mut other = Fed::over(store.handle().await).await;
+    other.want(&["default"], 9);
+    other.empty().await;
+}
+
 async fn waiting(broker: &Arc<dyn Broker>) -> u64 {
     broker
         .queues()
@@ -420,4 +507,84 @@ async fn what_was_delivered_on_a_lost_channel_comes_again() {
     fed.empty().await;
     assert_eq!(server.counts(), (0, 0));
     assert!(server.ended("00000").is_some());
+}
+
+#[tokio::test]
+async fn an_early_ack_comes_with_the_begin() {
+    let server = Server::with_early_acks();
+    let producer = server.handle();
+    add(&producer, 0..2, "default").await;
+    let mut fed = Fed::over(server.handle()).await;
+    fed.want(&["default"], 2);
+    let jobs = fed.jobs(2).await;
+    assert_eq!(server.counts(), (0, 2), "nothing has begun");
+    fed.began(&jobs[0]);
+    fed.settle(&jobs[1..], &give_back());
+    while !matches!(fed.next().await, Event::Settled { count: 1, .. }) {}
+    assert!(server.was_acked_early("00000") && !server.was_acked_early("00001"));
+    assert_eq!(
+        server.counts(),
+        (1, 0),
+        "what was acknowledged is not the server's any more"
+    );
+    server.close_channels();
+    fed.settle(&jobs[..1], &finish());
+    loop {
+        if let Event::Settled { count, late } = fed.next().await {
+            assert_eq!((count, late.len()), (1, 0));
+            break;
+        }
+    }
+    assert!(server.ended("00000").is_some());
+}
+
+#[tokio::test]
+async fn a_lost_channel_voids_the_unbegun() {
+    let server = Server::default();
+    let producer = server.handle();
+    add(&producer, 0..2, "default").await;
+    let mut fed = Fed::over(server.handle()).await;
+    fed.want(&["default"], 2);
+    let lost = fed.jobs(2).await;
+    fed.began(&lost[0]);
+    fed.want(&["default"], 2);
+    server.close_channels();
+    loop {
+        if let Event::Void { token } = fed.next().await {
+            assert_eq!(token, lost[1].token, "what has begun waits for its copy");
+            break;
+        }
+    }
+    let again = fed.jobs(1).await;
+    assert_eq!(ids_of(&again), ["00001"]);
+    assert!(again[0].token > lost[1].token);
+}
+
+#[tokio::test]
+async fn a_copy_of_what_runs_waits_for_it() {
+    let server = Server::default();
+    let producer = server.handle();
+    add(&producer, 0..2, "default").await;
+    let mut fed = Fed::over(server.handle()).await;
+    fed.want(&["default"], 1);
+    let runs = fed.jobs(1).await;
+    fed.began(&runs[0]);
+    fed.want(&["default"], 1);
+    server.close_channels();
+    // Its copy is not delivered, and takes no room.
+    let next = fed.jobs(1).await;
+    assert_eq!(ids_of(&next), ["00001"]);
+    fed.settle(&runs, &finish());
+    fed.settle(&next, &finish());
+    loop {
+        if let Event::Settled { late, .. } = fed.next().await {
+            assert_eq!(late, []);
+            if server.ended("00000").is_some() && server.ended("00001").is_some() {
+                break;
+            }
+        }
+    }
+    fed.want(&["default"], 1);
+    fed.empty().await;
+    assert_eq!(server.counts(), (0, 0));
 }

@@ -1,6 +1,6 @@
 //! A file of an earlier version is brought up to date, and nothing in it is lost.
 
-use pool::broker::NewGroup;
+use pool::broker::{Canceled, NewGroup};
 use pool::job::JobState;
 use rusqlite::Connection;
 
@@ -52,6 +52,14 @@ async fn a_file_of_version_1_goes_on_with_all_its_jobs() {
     assert_eq!(broker.retry_dead(&[id("dead")]).await.unwrap(), [id("dead")]);
     let claimed = claim(&broker, &["default"], 9).await;
     assert_eq!(ids_of(&claimed), ["waiting", "dead"]);
+    // What version 3 added: a claim of version 1 has not begun, as far as is known, and can be canceled.
+    broker.note_begun(vec![claimed[0].claim.clone()]).await.unwrap();
+    let canceled = broker
+        .control()
+        .unwrap()
+        .cancel(&[id("running"), id("waiting")])
+        .await;
+    assert_eq!(canceled.unwrap(), [Canceled::Asked, Canceled::Runs]);
     assert!(settle(&broker, &claimed[0], finish()).await);
     assert!(settle(&broker, &claimed[1], bury("again")).await);
     let group = NewGroup::new(jobs(0..2, "default"));
@@ -59,6 +67,6 @@ async fn a_file_of_version_1_goes_on_with_all_its_jobs() {
     assert_eq!(claim_ids(&broker, 9).await.len(), 2);
     let database = Connection::open(kit.path()).unwrap();
     let version = |row: &rusqlite::Row| row.get::<_, i64>(0);
-    assert_eq!(database.pragma_query_value(None, "user_version", version), Ok(2));
+    assert_eq!(database.pragma_query_value(None, "user_version", version), Ok(3));
     check_file(&database);
 }

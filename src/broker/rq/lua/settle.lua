@@ -5,7 +5,7 @@
 --   the worker under whose name it was shown or ''
 -- what: X nothing more, S success, F failure, L failure by the death of its worker, U failure since it can't be run at all,
 --   T stopped, R another run, D another run after the death of its worker, B back to the front of its queue, as if not
---   taken.
+--   taken, C canceled, or stopped before it began: for RQ it has started, and is stopped.
 -- Returns one number a job, then id and reason of each job that failed alone since this could not be done.
 --   1 done (or failed alone), 0 not held any more, 2 what depends on it asks for RQ's own code to finish it,
 --   3 it was deleted.
@@ -85,10 +85,19 @@ local function settle(at)
     return redis.call('EXISTS', key) == 1 and 0 or 3
   end
   local job = call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
-    'enqueue_at_front_on_retry', 'timeout', 'status', 'dependency_id', 'group_id', 'pool_returned')
+    'enqueue_at_front_on_retry', 'timeout', 'status', 'dependency_id', 'group_id', 'pool_returned', 'stopped_callback_name')
   if not job[1] then
     release(id, execution, queue, shown)
     return 3
+  end
+  if what == 'C' then
+    -- Whoever canceled it has written so.
+    if job[8] ~= 'started' then
+      release(id, execution, queue, shown)
+      return 1
+    end
+    if given(job[12]) then return 2 end
+    what = 'T'
   end
   local fails = what == 'F' or what == 'L' or what == 'U'
   local ends = what == 'S' or what == 'T' or fails

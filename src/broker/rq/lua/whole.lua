@@ -1,6 +1,6 @@
 -- Ends the claim of a job whose lifecycle its worker runs; goes behind first_failure.lua.
 -- ARGV: prefix, now as ISO, then 5 of each: what, id, queue, execution of the claim, its worker or '' if none began it
--- what: X forget it; B back to the front of its queue, as if it had not been taken.
+-- what: X forget it; B back to the front of its queue, as if it had not been taken; C canceled: it stays where it is.
 -- A job that others have taken meanwhile is theirs, and so it is when the same is asked twice, since an answer was lost.
 -- Returns id and reason of each job that could not be put back.
 local function end_claim(what, id, queue, claim, worker)

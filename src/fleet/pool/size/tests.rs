@@ -64,6 +64,7 @@ fn job(number: u64, queue: &crate::job::QueueName) -> Delivery {
     };
     Delivery {
         token: Token(number),
+        tells_begin: false,
         job,
     }
 }

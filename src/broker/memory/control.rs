@@ -1,0 +1,143 @@
+//! Jobs that are canceled or stopped, and claims that come back.
+
+use std::time::Duration;
+
+use super::store::{Place, Store};
+use crate::broker::Canceled;
+use crate::broker::source::StopHow;
+use crate::job::{Claim, JobError, JobId};
+use crate::time::Unix;
+
+impl Store {
+    pub(super) fn note_begun(&mut self, session: u64, claims: &[Claim]) {
+        for claim in claims {
+            if let Some(job) = self
+                .jobs
+                .get_mut(&claim.handle)
+                .filter(|job| job.epoch == claim.epoch)
+                && let Place::Running {
+                    session: holder,
+                    begun,
+                    ..
+                } = &mut job.place
+            {
+                *begun |= *holder == session;
+            }
+        }
+    }
+
+    /// Which of these claims were called off, and how.
+    pub(super) fn called_off(&self, session: u64, claims: &[Claim]) -> Vec<(usize, StopHow)> {
+        let how = |(at, claim): (usize, &Claim)| {
+            let job = self
+                .jobs
+                .get(&claim.handle)
+                .filter(|job| job.epoch == claim.epoch)?;
+            match job.place {
+                Place::Running {
+                    session: holder,
+                    stop: Some(how),
+                    ..
+                } if holder == session => Some((at, how)),
+                _ => None,
+            }
+        };
+        claims.iter().enumerate().filter_map(how).collect()
+    }
+
+    /// Cancels or stops jobs; one answer a job.
+    pub(super) fn cancel(
+        &mut self,
+        ids: &[JobId],
+        how: StopHow,
+        result_ttl: Duration,
+        now: Unix,
+    ) -> Vec<Canceled> {
+        self.promote(now);
+        let cancel = |id| self.cancel_one(id, how, result_ttl, now);
+        ids.iter().map(cancel).collect()
+    }
+
+    fn cancel_one(&mut self, id: &JobId, how: StopHow, result_ttl: Duration, now: Unix) -> Canceled {
+        let Some(&handle) = self.ids.get(id) else {
+            return Canceled::Unknown;
+        };
+        let Some(job) = self.jobs.get_mut(&handle) else {
+            return Canceled::Unknown;
+        };
+        match &mut job.place {
+            Place::Finished { expires, .. } if *expires <= now => return Canceled::Unknown,
+            Place::Finished { .. } | Place::Dead { .. } => return Canceled::Ended,
+            Place::Running { begun: true, .. } if how == StopHow::IfNotBegun => return Canceled::Runs,
+            Place::Running { stop, .. } => {
+                *stop = Some(how);
+                return Canceled::Asked;
+            }
+            Place::Waiting(slot) => {
+                let position = slot.position;
+                if let Some(queue) = self.queues.get_mut(&job.new.queue) {
+                    queue.waiting.remove(&position);
+                }
+            }
+            Place::Scheduled(due) => {
+                self.scheduled.remove(&(*due, handle));
+                if let Some(queue) = self.queues.get_mut(&job.new.queue) {
+                    queue.scheduled -= 1;
+                }
+            }
+            Place::Deferred => {}
+        }
+        self.bury(handle, JobError::canceled(), result_ttl, now);
+        Canceled::Done
+    }
+
+    /// A job that stands nowhere at the moment is a dead letter.
+    pub(super) fn bury(&mut self, handle: i64, error: JobError, result_ttl: Duration, now: Unix) {
+        let Some(job) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        job.error = Some(error.clone());
+        let ties = job.ties;
+        self.release_key(handle);
+        self.after_failure(handle, ties, &error, result_ttl, now);
+        self.put(handle, Place::Dead { ended: now });
+    }
+
+    /// Gives back what these held; `lost`: their holders are no more, and what had begun counts as lost.
+    pub(super) fn give_back(
+        &mut self,
+        of: impl Fn(u64) -> bool,
+        lost: bool,
+        result_ttl: Duration,
+        now: Unix,
+    ) -> u64 {
+        let back: Vec<i64> = self
+            .jobs
+            .iter()
+            .filter_map(|(&handle, job)| match job.place {
+                Place::Running { session, .. } if of(session) => Some(handle),
+                _ => None,
+            })
+            .collect();
+        for &handle in &back {
+            let Some(job) = self.jobs.get_mut(&handle) else {
+                continue;
+            };
+            let Place::Running {
+                slot, begun, stop, ..
+            } = job.place
+            else {
+                continue;
+            };
+            if begun && lost {
+                job.losses += 1;
+                job.error = Some(JobError::supervisor_lost());
+            }
+            match stop {
+                Some(how) => self.bury(handle, how.error(), result_ttl, now),
+                None => self.put(handle, Place::Waiting(slot)),
+            }
+        }
+        back.len() as u64
+    }
+}

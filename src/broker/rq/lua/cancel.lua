@@ -1,0 +1,46 @@
+-- Cancels jobs that have not begun; goes behind common.lua. Source: rq/job.py, Job.cancel. ARGV: prefix, now in seconds, id...
+-- Returns a word of each: done, asked (it is in a supervisor's hand), runs, ended, unknown; or why it can't be canceled.
+local now = ARGV[2]
+local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
+local REGISTRY = {scheduled = 'scheduled', deferred = 'deferred'}
+
+-- Whether a claim of it is not known to have begun (see job.lua); nil where nobody has it.
+local function is_held(id, queue)
+  local wip = p .. ':wip:' .. queue
+  local held
+  for _, execution in ipairs(call('ZRANGE', p .. ':executions:' .. id, 0, -1)) do
+    local score = call('ZSCORE', wip, id .. ':' .. execution)
+    if score then held = tonumber(score) % 1 ~= 0 end
+  end
+  return held
+end
+
+local function cancel(id)
+  local key = job_key(id)
+  local job = call('HMGET', key, 'data', 'status', 'origin', 'rate_limit_key')
+  local status, queue = job[2], job[3]
+  if not job[1] or not queue then return 'unknown' end
+  if ENDED[status] then return 'ended' end
+  if given(job[4]) then return 'it has a rate limit, which only RQ\'s own code frees: use Job.cancel()' end
+  local held
+  if status == 'started' then
+    held = is_held(id, queue)
+    if not held then return 'runs' end
+    for _, execution in ipairs(call('ZRANGE', p .. ':executions:' .. id, 0, -1)) do
+      call('ZREM', p .. ':wip:' .. queue, id .. ':' .. execution)
+    end
+  end
+  local waited = call('LREM', queue_key(queue), 1, id) > 0
+  if REGISTRY[status] then waited = call('ZREM', p .. ':' .. REGISTRY[status] .. ':' .. queue, id) > 0 or waited end
+  call('ZADD', p .. ':canceled:' .. queue, now, id)
+  redis.call('HSET', key, 'status', 'canceled')
+  return (held or not waited) and 'asked' or 'done'
+end
+
+local answer = {}
+begin_writes()
+for at = 3, #ARGV do
+  local ok, word = attempt(cancel, ARGV[at])
+  answer[#answer + 1] = ok and word or reason_of(word)
+end
+return answer

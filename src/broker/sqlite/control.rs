@@ -1,0 +1,164 @@
+//! Jobs that are canceled or stopped, and what is known of claims beyond that they are held.
+
+use rusqlite::OptionalExtension;
+
+use super::error::Failure;
+use super::store::Store;
+use crate::broker::Canceled;
+use crate::broker::source::StopHow;
+use crate::job::{Claim, JobError, JobId};
+
+/// What the column `stop` of table `running` holds.
+fn stop_of(number: i64) -> Option<StopHow> {
+    match number {
+        0 => None,
+        1 => Some(StopHow::IfNotBegun),
+        _ => Some(StopHow::ForGood),
+    }
+}
+
+fn number_of(how: StopHow) -> i64 {
+    match how {
+        StopHow::IfNotBegun => 1,
+        StopHow::ForGood => 2,
+    }
+}
+
+/// Why a job that was called off does not come back: by the column `stop`.
+pub(super) fn called_off(stop: i64) -> Option<JobError> {
+    stop_of(stop).map(StopHow::error)
+}
+
+impl Store {
+    /// Notes that claims of this handle have begun.
+    pub(super) fn note_begun(&self, claims: &[Claim]) -> Result<(), Failure> {
+        let mut note = self.conn.prepare_cached(
+            "UPDATE running SET begun = 1 WHERE handle = ?1 AND session = ?2 AND epoch = ?3",
+        )?;
+        for claim in claims {
+            note.execute((claim.handle, self.session, claim.epoch))?;
+        }
+        Ok(())
+    }
+
+    /// Which of these claims of this handle were called off, and how.
+    pub(super) fn called_off(&self, claims: &[Claim]) -> Result<Vec<(usize, StopHow)>, Failure> {
+        let mut marks = self.conn.prepare_cached(
+            "SELECT handle, epoch, stop FROM running INDEXED BY running_stop WHERE session = ?1 AND stop > 0",
+        )?;
+        let mut marks = marks.query([self.session])?;
+        let mut found = Vec::new();
+        while let Some(row) = marks.next()? {
+            let (handle, epoch): (i64, u32) = (row.get(0)?, row.get(1)?);
+            let is_it = |claim: &Claim| (claim.handle, claim.epoch) == (handle, epoch);
+            let at = claims.iter().position(is_it);
+            found.extend(at.zip(stop_of(row.get(2)?)));
+        }
+        Ok(found)
+    }
+
+    /// Cancels or stops jobs; one answer a job.
+    pub(super) fn cancel(&mut self, ids: &[JobId], how: StopHow) -> Result<Vec<Canceled>, Failure> {
+        self.promote()?;
+        let answers = ids.iter().map(|id| self.cancel_one(id, how));
+        let answers: Vec<Canceled> = answers.collect::<Result<_, _>>()?;
+        self.rings |= answers
+            .iter()
+            .any(|answer| matches!(answer, Canceled::Done | Canceled::Asked));
+        Ok(answers)
+    }
+
+    fn cancel_one(&self, id: &JobId, how: StopHow) -> Result<Canceled, Failure> {
+        let mut find = self
+            .conn
+            .prepare_cached("SELECT handle FROM jobs WHERE id = ?1")?;
+        let Some(handle) = find.query_row([id.as_str()], |row| row.get(0)).optional()? else {
+            return Ok(Canceled::Unknown);
+        };
+        if let Some(begun) = self.begun(handle)? {
+            if begun && how == StopHow::IfNotBegun {
+                return Ok(Canceled::Runs);
+            }
+            self.conn
+                .prepare_cached("UPDATE running SET stop = ?2 WHERE handle = ?1")?
+                .execute([handle, number_of(how)])?;
+            return Ok(Canceled::Asked);
+        }
+        match self.take_from_its_place(handle)? {
+            Some(epoch) => {
+                self.bury_unblamed(handle, epoch, &JobError::canceled())?;
+                Ok(Canceled::Done)
+            }
+            None if self.has_expired(handle)? => Ok(Canceled::Unknown),
+            None => Ok(Canceled::Ended),
+        }
+    }
+
+    /// Whether a job that is held has begun; `None`: nobody holds it.
+    fn begun(&self, handle: i64) -> Result<Option<bool>, Failure> {
+        let mut held = self
+            .conn
+            .prepare_cached("SELECT begun FROM running WHERE handle = ?1")?;
+        Ok(held.query_row([handle], |row| row.get(0)).optional()?)
+    }
+
+    /// Takes a job that nobody holds from where it waits. Returns how often it was claimed; `None`: it waits nowhere.
+    fn take_from_its_place(&self, handle: i64) -> Result<Option<i64>, Failure> {
+        let take = |sql: &str| -> Result<Option<(i64, i64)>, Failure> {
+            let mut take = self.conn.prepare_cached(sql)?;
+            Ok(take.query_row([handle], |row| row.try_into()).optional()?)
+        };
+        // Where it stood from the start; and anywhere, for a job that has moved.
+        for place in ["position IN (?1, -?1)", "true"] {
+            let waiting = format!(
+                "DELETE FROM waiting WHERE queue = (SELECT queue FROM jobs WHERE handle = ?1)
+                 AND handle = ?1 AND {place} RETURNING queue, epoch"
+            );
+            if let Some((queue, epoch)) = take(&waiting)? {
+                self.count(queue, -1, 0)?;
+                return Ok(Some(epoch));
+            }
+        }
+        if let Some((queue, epoch)) = take("DELETE FROM scheduled WHERE handle = ?1 RETURNING queue, epoch")?
+        {
+            self.count(queue, 0, -1)?;
+            return Ok(Some(epoch));
+        }
+        Ok(self.undefer(handle)?.then_some(0))
+    }
+
+    fn has_expired(&self, handle: i64) -> Result<bool, Failure> {
+        let mut expires = self
+            .conn
+            .prepare_cached("SELECT expires FROM finished WHERE handle = ?1")?;
+        let expires: Option<i64> = expires.query_row([handle], |row| row.get(0)).optional()?;
+        Ok(expires.is_some_and(|expires| expires <= self.now.0))
+    }
+
+    /// Of a session that is over: jobs that were called off do not come back, and those that had begun are lost.
+    pub(super) fn settle_lost(&self, session: i64, lost: bool) -> Result<(), Failure> {
+        let mut called_off_ones = self.conn.prepare_cached(
+            "DELETE FROM running WHERE session = ?1 AND stop > 0 RETURNING handle, epoch, stop",
+        )?;
+        let rows = called_off_ones.query_map([session], |row| row.try_into())?;
+        let rows: Vec<(i64, i64, i64)> = rows.collect::<Result<_, _>>()?;
+        for (handle, epoch, stop) in rows {
+            if let Some(error) = called_off(stop) {
+                self.bury_unblamed(handle, epoch, &error)?;
+            }
+        }
+        if !lost {
+            return Ok(());
+        }
+        let error = serde_json::to_string(&JobError::supervisor_lost())
+            .map_err(|problem| Failure::Corrupt(problem.to_string()))?;
+        self.conn
+            .prepare_cached(
+                "INSERT INTO attempts (handle, failures, losses, error)
+                 SELECT handle, 0, 1, ?2 FROM running WHERE session = ?1 AND begun > 0
+                 ON CONFLICT (handle) DO UPDATE SET losses = losses + 1, error = excluded.error",
+            )?
+            .execute((session, error))?;
+        Ok(())
+    }
+}

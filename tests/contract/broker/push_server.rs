@@ -1,0 +1,157 @@
+//! The server of the broker that pushes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pool::broker::Broker;
+use pool::job::{JobId, NewJob, QueueName, Verdict};
+use pool::time::Unix;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// A job on its way, as the server keeps it.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub job: NewJob,
+    pub failures: u32,
+    pub losses: u32,
+    pub since: Unix,
+}
+
+/// What the server says on a channel.
+#[derive(Debug)]
+pub enum Pushed {
+    Delivery {
+        channel: u64,
+        tag: u64,
+        message: Message,
+    },
+    /// Somebody revokes a message that may have been delivered here.
+    Revoked { job: JobId },
+    /// The channel was closed by the server.
+    Closed { channel: u64 },
+    /// A message came to a queue of this channel's and stays there, after it was asked to tell.
+    Waits { channel: u64 },
+}
+
+#[derive(Debug)]
+pub struct Channel {
+    pub queues: Arc<[QueueName]>,
+    pub prefetch: usize,
+    pub unacked: BTreeMap<u64, Message>,
+    pub last_tag: u64,
+    pub tells_what_waits: bool,
+    pub push: UnboundedSender<Pushed>,
+}
+
+#[derive(Debug, Default)]
+pub struct State {
+    pub queues: BTreeMap<QueueName, VecDeque<Message>>,
+    pub channels: BTreeMap<u64, Channel>,
+    pub last_channel: u64,
+    pub ended: HashMap<JobId, Verdict>,
+    /// Messages are acknowledged when their jobs begin.
+    pub acks_early: bool,
+    pub revoked: BTreeSet<JobId>,
+    /// Jobs acknowledged before their end.
+    pub acked_early: BTreeSet<JobId>,
+}
+
+/// The server.
+#[derive(Clone, Debug, Default)]
+pub struct Server(Arc<Mutex<State>>);
+
+impl State {
+    /// Hands out what may be handed out.
+    pub fn push(&mut self) {
+        for (number, channel) in &mut self.channels {
+            for name in &*channel.queues {
+                let queue = self.queues.entry(name.clone()).or_default();
+                while channel.unacked.len() < channel.prefetch
+                    && let Some(message) = queue.pop_front()
+                {
+                    channel.last_tag += 1;
+                    channel.unacked.insert(channel.last_tag, message.clone());
+                    let (channel_number, tag) = (*number, channel.last_tag);
+                    let _ = channel.push.send(Pushed::Delivery {
+                        channel: channel_number,
+                        tag,
+                        message,
+                    });
+                }
+                if !queue.is_empty() && std::mem::take(&mut channel.tells_what_waits) {
+                    let _ = channel.push.send(Pushed::Waits { channel: *number });
+                }
+            }
+        }
+    }
+
+    /// Takes a message that is not acknowledged yet; `None`: its channel was closed.
+    pub fn settle(&mut self, channel: u64, tag: u64) -> Option<Message> {
+        self.channels.get_mut(&channel)?.unacked.remove(&tag)
+    }
+
+    pub fn put_back(&mut self, message: Message) {
+        if self.revoked.contains(&message.job.id) {
+            self.ended.insert(message.job.id, Verdict::Canceled);
+            return;
+        }
+        let queue = self.queues.entry(message.job.queue.clone()).or_default();
+        queue.push_front(message);
+    }
+
+    pub fn close_channel(&mut self, number: u64) {
+        if let Some(channel) = self.channels.remove(&number) {
+            let _ = channel.push.send(Pushed::Closed { channel: number });
+            channel
+                .unacked
+                .into_values()
+                .rev()
+                .for_each(|message| self.put_back(message));
+            self.push();
+        }
+    }
+}
+
+impl Server {
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A server whose consumers acknowledge messages when their jobs begin.
+    pub fn with_early_acks() -> Self {
+        let server = Server::default();
+        server.state().acks_early = true;
+        server
+    }
+
+    /// Whether the message of this job was acknowledged before its end.
+    pub fn was_acked_early(&self, job: &str) -> bool {
+        self.state().acked_early.contains(&JobId::new(job).unwrap())
+    }
+
+    /// A handle, as a program has.
+    pub fn handle(&self) -> Arc<dyn Broker> {
+        Arc::new(super::PushBroker(self.clone()))
+    }
+
+    /// Closes all channels, as a server does that was told to.
+    pub fn close_channels(&self) {
+        let mut state = self.state();
+        let open: Vec<u64> = state.channels.keys().copied().collect();
+        open.into_iter().for_each(|channel| state.close_channel(channel));
+    }
+
+    /// What became of this job at last.
+    pub fn ended(&self, job: &str) -> Option<Verdict> {
+        self.state().ended.get(&JobId::new(job).unwrap()).cloned()
+    }
+
+    /// Messages that wait, and those that are delivered and not acknowledged.
+    pub fn counts(&self) -> (usize, usize) {
+        let state = self.state();
+        (
+            state.queues.values().map(VecDeque::len).sum(),
+            state.channels.values().map(|channel| channel.unacked.len()).sum(),
+        )
+    }
+}
