@@ -7,7 +7,7 @@ import jobs
 from support.app import entered
 from support.wait import until
 
-WARM = 300
+WARM = 40
 
 
 def canceled(job, redis):
