@@ -31,6 +31,8 @@ def test_it_does_not_run_and_does_not_come_back(work, queue, redis, call_off):
     called_off, kept = (queue.enqueue(jobs.hold_or_note, tag) for tag in ('called off', 'kept'))
     entered(redis)
     is_off = call_off(called_off, redis)
+    claims = lambda: [claim.rpartition(b':')[0].decode() for claim in redis.zrange('rq:wip:default', 0, -1)]
+    until(lambda: called_off.id not in claims(), 'nobody holds the job any more')
     redis.rpush('gate', 'open')
     assert kept.latest_result(timeout=30)
     running.stop()
