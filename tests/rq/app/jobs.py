@@ -57,7 +57,7 @@ def hold(gate='gate', result='released', entered='entered'):
 
 
 def hold_or_note(tag=None):
-    """Short with a tag, long without: what comes next is thought to be short."""
+    """Notes its tag; without one, it holds."""
     return note(tag) if tag else hold()
 
 
