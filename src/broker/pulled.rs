@@ -286,6 +286,7 @@ impl Pulled {
                 self.outbox.push_back(Outcome { settlement, token });
             }
         }
+        pool.room.release();
         if !delivered.is_empty() {
             let (pool, jobs) = (name.clone(), delivered);
             self.events.send(Event::Delivered { pool, jobs });

@@ -16,6 +16,8 @@ pub struct Room {
     delivered: u64,
     /// The last of these, which the pool had not taken in when it spoke.
     unseen: VecDeque<Work>,
+    /// What was asked for while there was room for it, and is on its way: it is delivered, whatever is said meanwhile.
+    reserved: usize,
 }
 
 impl Room {
@@ -49,12 +51,23 @@ impl Room {
         usize::try_from(room).unwrap_or(usize::MAX).min(self.all())
     }
 
+    /// So many are asked for. To give back what comes of them, since room fell a little meanwhile, would be churn.
+    pub fn reserve(&mut self, count: usize) {
+        self.reserved = count;
+    }
+
+    /// Nothing is on its way any more.
+    pub fn release(&mut self) {
+        self.reserved = 0;
+    }
+
     /// Whether there is room for this.
     pub fn has(&self, work: Work) -> bool {
-        match work {
-            Work::Job => self.jobs() > 0,
-            Work::After => self.all() > 0,
-        }
+        let room = match work {
+            Work::Job => self.jobs(),
+            Work::After => self.all(),
+        };
+        room.max(self.reserved) > 0
     }
 
     /// One is delivered.
@@ -64,6 +77,7 @@ impl Room {
     pub fn deliver(&mut self, work: Work) {
         assert!(self.has(work), "a delivery without room for it: {self:?}");
         self.delivered += 1;
+        self.reserved = self.reserved.saturating_sub(1);
         self.unseen.push_back(work);
     }
 
@@ -92,6 +106,21 @@ mod tests {
         assert_eq!(room.all(), 2);
         room.say(1, 0, 0);
         assert_eq!(room.all(), 0, "room that falls is no room");
+    }
+
+    #[test]
+    fn what_is_on_its_way_keeps_its_room() {
+        let mut room = Room::default();
+        room.say(0, 3, 3);
+        room.reserve(2);
+        room.say(0, 0, 0);
+        room.deliver(Work::Job);
+        assert!(room.has(Work::Job));
+        room.deliver(Work::Job);
+        assert!(!room.has(Work::Job), "no more than was asked for");
+        room.reserve(1);
+        room.release();
+        assert!(!room.has(Work::Job));
     }
 
     #[test]

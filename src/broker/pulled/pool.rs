@@ -41,6 +41,9 @@ impl Pool {
             .as_ref()
             .is_none_or(|before| before.queues != demand.queues);
         self.room.say(demand.seen, demand.credit, demand.jobs);
+        if demand.queues.is_empty() {
+            self.room.release();
+        }
         self.wake = demand.wake;
         let must_look = demand.tell_empty && !self.must_look_again();
         self.demand = Some(demand);
@@ -104,7 +107,9 @@ impl Pool {
             0 => self.room.all(),
             jobs => jobs,
         };
-        (queues, room.min(most))
+        let wanted = room.min(most);
+        self.room.reserve(wanted);
+        (queues, wanted)
     }
 
     pub fn wants_to_wait(&self) -> bool {
