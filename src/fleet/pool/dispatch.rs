@@ -96,6 +96,7 @@ impl Pool {
             execution,
             tells_begin: *tells_begin,
             has_begun: false,
+            was_looked_for: false,
             expected: self.measures.service().expected(&job.task),
             alone: fills_a_packet(job) || self.measures.is_printing(&job.task),
         }

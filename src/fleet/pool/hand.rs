@@ -21,6 +21,8 @@ pub(super) struct Held {
     pub tells_begin: bool,
     /// It is known to have begun, on this worker.
     pub has_begun: bool,
+    /// It lay on its worker's socket when it was looked last what is unread there.
+    pub was_looked_for: bool,
 }
 
 /// How far it is known that a worker reads the job that it is thought to run.
@@ -187,11 +189,15 @@ impl Hand {
     /// It is looked now whether they have begun.
     pub fn look_for_begin(&mut self, now: Mono) {
         self.looked = now;
+        for held in &mut self.held {
+            held.was_looked_for = true;
+        }
     }
 
     /// This lies unread: all before it have begun, of a batch all or none. Returns those of which somebody wants to know.
     pub fn begin(&mut self, unread: &Unread) -> Vec<u64> {
-        let is_read = |held: &&Held| !unread.executions.contains(&held.execution);
+        // What was sent since that look is not part of what it saw.
+        let is_read = |held: &&Held| held.was_looked_for && !unread.executions.contains(&held.execution);
         let mut begun = self.held.iter().take_while(is_read).count();
         // What is torn travels alone.
         if unread.torn || self.batch.is_some() && begun < self.held.len() {
@@ -296,6 +302,7 @@ mod tests {
             alone: jobs.len() > 1,
             tells_begin: true,
             has_begun: false,
+            was_looked_for: false,
         };
         Hand::new(jobs.iter().map(held).collect(), Mono(0))
     }
@@ -352,8 +359,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_after_a_look_is_not_known_to_have_begun() {
+        let mut single = hand(&[1]);
+        assert_eq!(single.begin(&Unread::default()), [] as [u64; 0], "nobody looked");
+        single.assert_unbegun(&[1]);
+    }
+
+    #[test]
     fn a_batch_begins_when_all_of_it_is_read() {
         let mut batch = hand(&[1, 2]);
+        batch.look_for_begin(Mono(5));
         assert_eq!(batch.begin(&vec![2].into()), [] as [u64; 0]);
         assert_eq!(batch.begin(&Unread::default()), [1, 2]);
     }
@@ -362,6 +377,7 @@ mod tests {
     #[should_panic(expected = "can't come back unread")]
     fn what_has_begun_does_not_come_back_unread() {
         let mut single = hand(&[1]);
+        single.look_for_begin(Mono(5));
         single.begin(&Unread::default());
         single.assert_unbegun(&[1]);
     }
@@ -384,6 +400,7 @@ mod tests {
             alone: false,
             tells_begin: false,
             has_begun: false,
+            was_looked_for: false,
         });
         assert_eq!(hand.ahead_of(1), Some(vec![]));
         assert_eq!(hand.ahead_of(2), Some(vec![1]));
