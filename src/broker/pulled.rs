@@ -248,7 +248,7 @@ impl Pulled {
         }
     }
 
-    /// A claim came back. What there is no room for any more goes back at once.
+    /// A claim came back. What nobody wants any more goes back at once.
     fn claimed(
         &mut self,
         name: &PoolName,

@@ -14,7 +14,8 @@ use crate::job::{Begun, Delivery, JobError, PoolName, QueueName, QueueOrder, Set
 
 /// Feeds the pools of one supervisor. Each verb only leaves a message.
 pub trait Source: Send + fmt::Debug {
-    /// What a pool wants now; replaces what was said of it before. Without queues the pool is gone.
+    /// What a pool wants now; replaces what was said of it before. Without queues the pool is gone. What was asked of the
+    /// broker while there was room may come still, although room fell meanwhile.
     fn demand(&mut self, demand: Demand);
 
     /// These have begun, of deliveries with `tells_begin`; each is told once, before its outcome. An outcome may come

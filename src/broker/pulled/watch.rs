@@ -28,21 +28,19 @@ impl Pulled {
             return;
         }
         let due = self.begins.due(now);
-        let claims = |tokens: &[Token]| -> Vec<Claim> {
-            tokens
-                .iter()
-                .filter_map(|token| self.held.get(*token).cloned())
-                .collect()
+        let with_claims = |tokens: Vec<Token>| -> (Vec<Token>, Vec<Claim>) {
+            let with_claim = |token| Some((token, self.held.get(token)?.clone()));
+            tokens.into_iter().filter_map(with_claim).unzip()
         };
         if !due.note.is_empty() {
-            let (broker, tokens, claims) = (self.broker.clone(), due.note.clone(), claims(&due.note));
+            let (broker, (tokens, claims)) = (self.broker.clone(), with_claims(due.note));
             self.calls.spawn(async move {
                 let result = broker.note_begun(claims).await;
                 Answer::Noted { tokens, result }
             });
         }
         if let Some(tokens) = due.watch {
-            let (broker, claims) = (self.broker.clone(), claims(&tokens));
+            let (broker, (tokens, claims)) = (self.broker.clone(), with_claims(tokens));
             self.watches += 1;
             let number = self.watches;
             let watch = self.calls.spawn(async move {

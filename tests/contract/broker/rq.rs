@@ -377,6 +377,28 @@ async fn a_job_given_back_twice_is_not_taken_from_who_runs_it_now() {
     assert_eq!(state(&broker, "00000").await, Some(JobState::Running));
 }
 
+#[tokio::test]
+async fn a_cancel_that_redis_refuses_leaves_the_job_in_its_queue() {
+    let kit = Kit::redis();
+    let broker = kit.handle().await;
+    enqueue(&broker, jobs(0..1, "default")).await;
+    let mut connection = kit.server().connection();
+    let set = |connection: &mut redis::Connection, key: &str| {
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg("of another type").exec(connection).unwrap();
+    };
+    set(&mut connection, "rq:canceled:default");
+    let error = broker
+        .control()
+        .unwrap()
+        .cancel(&[id("00000")])
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("WRONGTYPE"), "{error}");
+    assert_eq!(state(&broker, "00000").await, Some(JobState::Waiting));
+    assert_eq!(claim_ids(&broker, 1).await, ["00000"]);
+}
+
 async fn a_dead_letter_gives_way_to_the_next_with_its_key(kit: &Kit) {
     let broker = kit.handle().await;
     let keyed = |name| NewJob {

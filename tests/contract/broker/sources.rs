@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pool::broker::Broker;
 use pool::broker::Canceled;
-use pool::broker::source::{Demand, Event, Events, Source, StopHow};
+use pool::broker::source::{Demand, Event, Events, Late, Source, StopHow};
 use pool::job::{Begun, Delivery, JobError, PoolName, QueueOrder, Settlement, Token, Verdict, Work};
 use pool::time::Unix;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -149,9 +149,27 @@ impl Fed {
 
     /// Waits until a job is to be stopped.
     async fn stopped(&mut self) -> (Token, StopHow) {
+        let stop = |event| match event {
+            Event::Stop { token, how } => Some((token, how)),
+            _ => None,
+        };
+        self.first(stop).await
+    }
+
+    /// Waits until outcomes are settled: how many, and which came too late.
+    async fn settlement(&mut self) -> (usize, Vec<(Token, Late)>) {
+        let settled = |event| match event {
+            Event::Settled { count, late } => Some((count, late)),
+            _ => None,
+        };
+        self.first(settled).await
+    }
+
+    /// Waits for the first event of which `take` makes something.
+    async fn first<T>(&mut self, take: impl Fn(Event) -> Option<T>) -> T {
         loop {
-            if let Event::Stop { token, how } = self.next().await {
-                return (token, how);
+            if let Some(found) = take(self.next().await) {
+                return found;
             }
         }
     }
@@ -497,12 +515,8 @@ async fn what_was_delivered_on_a_lost_channel_comes_again() {
     let again = fed.jobs(2).await;
     assert_ne!(again[0].token, lost[0].token);
     fed.settle(&lost, &finish());
-    loop {
-        if let Event::Settled { count, late } = fed.next().await {
-            assert_eq!((count, late.len()), (2, 2));
-            break;
-        }
-    }
+    let (count, late) = fed.settlement().await;
+    assert_eq!((count, late.len()), (2, 2));
     fed.settle(&again, &finish());
     fed.empty().await;
     assert_eq!(server.counts(), (0, 0));
@@ -529,12 +543,7 @@ async fn an_early_ack_comes_with_the_begin() {
     );
     server.close_channels();
     fed.settle(&jobs[..1], &finish());
-    loop {
-        if let Event::Settled { count, late } = fed.next().await {
-            assert_eq!((count, late.len()), (1, 0));
-            break;
-        }
-    }
+    assert_eq!(fed.settlement().await, (1, vec![]));
     assert!(server.ended("00000").is_some());
 }
 
@@ -549,12 +558,12 @@ async fn a_lost_channel_voids_the_unbegun() {
     fed.began(&lost[0]);
     fed.want(&["default"], 2);
     server.close_channels();
-    loop {
-        if let Event::Void { token } = fed.next().await {
-            assert_eq!(token, lost[1].token, "what has begun waits for its copy");
-            break;
-        }
-    }
+    let void = |event| match event {
+        Event::Void { token } => Some(token),
+        _ => None,
+    };
+    let token = fed.first(void).await;
+    assert_eq!(token, lost[1].token, "what has begun waits for its copy");
     let again = fed.jobs(1).await;
     assert_eq!(ids_of(&again), ["00001"]);
     assert!(again[0].token > lost[1].token);
@@ -576,13 +585,8 @@ async fn a_copy_of_what_runs_waits_for_it() {
     assert_eq!(ids_of(&next), ["00001"]);
     fed.settle(&runs, &finish());
     fed.settle(&next, &finish());
-    loop {
-        if let Event::Settled { late, .. } = fed.next().await {
-            assert_eq!(late, []);
-            if server.ended("00000").is_some() && server.ended("00001").is_some() {
-                break;
-            }
-        }
+    while server.ended("00000").is_none() || server.ended("00001").is_none() {
+        assert_eq!(fed.settlement().await.1, []);
     }
     fed.want(&["default"], 1);
     fed.empty().await;

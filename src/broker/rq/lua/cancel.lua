@@ -2,7 +2,12 @@
 -- Returns a word of each: done, asked (it is in a supervisor's hand), runs, ended, unknown; or why it can't be canceled.
 local now = ARGV[2]
 local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
-local REGISTRY = {scheduled = 'scheduled', deferred = 'deferred'}
+
+-- Takes a job from a place. Returns whether it was there; a key of another type holds none.
+local function leaves(command, ...)
+  local count = redis.pcall(command, ...)
+  return type(count) == 'number' and count > 0
+end
 
 -- Whether a claim of it is not known to have begun (see job.lua); nil where nobody has it.
 local function is_held(id, queue)
@@ -26,13 +31,18 @@ local function cancel(id)
   if status == 'started' then
     held = is_held(id, queue)
     if not held then return 'runs' end
-    for _, execution in ipairs(call('ZRANGE', p .. ':executions:' .. id, 0, -1)) do
-      call('ZREM', p .. ':wip:' .. queue, id .. ':' .. execution)
+  end
+  -- What can fail comes first: then the job stays where it is.
+  call('ZADD', p .. ':canceled:' .. queue, now, id)
+  local waited = leaves('LREM', queue_key(queue), 1, id)
+  if status == 'scheduled' or status == 'deferred' then
+    waited = leaves('ZREM', p .. ':' .. status .. ':' .. queue, id) or waited
+  end
+  if held then
+    for _, execution in ipairs(redis.call('ZRANGE', p .. ':executions:' .. id, 0, -1)) do
+      leaves('ZREM', p .. ':wip:' .. queue, id .. ':' .. execution)
     end
   end
-  local waited = call('LREM', queue_key(queue), 1, id) > 0
-  if REGISTRY[status] then waited = call('ZREM', p .. ':' .. REGISTRY[status] .. ':' .. queue, id) > 0 or waited end
-  call('ZADD', p .. ':canceled:' .. queue, now, id)
   redis.call('HSET', key, 'status', 'canceled')
   return (held or not waited) and 'asked' or 'done'
 end
