@@ -207,12 +207,15 @@ def test_a_job_that_takes_its_supervisor_down_is_run_three_times_at_most(work, q
         runs += 1
         until(lambda: redis.info('clients')['connected_clients'] <= 2, 'its workers are gone')
         assert supervisor.returncode == -signal.SIGKILL and redis.llen('entered') == runs
-        for member, score in redis.zrange('rq:wip:default', 0, -1, withscores=True):
+        claims = redis.zrange('rq:wip:default', 0, -1, withscores=True)
+        # It may be noted just before the end; then RQ's own housekeeping knows that it is abandoned.
+        was_noted = any(member.startswith(job.id.encode()) and score % 1 == 0 for member, score in claims)
+        for member, score in claims:
             redis.zadd('rq:wip:default', {member: PAST + score % 1})
     else:
         running = work.launch()
         until(lambda: job.is_failed, 'the job is not run again')
-        assert 'supervisors died with this job in hand' in running.output()
+        assert was_noted or 'supervisors died with this job in hand' in running.output()
     until(lambda: all(other.is_finished for other in others), 'the others have run')
     running.stop()
     assert redis.llen('entered') == runs and [other.return_value() for other in others] == [1, 2, 3, 4, 5]
