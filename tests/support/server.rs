@@ -1,12 +1,13 @@
 //! A redis-server of its own, on a free loopback port and in a directory of its own, stopped by its process id.
 
-use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, sockopt};
 use nix::unistd::Pid;
 use redis::Connection;
 
@@ -191,8 +192,19 @@ pub fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
     loop {
         let port = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if can_be_bound(port) {
             return port;
         }
     }
+}
+
+/// Whether a server could listen there. The port is bound and never listened on: a process that another thread forks in
+/// this moment holds a copy of the socket until it runs its program, and a copy that listens would answer who waits for
+/// the server.
+fn can_be_bound(port: u16) -> bool {
+    let (kind, flags) = (SockType::Stream, SockFlag::SOCK_CLOEXEC);
+    let socket = socket::socket(AddressFamily::Inet, kind, flags, None).unwrap();
+    socket::setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+    let address = SockaddrIn::new(127, 0, 0, 1, port);
+    socket::bind(socket.as_raw_fd(), &address).is_ok()
 }
