@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
+use pool::broker::parts::turns::Turns;
 use pool::broker::{BrokerError, Pull};
 use pool::config::{BrokerConfig, BrokerUrl};
 use pool::job::{Claimed, NewJob, QueueName, Settlement, Verdict};
@@ -53,7 +54,7 @@ async fn bench(config: &BrokerConfig, jobs: usize, batch: usize) -> Result<(), B
     let clock = Clock::start();
     let mut held = Vec::with_capacity(jobs);
     while held.len() < jobs {
-        held.extend(broker.claim(&queues, batch).await?);
+        held.extend(broker.claim(&queues, Turns::Strict, batch).await?);
     }
     clock.report(&name("claim"), jobs);
 
@@ -65,9 +66,12 @@ async fn bench(config: &BrokerConfig, jobs: usize, batch: usize) -> Result<(), B
 
     enqueue(&broker, &queues[0], jobs).await?;
     let clock = Clock::start();
-    let mut held = broker.claim(&queues, batch).await?;
+    let mut held = broker.claim(&queues, Turns::Strict, batch).await?;
     while !held.is_empty() {
-        let (settled, claimed) = tokio::join!(settle(&broker, &held), broker.claim(&queues, batch));
+        let (settled, claimed) = tokio::join!(
+            settle(&broker, &held),
+            broker.claim(&queues, Turns::Strict, batch)
+        );
         settled?;
         held = claimed?;
     }
@@ -113,7 +117,7 @@ async fn crowded(
     let mut left = jobs / 4 * 4;
     while left > 0 {
         supervisor.ready(queues).await?;
-        let claimed = supervisor.claim(queues, 100).await?;
+        let claimed = supervisor.claim(queues, Turns::Strict, 100).await?;
         settle(&supervisor, &claimed).await?;
         left -= claimed.len();
     }

@@ -103,14 +103,14 @@ name_type! {
     PoolName
 }
 
-/// Which of a pool's queues comes first.
+/// Which of a pool's queues gives the next job: a law for each single one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueOrder {
-    /// The first queue first, always.
+    /// The first queue that has a job.
     Strict,
-    /// The first queue changes with each claim.
+    /// One job of each queue in turn: the queue that gave goes last.
     RoundRobin,
-    /// At random.
+    /// Any of those that have a job, drawn anew for each.
     Random,
 }
 

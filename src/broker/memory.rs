@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use self::store::Store;
+use super::parts::turns::Turns;
 use super::source::StopHow;
 use super::{Abilities, Broker, BrokerError, Events, Maintained, Pull, Queues, Source, check, pulled};
 use crate::job::{Claim, Claimed, QueueName, Settlement};
@@ -127,11 +128,16 @@ impl Broker for MemoryBroker {
 
 #[async_trait]
 impl Pull for MemoryBroker {
-    async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
+    async fn claim(
+        &self,
+        queues: &[QueueName],
+        turns: Turns,
+        limit: usize,
+    ) -> Result<Vec<Claimed>, BrokerError> {
         Ok(self.store()?.claim(
             self.session,
             queues,
-            limit,
+            (turns, limit),
             (self.options.lease, self.options.result_ttl),
             Unix::now(),
         ))

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::parts::turns::Turns;
 use super::source::StopHow;
 use super::{Broker, BrokerError, Maintained};
 use crate::job::{Claim, Claimed, QueueName, Settlement};
@@ -18,9 +19,15 @@ pub trait Pull: Broker {
         Ok(())
     }
 
-    /// Takes up to `limit` ready jobs, the queues in strict order, the oldest of a queue first.
-    /// Scheduled jobs that are due count as ready. Returns fewer, or none, when there are no more.
-    async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError>;
+    /// Takes up to `limit` ready jobs, the oldest of a queue first; `turns` says which queue gives each of them.
+    /// Scheduled jobs that are due count as ready. Returns fewer, or none, when there are no more. The jobs stand in
+    /// the order in which they were taken.
+    async fn claim(
+        &self,
+        queues: &[QueueName],
+        turns: Turns,
+        limit: usize,
+    ) -> Result<Vec<Claimed>, BrokerError>;
 
     /// Takes up to `limit` pieces of after-work, and no job.
     async fn claim_after_work(

@@ -261,7 +261,9 @@ impl Pulled {
         let Some(pool) = self.pools.get_mut(name) else {
             return;
         };
-        pool.claimed(count.is_some_and(|count| count < wanted));
+        let of_jobs = jobs.iter().rev().find(|claimed| claimed.job.work == Work::Job);
+        let last = of_jobs.map(|claimed| &claimed.job.queue);
+        pool.claimed(count.is_some_and(|count| count < wanted), last);
         let mut delivered = Vec::with_capacity(jobs.len());
         for Claimed { claim, job } in jobs {
             if self.closing.is_none() && pool.room.has(job.work) {
@@ -405,14 +407,14 @@ impl Pulled {
         for (name, pool) in &mut self.pools {
             // Without waiting, claims would be all that is left, over and over.
             if pool.wants_to_claim() && may_take && may_wait {
-                let (queues, wanted) = pool.begin_claim(BATCH_MAX, &mut self.rng);
+                let (queues, turns, wanted) = pool.begin_claim(BATCH_MAX);
                 let (broker, pool_name) = (self.broker.clone(), name.clone());
                 let only_after_work = pool.room.jobs() == 0;
                 pool.claim = Some(self.calls.spawn(async move {
                     let result = if only_after_work {
                         broker.claim_after_work(&queues, wanted).await
                     } else {
-                        broker.claim(&queues, wanted).await
+                        broker.claim(&queues, turns, wanted).await
                     };
                     Answer::Claimed {
                         pool: pool_name,

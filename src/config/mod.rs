@@ -37,7 +37,7 @@ pub use load::{
 };
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reload::{Change, Effect, reload_changes};
-pub use rq::RqConfig;
+pub use rq::{DequeueStrategy, RqConfig};
 pub use rules::WORKERS_MAX;
 pub use scalars::{Size, parse_size};
 pub use url::{BrokerUrl, RedisUrl, encoded};
@@ -46,7 +46,7 @@ pub use values::{
     MetricsConfig, PoolConfig, Protocol, RuntimeKind, SupervisorConfig, TaskConfig,
 };
 
-pub use crate::broker::rq::options::{DequeueStrategy, Keep};
+pub use crate::broker::rq::options::Keep;
 pub use crate::job::QueueOrder;
 pub use crate::policy::memory::{COST_UNKNOWN, MemoryLimit};
 pub use crate::policy::prefetch::Prefetch;

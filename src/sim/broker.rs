@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use fastrand::Rng;
+
 use crate::broker::Backlog;
+use crate::broker::parts::turns::Turns;
 use crate::job::{Delivery, Job, JobId, Loss, QueueName, Settlement, Token, Verdict, Work};
 use crate::time::Unix;
 
@@ -148,14 +151,22 @@ impl Ledger {
         index
     }
 
-    /// Takes jobs that can run now, from the first of these queues that has some.
-    pub(super) fn claim(&mut self, queues: &[QueueName], limit: usize, now: Unix) -> Vec<Delivery> {
+    /// Takes jobs that can run now.
+    pub(super) fn claim(
+        &mut self,
+        queues: &[QueueName],
+        turns: Turns,
+        limit: usize,
+        now: Unix,
+        rng: &mut Rng,
+    ) -> Vec<Delivery> {
         self.wake(now);
+        let has = |queue| self.queues.get(queue).map_or(0, VecDeque::len);
+        let has: Vec<usize> = queues.iter().map(has).collect();
         let mut claimed = Vec::new();
-        for queue in queues {
-            while claimed.len() < limit
-                && let Some(index) = self.queues.get_mut(queue).and_then(VecDeque::pop_front)
-            {
+        for at in turns.share(&has, limit, rng) {
+            let queue = self.queues.get_mut(&queues[at]);
+            if let Some(index) = queue.and_then(VecDeque::pop_front) {
                 claimed.push(self.hand_out(index));
             }
         }

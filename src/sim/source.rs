@@ -9,9 +9,9 @@ use futures_util::future::{BoxFuture, ready};
 
 use super::broker::{Ledger, Place};
 use crate::broker::parts::room::Room;
-use crate::broker::parts::turns::ordered;
+use crate::broker::parts::turns::Turns;
 use crate::broker::source::{Demand, Event, Source};
-use crate::job::{Begun, PoolName, Settlement, Verdict};
+use crate::job::{Begun, PoolName, QueueName, Settlement, Verdict};
 use crate::time::Unix;
 
 /// What a source was told, in order.
@@ -63,8 +63,8 @@ struct Consumer {
     room: Room,
     /// That a job waits was said of this demand.
     woken: bool,
-    /// Calls so far, for the order of the queues.
-    turn: usize,
+    /// The queue of its last job.
+    last: Option<QueueName>,
 }
 
 /// The broker's end: its jobs, and what the pools of the one supervisor want of them.
@@ -174,7 +174,7 @@ impl Supply {
                 demand: demand.clone(),
                 room: Room::default(),
                 woken: false,
-                turn: 0,
+                last: None,
             });
         consumer.room.say(demand.seen, demand.credit, demand.jobs);
         consumer.woken = false;
@@ -207,9 +207,11 @@ impl Supply {
             if room == 0 {
                 continue;
             }
-            let queues = ordered(&demand.queues, demand.order, consumer.turn, &mut self.rng);
-            consumer.turn = consumer.turn.wrapping_add(1);
-            let jobs = self.ledger.claim(&queues, room, now);
+            let turns = Turns::new(demand.order, &demand.queues, consumer.last.as_ref());
+            let jobs = self.ledger.claim(&demand.queues, turns, room, now, &mut self.rng);
+            if let Some(last) = jobs.last() {
+                consumer.last = Some(last.job.queue.clone());
+            }
             jobs.iter().for_each(|job| consumer.room.deliver(job.job.work));
             if !jobs.is_empty() {
                 let pool = pool.clone();

@@ -148,10 +148,25 @@ fn the_number_of_workers_of_worker_pool_is_fixed() {
 }
 
 #[test]
+fn a_strategy_is_the_order_of_the_pool() {
+    assert_in_force(&["-ds", "round_robin"], &["order = \"round-robin\""]);
+    assert_in_force(&["--order", "random"], &["order = \"random\""]);
+    assert_in_force(&["-ds", "random", "--order", "random"], &["order = \"random\""]);
+    assert_refused(
+        &["-ds", "random", "--order", "round-robin"],
+        "`--order` is \"round-robin\", another way of choosing than `--dequeue-strategy`, which is \"random\"",
+    );
+    assert_refused(
+        &["-w", "rq.worker.RandomWorker", "--order", "strict"],
+        "another way of choosing than `--worker-class`",
+    );
+}
+
+#[test]
 fn deprecated_worker_classes_are_strategies() {
     assert_in_force(
         &["-w", "rq.worker.RoundRobinWorker"],
-        &["dequeue_strategy = \"round_robin\""],
+        &["dequeue_strategy = \"round_robin\"", "order = \"round-robin\""],
     );
     assert_in_force(
         &["-w", "rq.worker.RandomWorker"],

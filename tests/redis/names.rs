@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pool::broker::parts::turns::Turns;
 use pool::broker::{self, BrokerError, Pull, WorkerView};
 use pool::config::{BrokerConfig, BrokerUrl, DialectKind, Protocol};
 use pool::job::{Claim, Claimed, PoolName, QueueName, RunStamp, Settlement, Verdict, Work};
@@ -84,7 +85,7 @@ async fn jobs_that_end_before_their_worker_is_registered_are_counted() {
     broker.begin().await.unwrap();
     let names = ["a", "b", "c"].map(Job::mark);
     jobs::enqueue(&mut server.connection(), "default", &names);
-    let mut claimed = broker.claim(&[queue()], 4).await.unwrap();
+    let mut claimed = broker.claim(&[queue()], Turns::Strict, 4).await.unwrap();
     claimed.retain(|job| job.job.work == Work::Job);
     let settlements = vec![done(&claimed[0], 1), done(&claimed[1], 2), done(&claimed[2], 2)];
     assert_eq!(broker.settle(settlements).await.unwrap(), [true; 3]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ties::{Group, Ties};
+use crate::broker::parts::turns::Turns;
 use crate::broker::source::StopHow;
 use crate::broker::{Backlog, BrokerError, Enqueued, Maintained};
 use crate::job::{Claim, Claimed, JobError, JobId, Loss, NewJob, QueueName, Settlement, Verdict, Work};
@@ -155,20 +156,18 @@ impl Store {
         &mut self,
         session: u64,
         queues: &[QueueName],
-        limit: usize,
+        (turns, limit): (Turns, usize),
         (lease, result_ttl): (Duration, Duration),
         now: Unix,
     ) -> Vec<Claimed> {
         self.promote(now);
         self.recover(session, result_ttl, now);
+        let has = |name| self.queues.get(name).map_or(0, |queue| queue.waiting.len());
+        let has: Vec<usize> = queues.iter().map(has).collect();
         let mut claimed = Vec::new();
-        for name in queues {
-            while claimed.len() < limit
-                && let Some((_, handle)) = self
-                    .queues
-                    .get_mut(name)
-                    .and_then(|queue| queue.waiting.pop_first())
-            {
+        for at in turns.share(&has, limit, &mut fastrand::Rng::new()) {
+            let queue = self.queues.get_mut(&queues[at]);
+            if let Some((_, handle)) = queue.and_then(|queue| queue.waiting.pop_first()) {
                 claimed.extend(self.start(handle, session));
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use crate::broker::parts::room::Room;
-use crate::broker::parts::turns::ordered;
+use crate::broker::parts::turns::Turns;
 use crate::broker::source::Demand;
 use crate::job::QueueName;
 use crate::time::Mono;
@@ -27,8 +27,8 @@ pub(super) struct Pool {
     pub wait: Option<(AbortHandle, Mono)>,
     /// It wants to be told when a job could run, and was not.
     wake: bool,
-    /// Turns with each claim.
-    turn: usize,
+    /// The queue of its last job, after which the next one has its turn.
+    last: Option<QueueName>,
     /// What was said last of its being empty.
     told_empty: Option<(u64, u64)>,
 }
@@ -76,9 +76,12 @@ impl Pool {
             .is_some_and(|demand| demand.tell_empty || spent(demand))
     }
 
-    /// A claim came back: `short` if it found less than it wanted.
-    pub fn claimed(&mut self, short: bool) {
+    /// A claim came back: `short` if it found less than it wanted; `last`: the queue of its last job.
+    pub fn claimed(&mut self, short: bool, last: Option<&QueueName>) {
         self.claim = None;
+        if last.is_some() {
+            self.last = last.cloned();
+        }
         let doubtful = std::mem::take(&mut self.doubtful);
         self.empty = short && !doubtful;
     }
@@ -96,20 +99,20 @@ impl Pool {
         !self.has_left() && self.claim.is_none() && !self.empty && self.room.all() > 0
     }
 
-    /// The queues to look into, in order, and how many to take.
-    pub fn begin_claim(&mut self, most: usize, rng: &mut fastrand::Rng) -> (Vec<QueueName>, usize) {
-        self.turn = self.turn.wrapping_add(1);
+    /// The queues to look into, which of them gives each job, and how many to take.
+    pub fn begin_claim(&mut self, most: usize) -> (Arc<[QueueName]>, Turns, usize) {
         let Some(demand) = &self.demand else {
-            return (Vec::new(), 0);
+            return (Arc::default(), Turns::Strict, 0);
         };
-        let queues = ordered(&demand.queues, demand.order, self.turn, rng);
+        let queues = demand.queues.clone();
+        let turns = Turns::new(demand.order, &queues, self.last.as_ref());
         let room = match self.room.jobs() {
             0 => self.room.all(),
             jobs => jobs,
         };
         let wanted = room.min(most);
         self.room.reserve(wanted);
-        (queues, wanted)
+        (queues, turns, wanted)
     }
 
     pub fn wants_to_wait(&self) -> bool {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use redis::Value;
 
 use super::held::{AfterWork, Held, KIND_AFTER_WORK, KIND_PLAIN, KIND_WHOLE, Kind, Unreadable};
-use super::options::DequeueStrategy;
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
+use crate::broker::parts::turns::Turns;
 use crate::broker::redis::connection::{IN_TIME, is_broken};
 use crate::job::{Claim, Claimed, Job, JobId, Loss, QueueName, Work};
 use crate::time::{Mono, Unix};
@@ -47,7 +47,12 @@ pub(super) struct Found {
 
 impl RqBroker {
     /// After-work first, then what an earlier claim took unheard, then jobs.
-    pub(super) async fn take(&self, queues: &[QueueName], limit: usize) -> Result<Found, BrokerError> {
+    pub(super) async fn take(
+        &self,
+        queues: &[QueueName],
+        mut turns: Turns,
+        limit: usize,
+    ) -> Result<Found, BrokerError> {
         self.fail_unreadable().await;
         self.maintain_when_due(queues).await?;
         // Several claims may have gone unanswered, each for all the room: together they found more than there is room for.
@@ -55,10 +60,11 @@ impl RqBroker {
         self.hand().recovered.extend(found);
         let room = limit.saturating_sub(self.after_works.len());
         let mut jobs = self.hand().hand_out_recovered(queues, room);
+        turns = turns.after(queues, jobs.last().map(|job| &job.job.queue));
         let mut waits_for_returned = false;
         let suspended = loop {
             let wanted = room.saturating_sub(jobs.len()).min(BATCH_MAX);
-            let found = match self.take_batch(queues, wanted).await {
+            let found = match self.take_batch(queues, turns, wanted).await {
                 Ok(found) => found,
                 // What was taken before must reach its workers.
                 Err(_) if !jobs.is_empty() => break false,
@@ -67,6 +73,7 @@ impl RqBroker {
             let (taken, can_run) = (found.taken, !found.jobs.is_empty());
             waits_for_returned = found.leaves_returned;
             jobs.extend(found.jobs);
+            turns = turns.after(queues, jobs.last().map(|job| &job.job.queue));
             // Behind jobs that can't be run others may wait.
             let is_over = found.leaves_returned || taken < wanted && (can_run || taken == 0);
             if found.suspended || is_over || jobs.len() >= room {
@@ -87,10 +94,15 @@ impl RqBroker {
         })
     }
 
-    async fn take_batch(&self, queues: &[QueueName], wanted: usize) -> Result<Found, BrokerError> {
+    async fn take_batch(
+        &self,
+        queues: &[QueueName],
+        turns: Turns,
+        wanted: usize,
+    ) -> Result<Found, BrokerError> {
         let line = self.link.line().await;
         let line = line.map_err(|error| self.link.endpoint.error(&error))?;
-        let (now, sent, first) = (Unix::now(), Mono::now(), self.hand().numbers(wanted));
+        let (now, sent, number) = (Unix::now(), Mono::now(), self.hand().numbers(wanted));
         let mut call = self.scripts.claim.prepare_invoke();
         call.arg(self.keys.prefix())
             .arg(wanted)
@@ -99,22 +111,23 @@ impl RqBroker {
             .arg(self.options.job_monitoring_interval.as_secs())
             .arg(self.any_worker())
             .arg(&self.execution_prefix)
-            .arg(first)
+            .arg(number)
             .arg(line.deadline(IN_TIME))
             .arg(text::seconds(now))
-            .arg(match self.options.dequeue_strategy {
-                DequeueStrategy::Default => "default",
-                DequeueStrategy::RoundRobin => "round_robin",
-                DequeueStrategy::Random => "random",
+            .arg(match turns {
+                Turns::Strict => "strict",
+                Turns::RoundRobin { .. } => "round_robin",
+                Turns::Random => "random",
             })
             .arg(fastrand::u32(..))
             .arg(u8::from(self.hand().takes_returned()));
-        for queue in self.turns.order(queues) {
+        let first = turns.first().min(queues.len());
+        for queue in queues[first..].iter().chain(&queues[..first]) {
             call.arg(queue.as_str());
         }
         let on_its_way = self
             .unanswered
-            .send(queues, first, wanted, sent + IN_TIME + MARGIN);
+            .send(queues, number, wanted, sent + IN_TIME + MARGIN);
         let answer = self.link.script_on::<Vec<Value>>(line.clone(), &call).await;
         if let Some(on_its_way) = on_its_way
             && !answer.as_ref().is_err_and(is_broken)
@@ -147,9 +160,6 @@ impl RqBroker {
         {
             let url = self.link.endpoint.shown.clone();
             return Err(BrokerError::Corrupt { url, reason });
-        }
-        if let Some(last) = jobs.last() {
-            self.turns.served(&last.job.queue);
         }
         let suspended = matches!(state, Some(Value::Int(1)));
         Ok(Found {

@@ -7,7 +7,7 @@
 //!
 //! - [`options`]: what it is told; [`keys`]: every key with its source; [`text`]: how RQ writes times and errors;
 //! - [`held`]: what is in hand; [`after_work`]: what waits for a worker besides jobs;
-//! - [`turns`]: which queue comes first; [`intervals`]: what is due again after a time;
+//! - [`intervals`]: what is due again after a time;
 //! - [`claim`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
@@ -41,7 +41,6 @@ mod scheduler;
 mod scripts;
 mod settle;
 mod text;
-mod turns;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,7 +56,7 @@ use self::intervals::{Beats, Housekeeping};
 use self::keys::Keys;
 use self::options::Options;
 use self::scripts::Scripts;
-use self::turns::Turns;
+use super::parts::turns::Turns;
 use super::presence::present;
 use super::redis::connection::Link;
 use super::redis::endpoint::Endpoint;
@@ -94,7 +93,6 @@ pub struct RqBroker {
     execution_prefix: String,
     /// Claims whose answer never came.
     unanswered: UnansweredClaims,
-    turns: Turns,
     housekeeping: Housekeeping,
     after_works: AfterWorks,
     /// A job whose claim came back has run for a moment, or ended.
@@ -143,7 +141,6 @@ impl RqBroker {
             hand: Arc::default(),
             execution_prefix,
             unanswered: UnansweredClaims::default(),
-            turns: Turns::new(options.dequeue_strategy),
             housekeeping: Housekeeping::default(),
             after_works: AfterWorks::default(),
             returned_began: Notify::new(),
@@ -248,10 +245,15 @@ impl Pull for RqBroker {
         Ok(())
     }
 
-    async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
+    async fn claim(
+        &self,
+        queues: &[QueueName],
+        turns: Turns,
+        limit: usize,
+    ) -> Result<Vec<Claimed>, BrokerError> {
         self.open_still()?;
         self.start_scheduler(queues).await?;
-        let found = self.take(queues, limit).await?;
+        let found = self.take(queues, turns, limit).await?;
         self.set_suspended(found.suspended).await;
         Ok(found.jobs)
     }

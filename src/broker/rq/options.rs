@@ -25,8 +25,6 @@ pub struct Options {
     pub python: PathBuf,
     /// Move scheduled jobs that are due into their queues.
     pub with_scheduler: bool,
-    /// How a worker chooses among its queues.
-    pub dequeue_strategy: DequeueStrategy,
     /// How long results are kept when the job does not say.
     pub results_ttl: Keep,
     /// How long a worker that sends no heartbeat counts as alive.
@@ -35,17 +33,6 @@ pub struct Options {
     pub job_monitoring_interval: Duration,
     /// Time between runs of the registries' housekeeping.
     pub maintenance_interval: Duration,
-}
-
-/// How a worker chooses among its queues. Source: `rq/worker/base.py`, `DequeueStrategy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DequeueStrategy {
-    /// The first queue first, always.
-    Default,
-    /// One job of each queue in turn.
-    RoundRobin,
-    /// Any of them, anew for each job.
-    Random,
 }
 
 /// How long results are kept.

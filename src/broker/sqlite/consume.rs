@@ -10,6 +10,7 @@ use super::error::Failure;
 use super::store::{EXPIRED_MAX, Store, duration, job_id, text};
 use super::ties::Ties;
 use crate::broker::Maintained;
+use crate::broker::parts::turns::Turns;
 use crate::job::{Claim, Claimed, Job, JobError, Loss, QueueName, Settlement, Verdict, Work};
 
 /// Where a claimed job came from.
@@ -22,10 +23,26 @@ struct Slot {
 }
 
 impl Store {
-    /// Takes up to `limit` jobs, the queues in order.
-    pub(super) fn claim(&mut self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, Failure> {
+    /// Takes up to `limit` jobs.
+    pub(super) fn claim(
+        &mut self,
+        queues: &[QueueName],
+        turns: Turns,
+        limit: usize,
+    ) -> Result<Vec<Claimed>, Failure> {
         self.promote()?;
         self.recover()?;
+        let claimed = match turns {
+            Turns::Strict => self.claim_in_order(queues, limit)?,
+            Turns::RoundRobin { .. } | Turns::Random => self.claim_in_turn(queues, turns, limit)?,
+        };
+        if !claimed.is_empty() {
+            self.hold_lease()?;
+        }
+        Ok(claimed)
+    }
+
+    fn claim_in_order(&mut self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, Failure> {
         let mut claimed = Vec::new();
         for name in queues {
             if claimed.len() == limit {
@@ -35,10 +52,46 @@ impl Store {
                 self.claim_from(name, queue, limit - claimed.len(), &mut claimed)?;
             }
         }
-        if !claimed.is_empty() {
-            self.hold_lease()?;
-        }
         Ok(claimed)
+    }
+
+    /// Counts what waits, shares it out, and takes the first jobs of each queue at once.
+    fn claim_in_turn(
+        &mut self,
+        queues: &[QueueName],
+        turns: Turns,
+        limit: usize,
+    ) -> Result<Vec<Claimed>, Failure> {
+        let mut has = Vec::with_capacity(queues.len());
+        for name in queues {
+            has.push(match self.queue(name)? {
+                Some(queue) => self.count_first(queue, limit)?,
+                None => 0,
+            });
+        }
+        let plan = turns.share(&has, limit, &mut fastrand::Rng::new());
+        let mut of_queues = Vec::with_capacity(queues.len());
+        for (at, name) in queues.iter().enumerate() {
+            let share = plan.iter().filter(|queue| **queue == at).count();
+            let mut of_queue = Vec::with_capacity(share);
+            // One that has nothing is looked into all the same: its count may be wrong.
+            let is_looked_into = share > 0 || has[at] == 0;
+            if let Some(queue) = self.queue(name)?.filter(|_| is_looked_into) {
+                self.claim_from(name, queue, share, &mut of_queue)?;
+            }
+            of_queues.push(of_queue.into_iter());
+        }
+        // Of a job that can't be read the turn goes to the next.
+        Ok(plan.into_iter().filter_map(|at| of_queues[at].next()).collect())
+    }
+
+    /// How many jobs of a queue wait, counted up to `limit`.
+    fn count_first(&self, queue: i64, limit: usize) -> Result<usize, Failure> {
+        let mut count = self
+            .conn
+            .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM waiting WHERE queue = ?1 LIMIT ?2)")?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        Ok(count.query_row([queue, limit], |row| row.get::<_, u32>(0))? as usize)
     }
 
     /// Takes the first jobs of one queue: they are a range of it, so three statements do for all.

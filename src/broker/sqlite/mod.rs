@@ -31,6 +31,7 @@ use async_trait::async_trait;
 
 use self::engine::Engine;
 use self::store::{Access, Settings};
+use super::parts::turns::Turns;
 use super::source::StopHow;
 use super::{Abilities, Broker, BrokerError, Events, Maintained, Pull, Queues, Source, pulled};
 use crate::job::{Claim, Claimed, QueueName, Settlement};
@@ -118,10 +119,15 @@ impl Broker for SqliteBroker {
 
 #[async_trait]
 impl Pull for SqliteBroker {
-    async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
+    async fn claim(
+        &self,
+        queues: &[QueueName],
+        turns: Turns,
+        limit: usize,
+    ) -> Result<Vec<Claimed>, BrokerError> {
         let queues = queues.to_vec();
         self.engine
-            .run(Access::Write, move |store| store.claim(&queues, limit))
+            .run(Access::Write, move |store| store.claim(&queues, turns, limit))
             .await
     }
 

@@ -106,7 +106,7 @@ async fn a_full_disk_is_said_and_survived() {
         error.to_string().ends_with("refuses for now: the disk is full"),
         "{error}"
     );
-    let claimed = broker.claim(&[queue()], 9).await.unwrap();
+    let claimed = broker.claim(&[queue()], Turns::Strict, 9).await.unwrap();
     assert_eq!(claimed.len(), 3, "what was there is there");
     broker.with(limit(1 << 30)).await;
     broker
@@ -144,7 +144,7 @@ async fn a_handle_is_closed_soon_though_another_process_has_the_file() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let began = Mono::now();
     let queues = [queue()];
-    let (claimed, closed) = tokio::join!(broker.claim(&queues, 1), broker.close());
+    let (claimed, closed) = tokio::join!(broker.claim(&queues, Turns::Strict, 1), broker.close());
     for error in [claimed.map(drop).unwrap_err(), closed.unwrap_err()] {
         assert!(matches!(&error, BrokerError::Busy { .. }), "{error:?}");
     }
@@ -165,7 +165,7 @@ async fn a_refused_request_harms_none_that_shares_its_commit() {
         broker.producer().unwrap().enqueue(jobs(500, 10)),
         broker.producer().unwrap().enqueue(jobs(2, 1)),
         broker.producer().unwrap().enqueue(taken),
-        broker.claim(&queues, 1),
+        broker.claim(&queues, Turns::Strict, 1),
     );
     assert_eq!(good.unwrap().len(), 2);
     assert!(matches!(bad, Err(BrokerError::IdTaken(_))));
@@ -186,7 +186,7 @@ async fn a_queue_undone_with_its_transaction_is_made_again() {
     assert!(broker.producer().unwrap().enqueue(both.clone()).await.is_err());
     both.pop();
     broker.producer().unwrap().enqueue(both).await.unwrap();
-    assert_eq!(broker.claim(&[other], 9).await.unwrap().len(), 1);
+    assert_eq!(broker.claim(&[other], Turns::Strict, 9).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn a_row_that_cannot_be_read_is_a_dead_letter_and_stops_no_other() {
     };
     spoil("retries = -1", 1);
     spoil("id = CAST(x'63ff' AS TEXT)", 2);
-    let claimed = broker.claim(&[queue()], 9).await.unwrap();
+    let claimed = broker.claim(&[queue()], Turns::Strict, 9).await.unwrap();
     let ids: Vec<&JobId> = claimed.iter().map(|claimed| &claimed.claim.job).collect();
     assert_eq!(ids, [&new[0].id, &new[3].id]);
     assert_eq!(broker.backlog(&[queue()]).await.unwrap().waiting, 0);
@@ -290,7 +290,7 @@ async fn a_row_that_cannot_be_read_fails_nobody_elses_wait() {
     let spoil = "UPDATE jobs SET retries = -1 WHERE id = ?1";
     other.execute(spoil, [new[0].id.as_str()]).unwrap();
     let (bad, good, claimed) = tokio::join!(bad.next(), good.next(), async {
-        let claimed = fixture.broker.claim(&[queue()], 9).await.unwrap();
+        let claimed = fixture.broker.claim(&[queue()], Turns::Strict, 9).await.unwrap();
         let result = b"1".to_vec();
         let settlement = |claimed: &Claimed| Settlement {
             of: claimed.claim.clone(),
@@ -325,7 +325,7 @@ async fn a_queue_that_another_program_changed_goes_on() {
         other.execute_batch(spoil).unwrap();
         let mut taken = Vec::new();
         for _ in 0..4 {
-            let claimed = fixture.broker.claim(&[queue()], 1).await.unwrap();
+            let claimed = fixture.broker.claim(&[queue()], Turns::Strict, 1).await.unwrap();
             taken.extend(claimed.into_iter().map(|claimed| claimed.claim.job));
         }
         assert_eq!(taken.last(), Some(&new[2].id), "{spoil}");
@@ -362,7 +362,7 @@ async fn a_job_ends_whose_group_or_chain_cannot_be_read() {
             NewJob::new(queue(), "second", "{}"),
         ];
         broker.chains().unwrap().enqueue(chain).await.unwrap();
-        let claimed = broker.claim(&[queue()], 9).await.unwrap();
+        let claimed = broker.claim(&[queue()], Turns::Strict, 9).await.unwrap();
         assert_eq!(claimed.len(), 2);
         other.execute_batch(spoil).unwrap();
         let settlement = |claimed: Claimed| Settlement {

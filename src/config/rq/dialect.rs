@@ -6,8 +6,10 @@ use crate::config::dialect::{Dialect, Env, Settings, Word};
 use crate::config::explained::Explained;
 use crate::config::findings::Rules;
 use crate::config::problem::{Origin, Problem};
+use crate::config::scalars::setting::bare_or_quoted;
 use crate::config::url::BrokerUrl;
 use crate::config::values::{BrokerConfig, Config, DialectKind};
+use crate::job::PoolName;
 
 impl Dialect for RqConfig {
     fn kind(&self) -> DialectKind {
@@ -86,6 +88,9 @@ impl Dialect for RqConfig {
         {
             self.dequeue_strategy = strategy;
         }
+        if is_in_force {
+            self.order_of_pools(config, is_set);
+        }
         self.python.clone_from(&config.app.python);
         self.workers_max = config.max_workers();
     }
@@ -123,7 +128,24 @@ impl Dialect for RqConfig {
         Ok((!said.is_empty()).then_some(Settings { module, said }))
     }
 
-    fn check(&self, _config: &Config, rules: &mut Rules<'_>) {
+    fn check(&self, config: &Config, rules: &mut Rules<'_>) {
         rules.rq(self);
+        rules.rq_order(self, config);
     }
+}
+
+impl RqConfig {
+    /// The strategy is another name for the order of each pool.
+    fn order_of_pools(&self, config: &mut Config, is_set: &dyn Fn(&str) -> bool) {
+        for (name, pool) in &mut config.pools {
+            if !is_set(&order_of(name)) {
+                pool.order = self.dequeue_strategy.order();
+            }
+        }
+    }
+}
+
+/// The path of a pool's order.
+pub(super) fn order_of(pool: &PoolName) -> String {
+    format!("pools.{}.order", bare_or_quoted(pool.as_str()))
 }

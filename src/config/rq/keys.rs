@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::values::RqConfig;
-use crate::broker::rq::options::{DequeueStrategy, Keep};
+use super::values::{DequeueStrategy, RqConfig};
+use crate::broker::rq::options::Keep;
 use crate::config::keys::{Key, Section, Visit, key};
 use crate::config::scalars::setting::{Atom, Base, Expected, Scalar, quoted};
 use crate::config::scalars::words;

@@ -9,4 +9,4 @@ mod source;
 mod values;
 mod words;
 
-pub use values::RqConfig;
+pub use values::{DequeueStrategy, RqConfig};

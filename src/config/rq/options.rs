@@ -28,7 +28,6 @@ pub(super) fn options(rq: &RqConfig, broker: &BrokerConfig) -> Option<Options> {
         names: rq.worker_names(),
         python: rq.python.clone(),
         with_scheduler: rq.with_scheduler,
-        dequeue_strategy: rq.dequeue_strategy,
         results_ttl: rq.results_ttl,
         worker_ttl: rq.worker_ttl,
         job_monitoring_interval: rq.job_monitoring_interval,

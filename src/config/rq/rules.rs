@@ -1,7 +1,9 @@
 //! What must hold for `[rq]`.
 
+use super::dialect::order_of;
 use super::values::RqConfig;
 use crate::config::findings::{Rules, is_dotted};
+use crate::config::values::Config;
 
 impl Rules<'_> {
     pub(super) fn rq(&mut self, rq: &RqConfig) {
@@ -38,6 +40,23 @@ impl Rules<'_> {
         self.positive("rq.worker_ttl", rq.worker_ttl);
         self.positive("rq.job_monitoring_interval", rq.job_monitoring_interval);
         self.positive("rq.maintenance_interval", rq.maintenance_interval);
+    }
+
+    /// One setting with two names: what was said by both must be the same.
+    pub(super) fn rq_order(&mut self, rq: &RqConfig, config: &Config) {
+        let strategy = match rq.strategy_of_class() {
+            Some(_) if !self.is_set("rq.dequeue_strategy") => "rq.worker_class",
+            _ => "rq.dequeue_strategy",
+        };
+        for (name, pool) in &config.pools {
+            let order = order_of(name);
+            if self.is_set(&order) && self.is_set(strategy) {
+                let same = pool.order == rq.dequeue_strategy.order();
+                let hint =
+                    "they are two names for one thing: leave out the strategy, which is RQ's word for it";
+                self.pair(&order, same, "another way of choosing than", strategy, hint);
+            }
+        }
     }
 
     fn rq_classes(&mut self, rq: &RqConfig) {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::broker::rq::options::{DequeueStrategy, Keep, WorkerNames};
+use crate::broker::rq::options::{Keep, WorkerNames};
+use crate::job::QueueOrder;
 
 /// `[rq]`: what `rq worker` knows by the same names; only for the rq runtime.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +47,29 @@ pub struct RqConfig {
     pub workers_max: u32,
     /// The application's interpreter, which knows the version of `rq`. Set by validation.
     pub python: PathBuf,
+}
+
+/// How to choose among queues, in RQ's words: another name for a pool's `order`.
+/// Source: `rq/worker/base.py`, `DequeueStrategy`, `Worker.reorder_queues`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DequeueStrategy {
+    /// The first queue that has a job.
+    Default,
+    /// One job of each queue in turn.
+    RoundRobin,
+    /// Any of them, anew for each job.
+    Random,
+}
+
+impl DequeueStrategy {
+    /// The same, in the words of a pool.
+    pub fn order(self) -> QueueOrder {
+        match self {
+            DequeueStrategy::Default => QueueOrder::Strict,
+            DequeueStrategy::RoundRobin => QueueOrder::RoundRobin,
+            DequeueStrategy::Random => QueueOrder::Random,
+        }
+    }
 }
 
 impl Default for RqConfig {

@@ -4,6 +4,7 @@ use futures_util::future::BoxFuture;
 
 use super::*;
 use crate::broker::memory::MemoryBroker;
+use crate::broker::parts::turns::Turns;
 use crate::broker::{Broker, Pull};
 use crate::config::{self, RunArgs};
 use crate::fleet::{Done, Event, Now};
@@ -71,7 +72,10 @@ impl World {
             .map(|_| NewJob::new(queue.clone(), "noop", ""))
             .collect();
         broker.producer().unwrap().enqueue(new).await.unwrap();
-        let claimed = broker.claim(&settings.queues, count).await.unwrap();
+        let claimed = broker
+            .claim(&settings.queues, Turns::Strict, count)
+            .await
+            .unwrap();
         assert_eq!(claimed.len(), count);
         let delivery = |(claimed, token): (Claimed, u64)| Delivery {
             token: Token(token),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use pool::broker::parts::turns::Turns;
 use pool::broker::source::{Event, Late};
 use pool::broker::{Abilities, Broker, BrokerError, Events, Maintained, Pull, Queues, Source, pulled};
 use pool::config::BrokerConfig;
@@ -74,8 +75,13 @@ impl Broker for Asked {
 
 #[async_trait]
 impl Pull for Asked {
-    async fn claim(&self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, BrokerError> {
-        self.note("claim").claim(queues, limit).await
+    async fn claim(
+        &self,
+        queues: &[QueueName],
+        turns: Turns,
+        limit: usize,
+    ) -> Result<Vec<Claimed>, BrokerError> {
+        self.note("claim").claim(queues, turns, limit).await
     }
     async fn extend(&self) -> Result<(), BrokerError> {
         self.note("extend").extend().await

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pool::broker::memory::MemoryBroker;
+use pool::broker::parts::turns::Turns;
 use pool::broker::{Backlog, Broker, BrokerError, DeadFilter, Enqueued, GroupView, NewGroup, Pull};
 use pool::config::{BrokerConfig, BrokerUrl, Dialects};
 use pool::job::{
@@ -127,7 +128,10 @@ pub async fn claim(broker: &Arc<dyn Pull>, names: &[&str], limit: usize) -> Vec<
     let queues: Vec<QueueName> = names.iter().map(|name| queue(name)).collect();
     let (mut jobs, mut after_work) = (Vec::new(), 1);
     while after_work > 0 {
-        let claimed = broker.claim(&queues, limit - jobs.len()).await.unwrap();
+        let claimed = broker
+            .claim(&queues, Turns::Strict, limit - jobs.len())
+            .await
+            .unwrap();
         let (done, claimed): (Vec<_>, Vec<_>) = claimed
             .into_iter()
             .partition(|claimed| claimed.job.work == Work::After);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pool::broker::parts::turns::Turns;
 use pool::broker::{DeadFilter, NewGroup, Pull};
 use pool::job::{Claimed, GroupId, Job, JobError, JobId, JobView, NewJob, Settlement, Verdict};
 use pool::time::Unix;
@@ -35,6 +36,8 @@ enum Request {
     Claim {
         by: usize,
         from: Vec<usize>,
+        /// In turn from this one on, or in order.
+        first: Option<usize>,
         limit: usize,
     },
     /// The claim is one of those made so far, perhaps settled already, perhaps another's.
@@ -168,8 +171,8 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
         2 => (0..GROUPS, prop::collection::vec(new(), 0..4), prop::option::of(id()), prop::option::of(id()))
             .prop_map(|(group, members, on_done, on_failure)| Request::Group { group, members, on_done, on_failure }),
         2 => prop::collection::vec(id(), 0..4).prop_map(Request::Chain),
-        6 => (handle(), prop::collection::vec(0..QUEUES.len(), 0..4), 0usize..5)
-            .prop_map(|(by, from, limit)| Request::Claim { by, from, limit }),
+        6 => (handle(), prop::collection::vec(0..QUEUES.len(), 0..4), prop::option::of(0usize..4), 0usize..5)
+            .prop_map(|(by, from, first, limit)| Request::Claim { by, from, first, limit }),
         6 => (handle(), prop::collection::vec((0usize..20, kind), 1..4))
             .prop_map(|(by, claims)| Request::Settle { by, claims }),
         1 => handle().prop_map(|by| Request::Extend { by }),
@@ -233,9 +236,17 @@ impl Side {
                 let jobs = numbers.iter().copied().map(follower).collect();
                 format!("{:?}", self.handles[0].enqueue_chain(jobs).await.is_ok())
             }
-            Request::Claim { by, from, limit } => {
-                let queues: Vec<_> = from.iter().map(|number| queue(QUEUES[*number])).collect();
-                let claimed = self.handles[*by].claim(&queues, *limit).await.unwrap();
+            Request::Claim {
+                by,
+                from,
+                first,
+                limit,
+            } => {
+                let is_first = |(at, queue): &(usize, &usize)| !from[..*at].contains(*queue);
+                let from = from.iter().enumerate().filter(is_first);
+                let queues: Vec<_> = from.map(|(_, number)| queue(QUEUES[*number])).collect();
+                let turns = first.map_or(Turns::Strict, |first| Turns::RoundRobin { first });
+                let claimed = self.handles[*by].claim(&queues, turns, *limit).await.unwrap();
                 let text = claimed.iter().map(|Claimed { claim, job }| {
                     let Job {
                         queue,

@@ -15,7 +15,8 @@ use pool::broker::parts::room::Room;
 use pool::broker::source::{Demand, Event, Events, Late, Source, StopHow};
 use pool::broker::{Backlog, Broker, BrokerError, Canceled, Control, Enqueued, NotHere, Producer, Queues};
 use pool::job::{
-    self, Begun, Delivery, JobId, Loss, NewJob, PoolName, QueueName, Settlement, Token, Verdict, Work,
+    self, Begun, Delivery, JobId, Loss, NewJob, PoolName, QueueName, QueueOrder, Settlement, Token, Verdict,
+    Work,
 };
 use pool::time::Unix;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -178,6 +179,7 @@ impl Source for Inbox {
 struct Fed {
     room: Room,
     queues: Arc<[QueueName]>,
+    order: Option<QueueOrder>,
     channel: u64,
     /// Deliveries of this channel that are not settled.
     held: usize,
@@ -193,6 +195,8 @@ impl Fed {
             (self.channel, self.held) = (state.last_channel, 0);
             let channel = Channel {
                 queues: Arc::default(),
+                order: QueueOrder::Strict,
+                last: None,
                 prefetch: 0,
                 unacked: BTreeMap::new(),
                 last_tag: 0,
@@ -203,6 +207,7 @@ impl Fed {
         }
         if let Some(channel) = state.channels.get_mut(&self.channel) {
             channel.queues = self.queues.clone();
+            channel.order = self.order.unwrap_or(channel.order);
             channel.prefetch = channel.unacked.len() + self.room.jobs();
             channel.tells_what_waits |= self.wake;
         }
@@ -264,7 +269,7 @@ impl Task {
         let fed = self.pools.entry(demand.pool.clone()).or_default();
         fed.room.say(demand.seen, demand.credit, demand.jobs);
         fed.wake = demand.wake;
-        fed.queues = demand.queues;
+        (fed.queues, fed.order) = (demand.queues, Some(demand.order));
         fed.consume(&mut state, &self.push);
     }
 

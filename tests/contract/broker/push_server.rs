@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pool::broker::Broker;
-use pool::job::{JobId, NewJob, QueueName, Verdict};
+use pool::broker::parts::turns::Turns;
+use pool::job::{JobId, NewJob, QueueName, QueueOrder, Verdict};
 use pool::time::Unix;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -36,6 +37,10 @@ pub enum Pushed {
 #[derive(Debug)]
 pub struct Channel {
     pub queues: Arc<[QueueName]>,
+    /// Which of them gives the next message. (A server of AMQP knows no strict one.)
+    pub order: QueueOrder,
+    /// The one that gave the last.
+    pub last: Option<QueueName>,
     pub prefetch: usize,
     pub unacked: BTreeMap<u64, Message>,
     pub last_tag: u64,
@@ -64,20 +69,26 @@ impl State {
     /// Hands out what may be handed out.
     pub fn push(&mut self) {
         for (number, channel) in &mut self.channels {
+            let has = |name| self.queues.get(name).map_or(0, VecDeque::len);
+            let has: Vec<usize> = channel.queues.iter().map(has).collect();
+            let turns = Turns::new(channel.order, &channel.queues, channel.last.as_ref());
+            let room = channel.prefetch.saturating_sub(channel.unacked.len());
+            for at in turns.share(&has, room, &mut fastrand::Rng::new()) {
+                let queue = self.queues.get_mut(&channel.queues[at]);
+                let Some(message) = queue.and_then(VecDeque::pop_front) else {
+                    continue;
+                };
+                channel.last = Some(channel.queues[at].clone());
+                channel.last_tag += 1;
+                channel.unacked.insert(channel.last_tag, message.clone());
+                let _ = channel.push.send(Pushed::Delivery {
+                    channel: *number,
+                    tag: channel.last_tag,
+                    message,
+                });
+            }
             for name in &*channel.queues {
                 let queue = self.queues.entry(name.clone()).or_default();
-                while channel.unacked.len() < channel.prefetch
-                    && let Some(message) = queue.pop_front()
-                {
-                    channel.last_tag += 1;
-                    channel.unacked.insert(channel.last_tag, message.clone());
-                    let (channel_number, tag) = (*number, channel.last_tag);
-                    let _ = channel.push.send(Pushed::Delivery {
-                        channel: channel_number,
-                        tag,
-                        message,
-                    });
-                }
                 if !queue.is_empty() && std::mem::take(&mut channel.tells_what_waits) {
                     let _ = channel.push.send(Pushed::Waits { channel: *number });
                 }

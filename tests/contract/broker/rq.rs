@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pool::broker::parts::turns::Turns;
 use pool::broker::{BrokerError, DeadFilter, Enqueued, Maintained, Pull};
 use pool::config::{BrokerConfig, BrokerUrl, DialectKind, Dialects, Keep, Protocol, RqConfig};
 use pool::job::{Claimed, JobError, JobState, NewJob, Settlement, Verdict, Work};
@@ -52,7 +53,7 @@ pub async fn open(server: &Server, config: BrokerConfig) -> Arc<dyn Pull> {
         ..config
     })
     .await;
-    let first = broker.claim(&[queue("default")], 1).await.unwrap();
+    let first = broker.claim(&[queue("default")], Turns::Strict, 1).await.unwrap();
     assert!(first.iter().all(|claimed| claimed.job.work == Work::After));
     for work in first {
         settle(&broker, &work, finish()).await;

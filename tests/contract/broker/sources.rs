@@ -1,16 +1,18 @@
 //! Rules of what feeds a supervisor, for brokers that are asked and for one that pushes.
 
+mod fed;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use pool::broker::Broker;
 use pool::broker::Canceled;
-use pool::broker::source::{Demand, Event, Events, Late, Source, StopHow};
-use pool::job::{Begun, Delivery, JobError, PoolName, QueueOrder, Settlement, Token, Verdict, Work};
-use pool::time::Unix;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use pool::broker::source::{Demand, Event, StopHow};
+use pool::job::{Delivery, JobError, JobId, QueueOrder, Verdict, Work};
 
-use super::kit::{Kit, finish, give_back, jobs, queue, soon};
+pub use self::fed::{Fed, add};
+use self::fed::{demand, ids_of};
+use super::kit::{Kit, finish, give_back, queue, soon};
 use super::push::Server;
 
 /// Handles on one store of jobs.
@@ -44,6 +46,7 @@ macro_rules! stores {
             a_lower_credit_takes_nothing_more
             without_credit_nothing_is_held
             two_pools_share_a_queue
+            each_order_holds_in_one_take
             other_queues_replace_the_first
             a_pool_without_workers_is_told_once
             a_pool_without_room_hears_that_more_came
@@ -72,164 +75,6 @@ stores! {
     sqlite: Kit::sqlite(),
     redis: Kit::redis(),
     push: Server::default(),
-}
-
-/// A source, and what a supervisor would keep of it.
-pub(super) struct Fed {
-    source: Box<dyn Source>,
-    events: UnboundedReceiver<Event>,
-    seen: u64,
-    settled: u64,
-    /// What came and was not asked for yet.
-    jobs: Vec<Delivery>,
-    /// Room for jobs that did not come yet.
-    credit: u32,
-    demand: Demand,
-}
-
-fn demand(pool: &str, queues: &[&str], credit: u32) -> Demand {
-    let queues: Vec<_> = queues.iter().map(|name| queue(name)).collect();
-    Demand {
-        pool: PoolName::new(pool).unwrap(),
-        queues: queues.into(),
-        order: QueueOrder::Strict,
-        credit,
-        jobs: credit,
-        seen: 0,
-        wake: false,
-        tell_empty: true,
-    }
-}
-
-impl Fed {
-    pub(super) async fn over(broker: Arc<dyn Broker>) -> Self {
-        let (sender, events) = unbounded_channel();
-        let take = move |event| drop(sender.send(event));
-        let source = broker.supply(Events::new(take)).await.unwrap();
-        Fed {
-            source,
-            events,
-            seen: 0,
-            settled: 0,
-            jobs: Vec::new(),
-            credit: 0,
-            demand: demand("default", &[], 0),
-        }
-    }
-
-    /// Room for so many jobs of these queues.
-    pub(super) fn want(&mut self, queues: &[&str], credit: u32) {
-        self.credit = credit;
-        self.demand = Demand {
-            seen: self.seen,
-            ..demand("default", queues, credit)
-        };
-        self.source.demand(self.demand.clone());
-    }
-
-    pub(super) fn settle(&mut self, jobs: &[Delivery], verdict: &Verdict) {
-        let settlement = |job: &Delivery| Settlement {
-            of: job.token,
-            verdict: verdict.clone(),
-            run: None,
-        };
-        self.source.settle(jobs.iter().map(settlement).collect());
-        self.settled += jobs.len() as u64;
-    }
-
-    fn began(&mut self, job: &Delivery) {
-        assert!(job.tells_begin);
-        self.source.began(vec![Begun {
-            token: job.token,
-            worker: 1,
-            ordinal: 1,
-            at: Unix::now(),
-        }]);
-    }
-
-    /// Waits until a job is to be stopped.
-    async fn stopped(&mut self) -> (Token, StopHow) {
-        let stop = |event| match event {
-            Event::Stop { token, how } => Some((token, how)),
-            _ => None,
-        };
-        self.first(stop).await
-    }
-
-    /// Waits until outcomes are settled: how many, and which came too late.
-    async fn settlement(&mut self) -> (usize, Vec<(Token, Late)>) {
-        let settled = |event| match event {
-            Event::Settled { count, late } => Some((count, late)),
-            _ => None,
-        };
-        self.first(settled).await
-    }
-
-    /// Waits for the first event of which `take` makes something.
-    async fn first<T>(&mut self, take: impl Fn(Event) -> Option<T>) -> T {
-        loop {
-            if let Some(found) = take(self.next().await) {
-                return found;
-            }
-        }
-    }
-
-    /// The next event. After-work is done at once, and room said anew; it is no event for a rule.
-    pub(super) async fn next(&mut self) -> Event {
-        loop {
-            let event = soon(self.events.recv()).await.unwrap();
-            let Event::Delivered { pool, jobs } = event else {
-                return event;
-            };
-            self.seen += jobs.len() as u64;
-            let (after, jobs): (Vec<_>, Vec<_>) =
-                jobs.into_iter().partition(|job| job.job.work == Work::After);
-            self.credit = self.credit.saturating_sub(u32::try_from(jobs.len()).unwrap());
-            if !after.is_empty() {
-                self.settle(&after, &finish());
-                self.demand.credit = self.credit;
-                self.demand.jobs = self.credit;
-                self.demand.seen = self.seen;
-                self.source.demand(self.demand.clone());
-            }
-            if !jobs.is_empty() {
-                return Event::Delivered { pool, jobs };
-            }
-        }
-    }
-
-    /// Waits until so many jobs have come, and takes them.
-    pub(super) async fn jobs(&mut self, count: usize) -> Vec<Delivery> {
-        while self.jobs.len() < count {
-            if let Event::Delivered { jobs, .. } = self.next().await {
-                self.jobs.extend(jobs);
-            }
-        }
-        std::mem::take(&mut self.jobs)
-    }
-
-    async fn ids(&mut self, count: usize) -> Vec<String> {
-        ids_of(&self.jobs(count).await)
-    }
-
-    /// Waits until the source is known to have nothing left; no job may come before.
-    pub(super) async fn empty(&mut self) {
-        loop {
-            match self.next().await {
-                Event::Empty { seen, settled, .. } if (seen, settled) == (self.seen, self.settled) => return,
-                Event::Delivered { jobs, .. } => panic!("nothing should come: {jobs:?}"),
-                _ => {}
-            }
-        }
-    }
-}
-
-fn ids_of(jobs: &[Delivery]) -> Vec<String> {
-    jobs.iter().map(|delivery| delivery.job.id.to_string()).collect()
-}
-
-pub(super) async fn add(broker: &Arc<dyn Broker>, of: std::ops::Range<u32>, queue: &str) {
-    broker.producer().unwrap().enqueue(jobs(of, queue)).await.unwrap();
 }
 
 async fn what_waits_comes_at_once(store: &dyn Store) {
@@ -320,6 +165,66 @@ async fn two_pools_share_a_queue(store: &dyn Store) {
         }
     }
     assert_eq!(of_pool.values().copied().collect::<Vec<_>>(), [2, 2]);
+}
+
+/// Strict, in turn and at random: for each job of one large take, and on from there with the next.
+async fn each_order_holds_in_one_take(store: &dyn Store) {
+    let producer = store.handle().await;
+    let queues = ["a", "b", "c"];
+    let mut fed = Fed::over(store.handle().await).await;
+    // Its name is the queue that each job came from.
+    let served = |jobs: &[Delivery]| -> String { jobs.iter().map(|job| job.job.queue.as_str()).collect() };
+    for (order, first, then) in [
+        (QueueOrder::Strict, "aaabbcccc", "aabc"),
+        (QueueOrder::RoundRobin, "abcabcacc", "abca"),
+    ] {
+        fill(&producer, &[("a", 3), ("b", 2), ("c", 4)]).await;
+        fed.want_in(order, &queues, 9);
+        let jobs = fed.jobs(9).await;
+        assert_eq!(served(&jobs), first, "{order:?}");
+        fed.settle(&jobs, &finish());
+        fed.want_in(order, &queues, 0);
+        fill(&producer, &[("a", 2), ("b", 1), ("c", 1)]).await;
+        // The last was of c: the next turn is a's. One at a time it goes on as it does at once.
+        let mut one_by_one = String::new();
+        for _ in 0..4 {
+            fed.want_in(order, &queues, 1);
+            let jobs = fed.jobs(1).await;
+            one_by_one.push_str(&served(&jobs));
+            fed.settle(&jobs, &finish());
+        }
+        assert_eq!(one_by_one, then, "{order:?}");
+        assert_eq!(fed.all_settled().await, []);
+    }
+    fed.want_in(QueueOrder::Random, &queues, 0);
+    fill(&producer, &[("a", 40), ("c", 40)]).await;
+    fed.want_in(QueueOrder::Random, &queues, 40);
+    let jobs = fed.jobs(40).await;
+    let served = served(&jobs);
+    let changes = served
+        .as_bytes()
+        .windows(2)
+        .filter(|pair| pair[0] != pair[1])
+        .count();
+    // 39 draws with fewer than 4 changes come once in fifty million times.
+    assert!(changes >= 4, "no draw for each job: {served}");
+    for queue in ["a", "c"] {
+        let of_queue = jobs.iter().filter(|job| job.job.queue.as_str() == queue);
+        assert!(
+            of_queue.map(|job| &job.job.id).is_sorted(),
+            "the oldest of a queue first"
+        );
+    }
+}
+
+/// So many jobs more in each of these queues, with ids that grow.
+async fn fill(producer: &Arc<dyn Broker>, queues: &[(&str, u32)]) {
+    for (queue, count) in queues {
+        for _ in 0..*count {
+            let new = super::kit::job(JobId::generate().as_str(), queue);
+            producer.producer().unwrap().enqueue(vec![new]).await.unwrap();
+        }
+    }
 }
 
 async fn other_queues_replace_the_first(store: &dyn Store) {

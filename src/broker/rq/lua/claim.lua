@@ -1,7 +1,7 @@
--- Takes up to `limit` jobs from the queues in order, and starts the plain ones.
+-- Takes up to `limit` jobs from the queues, and starts the plain ones.
 -- ARGV: prefix, limit, now as ISO text, now in seconds, monitoring interval, worker name, execution prefix,
 --       first number, deadline by the server's clock in milliseconds, now in seconds with their fraction,
---       default or round_robin or random, seed, 1 if a job may be taken whose claim came back (see reclaim.lua) or 0, queue...
+--       strict, round_robin or random: which queue gives each job, the first of them the first; seed, 1 if a job may be taken whose claim came back (see reclaim.lua) or 0, queue...
 -- Returns {state, job...}; state 1: all workers are suspended; 2: it came too late, and nothing was done; 3: a job whose
 --   claim came back was left, and all behind it: such jobs are taken one by one, so that one that takes its supervisor
 --   down takes no other with it. In place of a job
@@ -97,4 +97,4 @@ local function take_in_turn()
   return answer
 end
 
-return run(ARGV[11] == 'default' and take_in_order or take_in_turn)
+return run(ARGV[11] == 'strict' and take_in_order or take_in_turn)
