@@ -293,6 +293,9 @@ pub struct JobError {
     /// Traceback or the tail of standard error; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// What the runtime tells the job's broker besides, in a text that only these two understand; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub broker: String,
 }
 
 impl JobError {
@@ -302,6 +305,7 @@ impl JobError {
             kind: kind.into(),
             message: message.into(),
             detail: String::new(),
+            broker: String::new(),
         }
     }
 

@@ -422,6 +422,7 @@ mod tests {
                 kind: "SMTPRecipientsRefused".into(),
                 message: "mailbox unavailable:\n".to_owned() + &"x".repeat(99),
                 detail: "Traceback (most recent call last):\n  File \"mail.py\", line 3\n".into(),
+                ..JobError::default()
             }),
         }
     }

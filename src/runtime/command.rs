@@ -138,6 +138,7 @@ fn ending(ended: Ended, task: &CommandTask, timeout: Option<Duration>, result: &
         kind: kind.into(),
         message,
         detail: detail.clone(),
+        broker: String::new(),
     };
     let status = match ended.stop {
         Stop::Ended(status) => status,

@@ -19,7 +19,8 @@ use crate::sys::socket::{self, Received, Sent, Wait};
 use crate::sys::spawn::spawn_template;
 use crate::sys::watch::{watch, watch_process};
 use crate::text;
-use crate::wire::message::{CONTROL_LEN_MAX, FromTemplate, Load, ToTemplate};
+use crate::wire::facts::Facts;
+use crate::wire::message::{CONTROL_LEN_MAX, FromTemplate, Load, LoadReport, ToTemplate};
 
 /// One template as the supervisor holds it. Dropping it closes the lifeline, which kills it.
 #[derive(Debug)]
@@ -43,9 +44,12 @@ impl Template {
         let control = watch(spawned.control, Interest::READABLE).map_err(refused)?;
         let control = Arc::new(control);
         let (status, on_status) = oneshot::channel();
+        let process = Arc::new(spawned.pidfd);
         let reader = Reader {
             number,
+            process: process.clone(),
             control: control.clone(),
+            facts: Facts::default(),
             output: Output::new(
                 Source::Template(number),
                 (spawned.stdout, spawned.stderr),
@@ -54,7 +58,6 @@ impl Template {
             .map_err(refused)?,
             inputs: inputs.clone(),
         };
-        let process = Arc::new(spawned.pidfd);
         let pidfd = watch_process(process.clone()).map_err(refused)?;
         tokio::spawn(reader.run(pidfd, on_status));
         let template = Template {
@@ -114,7 +117,10 @@ impl Template {
 /// Reads everything that comes from one template.
 struct Reader {
     number: u64,
+    process: Arc<PidFd>,
     control: Arc<AsyncFd<OwnedFd>>,
+    /// What came of them before `ready`.
+    facts: Facts,
     output: Output,
     inputs: UnboundedSender<Input>,
 }
@@ -147,13 +153,7 @@ impl Reader {
                 Ok(Received::Packet(len)) => match serde_json::from_slice::<FromTemplate>(
                     &text::without_lone_surrogates(&buffer[..len]),
                 ) {
-                    Ok(message) => {
-                        let message = Box::new(message);
-                        let _ = self.inputs.send(Input::Template {
-                            template: self.number,
-                            message,
-                        });
-                    }
+                    Ok(message) => self.speaks(message),
                     Err(error) => {
                         tracing::warn!(template = self.number, %error, "a template sent an unreadable message");
                     }
@@ -166,5 +166,27 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Hands a message on, with the facts that came ahead of it.
+    fn speaks(&mut self, message: FromTemplate) {
+        let message = match message {
+            FromTemplate::Facts { part } => return self.facts.add(&part),
+            FromTemplate::Ready(report) => match std::mem::take(&mut self.facts).finish() {
+                Ok(facts) => FromTemplate::Ready(LoadReport { facts, ..report }),
+                Err(error) => {
+                    let _ = self.process.signal_group(Signal::SIGKILL);
+                    FromTemplate::Failed {
+                        error: error.to_string(),
+                        detail: String::new(),
+                    }
+                }
+            },
+            message => message,
+        };
+        let _ = self.inputs.send(Input::Template {
+            template: self.number,
+            message: Box::new(message),
+        });
     }
 }

@@ -105,7 +105,7 @@ fn encode(mut report: FromTemplate) -> Result<Vec<u8>, serde_json::Error> {
             cut(detail, text_max);
         }
         FromTemplate::ForkFailed { error, .. } => cut(error, text_max),
-        FromTemplate::Forked { .. } | FromTemplate::Exited { .. } => {}
+        FromTemplate::Facts { .. } | FromTemplate::Forked { .. } | FromTemplate::Exited { .. } => {}
     }
     serde_json::to_vec(&report)
 }

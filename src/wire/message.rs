@@ -83,6 +83,11 @@ pub struct CommandTask {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromTemplate {
+    /// Ahead of `ready`: a part of what the application says about its broker, see [`super::facts`].
+    Facts {
+        /// The next piece of one text.
+        part: String,
+    },
     /// The app is loaded; forks may be asked for.
     Ready(LoadReport),
     /// The app does not load; the template exits after this.
@@ -143,4 +148,8 @@ pub struct LoadReport {
     pub collapse_skipped: Option<String>,
     /// Fork-safety: what workers would share or miss, each with culprit and remedy.
     pub warnings: Vec<String>,
+    /// What the application says about its broker, put together from `facts` messages; `None`: nothing. It may hold
+    /// passwords: not for a log.
+    #[serde(skip)]
+    pub facts: Option<String>,
 }

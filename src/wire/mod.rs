@@ -8,6 +8,7 @@
 //!
 //! This module knows bytes and their meaning; it does no I/O.
 
+pub mod facts;
 pub mod frame;
 pub mod message;
 mod packets;

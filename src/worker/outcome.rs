@@ -86,8 +86,9 @@ fn tell(error: &JobError) -> Vec<u8> {
         kind: head(&error.kind, MESSAGE_LEN_MAX).to_owned(),
         message: head(&error.message, MESSAGE_LEN_MAX).to_owned(),
         detail: tail(&error.detail, DETAIL_LEN_MAX).to_owned(),
+        broker: error.broker.clone(),
     };
-    serde_json::to_vec(&bounded).expect("three strings are always JSON")
+    serde_json::to_vec(&bounded).expect("strings are always JSON")
 }
 
 #[cfg(test)]
@@ -164,6 +165,7 @@ mod tests {
             kind: "x".into(),
             message: "ä".repeat(MESSAGE_LEN_MAX),
             detail: format!("{}the end", "ä".repeat(DETAIL_LEN_MAX)),
+            broker: String::new(),
         };
         let (_, _, data) = sent(&Ending::Failure(error), b"");
         let told: JobError = serde_json::from_slice(&data).unwrap();

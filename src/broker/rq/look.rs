@@ -284,6 +284,7 @@ fn error(status: String, kept: Option<&Vec<u8>>) -> JobError {
             .unwrap_or("no reason was kept")
             .to_owned(),
         detail,
+        broker: String::new(),
     }
 }
 
