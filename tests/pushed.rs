@@ -8,14 +8,18 @@
 #[allow(dead_code)] // some of it is for the rules of sources
 mod push;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pool::config::RunArgs;
+use futures_util::future::BoxFuture;
+use pool::broker::{Broker, BrokerError};
+use pool::config::{Config, RunArgs};
 use pool::control::server::Call;
 use pool::control::{Reply, Request};
 use pool::job::{NewJob, QueueName, Verdict};
-use pool::supervisor::{self, Options};
+use pool::supervisor::{self, Jobs, Options, SupervisorError};
 use tokio::sync::{mpsc, oneshot};
 
 /// Far longer than anything takes.
@@ -23,7 +27,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn jobs_that_are_pushed_run_and_are_acknowledged() {
-    runs_what_is_pushed(push::Server::default()).await;
+    let server = push::Server::default();
+    runs_what_is_pushed(server.clone(), server.handle().into()).await;
     let server = push::Server::with_early_acks();
     let long = QueueName::new("default").unwrap();
     let long = NewJob::new(long, "sleep", "1");
@@ -36,22 +41,57 @@ async fn jobs_that_are_pushed_run_and_are_acknowledged() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::join!(runs_what_is_pushed(server.clone()), acked);
+    let (jobs, opened) = as_the_app_says(&server);
+    tokio::join!(runs_what_is_pushed(server.clone(), jobs), acked);
+    assert_eq!(opened.load(Ordering::Relaxed), 1, "opened once, after the load");
+    a_broker_that_is_away_ends_it().await;
+}
+
+/// Jobs at a broker that is opened with what the loaded application says, and how often it was.
+fn as_the_app_says(server: &push::Server) -> (Jobs, Arc<AtomicUsize>) {
+    let opened = Arc::new(AtomicUsize::new(0));
+    let (server, count) = (server.clone(), opened.clone());
+    let open = move |facts: String| {
+        assert_eq!(facts, "", "the native template says nothing");
+        count.fetch_add(1, Ordering::Relaxed);
+        let broker: Arc<dyn Broker> = server.handle();
+        Box::pin(std::future::ready(Ok(broker))) as BoxFuture<'static, _>
+    };
+    (Jobs::AsTheAppSays(Arc::new(open)), opened)
+}
+
+/// Where the broker that the application names can't be reached, the supervisor ends with that.
+async fn a_broker_that_is_away_ends_it() {
+    let away = |_| {
+        let away = BrokerError::Unreachable {
+            url: "app:".to_owned(),
+            reason: "nobody answers".to_owned(),
+            hint: "start it",
+        };
+        Box::pin(std::future::ready(Err(away))) as BoxFuture<'static, _>
+    };
+    let (_calls, requests) = mpsc::channel(1);
+    let dir = tempfile::tempdir().unwrap();
+    let run = supervisor::run(
+        config(dir.path()),
+        Jobs::AsTheAppSays(Arc::new(away)),
+        requests,
+        options(),
+    );
+    let ended = tokio::time::timeout(DEADLINE, run).await.unwrap();
+    assert!(
+        matches!(
+            ended,
+            Err(SupervisorError::Broker(BrokerError::Unreachable { .. }))
+        ),
+        "{ended:?}"
+    );
 }
 
 /// A supervisor runs two hundred jobs, and some that come while it waits.
-async fn runs_what_is_pushed(server: push::Server) {
+async fn runs_what_is_pushed(server: push::Server, jobs: Jobs) {
     let dir = tempfile::tempdir().unwrap();
-    let text = format!(
-        "socket = \"{0}/socket\"\n[broker]\nurl = \"memory:\"\n[app]\nruntime = \"native\"\nprogram = \"{1}\"\n\
-         [defaults]\nmin_workers = 2\nmax_workers = 2\n",
-        dir.path().display(),
-        env!("CARGO_BIN_EXE_pool")
-    );
-    let file = dir.path().join("pool.toml");
-    std::fs::write(&file, text).unwrap();
-    let args = RunArgs::from_flags(["--config", file.to_str().unwrap()]).unwrap();
-    let config = pool::config::load(&args, |_| None).unwrap();
+    let config = config(dir.path());
     let producer = server.handle();
     let queue = QueueName::new("default").unwrap();
     let new = |_| NewJob::new(queue.clone(), "noop", "[]");
@@ -59,11 +99,7 @@ async fn runs_what_is_pushed(server: push::Server) {
     let mut ids: Vec<String> = first.iter().map(|job| job.id.to_string()).collect();
     producer.producer().unwrap().enqueue(first).await.unwrap();
     let (calls, requests) = mpsc::channel(1);
-    let options = Options {
-        burst: false,
-        reload: Arc::new(|| Err("there is nothing to reload".to_owned())),
-    };
-    let run = supervisor::run(config, server.handle(), requests, options);
+    let run = supervisor::run(config, jobs, requests, options());
     let driven = async {
         wait_for_end(&server, &ids).await;
         // It waits by now, and hears of each by itself.
@@ -81,6 +117,26 @@ async fn runs_what_is_pushed(server: push::Server) {
     let both = async { tokio::join!(run, driven).0 };
     tokio::time::timeout(DEADLINE, both).await.unwrap().unwrap();
     assert_eq!(server.counts(), (0, 0), "all are acknowledged");
+}
+
+fn config(dir: &Path) -> Config {
+    let text = format!(
+        "socket = \"{0}/socket\"\n[broker]\nurl = \"memory:\"\n[app]\nruntime = \"native\"\nprogram = \"{1}\"\n\
+         [defaults]\nmin_workers = 2\nmax_workers = 2\n",
+        dir.display(),
+        env!("CARGO_BIN_EXE_pool")
+    );
+    let file = dir.join("pool.toml");
+    std::fs::write(&file, text).unwrap();
+    let args = RunArgs::from_flags(["--config", file.to_str().unwrap()]).unwrap();
+    pool::config::load(&args, |_| None).unwrap()
+}
+
+fn options() -> Options {
+    Options {
+        burst: false,
+        reload: Arc::new(|| Err("there is nothing to reload".to_owned())),
+    }
 }
 
 /// Waits until all of these have finished well.

@@ -40,6 +40,8 @@ pub use read::{Reader, wait_all};
 pub use source::{Events, Source};
 pub use wait::{Ended, Watch};
 
+use crate::job::QueueName;
+
 /// Which broker, and what it is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Options {
@@ -189,7 +191,18 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// Begins to feed a supervisor, before its app is loaded. An error ends the supervisor: a name that is taken, a
+    /// Queues that the loaded application names, in its order: a pool serves them that names none itself.
+    fn app_queues(&self) -> Vec<QueueName> {
+        Vec::new()
+    }
+
+    /// The application was loaded anew, and says this about its broker. What can hold at once is put in force; returns
+    /// what only a restart puts in force, in words such as "the queues". An error keeps the former application.
+    fn app_reloaded(&self, _facts: &str) -> Result<Vec<String>, BrokerError> {
+        Ok(Vec::new())
+    }
+
+    /// Begins to feed a supervisor: before its app is loaded, or after that where the app names the broker. An error ends the supervisor: a name that is taken, a
     /// wrong password.
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError>;
 

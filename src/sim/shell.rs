@@ -17,7 +17,9 @@ use crate::supervisor::traffic::Traffic;
 
 /// The traffic of a supervisor that nothing but people ends.
 pub(super) fn traffic(source: Box<dyn Source>) -> Traffic {
-    Traffic::new(source, "sim:", false)
+    let mut traffic = Traffic::new(false);
+    traffic.open(source, "sim:");
+    traffic
 }
 
 impl<S: Script> World<S> {

@@ -136,7 +136,10 @@ impl Supervisor {
             pid: nix::unistd::getpid().as_raw(),
             version: env!("CARGO_PKG_VERSION").into(),
             started: self.started,
-            broker: self.broker.url().into(),
+            broker: match &self.broker {
+                Some(broker) => broker.url().into(),
+                None => self.config.broker.url.to_string(),
+            },
             broker_error: self.traffic.error(),
             template_pid: self.processes.template_pids().max(),
             ..self.fleet.snapshot(now)
@@ -241,7 +244,7 @@ impl Supervisor {
                 self.reloads.begin(needs_restart, reply);
                 self.ending.limit_idleness(self.config.supervisor.max_idle_time);
                 tracing::info!("reloading");
-                let config = self.config.clone();
+                let config = self.with_app_queues();
                 self.fleet.reload(&config, true, now, &mut self.actions);
             }
             Err(error) => {

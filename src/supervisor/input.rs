@@ -1,12 +1,21 @@
 //! Everything that reaches the loop from outside, in one channel, in the order of its arrival.
 
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::opened::Opened;
 use super::printed::Printed;
-use crate::broker::{Backlog, BrokerError, Order};
+use crate::broker::{Backlog, BrokerError, Events, Order};
 use crate::config::Config;
 use crate::control::server::Call;
 use crate::fleet::{Command, Done, Memory};
 use crate::job::PoolName;
 use crate::wire::message::FromTemplate;
+
+/// What the source says is such a thing, too.
+pub(super) fn events(inputs: &UnboundedSender<Input>) -> Events {
+    let inputs = inputs.clone();
+    Events::new(move |event| drop(inputs.send(Input::Broker(event))))
+}
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -45,6 +54,8 @@ pub(super) enum Input {
         result: Box<Result<Config, String>>,
         reply: Option<tokio::sync::oneshot::Sender<crate::control::Reply>>,
     },
+    /// The broker that the application named is open, or it can't be.
+    Opened(Result<Opened, BrokerError>),
     /// The source of jobs has something to say.
     Broker(crate::broker::source::Event),
     /// Somebody asks something through the broker.

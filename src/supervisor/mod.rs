@@ -6,6 +6,7 @@
 //! - `input`, `signals`: what happens, as one stream.
 //! - `output`, `lines`, `allowance`: what processes print, cut where it is a flood.
 //! - `processes`: all templates and workers. `link`, `template`: our ends of one. `reader`, `unsent`: both ways of a job socket.
+//! - `opened`, `opening`: the broker, where only the application knows which.
 //! - `traffic`: between the fleet and the source of its jobs: room, jobs, outcomes.
 //! - `take`, `perform`, `periods`: the three parts of a turn: inputs, actions, time.
 //! - `ends`: when and why to leave. `reloads`: who waits for a reload.
@@ -22,6 +23,8 @@ mod lines;
 mod link;
 mod memory;
 mod notices;
+mod opened;
+mod opening;
 mod output;
 mod perform;
 mod periods;
@@ -43,7 +46,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::broker::{Broker, Events, Source};
+use crate::broker::Broker;
 use crate::config::Config;
 use crate::control::server::Call;
 use crate::fleet::{Action, Command, Event, Fleet, Now};
@@ -54,6 +57,8 @@ use crate::time::Mono;
 
 use ends::Ending;
 use input::Input;
+use opened::Opened;
+use opening::Opening;
 use periods::{Periods, Watchdog};
 use processes::Processes;
 use reloads::Reloads;
@@ -61,6 +66,8 @@ use roster::Roster;
 use signals::Signals;
 use traffic::Traffic;
 use view::View;
+
+pub use opening::{Jobs, Open};
 
 /// Inputs handled in one turn.
 const INPUTS_A_TURN: usize = 8192;
@@ -101,11 +108,11 @@ pub enum SupervisorError {
 
 /// Runs pools until they are told to stop. Must be called inside a tokio runtime.
 ///
-/// Jobs come from `broker`, requests of people from `calls`. Returns when everything has stopped and every
+/// Jobs come from where `jobs` says, requests of people from `calls`. Returns when everything has stopped and every
 /// outcome is settled, or with an error when the app does not load at the start.
 pub async fn run(
     config: Config,
-    broker: Arc<dyn Broker>,
+    jobs: impl Into<Jobs>,
     calls: mpsc::Receiver<Call>,
     options: Options,
 ) -> Result<(), SupervisorError> {
@@ -116,15 +123,22 @@ pub async fn run(
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
     let (sender, inputs) = mpsc::unbounded_channel();
-    let events = sender.clone();
-    let events = Events::new(move |event| drop(events.send(Input::Broker(event))));
-    let source = broker.clone().supply(events).await?;
+    let (opened, open) = match jobs.into() {
+        Jobs::At(broker) => (Some(Opened::begin(broker, input::events(&sender)).await?), None),
+        Jobs::AsTheAppSays(open) => (None, Some(open)),
+    };
     let signals = signals::listen(&sender).map_err(|error| system(&error))?;
     calls::listen(calls, sender.clone());
     let now = Now::read();
     show_title(&config);
     let config = if options.burst { awake(config) } else { config };
-    let supervisor = Supervisor::new(config, (broker, source), options, (sender, signals), now);
+    let supervisor = Supervisor::new(
+        config,
+        (opened, Opening::by(open)),
+        options,
+        (sender, signals),
+        now,
+    );
     supervisor.run(inputs).await
 }
 
@@ -148,7 +162,9 @@ fn awake(mut config: Config) -> Config {
 struct Supervisor {
     config: Config,
     options: Options,
-    broker: Arc<dyn Broker>,
+    /// `None`: it is opened once the application is loaded.
+    broker: Option<Arc<dyn Broker>>,
+    opening: Opening,
     fleet: Fleet,
     traffic: Traffic,
     roster: Roster,
@@ -170,14 +186,18 @@ struct Supervisor {
 impl Supervisor {
     fn new(
         config: Config,
-        (broker, source): (Arc<dyn Broker>, Box<dyn Source>),
+        (opened, opening): (Option<Opened>, Opening),
         options: Options,
         (inputs, signals): (UnboundedSender<Input>, Signals),
         now: Now,
     ) -> Self {
         let fleet = Fleet::new(&config, fastrand::u64(..), now);
         let tells_empty = options.burst || config.supervisor.max_idle_time.is_some();
-        let mut traffic = Traffic::new(source, broker.url(), tells_empty);
+        let mut traffic = Traffic::new(tells_empty);
+        let broker = opened.map(|Opened { broker, source }| {
+            traffic.open(source, broker.url());
+            broker
+        });
         for (pool, quota) in ends::quotas(&config, options.burst) {
             traffic.take_no_more_than(quota, &pool);
         }
@@ -189,6 +209,7 @@ impl Supervisor {
             config,
             options,
             broker,
+            opening,
             fleet,
             inputs,
             signals,

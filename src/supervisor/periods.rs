@@ -100,10 +100,9 @@ impl Supervisor {
         let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
         let (pool, queues) = (pool.clone(), config.queues.clone());
         tokio::spawn(async move {
-            let backlog = if empty {
-                None
-            } else {
-                Some(broker.queues().backlog(&queues).await)
+            let backlog = match &broker {
+                Some(broker) if !empty => Some(broker.queues().backlog(&queues).await),
+                _ => None,
             };
             let memory = measured.await;
             let memory = memory.unwrap_or_default();

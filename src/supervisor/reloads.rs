@@ -19,6 +19,11 @@ impl Reloads {
         self.waiting.extend(reply);
     }
 
+    /// What the application changed and only a restart puts in force.
+    pub fn need_restart_for(&mut self, what: Vec<String>) {
+        self.needs_restart.extend(what);
+    }
+
     /// All that began are done: this generation has taken over.
     pub fn succeed(&mut self, generation: u64) {
         let mut message = format!("generation {generation} is loaded; no older worker gets another job");

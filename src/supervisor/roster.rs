@@ -30,10 +30,10 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    pub fn new(broker: Arc<dyn Broker>, inputs: UnboundedSender<Input>) -> Self {
+    pub fn new(broker: Option<Arc<dyn Broker>>, inputs: UnboundedSender<Input>) -> Self {
         let orders = move |order| drop(inputs.send(Input::Ordered(order)));
         Roster {
-            presence: broker.presence(Box::new(orders)),
+            presence: broker.and_then(|broker| broker.presence(Box::new(orders))),
             told: Vec::new(),
             next: None,
             seen: Revision::default(),

@@ -52,6 +52,10 @@ impl Supervisor {
                 self.reread(*result, reply, now);
                 None
             }
+            Input::Opened(opened) => {
+                self.opened(opened, now);
+                None
+            }
             Input::Broker(event) => self.hear(event),
             Input::Ordered(Order { ask, reply }) => {
                 let answer = self.fleet.command(roster::command(ask), now, &mut self.actions);
@@ -162,7 +166,7 @@ impl Supervisor {
     pub(super) fn template_speaks(&mut self, template: u64, message: FromTemplate) -> Option<Event> {
         match message {
             FromTemplate::Facts { .. } => None, // they come with `ready`
-            FromTemplate::Ready(report) => Some(Event::TemplateReady { template, report }),
+            FromTemplate::Ready(report) => self.loaded(template, report),
             FromTemplate::Failed { error, detail } => {
                 let separator = if detail.is_empty() { "" } else { "\n" };
                 Some(Event::TemplateFailed {

@@ -75,11 +75,11 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// With nothing said yet. `url`: of the broker, without secrets; `tells_empty`: pools want to know when nothing is left.
-    pub fn new(source: Box<dyn Source>, url: &str, tells_empty: bool) -> Self {
+    /// Without a source, and with nothing said yet. `tells_empty`: pools want to know when nothing is left.
+    pub fn new(tells_empty: bool) -> Self {
         Traffic {
-            source: Some(source),
-            url: url.to_owned(),
+            source: None,
+            url: String::new(),
             lanes: BTreeMap::new(),
             tells_empty,
             begun: Vec::new(),
@@ -92,6 +92,13 @@ impl Traffic {
             late: 0,
             troubles: BTreeMap::new(),
         }
+    }
+
+    /// Jobs come from this source from now on. `url`: of the broker, without secrets.
+    pub fn open(&mut self, source: Box<dyn Source>, url: &str) {
+        assert!(self.source.is_none(), "a supervisor has one source");
+        self.source = Some(source);
+        url.clone_into(&mut self.url);
     }
 
     /// From now on, at the most so many jobs are taken for this pool.

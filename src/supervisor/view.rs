@@ -118,6 +118,7 @@ impl Supervisor {
             let mut backlogs = Vec::with_capacity(pools.len());
             for (queues, pool) in pools {
                 // Who asks is told of a broker that hangs, not left to hang with it.
+                let Some(broker) = &broker else { break };
                 match tokio::time::timeout(FRESH, broker.queues().backlog(&queues)).await {
                     Ok(Ok(backlog)) => backlogs.push((pool, backlog)),
                     Ok(Err(_)) | Err(_) => break,

@@ -106,7 +106,8 @@ impl World {
         }
         let heard = Arc::new(Mutex::new(Heard::default()));
         let source = Box::new(Listener(heard.clone()));
-        let mut traffic = Traffic::new(source, "memory:", false);
+        let mut traffic = Traffic::new(false);
+        traffic.open(source, "memory:");
         traffic.delivered(pool, &delivered);
         traffic.pump(&fleet, now.mono);
         World {
@@ -239,7 +240,8 @@ async fn emptiness_is_believed_by_its_numbers() {
 #[test]
 fn one_failure_is_told_once_and_over_when_all_works_again() {
     let source = Box::new(Listener(Arc::default()));
-    let mut traffic = Traffic::new(source, "memory:", false);
+    let mut traffic = Traffic::new(false);
+    traffic.open(source, "memory:");
     let error = BrokerError::Refused("no".into());
     traffic.trouble("claim jobs", &error);
     traffic.trouble("settle outcomes", &error);
