@@ -27,9 +27,11 @@ end
 -- not even for want of memory, lest a script ends half way. Source: Redis, script.c, scriptVerifyWriteCommandAllow, scriptVerifyOOM.
 local function begin_writes() redis.call('DEL', p .. ':nothing') end
 
--- This user may not run a command, or not touch a key. Source: Redis, script.c, since 7.0; scripting.c before.
+-- This user may not run a command, or not touch a key. Each server says it in its own words. Source: scriptVerifyACL in script.c
+-- of Redis 7.0, of Redis 7.2, and of Valkey 8.
 local function is_forbidden(reason)
   return string.find(reason, '^NOPERM') or string.find(reason, 'The user executing the script', 1, true)
+    or string.find(reason, 'ACL failure in script', 1, true)
 end
 
 -- As pcall, for a job that stands for itself. That this user may not run a command is no fault of a job: all of the call fails.
