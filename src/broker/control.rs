@@ -16,7 +16,7 @@ pub trait Control: Send + Sync {
 }
 
 /// What became of a request to cancel or stop a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Canceled {
     /// It is canceled.
     Done,
@@ -28,4 +28,6 @@ pub enum Canceled {
     Ended,
     /// There is no such job.
     Unknown,
+    /// It can't be canceled, for this reason, and is left as it is.
+    Refused(String),
 }

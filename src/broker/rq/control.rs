@@ -37,17 +37,7 @@ impl RqBroker {
             call.arg(id.as_str());
         }
         let answers: Vec<String> = self.run(&call).await?;
-        let answer = |(id, answer): (&JobId, String)| match answer.as_str() {
-            "done" => Ok(Canceled::Done),
-            "asked" => Ok(Canceled::Asked),
-            "runs" => Ok(Canceled::Runs),
-            "ended" => Ok(Canceled::Ended),
-            "unknown" => Ok(Canceled::Unknown),
-            reason => Err(BrokerError::Refused(format!(
-                "job `{id}` can't be canceled: {reason}"
-            ))),
-        };
-        ids.iter().zip(answers).map(answer).collect()
+        Ok(answers.into_iter().map(answer).collect())
     }
 
     /// Asks the worker of a job to stop it. Returns whether there is one that hears. Source: `rq/command.py`,
@@ -66,5 +56,17 @@ impl RqBroker {
             .command(redis::cmd("PUBLISH").arg(channel).arg(order))
             .await?;
         Ok(heard > 0)
+    }
+}
+
+/// What a word of `lua/cancel.lua` means.
+fn answer(word: String) -> Canceled {
+    match word.as_str() {
+        "done" => Canceled::Done,
+        "asked" => Canceled::Asked,
+        "runs" => Canceled::Runs,
+        "ended" => Canceled::Ended,
+        "unknown" => Canceled::Unknown,
+        _ => Canceled::Refused(word),
     }
 }

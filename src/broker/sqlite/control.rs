@@ -60,12 +60,27 @@ impl Store {
     /// Cancels or stops jobs; one answer a job.
     pub(super) fn cancel(&mut self, ids: &[JobId], how: StopHow) -> Result<Vec<Canceled>, Failure> {
         self.promote()?;
-        let answers = ids.iter().map(|id| self.cancel_one(id, how));
+        let answers = ids.iter().map(|id| self.cancel_alone(id, how));
         let answers: Vec<Canceled> = answers.collect::<Result<_, _>>()?;
         self.rings |= answers
             .iter()
             .any(|answer| matches!(answer, Canceled::Done | Canceled::Asked));
         Ok(answers)
+    }
+
+    /// A job whose rows can't be read is left as it is, and stops no other.
+    fn cancel_alone(&self, id: &JobId, how: StopHow) -> Result<Canceled, Failure> {
+        let run = |sql: &str| self.conn.prepare_cached(sql)?.execute([]);
+        run("SAVEPOINT one")?;
+        let answer = match self.cancel_one(id, how) {
+            Err(failure) if failure.is_of_a_row() => {
+                run("ROLLBACK TO one")?;
+                Canceled::Refused(failure.reason())
+            }
+            answer => answer?,
+        };
+        run("RELEASE one")?;
+        Ok(answer)
     }
 
     fn cancel_one(&self, id: &JobId, how: StopHow) -> Result<Canceled, Failure> {

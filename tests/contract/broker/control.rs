@@ -15,12 +15,13 @@ super::rules! {
     a_claim_that_was_canceled_does_not_come_back,
     a_claim_that_was_canceled_ends,
     what_has_ended_is_not_canceled,
+    one_that_cannot_be_canceled_stops_no_other,
 }
 
 async fn cancel(broker: &std::sync::Arc<dyn Pull>, of: &str) -> Canceled {
-    let answers = broker.control().unwrap().cancel(&[id(of)]).await.unwrap();
+    let mut answers = broker.control().unwrap().cancel(&[id(of)]).await.unwrap();
     assert_eq!(answers.len(), 1, "one answer a job");
-    answers[0]
+    answers.swap_remove(0)
 }
 
 async fn what_waits_is_canceled_at_once(kit: &Kit) {
@@ -98,6 +99,40 @@ async fn what_has_ended_is_not_canceled(kit: &Kit) {
     assert_eq!(cancel(&broker, "00001").await, Canceled::Ended);
     assert_eq!(cancel(&broker, "none").await, Canceled::Unknown);
     assert_eq!(state(&broker, "00000").await, Some(JobState::Finished));
+}
+
+/// Makes a job one that this broker can't cancel. Returns whether it has such jobs.
+fn spoil(kit: &Kit, of: &str) -> bool {
+    match kit {
+        Kit::Memory(_) => return false,
+        Kit::Sqlite(_) => {
+            let file = rusqlite::Connection::open(kit.path()).unwrap();
+            let spoil = "INSERT INTO attempts (handle, failures, losses) SELECT handle, 1 << 40, 0 FROM jobs WHERE id = ?1";
+            assert_eq!(file.execute(spoil, [of]), Ok(1));
+        }
+        Kit::Redis(server) => {
+            let key = format!("rq:job:{of}");
+            let mut limited = ::redis::cmd("HSET");
+            limited.arg(key).arg("rate_limit_key").arg("mails");
+            let () = limited.query(&mut server.connection()).unwrap();
+        }
+    }
+    true
+}
+
+async fn one_that_cannot_be_canceled_stops_no_other(kit: &Kit) {
+    let broker = kit.handle().await;
+    enqueue(&broker, jobs(0..3, "default")).await;
+    if !spoil(kit, "00001") {
+        return;
+    }
+    let all = ids(0..3);
+    let answers = broker.control().unwrap().cancel(&all).await.unwrap();
+    let [Canceled::Done, Canceled::Refused(reason), Canceled::Done] = &answers[..] else {
+        panic!("{answers:?}");
+    };
+    assert!(!reason.is_empty());
+    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting, 1);
 }
 
 /// Stores that keep which claims have begun.

@@ -26,12 +26,12 @@ local function cancel(id)
   local status, queue = job[2], job[3]
   if not job[1] or not queue then return 'unknown' end
   if ENDED[status] then return 'ended' end
-  if given(job[4]) then return 'it has a rate limit, which only RQ\'s own code frees: use Job.cancel()' end
   local held
   if status == 'started' then
     held = is_held(id, queue)
     if not held then return 'runs' end
   end
+  if given(job[4]) then return 'it has a rate limit, which only RQ\'s own code frees: use Job.cancel()' end
   -- What can fail comes first: then the job stays where it is.
   call('ZADD', p .. ':canceled:' .. queue, now, id)
   local waited = leaves('LREM', queue_key(queue), 1, id)
