@@ -325,9 +325,16 @@ impl JobError {
     }
 }
 
+/// The kind of a [`JobError`] of which no more is known than that its job failed.
+const FAILED: &str = "failed";
+
 impl fmt::Display for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind, self.message)
+        match (self.kind.as_str(), self.message.as_str()) {
+            (FAILED, message) => f.write_str(message),
+            (kind, "") => f.write_str(kind),
+            (kind, message) => write!(f, "{kind}: {message}"),
+        }
     }
 }
 

@@ -271,21 +271,39 @@ fn state(status: &str) -> JobState {
     }
 }
 
-/// Why a job failed, from the text that is kept: of a traceback the last line says it.
+/// Why a job failed, from the text that is kept. Of a traceback its end says it: the type of the exception and its message.
 fn error(status: String, kept: Option<&Vec<u8>>) -> JobError {
     let detail = kept.and_then(|bytes| inflated(bytes)).unwrap_or_default();
     let detail = String::from_utf8_lossy(&detail).into_owned();
+    let raised = raised(&detail).filter(|_| status == "failed");
+    let raised = raised.map(|(kind, message)| (kind.to_owned(), message.to_owned()));
+    let (kind, message) = raised.unwrap_or_else(|| {
+        let last = detail.trim_end().lines().last();
+        (status, last.unwrap_or("no reason was kept").to_owned())
+    });
     JobError {
-        kind: status,
-        message: detail
-            .trim_end()
-            .lines()
-            .last()
-            .unwrap_or("no reason was kept")
-            .to_owned(),
+        kind,
+        message,
         detail,
         broker: String::new(),
     }
+}
+
+/// The exception that ends a traceback of Python: the type without its module, and the message.
+fn raised(traceback: &str) -> Option<(&str, &str)> {
+    let frames = traceback.rfind("\n  File \"")?;
+    let end = traceback[frames..].match_indices('\n').find(|(at, _)| {
+        let next = traceback[frames + at + 1..].chars().next();
+        next.is_some_and(|first| !first.is_whitespace())
+    })?;
+    let raised = traceback[frames + end.0..].trim();
+    let (name, message) = raised.split_once(": ").unwrap_or((raised, ""));
+    let kind = name.rsplit('.').next().unwrap_or(name);
+    let is_name = |part: &str| {
+        part.chars()
+            .all(|letter| letter.is_alphanumeric() || "_.".contains(letter))
+    };
+    (is_name(name) && !kind.is_empty()).then_some((kind, message))
 }
 
 /// The bytes of a field that may be compressed; `None` when they are too many. Source: `rq/job.py`, `Job.restore`.
@@ -298,5 +316,47 @@ fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
     match decoder.read_to_end(&mut inflated) {
         Ok(len) => (len < LEN_MAX).then_some(inflated),
         Err(_) => Some(bytes.to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_traceback_is_the_error() {
+        let frames = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    g()\n    ^^^\n";
+        let cases = [
+            ("ValueError: bad luck\n", Some(("ValueError", "bad luck"))),
+            (
+                "ValueError: two\nlines: here\n",
+                Some(("ValueError", "two\nlines: here")),
+            ),
+            (
+                "redis.exceptions.ConnectionError: Error 111: refused",
+                Some(("ConnectionError", "Error 111: refused")),
+            ),
+            ("KeyboardInterrupt\n", Some(("KeyboardInterrupt", ""))),
+            ("Größe: 3", Some(("Größe", "3"))),
+            ("no exception at all: 3", None),
+            ("", None),
+        ];
+        for (end, expected) in cases {
+            assert_eq!(raised(&format!("{frames}{end}")), expected, "{end}");
+        }
+        assert_eq!(
+            raised("Work-horse terminated unexpectedly; waitpid returned 9"),
+            None
+        );
+    }
+
+    #[test]
+    fn what_is_no_exception_keeps_the_status() {
+        let lost = b"Work-horse terminated unexpectedly".to_vec();
+        let error = error("failed".into(), Some(&lost));
+        assert_eq!(
+            (error.kind.as_str(), error.to_string()),
+            ("failed", "Work-horse terminated unexpectedly".into())
+        );
     }
 }

@@ -165,7 +165,7 @@ impl RqBroker {
                 .arg(format!("RQ's own code failed after this job had ended: {reason}"));
         }
         match self.run::<Vec<Vec<u8>>>(&call).await {
-            Ok(failed) => tell_refused(&failed),
+            Ok(failed) => tell_failed(&failed, "a job failed: RQ's own code can't end it"),
             // RQ's housekeeping finds them as abandoned.
             Err(error) => tracing::warn!(%error, "jobs whose end failed can't be failed now"),
         }
@@ -333,11 +333,15 @@ impl RqBroker {
 
 /// Jobs that a script failed alone, since what was asked of it can't be done: the id and the reason of each.
 pub(super) fn tell_refused(refused: &[Vec<u8>]) {
-    for pair in refused.chunks_exact(2) {
+    tell_failed(refused, "a job failed, since Redis refused what it asks for");
+}
+
+fn tell_failed(failed: &[Vec<u8>], message: &str) {
+    for pair in failed.chunks_exact(2) {
         let [job, reason] = [&pair[0], &pair[1]].map(|text| String::from_utf8_lossy(text));
         match &*job {
             "" => tracing::error!(%reason, "a key of RQ's can't be used"),
-            job => tracing::error!(job, %reason, "a job failed, since Redis refused what it asks for"),
+            job => tracing::error!(job, %reason, "{message}"),
         }
     }
 }
