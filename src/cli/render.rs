@@ -7,7 +7,7 @@ use crate::job::{JobState, JobView};
 use crate::text::{escaped, escaped_lines};
 use crate::time::{Human, Unix, seconds_to_duration};
 
-use super::table::{Table, one_line};
+use super::table::{Table, one_line, shortened};
 use super::tasks;
 
 /// `pool status`: the supervisor, a row a pool, what was decided last, a row a task, a row a worker.
@@ -194,8 +194,8 @@ pub fn dead_letters(jobs: &[JobView], now: Unix) -> String {
         let error = job.error.as_ref().map_or(String::new(), ToString::to_string);
         table.row([
             job.id.to_string(),
-            job.queue.to_string(),
-            job.task.to_string(),
+            shortened(job.queue.as_str(), 60),
+            shortened(&one_line(&job.task), 60),
             job.ended
                 .map_or("-".to_owned(), |ended| format!("{} ago", age(now.since(ended)))),
             count(job.failures),
@@ -270,13 +270,6 @@ pub fn bytes(bytes: u64) -> String {
         size if size < 1024.0_f64.powi(3) => format!("{:.1}M", size / 1024.0_f64.powi(2)),
         size => format!("{:.1}G", size / 1024.0_f64.powi(3)),
     }
-}
-
-fn shortened(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
