@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Row};
 
-use super::control::called_off;
+use super::control::{RETURNS_ALONE, called_off};
 use super::error::Failure;
 use super::store::{EXPIRED_MAX, Store, duration, job_id, text};
 use super::ties::Ties;
@@ -106,14 +106,24 @@ impl Store {
         let before = claimed.len();
         let mut next = conn.prepare_cached(
             "SELECT position, handle, epoch, id, task, payload, timeout_ms, retries, since,
-                    failures, losses
+                    failures, losses, returned
              FROM waiting CROSS JOIN jobs USING (handle) LEFT JOIN attempts USING (handle)
              WHERE waiting.queue = ?1 ORDER BY position LIMIT ?2",
         )?;
         let mut rows = next.query([queue, i64::try_from(limit).unwrap_or(i64::MAX)])?;
         let (mut last, mut unreadable) = (None, Vec::new());
-        let mut task: Arc<str> = "".into();
+        let (mut task, mut holds_suspect): (Arc<str>, _) = ("".into(), None);
         while let Some(row) = rows.next()? {
+            if row.get::<_, Option<i64>>(11)?.unwrap_or(0) >= RETURNS_ALONE {
+                let holds_one = holds_suspect.map_or_else(|| self.holds_suspect(), Ok)?;
+                if holds_one && last.is_none() {
+                    return Ok(());
+                }
+                if holds_one {
+                    break;
+                }
+                holds_suspect = Some(true);
+            }
             last = Some(row.get::<_, i64>(0)?);
             match read_claim(row, name.clone(), &mut task) {
                 Ok(job) => claimed.push(job),
@@ -399,7 +409,7 @@ impl Store {
         let mut remember = self.conn.prepare_cached(
             "INSERT INTO attempts (handle, failures, losses, error) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (handle) DO UPDATE SET failures = excluded.failures, losses = excluded.losses,
-                                                error = excluded.error",
+                                                error = excluded.error, returned = 0",
         )?;
         remember.execute((handle, failures, losses, error))?;
         Ok(())

@@ -24,6 +24,11 @@ fn number_of(how: StopHow) -> i64 {
     }
 }
 
+/// A job that came back so often is taken alone: if it takes its supervisor down, no other is under suspicion with it.
+pub(super) const RETURNS_ALONE: i64 = 2;
+/// When a job has come back so often, it counts as lost each time: that it had not begun is not believed any more.
+const RETURNS_MAX: u32 = 3;
+
 /// Why a job that was called off does not come back: by the column `stop`.
 pub(super) fn called_off(stop: i64) -> Option<JobError> {
     stop_of(stop).map(StopHow::error)
@@ -31,13 +36,17 @@ pub(super) fn called_off(stop: i64) -> Option<JobError> {
 
 impl Store {
     /// Notes that claims of this handle have begun.
-    pub(super) fn note_begun(&self, claims: &[Claim]) -> Result<(), Failure> {
+    pub(super) fn note_begun(&mut self, claims: &[Claim]) -> Result<(), Failure> {
+        let held_suspect = self.holds_suspect()?;
         let mut note = self.conn.prepare_cached(
             "UPDATE running SET begun = 1 WHERE handle = ?1 AND session = ?2 AND epoch = ?3",
         )?;
         for claim in claims {
             note.execute((claim.handle, self.session, claim.epoch))?;
         }
+        drop(note);
+        // The next one may be taken.
+        self.rings |= held_suspect && !self.holds_suspect()?;
         Ok(())
     }
 
@@ -173,7 +182,46 @@ impl Store {
                  SELECT handle, 0, 1, ?2 FROM running WHERE session = ?1 AND begun > 0
                  ON CONFLICT (handle) DO UPDATE SET losses = losses + 1, error = excluded.error",
             )?
-            .execute((session, error))?;
+            .execute((session, &error))?;
+        self.count_returned(session, &error)
+    }
+
+    /// Counts how often claims that are not known to have begun came back: one that takes its supervisor down at once
+    /// never is. Nothing is held against the job before `RETURNS_MAX`; then all of them are.
+    fn count_returned(&self, session: i64, error: &str) -> Result<(), Failure> {
+        self.conn
+            .prepare_cached(
+                "INSERT INTO attempts (handle, failures, losses, returned)
+                 SELECT handle, 0, 0, 1 FROM running WHERE session = ?1 AND begun = 0
+                 ON CONFLICT (handle) DO UPDATE SET returned = returned + 1",
+            )?
+            .execute([session])?;
+        self.conn
+            .prepare_cached(
+                "UPDATE attempts SET error = ?2, losses = losses + iif(returned = ?3, ?3, 1)
+                 WHERE returned >= ?3
+                   AND handle IN (SELECT handle FROM running WHERE session = ?1 AND begun = 0)",
+            )?
+            .execute((session, error, RETURNS_MAX))?;
         Ok(())
+    }
+
+    /// Whether this handle holds a job that is taken alone and is not known to have begun.
+    pub(super) fn holds_suspect(&self) -> Result<bool, Failure> {
+        let mut suspects = self.conn.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM attempts INDEXED BY attempts_returned CROSS JOIN running USING (handle)
+                            WHERE returned > 1 AND session = ?1 AND begun = 0)",
+        )?;
+        Ok(suspects.query_row([self.session], |row| row.get(0))?)
+    }
+
+    /// Whether the first job that waits in a queue is one that is taken alone.
+    pub(super) fn is_first_suspect(&self, queue: i64) -> Result<bool, Failure> {
+        let mut first = self.conn.prepare_cached(
+            "SELECT returned > 1 FROM waiting LEFT JOIN attempts USING (handle)
+             WHERE waiting.queue = ?1 ORDER BY position LIMIT 1",
+        )?;
+        let first: Option<Option<bool>> = first.query_row([queue], |row| row.get(0)).optional()?;
+        Ok(first.flatten().unwrap_or(false))
     }
 }

@@ -75,12 +75,14 @@ impl Store {
 
     /// Whether any of these queues holds a job that could run now.
     pub(super) fn any_waiting(&mut self, queues: &[QueueName]) -> Result<bool, Failure> {
+        let holds_suspect = self.holds_suspect()?;
         for name in queues {
             if let Some(queue) = self.queue(name)? {
                 let mut look = self
                     .conn
                     .prepare_cached("SELECT waiting > 0 FROM queues WHERE queue = ?1")?;
-                if look.query_row([queue], |row| row.get(0))? {
+                let waits = look.query_row([queue], |row| row.get(0))?;
+                if waits && !(holds_suspect && self.is_first_suspect(queue)?) {
                     return Ok(true);
                 }
             }

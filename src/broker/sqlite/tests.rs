@@ -16,6 +16,12 @@ struct Fixture {
 
 async fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
+    let broker = open(&directory).await;
+    Fixture { directory, broker }
+}
+
+/// A handle, as a process of its own has.
+async fn open(directory: &tempfile::TempDir) -> SqliteBroker {
     let options = Options {
         path: directory.path().join("pool.db"),
         lease: Duration::from_secs(60),
@@ -24,8 +30,7 @@ async fn fixture() -> Fixture {
         payload_len_max: 1 << 20,
         fsync: false,
     };
-    let broker = SqliteBroker::open(&options).await.unwrap();
-    Fixture { directory, broker }
+    SqliteBroker::open(&options).await.unwrap()
 }
 
 fn queue() -> QueueName {
@@ -246,7 +251,7 @@ async fn a_reader_says_which_job_and_column_cannot_be_read() {
             "`jobs.task` is not UTF-8",
         ),
         (
-            "UPDATE jobs SET task = 'work'; INSERT INTO attempts SELECT handle, 1, 1, 'no' FROM jobs",
+            "UPDATE jobs SET task = 'work'; INSERT INTO attempts SELECT handle, 1, 1, 'no', 0 FROM jobs",
             "`attempts.error`: expected",
         ),
         (
@@ -391,4 +396,73 @@ async fn a_unique_key_is_free_when_its_job_was_removed() {
         let enqueued = producer.enqueue(vec![job()]).await.unwrap();
         assert_eq!(matches!(enqueued[0], Enqueued::New(_)), expected_new);
     }
+}
+
+/// The supervisor of this handle dies; `other` takes its claims back.
+async fn die(of: &SqliteBroker, other: &SqliteBroker) {
+    let session = of.with(|store| Ok(store.session)).await;
+    let back = move |store: &mut store::Store| store.give_back(session, true);
+    assert!(other.engine.run(Access::Write, back).await.unwrap() > 0);
+}
+
+async fn claim(broker: &SqliteBroker) -> Vec<Claimed> {
+    broker.claim(&[queue()], Turns::Strict, 9).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_job_that_takes_its_supervisor_down_at_once_is_lost_in_the_end() {
+    let Fixture { directory, broker } = fixture().await;
+    let new = jobs(3, 1);
+    broker.producer().unwrap().enqueue(new.clone()).await.unwrap();
+    // The first two times all may be to blame; then each is taken alone.
+    for expected in [3, 3, 1] {
+        let dying = open(&directory).await;
+        let claimed = claim(&dying).await;
+        assert_eq!(claimed.len(), expected);
+        assert!(claimed.iter().all(|claimed| claimed.job.losses == 0));
+        assert!(claim(&dying).await.is_empty(), "none while it has not begun");
+        die(&dying, &broker).await;
+    }
+    for (job, losses) in new.iter().zip([3, 0, 0]) {
+        let claimed = claim(&broker).await;
+        let [one] = &claimed[..] else {
+            panic!("{claimed:?}");
+        };
+        assert_eq!((&one.claim.job, one.job.losses), (&job.id, losses));
+        let settlement = Settlement {
+            of: one.claim.clone(),
+            verdict: Verdict::Finish {
+                result: b"1".to_vec(),
+            },
+            run: None,
+        };
+        assert_eq!(broker.settle(vec![settlement]).await.unwrap(), [true]);
+    }
+}
+
+#[tokio::test]
+async fn jobs_behind_one_that_is_taken_alone_wait_until_it_has_begun() {
+    let Fixture { directory, broker } = fixture().await;
+    broker.producer().unwrap().enqueue(jobs(2, 1)).await.unwrap();
+    for _ in 0..2 {
+        let dying = open(&directory).await;
+        assert_eq!(claim(&dying).await.len(), 2);
+        die(&dying, &broker).await;
+    }
+    let first = claim(&broker).await;
+    assert_eq!(first.len(), 1);
+    let queues = [queue()];
+    let mut ready = std::pin::pin!(broker.ready(&queues));
+    for _ in 0..3 {
+        let waits =
+            std::future::poll_fn(|look| std::task::Poll::Ready(ready.as_mut().poll(look).is_pending()));
+        assert!(waits.await);
+        broker.with(|_| Ok(())).await;
+    }
+    broker.note_begun(vec![first[0].claim.clone()]).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), ready)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(claim(&broker).await.len(), 1);
 }
