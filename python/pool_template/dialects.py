@@ -33,8 +33,25 @@ class Dialect(Protocol):
         """Called when hooks have run, in the template and in each worker that has any."""
         ...
 
+    def facts(self) -> str:
+        """What the supervisor's broker must know of the application, called once all is loaded; empty: nothing. It is
+        handed on as it is."""
+        ...
+
+    def warnings(self) -> list[str]:
+        """Sentences on what of the application can't run here."""
+        ...
+
     def runner(self) -> Runner:
         """What runs the jobs; made once, in the template."""
+        ...
+
+    def begin(self) -> None:
+        """Called in each process that runs jobs, ahead of its first one."""
+        ...
+
+    def end(self) -> None:
+        """Called in such a process when it leaves."""
         ...
 
     def set_up_signals(self, on_terminate: Callable[..., Any]) -> None:

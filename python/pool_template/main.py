@@ -57,11 +57,13 @@ def _run() -> int:
     if not faulthandler.is_enabled():
         faulthandler.enable(file=2)  # a crash in a worker says where
     setup = worker.Setup(what, app, title)
+    facts, unfit = app.dialect.facts(), app.dialect.warnings()
     at_fork.look_no_more()
     rehearsal.rehearse(setup)
-    report = _report(what, open_before)
+    report = _report(what, unfit, open_before)
     template = Template(control, LIFELINE_FD, setup)
     title.set("pool-template", about)
+    control.send_facts(facts)
     control.send("ready", load_s=time.monotonic() - started, **report)
     template.serve()
     atexit._run_exitfuncs()
@@ -77,9 +79,9 @@ def _first_message(control: ControlSocket) -> Optional[Load]:
     return Load.from_message(received[0])
 
 
-def _report(what: Load, open_before: dict[int, str]) -> dict[str, Any]:
-    """Gets memory ready for forks, and says what was found."""
-    warnings = fork_safety.report(open_before)
+def _report(what: Load, unfit: list[str], open_before: dict[int, str]) -> dict[str, Any]:
+    """Gets memory ready for forks, and says what was found. `unfit`: what the dialect can't run."""
+    warnings = unfit + fork_safety.report(open_before)
     arenas.release()
     heap.freeze()
     if what.fresh:

@@ -92,7 +92,7 @@ def _fork_for_each_job(setup: Setup, number: int, pool: str) -> None:
     needs_more = setup.reseed is not None or has_hooks or not setup.app.dialect.signals_are_inherited
     # What a child looks up, it looks up for each job, on pages that are copied for it. So it finds what it needs here.
     watch, serve, flush, leave = lineage.watch, setup.loop.serve, streams.flush, os._exit
-    has_more_to_do, run_exit_functions = has_exit_functions, _run_exit_functions
+    end, has_more_to_do, run_exit_functions = setup.app.dialect.end, has_exit_functions, _run_exit_functions
     child = children.serve(setup.loop.set_ordinal)
     if child is None:
         return
@@ -100,6 +100,7 @@ def _fork_for_each_job(setup: Setup, number: int, pool: str) -> None:
         _prepare(setup, number, pool, is_child=True)
     watch()
     serve(child)
+    end()
     if has_more_to_do():
         run_exit_functions(number, _EXIT_OF_CHILD_S)
     flush()
@@ -110,6 +111,7 @@ def _work(setup: Setup, number: int, pool: str) -> None:
     _prepare(setup, number, pool)
     lineage.watch()
     setup.loop.serve()
+    setup.app.dialect.end()
     if has_exit_functions():
         _run_exit_functions(number, _EXIT_S)
 
@@ -121,7 +123,8 @@ def _prepare(setup: Setup, number: int, pool: str, is_child: bool = False) -> No
     if setup.app.after_fork:
         _call_hooks(setup, number)
         setup.runner.join(pool)
-    # After the hooks, which may have set handlers for a program of their own.
+    dialect.begin()
+    # After these, which may have set handlers for a program of their own.
     if not is_child or not dialect.signals_are_inherited or setup.app.after_fork:
         dialect.set_up_signals(setup.loop.leave_when_done)
 

@@ -27,9 +27,23 @@ class Dialect:
     def after_hooks(self) -> None:
         """It needs nothing."""
 
+    def facts(self) -> str:
+        """It has none to tell."""
+        return ""
+
+    def warnings(self) -> list[str]:
+        """It has none."""
+        return []
+
     def runner(self) -> JsonRunner:
         """See `dialects.Dialect`."""
         return JsonRunner(self._modules, self._max_result)
+
+    def begin(self) -> None:
+        """It needs nothing."""
+
+    def end(self) -> None:
+        """It needs nothing."""
 
     def set_up_signals(self, on_terminate: Callable[..., Any]) -> None:
         """See `dialects.Dialect`."""

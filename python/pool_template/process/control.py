@@ -12,6 +12,8 @@ from typing import Any, Optional
 PACKET_LEN_MAX = 65_536
 #: Room that a report's other fields may take beside the longest one.
 _TEXT_LEN_MAX = 16_000
+#: Characters of a part of the facts; a character takes up to six bytes.
+_PART_LEN = 10_000
 FORK_DESCRIPTORS = 4
 _DESCRIPTOR = struct.Struct("i")
 
@@ -84,6 +86,11 @@ class ControlSocket:
             short = {name: _shorten(value) for name, value in values.items()}
             packet = _encode({"type": kind, **short})
         self._socket.send(packet)
+
+    def send_facts(self, text: str) -> None:
+        """Sends this text in parts that fit into packets; an empty one is not sent."""
+        for at in range(0, len(text), _PART_LEN):
+            self.send("facts", part=text[at : at + _PART_LEN])
 
 
 def _encode(message: dict[str, Any]) -> bytes:

@@ -43,11 +43,25 @@ class Dialect:
         """They may have patched RQ."""
         self._code.is_stock = self._code.looks_stock()
 
+    def facts(self) -> str:
+        """It has none to tell."""
+        return ""
+
+    def warnings(self) -> list[str]:
+        """It has none."""
+        return []
+
     def runner(self) -> RqRunner:
         """See `dialects.Dialect`."""
         from pool_template.rq.runner import RqRunner
 
         return RqRunner(self._code, self._max_result)
+
+    def begin(self) -> None:
+        """It needs nothing."""
+
+    def end(self) -> None:
+        """It needs nothing."""
 
     def set_up_signals(self, on_terminate: Callable[..., Any]) -> None:
         """As RQ's work horse has them: SIGTERM ends the job."""
