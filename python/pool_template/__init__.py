@@ -6,7 +6,7 @@
 - `process/`: what each process of ours needs: messages, signals, streams, its title, forks;
 - `memory/`: where the heap lies, and huge pages;
 - `jobs/`: the job socket, one job after the other, and functions with JSON arguments;
-- `rq/`: how RQ's jobs are run.
+- `rq/`: how RQ's jobs are run; `celery/`: how Celery's tasks are.
 
-Standard library only (`rq/`: and RQ with its client), Python 3.9 or newer. `docs/protocol.md` specifies both sockets.
+Standard library only (`rq/`: and RQ with its client; `celery/`: and Celery with what it needs), Python 3.9 or newer. `docs/protocol.md` specifies both sockets.
 """

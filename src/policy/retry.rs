@@ -22,7 +22,7 @@ pub struct Rules {
 /// What becomes of `job` after `outcome`. `jitter` is a random number in `0.0..=1.0`.
 ///
 /// - A failure or a timeout is run again after a backoff, up to `retries` (the job's own number wins), then buried.
-/// - A retry that the job asked for counts as a failure too, as `self.retry()` does in Celery: a job can't run for
+/// - A retry that the job asked for counts as a failure too: a job can't run for
 ///   ever by asking. The wait is the one it asked for, else the backoff.
 /// - A loss of its worker is no failure of the job: it runs again at once, ahead of what waits. The
 ///   `max_worker_losses`th one buries it: a job that kills its workers is poison.

@@ -3,24 +3,44 @@
 use crate::{assert_none, product, sources};
 
 /// A program whose jobs are run here, and the rooms that may name it. Comments count as well.
-const GUESTS: [(&str, &[&str]); 1] = [(
-    "rq",
-    &[
-        "src/broker/rq/",
-        "src/config/rq/",
-        // The lists of brokers, dialects and runtimes, and of Python's files.
-        "src/broker/mod.rs",
-        "src/config/dialect/mod.rs",
-        "src/config/values/dialects.rs",
-        "src/config/mod.rs",
-        "src/runtime/mod.rs",
-        "src/runtime/rq.rs",
-        "src/runtime/python.rs",
-        "python/pool_template/rq/",
-        // The list of the template's packages.
-        "python/pool_template/__init__.py",
-    ],
-)];
+const GUESTS: [(&str, &[&str]); 2] = [
+    (
+        "rq",
+        &[
+            "src/broker/rq/",
+            "src/config/rq/",
+            // The lists of brokers, dialects and runtimes, and of Python's files.
+            "src/broker/mod.rs",
+            "src/config/dialect/mod.rs",
+            "src/config/values/dialects.rs",
+            "src/config/mod.rs",
+            "src/runtime/mod.rs",
+            "src/runtime/rq.rs",
+            "src/runtime/python.rs",
+            "python/pool_template/rq/",
+            // The list of the template's packages.
+            "python/pool_template/__init__.py",
+        ],
+    ),
+    (
+        "celery",
+        &[
+            "src/broker/celery/",
+            "src/config/celery/",
+            // The lists of brokers, dialects and runtimes, and of Python's files.
+            "src/broker/mod.rs",
+            "src/config/dialect/mod.rs",
+            "src/config/values/dialects.rs",
+            "src/config/mod.rs",
+            "src/runtime/mod.rs",
+            "src/runtime/celery.rs",
+            "src/runtime/python.rs",
+            "python/pool_template/celery/",
+            // The list of the template's packages.
+            "python/pool_template/__init__.py",
+        ],
+    ),
+];
 
 #[test]
 fn guests_are_named_in_their_rooms_alone() {

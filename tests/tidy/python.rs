@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{Source, assert_none, sources};
 
 /// Which packages of `python/pool_template/` a package may import; what lies beside them may import all but the dialects.
-const PYTHON_ARROWS: [(&str, &[&str]); 4] = [
+const PYTHON_ARROWS: [(&str, &[&str]); 5] = [
     ("memory", &[]),
     ("process", &["memory"]),
     ("jobs", &["process"]),
     ("rq", &["process", "jobs"]),
+    ("celery", &["process", "jobs"]),
 ];
 /// Packages of which nothing outside knows more than that they are found by their names.
-const PYTHON_DIALECTS: [&str; 1] = ["rq"];
+const PYTHON_DIALECTS: [&str; 2] = ["rq", "celery"];
 
 /// The modules of `python/`, and those of them that each imports, also for its types alone.
 fn python_modules() -> BTreeMap<String, BTreeSet<String>> {

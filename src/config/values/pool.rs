@@ -102,7 +102,7 @@ impl Default for PoolConfig {
             max_age: None,
             max_worker_memory: None,
             spare_workers: 1,
-            // As Celery and php-fpm: a limit that nobody asked for would kill work that is meant to be long.
+            // As elsewhere: a limit that nobody asked for would kill work that is meant to be long.
             job_timeout: None,
             kill_grace: Duration::from_secs(5),
             stop_timeout: Duration::from_secs(60),

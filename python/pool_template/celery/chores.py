@@ -1,0 +1,119 @@
+"""What Celery's parent process does with the application's objects and no task asked for: its hooks and marks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billiard.common import human_status
+from billiard.einfo import ExceptionInfo
+from celery import signals, states
+from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
+
+from pool_template.celery import outcome
+from pool_template.celery.application import Application
+from pool_template.celery.incoming import Incoming, Refused
+from pool_template.jobs.loop import Outcome
+
+#: States that a revocation may replace. Source: `celery/worker/control.py`, `_revoke`.
+_REVOCABLE = (states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED)
+_DONE = outcome.told(outcome.IGNORED, None)
+
+
+class UnknownChore(ValueError):
+    """The supervisor asks for what is not known here."""
+
+
+class Chores:
+    """Does them. What Celery's own code raises passes, and the chore runs again."""
+
+    def __init__(self, application: Application, incoming: Incoming) -> None:
+        self._application = application
+        self._app = application.app
+        self._incoming = incoming
+
+    def do(self, meta: dict[str, Any], body: bytes) -> Outcome:
+        """One of them; the message is that of the task it concerns."""
+        chore = meta["chore"]
+        what = chore.get("do")
+        if what in ("mark_revoked", "shutdown"):
+            getattr(self, f"_{what}")(chore)
+            return _DONE
+        try:
+            if what in ("worker_lost", "timeout", "revoked"):
+                return self._end_task(chore, meta, body)
+            message = self._incoming.message(meta, body)
+            if what == "unknown":
+                raise self._incoming.unknown(message, None, NotRegistered(message.headers.get("task")))
+            if what == "rejected":
+                raise self._incoming.rejected(message, None)
+        except Refused as refused:
+            return _unfailed(refused.answer)
+        known = "worker_lost, timeout, revoked, unknown, rejected, mark_revoked or shutdown"
+        raise UnknownChore(f"an order to do {what!r}; expected {known}")
+
+    def _end_task(self, chore: dict[str, Any], meta: dict[str, Any], body: bytes) -> Outcome:
+        request, verdict = self._incoming.request(meta, body)
+        what = chore["do"]
+        has_begun = what != "revoked" or bool(chore.get("terminated"))
+        request.acknowledged = chore.get("acked", has_begun and not request.task.acks_late)
+        if what == "worker_lost":
+            error = _lost(chore)
+            request.on_failure(info_of(error))
+        elif what == "timeout":
+            error = TimeLimitExceeded(chore.get("seconds"))
+            request.on_timeout(False, chore.get("seconds"))
+        else:
+            is_expired, is_terminated = bool(chore.get("expired")), bool(chore.get("terminated"))
+            reason = "expired" if is_expired else "terminated" if is_terminated else "revoked"
+            request._announce_revoked(reason, is_terminated, chore.get("signum"), is_expired)
+            return self._incoming.answer(request, verdict)
+        verdict.events = [(kind, _with_true_exception(values, error)) for kind, values in verdict.events]
+        return self._incoming.answer(request, verdict)
+
+    def _mark_revoked(self, chore: dict[str, Any]) -> None:
+        """Source: `celery/worker/control.py`, `_revoke`."""
+        backend = self._app.backend
+        for task_id in chore.get("ids") or ():
+            if backend.get_state(task_id) in _REVOCABLE:
+                backend.mark_as_revoked(task_id, reason="revoked", store_result=True)
+
+    def _shutdown(self, chore: dict[str, Any]) -> None:
+        """Source: `celery/apps/worker.py`, `_shutdown_handler`, and `celery/worker/worker.py`."""
+        worker = self._application.worker
+        signals.worker_shutting_down.send(
+            sender=self._application.node,
+            sig=chore.get("sig", "SIGTERM"),
+            how=chore.get("how", "Warm"),
+            exitcode=chore.get("exitcode", 0),
+        )
+        self._app.loader.shutdown_worker()
+        signals.worker_shutdown.send(sender=worker)
+
+
+def lost_with(status: int, job: int = 0) -> WorkerLostError:
+    """As Celery's pool says it. `status`: minus the signal, or the exit code."""
+    return WorkerLostError(f"Worker exited prematurely: {human_status(status)} Job: {job}.")
+
+
+def _lost(chore: dict[str, Any]) -> WorkerLostError:
+    return lost_with(int(chore.get("status", -9)), int(chore.get("job", 0)))
+
+
+def info_of(error: BaseException) -> ExceptionInfo:
+    """With the exception itself: wrapped, as a process sends it to another, events would show the wrapper."""
+    try:
+        raise error
+    except type(error):
+        info = ExceptionInfo()
+    info.exception = error
+    return info
+
+
+def _with_true_exception(values: dict[str, Any], error: BaseException) -> dict[str, Any]:
+    return {**values, "exception": outcome.safe_repr(error)} if "exception" in values else values
+
+
+def _unfailed(answer: Outcome) -> Outcome:
+    """The same told of a chore that has done its work: a failure is the task's, not the chore's."""
+    code, after_ms, data = answer
+    return outcome.unwrapped(data) if code != _DONE[0] else (code, after_ms, data)
