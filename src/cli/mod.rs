@@ -36,7 +36,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{DialectKind, RunArgs, spelled_out};
+use crate::config::{DialectKind, RunArgs, own_line, spelled_out};
 use crate::sys;
 use report::{Code, Failure, Outcome};
 
@@ -167,6 +167,11 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
         && help == "help"
     {
         return parse(&[std::slice::from_ref(program), verb, &["--help".into()]].concat());
+    }
+    if let Some(line) = words.get(1..).and_then(own_line) {
+        let (run, queues) = line?;
+        let run = run.and_queues(queues);
+        return Ok(Cli { verb: None, run });
     }
     let read = |words: &[OsString]| {
         let matches = command().try_get_matches_from(words)?;

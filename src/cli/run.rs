@@ -13,7 +13,7 @@ use crate::metrics::{self, server::MetricsError};
 use crate::supervisor::{self, Options, SupervisorError};
 use crate::telemetry::log;
 
-use super::report::{Code, Failure, Outcome};
+use super::report::{Code, Failure, Out, Outcome};
 
 /// Requests that may wait for the supervisor's attention.
 const CALLS_MAX: usize = 64;
@@ -40,6 +40,9 @@ pub struct RunVerb {
 
 /// Starts everything, supervises, and leaves nothing behind.
 pub async fn run(args: RunArgs) -> Outcome {
+    if args.print_config {
+        return print_config(&args);
+    }
     let cannot_start = |failure: Failure| failure.context("cannot start the pool");
     let config = load(&args).map_err(|errors| cannot_start(errors.into()))?;
     log::init(&config.log).map_err(|error| cannot_start(error.into()))?;
@@ -67,6 +70,15 @@ pub async fn run(args: RunArgs) -> Outcome {
     supervise(config, broker, (listener, metrics), options)
         .await
         .map_err(cannot_start)
+}
+
+/// What somebody set, as a file that says the same.
+fn print_config(args: &RunArgs) -> Outcome {
+    let explained = config::explain(args, |name| std::env::var_os(name))
+        .map_err(|errors| Failure::from(errors).context("the configuration is wrong"))?;
+    let mut out = Out::new();
+    out.line(explained.to_file().trim_end())?;
+    out.flush()
 }
 
 /// For whoever watches or stops this process by its id. The file stays when the process ends.

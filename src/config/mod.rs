@@ -33,7 +33,7 @@ mod values;
 pub use explained::Explained;
 pub use load::{
     ClientArgs, ClientConfig, Lookup, RunArgs, Wanted, broker_address, explain, load, load_client,
-    misspelled_variables, spelled_out,
+    misspelled_variables, own_line, spelled_out,
 };
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reload::{Change, Effect, reload_changes};

@@ -23,6 +23,28 @@ impl Explained {
         text
     }
 
+    /// The settings that somebody set, as a file that says the same; a password is left out.
+    pub fn to_file(&self) -> String {
+        let mut text = String::new();
+        let mut table = String::new();
+        for entry in entries::all(&self.config) {
+            if *self.origin(&entry.path()) == Origin::Default {
+                continue;
+            }
+            if entry.table != table {
+                table.clone_from(&entry.table);
+                let _ = writeln!(text, "{}[{table}]", if text.is_empty() { "" } else { "\n" });
+            }
+            let secret = if entry.literal.contains("***") {
+                " # with its password in place of ***"
+            } else {
+                ""
+            };
+            let _ = writeln!(text, "{} = {}{secret}", entry.key.name, entry.literal);
+        }
+        text
+    }
+
     fn shown(&self, origin: &Origin) -> String {
         match (origin, &self.config.file) {
             (Origin::Default, _) => "default".to_owned(),

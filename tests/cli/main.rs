@@ -8,5 +8,6 @@ mod kit;
 mod limits;
 mod mistakes;
 mod output;
+mod own_lines;
 mod rq_words;
 mod surroundings;

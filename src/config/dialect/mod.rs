@@ -4,6 +4,7 @@
 //! table of keys (a [`Section`]), its words, its defaults, its checks, and what it reads of its own program's settings.
 //! Nothing else in `config/` knows one by name.
 
+mod line;
 mod own;
 mod word;
 
@@ -17,6 +18,7 @@ use super::url::BrokerUrl;
 use super::values::{BrokerConfig, Config, DialectKind, Dialects, Protocol};
 use crate::broker;
 
+pub(super) use line::{GivenLine, Line};
 pub(super) use own::{OwnVariables, Said, Settings};
 pub(super) use word::{Meaning, Word, word};
 
@@ -55,6 +57,8 @@ pub(super) trait Dialect: Section {
 
     /// Flags of its own program that are no settings here.
     fn words(&self) -> &'static [Word];
+    /// Commands of its own program that may stand behind `pool NAME`.
+    fn lines(&self) -> &'static [Line];
     /// The letter that its own program has for one of our flags.
     fn short_of(&self, flag: &str) -> Option<char>;
     /// Our flag for a word of its command line that would read otherwise here.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::words;
+use crate::config::dialect::{GivenLine, Word};
 use crate::config::keys::{Key, SOCKET, Section};
 use crate::config::scalars::setting::{Arity, Setting};
 use crate::config::values::{
@@ -28,6 +29,10 @@ pub struct RunArgs {
     pub(in crate::config) values: BTreeMap<&'static str, Vec<String>>,
     /// Flags that only another program knows, with their values.
     pub(in crate::config) words: BTreeMap<&'static str, String>,
+    /// The command line of another program, taken as it is.
+    pub(in crate::config) line: Option<GivenLine>,
+    /// Print the settings in force as TOML, and do nothing else.
+    pub print_config: bool,
 }
 
 impl RunArgs {
@@ -50,6 +55,18 @@ impl RunArgs {
     pub(in crate::config) fn dialect(&self) -> Option<DialectKind> {
         let texts = self.values.get("runtime")?;
         texts.iter().find_map(|text| DialectKind::named(text))
+    }
+
+    /// Takes in what was given by flags of ours, but for those that these words of another program stand for.
+    pub(super) fn update(&mut self, matches: &ArgMatches, but: &[Word]) {
+        self.burst |= matches.get_flag("burst");
+        self.print_config |= matches.get_flag("print-config");
+        let ours = |flag: &Flag| !but.iter().any(|word| word.flag == flag.key.flag);
+        for flag in flags().into_iter().filter(ours) {
+            if let Some(texts) = matches.get_many::<String>(flag.key.flag) {
+                self.values.insert(flag.key.flag, texts.cloned().collect());
+            }
+        }
     }
 
     /// As if these queues had been named by `--queue`, behind those that were.
@@ -96,6 +113,8 @@ impl ClientArgs {
             lookup: Lookup::ProjectOrService,
             burst: false,
             words: BTreeMap::new(),
+            line: None,
+            print_config: false,
             values: [given("broker", &self.broker), given("socket", &self.socket)]
                 .into_iter()
                 .flatten()
@@ -120,6 +139,12 @@ impl Args for RunArgs {
                     .short('b')
                     .action(ArgAction::SetTrue)
                     .help("Run until the queues are empty and nothing runs, then exit"),
+            )
+            .arg(
+                Arg::new("print-config")
+                    .long("print-config")
+                    .action(ArgAction::SetTrue)
+                    .help("Print the settings that somebody set as TOML, without passwords, and exit"),
             );
         let command = flags()
             .into_iter()
@@ -143,12 +168,7 @@ impl FromArgMatches for RunArgs {
         if let Some(path) = matches.get_one::<PathBuf>("config") {
             self.config = Some(path.clone());
         }
-        self.burst |= matches.get_flag("burst");
-        for flag in flags() {
-            if let Some(texts) = matches.get_many::<String>(flag.key.flag) {
-                self.values.insert(flag.key.flag, texts.cloned().collect());
-            }
-        }
+        self.update(matches, &[]);
         self.words.extend(words::given(matches));
         Ok(())
     }

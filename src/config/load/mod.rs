@@ -2,6 +2,7 @@
 
 pub(super) mod flags;
 mod give_way;
+mod lines;
 mod places;
 mod reader;
 mod unknown;
@@ -22,6 +23,7 @@ use super::url::BrokerUrl;
 use super::values::{BrokerConfig, Config, DialectKind, Dialects};
 
 pub use flags::{ClientArgs, Lookup, RunArgs, misspelled_variables};
+pub use lines::own_line;
 pub use words::spelled_out;
 
 /// The settings of a supervisor: flags over `POOL_*` variables over the file over defaults.
@@ -171,7 +173,10 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
             .ok()
     });
     let mut flags = args.values.clone();
-    let told = words::translate(&args.words, &mut flags);
+    let mut told = words::translate(&args.words, &mut flags);
+    if let Some(line) = &args.line {
+        told.extend(words::translate_line(line, &mut flags));
+    }
     let place = file.as_ref().map(|file: &File| base.directory.join(&file.path));
     let places = Places::of(env, place.as_deref());
     let app_directory = match &file {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, ArgMatches};
 
-use crate::config::dialect::{Dialect, Meaning, Word};
+use crate::config::dialect::{Dialect, GivenLine, Meaning, Word};
 use crate::config::problem::{Origin, Problem};
 use crate::config::values::Dialects;
 
@@ -16,7 +16,8 @@ pub(in crate::config) fn args() -> Vec<Arg> {
     words.map(arg).collect()
 }
 
-fn arg(word: &Word) -> Arg {
+/// One of them.
+pub(super) fn arg(word: &Word) -> Arg {
     let arg = Arg::new(word.flag).hide(true);
     let arg = match word.value {
         "" => arg.action(ArgAction::SetTrue),
@@ -36,7 +37,19 @@ fn arg(word: &Word) -> Arg {
 /// The words on a command line with their values.
 pub(in crate::config) fn given(matches: &ArgMatches) -> BTreeMap<&'static str, String> {
     let dialects = Dialects::default();
-    let words = dialects.each().flat_map(|dialect| dialect.words());
+    given_of(matches, dialects.each().flat_map(|dialect| dialect.words()))
+}
+
+/// Two words that can't both stand on a command line.
+pub(super) fn are_one(word: &Word, other: &Word) -> bool {
+    word.flag == other.flag || word.short.is_some() && word.short == other.short
+}
+
+/// These words on a command line with their values.
+pub(super) fn given_of<'w>(
+    matches: &ArgMatches,
+    words: impl Iterator<Item = &'w Word>,
+) -> BTreeMap<&'static str, String> {
     let given = words.filter_map(|word| match word.value {
         "" => matches.get_flag(word.flag).then(|| (word.flag, String::new())),
         _ => matches
@@ -72,18 +85,34 @@ pub(in crate::config) fn translate(
     flags: &mut BTreeMap<&'static str, Vec<String>>,
 ) -> Vec<Problem> {
     let dialects = Dialects::default();
-    let of = |dialect| translate_words(dialect, given, flags);
+    let of = |dialect: &dyn Dialect| {
+        let words = dialect.words().iter();
+        translate_words((dialect, words), given, flags)
+    };
     dialects.each().flat_map(of).collect()
 }
 
-fn translate_words(
-    dialect: &dyn Dialect,
+/// The same for the command line of another program.
+pub(in crate::config) fn translate_line(
+    line: &GivenLine,
+    flags: &mut BTreeMap<&'static str, Vec<String>>,
+) -> Vec<Problem> {
+    let dialects = Dialects::default();
+    let dialect = dialects.of(line.kind);
+    let its = dialect.lines().iter().filter(|its| its.command == line.command);
+    let words = its.flat_map(|its| its.words);
+    flags.insert("runtime", vec![line.kind.name().to_owned()]);
+    translate_words((dialect, words), &line.given, flags)
+}
+
+fn translate_words<'w>(
+    (dialect, words): (&dyn Dialect, impl Iterator<Item = &'w Word>),
     given: &BTreeMap<&'static str, String>,
     flags: &mut BTreeMap<&'static str, Vec<String>>,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut set_by: BTreeMap<&'static str, &'static str> = BTreeMap::new();
-    for word in dialect.words() {
+    for word in words {
         let Some(value) = given.get(word.flag) else {
             continue;
         };
@@ -98,6 +127,11 @@ fn translate_words(
             }
         };
         for (flag, value) in meant {
+            if set_by.get(flag) == Some(&word.flag) {
+                // One word may name several things of a list.
+                flags.entry(flag).or_default().push(value);
+                continue;
+            }
             let gives_way = set_by
                 .get(flag)
                 .is_some_and(|by| dialect.gives_way(by, word.flag));

@@ -2,7 +2,7 @@
 
 use super::{RqConfig, module, options, source, words};
 use crate::broker;
-use crate::config::dialect::{Dialect, Env, Settings, Word};
+use crate::config::dialect::{Dialect, Env, Line, Settings, Word};
 use crate::config::explained::Explained;
 use crate::config::findings::Rules;
 use crate::config::problem::{Origin, Problem};
@@ -26,6 +26,10 @@ impl Dialect for RqConfig {
 
     fn words(&self) -> &'static [Word] {
         &words::WORDS
+    }
+
+    fn lines(&self) -> &'static [Line] {
+        &words::LINES
     }
 
     fn short_of(&self, flag: &str) -> Option<char> {

@@ -4,7 +4,7 @@
 //! Source: `rq/cli/workers.py`, `rq/cli/helpers.py`; the flags for Sentry are of RQ 1 and 2.
 
 use crate::config::dialect::Meaning::{Flags, Refused};
-use crate::config::dialect::{Meaning, Word, word};
+use crate::config::dialect::{Line, Meaning, Word, word};
 use crate::config::problem::{Origin, Problem};
 
 pub(super) const WORDS: [Word; 14] = [
@@ -23,21 +23,14 @@ pub(super) const WORDS: [Word; 14] = [
     word("quiet", Some('q'), "", |_| {
         Flags(vec![("log-level", "warn".to_owned())])
     }),
-    word("num-workers", None, "N", |count| {
-        Flags(vec![
-            ("min-workers", count.to_owned()),
-            ("max-workers", count.to_owned()),
-        ])
-    }),
+    word("num-workers", None, "N", num_workers),
     word("n", Some('n'), "VALUE", |_| {
         Refused(
             "it is the name in `rq worker` and the number of workers in `rq worker-pool`",
             "say `--name NAME` or `--num-workers N`",
         )
     }),
-    word("c", Some('c'), "MODULE", |module| {
-        Flags(vec![("rq-config", module.to_owned())])
-    }),
+    word("c", Some('c'), "MODULE", config),
     word("pid", None, "PATH", |path| {
         Flags(vec![("pid-file", path.to_owned())])
     }),
@@ -51,6 +44,42 @@ pub(super) const WORDS: [Word; 14] = [
         )
     }),
 ];
+
+/// What `-n` and `-c` are depends on the command.
+pub(super) const LINES: [Line; 2] = [
+    Line {
+        command: "worker",
+        words: &[
+            word("name", Some('n'), "NAME", |name| {
+                Flags(vec![("name", name.to_owned())])
+            }),
+            CONFIG,
+        ],
+        anywhere: false,
+        has_queues: true,
+        others: OTHERS,
+    },
+    Line {
+        command: "worker-pool",
+        words: &[word("num-workers", Some('n'), "N", num_workers), CONFIG],
+        anywhere: false,
+        has_queues: true,
+        others: OTHERS,
+    },
+];
+const CONFIG: Word = word("config", Some('c'), "MODULE", config);
+const OTHERS: &str = "the other commands of RQ (info, cron, suspend …) are run by `rq` itself";
+
+fn config(module: &str) -> Meaning {
+    Flags(vec![("rq-config", module.to_owned())])
+}
+
+fn num_workers(count: &str) -> Meaning {
+    Flags(vec![
+        ("min-workers", count.to_owned()),
+        ("max-workers", count.to_owned()),
+    ])
+}
 
 fn connection_class(class: &str) -> Meaning {
     match class {
