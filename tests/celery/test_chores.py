@@ -35,6 +35,13 @@ def test_a_lost_task_that_asks_for_it_is_requeued_and_nothing_stored(pool, side)
     assert stored(side.redis, ID) is None
 
 
+def test_a_task_that_loses_its_worker_for_good_fails_whatever_it_asks_for(pool, side):
+    answer = pool.chore('proj.noted_late', chore={**LOST, 'final': True}, task_id=ID)
+    assert (answer.state, answer.then) == ('FAILURE', 'ack')
+    assert dict(stored(side.redis, ID)[0])['result']['exc_type'] == 'WorkerLostError'
+    assert pool.chore('proj.noted_late', chore=LOST, task_id=ID).then == 'requeue'
+
+
 def test_a_worker_lost_after_its_task_succeeded_changes_nothing(pool, side):
     pool.send('proj.add', 1, 2, task_id=ID)
     before = stored(side.redis, ID)
@@ -56,6 +63,12 @@ def test_the_hard_limit_calls_the_hooks_of_a_failure(pool, side, task, then):
     assert answer.events.count('task-failed') == 1
     assert side.notes() == ['on_failure TimeLimitExceeded TimeLimitExceeded(0.5,)']
     assert dict(stored(side.redis, ID)[0])['result']['exc_type'] == 'TimeLimitExceeded'
+
+
+def test_the_hard_limit_is_told_as_its_message_writes_it(pool, side):
+    chore = {'do': 'timeout', 'seconds': 1.0}
+    pool.chore('proj.sleep_noted', 30, chore=chore, task_id=ID, time_limit=1)
+    assert dict(stored(side.redis, ID)[0])['result']['exc_message'] == [1]
 
 
 def test_the_hard_limit_stores_what_a_stock_worker_stores(pool, stock, side, stock_side):

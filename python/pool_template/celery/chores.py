@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import Any, Iterator
 
 from billiard.common import human_status
 from billiard.einfo import ExceptionInfo
@@ -17,6 +18,17 @@ from pool_template.jobs.loop import Outcome
 #: States that a revocation may replace. Source: `celery/worker/control.py`, `_revoke`.
 _REVOCABLE = (states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED)
 _DONE = outcome.told(outcome.IGNORED, None)
+
+
+@contextlib.contextmanager
+def _never_requeued(task: Any) -> Iterator[None]:
+    """A task whose workers died too often is given up, whatever it says of itself."""
+    wants = task.reject_on_worker_lost
+    task.reject_on_worker_lost = False
+    try:
+        yield
+    finally:
+        task.reject_on_worker_lost = wants
 
 
 class UnknownChore(ValueError):
@@ -58,10 +70,12 @@ class Chores:
         request.acknowledged = chore.get("acked", has_begun and not request.task.acks_late)
         if what == "worker_lost":
             error = _lost(chore)
-            request.on_failure(info_of(error))
+            with _never_requeued(request.task) if chore.get("final") else contextlib.nullcontext():
+                request.on_failure(info_of(error))
         elif what == "timeout":
-            error = TimeLimitExceeded(chore.get("seconds"))
-            request.on_timeout(False, chore.get("seconds"))
+            seconds = request.time_limits[0] or chore.get("seconds")  # as the message writes it
+            error = TimeLimitExceeded(seconds)
+            request.on_timeout(False, seconds)
         else:
             is_expired, is_terminated = bool(chore.get("expired")), bool(chore.get("terminated"))
             reason = "expired" if is_expired else "terminated" if is_terminated else "revoked"

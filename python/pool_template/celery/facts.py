@@ -27,9 +27,9 @@ _SETTINGS = (
     "worker_direct", "worker_disable_prefetch", "worker_disable_rate_limits", "worker_enable_remote_control",
     "worker_eta_task_limit", "worker_prefetch_multiplier", "worker_send_task_events", "worker_soft_shutdown_timeout",
 )  # fmt: skip
-_TASK = (
-    "acks_late", "acks_on_failure", "acks_on_timeout", "ignore_result", "max_retries", "rate_limit",
-    "reject_on_worker_lost", "retry_on_worker_lost", "send_events", "store_errors_even_if_ignored", "track_started",
+_FLAGS_OF_A_TASK = (
+    "acks_late", "acks_on_failure", "acks_on_timeout", "ignore_result", "reject_on_worker_lost",
+    "retry_on_worker_lost", "send_events", "store_errors_even_if_ignored", "track_started",
 )  # fmt: skip
 _CONNECTION = ("host", "port", "db", "username", "password", "path", "socket_timeout", "socket_connect_timeout")
 
@@ -148,8 +148,9 @@ def _settings(app: Any, worker: Any) -> dict[str, Any]:
 
 
 def _task(application: Application, capture: Capture, task: Any) -> dict[str, Any]:
-    facts = {name: getattr(task, name, None) for name in _TASK}
-    facts["rate_limit"] = None if facts["rate_limit"] is None else str(facts["rate_limit"])
+    facts: dict[str, Any] = {name: bool(getattr(task, name, False)) for name in _FLAGS_OF_A_TASK}
+    facts["max_retries"] = task.max_retries
+    facts["rate_limit"] = None if task.rate_limit is None else str(task.rate_limit)
     facts["time_limit"] = application.hard_limit_of(task)
     facts["soft_time_limit"] = application.soft_limit_of(task)
     facts["capture"] = capture.allows(task) and task.Request == "celery.worker.request:Request"
