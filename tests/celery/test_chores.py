@@ -42,6 +42,7 @@ def test_a_task_that_loses_its_worker_for_good_fails_whatever_it_asks_for(pool, 
     assert pool.chore('proj.noted_late', chore=LOST, task_id=ID).then == 'requeue'
 
 
+@pytest.mark.celery57
 def test_a_worker_lost_after_its_task_succeeded_changes_nothing(pool, side):
     pool.send('proj.add', 1, 2, task_id=ID)
     before = stored(side.redis, ID)
@@ -50,12 +51,14 @@ def test_a_worker_lost_after_its_task_succeeded_changes_nothing(pool, side):
     assert stored(side.redis, ID) == before
 
 
+@pytest.mark.celery57
 def test_a_lost_task_may_be_retried(pool, side):
     answer = pool.chore('proj.lost_again', chore=LOST, task_id=ID)
     assert (answer.state, answer.then) == ('RETRY', 'ack')
     assert messages.taken(side.redis)['headers']['retries'] == 1
 
 
+@pytest.mark.celery57
 @pytest.mark.parametrize('task, then', [('proj.sleep_noted', 'ack'), ('proj.sleep_late', 'requeue')])
 def test_the_hard_limit_calls_the_hooks_of_a_failure(pool, side, task, then):
     answer = pool.chore(task, 30, chore={'do': 'timeout', 'seconds': 0.5}, task_id=ID)

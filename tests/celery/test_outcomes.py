@@ -17,7 +17,7 @@ from support.wait import until
         ('proj.boom_late', (), 'FAILURE', 'reject'),
         ('proj.again', (), 'RETRY', 'ack'),
         ('proj.ignored', (), 'IGNORED', 'ack'),
-        ('proj.rejected', (False,), 'FAILURE', 'reject'),
+        pytest.param('proj.rejected', (False,), 'FAILURE', 'reject', marks=pytest.mark.celery57),
         ('proj.rejected', (True,), 'REJECTED', 'requeue'),
         ('proj.no_json', (), 'FAILURE', 'ack'),
         ('proj.leave', (3,), 'FAILURE', 'ack'),

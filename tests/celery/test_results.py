@@ -1,6 +1,16 @@
 """Each kind of task leaves what it leaves with a stock worker, captured or not."""
 
+import json
+import subprocess
+from pathlib import Path
+
+import celery
 import pytest
+from celery import chord
+from redis import Redis
+from support import child
+from support.server import free_port
+from support.wait import until
 
 from harness import messages
 from harness.results import stored
@@ -47,6 +57,8 @@ TASKS = [
 @pytest.mark.parametrize('kind', [messages.TASK, messages.WHOLE], ids=['task', 'whole'])
 @pytest.mark.parametrize('task, args, options', TASKS, ids=lambda value: str(value)[:40])
 def test_a_task_leaves_what_it_leaves_with_a_stock_worker(pool, stock, side, stock_side, task, args, options, kind):
+    if task == 'proj.leave' and celery.VERSION < (5, 7):
+        pytest.skip('nothing is stored before Celery 5.7')
     options = {'task_id': ID, 'expires': None, **options}
     pool.send(task, *args, kind=kind, **options)
     case = repr((task, args, options))
@@ -85,8 +97,6 @@ def test_what_follows_a_task_follows_it_here_too(pool, stock, side, stock_side, 
 
 
 def test_a_chord_is_joined_by_its_last_part(pool, stock, side, stock_side):
-    from celery import chord
-
     for worker, url in ((pool, side.url), (stock, stock_side.url)):
         app = messages.producer(url, url)
         parts = [app.signature('proj.add', (n, n), task_id=f'part-{n}') for n in range(2)]
@@ -127,8 +137,6 @@ def test_what_receivers_may_look_at_is_stored_before_they_run(start, side):
 
 
 def test_extended_results_are_the_same(start, side):
-    import json
-
     pool = start(environment={'PROJ_CONF': json.dumps({'result_extended': True})})
     for kind in (messages.TASK, messages.WHOLE):
         side.redis.flushdb()
@@ -144,13 +152,6 @@ def test_the_start_is_told_with_the_workers_own_process(pool):
 
 
 def test_a_result_waits_for_a_store_that_is_away(start, side):
-    import subprocess
-
-    from redis import Redis
-    from support import child
-    from support.server import free_port
-    from support.wait import until
-
     port = free_port()
 
     def serve():
@@ -162,7 +163,7 @@ def test_a_result_waits_for_a_store_that_is_away(start, side):
     pool = start(environment={'PROJ_BACKEND': backend})
     pool.app.send_task('proj.add', (1, 2), task_id=ID)
     execution = pool.worker.send('celery', payload=messages.payload(messages.taken(side.redis)), kind=messages.WHOLE)
-    pool.worker.stderr.wait_for('Retrying')
+    until(lambda: 'sleep' in Path(f'/proc/{pool.worker.pid}/wchan').read_text(), 'the worker waits')
     process = serve()
     try:
         done = pool.worker.done()

@@ -114,6 +114,15 @@ class Application:
         """Seconds; a message may say otherwise."""
         return task.soft_time_limit or self.worker.soft_time_limit or None
 
+    @staticmethod
+    def late_acks_of(task: Any) -> tuple[bool, bool]:
+        """Whether a late task's message is acknowledged though it failed, and though it took too long. Before Celery 5.7
+        that is one setting."""
+        both = getattr(task, "acks_on_failure_or_timeout", True)
+        found = (getattr(task, name, None) for name in ("acks_on_failure", "acks_on_timeout"))
+        on_failure, on_timeout = (bool(both if each is None else each) for each in found)
+        return on_failure, on_timeout
+
     def warnings(self) -> list[str]:
         """What of the application can't run here, a sentence each."""
         conf = self.app.conf

@@ -135,9 +135,9 @@ class Capture:
                     return None
                 value = self._whole_value(task_id, exc, state, request, traceback)
                 if len(value) <= self._value_len_max:
-                    expires = self._backend.failure_expires
-                    # None, where Celery sets it without a limit of its own.
-                    expires = self._backend.expires if expires is None else expires
+                    backend = self._backend
+                    expires = getattr(backend, "failure_expires", None)  # not before Celery 5.7
+                    expires = backend.expires if expires is None else expires
                     self._store = Store(self._prefix + task_id, value, expires)
                     return None
         self._armed = None
@@ -203,7 +203,7 @@ def _is_stock_redis(backend: Any) -> bool:
     if (kind.__module__, kind.__name__) != ("celery.backends.redis", "RedisBackend"):
         return False
     encoder = registry._encoders.get("json")
-    if backend.serializer != "json" or backend.compression or encoder is None or encoder.encoder is not json_dumps:
+    if backend.serializer != "json" or getattr(backend, "compression", None) or encoder is None or encoder.encoder is not json_dumps:
         return False
     return all(is_of_celery(getattr(backend, name, None)) for name in _WAY_OF_A_RESULT if hasattr(backend, name))
 

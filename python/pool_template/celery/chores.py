@@ -12,7 +12,7 @@ from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
 
 from pool_template.celery import outcome
 from pool_template.celery.application import Application
-from pool_template.celery.incoming import Incoming, Refused
+from pool_template.celery.incoming import Incoming, Refused, Verdict
 from pool_template.jobs.loop import Outcome
 
 #: States that a revocation may replace. Source: `celery/worker/control.py`, `_revoke`.
@@ -76,6 +76,7 @@ class Chores:
             seconds = request.time_limits[0] or chore.get("seconds")  # as the message writes it
             error = TimeLimitExceeded(seconds)
             request.on_timeout(False, seconds)
+            _complete(request, verdict, error)
         else:
             is_expired, is_terminated = bool(chore.get("expired")), bool(chore.get("terminated"))
             reason = "expired" if is_expired else "terminated" if is_terminated else "revoked"
@@ -102,6 +103,14 @@ class Chores:
         )
         self._app.loader.shutdown_worker()
         signals.worker_shutdown.send(sender=worker)
+
+
+def _complete(request: Any, verdict: Verdict, error: TimeLimitExceeded) -> None:
+    """What Celery does with a hard limit elsewhere before 5.7, and in one place since."""
+    if all(kind != "task-failed" for kind, _ in verdict.events):
+        request.send_event("task-failed", exception=repr(error), traceback=None)
+    if verdict.then is None and not request.acknowledged:
+        request.reject(requeue=True)
 
 
 def lost_with(status: int, job: int = 0) -> WorkerLostError:

@@ -28,8 +28,8 @@ _SETTINGS = (
     "worker_eta_task_limit", "worker_prefetch_multiplier", "worker_send_task_events", "worker_soft_shutdown_timeout",
 )  # fmt: skip
 _FLAGS_OF_A_TASK = (
-    "acks_late", "acks_on_failure", "acks_on_timeout", "ignore_result", "reject_on_worker_lost",
-    "retry_on_worker_lost", "send_events", "store_errors_even_if_ignored", "track_started",
+    "acks_late", "ignore_result", "reject_on_worker_lost", "retry_on_worker_lost", "send_events",
+    "store_errors_even_if_ignored", "track_started",
 )  # fmt: skip
 _CONNECTION = ("host", "port", "db", "username", "password", "path", "socket_timeout", "socket_connect_timeout")
 
@@ -149,6 +149,7 @@ def _settings(app: Any, worker: Any) -> dict[str, Any]:
 
 def _task(application: Application, capture: Capture, task: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {name: bool(getattr(task, name, False)) for name in _FLAGS_OF_A_TASK}
+    facts["acks_on_failure"], facts["acks_on_timeout"] = application.late_acks_of(task)
     facts["max_retries"] = task.max_retries
     facts["rate_limit"] = None if task.rate_limit is None else str(task.rate_limit)
     facts["time_limit"] = application.hard_limit_of(task)

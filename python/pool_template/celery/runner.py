@@ -203,7 +203,7 @@ class CeleryRunner:
         if isinstance(error, _SPECIAL):
             request_object, verdict = self._incoming.request(meta, body)
             return self._after_failure(request_object, verdict, result, error)
-        return _failed(plan.task, result, error, runtime, store)
+        return self._failed(plan.task, result, error, runtime, store)
 
     def _parts(self, meta: dict[str, Any], headers: dict[str, Any], body: bytes) -> Any:
         """Arguments and what goes with them, of a message with nothing special; None of any other."""
@@ -281,11 +281,22 @@ class CeleryRunner:
         if is_plain and not isinstance(error, _SPECIAL):
             if not failed:
                 return outcome.succeeded(store, runtime, result)
-            return _failed(request.task, result, error, runtime, store)
+            return self._failed(request.task, result, error, runtime, store)
         if failed:
             return self._after_failure(request, verdict, result, error, store)
         request.on_success(traced)
         return self._incoming.answer(request, verdict, store=store and store._asdict())
+
+    def _failed(self, task: Any, info: ExceptionInfo, error: Any, runtime: Optional[float], store: Any) -> Outcome:
+        """The usual ends of a task that did not succeed. Source: `celery/worker/request.py`, `Request.on_failure`."""
+        if isinstance(error, Retry):
+            told = outcome.texts(error.exc, info.traceback)
+            return outcome.told(outcome.RETRY, outcome.ACK, runtime=runtime, **told)
+        if isinstance(error, Ignore):
+            return outcome.told(outcome.IGNORED, outcome.ACK, runtime=runtime)
+        is_acked = not task.acks_late or self._application.late_acks_of(task)[0]
+        then = outcome.ACK if is_acked else outcome.REJECT
+        return outcome.failed(error, info.traceback or "", then, store, runtime=runtime)
 
     def _after_failure(self, request: Any, verdict: Any, info: Any, error: Any, store: Any = None) -> Outcome:
         """A failure with which Celery's parent process does more than to count it."""
@@ -336,17 +347,6 @@ class _Backendless:
 
     def process_cleanup(self) -> None:
         """Has nothing to clean up."""
-
-
-def _failed(task: Any, info: ExceptionInfo, error: Any, runtime: Optional[float], store: Any) -> Outcome:
-    """The usual ends of a task that did not succeed. Source: `celery/worker/request.py`, `Request.on_failure`."""
-    if isinstance(error, Retry):
-        told = outcome.texts(error.exc, info.traceback)
-        return outcome.told(outcome.RETRY, outcome.ACK, runtime=runtime, **told)
-    if isinstance(error, Ignore):
-        return outcome.told(outcome.IGNORED, outcome.ACK, runtime=runtime)
-    then = outcome.ACK if task.acks_on_failure or not task.acks_late else outcome.REJECT
-    return outcome.failed(error, info.traceback or "", then, store, runtime=runtime)
 
 
 def _unwrapped(info: Any) -> Any:
