@@ -8,10 +8,12 @@
 mod begins;
 mod late;
 mod message;
+mod outbox;
 mod pool;
+mod upkeep;
 mod watch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,21 +25,18 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use self::begins::Begins;
 use self::late::fates;
 use self::message::{Answer, Kind, Message, Outcome};
+use self::outbox::{Outbox, runs_at_once};
 use self::pool::Pool;
+use self::upkeep::{Upkeep, maintained};
 use super::parts::backoff::Backoff;
 use super::parts::held::Held;
 use super::source::{Demand, Event, Events, Late, Source};
-use super::{BrokerError, Maintained, Pull};
+use super::{BrokerError, Pull};
 use crate::job::{Begun, Claim, Claimed, Delivery, PoolName, Settlement, Verdict, Work};
 use crate::time::Mono;
 
-/// Settlements that go out in one call, and deliveries that one claim brings.
+/// Deliveries that one claim brings.
 const BATCH_MAX: usize = 4096;
-/// Outcomes kept for a broker that can't be used; above it nothing more is claimed.
-const OUTBOX_MAX: usize = 16 * BATCH_MAX;
-/// Housekeeping at the broker after work, and without.
-const MAINTAIN_ACTIVE: Duration = Duration::from_secs(30);
-const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
 /// How long a stop waits for the answer of a claim that is on its way.
 const UNANSWERED: Duration = Duration::from_secs(2);
 /// A wait for jobs that was refused, and now stands for so long, works: a connection fails sooner.
@@ -104,18 +103,10 @@ struct Pulled {
     /// Hears of those that are called off; with the number of this watch.
     watch: Option<(AbortHandle, u64)>,
     watches: u64,
-    outbox: VecDeque<Outcome>,
-    settling: usize,
-    /// Outcomes of the supervisor's that the broker has.
-    settled: u64,
+    outbox: Outbox,
     calls: JoinSet<Answer>,
     backoffs: BTreeMap<Kind, Backoff>,
-    heartbeat: Duration,
-    next_heartbeat: Option<Mono>,
-    renewing: bool,
-    next_maintenance: Mono,
-    /// Something was settled since the last housekeeping.
-    active: bool,
+    upkeep: Upkeep,
     closing: Option<Closing>,
     rng: fastrand::Rng,
 }
@@ -139,16 +130,10 @@ impl Pulled {
             events,
             pools: BTreeMap::new(),
             held: Held::default(),
-            outbox: VecDeque::new(),
-            settling: 0,
-            settled: 0,
+            outbox: Outbox::default(),
             calls: JoinSet::new(),
             backoffs: BTreeMap::new(),
-            heartbeat,
-            next_heartbeat: None,
-            renewing: false,
-            next_maintenance: Mono::now() + MAINTAIN_ACTIVE,
-            active: true,
+            upkeep: Upkeep::new(heartbeat, Mono::now()),
             closing: None,
             rng: fastrand::Rng::new(),
         }
@@ -205,7 +190,7 @@ impl Pulled {
                     self.begins.ended(of);
                     let (token, of) = (Some(of), self.held.end(of));
                     let settlement = Settlement { of, verdict, run };
-                    self.outbox.push_back(Outcome { settlement, token });
+                    self.outbox.push(Outcome { settlement, token });
                 }
             }
             Message::Close { within, unsettled } => {
@@ -233,10 +218,10 @@ impl Pulled {
             }
             Ok(Answer::CalledOff { watch, result }) => self.called_off(watch, result, now),
             Ok(Answer::Renewed(result)) => {
-                self.renewing = false;
+                self.upkeep.renewed();
                 if self.check(Kind::Renew, result, now).is_none() {
-                    // It may run out before the next one is due.
-                    self.next_heartbeat = self.backoff(Kind::Renew).next(now);
+                    let again = self.backoff(Kind::Renew).next(now);
+                    self.upkeep.renews_again(again);
                 }
             }
             Ok(Answer::Maintained(result)) => maintained(result),
@@ -285,7 +270,7 @@ impl Pulled {
                     run: None,
                 };
                 let token = None;
-                self.outbox.push_back(Outcome { settlement, token });
+                self.outbox.push(Outcome { settlement, token });
             }
         }
         pool.room.release();
@@ -307,13 +292,9 @@ impl Pulled {
 
     /// Outcomes were settled; those that the broker did not take are tried again.
     fn settled(&mut self, sent: Vec<Outcome>, result: Result<Vec<Option<Late>>, BrokerError>, now: Mono) {
-        self.settling = 0;
-        self.active = true;
+        self.upkeep.work_goes_on();
         let Some(fates) = self.check(Kind::Settle, result, now) else {
-            for outcome in sent.into_iter().rev() {
-                self.outbox.push_front(outcome);
-            }
-            return;
+            return self.outbox.came_back(sent);
         };
         assert_eq!(sent.len(), fates.len(), "one answer for each outcome");
         // What was put back, or enqueued by what the runtime settled itself, can be claimed at once.
@@ -324,7 +305,7 @@ impl Pulled {
         let known: Vec<_> = known
             .filter_map(|(outcome, late)| Some((outcome.token?, late)))
             .collect();
-        self.settled += known.len() as u64;
+        self.outbox.arrived(known.len());
         for pool in self.pools.values_mut() {
             // Others may have waited for these jobs to end.
             if look || pool.must_look_again() {
@@ -380,8 +361,8 @@ impl Pulled {
         let stands = self.pools.values().filter_map(|pool| pool.stands_at(STANDS));
         let is_waiting_in_vain = self.backoffs.get(&Kind::Wait).is_some_and(Backoff::is_failing);
         backoffs
-            .chain(self.next_heartbeat.filter(|_| !self.renewing))
-            .chain(Some(self.next_maintenance))
+            .chain(self.upkeep.next_renewal())
+            .chain(self.closing.is_none().then(|| self.upkeep.next_maintenance()))
             .chain(
                 self.begins
                     .deadline()
@@ -394,12 +375,11 @@ impl Pulled {
 
     /// Starts what can be started now.
     fn pump(&mut self, now: Mono) {
-        self.renew(now);
-        self.maintain(now);
+        self.keep_up(now);
         self.note_waits_that_stand(now);
         self.watch_begins(now);
         self.send_outbox(now);
-        if self.closing.is_some() || self.outbox.len() >= OUTBOX_MAX {
+        if self.closing.is_some() || self.outbox.is_full() {
             return;
         }
         let may_take = self.may_try(Kind::Take, now);
@@ -438,12 +418,10 @@ impl Pulled {
     }
 
     fn send_outbox(&mut self, now: Mono) {
-        if self.settling > 0 || self.outbox.is_empty() || !self.may_try(Kind::Settle, now) {
+        if !self.outbox.wants_to_send() || !self.may_try(Kind::Settle, now) {
             return;
         }
-        let count = self.outbox.len().min(BATCH_MAX);
-        let sent: Vec<Outcome> = self.outbox.drain(..count).collect();
-        self.settling = count;
+        let sent = self.outbox.send();
         let broker = self.broker.clone();
         self.calls.spawn(async move {
             let settlements = sent.iter().map(|outcome| outcome.settlement.clone()).collect();
@@ -455,32 +433,19 @@ impl Pulled {
         });
     }
 
-    /// Renews the lease while anything is held under it.
-    fn renew(&mut self, now: Mono) {
-        if self.held.is_empty() && self.outbox.is_empty() && self.settling == 0 {
-            self.next_heartbeat = None;
-            return;
-        }
-        let due = *self.next_heartbeat.get_or_insert(now + self.heartbeat);
-        if due <= now && !self.renewing {
-            self.next_heartbeat = Some(now + self.heartbeat);
-            self.renewing = true;
+    /// Renews the lease, and keeps house at the broker, when that is due.
+    fn keep_up(&mut self, now: Mono) {
+        let holds = !self.held.is_empty() || !self.outbox.is_empty();
+        if self.upkeep.begins_renewal(holds, now) {
             let broker = self.broker.clone();
             self.calls
                 .spawn(async move { Answer::Renewed(broker.extend().await) });
         }
-    }
-
-    /// Housekeeping at the broker: often while there is work, seldom without.
-    fn maintain(&mut self, now: Mono) {
-        if now < self.next_maintenance || self.closing.is_some() {
-            return;
+        if self.closing.is_none() && self.upkeep.begins_maintenance(now) {
+            let broker = self.broker.clone();
+            self.calls
+                .spawn(async move { Answer::Maintained(broker.maintain().await) });
         }
-        let active = std::mem::take(&mut self.active);
-        self.next_maintenance = now + if active { MAINTAIN_ACTIVE } else { MAINTAIN_IDLE };
-        let broker = self.broker.clone();
-        self.calls
-            .spawn(async move { Answer::Maintained(broker.maintain().await) });
     }
 
     /// A refusal comes at once: a wait that stands for a while is none.
@@ -494,15 +459,15 @@ impl Pulled {
 
     /// Says of each pool that is known to have nothing left that this is so, once.
     fn tell_empty(&mut self) {
-        if !self.outbox.is_empty() || self.settling > 0 || self.broker.has_after_work() {
+        if !self.outbox.is_empty() || self.broker.has_after_work() {
             return;
         }
         for (name, pool) in &mut self.pools {
-            if pool.is_empty_news(self.settled) {
+            if pool.is_empty_news(self.outbox.settled()) {
                 self.events.send(Event::Empty {
                     pool: name.clone(),
                     seen: pool.room.delivered(),
-                    settled: self.settled,
+                    settled: self.outbox.settled(),
                 });
             }
         }
@@ -517,7 +482,7 @@ impl Pulled {
         let Some(closing) = &self.closing else {
             return false;
         };
-        let is_settled = self.outbox.is_empty() && self.settling == 0;
+        let is_settled = self.outbox.is_empty();
         let is_answered = self.claims() == 0 || now >= closing.answers_until;
         is_answered && (is_settled || now >= closing.until)
     }
@@ -525,36 +490,12 @@ impl Pulled {
     async fn finish(mut self) {
         // What claims took that are on their way is for the broker to find out.
         self.calls.shutdown().await;
-        let unsettled = self
-            .outbox
-            .iter()
-            .filter(|outcome| outcome.token.is_some())
-            .count()
-            + self.settling;
+        let unsettled = self.outbox.unsettled();
         if let Err(error) = self.broker.close().await {
             tracing::warn!(%error, "cannot close the broker");
         }
         if let Some(closing) = self.closing {
             let _ = closing.unsettled.send(unsettled);
         }
-    }
-}
-
-/// Whether this verdict may leave something that can be claimed at once.
-fn runs_at_once(verdict: &Verdict) -> bool {
-    matches!(
-        verdict,
-        Verdict::GiveBack | Verdict::Again { due: None, .. } | Verdict::Forget
-    )
-}
-
-fn maintained(result: Result<Maintained, BrokerError>) {
-    match result {
-        Ok(done) if done.recovered > 0 => tracing::warn!(
-            jobs = done.recovered,
-            "took back jobs of a supervisor that is gone"
-        ),
-        Ok(_) => {}
-        Err(error) => tracing::debug!(%error, "housekeeping at the broker failed"),
     }
 }
