@@ -29,7 +29,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 async fn jobs_that_are_pushed_run_and_are_acknowledged() {
     let server = push::Server::default();
     runs_what_is_pushed(server.clone(), server.handle().into()).await;
-    let server = push::Server::with_early_acks();
+    let server = push::Server::default();
+    server.acknowledge_early();
     let long = QueueName::new("default").unwrap();
     let long = NewJob::new(long, "sleep", "1");
     let id = long.id.to_string();

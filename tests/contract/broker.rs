@@ -1,8 +1,8 @@
-//! What a broker promises. Each rule below runs against each implementation; where the schema of RQ's jobs in Redis has
+//! What a broker promises. `sources.rs` holds the rules of what feeds a supervisor: they run over every broker, and over
+//! one that pushes. The other rules ask a broker for jobs, and run against each that is asked; where the schema of RQ's jobs in Redis has
 //! it otherwise, `rq.rs` says what, why, and what holds in its place. What only the embedded broker promises is in
 //! `embedded.rs`, and `model.rs` compares it with the one in memory.
 
-mod asked;
 mod control;
 mod counting;
 mod dead;

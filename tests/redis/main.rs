@@ -15,13 +15,12 @@ mod ledger;
 mod lost_answers;
 mod names;
 mod pool;
-mod proxy;
 mod sentinel;
 mod served;
 #[path = "../support/mod.rs"]
 mod support;
 
-use support::{server, wait_for};
+use support::{proxy, server, wait_for};
 
 /// Rules that are seconds of waiting, for the limits of a pool or of a server, and little else: all at once, where the test
 /// harness has no more in hand than there are processors.

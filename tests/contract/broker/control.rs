@@ -114,7 +114,7 @@ fn spoil(kit: &Kit, of: &str) -> bool {
             let key = format!("rq:job:{of}");
             let mut limited = ::redis::cmd("HSET");
             limited.arg(key).arg("rate_limit_key").arg("mails");
-            let () = limited.query(&mut server.connection()).unwrap();
+            let () = limited.query(&mut server.lock().connection()).unwrap();
         }
     }
     true

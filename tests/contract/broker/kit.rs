@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use pool::job::{
 };
 
 use super::rq;
+use crate::support::proxy::Proxy;
 use crate::support::server::Server;
 
 /// Far longer than anything takes, so that only a fault gets there.
@@ -24,7 +25,25 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub enum Kit {
     Memory(Box<MemoryBroker>),
     Sqlite(tempfile::TempDir),
-    Redis(Server),
+    Redis(Box<RedisServer>),
+}
+
+/// A server of Redis, and the way to it.
+pub struct RedisServer {
+    server: Mutex<Server>,
+    proxy: OnceLock<Proxy>,
+}
+
+impl RedisServer {
+    pub fn lock(&self) -> MutexGuard<'_, Server> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A network that may fail.
+    pub fn proxy(&self) -> &Proxy {
+        let start = || Proxy::start(self.lock().port(), fastrand::Rng::new());
+        self.proxy.get_or_init(start)
+    }
 }
 
 /// The settings of the suite: a lease that never runs out by itself.
@@ -52,7 +71,10 @@ impl Kit {
     }
 
     pub fn redis() -> Self {
-        Kit::Redis(Server::start(&[]))
+        // It keeps what it was told, should it be killed.
+        let server = Mutex::new(Server::start(&["--appendonly", "yes", "--appendfsync", "no"]));
+        let proxy = OnceLock::new();
+        Kit::Redis(Box::new(RedisServer { server, proxy }))
     }
 
     /// The file of the embedded broker.
@@ -81,7 +103,25 @@ impl Kit {
                 let url = BrokerUrl::Sqlite(self.path());
                 open(&BrokerConfig { url, ..config }).await
             }
-            Kit::Redis(server) => rq::open(server, config).await,
+            Kit::Redis(server) => {
+                let url = server.lock().url();
+                rq::open(&url, config).await
+            }
+        }
+    }
+
+    /// A handle that reaches its server, if it has one, by a network that may fail.
+    pub async fn over_the_network(&self) -> Arc<dyn Pull> {
+        match self {
+            Kit::Redis(server) => rq::open(&server.proxy().url(), config()).await,
+            Kit::Memory(_) | Kit::Sqlite(_) => self.handle().await,
+        }
+    }
+
+    pub fn redis_server(&self) -> &RedisServer {
+        match self {
+            Kit::Redis(server) => server,
+            Kit::Memory(_) | Kit::Sqlite(_) => unreachable!("it has no server"),
         }
     }
 }

@@ -8,139 +8,43 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use pool::broker::BrokerError;
 use pool::broker::parts::held::Held;
 use pool::broker::parts::room::Room;
 use pool::broker::source::{Demand, Event, Events, Late, Source, StopHow};
-use pool::broker::{Backlog, Broker, BrokerError, Canceled, Control, Enqueued, NotHere, Producer, Queues};
 use pool::job::{
-    self, Begun, Delivery, JobId, Loss, NewJob, PoolName, QueueName, QueueOrder, Settlement, Token, Verdict,
-    Work,
+    self, Begun, Delivery, Loss, PoolName, QueueName, QueueOrder, Settlement, Token, Verdict, Work,
 };
-use pool::time::Unix;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
+#[path = "push_broker.rs"]
+mod broker;
 #[path = "push_server.rs"]
 mod server;
 
+use broker::{PushBroker, away};
 pub use server::Server;
 use server::{Channel, Message, Pushed, State};
 
-/// One handle on a server.
-#[derive(Debug)]
-struct PushBroker(Server);
-
-#[async_trait]
-impl Broker for PushBroker {
-    fn url(&self) -> &str {
-        "push:"
-    }
-
-    fn queues(&self) -> &dyn Queues {
-        self
-    }
-
-    fn producer(&self) -> Result<&dyn Producer, NotHere> {
-        Ok(self)
-    }
-
-    fn control(&self) -> Result<&dyn Control, NotHere> {
-        Ok(self)
-    }
-
-    async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
-        let (sender, inbox) = unbounded_channel();
-        let (push, pushed) = unbounded_channel();
-        let task = Task {
-            server: self.0.clone(),
-            events,
-            push,
-            pools: BTreeMap::new(),
-            held: BTreeMap::new(),
-            tokens: Held::default(),
-            settled: 0,
-        };
-        tokio::spawn(task.run(inbox, pushed));
-        Ok(Box::new(Inbox(sender)))
-    }
-
-    async fn close(&self) -> Result<(), BrokerError> {
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Producer for PushBroker {
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, BrokerError> {
-        let mut state = self.0.state();
-        let mut enqueued = Vec::new();
-        for job in jobs {
-            enqueued.push(Enqueued::New(job.id.clone()));
-            let message = Message {
-                failures: 0,
-                losses: 0,
-                since: Unix::now(),
-                job,
-            };
-            let queue = state.queues.entry(message.job.queue.clone()).or_default();
-            queue.push_back(message);
-        }
-        state.push();
-        Ok(enqueued)
-    }
-}
-
-#[async_trait]
-impl Control for PushBroker {
-    /// As Celery revokes: what waits is taken out, and who may have the rest is told.
-    async fn cancel(&self, ids: &[JobId]) -> Result<Vec<Canceled>, BrokerError> {
-        let mut state = self.0.state();
-        let mut answers = Vec::new();
-        for id in ids {
-            let mut queues = state.queues.values_mut();
-            let taken = queues.any(|queue| {
-                let at = queue.iter().position(|message| message.job.id == *id);
-                at.and_then(|at| queue.remove(at)).is_some()
-            });
-            if taken {
-                state.ended.insert(id.clone(), Verdict::Canceled);
-                answers.push(Canceled::Done);
-                continue;
-            }
-            state.revoked.insert(id.clone());
-            for channel in state.channels.values() {
-                let _ = channel.push.send(Pushed::Revoked { job: id.clone() });
-            }
-            answers.push(match state.ended.contains_key(id) {
-                true => Canceled::Ended,
-                false => Canceled::Asked,
-            });
-        }
-        Ok(answers)
-    }
-
-    async fn stop(&self, ids: &[JobId]) -> Result<Vec<Canceled>, BrokerError> {
-        self.cancel(ids).await
-    }
-}
-
-#[async_trait]
-impl Queues for PushBroker {
-    async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
-        let state = self.0.state();
-        let found = queues.iter().filter_map(|queue| state.queues.get(queue));
-        Ok(Backlog {
-            waiting: found.clone().map(|queue| queue.len() as u64).sum(),
-            scheduled: 0,
-            oldest: found.filter_map(|queue| Some(queue.front()?.since)).min(),
-        })
-    }
-
-    async fn names(&self) -> Result<Vec<QueueName>, BrokerError> {
-        Ok(self.0.state().queues.keys().cloned().collect())
-    }
+/// Starts a source.
+fn feed(server: &Server, events: Events) -> Box<dyn Source> {
+    let (sender, inbox) = unbounded_channel();
+    let (push, pushed) = unbounded_channel();
+    server.state().sources.push(push.clone());
+    let task = Task {
+        server: server.clone(),
+        events,
+        push,
+        is_in_trouble: false,
+        pools: BTreeMap::new(),
+        held: BTreeMap::new(),
+        tokens: Held::default(),
+        settled: 0,
+    };
+    tokio::spawn(task.run(inbox, pushed));
+    Box::new(Inbox(sender))
 }
 
 #[derive(Debug)]
@@ -188,8 +92,12 @@ struct Fed {
 }
 
 impl Fed {
-    /// Consumes what the pool wants, on a new channel if it has none that is open.
-    fn consume(&mut self, state: &mut State, push: &UnboundedSender<Pushed>) {
+    /// Consumes what the pool wants, on a new channel if it has none that is open. The error: no server is there.
+    fn consume(&mut self, state: &mut State, push: &UnboundedSender<Pushed>) -> Result<(), BrokerError> {
+        if state.is_away {
+            return Err(away());
+        }
+        state.call("consume");
         if !state.channels.contains_key(&self.channel) {
             state.last_channel += 1;
             (self.channel, self.held) = (state.last_channel, 0);
@@ -212,6 +120,7 @@ impl Fed {
             channel.tells_what_waits |= self.wake;
         }
         state.push();
+        Ok(())
     }
 }
 
@@ -236,6 +145,8 @@ struct Task {
     server: Server,
     events: Events,
     push: UnboundedSender<Pushed>,
+    /// The server is away, and this was said.
+    is_in_trouble: bool,
     pools: BTreeMap<PoolName, Fed>,
     held: BTreeMap<Token, Unacked>,
     tokens: Held<()>,
@@ -270,7 +181,35 @@ impl Task {
         fed.room.say(demand.seen, demand.credit, demand.jobs);
         fed.wake = demand.wake;
         (fed.queues, fed.order) = (demand.queues, Some(demand.order));
-        fed.consume(&mut state, &self.push);
+        let consumed = fed.consume(&mut state, &self.push);
+        drop(state);
+        self.note(consumed);
+    }
+
+    /// Says when the server goes away, and when it is back.
+    fn note(&mut self, done: Result<(), BrokerError>) {
+        let doing = "consume";
+        match done {
+            Ok(()) if self.is_in_trouble => self.events.send(Event::Well { doing }),
+            Err(error) if !self.is_in_trouble => {
+                let error = Arc::new(error);
+                self.events.send(Event::Trouble { doing, error });
+                self.is_in_trouble = true;
+                return;
+            }
+            Err(_) => return,
+            Ok(()) => {}
+        }
+        self.is_in_trouble = false;
+    }
+
+    /// Consumes again, for the pools that this concerns.
+    fn consume_again(&mut self, concerns: impl Fn(&Fed) -> bool) {
+        let mut state = self.server.state();
+        let mut pools = self.pools.values_mut().filter(|fed| concerns(fed));
+        let consumed = pools.try_for_each(|fed| fed.consume(&mut state, &self.push));
+        drop(state);
+        self.note(consumed);
     }
 
     fn take(&mut self, pushed: Pushed) {
@@ -289,6 +228,7 @@ impl Task {
                 }
             }
             Pushed::Closed { channel } => self.closed(channel),
+            Pushed::Back => self.consume_again(|_| true),
             Pushed::Waits { channel } => {
                 if let Some((pool, fed)) = self.pools.iter_mut().find(|(_, fed)| fed.channel == channel) {
                     fed.told_empty = None;
@@ -312,10 +252,7 @@ impl Task {
                 self.events.send(Event::Void { token });
             }
         }
-        let mut state = self.server.state();
-        for fed in self.pools.values_mut().filter(|fed| fed.channel == channel) {
-            fed.consume(&mut state, &self.push);
-        }
+        self.consume_again(|fed| fed.channel == channel);
     }
 
     fn deliver(&mut self, channel: u64, tag: u64, message: Message) {
@@ -403,7 +340,12 @@ impl Task {
         drop(state);
         if let Some(verdict) = verdict {
             let held = self.held.remove(&token).unwrap();
-            self.carry_out(&held, verdict);
+            let late = match self.carry_out(&held, verdict) {
+                true => Vec::new(),
+                false => vec![(token, Late::LeaseLost)],
+            };
+            self.settled += 1;
+            self.events.send(Event::Settled { count: 1, late });
             self.server.state().push();
         }
         true
@@ -436,6 +378,7 @@ impl Task {
     /// Acknowledges, or puts the message back. Returns false when its channel was lost meanwhile.
     fn carry_out(&mut self, held: &Unacked, verdict: Verdict) -> bool {
         let mut state = self.server.state();
+        state.call("settle");
         let mut message = held.message.clone();
         if !held.is_acked {
             let Some(channel) = held.channel else { return false };
@@ -457,13 +400,13 @@ impl Task {
                 (message.failures, message.losses) = (failures, losses);
                 state.put_back(message);
             }
-            ended => drop(state.ended.insert(message.job.id, ended)),
+            ended => state.end(message.job.id, ended),
         }
         true
     }
 
     fn settle(&mut self, mut outcomes: Vec<Settlement>) {
-        let count = outcomes.len();
+        let mut count = outcomes.len();
         // Those that go back stand in their old order: the youngest goes first.
         outcomes.sort_by_key(|outcome| std::cmp::Reverse(outcome.of));
         let mut late = Vec::new();
@@ -473,16 +416,20 @@ impl Task {
                 late.push((of, Late::Gone));
                 continue;
             };
-            if held.channel.is_none() && held.has_begun && !held.is_void && !held.is_acked {
+            let is_lost = held.channel.is_none_or(|channel| !self.server.is_open(channel));
+            if is_lost && held.has_begun && !held.is_void && !held.is_acked {
                 // It is settled when its copy comes, which is not to run.
-                held.verdict = Some(verdict);
+                (held.channel, held.verdict) = (None, Some(verdict));
                 self.held.insert(of, held);
+                count -= 1;
             } else if !self.carry_out(&held, verdict) {
                 late.push((of, Late::LeaseLost));
             }
         }
         self.settled += count as u64;
-        self.events.send(Event::Settled { count, late });
+        if count > 0 {
+            self.events.send(Event::Settled { count, late });
+        }
         self.server.state().push();
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pool::broker::Broker;
 use pool::broker::parts::turns::Turns;
 use pool::job::{JobId, NewJob, QueueName, QueueOrder, Verdict};
-use pool::time::Unix;
+use pool::time::{Mono, Unix};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A job on its way, as the server keeps it.
@@ -28,6 +28,8 @@ pub enum Pushed {
     },
     /// Somebody revokes a message that may have been delivered here.
     Revoked { job: JobId },
+    /// The server is back.
+    Back,
     /// The channel was closed by the server.
     Closed { channel: u64 },
     /// A message came to a queue of this channel's and stays there, after it was asked to tell.
@@ -54,6 +56,14 @@ pub struct State {
     pub channels: BTreeMap<u64, Channel>,
     pub last_channel: u64,
     pub ended: HashMap<JobId, Verdict>,
+    /// How often each has ended.
+    pub ends: HashMap<JobId, usize>,
+    /// It can't be reached.
+    pub is_away: bool,
+    /// All who want to hear that it is back.
+    pub sources: Vec<UnboundedSender<Pushed>>,
+    /// What was asked of it, and when.
+    pub calls: BTreeMap<&'static str, Vec<Mono>>,
     /// Messages are acknowledged when their jobs begin.
     pub acks_early: bool,
     pub revoked: BTreeSet<JobId>,
@@ -101,9 +111,18 @@ impl State {
         self.channels.get_mut(&channel)?.unacked.remove(&tag)
     }
 
+    pub fn call(&mut self, what: &'static str) {
+        self.calls.entry(what).or_default().push(Mono::now());
+    }
+
+    pub fn end(&mut self, job: JobId, verdict: Verdict) {
+        *self.ends.entry(job.clone()).or_default() += 1;
+        self.ended.insert(job, verdict);
+    }
+
     pub fn put_back(&mut self, message: Message) {
         if self.revoked.contains(&message.job.id) {
-            self.ended.insert(message.job.id, Verdict::Canceled);
+            self.end(message.job.id, Verdict::Canceled);
             return;
         }
         let queue = self.queues.entry(message.job.queue.clone()).or_default();
@@ -128,11 +147,9 @@ impl Server {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A server whose consumers acknowledge messages when their jobs begin.
-    pub fn with_early_acks() -> Self {
-        let server = Server::default();
-        server.state().acks_early = true;
-        server
+    /// From now on messages are acknowledged when their jobs begin.
+    pub fn acknowledge_early(&self) {
+        self.state().acks_early = true;
     }
 
     /// Whether the message of this job was acknowledged before its end.
@@ -140,9 +157,29 @@ impl Server {
         self.state().acked_early.contains(&JobId::new(job).unwrap())
     }
 
+    /// Whether this channel can be spoken on.
+    pub fn is_open(&self, channel: u64) -> bool {
+        self.state().channels.contains_key(&channel)
+    }
+
     /// A handle, as a program has.
     pub fn handle(&self) -> Arc<dyn Broker> {
-        Arc::new(super::PushBroker(self.clone()))
+        Arc::new(super::PushBroker::on(self.clone()))
+    }
+
+    /// It can't be reached: all channels are closed, and none can be opened.
+    pub fn go_away(&self) {
+        self.state().is_away = true;
+        self.close_channels();
+    }
+
+    /// It is there again, with all that it had.
+    pub fn come_back(&self) {
+        let mut state = self.state();
+        state.is_away = false;
+        for source in &state.sources {
+            let _ = source.send(Pushed::Back);
+        }
     }
 
     /// Closes all channels, as a server does that was told to.

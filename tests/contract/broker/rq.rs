@@ -5,7 +5,7 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use pool::broker::parts::turns::Turns;
@@ -39,12 +39,12 @@ pub fn config() -> RqConfig {
 
 /// A handle that has done what a supervisor's first claim does: it has the scheduler's lock if nobody else has, and the
 /// housekeeping is behind it.
-pub async fn open(server: &Server, config: BrokerConfig) -> Arc<dyn Pull> {
+pub async fn open(url: &str, config: BrokerConfig) -> Arc<dyn Pull> {
     let rq = RqConfig {
         results_ttl: Keep::For(config.result_ttl),
         ..config.dialects.rq
     };
-    let url = BrokerUrl::parse(&server.url(), Path::to_path_buf).unwrap();
+    let url = BrokerUrl::parse(url, Path::to_path_buf).unwrap();
     let (protocol, dialects) = (Protocol::Dialect(DialectKind::Rq), Dialects { rq });
     let broker = super::kit::open(&BrokerConfig {
         url,
@@ -66,11 +66,8 @@ impl Kit {
         matches!(self, Kit::Redis(_))
     }
 
-    fn server(&self) -> &Server {
-        match self {
-            Kit::Redis(server) => server,
-            Kit::Memory(_) | Kit::Sqlite(_) => unreachable!("a rule of RQ's schema"),
-        }
+    fn server(&self) -> MutexGuard<'_, Server> {
+        self.redis_server().lock()
     }
 
     /// This time as it is kept.
