@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
+use crate::broker::parts::after_work::Pending;
 use crate::job::{Claimed, QueueName};
 
 /// [`Job::kind`](crate::job::Job::kind) of a job whose function alone is the worker's; the payload is its `data`.
@@ -49,7 +50,7 @@ pub(super) enum Kind {
     /// By its worker, which runs RQ's own lifecycle.
     Whole,
     /// Ours: nothing of it is in Redis.
-    After(Pending),
+    After(Pending<AfterWork>),
 }
 
 /// Work that only RQ's own code does right; a worker does it between jobs.
@@ -108,26 +109,6 @@ impl AfterWork {
             | AfterWork::Lost { job_id, .. }
             | AfterWork::Stopped { job_id, .. } => Some(job_id),
             AfterWork::Maintain { .. } | AfterWork::Enqueue { .. } => None,
-        }
-    }
-}
-
-/// After-work that waits for a worker, and how often it could not be done.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Pending {
-    pub work: AfterWork,
-    /// Workers that failed at it.
-    pub failures: u32,
-    /// Workers that died at it.
-    pub losses: u32,
-}
-
-impl From<AfterWork> for Pending {
-    fn from(work: AfterWork) -> Self {
-        Pending {
-            work,
-            failures: 0,
-            losses: 0,
         }
     }
 }

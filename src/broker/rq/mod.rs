@@ -6,8 +6,7 @@
 //! asks for (housekeeping, the end of a job whose worker died) is handed out as *after-work*.
 //!
 //! - [`options`]: what it is told; [`keys`]: every key with its source; [`text`]: how RQ writes times and errors;
-//! - [`held`]: what is in hand; [`after_work`]: what waits for a worker besides jobs;
-//! - [`intervals`]: what is due again after a time;
+//! - [`held`]: what is in hand; [`intervals`]: what is due again after a time;
 //! - [`claim`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`]: waiting for one;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
@@ -16,7 +15,6 @@
 //!
 //! The server itself (its address, connections, waking up) is the affair of `broker/redis/`.
 
-mod after_work;
 mod called_off;
 mod claim;
 mod client;
@@ -50,12 +48,12 @@ use async_trait::async_trait;
 use redis::{FromRedisValue, ScriptInvocation};
 use tokio::sync::Notify;
 
-use self::after_work::AfterWorks;
-use self::held::Hand;
+use self::held::{AfterWork, Hand};
 use self::intervals::{Beats, Housekeeping};
 use self::keys::Keys;
 use self::options::Options;
 use self::scripts::Scripts;
+use super::parts::after_work::AfterWorks;
 use super::parts::turns::Turns;
 use super::presence::present;
 use super::redis::connection::Link;
@@ -94,7 +92,7 @@ pub struct RqBroker {
     /// Claims whose answer never came.
     unanswered: UnansweredClaims,
     housekeeping: Housekeeping,
-    after_works: AfterWorks,
+    after_works: AfterWorks<AfterWork>,
     /// A job whose claim came back has run for a moment, or ended.
     returned_began: Notify,
     beats: Beats,

@@ -10,11 +10,11 @@ use std::time::Duration;
 use redis::{RedisError, Script, Value};
 use tokio::task::AbortHandle;
 
-use super::after_work::AfterWorks;
 use super::held::{AfterWork, Hand, Kind};
 use super::keys::Keys;
 use super::{RqBroker, text};
 use crate::broker::BrokerError;
+use crate::broker::parts::after_work::AfterWorks;
 use crate::broker::redis::connection::Link;
 use crate::job::QueueName;
 use crate::time::Unix;
@@ -55,7 +55,7 @@ struct Pass {
     created: Unix,
     queues: Arc<Mutex<BTreeSet<String>>>,
     hand: Arc<Mutex<Hand>>,
-    after_works: AfterWorks,
+    after_works: AfterWorks<AfterWork>,
 }
 
 impl Pass {
