@@ -4,6 +4,7 @@
 //! job. All pass the same suite, `tests/contract/broker.rs`. A guest's schema says there what it has otherwise, and is held to
 //! its own program's rules besides.
 
+pub mod celery;
 mod check;
 mod control;
 mod dead;
@@ -51,6 +52,8 @@ pub enum Options {
     Sqlite(sqlite::Options),
     /// RQ's jobs in Redis.
     Rq(Box<rq::options::Options>),
+    /// Celery's tasks, at the broker that the application names.
+    Celery(Box<celery::options::Options>),
 }
 
 /// Opens a broker.
@@ -68,6 +71,7 @@ pub async fn open_pulled(options: &Options) -> Result<Arc<dyn Pull>, BrokerError
         Options::Memory(options) => Arc::new(memory::MemoryBroker::new(options)),
         Options::Sqlite(options) => Arc::new(sqlite::SqliteBroker::open(options).await?),
         Options::Rq(options) => Arc::new(Box::pin(rq::RqBroker::open(options)).await?),
+        Options::Celery(options) => Arc::new(Box::pin(celery::open(options)).await?),
     })
 }
 

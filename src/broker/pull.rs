@@ -43,6 +43,11 @@ pub trait Pull: Broker {
         false
     }
 
+    /// Whether something is held under the lease besides what claims handed out and is not settled.
+    fn holds_more(&self) -> bool {
+        false
+    }
+
     /// Renews the lease of every claim that this handle holds. To be called each third of the lease
     /// while anything is claimed.
     async fn extend(&self) -> Result<(), BrokerError>;

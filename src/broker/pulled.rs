@@ -435,7 +435,7 @@ impl Pulled {
 
     /// Renews the lease, and keeps house at the broker, when that is due.
     fn keep_up(&mut self, now: Mono) {
-        let holds = !self.held.is_empty() || !self.outbox.is_empty();
+        let holds = !self.held.is_empty() || !self.outbox.is_empty() || self.broker.holds_more();
         if self.upkeep.begins_renewal(holds, now) {
             let broker = self.broker.clone();
             self.calls

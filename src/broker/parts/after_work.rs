@@ -75,7 +75,7 @@ impl<W: Send + 'static> AfterWorks<W> {
     }
 
     /// Pieces that could be done now.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.line().ready.len()
     }
 

@@ -58,7 +58,7 @@ impl RqBroker {
         // Several claims may have gone unanswered, each for all the room: together they found more than there is room for.
         let found = self.recover(queues).await?;
         self.hand().recovered.extend(found);
-        let room = limit.saturating_sub(self.after_works.len());
+        let room = limit.saturating_sub(self.after_works.count());
         let mut jobs = self.hand().hand_out_recovered(queues, room);
         turns = turns.after(queues, jobs.last().map(|job| &job.job.queue));
         let mut waits_for_returned = false;

@@ -36,7 +36,7 @@ impl RqBroker {
         let came = self.after_works.came();
         tokio::pin!(came);
         came.as_mut().enable();
-        if self.after_works.len() > 0 {
+        if self.after_works.count() > 0 {
             return Ok(());
         }
         if self.suspended.load(Ordering::Relaxed) {

@@ -115,7 +115,12 @@ impl RqBroker {
 
     /// After-work that its worker could not do is tried again after a pause, as often as the policy says. Returns the job
     /// and the reason when it is given up.
-    fn after_work_ended(&self, number: i64, work: Pending<AfterWork>, verdict: &Verdict) -> Option<(String, String)> {
+    fn after_work_ended(
+        &self,
+        number: i64,
+        work: Pending<AfterWork>,
+        verdict: &Verdict,
+    ) -> Option<(String, String)> {
         let mut hand = self.hand();
         hand.jobs.remove(&number);
         let given_up = |error: &JobError| {

@@ -1,0 +1,360 @@
+//! Broker URLs as kombu reads them. Source: `kombu/utils/url.py`, `url_to_parts`; `kombu/transport/redis.py`, `_connparams`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::facts::TransportOptions;
+use crate::broker::redis::options::{Address, Certificates, Options, Place, Sentinels, Server, SignIn};
+
+const PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+
+/// The server that the first of these URLs names; of `sentinel://`, all of them name Sentinels. An error never shows a
+/// secret.
+pub(super) fn read(
+    urls: &[String],
+    options: &TransportOptions,
+    ssl: Option<&Value>,
+) -> Result<Options, String> {
+    let urls: Vec<&str> = urls.iter().flat_map(|url| url.split(';')).collect();
+    let first = urls.first().ok_or("it names no server")?;
+    let parts = Parts::of(first)?;
+    let ssl = Ssl::of(&parts, ssl)?;
+    let sign_in = SignIn {
+        user: parts.user.clone(),
+        password: parts.password.clone(),
+    };
+    if parts.scheme == "sentinel" {
+        return sentinels(&urls, &parts, options, &ssl, sign_in);
+    }
+    let (place, shown) = match parts.scheme.as_str() {
+        "redis" | "rediss" => {
+            let (host, port) = parts.host_and_port(PORT)?;
+            let shown = format!("{}://{}:{port}", parts.scheme, in_url(&host));
+            let tls = ssl.is_on;
+            (Place::Tcp { host, port, tls }, shown)
+        }
+        "redis+socket" | "socket" => {
+            let path = PathBuf::from(format!("/{}", parts.path));
+            let shown = format!("redis+socket://{}", path.display());
+            (Place::Unix(path), shown)
+        }
+        other => return Err(format!("`{other}://` is no URL of a Redis server")),
+    };
+    let database = match &place {
+        Place::Tcp { .. } => number(&parts.path)?,
+        Place::Unix(_) => number(parts.query.get("virtual_host").map_or("", String::as_str))?,
+    };
+    Ok(Options {
+        address: Address::Server(Server {
+            place,
+            sign_in,
+            database,
+        }),
+        shown: format!("{shown}/{database}"),
+        certificates: ssl.certificates,
+    })
+}
+
+fn sentinels(
+    urls: &[&str],
+    first: &Parts,
+    options: &TransportOptions,
+    ssl: &Ssl,
+    at_server: SignIn,
+) -> Result<Options, String> {
+    let master = options.master_name.clone();
+    let master = master.ok_or("a URL of Sentinels needs the transport option master_name")?;
+    let hosts: Result<Vec<_>, String> = urls
+        .iter()
+        .map(|url| Parts::of(url)?.host_and_port(SENTINEL_PORT))
+        .collect();
+    let hosts = hosts?;
+    let database = number(&first.path)?;
+    let shown: Vec<_> = hosts
+        .iter()
+        .map(|(host, port)| format!("{}:{port}", in_url(host)))
+        .collect();
+    let at_sentinels = options.sentinel_kwargs.as_ref();
+    let said = |text: Option<&String>| text.cloned().unwrap_or_default();
+    Ok(Options {
+        shown: format!("sentinel://{}/{database} ({master})", shown.join(",")),
+        address: Address::Sentinels(Sentinels {
+            tls: ssl.is_on || at_sentinels.is_some_and(|said| said.ssl == Some(true)),
+            hosts,
+            sign_in: SignIn {
+                user: said(at_sentinels.and_then(|said| said.username.as_ref())),
+                password: said(at_sentinels.and_then(|said| said.password.as_ref())),
+            },
+            master,
+            at_server,
+            database,
+        }),
+        certificates: ssl.certificates.clone(),
+    })
+}
+
+/// Whether both are one server, whatever their databases.
+pub(super) fn is_same_server(one: &Options, other: &Options) -> bool {
+    match (&one.address, &other.address) {
+        (Address::Server(one), Address::Server(other)) => {
+            let same_place = match (&one.place, &other.place) {
+                (
+                    Place::Tcp { host, port, .. },
+                    Place::Tcp {
+                        host: host2,
+                        port: port2,
+                        ..
+                    },
+                ) => (host, port) == (host2, port2),
+                (one, other) => one == other,
+            };
+            // Another user may have other rights.
+            same_place && one.sign_in == other.sign_in
+        }
+        (Address::Sentinels(one), Address::Sentinels(other)) => {
+            (&one.hosts, &one.master, &one.at_server) == (&other.hosts, &other.master, &other.at_server)
+        }
+        _ => false,
+    }
+}
+
+/// The number of its database.
+pub(super) fn database(options: &Options) -> i64 {
+    match &options.address {
+        Address::Server(server) => server.database,
+        Address::Sentinels(sentinels) => sentinels.database,
+    }
+}
+
+/// A host as a URL holds it.
+fn in_url(host: &str) -> String {
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    }
+}
+
+/// A database's number. Source: `kombu/transport/redis.py`, `_prepare_virtual_host`.
+fn number(path: &str) -> Result<i64, String> {
+    match path.strip_prefix('/').unwrap_or(path) {
+        "" => Ok(0),
+        text => {
+            let number = text
+                .parse()
+                .ok()
+                .filter(|number| (0..=i64::from(u16::MAX)).contains(number));
+            number.ok_or_else(|| format!("`{text}` is no number of a database"))
+        }
+    }
+}
+
+/// A URL's parts, decoded.
+struct Parts {
+    scheme: String,
+    user: String,
+    password: String,
+    host: String,
+    port: Option<String>,
+    path: String,
+    query: HashMap<String, String>,
+}
+
+impl Parts {
+    fn of(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or("its URL has no scheme, such as `redis://`")?;
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (sign_in, host) = place.rsplit_once('@').unwrap_or(("", place));
+        let (user, password) = sign_in.split_once(':').unwrap_or((sign_in, ""));
+        let (host, port) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+            Some((host, port)) => (host, port.strip_prefix(':')),
+            None => host
+                .split_once(':')
+                .map_or((host, None), |(host, port)| (host, Some(port))),
+        };
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let pair = |pair: &str| {
+            let (key, value) = pair.split_once('=')?;
+            Some((decoded(&key.replace('+', " ")), decoded(&value.replace('+', " "))))
+        };
+        Ok(Parts {
+            scheme: scheme.to_owned(),
+            user: decoded(user),
+            password: decoded(password),
+            host: decoded(host),
+            port: port.filter(|port| !port.is_empty()).map(str::to_owned),
+            path: decoded(path),
+            query: query.split('&').filter_map(pair).collect(),
+        })
+    }
+
+    fn host_and_port(&self, default: u16) -> Result<(String, u16), String> {
+        let host = if self.host.is_empty() {
+            "localhost"
+        } else {
+            &self.host
+        };
+        let port = match &self.port {
+            None => default,
+            Some(port) => port
+                .parse()
+                .map_err(|_| "the port of its URL is no number of a port".to_owned())?,
+        };
+        Ok((host.to_owned(), port))
+    }
+}
+
+/// What is said of TLS: by the scheme, by the URL's options, by `broker_use_ssl`.
+struct Ssl {
+    is_on: bool,
+    certificates: Certificates,
+}
+
+impl Ssl {
+    fn of(parts: &Parts, said: Option<&Value>) -> Result<Self, String> {
+        let of = |key: &str| -> Option<String> {
+            let said = said.and_then(|said| said.get(key)).map(|value| match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            });
+            said.or_else(|| parts.query.get(key).cloned())
+        };
+        // Source: `ssl.VerifyMode`: 0 is CERT_NONE, 1 is CERT_OPTIONAL.
+        if matches!(
+            of("ssl_cert_reqs").as_deref(),
+            Some("none" | "CERT_NONE" | "0" | "null" | "optional" | "CERT_OPTIONAL" | "1")
+        ) {
+            return Err(
+                "ssl_cert_reqs asks for a server whose certificate is not checked; name its authority in \
+                 ssl_ca_certs instead"
+                    .to_owned(),
+            );
+        }
+        let is_said = match said {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(is_on)) => *is_on,
+            Some(_) => true,
+        };
+        let file = |key| {
+            of(key)
+                .filter(|path| !path.is_empty() && path != "null")
+                .map(PathBuf::from)
+        };
+        Ok(Ssl {
+            is_on: parts.scheme == "rediss" || is_said,
+            certificates: Certificates {
+                ca: file("ssl_ca_certs"),
+                own: file("ssl_certfile"),
+                key: file("ssl_keyfile"),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(url: &str) -> Result<Options, String> {
+        let options = TransportOptions {
+            master_name: Some("main".to_owned()),
+            ..TransportOptions::default()
+        };
+        read(&[url.to_owned()], &options, None)
+    }
+
+    fn server(url: &str) -> Server {
+        match of(url).unwrap().address {
+            Address::Server(server) => server,
+            Address::Sentinels(_) => panic!("{url}"),
+        }
+    }
+
+    #[test]
+    fn a_url_is_read_as_kombu_reads_it() {
+        let plain = server("redis://");
+        let place = |host: &str, port, tls| Place::Tcp {
+            host: host.to_owned(),
+            port,
+            tls,
+        };
+        assert_eq!(
+            (plain.place, plain.database),
+            (place("localhost", 6379, false), 0)
+        );
+        let full = server(
+            "rediss://us%40er:p%3Aw%2F@h.example:7000/5?ssl_ca_certs=%2Fca.pem&ssl_cert_reqs=required",
+        );
+        assert_eq!((full.place, full.database), (place("h.example", 7000, true), 5));
+        assert_eq!((&*full.sign_in.user, &*full.sign_in.password), ("us@er", "p:w/"));
+        assert_eq!(
+            server("redis://:pw@[::1]:7000//").place,
+            place("::1", 7000, false)
+        );
+        let socket = server("redis+socket:///run/redis.sock?virtual_host=3");
+        assert_eq!(
+            (socket.place, socket.database),
+            (Place::Unix("/run/redis.sock".into()), 3)
+        );
+    }
+
+    #[test]
+    fn sentinels_are_named_one_by_one() {
+        let options = of("sentinel://:pw@a:1;sentinel://b;sentinel://c:3/2").unwrap();
+        let Address::Sentinels(sentinels) = options.address else {
+            panic!("no Sentinels");
+        };
+        let hosts = [("a", 1), ("b", 26379), ("c", 3)].map(|(host, port)| (host.to_owned(), port));
+        assert_eq!(sentinels.hosts, hosts);
+        assert_eq!(
+            (&*sentinels.master, &*sentinels.at_server.password),
+            ("main", "pw")
+        );
+        let error = read(&["sentinel://a".to_owned()], &TransportOptions::default(), None).unwrap_err();
+        assert!(error.contains("master_name"), "{error}");
+    }
+
+    #[test]
+    fn odd_urls_are_refused_without_their_secrets() {
+        for url in [
+            "",
+            "secret",
+            "amqp://u:secret@h",
+            "redis://u:secret@h:port/0",
+            "redis://u:secret@h/x",
+            "redis://u:secret@h/-1",
+            "rediss://u:secret@h?ssl_cert_reqs=none",
+        ] {
+            let error = of(url).unwrap_err();
+            assert!(!error.contains("secret"), "{url}: {error}");
+        }
+        assert!(read(&[], &TransportOptions::default(), None).is_err());
+    }
+
+    #[test]
+    fn a_dictionary_says_what_a_url_may_say() {
+        let ssl = serde_json::json!({"ssl_cert_reqs": 2, "ssl_ca_certs": "/ca.pem", "ssl_keyfile": null});
+        let options = read(
+            &["redis://h".to_owned()],
+            &TransportOptions::default(),
+            Some(&ssl),
+        )
+        .unwrap();
+        assert_eq!(options.certificates.ca, Some("/ca.pem".into()));
+        assert_eq!(options.certificates.key, None);
+        assert!(matches!(
+            options.address,
+            Address::Server(Server {
+                place: Place::Tcp { tls: true, .. },
+                ..
+            })
+        ));
+    }
+}

@@ -1,0 +1,159 @@
+//! What the loaded application says of itself, as its template writes it: see docs/design-celery.md.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// All of it, as far as the broker needs it. Unknown fields are for others.
+#[derive(Debug, Deserialize)]
+pub(super) struct Facts {
+    pub broker: BrokerFacts,
+    #[serde(default)]
+    pub queues: Vec<QueueFacts>,
+    #[serde(default)]
+    pub results: Option<ResultFacts>,
+    #[serde(default)]
+    pub settings: Settings,
+    #[serde(default)]
+    pub tasks: HashMap<String, TaskFacts>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct BrokerFacts {
+    pub transport: String,
+    pub urls: Vec<String>,
+    #[serde(default)]
+    pub options: TransportOptions,
+    #[serde(default)]
+    pub ssl: Option<Value>,
+}
+
+/// Transport options, kombu's names. `null` is the default of each.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TransportOptions {
+    pub visibility_timeout: Option<f64>,
+    pub priority_steps: Option<Vec<i64>>,
+    pub sep: Option<String>,
+    pub queue_order_strategy: Option<String>,
+    pub global_keyprefix: Option<String>,
+    pub unacked_key: Option<String>,
+    pub unacked_index_key: Option<String>,
+    pub master_name: Option<String>,
+    pub sentinel_kwargs: Option<SentinelOptions>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SentinelOptions {
+    pub username: Option<String>,
+    pub password: Option<String>,
+    pub ssl: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct QueueFacts {
+    pub name: String,
+    #[serde(default)]
+    pub exchange: Option<String>,
+    #[serde(default)]
+    pub exchange_type: Option<String>,
+    #[serde(default)]
+    pub routing_key: Option<String>,
+    #[serde(default)]
+    pub arguments: Option<QueueArguments>,
+    /// In seconds.
+    #[serde(default)]
+    pub expires: Option<f64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct QueueArguments {
+    #[serde(default, rename = "x-expires", deserialize_with = "millis")]
+    pub expires: Option<Duration>,
+}
+
+/// Milliseconds as a number or a text; what is neither is none. Source: `kombu/transport/redis.py`, `_get_queue_expire`.
+fn millis<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let millis = match Value::deserialize(from)? {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    Ok(millis.map(Duration::from_millis))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ResultFacts {
+    pub class: String,
+    #[serde(default)]
+    pub url: Option<String>,
+    #[serde(default)]
+    pub options: TransportOptions,
+    #[serde(default)]
+    pub ssl: Option<Value>,
+    #[serde(default)]
+    pub prefix: Option<String>,
+    #[serde(default)]
+    pub capture: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Settings {
+    pub eta_task_limit: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TaskFacts {
+    #[serde(deserialize_with = "unset")]
+    pub acks_late: bool,
+    #[serde(deserialize_with = "unset")]
+    pub reject_on_worker_lost: bool,
+    pub time_limit: Option<f64>,
+    #[serde(deserialize_with = "unset")]
+    pub capture: bool,
+    pub batches: Option<Value>,
+}
+
+/// `null` is the default.
+fn unset<'de, D: serde::Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    Ok(Option::<bool>::deserialize(from)?.unwrap_or_default())
+}
+
+impl Facts {
+    /// Reads them. The error names the place.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let mut from = serde_json::Deserializer::from_str(text);
+        serde_path_to_error::deserialize(&mut from).map_err(|error| {
+            format!(
+                "what the application says of itself can't be read at `{}`: {}",
+                error.path(),
+                error.inner()
+            )
+        })
+    }
+}
+
+impl BrokerFacts {
+    /// Source: `kombu/transport/__init__.py`, `TRANSPORT_ALIASES`.
+    pub fn is_redis(&self) -> bool {
+        matches!(
+            self.transport.as_str(),
+            "redis" | "rediss" | "sentinel" | "kombu.transport.redis:Transport"
+        )
+    }
+}
+
+impl ResultFacts {
+    /// Its class, or one that is made of it and keeps its keys.
+    pub fn is_redis(&self) -> bool {
+        matches!(
+            self.class.as_str(),
+            "celery.backends.redis.RedisBackend" | "celery.backends.redis.SentinelBackend"
+        )
+    }
+}

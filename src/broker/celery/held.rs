@@ -1,0 +1,291 @@
+//! What this handle has taken and not settled.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::envelope::with_chore;
+use crate::broker::parts::after_work::Pending;
+use crate::job::{Claimed, JobId, QueueName};
+use crate::time::Unix;
+
+/// [`Job::kind`](crate::job::Job::kind) of a task whose final result its worker hands over.
+pub(super) const KIND_TASK: u8 = 1;
+/// Of a task that stores its result itself.
+pub(super) const KIND_WHOLE: u8 = 2;
+/// Of a chore.
+pub(super) const KIND_CHORE: u8 = 3;
+
+/// One message in hand.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub job: JobId,
+    pub queue: QueueName,
+    pub task: Arc<str>,
+    /// What its worker gets.
+    pub payload: Arc<[u8]>,
+    /// To Celery it is acknowledged when it begins.
+    pub acks_early: bool,
+    /// It may turn out that it is not due yet: it is acknowledged with its outcome.
+    pub may_be_early: bool,
+    /// Its worker is killed after so long.
+    pub timeout: Option<Duration>,
+    /// It was acknowledged: nothing of it is at the broker any more.
+    pub is_acked: bool,
+    /// It was settled once already, and the answer was lost.
+    pub tried: bool,
+    /// It was not there when the lease was renewed: somebody else runs it.
+    pub is_lost: bool,
+    /// Workers that died with it.
+    pub losses: u32,
+    /// A chore ends it.
+    pub has_chore: bool,
+}
+
+/// What is in hand under a number.
+#[derive(Clone, Debug)]
+pub(super) enum InHand {
+    Message(Held),
+    /// Ours: nothing of it is at the broker but the message that it ends.
+    Chore(Pending<Chore>),
+}
+
+/// What only Celery's own code does right, in some worker.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Chore {
+    /// The number of the message that it ends.
+    pub of: i64,
+    /// What is done.
+    pub what: &'static str,
+    pub queue: QueueName,
+    /// What its worker gets: the message, and what is to be done about it.
+    pub payload: Arc<[u8]>,
+}
+
+/// Why a chore is needed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Why {
+    /// Its worker died with it, or could not say in Celery's words what happened; the raw wait status, where known.
+    WorkerLost(Option<i32>),
+    /// It ran longer than its hard limit.
+    Timeout,
+    /// It came too late.
+    Expired,
+    /// Somebody stopped it while it ran.
+    Terminated,
+    /// Somebody revoked it before it began.
+    Revoked,
+}
+
+/// How a worker ended of which nobody knows.
+const KILLED: i32 = -9;
+
+/// A raw wait status as Python's `Process.exitcode` has it: an exit code, or minus a signal. Source: wait(2).
+fn exit_status(raw: i32) -> i32 {
+    match raw & 0x7f {
+        0 => raw >> 8 & 0xff,
+        signal => -signal,
+    }
+}
+
+impl Chore {
+    /// What ends this message. The words are those of docs/design-celery.md.
+    pub fn new(of: i64, held: &Held, why: Why) -> Self {
+        let acked = held.acks_early;
+        let (what, chore) = match why {
+            Why::WorkerLost(status) => {
+                let status = status.map_or(KILLED, exit_status);
+                (
+                    "worker_lost",
+                    json!({"do": "worker_lost", "status": status, "acked": acked, "final": true}),
+                )
+            }
+            Why::Timeout => {
+                let seconds = held.timeout.map(|limit| limit.as_secs_f64());
+                (
+                    "timeout",
+                    json!({"do": "timeout", "seconds": seconds, "acked": acked}),
+                )
+            }
+            Why::Expired => ("revoked", json!({"do": "revoked", "expired": true})),
+            Why::Revoked => ("revoked", json!({"do": "revoked", "expired": false})),
+            Why::Terminated => (
+                "revoked",
+                json!({"do": "revoked", "terminated": true, "signum": "SIGTERM", "expired": false, "acked": acked}),
+            ),
+        };
+        Chore {
+            of,
+            what,
+            queue: held.queue.clone(),
+            payload: with_chore(&held.payload, &chore),
+        }
+    }
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Hand {
+    pub all: HashMap<i64, InHand>,
+    /// Found of claims whose answer never came, and more than there was room for: the next claims hand them out.
+    pub recovered: Vec<Claimed>,
+    /// Taken, and to be put aside: nobody can read them.
+    pub unreadable: Vec<i64>,
+    /// Not due yet.
+    pub etas: Etas,
+    /// The number of the newest claim.
+    pub last: i64,
+}
+
+impl Hand {
+    /// Numbers for the next `count` claims; the first one.
+    pub fn numbers(&mut self, count: usize) -> i64 {
+        let first = self.last + 1;
+        self.last += i64::try_from(count).unwrap_or(i64::MAX - self.last);
+        first
+    }
+
+    pub fn message(&self, number: i64) -> Option<&Held> {
+        match self.all.get(&number)? {
+            InHand::Message(held) => Some(held),
+            InHand::Chore(_) => None,
+        }
+    }
+
+    pub fn message_mut(&mut self, number: i64) -> Option<&mut Held> {
+        match self.all.get_mut(&number)? {
+            InHand::Message(held) => Some(held),
+            InHand::Chore(_) => None,
+        }
+    }
+
+    /// Messages of which something is at the broker, with their numbers.
+    pub fn unacked(&self) -> impl Iterator<Item = (i64, &Held)> {
+        self.all.iter().filter_map(|(number, in_hand)| match in_hand {
+            InHand::Message(held) if !held.is_acked && !held.is_lost => Some((*number, held)),
+            _ => None,
+        })
+    }
+
+    /// What was found of these queues, the oldest first, at most `room` of them.
+    pub fn hand_out_recovered(&mut self, queues: &[QueueName], room: usize) -> Vec<Claimed> {
+        let mut left = room;
+        let is_taken = |job: &mut Claimed| {
+            let is_taken = left > 0 && queues.contains(&job.job.queue);
+            left -= usize::from(is_taken);
+            is_taken
+        };
+        self.recovered.extract_if(.., is_taken).collect()
+    }
+}
+
+/// Tasks that are not due yet: their messages stay at the broker, and of each only this is kept.
+#[derive(Debug, Default)]
+pub(super) struct Etas {
+    of: HashMap<QueueName, BTreeSet<(Unix, i64)>>,
+    /// Those whose score does not say yet when they are due.
+    fresh: Vec<(Unix, i64)>,
+}
+
+impl Etas {
+    pub fn add(&mut self, queue: &QueueName, eta: Unix, number: i64) {
+        match self.of.get_mut(queue) {
+            Some(of_queue) => of_queue.insert((eta, number)),
+            None => self.of.entry(queue.clone()).or_default().insert((eta, number)),
+        };
+        self.fresh.push((eta, number));
+    }
+
+    /// Takes those whose score does not say yet when they are due.
+    pub fn take_fresh(&mut self) -> Vec<(Unix, i64)> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// That could not be said of these.
+    pub fn not_scored(&mut self, fresh: &[(Unix, i64)]) {
+        self.fresh.extend_from_slice(fresh);
+    }
+
+    /// How many there are of all queues.
+    pub fn len(&self) -> usize {
+        self.of.values().map(BTreeSet::len).sum()
+    }
+
+    /// How many there are of this queue.
+    pub fn len_of(&self, queue: &QueueName) -> usize {
+        self.of.get(queue).map_or(0, BTreeSet::len)
+    }
+
+    /// When the first one of these queues is due.
+    pub fn next(&self, queues: &[QueueName]) -> Option<Unix> {
+        let firsts = queues.iter().filter_map(|queue| self.of.get(queue)?.first());
+        firsts.map(|(eta, _)| *eta).min()
+    }
+
+    /// Takes those of these queues that are due by now, the first due first, at most `count`.
+    pub fn take_due(&mut self, queues: &[QueueName], now: Unix, count: usize) -> Vec<(Unix, i64, QueueName)> {
+        let mut due = Vec::new();
+        while due.len() < count {
+            let firsts = queues
+                .iter()
+                .filter_map(|queue| Some((*self.of.get(queue)?.first()?, queue)));
+            let next = firsts.min_by_key(|(first, _)| *first);
+            let Some(((eta, number), queue)) = next.filter(|((eta, _), _)| *eta <= now) else {
+                break;
+            };
+            if let Some(of_queue) = self.of.get_mut(queue) {
+                of_queue.remove(&(eta, number));
+            }
+            due.push((eta, number, queue.clone()));
+        }
+        due
+    }
+
+    /// Takes all, with their queues.
+    pub fn take_all(&mut self) -> Vec<(i64, QueueName)> {
+        let all = self.of.drain().flat_map(|(queue, of_queue)| {
+            of_queue
+                .into_iter()
+                .map(move |(_, number)| (number, queue.clone()))
+        });
+        all.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(name: &str) -> QueueName {
+        QueueName::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_wait_status_is_told_as_python_tells_it() {
+        assert_eq!([9, 0x8b, 3 << 8, 0].map(exit_status), [-9, -11, 3, 0]);
+    }
+
+    #[test]
+    fn etas_come_due_in_their_order_for_who_serves_their_queue() {
+        let (mail, other) = (queue("mail"), queue("other"));
+        let mut etas = Etas::default();
+        for (at, number) in [(30, 1), (10, 2), (20, 3)] {
+            etas.add(&mail, Unix(at), number);
+        }
+        etas.add(&other, Unix(15), 4);
+        assert_eq!((etas.len(), etas.len_of(&mail)), (4, 3));
+        assert_eq!(etas.next(&[queue("none")]), None);
+        let both = [mail.clone(), other.clone()];
+        assert_eq!(etas.next(&both), Some(Unix(10)));
+        let numbers = |due: Vec<(Unix, i64, QueueName)>| {
+            due.into_iter().map(|(_, number, _)| number).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(etas.take_due(&both, Unix(20), 2)), [2, 4]);
+        assert_eq!(numbers(etas.take_due(&both, Unix(20), 9)), [3]);
+        assert_eq!(numbers(etas.take_due(&both, Unix(20), 9)), [0i64; 0]);
+        assert_eq!(etas.take_all(), [(1, mail)]);
+        assert_eq!(etas.len(), 0);
+    }
+}

@@ -1,0 +1,374 @@
+//! What the broker of Celery's tasks is told: plain values, made of what the loaded application says of itself.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::address;
+use super::facts::{Facts, QueueFacts, ResultFacts, TaskFacts};
+use crate::broker::BrokerError;
+use crate::broker::redis::options as redis;
+
+/// Visibility of what nobody acknowledges. Source: `kombu/transport/redis.py`, `Channel.visibility_timeout`.
+const VISIBILITY: f64 = 3600.0;
+
+/// How Celery's tasks are taken and settled.
+#[derive(Clone, PartialEq)]
+pub struct Options {
+    /// What the application says of itself, as its template told it: JSON, with passwords.
+    pub facts: String,
+    /// How long our claims outlive us before another process of ours gives them back.
+    pub lease: Duration,
+    /// How often the lease is renewed while something is held.
+    pub heartbeat: Duration,
+    /// Largest arguments of a job that is enqueued here, in bytes.
+    pub payload_len_max: usize,
+}
+
+impl Options {
+    /// These, once it is clear that a broker can be opened by them.
+    ///
+    /// # Errors
+    /// [`BrokerError::Refused`] where the application says what can't be read, or asks for what is not possible here.
+    pub fn new(
+        facts: &str,
+        lease: Duration,
+        heartbeat: Duration,
+        payload_len_max: usize,
+    ) -> Result<Self, BrokerError> {
+        Application::read(facts)?;
+        Ok(Options {
+            facts: facts.to_owned(),
+            lease,
+            heartbeat,
+            payload_len_max,
+        })
+    }
+}
+
+/// Not derived: it would show passwords.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Options { lease, heartbeat, .. } = self;
+        write!(
+            f,
+            "Options {{ facts: ***, lease: {lease:?}, heartbeat: {heartbeat:?} }}"
+        )
+    }
+}
+
+/// What the application says of its broker and its tasks.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Application {
+    /// The server that holds the queues.
+    pub redis: redis::Options,
+    /// Names and habits of the transport.
+    pub transport: Transport,
+    /// The queues that the application consumes.
+    pub queues: Vec<Queue>,
+    /// Where results are; `None`: they are the application's own affair.
+    pub results: Option<Results>,
+    /// What the application says of its tasks, by name.
+    pub tasks: HashMap<String, Task>,
+    /// Tasks with an ETA that are held at most. Source: `worker_eta_task_limit`.
+    pub etas_max: Option<usize>,
+}
+
+/// Transport options of kombu's that concern queues. Source: `kombu/transport/redis.py`, `from_transport_options`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Transport {
+    /// What all keys begin with: `global_keyprefix`.
+    pub prefix: String,
+    /// Between a queue and its priority: `sep`.
+    pub separator: String,
+    /// The priorities that have a list, the first one served first: `priority_steps`.
+    pub steps: Vec<i64>,
+    /// Which queue comes first: `queue_order_strategy`.
+    pub order: QueueStrategy,
+    /// When a stock worker delivers again what is not acknowledged: `visibility_timeout`.
+    pub visibility: Duration,
+    /// Hash of what is not acknowledged: `unacked_key`.
+    pub unacked: String,
+    /// Its index by time: `unacked_index_key`.
+    pub unacked_index: String,
+}
+
+/// Which queue comes first. Source: `kombu/utils/scheduling.py`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum QueueStrategy {
+    /// The queue that gave a message goes last.
+    RoundRobin,
+    /// The first by name.
+    Sorted,
+    /// The first that is listed.
+    Priority,
+}
+
+/// A queue that is consumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Queue {
+    /// Its name.
+    pub name: String,
+    /// The exchange that it is bound to; empty: none.
+    pub exchange: String,
+    /// `direct`, `topic` or `fanout`.
+    pub exchange_type: String,
+    /// The key by which it is bound.
+    pub routing_key: String,
+    /// It vanishes when nobody uses it for so long.
+    pub expires: Option<Duration>,
+}
+
+/// Where results are.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Results {
+    /// The server.
+    pub redis: redis::Options,
+    /// What keys of results begin with: `celery-task-meta-`, and a prefix before.
+    pub prefix: String,
+    /// The database in which a settlement may store results; `None`: workers store them.
+    pub stored_by_us: Option<i64>,
+}
+
+/// What the application says of a task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Task {
+    /// It is acknowledged when it has ended, not when it begins.
+    pub acks_late: bool,
+    /// It runs again if its worker dies.
+    pub reject_on_worker_lost: bool,
+    /// Its worker is killed after so long.
+    pub time_limit: Option<Duration>,
+    /// Its final result may be stored by us.
+    pub captured: bool,
+    /// Several of its messages make one call.
+    pub batches: bool,
+}
+
+impl Application {
+    /// Reads what it says, a JSON object.
+    ///
+    /// # Errors
+    /// [`BrokerError::Refused`] where it says what can't be read, or asks for what is not possible here.
+    pub fn read(facts: &str) -> Result<Self, BrokerError> {
+        let facts = Facts::read(facts).map_err(BrokerError::Refused)?;
+        let refused = |why| BrokerError::Refused(format!("the application's broker can't be used: {why}"));
+        if !facts.broker.is_redis() {
+            let transport = &facts.broker.transport;
+            return Err(refused(format!("its transport is `{transport}`, not Redis")));
+        }
+        let redis = address::read(
+            &facts.broker.urls,
+            &facts.broker.options,
+            facts.broker.ssl.as_ref(),
+        )
+        .map_err(refused)?;
+        let results = facts
+            .results
+            .as_ref()
+            .and_then(|results| results_of(results, &redis));
+        let captures = results
+            .as_ref()
+            .is_some_and(|results| results.stored_by_us.is_some());
+        let task = |(name, task): (String, TaskFacts)| (name, task_of(&task, captures));
+        Ok(Application {
+            transport: transport(&facts).map_err(refused)?,
+            queues: facts.queues.into_iter().map(queue).collect(),
+            tasks: facts.tasks.into_iter().map(task).collect(),
+            etas_max: facts.settings.eta_task_limit.filter(|limit| *limit > 0),
+            redis,
+            results,
+        })
+    }
+}
+
+/// What a reload can't change, in words.
+pub(super) const RESULTS: &str = "the result backend";
+
+impl Application {
+    /// What is otherwise in `other`, tasks apart.
+    pub fn changed(&self, other: &Application) -> Vec<&'static str> {
+        let parts = [
+            ("the broker's URL", self.redis != other.redis),
+            ("the transport options", self.transport != other.transport),
+            ("the queues", self.queues != other.queues),
+            (RESULTS, self.results != other.results),
+            ("the limit of tasks with an ETA", self.etas_max != other.etas_max),
+        ];
+        let changed = parts.into_iter().filter(|(_, is_other)| *is_other);
+        changed.map(|(name, _)| name).collect()
+    }
+}
+
+fn transport(facts: &Facts) -> Result<Transport, String> {
+    let options = &facts.broker.options;
+    let name = |name: &Option<String>, default: &str| name.clone().unwrap_or_else(|| default.to_owned());
+    let visibility = options.visibility_timeout.unwrap_or(VISIBILITY);
+    let order = match options.queue_order_strategy.as_deref() {
+        None | Some("round_robin") => QueueStrategy::RoundRobin,
+        Some("sorted") => QueueStrategy::Sorted,
+        Some("priority") => QueueStrategy::Priority,
+        Some(other) => {
+            return Err(format!(
+                "queue_order_strategy is `{other}`; round_robin, sorted or priority is possible here"
+            ));
+        }
+    };
+    let mut steps = options.priority_steps.clone().unwrap_or_else(|| vec![0, 3, 6, 9]);
+    if steps.is_empty() {
+        steps.push(0);
+    }
+    Ok(Transport {
+        prefix: options.global_keyprefix.clone().unwrap_or_default(),
+        separator: name(&options.sep, "\u{6}\u{16}"),
+        steps,
+        order,
+        visibility: Duration::try_from_secs_f64(visibility)
+            .ok()
+            .filter(|visibility| !visibility.is_zero())
+            .ok_or_else(|| format!("visibility_timeout is {visibility}, not a number of seconds above 0"))?,
+        unacked: name(&options.unacked_key, "unacked"),
+        unacked_index: name(&options.unacked_index_key, "unacked_index"),
+    })
+}
+
+fn queue(facts: QueueFacts) -> Queue {
+    Queue {
+        routing_key: facts.routing_key.unwrap_or_default(),
+        exchange: facts.exchange.unwrap_or_default(),
+        exchange_type: facts.exchange_type.unwrap_or_else(|| "direct".to_owned()),
+        expires: facts
+            .arguments
+            .and_then(|arguments| arguments.expires)
+            .or_else(|| facts.expires.and_then(limit)),
+        name: facts.name,
+    }
+}
+
+/// Where results are, if they are on Redis. What can't be used here, the application's own code uses.
+fn results_of(facts: &ResultFacts, broker: &redis::Options) -> Option<Results> {
+    let url = facts.url.as_ref().filter(|_| facts.is_redis())?;
+    let redis = match address::read(std::slice::from_ref(url), &facts.options, facts.ssl.as_ref()) {
+        Ok(redis) => redis,
+        Err(why) => {
+            tracing::warn!(%why, "results can't be read or stored from here; workers store them");
+            return None;
+        }
+    };
+    let stored_by_us =
+        (facts.capture && address::is_same_server(&redis, broker)).then(|| address::database(&redis));
+    Some(Results {
+        redis,
+        prefix: facts
+            .prefix
+            .clone()
+            .unwrap_or_else(|| "celery-task-meta-".to_owned()),
+        stored_by_us,
+    })
+}
+
+fn task_of(facts: &TaskFacts, captures: bool) -> Task {
+    Task {
+        acks_late: facts.acks_late,
+        reject_on_worker_lost: facts.reject_on_worker_lost,
+        time_limit: facts.time_limit.and_then(limit),
+        captured: facts.capture && captures,
+        batches: facts.batches.is_some(),
+    }
+}
+
+/// A time limit in seconds; none where nothing is asked for, or what no clock can tell.
+pub(super) fn limit(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|limit| !limit.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FACTS: &str = r#"{
+        "celery": "5.7.0", "node": "celery@host", "surplus": [1],
+        "broker": {"transport": "redis", "urls": ["redis://:pw@localhost:6390/2"], "ssl": null,
+                   "options": {"visibility_timeout": 30, "global_keyprefix": "app:", "priority_steps": [0, 5],
+                               "queue_order_strategy": "sorted"}},
+        "queues": [{"name": "mail", "exchange": "mail", "exchange_type": "topic", "routing_key": "mail.#",
+                    "arguments": {"x-expires": 60000}}],
+        "results": {"class": "celery.backends.redis.RedisBackend", "url": "redis://:pw@localhost:6390/3",
+                    "prefix": "r_celery-task-meta-", "expires": 86400, "capture": true},
+        "settings": {"eta_task_limit": 7, "accept_content": ["json"]},
+        "tasks": {"proj.add": {"acks_late": true, "time_limit": 2.5, "capture": true, "batches": null},
+                  "proj.mail": {"acks_late": null, "reject_on_worker_lost": true, "batches": {"flush_every": 10, "flush_interval": 30}}}}"#;
+
+    fn application(facts: &str) -> Result<Application, BrokerError> {
+        Application::read(facts)
+    }
+
+    #[test]
+    fn facts_become_plain_values() {
+        let application = application(FACTS).unwrap();
+        assert_eq!(application.transport.steps, [0, 5]);
+        assert_eq!(application.transport.order, QueueStrategy::Sorted);
+        assert_eq!(application.transport.visibility, Duration::from_secs(30));
+        assert_eq!(application.transport.unacked, "unacked");
+        assert_eq!(application.queues[0].expires, Some(Duration::from_secs(60)));
+        let results = application.results.unwrap();
+        assert_eq!(
+            (results.stored_by_us, &*results.prefix),
+            (Some(3), "r_celery-task-meta-")
+        );
+        let add = &application.tasks["proj.add"];
+        assert!(add.acks_late && add.captured && !add.batches);
+        assert_eq!(add.time_limit, Some(Duration::from_millis(2500)));
+        assert!(application.tasks["proj.mail"].batches && !application.tasks["proj.mail"].captured);
+        assert_eq!(application.etas_max, Some(7));
+        assert_eq!(application.redis.shown, "redis://localhost:6390/2");
+    }
+
+    #[test]
+    fn what_a_reload_cannot_change_is_named() {
+        let app = application(FACTS).unwrap();
+        let other = FACTS
+            .replace("\"x-expires\": 60000", "\"x-expires\": 70000")
+            .replace(":6390/3", ":6390/4");
+        let changed = app.changed(&application(&other).unwrap());
+        assert_eq!(changed, ["the queues", RESULTS]);
+        let tasks = FACTS.replace("2.5", "3.5");
+        assert!(app.changed(&application(&tasks).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn results_on_another_server_are_stored_by_workers() {
+        for elsewhere in ["redis://:pw@localhost:6391/3", "redis://other:6390/3"] {
+            let facts = FACTS.replace("redis://:pw@localhost:6390/3", elsewhere);
+            let application = application(&facts).unwrap();
+            assert_eq!(application.results.unwrap().stored_by_us, None, "{elsewhere}");
+            assert!(!application.tasks["proj.add"].captured);
+        }
+        let rpc = FACTS.replace(
+            "celery.backends.redis.RedisBackend",
+            "celery.backends.rpc.RPCBackend",
+        );
+        assert_eq!(application(&rpc).unwrap().results, None);
+    }
+
+    #[test]
+    fn what_is_not_possible_is_refused_with_its_place() {
+        for (part, instead, named) in [
+            ("\"redis\"", "\"amqp\"", "`amqp`"),
+            ("\"sorted\"", "\"app:Cycle\"", "`app:Cycle`"),
+            (": 30,", ": -1,", "visibility_timeout is -1"),
+            ("\"name\": \"mail\"", "\"name\": 5", "`queues[0].name`"),
+            ("localhost:6390/2", "localhost:6390/two", "`two`"),
+        ] {
+            assert!(FACTS.contains(part), "{part}");
+            let error = application(&FACTS.replacen(part, instead, 1))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(named), "{error}");
+            assert!(!error.contains("pw"), "{error}");
+        }
+        assert!(application("{").is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! Tasks that are not due yet. Their messages stay in `unacked` under our tags, with the time that they wait for as their
+//! score: so stock workers leave them alone until then, and give them back a visibility timeout later should we be gone.
+
+use redis::Value;
+
+use super::CeleryBroker;
+use crate::broker::BrokerError;
+use crate::broker::celery::envelope::unacked;
+use crate::job::{Claimed, QueueName};
+use crate::time::Unix;
+
+/// Tasks that are held at most where the application sets no limit. Of each some 40 bytes are kept.
+const ETAS_MAX: usize = 1_000_000;
+/// Messages that are asked for in one call.
+const BATCH_MAX: usize = 500;
+
+impl CeleryBroker {
+    /// Whether nothing may be taken that might have to wait, too.
+    pub(super) fn holds_all_etas_it_may(&self) -> bool {
+        let most = self.app.etas_max.unwrap_or(ETAS_MAX);
+        self.hand().etas.len() >= most
+    }
+
+    /// Takes those that are due by now.
+    pub(super) async fn take_due(
+        &self,
+        queues: &[QueueName],
+        room: usize,
+        jobs: &mut Vec<Claimed>,
+    ) -> Result<(), BrokerError> {
+        self.score_etas().await?;
+        while jobs.len() < room {
+            let most = (room - jobs.len()).min(BATCH_MAX);
+            let due = self.hand().etas.take_due(queues, Unix::now(), most);
+            if due.is_empty() {
+                return Ok(());
+            }
+            let numbers: Vec<i64> = due.iter().map(|(_, number, _)| *number).collect();
+            let entries = match self.entries(&numbers).await {
+                Ok(entries) => entries,
+                Err(error) => {
+                    let mut hand = self.hand();
+                    for (eta, number, queue) in due {
+                        hand.etas.add(&queue, eta, number);
+                    }
+                    return Err(error);
+                }
+            };
+            for ((eta, number, queue), entry) in due.into_iter().zip(entries) {
+                let Some(entry) = entry else {
+                    tracing::warn!(%queue, "a task that waited for its time was given back by somebody else meanwhile");
+                    continue;
+                };
+                let raw = unacked(&entry).map_or(entry, |(raw, _)| raw);
+                jobs.extend(self.admit(number, &queue, &raw, Some(eta)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of `unacked` under these numbers; they are renewed.
+    pub(super) async fn entries(&self, numbers: &[i64]) -> Result<Vec<Option<Vec<u8>>>, BrokerError> {
+        let mut call = self.scripts.look.prepare_invoke();
+        call.arg(self.keys.unacked()).arg(self.keys.unacked_index());
+        for number in numbers {
+            call.arg(self.tag(*number));
+        }
+        let entries: Vec<Value> = self.run(&call).await?;
+        let entry = |entry| redis::from_redis_value::<Option<Vec<u8>>>(entry).ok().flatten();
+        Ok(entries.into_iter().map(entry).collect())
+    }
+
+    /// Those that were just taken get the time that they wait for as their score.
+    pub(super) async fn score_etas(&self) -> Result<(), BrokerError> {
+        let fresh = self.hand().etas.take_fresh();
+        for chunk in fresh.chunks(BATCH_MAX) {
+            let mut add = redis::cmd("ZADD");
+            add.arg(self.keys.unacked_index()).arg("XX");
+            for (eta, number) in chunk {
+                add.arg(format!(
+                    "{}.{:03}",
+                    eta.0.div_euclid(1000),
+                    eta.0.rem_euclid(1000)
+                ))
+                .arg(self.tag(*number));
+            }
+            if let Err(error) = self.command::<i64>(&add).await {
+                self.hand().etas.not_scored(&fresh);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+-- Carries out outcomes; goes behind common.lua.
+-- ARGV: unacked, its index, the list of what is unreadable, database of the queues, database of the results, then 5 of each:
+--   what, tag or '', then by what:
+--   A acknowledged: key of a result or '', the result, its life in seconds or ''
+--   B back, at the right end of this list, which is its front: list, message, ''
+--   Q back, at the left end: list, message, ''
+--   U unreadable: put aside: '', '', ''
+-- Returns for each 1, or 0 if it was not held any more; then the key and the reason of each result that can't be stored.
+-- Results come first: what is acknowledged has its result.
+local unacked, index, unreadable, database, results = unpack(ARGV, 1, 5)
+local UNREADABLE_MAX = 1000
+local refused = {}
+
+local function selected(number) if database ~= results then redis.call('SELECT', number) end end
+
+-- A stored success is never overwritten. Source: celery/backends/base.py, KeyValueStoreBackend._store_result.
+local function store(key, value, life)
+  local before = redis.pcall('GETRANGE', key, 0, 19)
+  local answer = before
+  if type(before) ~= 'table' or not before.err then
+    if before == '{"status": "SUCCESS"' then return end
+    answer = life == '' and redis.pcall('SET', key, value) or redis.pcall('SETEX', key, life, value)
+  end
+  if type(answer) == 'table' and answer.err then
+    local reason = reason_of(answer)
+    if not is_about_data(reason) then error({err = reason}) end
+    refused[#refused + 1] = key
+    refused[#refused + 1] = reason
+    return
+  end
+  redis.call('PUBLISH', key, value)
+end
+
+local function settle(at)
+  local what, tag, list, message = unpack(ARGV, at, at + 3)
+  if tag == '' then return 1 end
+  if what == 'U' then
+    local entry = redis.call('HGET', unacked, tag)
+    if entry then
+      redis.pcall('LPUSH', unreadable, entry)
+      redis.pcall('LTRIM', unreadable, 0, UNREADABLE_MAX - 1)
+    end
+  end
+  local held = redis.call('ZREM', index, tag) + redis.call('HDEL', unacked, tag)
+  if held == 0 then return 0 end
+  if what == 'B' or what == 'Q' then redis.call(what == 'B' and 'RPUSH' or 'LPUSH', list, message) end
+  return 1
+end
+
+selected(results)
+for at = 6, #ARGV, 5 do
+  if ARGV[at] == 'A' and ARGV[at + 2] ~= '' then store(ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]) end
+end
+selected(database)
+local answer = {}
+for at = 6, #ARGV, 5 do answer[#answer + 1] = settle(at) end
+for _, text in ipairs(refused) do answer[#answer + 1] = text end
+return answer

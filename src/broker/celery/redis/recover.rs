@@ -1,0 +1,86 @@
+//! What claims took whose answer never came; see [`crate::broker::redis::unanswered`].
+
+use std::time::Duration;
+
+use super::CeleryBroker;
+use crate::broker::BrokerError;
+use crate::broker::celery::envelope::unacked;
+use crate::job::{Claimed, QueueName};
+use crate::time::Mono;
+
+/// How soon a server that can't be asked is tried again by who must know: this doubles up to the second.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Tags that are asked for in one call.
+const BATCH_MAX: usize = 500;
+
+impl CeleryBroker {
+    /// What an earlier claim for these queues took although its answer never came.
+    pub(super) async fn recover(&self, queues: &[QueueName]) -> Result<Vec<Claimed>, BrokerError> {
+        let ranges = self.unanswered.ranges(queues);
+        if ranges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let began = Mono::now();
+        let numbers: Vec<i64> = ranges.into_iter().flat_map(|(first, end)| first..end).collect();
+        let (mut jobs, mut found) = (Vec::new(), 0);
+        for numbers in numbers.chunks(BATCH_MAX) {
+            let entries = self.entries(numbers).await?;
+            for (number, entry) in numbers.iter().zip(entries) {
+                let Some(entry) = entry.filter(|_| self.unanswered.find(*number)) else {
+                    continue;
+                };
+                found += 1;
+                let Some((raw, queue)) = unacked(&entry) else {
+                    self.admit_unreadable(*number, "it is no message");
+                    continue;
+                };
+                match QueueName::new(&queue) {
+                    Ok(queue) => jobs.extend(self.admit(*number, &queue, &raw, None)),
+                    Err(why) => self.admit_unreadable(*number, &format!("its queue's name {why}")),
+                }
+            }
+        }
+        self.unanswered.looked(queues, began);
+        if found > 0 {
+            tracing::info!(
+                messages = found,
+                "messages were taken although no answer came; they run now"
+            );
+        }
+        Ok(jobs)
+    }
+
+    fn admit_unreadable(&self, number: i64, reason: &str) {
+        tracing::error!(%reason, list = self.keys.unreadable(), "a message can't be read: it is put aside");
+        self.hand().unreadable.push(number);
+    }
+
+    /// Makes sure of all claims that were not answered; what they took is in hand then.
+    pub(super) async fn recover_all(&self) -> Result<(), BrokerError> {
+        self.unanswered.give_up();
+        if self.unanswered.first().is_some() {
+            // A connection on which an answer was lost may be dead.
+            self.link.renew().await;
+        }
+        let mut pause = PAUSE;
+        loop {
+            let Some((queues, until)) = self.unanswered.first() else {
+                return Ok(());
+            };
+            let left = until.since(Mono::now());
+            match self.recover(&queues).await {
+                Ok(_) => {
+                    // Of those that are left nobody can say more before their time is over.
+                    let next = self.unanswered.next(&queues);
+                    tokio::time::sleep(next.map_or(Duration::ZERO, |at| at.since(Mono::now()))).await;
+                }
+                Err(error) if left.is_zero() => return Err(error),
+                Err(_) => {
+                    tokio::time::sleep(pause.min(left)).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+}

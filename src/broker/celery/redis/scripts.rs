@@ -1,0 +1,71 @@
+//! The Lua scripts. All begin with `lua/common.lua`.
+
+use redis::Script;
+
+use super::CeleryBroker;
+use crate::broker::BrokerError;
+
+/// A script of `lua/`, behind `common.lua`.
+macro_rules! script {
+    ($name:literal) => {
+        Script::new(concat!(
+            include_str!("lua/common.lua"),
+            include_str!(concat!("lua/", $name, ".lua"))
+        ))
+    };
+}
+
+/// Each is sent once to a server and then called by its hash.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    pub claim: Script,
+    pub settle: Script,
+    pub renew: Script,
+    pub look: Script,
+    pub handles: Script,
+    pub rights: Script,
+}
+
+impl Scripts {
+    pub fn new() -> Self {
+        Scripts {
+            claim: script!("claim"),
+            settle: script!("settle"),
+            renew: script!("renew"),
+            look: script!("look"),
+            handles: script!("handles"),
+            rights: script!("rights"),
+        }
+    }
+}
+
+impl CeleryBroker {
+    /// Whether all that the scripts do can be done: a right that is missing, or a key of another type, would be found when a
+    /// message has left its list.
+    pub(super) async fn find_rights(&self) -> Result<(), BrokerError> {
+        let mut call = self.scripts.rights.prepare_invoke();
+        call.arg(self.keys.unacked())
+            .arg(self.keys.unacked_index())
+            .arg(self.keys.handles())
+            .arg(self.keys.unreadable())
+            .arg(format!("pool:nobody:{}", self.handle));
+        for queue in &self.app.queues {
+            self.keys.lists(&queue.name).for_each(|list| {
+                call.arg(list);
+            });
+        }
+        let refused: Vec<String> = self.run(&call).await?;
+        let refused: Vec<String> = refused
+            .chunks_exact(2)
+            .map(|pair| format!("{}: {}", pair[0], pair[1]))
+            .collect();
+        match refused.is_empty() {
+            true => Ok(()),
+            false => Err(BrokerError::Refused(format!(
+                "{} refuses what a pool needs: {}",
+                self.link.endpoint.shown,
+                refused.join("; ")
+            ))),
+        }
+    }
+}
