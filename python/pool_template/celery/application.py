@@ -20,6 +20,7 @@ from celery.utils.nodenames import default_nodename, host_format
 from kombu.asynchronous import set_event_loop
 from kombu.utils import eventio
 
+from pool_template.celery import missing
 from pool_template.celery.settings import CelerySettings
 
 #: Worker pools whose tasks run in processes, one at a time.
@@ -54,6 +55,7 @@ class Application:
         with closing_pollers():
             self.worker: Any = self.app.Worker(**self._options())
             self._close_hub()
+        missing.refuse(self.app)
         # What Celery's worker sends once it has started; its receivers may still change queues.
         signals.celeryd_after_setup.send(sender=self.node, instance=self.worker, conf=self.app.conf)
         signals.worker_ready.send(sender=self.worker.consumer)
@@ -142,7 +144,7 @@ class Application:
         for name, task in sorted(self.app.tasks.items()):
             if task.Strategy not in (_STOCK_STRATEGY, _BATCHES_STRATEGY):
                 found.append(f"the strategy of the task `{name}` ({_name_of(task.Strategy)}) is not called")
-        return found
+        return found + missing.warnings(self.app, self.worker)
 
 
 @contextlib.contextmanager

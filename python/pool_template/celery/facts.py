@@ -15,6 +15,7 @@ from celery.worker.control import Panel
 
 from pool_template.celery.application import Application, closing_pollers
 from pool_template.celery.capture import Capture
+from pool_template.celery.missing import is_batch_task
 
 _SETTINGS = (
     "accept_content", "broker_connection_timeout", "broker_heartbeat", "broker_pool_limit", "control_exchange",
@@ -160,7 +161,7 @@ def _task(application: Application, capture: Capture, task: Any) -> dict[str, An
 
 
 def _batches(task: Any) -> Optional[dict[str, Any]]:
-    if not any(kind.__module__.partition(".")[0] == "celery_batches" for kind in type(task).__mro__):
+    if not is_batch_task(task):
         return None
     return {"flush_every": task.flush_every, "flush_interval": task.flush_interval}
 

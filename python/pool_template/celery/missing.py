@@ -1,0 +1,41 @@
+"""What Celery has and is not here yet: refused where a task would be lost, else said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.exceptions import ImproperlyConfigured
+
+#: Names that a warning lists.
+_NAMES_MAX = 5
+
+
+def is_batch_task(task: Any) -> bool:
+    """It takes many messages in one call, by the package celery-batches."""
+    return any(kind.__module__.partition(".")[0] == "celery_batches" for kind in type(task).__mro__)
+
+
+def refuse(app: Any) -> None:
+    """Raises where running the application would lose tasks: a batch task, called by itself, fails for good."""
+    batches = sorted(name for name, task in app.tasks.items() if is_batch_task(task))
+    if batches:
+        raise ImproperlyConfigured(
+            f"batch tasks of celery_batches ({_listed(batches)}) can't run here yet; keep `celery worker` for an "
+            "application that has some"
+        )
+
+
+def warnings(app: Any, worker: Any) -> list[str]:
+    """What of it is only left out, a sentence each."""
+    found = []
+    if worker.task_events:
+        found.append("`worker_send_task_events` is set: no events are sent yet, so monitors see no task of this pool")
+    limited = sorted(name for name, task in app.tasks.items() if task.rate_limit)
+    if limited and not worker.disable_rate_limits:
+        found.append(f"`rate_limit` is not kept yet ({_listed(limited)}): these tasks run as fast as they come")
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else ""
+    return ", ".join(names[:_NAMES_MAX]) + more
