@@ -42,12 +42,31 @@ pub async fn run(args: CheckArgs) -> Outcome {
     }
 
     let config = &explained.config;
-    let broker = broker::open(&config.broker.options()?).await?;
-    let queues: Vec<QueueName> = config
-        .pools
-        .values()
-        .flat_map(|pool| pool.queues.clone())
-        .collect();
+    if config.broker.app_names_broker() {
+        let loaded = load(config).await?;
+        tell_app(&mut out, config, &loaded)?;
+        let facts = loaded.report.facts.unwrap_or_default();
+        let options = config.broker.options_by_app(&facts)?;
+        check_broker(&mut out, config, &options).await?;
+    } else {
+        check_broker(&mut out, config, &config.broker.options()?).await?;
+        let loaded = load(config).await?;
+        tell_app(&mut out, config, &loaded)?;
+    }
+    out.flush()
+}
+
+/// Whether the broker answers, and lets us do what a pool does.
+async fn check_broker(out: &mut Out, config: &Config, options: &broker::Options) -> Outcome {
+    let broker = broker::open(options).await?;
+    let queues = config.pools.values().flat_map(|pool| {
+        if pool.queues.is_empty() {
+            broker.app_queues()
+        } else {
+            pool.queues.clone()
+        }
+    });
+    let queues: Vec<QueueName> = queues.collect();
     let backlog = broker.queues().backlog(&queues).await?;
     out.line(format_args!(
         "# broker: {} answers (protocol {}); {} jobs wait, {} are scheduled",
@@ -58,16 +77,21 @@ pub async fn run(args: CheckArgs) -> Outcome {
     ))?;
     broker.check_rights().await?;
     broker.close().await?;
-    out.flush()?;
+    out.flush()
+}
 
-    let loaded = load_app(config, note).await.map_err(|reason| {
+async fn load(config: &Config) -> Result<Loaded, Failure> {
+    load_app(config, note).await.map_err(|reason| {
         Failure::new(
             Code::Failed,
             format!("the app does not load: {}", reason.trim_end()),
         )
-    })?;
+    })
+}
+
+fn tell_app(out: &mut Out, config: &Config, loaded: &Loaded) -> Outcome {
     out.line(app(&loaded.report))?;
-    for line in totals(config, &loaded, total_memory(config))? {
+    for line in totals(config, loaded, total_memory(config))? {
         out.line(line)?;
     }
     out.flush()

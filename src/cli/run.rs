@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::broker::{self, Broker};
-use crate::config::{self, Config, RunArgs};
+use crate::broker::{self, BrokerError};
+use crate::config::{self, BrokerConfig, Config, RunArgs};
 use crate::control::pid_file;
 use crate::control::server::{self, Listener};
 use crate::metrics::{self, server::MetricsError};
-use crate::supervisor::{self, Options, SupervisorError};
+use crate::supervisor::{self, Jobs, Options, SupervisorError};
 use crate::telemetry::log;
 
 use super::report::{Code, Failure, Out, Outcome};
@@ -56,20 +56,28 @@ pub async fn run(args: RunArgs) -> Outcome {
     if let Some(path) = &config.supervisor.pid_file {
         write_pid(path).map_err(cannot_start)?;
     }
-    let broker_options = config
-        .broker
-        .options()
-        .map_err(|error| cannot_start(error.into()))?;
-    let broker = broker::open(&broker_options)
+    let jobs = jobs(&config.broker)
         .await
         .map_err(|error| cannot_start(error.into()))?;
     let options = Options {
         burst: args.burst,
         reload: Arc::new(move || load(&args).map_err(|errors| errors.to_string())),
     };
-    supervise(config, broker, (listener, metrics), options)
+    supervise(config, jobs, (listener, metrics), options)
         .await
         .map_err(cannot_start)
+}
+
+/// Where the jobs are: at a broker that is open, or at one that is opened as the loaded application says.
+async fn jobs(config: &BrokerConfig) -> Result<Jobs, BrokerError> {
+    if config.app_names_broker() {
+        let config = config.clone();
+        return Ok(Jobs::AsTheAppSays(Arc::new(move |facts| {
+            let config = config.clone();
+            Box::pin(async move { broker::open(&config.options_by_app(&facts)?).await })
+        })));
+    }
+    Ok(broker::open(&config.options()?).await?.into())
 }
 
 /// What somebody set, as a file that says the same.
@@ -106,7 +114,7 @@ fn load(args: &RunArgs) -> Result<Config, config::ConfigErrors> {
 
 async fn supervise(
     config: Config,
-    broker: Arc<dyn Broker>,
+    jobs: Jobs,
     (listener, metrics): (Listener, Option<metrics::server::Listener>),
     options: Options,
 ) -> Outcome {
@@ -114,7 +122,7 @@ async fn supervise(
         version = env!("CARGO_PKG_VERSION"),
         pid = std::process::id(),
         config = config.file.as_ref().map(|file| file.display().to_string()),
-        broker = broker.url(),
+        broker = %config.broker.url,
         socket = %listener.path().display(),
         "starting"
     );
@@ -124,7 +132,7 @@ async fn supervise(
         tokio::spawn(metrics.serve(calls.clone()));
     }
     let serving = tokio::spawn(listener.serve(calls));
-    let ended = supervisor::run(config, broker, received, options).await;
+    let ended = supervisor::run(config, jobs, received, options).await;
     // Lets the last answers out and removes the socket. It ends by itself: nobody receives its calls any more.
     let _ = serving.await;
     ended.map_err(Failure::from)

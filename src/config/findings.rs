@@ -17,6 +17,8 @@ pub(super) struct Rules<'a> {
     /// Keys whose values could not be read: no rule is tried on them.
     pub(super) bad: &'a BTreeSet<String>,
     pub(super) problems: Vec<Problem>,
+    /// A pool that names no queue serves those of the application.
+    pub(super) app_names_queues: bool,
 }
 
 impl Rules<'_> {
@@ -96,12 +98,12 @@ impl Rules<'_> {
         let message = format!(
             "`{}` is only for the {} {runtimes}; the runtime is {}",
             self.origin(path).name(path),
-            names.join(" and "),
+            listed(&names, "and", ""),
             runtime.name()
         );
         let hint = format!(
-            "set `app.runtime` to \"{}\", or leave the key out",
-            names.join("\" or \"")
+            "set `app.runtime` to {}, or leave the key out",
+            listed(&names, "or", "\"")
         );
         self.add(path, message, &hint);
     }
@@ -142,6 +144,15 @@ impl Rules<'_> {
         } else {
             literal
         }
+    }
+}
+
+/// `a, b and c`, each between quotes.
+fn listed(names: &[&str], word: &str, quote: &str) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("{quote}{name}{quote}")).collect();
+    match names.split_last() {
+        Some((last, first @ [_, ..])) => format!("{} {word} {last}", first.join(", ")),
+        _ => names.concat(),
     }
 }
 

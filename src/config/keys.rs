@@ -99,7 +99,7 @@ impl Section for BrokerConfig {
             &mut self.url,
         );
         visit(
-            key!("protocol", "protocol" "NAME", "Protocol spoken with the broker: embedded or {dialects}"),
+            key!("protocol", "protocol" "NAME", "Protocol spoken with the broker: embedded, {dialects}"),
             &mut self.protocol,
         );
         visit(
@@ -302,7 +302,7 @@ impl PoolConfig {
             &mut self.prefetch,
         );
         visit(
-            key!("max_jobs", "max-jobs" "N", "Jobs after which a worker is replaced; with {dialects} a single worker, and each one of a burst, ends instead"),
+            key!("max_jobs", "max-jobs" "N", "Jobs after which a worker is replaced; where the dialect of the jobs wants it, a single worker, and each one of a burst, ends instead"),
             &mut self.max_jobs,
         );
         visit(

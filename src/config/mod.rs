@@ -7,11 +7,12 @@
 //! - [`scalars`]: how a value of each type reads and prints;
 //! - [`keys`]: every key, once: its name, its flag, its field, its meaning;
 //! - [`problem`], [`explained`], [`findings`]: what is wrong, where a value comes from, and what rules are written with;
-//! - [`dialect`]: what is asked of another program's words and settings; [`rq`]: those of RQ;
+//! - [`dialect`]: what is asked of another program's words and settings; [`rq`], [`celery`]: those of RQ and Celery;
 //! - [`entries`], [`rules`]: all values as a list; what they must be;
 //! - [`load`]: reads flags, variables and the file;
 //! - [`options`], [`render`], [`reload`]: what a broker is told; the settings as TOML; what a reload changes.
 
+mod celery;
 mod dialect;
 mod entries;
 mod explained;
@@ -30,6 +31,7 @@ mod tests;
 mod url;
 mod values;
 
+pub use celery::CeleryConfig;
 pub use explained::Explained;
 pub use load::{
     ClientArgs, ClientConfig, Lookup, RunArgs, Wanted, broker_address, explain, load, load_client,

@@ -10,6 +10,29 @@ impl BrokerConfig {
     /// # Errors
     /// [`BrokerError::Refused`] if the protocol is not spoken at the broker's place.
     pub fn options(&self) -> Result<broker::Options, BrokerError> {
+        match self.protocol {
+            Protocol::Dialect(kind) if self.app_names_broker() => Err(BrokerError::Refused(format!(
+                "{} is known to its loaded application alone: use {}'s own tools instead",
+                self.url,
+                self.dialects.of(kind).title(),
+            ))),
+            _ => self.options_by_app(""),
+        }
+    }
+
+    /// Its place and queues are known once the application is loaded.
+    pub fn app_names_broker(&self) -> bool {
+        match self.protocol {
+            Protocol::Embedded => false,
+            Protocol::Dialect(kind) => self.dialects.of(kind).app_names_broker(),
+        }
+    }
+
+    /// What the broker is opened with, once the application is loaded and says this about it.
+    ///
+    /// # Errors
+    /// [`BrokerError::Refused`] if the protocol is not spoken at the broker's place.
+    pub fn options_by_app(&self, facts: &str) -> Result<broker::Options, BrokerError> {
         let found = match (self.protocol, &self.url) {
             (Protocol::Embedded, BrokerUrl::Memory) => Some(broker::Options::Memory(self.memory())),
             (Protocol::Embedded, BrokerUrl::Sqlite(path)) => Some(broker::Options::Sqlite(sqlite::Options {
@@ -20,8 +43,8 @@ impl BrokerConfig {
                 payload_len_max: self.max_payload,
                 fsync: self.fsync,
             })),
-            (Protocol::Embedded, BrokerUrl::Redis(_)) => None,
-            (Protocol::Dialect(kind), _) => self.dialects.of(kind).broker_options(self),
+            (Protocol::Embedded, BrokerUrl::Redis(_) | BrokerUrl::Kombu(_) | BrokerUrl::App(_)) => None,
+            (Protocol::Dialect(kind), _) => self.dialects.of(kind).broker_options(self, facts),
         };
         found.ok_or_else(|| {
             let (url, protocol) = (&self.url, self.protocol.name());

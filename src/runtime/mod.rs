@@ -3,11 +3,12 @@
 //! - [`executor`]: what a worker needs from a runtime: run one job;
 //! - [`native`], [`task`]: typed Rust tasks, [`native::App`], `batch`: those that take many jobs a call; [`builtin`]: those of the `pool` binary itself;
 //! - [`command`]: programs named in the config; `child`: one run of one; `variables`: a job in its environment;
-//! - [`python`]: the interpreter and the modules that it is given; `rq`: what RQ's jobs need besides.
+//! - [`python`]: the interpreter and the modules that it is given; `rq`, `celery`: what jobs of RQ and Celery need besides.
 
 mod batch;
 pub mod builtin;
 mod call;
+mod celery;
 mod child;
 pub mod command;
 pub mod executor;
@@ -59,6 +60,7 @@ pub fn template_command(config: &Config, generation: u64) -> Result<(TemplateCom
         RuntimeKind::Native => own_binary(config, config.app.program.as_deref(), "native")?,
         RuntimeKind::Command => own_binary(config, None, "command")?,
         RuntimeKind::Python => python::template_command(&config.app)?,
+        RuntimeKind::Dialect(DialectKind::Celery) => celery::template_command(config)?,
         RuntimeKind::Dialect(DialectKind::Rq) => {
             let mut command = python::template_command(&config.app)?;
             // RQ reads it when it is imported.
@@ -116,6 +118,7 @@ fn load(config: &Config, generation: u64) -> Load {
     let grace = grace.unwrap_or(Duration::ZERO);
     let (dialect, options) = match app.runtime {
         RuntimeKind::Dialect(DialectKind::Rq) => ("rq".to_owned(), rq::options(config)),
+        RuntimeKind::Dialect(DialectKind::Celery) => ("celery".to_owned(), celery::options(config)),
         RuntimeKind::Native | RuntimeKind::Command | RuntimeKind::Python => Default::default(),
     };
     Load {

@@ -1,4 +1,4 @@
-//! Command lines of other programs, taken as they are: `pool rq worker …`.
+//! Command lines of other programs, taken as they are: `pool rq worker …`, `pool celery -A proj worker …`.
 
 use crate::kit::Place;
 
@@ -21,6 +21,194 @@ fn assert_refused(line: &[&str], why: &str) {
         "{line:?} should say {why:?}:\n{config}{said}"
     );
     assert!(!said.contains("unexpected argument"), "{said}");
+}
+
+#[test]
+fn a_line_of_celery_is_a_file_that_says_the_same() {
+    assert_says(
+        &[
+            "celery",
+            "-A",
+            "proj",
+            "worker",
+            "-Q",
+            "mail,reports",
+            "-c",
+            "4",
+            "-l",
+            "INFO",
+        ],
+        r#"
+[celery]
+app = "proj"
+loglevel = "INFO"
+
+[app]
+runtime = "celery"
+
+[pools.default]
+queues = ["mail", "reports"]
+min_workers = 4
+max_workers = 4
+
+[log]
+level = "info"
+"#,
+    );
+    assert_says(
+        &[
+            "celery",
+            "--app=proj:app",
+            "-b",
+            "redis://:secret@localhost:6379/1",
+            "--result-backend",
+            "redis://:secret@localhost/2",
+            "worker",
+            "--autoscale=8,2",
+            "--max-tasks-per-child",
+            "100",
+            "--max-memory-per-child",
+            "204800",
+            "--time-limit",
+            "30",
+            "--soft-time-limit=20.5",
+            "-O",
+            "fair",
+            "-P",
+            "prefork",
+            "-n",
+            "w1@%h",
+            "-I",
+            "a.tasks,b.tasks",
+            "--without-gossip",
+            "--without-mingle",
+            "--prefetch-multiplier",
+            "1",
+            "--python",
+            "/venv/bin/python",
+            "--pidfile",
+            "/run/pool.pid",
+        ],
+        r#"
+[broker]
+url = "redis://***@localhost:6379/1" # with its password in place of ***
+
+[celery]
+app = "proj:app"
+result_backend = "redis://***@localhost/2" # with its password in place of ***
+include = ["a.tasks", "b.tasks"]
+hostname = "w1@%h"
+time_limit = "30s"
+soft_time_limit = "20s500ms"
+
+[app]
+runtime = "celery"
+python = "/venv/bin/python"
+
+[supervisor]
+pid_file = "/run/pool.pid"
+
+[pools.default]
+min_workers = 2
+max_workers = 8
+prefetch = 0
+max_jobs = 100
+max_worker_memory = "200MiB"
+"#,
+    );
+}
+
+#[test]
+fn a_file_printed_for_a_line_is_read_as_that_line() {
+    let place = Place::new();
+    let line = [
+        "celery",
+        "-A",
+        "proj",
+        "worker",
+        "-Q",
+        "mail",
+        "-c",
+        "3",
+        "-X",
+        "slow",
+        "--time-limit",
+        "9",
+    ];
+    let first = place.run(&[&line[..], &["--print-config"]].concat());
+    let file = place.path("printed.toml");
+    std::fs::write(&file, &first.stdout).unwrap();
+    let second = place.run(&["run", "--config", file.to_str().unwrap(), "--print-config"]);
+    assert_eq!(
+        String::from_utf8(second.stdout).unwrap(),
+        String::from_utf8(first.stdout).unwrap()
+    );
+}
+
+#[test]
+fn options_of_celery_stand_on_both_sides_of_the_command() {
+    let (ahead, _) = printed(&[
+        "celery",
+        "-A",
+        "proj",
+        "--min-workers",
+        "1",
+        "worker",
+        "--max-workers",
+        "7",
+    ]);
+    let (behind, said) = printed(&[
+        "celery",
+        "worker",
+        "--max-workers",
+        "7",
+        "-A",
+        "proj",
+        "--min-workers",
+        "1",
+    ]);
+    assert!(ahead.contains("max_workers = 7"), "{ahead}{said}");
+    assert_eq!(ahead, behind);
+}
+
+#[test]
+fn what_cannot_hold_is_refused_with_the_reason() {
+    for (option, why) in [
+        (&["-B"][..], "the scheduler is a program of its own"),
+        (&["-s", "file"], "the scheduler is a program of its own"),
+        (&["-D"], "it stays in the foreground"),
+        (&["-E"], "task events are not sent yet"),
+        (&["--purge"], "it deletes nobody's tasks"),
+        (&["-S", "state"], "`revoke` is not heard yet"),
+        (&["-P", "gevent"], "a process that runs one task at a time"),
+        (&["--pool-start-method", "spawn"], "workers are forked"),
+        (&["--uid", "nobody"], "it runs as the user who starts it"),
+        (&["-f", "log"], "the log goes to standard error"),
+        (
+            &["--executable", "python"],
+            "workers are forks of one interpreter",
+        ),
+        (&["--heartbeat-interval", "2"], "none are sent yet"),
+        (&["-c", "many"], "it is no number of workers"),
+        (&["--autoscale", "1,2,3"], "it is not one or two numbers"),
+        (&["-l", "LOUD"], "no level has this name"),
+        (
+            &["-b", "amqp://guest:secret@localhost//"],
+            "RabbitMQ is not spoken yet",
+        ),
+    ] {
+        assert_refused(&[&["celery", "-A", "proj", "worker"], option].concat(), why);
+    }
+    assert_refused(&["celery", "worker"], "`celery.app` is missing");
+    let (_, said) = printed(&[
+        "celery",
+        "-A",
+        "proj",
+        "worker",
+        "-b",
+        "amqp://guest:secret@localhost//",
+    ]);
+    assert!(!said.contains("secret"), "{said}");
 }
 
 #[test]
@@ -52,6 +240,16 @@ fn the_letters_of_rq_mean_what_its_command_says() {
 }
 
 #[test]
+fn other_commands_are_left_to_their_program() {
+    for line in [["celery", "inspect"], ["rq", "info"]] {
+        let output = Place::new().run(&line);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("unrecognized subcommand"), "{said}");
+    }
+}
+
+#[test]
 fn a_producer_at_a_redis_is_one_of_rq_as_before() {
     let output = Place::new().run(&["enqueue", "f", "[]", "--broker", "redis://127.0.0.1:1"]);
     assert_eq!(
@@ -63,33 +261,9 @@ fn a_producer_at_a_redis_is_one_of_rq_as_before() {
 }
 
 #[test]
-fn a_file_printed_for_a_line_is_read_as_that_line() {
-    let place = Place::new();
-    let line = [
-        "rq",
-        "worker-pool",
-        "-n",
-        "3",
-        "--url",
-        "redis://h/3",
-        "-s",
-        "high",
-        "low",
-    ];
-    let first = place.run(&[&line[..], &["--print-config"]].concat());
-    let file = place.path("printed.toml");
-    std::fs::write(&file, &first.stdout).unwrap();
-    let second = place.run(&["run", "--config", file.to_str().unwrap(), "--print-config"]);
-    assert_eq!(
-        String::from_utf8(second.stdout).unwrap(),
-        String::from_utf8(first.stdout).unwrap()
-    );
-}
-
-#[test]
-fn other_commands_are_left_to_their_program() {
-    let output = Place::new().run(&["rq", "info"]);
+fn verbs_leave_celerys_tasks_to_celerys_tools() {
+    let output = Place::new().run(&["enqueue", "f", "[]", "--broker", "app:proj"]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("unrecognized subcommand"), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("use Celery's own tools instead"), "{said}");
 }

@@ -27,6 +27,7 @@ impl Dialects {
     pub(super) fn of(&self, kind: DialectKind) -> &dyn Dialect {
         match kind {
             DialectKind::Rq => &self.rq,
+            DialectKind::Celery => &self.celery,
         }
     }
 
@@ -34,6 +35,7 @@ impl Dialects {
     pub(super) fn of_mut(&mut self, kind: DialectKind) -> &mut dyn Dialect {
         match kind {
             DialectKind::Rq => &mut self.rq,
+            DialectKind::Celery => &mut self.celery,
         }
     }
 
@@ -78,10 +80,22 @@ pub(super) trait Dialect: Section {
     fn default_broker(&self) -> &'static str;
     /// Whether its jobs can be at this place.
     fn is_spoken_at(&self, url: &BrokerUrl) -> bool;
+    /// Whether jobs at this place, of which nothing else is known, are its.
+    fn is_guessed_at(&self, url: &BrokerUrl) -> bool {
+        self.is_spoken_at(url)
+    }
+    /// The place that its other settings name, if nobody says another.
+    fn own_place(&self) -> Option<BrokerUrl> {
+        None
+    }
+    /// Its broker is known once the application is loaded, with the queues of pools that name none.
+    fn app_names_broker(&self) -> bool {
+        false
+    }
     /// How its place is named, in an example: `--broker redis://HOST`.
     fn place(&self) -> (&'static str, &'static str);
-    /// What its broker is told; `None`: it has none at this place.
-    fn broker_options(&self, broker: &BrokerConfig) -> Option<broker::Options>;
+    /// What its broker is told; `None`: it has none at this place. `facts`: what the loaded application says about it.
+    fn broker_options(&self, broker: &BrokerConfig, facts: &str) -> Option<broker::Options>;
     /// Keys that matter to a producer.
     fn keys_of_jobs(&self) -> &'static [&'static str];
 
@@ -96,7 +110,11 @@ pub(super) trait Dialect: Section {
 
 /// The only protocol that can be spoken at this place, for a producer to whom nobody named a runtime or protocol.
 pub(super) fn only_protocol_at(url: &BrokerUrl) -> Option<Protocol> {
-    let mut spoken = Protocol::all().filter(|protocol| is_spoken_at(*protocol, url));
+    let is_guessed = |protocol: &Protocol| match protocol {
+        Protocol::Embedded => is_spoken_at(*protocol, url),
+        Protocol::Dialect(kind) => Dialects::default().of(*kind).is_guessed_at(url),
+    };
+    let mut spoken = Protocol::all().filter(is_guessed);
     let first = spoken.next()?;
     spoken.next().is_none().then_some(first)
 }

@@ -57,7 +57,9 @@ impl Places {
                 return Some(path.into());
             }
             BrokerUrl::Memory => "pool.sock".to_owned(),
-            BrokerUrl::Redis(_) => format!("pool-{}.sock", broker.label()),
+            BrokerUrl::Redis(_) | BrokerUrl::Kombu(_) | BrokerUrl::App(_) => {
+                format!("pool-{}.sock", broker.label())
+            }
         };
         self.runtime_directory
             .as_ref()

@@ -193,6 +193,11 @@ impl<'a> Reader<'a> {
             self.outside(&path, section);
             self.fill(&path, section);
         }
+        if let (Some(kind), false) = (self.dialect, self.is_set("broker.url"))
+            && let Some(place) = broker.dialects.of(kind).own_place()
+        {
+            broker.url = place;
+        }
     }
 
     fn default_broker(&mut self) -> BrokerUrl {

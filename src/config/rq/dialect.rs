@@ -73,7 +73,7 @@ impl Dialect for RqConfig {
         ("Redis", "redis://HOST")
     }
 
-    fn broker_options(&self, broker: &BrokerConfig) -> Option<broker::Options> {
+    fn broker_options(&self, broker: &BrokerConfig, _facts: &str) -> Option<broker::Options> {
         options::options(self, broker).map(|options| broker::Options::Rq(Box::new(options)))
     }
 

@@ -36,6 +36,7 @@ pub(super) fn broken(
         origins,
         bad,
         problems: Vec::new(),
+        app_names_queues: config.broker.app_names_broker(),
     };
     rules.socket(config);
     rules.broker(&config.broker);

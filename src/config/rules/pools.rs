@@ -15,7 +15,9 @@ pub const WORKERS_MAX: u32 = 10_000;
 impl Rules<'_> {
     pub(super) fn pool(&mut self, at: &str, pool: &PoolConfig, app: &AppConfig, ends_with_worker: bool) {
         let path = |key: &str| format!("{at}.{key}");
-        self.value(&path("queues"), !pool.queues.is_empty(), "at least one queue");
+        if !self.app_names_queues {
+            self.value(&path("queues"), !pool.queues.is_empty(), "at least one queue");
+        }
         let distinct: BTreeSet<_> = pool.queues.iter().collect();
         let ok = distinct.len() == pool.queues.len();
         self.value(&path("queues"), ok, "each queue once");

@@ -68,6 +68,7 @@ fn the_example_file_shows_every_key_with_its_flag_and_variable() {
     };
     check(&mut BrokerConfig::default(), &table_of(&table["broker"]));
     check(&mut RqConfig::default(), &table_of(&table["rq"]));
+    check(&mut CeleryConfig::default(), &table_of(&table["celery"]));
     check(&mut AppConfig::default(), &table_of(&table["app"]));
     check(&mut SupervisorConfig::default(), &table_of(&table["supervisor"]));
     check(&mut PoolConfig::default(), &table_of(&table["defaults"]));

@@ -176,7 +176,7 @@ level = 'inof'
       line 5: `broker.lease` is true; expected a duration such as `500ms`, `5s`, `1m30s`, `1h`, or a number of seconds
       line 6: `broker.max_payload` is the string "5 bananas"; expected a size such as `512M`, `2GiB` or a number of bytes
       line 7: `broker.fsync` is the string "yes"; expected true or false
-      line 9: `app.runtime` is the string "ruby"; expected "native", "command", "python" or "rq"
+      line 9: `app.runtime` is the string "ruby"; expected "native", "command", "python", "rq" or "celery"
       line 10: `app.isolation` is 1979-05-27; expected "warm" or "fresh"
       line 11: `app.preload` is the string "myapp"; expected an array such as `["a", "b"]`
       line 12: `app.modules[1]` is 5; expected a string
@@ -218,15 +218,15 @@ fn what_cannot_hold_for_the_runtime_is_refused() {
     "#);
     insta::assert_snapshot!(problems("[app]\npreload = ['myapp']\n[tasks.x]\ncommand = ['x']\n"), @r#"
     2 problems in `config.toml`
-      line 2: `app.preload` is only for the python and rq runtimes; the runtime is native
+      line 2: `app.preload` is only for the python, rq and celery runtimes; the runtime is native
       line 4: `tasks.x.command` is only for the command runtime; the runtime is native
-    hint: set `app.runtime` to "python" or "rq", or leave the key out
+    hint: set `app.runtime` to "python", "rq" or "celery", or leave the key out
     hint: set `app.runtime` to "command", or leave the key out
     "#);
     insta::assert_snapshot!(problems_of("", &[], &["--preload", "myapp.tasks"]), @r#"
     1 problem in the flags
-      `--preload` is only for the python and rq runtimes; the runtime is native
-    hint: set `app.runtime` to "python" or "rq", or leave the key out
+      `--preload` is only for the python, rq and celery runtimes; the runtime is native
+    hint: set `app.runtime` to "python", "rq" or "celery", or leave the key out
     "#);
     insta::assert_snapshot!(problems(
         "[app]\nruntime = 'python'\npreload = ['my-app']\nafter_fork = ['connect']\nprogram = './x'\n"), @r#"
@@ -361,8 +361,8 @@ fn a_file_that_can_t_be_read_is_told_with_its_reason() {
 fn broker_protocol_and_runtime_must_fit_each_other() {
     insta::assert_snapshot!(problems("[broker]\nurl = 'redis://h'\n"), @r#"
     1 problem in `config.toml`
-      line 2: `broker.url` holds jobs of RQ, which the native runtime can't run
-    hint: add `--runtime rq`
+      line 2: `broker.url` holds jobs of RQ or Celery, which the native runtime can't run
+    hint: add `--runtime rq` or `--runtime celery`
     "#);
     insta::assert_snapshot!(problems("[broker]\nprotocol = 'rq'\nurl = 'sqlite:/a.db'\n"), @r#"
     1 problem in `config.toml`
@@ -386,6 +386,6 @@ fn broker_protocol_and_runtime_must_fit_each_other() {
     "#);
     insta::assert_snapshot!(problems("[broker]\nprotocol = 'amqp'\n"), @r#"
     1 problem in `config.toml`
-      line 2: `broker.protocol` is the string "amqp"; expected "embedded" or "rq"
+      line 2: `broker.protocol` is the string "amqp"; expected "embedded", "rq" or "celery"
     "#);
 }

@@ -16,6 +16,7 @@ impl BrokerUrl {
             BrokerUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
             BrokerUrl::Memory => "memory:".to_owned(),
             BrokerUrl::Redis(url) => redis_address(url.address()),
+            BrokerUrl::Kombu(_) | BrokerUrl::App(_) => self.to_string(),
         }
     }
 

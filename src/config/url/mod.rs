@@ -1,9 +1,11 @@
 //! Broker URLs: which kinds there are, how they read and print. Pure.
 //!
 //! - [`redis`], [`sentinels`]: the address of a Redis server and of those who know it; [`address`]: which broker a URL names;
+//! - [`kombu`]: URLs that only kombu, a library of Python, takes apart;
 //! - [`text`]: parts of URLs, and URLs without secrets.
 
 mod address;
+mod kombu;
 mod redis;
 mod sentinels;
 mod text;
@@ -12,6 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub(super) use address::checksum;
+pub use kombu::KombuUrl;
 pub use redis::RedisUrl;
 pub use text::encoded;
 pub(super) use text::without_secrets;
@@ -29,6 +32,10 @@ pub enum BrokerUrl {
     Memory,
     /// `redis://` and its kin.
     Redis(Box<RedisUrl>),
+    /// A URL that only kombu takes apart.
+    Kombu(Box<KombuUrl>),
+    /// `app:NAME`: where this application says, which is known once it is loaded.
+    App(String),
 }
 
 impl BrokerUrl {
@@ -39,7 +46,11 @@ impl BrokerUrl {
         let Some((scheme, rest)) = url.split_once(':') else {
             return Err(BROKER_EXPECTED.to_owned());
         };
+        if let Some(url) = KombuUrl::parse(url) {
+            return Ok(BrokerUrl::Kombu(Box::new(url)));
+        }
         match (scheme, rest) {
+            ("app", name) => Ok(BrokerUrl::App(name.to_owned())),
             // `sqlite:///path` is what other tools write for an absolute path.
             ("sqlite", path) => match path.strip_prefix("//").unwrap_or(path) {
                 "" => Err("a path after `sqlite:`, such as `sqlite:/var/lib/pool/pool.db`".to_owned()),
@@ -60,8 +71,9 @@ impl BrokerUrl {
     pub fn with_secrets(&self) -> Option<String> {
         match self {
             BrokerUrl::Sqlite(_) => Some(self.to_string()),
-            BrokerUrl::Memory => None,
+            BrokerUrl::Memory | BrokerUrl::App(_) => None,
             BrokerUrl::Redis(url) => Some(url.secret_text().to_owned()),
+            BrokerUrl::Kombu(url) => Some(url.with_secrets().to_owned()),
         }
     }
 }
@@ -73,6 +85,8 @@ impl fmt::Display for BrokerUrl {
             BrokerUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             BrokerUrl::Memory => f.write_str("memory:"),
             BrokerUrl::Redis(url) => f.write_str(&without_secrets(url.secret_text())),
+            BrokerUrl::Kombu(url) => url.fmt(f),
+            BrokerUrl::App(name) => write!(f, "app:{name}"),
         }
     }
 }

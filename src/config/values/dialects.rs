@@ -1,5 +1,6 @@
 //! The list of dialects, and the settings of each. Pure.
 
+use crate::config::celery::CeleryConfig;
 use crate::config::rq::RqConfig;
 
 /// The dialects, by name.
@@ -7,16 +8,19 @@ use crate::config::rq::RqConfig;
 pub enum DialectKind {
     /// Jobs of RQ, in Redis.
     Rq,
+    /// Tasks of Celery, in Redis.
+    Celery,
 }
 
 impl DialectKind {
     /// All of them.
-    pub const ALL: &[DialectKind] = &[DialectKind::Rq];
+    pub const ALL: &[DialectKind] = &[DialectKind::Rq, DialectKind::Celery];
 
     /// Its name: of its runtime, its protocol and its table.
     pub fn name(self) -> &'static str {
         match self {
             DialectKind::Rq => "rq",
+            DialectKind::Celery => "celery",
         }
     }
 
@@ -31,4 +35,6 @@ impl DialectKind {
 pub struct Dialects {
     /// Jobs of RQ, in Redis.
     pub rq: RqConfig,
+    /// Tasks of Celery, in Redis.
+    pub celery: CeleryConfig,
 }

@@ -56,7 +56,10 @@ pub fn config() -> BrokerConfig {
         max_payload: 1000,
         max_result: 1000,
         fsync: false,
-        dialects: Dialects { rq: rq::config() },
+        dialects: Dialects {
+            rq: rq::config(),
+            ..Dialects::default()
+        },
         ..BrokerConfig::default()
     }
 }

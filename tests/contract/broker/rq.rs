@@ -45,7 +45,13 @@ pub async fn open(url: &str, config: BrokerConfig) -> Arc<dyn Pull> {
         ..config.dialects.rq
     };
     let url = BrokerUrl::parse(url, Path::to_path_buf).unwrap();
-    let (protocol, dialects) = (Protocol::Dialect(DialectKind::Rq), Dialects { rq });
+    let (protocol, dialects) = (
+        Protocol::Dialect(DialectKind::Rq),
+        Dialects {
+            rq,
+            ..Dialects::default()
+        },
+    );
     let broker = super::kit::open(&BrokerConfig {
         url,
         protocol,
@@ -135,7 +141,10 @@ impl Kit {
             ..config()
         };
         self.handle_with(BrokerConfig {
-            dialects: Dialects { rq },
+            dialects: Dialects {
+                rq,
+                ..Dialects::default()
+            },
             ..super::kit::config()
         })
         .await

@@ -1,0 +1,57 @@
+//! What must hold for `[celery]`.
+
+use super::values::CeleryConfig;
+use crate::config::findings::{Rules, is_dotted};
+use crate::config::url::BrokerUrl;
+use crate::config::values::{BrokerConfig, Config, DialectKind, RuntimeKind};
+
+impl Rules<'_> {
+    pub(super) fn celery(&mut self, celery: &CeleryConfig, config: &Config) {
+        if config.app.runtime == RuntimeKind::Dialect(DialectKind::Celery) {
+            self.celery_app(celery);
+            self.celery_broker(&config.broker);
+        }
+        for module in &celery.include {
+            let ok = is_dotted(module);
+            self.text("celery.include", module, ok, "a module such as `proj.tasks`");
+        }
+        for (path, limit) in [
+            ("celery.time_limit", celery.time_limit),
+            ("celery.soft_time_limit", celery.soft_time_limit),
+        ] {
+            self.timeout(path, limit);
+            self.value(
+                path,
+                limit.is_none_or(|limit| !limit.is_zero()),
+                "more than 0s, or \"none\"",
+            );
+        }
+    }
+
+    fn celery_app(&mut self, celery: &CeleryConfig) {
+        let (module, attribute) = celery.app.split_once(':').unwrap_or((&celery.app, "app"));
+        let ok = is_dotted(module) && is_dotted(attribute);
+        if celery.app.is_empty() && !self.is_bad("celery.app") {
+            let message = "`celery.app` is missing; expected the Celery application".to_owned();
+            self.add(
+                "celery.app",
+                message,
+                "name it as for `celery`: `-A proj`, or `--app proj`",
+            );
+        } else {
+            let expected = "an application such as `proj`, `proj.celery` or `proj:app`";
+            self.text("celery.app", &celery.app, ok, expected);
+        }
+    }
+
+    fn celery_broker(&mut self, broker: &BrokerConfig) {
+        let BrokerUrl::Kombu(url) = &broker.url else {
+            return;
+        };
+        if url.is_amqp() && !self.is_bad("broker.url") {
+            let name = self.origin("broker.url").name("broker.url");
+            let message = format!("`{name}` is {url}: RabbitMQ is not spoken yet, only Redis is");
+            self.add("broker.url", message, "keep `celery worker` for this application");
+        }
+    }
+}
