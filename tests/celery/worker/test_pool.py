@@ -1,0 +1,123 @@
+"""What a pool adds: reloads, `check`, printed files, a process for each task, bursts."""
+
+import json
+import signal
+import subprocess
+
+from support.wait import until
+from worker.sides import POOL
+
+
+def test_new_task_options_hold_after_a_reload(alone, tmp_path):
+    """A task that was acknowledged early is acknowledged late once its application says so."""
+    side = alone('pool')
+    app = tmp_path / 'reloaded.py'
+    text = (
+        'import shop\n'
+        'from shop import app\n'
+        'QUEUES\n'
+        '@app.task(name="reloaded.task", acks_late=LATE)\n'
+        'def task(name):\n'
+        '    shop.count(name)\n'
+        '    import time; time.sleep(30 if name.startswith("long") else 0)\n'
+    )
+    app.write_text(text.replace('LATE', 'False').replace('QUEUES', ''))
+    process = side.start('-A', 'reloaded', '--workdir', str(tmp_path))
+    early = side.send('reloaded.task', 'long early')
+    until(lambda: side.runs('long early'), 'it runs')
+    until(lambda: not side.redis.exists('unacked'), 'it is acknowledged when it begins')
+    app.write_text(text.replace('LATE', 'True').replace('QUEUES', 'app.conf.task_default_queue = "other"'))
+    process.send_signal(signal.SIGHUP)
+    until(lambda: 'generation=2' in side.output(), 'the application is loaded anew')
+    late = side.send('reloaded.task', 'long late')
+    until(lambda: side.runs('long late'), 'it runs')
+    assert side.redis.hlen('unacked') == 1, 'it is not acknowledged before it ends'
+    assert not early.ready() and not late.ready()
+
+
+def test_check_names_the_broker_of_the_application(alone, tmp_path):
+    side = alone('pool')
+    checked = subprocess.run(
+        [POOL, 'check', '--runtime', 'celery', '--app', 'shop', '--python', side.python(), '--socket', str(tmp_path / 's')],
+        env=side.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert f'# broker: {side.url} answers (protocol celery)' in checked.stdout
+    assert '# app: python' in checked.stdout
+
+
+def test_a_printed_file_runs_what_its_line_ran(alone, tmp_path):
+    side = alone('pool')
+    line = ['celery', '-A', 'shop', 'worker', '-Q', 'mail', '-c', '1', '--python', side.python(), '--print-config']
+    printed = subprocess.run([POOL, *line], env=side.environment(), capture_output=True, text=True, timeout=60)
+    file = tmp_path / 'printed.toml'
+    file.write_text(printed.stdout)
+    side.spawn([POOL, 'run', '--config', str(file), '--socket', str(tmp_path / 's')])
+    result = side.send('shop.request', queue='mail')
+    assert result.get(timeout=60)['routing_key'] == 'mail', json.dumps(printed.stdout)
+
+
+def test_the_supervisor_is_found_by_the_name_of_its_application(alone, tmp_path):
+    """`--broker app:NAME` leads to the socket that `pool celery -A NAME worker` has by default."""
+    side = alone('pool')
+    env = {**side.environment(), 'XDG_RUNTIME_DIR': str(tmp_path)}
+    side.spawn([POOL, 'celery', '-A', 'shop', 'worker', '-c', '1', '--python', side.python()], env=env)
+    assert side.send('shop.add', 1, 2).get(timeout=60) == 3
+    shown = subprocess.run([POOL, 'status', '--broker', 'app:shop'], env=env, capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+    assert side.url in shown.stdout and 'default' in shown.stdout, shown.stdout
+
+
+def test_a_process_for_each_task(alone):
+    """With `--isolation fresh` no two tasks share a process, and all else is as before."""
+    side = alone('pool')
+    side.start('--isolation', 'fresh')
+    pids = [side.send('shop.pid') for _ in range(5)]
+    assert len({pid.get(timeout=30) for pid in pids}) == 5
+    lost, failed, caught = side.send('shop.killed'), side.send('shop.boom'), side.send('shop.catches_soft_limit')
+    again = side.send('shop.retries', 'again', 2)
+    assert (again.get(timeout=30), caught.get(timeout=30)) == (1, 'caught')
+    until(lambda: lost.ready() and failed.ready(), 'both fail')
+    assert ('WorkerLostError' in repr(lost.result), repr(failed.result)) == (True, "ValueError('nope')")
+    until(side.is_quiet, 'no message is left')
+
+
+def test_a_burst_ends_when_nothing_is_left(alone):
+    side = alone('pool')
+    results = [side.send('shop.add', n, n) for n in range(20)]
+    process = side.start('--burst', ready=False)
+    assert process.wait(60) == 0, side.output()
+    assert all(result.ready() for result in results)
+
+
+def test_a_worker_is_replaced_after_so_many_tasks(alone):
+    side = alone('pool')
+    side.start('--max-tasks-per-child', '2', workers=1)
+    pids = [side.send('shop.pid').get(timeout=30) for _ in range(6)]
+    assert len(set(pids)) >= 3, pids
+
+
+def test_what_is_not_there_yet_is_said(alone, tmp_path):
+    side = alone('pool', {'worker_send_task_events': True})
+    (tmp_path / 'limited.py').write_text(
+        'from shop import app\n@app.task(name="limited.task", rate_limit="10/m")\ndef task():\n    pass\n'
+    )
+    side.start('-A', 'limited', '--workdir', str(tmp_path))
+    assert '`worker_send_task_events` is set: no events are sent yet' in side.output()
+    assert '`rate_limit` is not kept yet (limited.task)' in side.output()
+
+
+def test_an_application_with_batch_tasks_is_refused(alone, tmp_path):
+    """Called one by one its tasks would fail for good."""
+    side = alone('pool')
+    (tmp_path / 'batched.py').write_text(
+        'from celery import Task\nfrom shop import app\n'
+        'Batches = type("Batches", (Task,), {"__module__": "celery_batches", "flush_every": 2, "flush_interval": 1})\n'
+        '@app.task(base=Batches, name="batched.task")\ndef task(requests):\n    pass\n'
+    )
+    process = side.start('-A', 'batched', '--workdir', str(tmp_path), ready=False)
+    assert process.wait(60) == 1, side.output()
+    assert "batch tasks of celery_batches (batched.task) can't run here yet" in side.output()
