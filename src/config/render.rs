@@ -5,13 +5,22 @@ use std::fmt::Write;
 use super::entries;
 use super::explained::Explained;
 use super::problem::Origin;
+use super::values::{DialectKind, Protocol};
 
 impl Explained {
     /// Every setting as TOML, each with its origin as a comment; secrets are left out.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         let mut table = String::new();
-        for entry in entries::all(&self.config) {
+        let entries = entries::all(&self.config);
+        let is_set = |table: &str| {
+            let mut of_table = entries.iter().filter(|entry| entry.table == table);
+            of_table.any(|entry| !matches!(self.origin(&entry.path()), Origin::Default))
+        };
+        for entry in &entries {
+            if self.is_unspoken(&entry.table) && !is_set(&entry.table) {
+                continue;
+            }
             if entry.table != table {
                 table.clone_from(&entry.table);
                 let _ = write!(text, "\n[{table}]\n");
@@ -43,6 +52,11 @@ impl Explained {
             let _ = writeln!(text, "{} = {}{secret}", entry.key.name, entry.literal);
         }
         text
+    }
+
+    /// Whether this is the table of a dialect that the broker does not speak.
+    fn is_unspoken(&self, table: &str) -> bool {
+        DialectKind::named(table).is_some_and(|kind| self.config.broker.protocol != Protocol::Dialect(kind))
     }
 
     fn shown(&self, origin: &Origin) -> String {

@@ -221,7 +221,7 @@ fn variables_of_rq_are_read_below_ours() {
     }
     let native = config(&[]);
     assert!(
-        native.contains("url = \"sqlite:") && native.contains("key_prefix = \"rq\""),
+        native.contains("url = \"sqlite:") && !native.contains("key_prefix") && !native.contains("acme"),
         "{native}"
     );
 }

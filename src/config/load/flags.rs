@@ -246,7 +246,7 @@ fn flags() -> Vec<Flag> {
 fn default_of(key: &Key, setting: &mut dyn Setting) -> String {
     match (key.flag, setting.literal().as_str()) {
         ("protocol", _) => "the runtime's".to_owned(),
-        ("broker", _) => "sqlite:pool.db in $STATE_DIRECTORY or the XDG state home".to_owned(),
+        ("broker", _) => "sqlite:pool.db in $STATE_DIRECTORY or the XDG state home; with a pool.toml, in a directory of its own there".to_owned(),
         ("directory", _) => "the current one".to_owned(),
         (_, "[]") => String::new(),
         (_, literal) => literal.trim_matches(['[', ']']).trim_matches('"').to_owned(),

@@ -184,6 +184,14 @@ fn what_check_prints_reads_back_as_the_same_settings() {
 }
 
 #[test]
+fn check_leaves_out_the_dialects_that_are_not_spoken() {
+    for (flags, has_it) in [(["--runtime", "native"], false), (["--runtime", "rq"], true)] {
+        let shown = explain_from("", &[], &flags).unwrap().to_toml();
+        assert_eq!(shown.contains("\n[rq]\n"), has_it, "{shown}");
+    }
+}
+
+#[test]
 fn check_shows_where_each_value_comes_from() {
     let text = "[defaults]\nmax_workers = 10\n[pools.mail]\nmin_workers = 3\n";
     let flags = ["--broker", "memory:", "--socket", "/run/x.sock"];
