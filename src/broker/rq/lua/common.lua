@@ -10,7 +10,7 @@ local function queue_key(queue) return p .. ':queue:' .. queue end
 -- What an error says: a text, or since Redis 7 a table.
 local function reason_of(error)
   local text = type(error) == 'table' and error.err or tostring(error)
-  text = string.gsub(string.gsub(text, '^%-', ''), ' script: .*$', '')
+  text = string.gsub(string.gsub(text, '^%-', ''), ' script: %x+, on .*$', '')
   return (string.gsub(text, '[^\32-\126]', '?'))
 end
 
