@@ -56,7 +56,9 @@ def test_a_queue_of_the_options_that_nobody_defined_is_made(start):
     assert [queues[-1][name] for name in ('name', 'exchange', 'exchange_type')] == ['new', 'new', 'direct']
 
 
-@pytest.mark.parametrize('conf', [pytest.param({'result_compression': 'gzip'}, marks=pytest.mark.celery57), {'result_serializer': 'yaml'}])
+@pytest.mark.parametrize(
+    'conf', [pytest.param({'result_compression': 'gzip'}, marks=pytest.mark.celery57), {'result_serializer': 'yaml'}]
+)
 def test_results_are_not_captured_where_they_are_stored_otherwise(start, conf):
     pool = start(environment={'PROJ_CONF': json.dumps(conf)})
     assert pool.facts['results']['capture'] is False

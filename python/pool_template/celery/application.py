@@ -118,8 +118,8 @@ class Application:
 
     @staticmethod
     def late_acks_of(task: Any) -> tuple[bool, bool]:
-        """Whether a late task's message is acknowledged though it failed, and though it took too long. Before Celery 5.7
-        that is one setting."""
+        """Whether a late task's message is acknowledged though it failed, and though it took too long. Before Celery
+        5.7 that is one setting."""
         both = getattr(task, "acks_on_failure_or_timeout", True)
         found = (getattr(task, name, None) for name in ("acks_on_failure", "acks_on_timeout"))
         on_failure, on_timeout = (bool(both if each is None else each) for each in found)

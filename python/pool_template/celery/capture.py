@@ -202,8 +202,9 @@ def _is_stock_redis(backend: Any) -> bool:
     kind = type(backend)
     if (kind.__module__, kind.__name__) != ("celery.backends.redis", "RedisBackend"):
         return False
-    encoder = registry._encoders.get("json")
-    if backend.serializer != "json" or getattr(backend, "compression", None) or encoder is None or encoder.encoder is not json_dumps:
+    if backend.serializer != "json" or getattr(backend, "compression", None):
+        return False
+    if getattr(registry._encoders.get("json"), "encoder", None) is not json_dumps:
         return False
     return all(is_of_celery(getattr(backend, name, None)) for name in _WAY_OF_A_RESULT if hasattr(backend, name))
 
