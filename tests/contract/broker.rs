@@ -1,8 +1,12 @@
 //! What a broker promises. `sources.rs` holds the rules of what feeds a supervisor: they run over every broker, and over
-//! one that pushes. The other rules ask a broker for jobs, and run against each that is asked; where the schema of RQ's jobs in Redis has
-//! it otherwise, `rq.rs` says what, why, and what holds in its place. What only the embedded broker promises is in
-//! `embedded.rs`, and `model.rs` compares it with the one in memory.
+//! one that pushes. The other rules ask a broker for jobs, and run against each that is asked; where the schema of RQ's jobs in Redis or the
+//! one of Celery's tasks has it otherwise, `rq.rs` and `celery.rs` say what, why, and what holds in its place. What only the embedded broker
+//! promises is in `embedded.rs`, and `model.rs` compares it with the one in memory.
 
+mod celery;
+mod celery_leases;
+mod celery_messages;
+mod celery_stock;
 mod control;
 mod counting;
 mod dead;
@@ -20,7 +24,8 @@ mod sources;
 mod upgrade;
 mod waiting;
 
-/// Runs rules against every broker: `rule` becomes the tests `memory::rule`, `sqlite::rule` and `redis::rule`.
+/// Runs rules against every broker: `rule` becomes the tests `memory::rule`, `sqlite::rule`, `redis::rule` and
+/// `celery::rule`.
 macro_rules! rules {
     ($($rule:ident,)*) => {
         /// Their names.
@@ -42,6 +47,15 @@ macro_rules! rules {
             async fn $rule() {
                 let kit = crate::broker::kit::Kit::redis();
                 if !crate::broker::rq::holds_otherwise(stringify!($rule), &kit).await {
+                    super::$rule(&kit).await;
+                }
+            })*
+        }
+        mod celery {
+            $(#[tokio::test]
+            async fn $rule() {
+                let kit = crate::broker::kit::Kit::celery();
+                if !crate::broker::celery::holds_otherwise(stringify!($rule), &kit).await {
                     super::$rule(&kit).await;
                 }
             })*

@@ -14,7 +14,7 @@ use pool::job::{
     Claimed, GroupId, JobError, JobId, JobState, JobView, NewJob, QueueName, Settlement, Verdict, Work,
 };
 
-use super::rq;
+use super::{celery, rq};
 use crate::support::proxy::Proxy;
 use crate::support::server::Server;
 
@@ -25,7 +25,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub enum Kit {
     Memory(Box<MemoryBroker>),
     Sqlite(tempfile::TempDir),
+    /// With RQ's jobs.
     Redis(Box<RedisServer>),
+    Celery(Box<RedisServer>),
 }
 
 /// A server of Redis, and the way to it.
@@ -35,6 +37,13 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
+    fn start() -> Self {
+        // It keeps what it was told, should it be killed.
+        let server = Mutex::new(Server::start(&["--appendonly", "yes", "--appendfsync", "no"]));
+        let proxy = OnceLock::new();
+        RedisServer { server, proxy }
+    }
+
     pub fn lock(&self) -> MutexGuard<'_, Server> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,16 +83,17 @@ impl Kit {
     }
 
     pub fn redis() -> Self {
-        // It keeps what it was told, should it be killed.
-        let server = Mutex::new(Server::start(&["--appendonly", "yes", "--appendfsync", "no"]));
-        let proxy = OnceLock::new();
-        Kit::Redis(Box::new(RedisServer { server, proxy }))
+        Kit::Redis(Box::new(RedisServer::start()))
+    }
+
+    pub fn celery() -> Self {
+        Kit::Celery(Box::new(RedisServer::start()))
     }
 
     /// The file of the embedded broker.
     pub fn path(&self) -> PathBuf {
         match self {
-            Kit::Memory(_) | Kit::Redis(_) => unreachable!("a rule of the embedded broker"),
+            Kit::Memory(_) | Kit::Redis(_) | Kit::Celery(_) => unreachable!("a rule of the embedded broker"),
             Kit::Sqlite(dir) => dir.path().join("state/pool.db"),
         }
     }
@@ -110,6 +120,10 @@ impl Kit {
                 let url = server.lock().url();
                 rq::open(&url, config).await
             }
+            Kit::Celery(server) => {
+                let port = server.lock().port();
+                celery::open(port, &config).await
+            }
         }
     }
 
@@ -117,13 +131,14 @@ impl Kit {
     pub async fn over_the_network(&self) -> Arc<dyn Pull> {
         match self {
             Kit::Redis(server) => rq::open(&server.proxy().url(), config()).await,
+            Kit::Celery(server) => celery::open(server.proxy().port(), &config()).await,
             Kit::Memory(_) | Kit::Sqlite(_) => self.handle().await,
         }
     }
 
     pub fn redis_server(&self) -> &RedisServer {
         match self {
-            Kit::Redis(server) => server,
+            Kit::Redis(server) | Kit::Celery(server) => server,
             Kit::Memory(_) | Kit::Sqlite(_) => unreachable!("it has no server"),
         }
     }

@@ -107,6 +107,9 @@ impl Kit {
 
     /// The arguments of a claimed job. RQ's worker gets them in the job's `data`, as its producer wrote it.
     pub fn arguments(&self, claimed: &Claimed) -> Vec<u8> {
+        if matches!(self, Kit::Celery(_)) {
+            return super::celery::arguments(&claimed.job.payload);
+        }
         if !self.is_rq() {
             return claimed.job.payload.to_vec();
         }
@@ -136,6 +139,9 @@ impl Kit {
 
     /// A handle whose housekeeping is soon due: on RQ it is what finds expired claims.
     pub async fn housekeeper(&self) -> Arc<dyn Pull> {
+        if matches!(self, Kit::Celery(_)) {
+            return self.short_lived().await;
+        }
         let rq = RqConfig {
             maintenance_interval: Duration::from_millis(300),
             ..config()

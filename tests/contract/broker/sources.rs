@@ -25,7 +25,7 @@ const HAS_NOT: &[(&[&str], &str, &[&str])] = &[
         ],
     ),
     (
-        &["memory", "sqlite", "redis"],
+        &["memory", "sqlite", "redis", "celery"],
         "a job is held by a lease, which ends with no connection",
         &[
             "what_was_delivered_on_a_lost_channel_comes_again",
@@ -37,6 +37,21 @@ const HAS_NOT: &[(&[&str], &str, &[&str])] = &[
         &["memory", "sqlite", "redis"],
         "a job is out of its queue from its claim on: there is no acknowledgement",
         &["an_early_ack_comes_with_the_begin"],
+    ),
+    (
+        &["celery"],
+        "the tasks of this suite are acknowledged late; `celery_messages.rs` has others",
+        &["an_early_ack_comes_with_the_begin"],
+    ),
+    (
+        &["celery"],
+        "tasks are revoked by Celery's own commands",
+        &["a_canceled_job_neither_begins_nor_returns"],
+    ),
+    (
+        &["celery"],
+        "nobody looks for an id, and a message is gone only when somebody acknowledged it",
+        &["refusals_are_typed", "late_and_gone_differ"],
     ),
     (
         &["push"],
@@ -122,6 +137,7 @@ stores! {
     memory: Kit::memory(),
     sqlite: Kit::sqlite(),
     redis: Kit::redis(),
+    celery: Kit::celery(),
     push: Server::default(),
 }
 

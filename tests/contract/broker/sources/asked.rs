@@ -94,6 +94,9 @@ impl Pull for Asked {
     fn has_after_work(&self) -> bool {
         self.inner.has_after_work()
     }
+    fn holds_more(&self) -> bool {
+        self.inner.holds_more()
+    }
     async fn extend(&self) -> Result<(), BrokerError> {
         self.note("extend").extend().await
     }

@@ -162,12 +162,17 @@ impl Remote for RedisServer {
         self.lock().launch(&[]);
     }
 
-    /// Each end of a job is a result of its own.
+    /// In RQ each end of a job is a result of its own; in Celery the first stands.
     fn ends(&self, job: &str) -> usize {
         let mut connection = self.lock().connection();
         let mut results = redis::cmd("XLEN");
         results.arg(format!("rq:results:{job}"));
-        results.query(&mut connection).unwrap()
+        let of_rq: usize = results.query(&mut connection).unwrap();
+        let mut result = redis::cmd("EXISTS");
+        result.arg(format!("celery-task-meta-{job}"));
+        let _: () = redis::cmd("SELECT").arg(1).query(&mut connection).unwrap();
+        let of_celery: usize = result.query(&mut connection).unwrap();
+        of_rq + of_celery
     }
 }
 
