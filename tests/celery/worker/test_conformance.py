@@ -3,6 +3,7 @@
 import json
 from datetime import datetime, timedelta, timezone
 
+import celery
 import pytest
 from celery import chain, chord, group
 from celery.result import AsyncResult
@@ -11,6 +12,8 @@ from support.wait import until
 from worker.stored import nameless, result_of, tree_of
 
 CASES = []
+#: What a stock worker of Celery 5.6 leaves undone: there is nothing to compare with.
+SINCE_5_7 = ('rejected_and_put_back', 'a_task_that_leaves')
 
 
 def case(function):
@@ -288,6 +291,8 @@ def assert_same(both, run):
 
 @pytest.mark.parametrize('run', CASES, ids=lambda run: run.__name__)
 def test_same(both, run):
+    if run.__name__ in SINCE_5_7 and celery.VERSION[:2] < (5, 7):
+        pytest.skip('a stock worker of this version leaves it undone')
     assert_same(both, run)
 
 
