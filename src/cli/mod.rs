@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod completions;
 mod dead;
+mod default_file;
 mod demo;
 mod enqueue;
 mod flow;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::broker::{self, BrokerError};
-use crate::config::{self, BrokerConfig, Config, RunArgs};
+use crate::config::{self, BrokerConfig, Config, Explained, RunArgs};
 use crate::control::pid_file;
 use crate::control::server::{self, Listener};
 use crate::metrics::{self, server::MetricsError};
 use crate::supervisor::{self, Jobs, Options, SupervisorError};
 use crate::telemetry::log;
 
+use super::default_file;
 use super::report::{Code, Failure, Out, Outcome};
 
 /// Requests that may wait for the supervisor's attention.
@@ -44,7 +45,8 @@ pub async fn run(args: RunArgs) -> Outcome {
         return print_config(&args);
     }
     let cannot_start = |failure: Failure| failure.context("cannot start the pool");
-    let config = load(&args).map_err(|errors| cannot_start(errors.into()))?;
+    let explained = explain(&args).map_err(|errors| cannot_start(errors.into()))?;
+    let config = &explained.config;
     log::init(&config.log).map_err(|error| cannot_start(error.into()))?;
     for (name, meant) in misspelled() {
         tracing::warn!("the variable `{name}` is none of pool's; did you mean `{meant}`?");
@@ -59,11 +61,12 @@ pub async fn run(args: RunArgs) -> Outcome {
     let jobs = jobs(&config.broker)
         .await
         .map_err(|error| cannot_start(error.into()))?;
+    default_file::note_project(&explained);
     let options = Options {
         burst: args.burst,
         reload: Arc::new(move || load(&args).map_err(|errors| errors.to_string())),
     };
-    supervise(config, jobs, (listener, metrics), options)
+    supervise(explained.config, jobs, (listener, metrics), options)
         .await
         .map_err(cannot_start)
 }
@@ -82,8 +85,8 @@ async fn jobs(config: &BrokerConfig) -> Result<Jobs, BrokerError> {
 
 /// What somebody set, as a file that says the same.
 fn print_config(args: &RunArgs) -> Outcome {
-    let explained = config::explain(args, |name| std::env::var_os(name))
-        .map_err(|errors| Failure::from(errors).context("the configuration is wrong"))?;
+    let explained =
+        explain(args).map_err(|errors| Failure::from(errors).context("the configuration is wrong"))?;
     let mut out = Out::new();
     out.line(explained.to_file().trim_end())?;
     out.flush()
@@ -108,8 +111,12 @@ pub fn misspelled() -> Vec<(String, String)> {
     config::misspelled_variables(names)
 }
 
+fn explain(args: &RunArgs) -> Result<Explained, config::ConfigErrors> {
+    config::explain(args, |name| std::env::var_os(name))
+}
+
 fn load(args: &RunArgs) -> Result<Config, config::ConfigErrors> {
-    config::load(args, |name| std::env::var_os(name))
+    Ok(explain(args)?.config)
 }
 
 async fn supervise(

@@ -152,6 +152,30 @@ fn each_directory_with_a_pool_toml_is_a_project_with_a_broker_of_its_own() {
     assert!(broker_in(&place, "none").ends_with("/home/.local/state/pool/pool.db"));
 }
 
+/// What a supervisor says that runs in this directory until its queues are empty.
+fn burst_in(place: &Place, directory: &str, flags: &[&str]) -> String {
+    let mut command = place.command(["run", "--burst"].iter().chain(flags));
+    command.current_dir(place.path(directory));
+    said(&command.output().unwrap())
+}
+
+#[test]
+fn a_default_file_that_served_another_directory_is_said() {
+    const SHARED: &str = "used for another directory before";
+    let place = Place::new();
+    for directory in ["one", "two"] {
+        std::fs::create_dir(place.path(directory)).unwrap();
+    }
+    let one = place.path("one").canonicalize().unwrap().display().to_string();
+    assert!(!burst_in(&place, "one", &[]).contains(SHARED));
+    assert!(!burst_in(&place, "one", &[]).contains(SHARED));
+    let named = burst_in(&place, "two", &["--broker", "sqlite:own.db"]);
+    assert!(!named.contains(SHARED), "{named}");
+    let default = burst_in(&place, "two", &[]);
+    assert!(default.contains(SHARED) && default.contains(&one), "{default}");
+    assert!(!burst_in(&place, "two", &[]).contains(SHARED));
+}
+
 #[test]
 fn pool_uses_the_pool_toml_of_its_directory_and_says_so() {
     let place = Place::new();
