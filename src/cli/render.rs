@@ -152,7 +152,8 @@ fn share(of: Option<f64>) -> String {
 
 fn processes(of: &Snapshot) -> String {
     let mut table = Table::new(&[
-        "POOL", ">WORKER", ">PID", ">GEN", "STATE", ">SINCE", ">JOBS", ">AHEAD", ">MEMORY", "TASK", "JOB",
+        "POOL", ">WORKER", ">PID", ">GEN", "STATE", ">SINCE", ">JOBS", ">AHEAD", ">MEMORY", ">SHARED",
+        ">OWN", ">ANON", ">HEAP", "TASK", "JOB",
     ]);
     for (name, pool) in &of.pools {
         for process in &pool.processes {
@@ -162,7 +163,7 @@ fn processes(of: &Snapshot) -> String {
     table.print()
 }
 
-fn process_cells(pool: &str, process: &ProcessSnapshot) -> [String; 11] {
+fn process_cells(pool: &str, process: &ProcessSnapshot) -> [String; 15] {
     [
         pool.to_owned(),
         process.worker.to_string(),
@@ -173,6 +174,10 @@ fn process_cells(pool: &str, process: &ProcessSnapshot) -> [String; 11] {
         process.jobs.to_string(),
         process.held.to_string(),
         bytes(process.pss_bytes),
+        bytes(process.shared_bytes),
+        bytes(process.private_bytes),
+        bytes(process.private_anonymous_bytes),
+        bytes(process.private_heap_bytes),
         task_cell(process),
         process.job.as_deref().map_or("-".to_owned(), one_line),
     ]
@@ -293,6 +298,10 @@ mod tests {
             since_s: 0.84,
             jobs: 312,
             pss_bytes: 12_700_000,
+            shared_bytes: 180_000_000,
+            private_bytes: 1_300_000,
+            private_anonymous_bytes: 800_000,
+            private_heap_bytes: 300_000,
             ..ProcessSnapshot::default()
         }
     }

@@ -314,6 +314,13 @@ impl PoolConfig {
             &mut self.max_worker_memory,
         );
         visit(
+            key!(
+                "max_worker_private", "max-worker-private" "SIZE",
+                "Memory of its own, shared with no other process, above which a worker is replaced"
+            ),
+            &mut self.max_worker_private,
+        );
+        visit(
             key!("spare_workers", "spare-workers" "N", "Workers forked ahead with isolation = \"fresh\""),
             &mut self.spare_workers,
         );

@@ -73,6 +73,7 @@ impl App {
             },
             max_age: pool.max_age,
             max_worker_memory: pool.max_worker_memory,
+            max_worker_private: pool.max_worker_private,
         }
     }
 

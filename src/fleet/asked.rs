@@ -2,6 +2,7 @@
 
 use crate::config::PoolConfig;
 use crate::job::PoolName;
+use crate::policy::memory::Occupied;
 
 use super::pool::Pool;
 use super::{Execution, Fleet, Revision};
@@ -33,8 +34,8 @@ impl Fleet {
         self.home(worker).is_some_and(Pool::is_behind)
     }
 
-    /// Process ids of templates' workers that live, with their numbers.
-    pub fn pids(&self) -> Vec<(u64, i32)> {
+    /// Numbers of workers that live, their process ids, and what they occupied when they were last measured.
+    pub fn pids(&self) -> Vec<(u64, i32, Occupied)> {
         self.pools.values().flat_map(Pool::pids).collect()
     }
 

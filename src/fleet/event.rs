@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::broker::Backlog;
 use crate::job::{Begun, Delivery, JobId, Outcome, PoolName, Settlement, Token};
-use crate::policy::memory::Budget;
+use crate::policy::memory::{Budget, Occupied};
 use crate::time::Mono;
 use crate::wire::message::LoadReport;
 
@@ -185,8 +185,8 @@ pub enum CallOff {
 pub struct Memory {
     /// PSS of templates and workers together.
     pub pss_total: u64,
-    /// `(worker, pss, private)`.
-    pub workers: Vec<(u64, u64, u64)>,
+    /// What each worker occupies.
+    pub workers: Vec<(u64, Occupied)>,
     /// The budget of each pool that has one, resolved to bytes.
     pub limits: Vec<(PoolName, u64)>,
     /// The budget of all together, resolved to bytes.

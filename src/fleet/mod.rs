@@ -38,6 +38,7 @@ use crate::policy::shutdown;
 use crate::time::Mono;
 use crate::wire::message::LoadReport;
 
+pub use crate::policy::memory::{Occupied, Parts};
 pub use crate::time::Now;
 use app::App;
 pub use event::{Action, Asked, CallOff, Command, Done, Event, Memory, Notice, Unread};

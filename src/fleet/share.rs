@@ -11,10 +11,10 @@ use super::{Action, Fleet, Memory, Now};
 impl Fleet {
     /// Takes note of what the processes occupy.
     pub fn weigh(&mut self, memory: &Memory) {
-        for (worker, pss, private) in &memory.workers {
+        for (worker, occupied) in &memory.workers {
             let home = self.register.home(*worker);
             if let Some(pool) = home.and_then(|home| self.pools.get_mut(home)) {
-                pool.weigh(*worker, *pss, *private);
+                pool.weigh(*worker, *occupied);
             }
         }
         for (name, pool) in &mut self.pools {

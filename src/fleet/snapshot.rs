@@ -171,6 +171,18 @@ pub struct ProcessSnapshot {
     pub batch: u64,
     /// Proportional set size in bytes, at the last scaling period.
     pub pss_bytes: u64,
-    /// Private bytes, at the last scaling period.
+    /// Bytes that it shares with other processes, at the last scaling period.
+    #[serde(default)]
+    pub shared_bytes: u64,
+    /// Bytes of its own, at the last scaling period.
     pub private_bytes: u64,
+    /// Of them: memory mapped without a file, which is Python's heap and large blocks of the C library.
+    #[serde(default)]
+    pub private_anonymous_bytes: u64,
+    /// Of them: the C library's heap.
+    #[serde(default)]
+    pub private_heap_bytes: u64,
+    /// Of them: data of programs and libraries, stacks.
+    #[serde(default)]
+    pub private_other_bytes: u64,
 }

@@ -175,18 +175,20 @@ const WORKERS: &[Metric] = &[
     ),
     gauge(
         "pool_worker_memory_bytes",
-        "Memory of all workers together, at the last scaling period: proportional set size and private pages",
+        "Memory of all workers together, at the last scaling period: proportional set size, shared and private pages, \
+         and of the private ones what they are",
         |figures, out| {
             for (name, pool) in &figures.snapshot.pools {
                 let sum = |of: fn(&ProcessSnapshot) -> u64| pool.processes.iter().map(of).sum();
-                out.count(
-                    &[("pool", name), ("kind", "pss")],
-                    sum(|process| process.pss_bytes),
-                );
-                out.count(
-                    &[("pool", name), ("kind", "private")],
-                    sum(|process| process.private_bytes),
-                );
+                let mut kind = |kind, of: fn(&ProcessSnapshot) -> u64| {
+                    out.count(&[("pool", name), ("kind", kind)], sum(of));
+                };
+                kind("pss", |process| process.pss_bytes);
+                kind("shared", |process| process.shared_bytes);
+                kind("private", |process| process.private_bytes);
+                kind("private_anonymous", |process| process.private_anonymous_bytes);
+                kind("private_heap", |process| process.private_heap_bytes);
+                kind("private_other", |process| process.private_other_bytes);
             }
         },
     ),

@@ -30,7 +30,38 @@ impl MemoryLimit {
     }
 }
 
-/// What one worker occupies, from its `smaps_rollup`.
+/// What a worker occupies with the processes of its jobs, in bytes; all 0: not measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupied {
+    /// Proportional set size.
+    pub pss: u64,
+    /// Pages that other processes map too.
+    pub shared: u64,
+    /// Pages that no other process maps: what its end would free.
+    pub private: u64,
+    /// What the private pages are.
+    pub parts: Parts,
+}
+
+/// What private pages are, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Memory mapped without a file: Python's heap, and large blocks that the C library maps.
+    pub anonymous: u64,
+    /// The heap of the C library.
+    pub heap: u64,
+    /// Data of programs and libraries, stacks.
+    pub other: u64,
+}
+
+impl Parts {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.anonymous + self.heap + self.other
+    }
+}
+
+/// What one worker occupies, as far as it says what another one would cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerMemory {
     /// Pages that no other process maps, in bytes.

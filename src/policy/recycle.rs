@@ -18,6 +18,8 @@ pub struct Rules {
     pub max_age: Option<Duration>,
     /// PSS in bytes.
     pub max_worker_memory: Option<u64>,
+    /// Private bytes.
+    pub max_worker_private: Option<u64>,
 }
 
 /// What a worker has behind it.
@@ -29,6 +31,8 @@ pub struct Wear {
     pub age: Duration,
     /// Its PSS in bytes, when measured after a job.
     pub pss: Option<u64>,
+    /// Its private bytes, measured with them.
+    pub private: Option<u64>,
     /// A random number in `0.0..=1.0`, drawn once a worker.
     pub jitter: f64,
 }
@@ -42,6 +46,8 @@ pub enum Reason {
     MaxAge,
     /// It is larger than `max_worker_memory`.
     MaxWorkerMemory,
+    /// It has more than `max_worker_private` of its own.
+    MaxWorkerPrivate,
 }
 
 impl fmt::Display for Reason {
@@ -50,6 +56,7 @@ impl fmt::Display for Reason {
             Reason::MaxJobs => "max_jobs",
             Reason::MaxAge => "max_age",
             Reason::MaxWorkerMemory => "max_worker_memory",
+            Reason::MaxWorkerPrivate => "max_worker_private",
         })
     }
 }
@@ -65,11 +72,12 @@ pub fn due(rules: &Rules, worker: &Wear) -> Option<Reason> {
     {
         return Some(Reason::MaxAge);
     }
-    let too_large = rules
-        .max_worker_memory
-        .zip(worker.pss)
-        .is_some_and(|(max, pss)| pss > max);
-    too_large.then_some(Reason::MaxWorkerMemory)
+    let is_above =
+        |max: Option<u64>, bytes: Option<u64>| max.zip(bytes).is_some_and(|(max, bytes)| bytes > max);
+    if is_above(rules.max_worker_memory, worker.pss) {
+        return Some(Reason::MaxWorkerMemory);
+    }
+    is_above(rules.max_worker_private, worker.private).then_some(Reason::MaxWorkerPrivate)
 }
 
 /// How many more jobs a worker may be given, held ones counted as finished.
@@ -94,11 +102,13 @@ mod tests {
         max_jobs: Some(10),
         max_age: Some(HOUR),
         max_worker_memory: Some(1000),
+        max_worker_private: Some(100),
     };
     const FRESH: Wear = Wear {
         jobs: 0,
         age: Duration::ZERO,
         pss: None,
+        private: None,
         jitter: 0.0,
     };
 
@@ -123,6 +133,14 @@ mod tests {
             }),
             Some(Reason::MaxWorkerMemory)
         );
+        let with_own = |private| {
+            of(Wear {
+                private: Some(private),
+                ..FRESH
+            })
+        };
+        assert_eq!(with_own(100), None);
+        assert_eq!(with_own(101), Some(Reason::MaxWorkerPrivate));
     }
 
     #[test]
@@ -134,8 +152,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn without_limits_a_worker_lives_for_ever(jobs: u64, age: Duration, pss: Option<u64>, jitter: f64) {
-            prop_assert_eq!(due(&Rules::default(), &Wear { jobs, age, pss, jitter }), None);
+        fn without_limits_a_worker_lives_for_ever(jobs: u64, age: Duration, pss: Option<u64>, private: Option<u64>, jitter: f64) {
+            prop_assert_eq!(due(&Rules::default(), &Wear { jobs, age, pss, private, jitter }), None);
         }
 
         #[test]

@@ -11,7 +11,7 @@ use super::script::{Scene, Script, Seen};
 use super::time::Happening;
 use crate::broker::source::{self, Source};
 use crate::config::Config;
-use crate::fleet::{Action, Command, Event, Fleet, Memory, Unread};
+use crate::fleet::{Action, Command, Event, Fleet, Memory, Occupied, Unread};
 use crate::job::{PoolName, QueueName};
 use crate::supervisor::traffic::Traffic;
 
@@ -197,14 +197,19 @@ impl<S: Script> World<S> {
         let queues = queues.filter(|_| !self.supply.is_away);
         let backlog = queues.map(|queues| self.supply.ledger.backlog(&queues, self.now.unix));
         let mut workers = Vec::new();
-        for (worker, _) in self.fleet.pids() {
+        for (worker, _, _) in self.fleet.pids() {
             let private = self.rng.u64(self.conditions.private_memory.clone());
-            workers.push((worker, private + self.conditions.shared_memory, private));
+            let occupied = Occupied {
+                pss: private + self.conditions.shared_memory,
+                private,
+                ..Occupied::default()
+            };
+            workers.push((worker, occupied));
         }
         let budget = self.conditions.budget;
         let limits = self.fleet.pool_names().into_iter();
         let memory = Memory {
-            pss_total: workers.iter().map(|(_, pss, _)| pss).sum(),
+            pss_total: workers.iter().map(|(_, occupied)| occupied.pss).sum(),
             workers,
             limits: limits.filter_map(|pool| Some((pool, budget?))).collect(),
             total_limit: budget.map(|bytes| bytes.saturating_mul(2)),

@@ -162,6 +162,39 @@ fn a_worker_is_replaced_after_max_jobs() {
 }
 
 #[test]
+fn a_worker_is_replaced_for_its_own_memory_and_says_what_that_is() {
+    let pool = Pool::start("[defaults]\nmin_workers = 1\nmax_workers = 1\nscaling_period = \"200ms\"\n");
+    let first = pool.workers();
+    let ids = pool.enqueue(&["app.keep", "[64]"]);
+    pool.assert_finished(&ids);
+    let own = |pool: &Pool| {
+        let process = pool.default_pool()["processes"][0].clone();
+        [
+            "private_anonymous_bytes",
+            "private_heap_bytes",
+            "private_other_bytes",
+            "private_bytes",
+        ]
+        .map(|key| process[key].as_u64().unwrap_or(0))
+    };
+    // A block of this size is mapped on its own.
+    pool.wait_for("the memory that the job keeps", |pool| own(pool)[0] >= 64 << 20);
+    let [anonymous, heap, other, all] = own(&pool);
+    assert!(
+        all.abs_diff(anonymous + heap + other) < 2 << 20,
+        "{anonymous} + {heap} + {other}, {all}"
+    );
+    assert_eq!(pool.workers(), first, "there is no limit yet");
+    pool.configure("[defaults]\nmin_workers = 1\nmax_workers = 1\nscaling_period = \"200ms\"\nmax_worker_private = \"48M\"\n");
+    pool.run(&["reload"]);
+    let second = pool.workers();
+    let ids = pool.enqueue(&["app.keep", "[64]"]);
+    pool.assert_finished(&ids);
+    pool.wait_for("another worker", |pool| pool.workers().is_disjoint(&second));
+    pool.wait_log("max_worker_private");
+}
+
+#[test]
 fn in_fresh_isolation_each_job_has_a_process_of_its_own() {
     let pool = Pool::start_with_app(
         "isolation = \"fresh\"\n",

@@ -263,7 +263,11 @@ fn status_as_json_holds_what_scripts_rely_on() {
         "since_s",
         "jobs",
         "pss_bytes",
+        "shared_bytes",
         "private_bytes",
+        "private_anonymous_bytes",
+        "private_heap_bytes",
+        "private_other_bytes",
     ] {
         assert!(process.get(key).is_some(), "{key} in {process}");
     }

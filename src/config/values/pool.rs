@@ -40,6 +40,8 @@ pub struct PoolConfig {
     pub max_age: Option<Duration>,
     /// PSS above which it is replaced, in bytes; `None`: never.
     pub max_worker_memory: Option<u64>,
+    /// Private memory above which it is replaced, in bytes; `None`: never.
+    pub max_worker_private: Option<u64>,
     /// Workers kept ready beyond those that run, where a worker ends with its job.
     pub spare_workers: u32,
     /// Longest run of a job; `None`: no limit.
@@ -101,6 +103,7 @@ impl Default for PoolConfig {
             max_jobs: None,
             max_age: None,
             max_worker_memory: None,
+            max_worker_private: None,
             spare_workers: 1,
             // As elsewhere: a limit that nobody asked for would kill work that is meant to be long.
             job_timeout: None,

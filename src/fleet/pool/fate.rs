@@ -25,6 +25,7 @@ impl Expiry {
             Expiry::Worn(recycle::Reason::MaxJobs) => "max_jobs",
             Expiry::Worn(recycle::Reason::MaxAge) => "max_age",
             Expiry::Worn(recycle::Reason::MaxWorkerMemory) => "max_worker_memory",
+            Expiry::Worn(recycle::Reason::MaxWorkerPrivate) => "max_worker_private",
         }
     }
 }

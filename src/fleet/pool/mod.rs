@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use crate::broker::Backlog;
 use crate::config::PoolConfig;
 use crate::job::{JobId, PoolName};
-use crate::policy::memory::{Budget, WorkerMemory, cost_of_one_more};
+use crate::policy::memory::{Budget, Occupied, WorkerMemory, cost_of_one_more};
 use crate::policy::share::{Member, floor};
 use crate::time::Mono;
 
@@ -204,8 +204,8 @@ impl Pool {
     }
 
     /// Its workers that have a process, with its id.
-    pub fn pids(&self) -> impl Iterator<Item = (u64, i32)> {
-        let pid = |(id, worker): (&u64, &Worker)| Some((*id, worker.pid()?));
+    pub fn pids(&self) -> impl Iterator<Item = (u64, i32, Occupied)> {
+        let pid = |(id, worker): (&u64, &Worker)| Some((*id, worker.pid()?, *worker.occupied()));
         self.workers.iter().filter_map(pid)
     }
 
@@ -252,9 +252,9 @@ impl Pool {
     }
 
     /// Takes note of what one of its workers occupies.
-    pub fn weigh(&mut self, worker: u64, pss: u64, private: u64) {
+    pub fn weigh(&mut self, worker: u64, occupied: Occupied) {
         if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.weigh(pss, private);
+            worker.weigh(occupied);
         }
     }
 
@@ -265,9 +265,9 @@ impl Pool {
 
     /// What its workers weigh that have run jobs: by it one more is reckoned.
     fn weighed(&self) -> impl Iterator<Item = WorkerMemory> {
-        let known = |worker: &&Worker| worker.counted() && worker.memory().1 > 0;
+        let known = |worker: &&Worker| worker.counted() && worker.occupied().private > 0;
         self.workers.values().filter(known).map(|worker| WorkerMemory {
-            private: worker.memory().1,
+            private: worker.occupied().private,
             jobs: worker.jobs(),
         })
     }
@@ -280,7 +280,11 @@ impl Pool {
 
     /// As it counts for the other pools; `cost`: of one more worker.
     pub fn member(&self, cost: u64) -> Member {
-        let private = self.workers.values().map(|worker| worker.memory().1).sum();
+        let private = self
+            .workers
+            .values()
+            .map(|worker| worker.occupied().private)
+            .sum();
         Member {
             floor: self.floor(),
             target: if self.removed { 0 } else { self.size.target() },
@@ -292,7 +296,7 @@ impl Pool {
 
     /// What its workers occupy.
     pub fn pss(&self) -> u64 {
-        self.workers.values().map(|worker| worker.memory().0).sum()
+        self.workers.values().map(|worker| worker.occupied().pss).sum()
     }
 
     /// Its memory, of which `used` is taken; `cost`: of one more worker. What is wanted already and was not weighed yet

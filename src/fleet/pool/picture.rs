@@ -81,7 +81,7 @@ impl Pool {
         let job = self.running_job(id);
         let busy_since = worker.hand().filter(|_| worker.state() == State::Busy);
         let since = busy_since.map_or(worker.since(), Hand::since);
-        let (pss_bytes, private_bytes) = worker.memory();
+        let occupied = worker.occupied();
         ProcessSnapshot {
             worker: id,
             pid: worker.pid(),
@@ -93,8 +93,12 @@ impl Pool {
             jobs: worker.jobs(),
             held: worker.prefetched() as u64,
             batch: worker.hand().map_or(0, Hand::batch) as u64,
-            pss_bytes,
-            private_bytes,
+            pss_bytes: occupied.pss,
+            shared_bytes: occupied.shared,
+            private_bytes: occupied.private,
+            private_anonymous_bytes: occupied.parts.anonymous,
+            private_heap_bytes: occupied.parts.heap,
+            private_other_bytes: occupied.parts.other,
         }
     }
 

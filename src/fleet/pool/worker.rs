@@ -1,5 +1,6 @@
 //! One worker, with what belongs to its state.
 
+use crate::policy::memory::Occupied;
 use crate::policy::recycle;
 use crate::time::Mono;
 
@@ -100,10 +101,8 @@ pub(super) struct Worker {
     jobs: u64,
     /// Drawn once, so that workers forked together do not all grow old together.
     age_jitter: f64,
-    /// Proportional set size in bytes, last measured.
-    pss_bytes: u64,
-    /// Private bytes, last measured.
-    private_bytes: u64,
+    /// What it occupied when it was last measured.
+    occupied: Occupied,
 }
 
 impl Worker {
@@ -122,8 +121,7 @@ impl Worker {
             assigned: 0,
             jobs: 0,
             age_jitter,
-            pss_bytes: 0,
-            private_bytes: 0,
+            occupied: Occupied::default(),
         }
     }
 
@@ -256,19 +254,21 @@ impl Worker {
         self.jobs
     }
 
-    /// Proportional set size and private bytes, last measured.
-    pub fn memory(&self) -> (u64, u64) {
-        (self.pss_bytes, self.private_bytes)
+    /// What it occupied when it was last measured.
+    pub fn occupied(&self) -> &Occupied {
+        &self.occupied
     }
 
     /// Whether it comes to its end, by these rules.
     fn wear(&self, rules: &recycle::Rules, now: Mono) -> recycle::Wear {
+        // One that has not run a job is as large as the one that would replace it.
+        let measured = (self.occupied.pss > 0 && self.jobs > 0).then_some(self.occupied);
         recycle::Wear {
             // Its replacement is to be ready when it has taken its last job.
             jobs: self.assigned + rules.max_jobs.map_or(0, |max| u64::from(max.div_ceil(10))),
             age: now.since(self.ready.unwrap_or(now)),
-            // One that has not run a job is as large as the one that would replace it.
-            pss: (self.pss_bytes > 0 && self.jobs > 0).then_some(self.pss_bytes),
+            pss: measured.map(|occupied| occupied.pss),
+            private: measured.map(|occupied| occupied.private),
             jitter: self.age_jitter,
         }
     }
@@ -543,7 +543,7 @@ impl Worker {
     }
 
     /// Takes note of what it occupies.
-    pub fn weigh(&mut self, pss_bytes: u64, private_bytes: u64) {
-        (self.pss_bytes, self.private_bytes) = (pss_bytes, private_bytes);
+    pub fn weigh(&mut self, occupied: Occupied) {
+        self.occupied = occupied;
     }
 }
