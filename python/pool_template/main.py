@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Optional
 
 import pool_job
 from pool_template import loader, rehearsal, worker
-from pool_template.memory import arenas, heap, huge_pages
+from pool_template.memory import arenas, heap, huge_pages, immortal
 from pool_template.process import at_fork, fork_safety, streams
 from pool_template.process.control import ControlError, ControlSocket, Load
 from pool_template.template import Template
@@ -83,6 +83,8 @@ def _report(what: Load, unfit: list[str], open_before: dict[int, str]) -> dict[s
     """Gets memory ready for forks, and says what was found. `unfit`: what the dialect can't run."""
     warnings = unfit + fork_safety.report(open_before)
     arenas.release()
+    heap.clean()
+    made_immortal = immortal.make(what.immortal)
     heap.freeze()
     if what.fresh:
         heap.tidy()
@@ -91,6 +93,7 @@ def _report(what: Load, unfit: list[str], open_before: dict[int, str]) -> dict[s
         "runtime": "python " + ".".join(map(str, sys.version_info[:3])),
         "collapsed_bytes": collapsed,
         "collapse_skipped": skipped,
+        **made_immortal._asdict(),
         "warnings": warnings,
         "batches": {name: how._asdict() for name, how in pool_job._batches.items()},
     }

@@ -151,6 +151,17 @@ fn app(report: &LoadReport) -> String {
     if let Some(reason) = &report.collapse_skipped {
         text.push_str(&format!("\n# huge pages: not used: {reason}"));
     }
+    if report.immortal_objects > 0 {
+        text.push_str(&format!(
+            "\n# immortal: {} objects, made so in {:.2} s: a worker that reads them all copies {} less",
+            report.immortal_objects,
+            report.immortal_s,
+            bytes(report.immortal_bytes)
+        ));
+    }
+    if let Some(reason) = &report.immortal_skipped {
+        text.push_str(&format!("\n# immortal: no objects: {reason}"));
+    }
     match report.warnings.as_slice() {
         [] => text.push_str("\n# fork safety: nothing to report"),
         warnings => warnings
@@ -158,4 +169,31 @@ fn app(report: &LoadReport) -> String {
             .for_each(|warning| text.push_str(&format!("\n# fork safety: {warning}"))),
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_immortal_is_told_or_why_nothing_was() {
+        let some = LoadReport {
+            runtime: "python 3.13.0".into(),
+            load_s: 3.5,
+            immortal_objects: 1_600_572,
+            immortal_bytes: 133 << 20,
+            immortal_s: 1.04,
+            ..LoadReport::default()
+        };
+        insta::assert_snapshot!(app(&some), @r"
+        # app: python 3.13.0 loads in 3.50 s
+        # immortal: 1600572 objects, made so in 1.04 s: a worker that reads them all copies 133.0M less
+        # fork safety: nothing to report
+        ");
+        let none = LoadReport {
+            immortal_skipped: Some("CPython has immortal objects since 3.12".into()),
+            ..LoadReport::default()
+        };
+        assert!(app(&none).contains("# immortal: no objects: CPython has immortal objects since 3.12"));
+    }
 }

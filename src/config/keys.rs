@@ -180,6 +180,10 @@ impl Section for AppConfig {
             &mut self.huge_pages,
         );
         visit(
+            key!("immortal", "immortal" "auto|BOOL", "Workers do not copy preloaded objects that they only read (python, {dialects}; CPython 3.12+)"),
+            &mut self.immortal,
+        );
+        visit(
             key!("fast_forks", "fast-forks" "BOOL", "Skip resets that forked workers do not need (python, {dialects})"),
             &mut self.fast_forks,
         );

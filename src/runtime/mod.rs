@@ -22,7 +22,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Config, DialectKind, RuntimeKind};
+use crate::config::{Config, DialectKind, Immortal, RuntimeKind};
 pub use crate::sys::spawn::TemplateCommand;
 use crate::wire::message::{CommandTask, Load};
 
@@ -132,6 +132,7 @@ fn load(config: &Config, generation: u64) -> Load {
         kill_grace_s: grace.mul_f64(COMMAND_GRACE_SHARE).as_secs_f64(),
         max_result: config.broker.max_result,
         huge_pages: app.huge_pages,
+        immortal: app.immortal != Immortal::Never,
         all_fork_hooks: !app.fast_forks,
         fresh: app.worker_forks(),
         dialect,

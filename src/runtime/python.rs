@@ -62,6 +62,7 @@ const FILES: &[(&str, &str)] = files![
     "pool_template/memory/arenas.py",
     "pool_template/memory/heap.py",
     "pool_template/memory/huge_pages.py",
+    "pool_template/memory/immortal.py",
     "pool_template/process/__init__.py",
     "pool_template/process/at_fork.py",
     "pool_template/process/control.py",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Change, Effect};
+use crate::config::{Change, Effect, Immortal};
 use crate::fleet::snapshot::{ProcessSnapshot, Snapshot};
 use crate::fleet::{Asked, Notice};
 use crate::telemetry::log;
@@ -246,8 +246,28 @@ fn loaded(generation: u64, report: &LoadReport) {
     if let Some(reason) = &report.collapse_skipped {
         tracing::info!(reason = %reason, "the app's memory was not collapsed into huge pages");
     }
+    if report.immortal_objects > 0 {
+        tracing::info!(
+            objects = report.immortal_objects,
+            seconds = report.immortal_s,
+            saves_mib_a_worker = report.immortal_bytes >> 20,
+            "preloaded objects are immortal: workers that read them copy nothing"
+        );
+    }
     for warning in &report.warnings {
         tracing::warn!(warning = %warning, "fork safety");
+    }
+}
+
+/// Why no preloaded objects are immortal: a warning, where the settings say that they are to be.
+pub(super) fn none_immortal(report: &LoadReport, wanted: Immortal) {
+    let Some(reason) = &report.immortal_skipped else {
+        return;
+    };
+    let message = "no preloaded objects are immortal: workers copy what they read";
+    match wanted {
+        Immortal::Always => tracing::warn!(reason = %reason, "{message}"),
+        Immortal::Auto | Immortal::Never => tracing::info!(reason = %reason, "{message}"),
     }
 }
 

@@ -95,7 +95,10 @@ impl Supervisor {
     fn notice(&mut self, notice: &Notice, now: Now) {
         notices::tell(notice);
         match notice {
-            Notice::AppLoaded { .. } => self.ending.loaded(),
+            Notice::AppLoaded { report, .. } => {
+                notices::none_immortal(report, self.config.app.immortal);
+                self.ending.loaded();
+            }
             Notice::Renewed { generation } => {
                 notify::ready();
                 self.reloads.succeed(*generation);

@@ -70,7 +70,7 @@ fn run(
         collapsed_bytes,
         collapse_skipped,
         warnings: report::shared_descriptors(&open_before),
-        facts: None,
+        ..LoadReport::default()
     };
     let signals = signal::readable_signals(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT])?;
     control.send(FromTemplate::Ready(report))?;

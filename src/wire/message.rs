@@ -52,6 +52,8 @@ pub struct Load {
     pub max_result: usize,
     /// Collapse the heap into huge pages before the first fork.
     pub huge_pages: bool,
+    /// Make what is loaded immortal, where the interpreter can (python).
+    pub immortal: bool,
     /// Forks of workers leave nothing out of what is registered for forks (python).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all_fork_hooks: bool,
@@ -146,6 +148,14 @@ pub struct LoadReport {
     pub collapsed_bytes: u64,
     /// Why the heap was not collapsed, if it was not.
     pub collapse_skipped: Option<String>,
+    /// Preloaded objects that were made immortal (python).
+    pub immortal_objects: u64,
+    /// Bytes of the pages that hold their reference counts: what a worker does not copy when it reads them all.
+    pub immortal_bytes: u64,
+    /// Seconds that this took.
+    pub immortal_s: f64,
+    /// Why there are none, where there could be.
+    pub immortal_skipped: Option<String>,
     /// Fork-safety: what workers would share or miss, each with culprit and remedy.
     pub warnings: Vec<String>,
     /// What the application says about its broker, put together from `facts` messages; `None`: nothing. It may hold

@@ -13,10 +13,14 @@ _locks: list[Any] = []
 _LARGE = 100_000
 
 
+def clean() -> None:
+    """Frees the garbage that the load left."""
+    gc.collect()
+
+
 def freeze() -> None:
     """Moves everything that is loaded out of the garbage collector's sight, so that its passes in the workers
-    write to none of the pages that they share."""
-    gc.collect()
+    write to none of the pages that they share. After `clean`."""
     gc.freeze()
 
 

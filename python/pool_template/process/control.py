@@ -35,6 +35,8 @@ class Load:
     after_fork: list[str] = field(default_factory=list)
     max_result: int = 1 << 20
     huge_pages: bool = True
+    #: Whether what is loaded is made immortal, where it can be; see `memory.immortal`.
+    immortal: bool = True
     #: Whether forks of workers leave nothing out; see `at_fork`.
     all_fork_hooks: bool = False
     #: Whether each job gets a process of its own; see `fresh`.

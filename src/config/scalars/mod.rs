@@ -13,7 +13,7 @@ use self::raw::Value;
 use self::setting::{Arity, Atom, Base, Expected, Scalar, quoted};
 use self::size::SIZE_EXPECTED;
 use super::url::{BROKER_EXPECTED, BrokerUrl, without_secrets};
-use super::values::{Isolation, LogFormat, Protocol, RuntimeKind};
+use super::values::{Immortal, Isolation, LogFormat, Protocol, RuntimeKind};
 use crate::job::{QueueName, QueueOrder};
 use crate::policy::memory::MemoryLimit;
 use crate::policy::prefetch::Prefetch;
@@ -140,6 +140,26 @@ impl Scalar for MemoryLimit {
         match self {
             MemoryLimit::Bytes(bytes) => print_size(*bytes),
             MemoryLimit::Share(share) => quoted(&format!("{}%", share * 100.0)),
+        }
+    }
+}
+
+impl Scalar for Immortal {
+    fn read(atom: Atom<'_>, base: &Base) -> Result<Self, Expected> {
+        if atom.text() == Some("auto") {
+            return Ok(Immortal::Auto);
+        }
+        match bool::read(atom, base) {
+            Ok(true) => Ok(Immortal::Always),
+            Ok(false) => Ok(Immortal::Never),
+            Err(_) => Err("\"auto\", true or false".into()),
+        }
+    }
+    fn print(&self) -> String {
+        match self {
+            Immortal::Auto => quoted("auto"),
+            Immortal::Always => true.print(),
+            Immortal::Never => false.print(),
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct AppConfig {
     pub isolation: Isolation,
     /// Collapse the template's heap into huge pages before the first fork.
     pub huge_pages: bool,
+    /// Whether what is loaded is made immortal, so that workers do not copy what they only read (python).
+    pub immortal: Immortal,
     /// Forks of workers leave out what the standard library resets in forked processes (python).
     pub fast_forks: bool,
     /// Longest load before it counts as failed.
@@ -100,6 +102,17 @@ pub enum Isolation {
     Fresh,
 }
 
+/// `app.immortal`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Immortal {
+    /// Where the interpreter can.
+    Auto,
+    /// The same, and a warning where it can't.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
 impl Default for AppConfig {
     fn default() -> Self {
         AppConfig {
@@ -114,6 +127,7 @@ impl Default for AppConfig {
             after_fork: Vec::new(),
             isolation: Isolation::Warm,
             huge_pages: true,
+            immortal: Immortal::Auto,
             fast_forks: true,
             load_timeout: Duration::from_secs(300),
         }

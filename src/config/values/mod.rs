@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::job::PoolName;
 use crate::policy::memory::MemoryLimit;
 
-pub use app::{AppConfig, Isolation, RuntimeKind};
+pub use app::{AppConfig, Immortal, Isolation, RuntimeKind};
 pub use broker::BrokerConfig;
 pub use dialects::{DialectKind, Dialects};
 pub use pool::{BATCH_SIZE_MAX, PoolConfig, TaskConfig};
