@@ -6,7 +6,7 @@
     scripts/bench rq idle                    commands that an idle worker sends to Redis, and an idle `pool wait`
     scripts/bench rq fanout                  what a client asks of Redis that waits for ten jobs of two seconds
     scripts/bench rq mappers                 1000 jobs of an application with 150 SQLAlchemy classes
-    scripts/bench rq memory                  8 workers of the application of 150 MB after 800 jobs
+    scripts/bench rq memory                  8 workers of an application of 190 MiB (catalog.py) after 800 jobs
 
 All peers of a run share its Redis server, one after the other; for throughput and latency, several times. Prints a table; --json adds a file.
 """
@@ -223,11 +223,12 @@ def mappers(peer, server, options):
 
 
 def memory(peer, server, options):
-    """Memory of 8 workers that hold the application of 150 MB, after 800 jobs that read it."""
+    """Memory of 8 workers that hold the application of 190 MiB, after 800 jobs that read it."""
     count = options.jobs or 800
-    with working(peer, server, 8, 'heavy') as pids:
+    app = options.preload or 'catalog'
+    with working(peer, server, 8, app) as pids:
         new = steady(pids)
-        peer.send('heavy', 'read_part', [(number,) for number in range(count)])
+        peer.send(app, 'read_part', [(number,) for number in range(count)])
         progress(peer, count)
         found = steady(pids)
     before, after = private_mib(new), private_mib(found)
@@ -262,7 +263,7 @@ MEASURES = {
     'idle': (idle, POOLS),
     'fanout': (fanout, list(waiting.CLIENTS)),
     'mappers': (mappers, ['pool', 'rq worker-pool, mappers configured', 'rq worker-pool, app imported']),
-    'memory': (memory, ['pool', 'rq worker, separate', 'rq worker-pool, SimpleWorker', 'celery']),
+    'memory': (memory, ['pool', 'pool, immortal off', 'rq worker, separate', 'rq worker-pool, SimpleWorker', 'celery']),
 }
 
 

@@ -104,13 +104,13 @@ def separate_workers(url, workers, preload):
     return [[f'{BIN}/rq', 'worker', '--url', url, '--worker-class', chosen, 'bench'] for _ in range(workers)]
 
 
-def pool(isolation):
+def pool(isolation, immortal=True):
     """The product; POOL_BIN names the binary, a release build by default."""
 
     def command(url, workers, preload):
         config = tempfile.NamedTemporaryFile('w', suffix='.toml', delete=False)
         hooks = ['mapped.preload'] if preload == 'mapped' else []
-        config.write(f'[app]\nisolation = "{isolation}"\nbefore_fork = {hooks}\n')
+        config.write(f'[app]\nisolation = "{isolation}"\nimmortal = {str(immortal).lower()}\nbefore_fork = {hooks}\n')
         config.close()
         size = ['--min-workers', str(workers), '--max-workers', str(workers)]
         loaded = ['--preload', preload or 'rq_tasks']
@@ -138,6 +138,7 @@ PEERS = {
     peer.name: peer
     for peer in [
         Rq('pool', 100_000, pool('warm')),
+        Rq('pool, immortal off', 100_000, pool('warm', immortal=False)),
         Rq('pool fresh', 6_000, pool('fresh')),
         Rq('rq worker-pool', 800, worker_pool('rq.Worker', 'Forking')),
         Rq('rq worker-pool, SimpleWorker', 3_000, worker_pool('rq.SimpleWorker', 'Simple')),
