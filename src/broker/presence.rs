@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Our workers as others see them. To be dropped before the broker is closed.
 pub trait Presence: Send + std::fmt::Debug {
-    /// How often it is to be told although nothing changed.
-    fn every(&self) -> Duration;
+    /// How often it is to be told although nothing changed; `None`: it is not to be told at all.
+    fn every(&self) -> Option<Duration>;
 
     /// From now on there are these workers and no others, and this is what they do. Never waits: a newer roster takes
     /// the place of one that was not sent yet, and after a failure the newest is sent.
@@ -117,8 +117,8 @@ struct Presented {
 }
 
 impl Presence for Presented {
-    fn every(&self) -> Duration {
-        self.every
+    fn every(&self) -> Option<Duration> {
+        Some(self.every)
     }
 
     fn show(&mut self, workers: Vec<WorkerView>) {

@@ -50,7 +50,10 @@ impl Roster {
 
     /// Tells the broker what changed, if something did, or if it is time.
     pub fn tell(&mut self, fleet: &Fleet, now: Now) {
-        let Some(presence) = &mut self.presence else {
+        let Some((presence, every)) = self.presence.as_mut().and_then(|presence| {
+            let every = presence.every()?;
+            Some((presence, every))
+        }) else {
             return;
         };
         // Looking costs, and turns are many: once a moment is enough, but for those who come and go, and for the first
@@ -73,7 +76,6 @@ impl Roster {
         };
         let changed = workers.len() != self.told.len()
             || workers.iter().zip(&self.told).any(|(now, told)| !same(now, told));
-        let every = presence.every();
         if changed || self.next_full.is_some_and(|at| at <= now.mono) {
             self.told.clone_from(&workers);
             self.next_full = Some(now.mono + every);

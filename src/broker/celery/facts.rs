@@ -9,6 +9,9 @@ use serde_json::Value;
 /// All of it, as far as the broker needs it. Unknown fields are for others.
 #[derive(Debug, Deserialize)]
 pub(super) struct Facts {
+    /// Its name among Celery's nodes.
+    #[serde(default)]
+    pub node: Option<String>,
     pub broker: BrokerFacts,
     #[serde(default)]
     pub queues: Vec<QueueFacts>,
@@ -43,6 +46,8 @@ pub(super) struct TransportOptions {
     pub unacked_index_key: Option<String>,
     pub master_name: Option<String>,
     pub sentinel_kwargs: Option<SentinelOptions>,
+    /// A text, or whether there is one.
+    pub fanout_prefix: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -104,6 +109,8 @@ pub(super) struct ResultFacts {
 #[serde(default)]
 pub(super) struct Settings {
     pub eta_task_limit: Option<usize>,
+    pub enable_remote_control: Option<bool>,
+    pub control_exchange: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -8,7 +8,7 @@
 //!
 //! - [`options`]: what it is told, made of the application's facts; addresses as kombu reads them;
 //! - `envelope`, `iso`: messages; `outcome`: what a worker says of a task's end; `held`: what is in hand;
-//! - `redis`: the transport over Redis.
+//! - `redis`: the transport over Redis; `remote`: what `celery inspect` and `celery control` ask.
 
 mod address;
 mod envelope;
@@ -18,6 +18,7 @@ mod iso;
 pub mod options;
 mod outcome;
 mod redis;
+mod remote;
 
 pub use self::redis::CeleryBroker;
 

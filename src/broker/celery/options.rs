@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::address;
 use super::facts::{Facts, QueueFacts, ResultFacts, TaskFacts};
 use crate::broker::BrokerError;
@@ -70,8 +72,19 @@ pub(super) struct Application {
     pub results: Option<Results>,
     /// What the application says of its tasks, by name.
     pub tasks: HashMap<String, Task>,
+    /// What others call us, and where they ask us.
+    pub node: Node,
     /// Tasks with an ETA that are held at most. Source: `worker_eta_task_limit`.
     pub etas_max: Option<usize>,
+}
+
+/// What remote control knows us by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Node {
+    /// `celery@HOST`.
+    pub name: String,
+    /// The channel on which requests come; `None`: nobody may ask.
+    pub channel: Option<String>,
 }
 
 /// Transport options of kombu's that concern queues. Source: `kombu/transport/redis.py`, `from_transport_options`.
@@ -172,6 +185,7 @@ impl Application {
             .is_some_and(|results| results.stored_by_us.is_some());
         let task = |(name, task): (String, TaskFacts)| (name, task_of(&task, captures));
         Ok(Application {
+            node: node(&facts, address::database(&redis)),
             transport: transport(&facts).map_err(refused)?,
             queues: facts.queues.into_iter().map(queue).collect(),
             tasks: facts.tasks.into_iter().map(task).collect(),
@@ -193,6 +207,7 @@ impl Application {
             ("the transport options", self.transport != other.transport),
             ("the queues", self.queues != other.queues),
             (RESULTS, self.results != other.results),
+            ("the name of the node, or remote control", self.node != other.node),
             ("the limit of tasks with an ETA", self.etas_max != other.etas_max),
         ];
         let changed = parts.into_iter().filter(|(_, is_other)| *is_other);
@@ -230,6 +245,30 @@ fn transport(facts: &Facts) -> Result<Transport, String> {
         unacked: name(&options.unacked_key, "unacked"),
         unacked_index: name(&options.unacked_index_key, "unacked_index"),
     })
+}
+
+/// Source: `kombu/transport/redis.py`, `keyprefix_fanout`; `celery/app/control.py`, `Control`.
+fn node(facts: &Facts, database: i64) -> Node {
+    let options = &facts.broker.options;
+    let fanout = match &options.fanout_prefix {
+        None | Some(Value::Null | Value::Bool(true)) => "/{db}.",
+        Some(Value::String(prefix)) => prefix,
+        Some(_) => "",
+    };
+    let exchange = facts.settings.control_exchange.as_deref().unwrap_or("celery");
+    let is_on = facts.settings.enable_remote_control.unwrap_or(true);
+    let channel = || {
+        let prefix = options.global_keyprefix.as_deref().unwrap_or_default();
+        let fanout = fanout.replace("{db}", &database.to_string());
+        format!("{prefix}{fanout}{exchange}.pidbox")
+    };
+    Node {
+        name: facts
+            .node
+            .clone()
+            .unwrap_or_else(|| "celery@localhost".to_owned()),
+        channel: is_on.then(channel),
+    }
 }
 
 fn queue(facts: QueueFacts) -> Queue {
@@ -324,6 +363,23 @@ mod tests {
         assert!(application.tasks["proj.mail"].batches && !application.tasks["proj.mail"].captured);
         assert_eq!(application.etas_max, Some(7));
         assert_eq!(application.redis.shown, "redis://localhost:6390/2");
+    }
+
+    #[test]
+    fn a_node_is_asked_on_the_channel_that_kombu_makes() {
+        let channel = |options: &str, settings: &str| {
+            let facts = FACTS.replace("\"global_keyprefix\": \"app:\",", options);
+            let facts = facts.replace("\"eta_task_limit\": 7,", settings);
+            application(&facts).unwrap().node.channel
+        };
+        let named = |name: &str| Some(name.to_owned());
+        assert_eq!(channel("", ""), named("/2.celery.pidbox"));
+        let prefixes = "\"global_keyprefix\": \"app:\", \"fanout_prefix\": \"x{db}.\",";
+        let exchange = "\"control_exchange\": \"mine\",";
+        assert_eq!(channel(prefixes, exchange), named("app:x2.mine.pidbox"));
+        assert_eq!(channel("\"fanout_prefix\": false,", ""), named("celery.pidbox"));
+        assert_eq!(channel("", "\"enable_remote_control\": false,"), None);
+        assert_eq!(application(FACTS).unwrap().node.name, "celery@host");
     }
 
     #[test]

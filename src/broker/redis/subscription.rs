@@ -55,12 +55,17 @@ impl Subscription {
     pub async fn serve(&self, channels: BTreeMap<String, u64>) {
         let is_heard = |heard: &BTreeSet<String>| channels.keys().all(|channel| heard.contains(channel));
         let mut subscribed = self.subscribed.subscribe();
+        self.listen_to(channels.clone());
+        let _ = tokio::time::timeout(SUBSCRIPTION, subscribed.wait_for(is_heard)).await;
+    }
+
+    /// The same, without waiting for the server.
+    pub fn listen_to(&self, channels: BTreeMap<String, u64>) {
         self.channels.send_if_modified(|now| {
             let changed = *now != channels;
-            now.clone_from(&channels);
+            *now = channels;
             changed
         });
-        let _ = tokio::time::timeout(SUBSCRIPTION, subscribed.wait_for(is_heard)).await;
     }
 
     /// The next message, and the number of its channel.

@@ -82,6 +82,11 @@ impl Keys {
         Some(binding.rsplit_once(&self.transport.separator)?.1)
     }
 
+    /// The routing key of a member of [`Keys::bindings`].
+    pub fn routing_key_of<'b>(&self, binding: &'b str) -> Option<&'b str> {
+        Some(binding.split_once(&self.transport.separator)?.0)
+    }
+
     /// Ours. Sorted set of handles that hold messages; the score is the second at which their lease ends.
     pub fn handles(&self) -> String {
         self.prefixed("pool_celery_handles")
@@ -161,6 +166,7 @@ mod tests {
             "celery\u{6}\u{16}\u{6}\u{16}celery"
         );
         assert_eq!(keys.queue_of("k\u{6}\u{16}p\u{6}\u{16}mail"), Some("mail"));
+        assert_eq!(keys.routing_key_of("k\u{6}\u{16}p\u{6}\u{16}mail"), Some("k"));
         assert_eq!(pattern("mail.*.x-y.#"), r"^mail\.[^\.]+\.x\-y\..*?$");
         assert_eq!(number_of(&tag("ab", 17)), Some(17));
     }

@@ -6,6 +6,7 @@
 //!
 //! - [`keys`], [`scripts`]: every key, and what is done in one step;
 //! - [`claim`], [`recover`], [`settle`], [`lease`], [`takeover`], [`eta`]: the life of a message; [`ready`]: waiting for one;
+//! - [`mailbox`]: requests of remote control;
 //! - [`declare`]: what a consumer says of its queues; [`client`], [`results`]: what producers and readers ask.
 
 mod claim;
@@ -14,6 +15,7 @@ mod declare;
 mod eta;
 mod keys;
 mod lease;
+mod mailbox;
 mod ready;
 mod recover;
 mod results;
@@ -33,23 +35,26 @@ use tokio::sync::Notify;
 
 use self::keys::{Keys, tag};
 use self::lease::Renewals;
+use self::mailbox::Hearing;
 use self::results::ResultStore;
 use self::scripts::Scripts;
 use self::takeover::Peers;
 use self::turns::Cycle;
 use super::held::{Chore, Hand};
 use super::options::{Application, Options, RESULTS, Task};
+use super::remote::Node;
 use crate::broker::parts::after_work::AfterWorks;
 use crate::broker::parts::turns::Turns;
 use crate::broker::redis::connection::Link;
 use crate::broker::redis::endpoint::Endpoint;
+use crate::broker::redis::subscription::Subscription;
 use crate::broker::redis::unanswered::UnansweredClaims;
 use crate::broker::redis::version::check_version;
 use crate::broker::redis::wake_up::WakeUps;
 use crate::broker::source::StopHow;
 use crate::broker::{
-    Abilities, Broker, BrokerError, Chains, Control, DeadLetters, Events, Groups, Maintained, NotHere, Pull,
-    Queues, Reader, Source, check, pulled,
+    Abilities, Broker, BrokerError, Chains, Control, DeadLetters, Events, Groups, Maintained, NotHere,
+    Orders, Presence, Pull, Queues, Reader, Source, check, pulled,
 };
 use crate::job::{Claim, Claimed, QueueName, Settlement};
 
@@ -83,6 +88,9 @@ pub struct CeleryBroker {
     /// A message that we hold turned out to be somebody else's.
     lost: Notify,
     wake_ups: WakeUps,
+    /// Hears what is asked of our node.
+    mailbox: Subscription,
+    node: Node,
     results: Option<ResultStore>,
     closed: Arc<AtomicBool>,
 }
@@ -101,6 +109,8 @@ impl CeleryBroker {
             .transpose()?;
         Ok(CeleryBroker {
             wake_ups: WakeUps::new(&link, BLOCK),
+            mailbox: Subscription::new(&link),
+            node: Node::named(&app.node.name),
             link,
             keys: Keys::new(&app.transport),
             cycle: Cycle::new(app.transport.order),
@@ -228,6 +238,11 @@ impl Broker for CeleryBroker {
             *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tasks);
         }
         Ok(changed.into_iter().map(str::to_owned).collect())
+    }
+
+    fn presence(self: Arc<Self>, _orders: Orders) -> Option<Box<dyn Presence>> {
+        let channel = self.app.node.channel.clone()?;
+        Some(Box::new(Hearing::begin(self, &channel)))
     }
 
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {

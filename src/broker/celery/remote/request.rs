@@ -1,0 +1,250 @@
+//! A request as it comes. Source: `kombu/pidbox.py`, `Mailbox._publish`, `Node.handle_message`.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use regex::Regex;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// Where an answer goes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(in crate::broker::celery) struct ReplyTo {
+    pub exchange: String,
+    pub routing_key: String,
+}
+
+/// What somebody asks.
+#[derive(Debug, Default)]
+pub(super) struct Request {
+    /// The name of the command.
+    pub method: String,
+    pub arguments: Map<String, Value>,
+    /// The time of who asks.
+    pub clock: i64,
+    /// `None`: nobody waits for an answer.
+    pub reply_to: Option<ReplyTo>,
+    pub ticket: Value,
+    /// The nodes that are meant; none: all, or those that `pattern` names.
+    destination: Vec<String>,
+    /// Pattern and the name of who reads it.
+    pattern: Option<(String, String)>,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    body: String,
+    #[serde(default, rename = "content-type")]
+    content_type: Option<String>,
+    #[serde(default)]
+    headers: Option<Headers>,
+    #[serde(default)]
+    properties: Option<Properties>,
+}
+
+#[derive(Default, Deserialize)]
+struct Headers {
+    #[serde(default)]
+    clock: Value,
+    #[serde(default)]
+    compression: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Properties {
+    #[serde(default)]
+    body_encoding: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    method: String,
+    #[serde(default)]
+    arguments: Option<Map<String, Value>>,
+    #[serde(default)]
+    destination: Option<Destination>,
+    #[serde(default)]
+    pattern: Option<String>,
+    #[serde(default)]
+    matcher: Option<String>,
+    #[serde(default)]
+    ticket: Value,
+    #[serde(default)]
+    reply_to: Option<ReplyTo>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Destination {
+    Nodes(Vec<String>),
+    Node(String),
+}
+
+impl Request {
+    /// Reads it. The error says why nobody could, in words that don't change with what was sent.
+    pub fn read(message: &[u8]) -> Result<Self, String> {
+        let envelope: Envelope = read(message, "it is no message of kombu's")?;
+        let headers = envelope.headers.unwrap_or_default();
+        let kind = envelope.content_type.as_deref().unwrap_or("application/json");
+        if kind != "application/json" || headers.compression.is_some() {
+            return Err(
+                "its content is not plain JSON, and only that is read here (`task_serializer`)".to_owned(),
+            );
+        }
+        let encoding = envelope
+            .properties
+            .and_then(|properties| properties.body_encoding);
+        let body = match encoding.as_deref() {
+            Some("base64") => STANDARD
+                .decode(&envelope.body)
+                .map_err(|_| "its body is no base64")?,
+            _ => envelope.body.into_bytes(),
+        };
+        let body: Body = read(&body, "its body is no request")?;
+        let destination = match body.destination {
+            None => Vec::new(),
+            Some(Destination::Nodes(nodes)) => nodes,
+            Some(Destination::Node(node)) => Vec::from_iter((!node.is_empty()).then_some(node)),
+        };
+        let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Ok(Request {
+            method: body.method,
+            arguments: body.arguments.unwrap_or_default(),
+            clock: headers.clock.as_i64().unwrap_or(0),
+            reply_to: body.reply_to,
+            ticket: body.ticket,
+            destination,
+            pattern: some(body.pattern).zip(some(body.matcher)),
+        })
+    }
+
+    /// Whether it means this node. The error: nobody can tell.
+    pub fn means(&self, node: &str) -> Result<bool, String> {
+        if !self.destination.is_empty() {
+            return Ok(self.destination.iter().any(|name| name == node));
+        }
+        let Some((pattern, matcher)) = &self.pattern else {
+            return Ok(true);
+        };
+        // Source: `kombu/matcher.py`.
+        let expression = match matcher.as_str() {
+            "glob" => glob(pattern),
+            "pcre" => format!("^(?:{pattern})"),
+            _ => return Err("its matcher is neither `glob` nor `pcre`".to_owned()),
+        };
+        let expression = Regex::new(&expression).map_err(|_| "its pattern is no regular expression")?;
+        Ok(expression.is_match(node))
+    }
+}
+
+fn read<'m, T: Deserialize<'m>>(from: &'m [u8], what: &str) -> Result<T, String> {
+    serde_json::from_slice(from).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => format!("{what}: something is missing or of another type"),
+        _ => format!("{what}, as it is no JSON"),
+    })
+}
+
+/// A pattern of file names as a regular expression. Source: `fnmatch.translate` of Python.
+fn glob(pattern: &str) -> String {
+    let mut expression = String::from("(?s)^");
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '*' => expression.push_str(".*"),
+            '?' => expression.push('.'),
+            '[' => match class(rest.as_str()) {
+                Some((class, length)) => {
+                    expression.push_str(&class);
+                    rest = rest.as_str()[length..].chars();
+                }
+                None => expression.push_str("\\["),
+            },
+            c => expression.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    expression + "$"
+}
+
+/// What stands in square brackets, and how long it is; none if they are not closed.
+fn class(rest: &str) -> Option<(String, usize)> {
+    let (negation, inner) = match rest.strip_prefix('!') {
+        Some(inner) => ("^", inner),
+        None => ("", rest),
+    };
+    // The first one may be a bracket itself.
+    let first = inner.chars().next()?.len_utf8();
+    let end = first + inner[first..].find(']')?;
+    let mut class = format!("[{negation}");
+    for c in inner[..end].chars() {
+        if matches!(c, '\\' | '[' | ']' | '^' | '&' | '~') {
+            class.push('\\');
+        }
+        class.push(c);
+    }
+    class.push(']');
+    Some((class, rest.len() - inner.len() + end + 1))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A request as kombu sends it.
+    pub fn message(body: &Value) -> Vec<u8> {
+        let message = json!({
+            "body": STANDARD.encode(body.to_string()), "content-encoding": "utf-8", "content-type": "application/json",
+            "headers": {"clock": 3, "expires": 1795962467.1932414},
+            "properties": {"delivery_mode": 2, "delivery_info": {"exchange": "celery.pidbox", "routing_key": ""},
+                "priority": 0, "body_encoding": "base64", "delivery_tag": "d"},
+        });
+        message.to_string().into_bytes()
+    }
+
+    #[test]
+    fn patterns_mean_the_nodes_that_they_mean_to_stock_workers() {
+        let means = |pattern: &str, matcher: &str| {
+            let body = json!({"method": "ping", "pattern": pattern, "matcher": matcher});
+            Request::read(&message(&body)).unwrap().means("celery@host.1")
+        };
+        for (pattern, is_meant) in [
+            ("celery@*", true),
+            ("*host", false),
+            ("celery?host.1", true),
+            ("celery@host[.]1", true),
+            ("celery@host[!.]1", false),
+            ("[a-c]elery@host.[]1]", true),
+            ("celery@host.[1", false),
+            ("", true),
+        ] {
+            assert_eq!(means(pattern, "glob"), Ok(is_meant), "{pattern}");
+        }
+        assert_eq!(means("celery@h", "pcre"), Ok(true));
+        assert_eq!(means("host", "pcre"), Ok(false), "from the beginning");
+        assert!(means("(", "pcre").is_err());
+        assert!(means("x", "other").is_err());
+    }
+
+    #[test]
+    fn all_kinds_of_bad_requests_are_told() {
+        let bare = json!({"method": "ping"});
+        assert_eq!(Request::read(&message(&bare)).unwrap().clock, 3);
+        let plain = json!({"body": bare.to_string()}).to_string();
+        assert_eq!(Request::read(plain.as_bytes()).unwrap().method, "ping");
+        for bad in [
+            &b"\xff"[..],
+            b"null",
+            b"[]",
+            b"{\"body\": 5}",
+            br#"{"body": "?", "properties": {"body_encoding": "base64"}}"#,
+            br#"{"body": "{}", "content-type": "application/x-yaml"}"#,
+            br#"{"body": "{}"}"#,
+            br#"{"body": "{\"method\": 5}"}"#,
+            br#"{"body": "{\"method\": \"ping\", \"arguments\": [1]}"}"#,
+            br#"{"body": "{\"method\": \"ping\", \"destination\": 5}"}"#,
+            br#"{"body": "{\"method\": \"ping\", \"reply_to\": {\"exchange\": \"e\"}}"}"#,
+        ] {
+            assert!(Request::read(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+}
