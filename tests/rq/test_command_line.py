@@ -133,7 +133,11 @@ def test_failed_jobs_are_listed_retried_and_deleted(pool, queue, redis, work):
     listed = [json.loads(line) for line in pool('dead', 'list', '--json').splitlines()]
     assert {(one['id'], one['task']) for one in listed} == {(job.id, 'jobs.fail') for job in failed}
     assert {tuple(one['arguments']) for one in listed} == {('no 0',), ('no 1',), ('no 2',)}
-    assert all('ValueError: no' in one['error']['message'] for one in listed)
+    assert {(one['error']['kind'], one['error']['message']) for one in listed} == {
+        ('ValueError', 'no 0'),
+        ('ValueError', 'no 1'),
+        ('ValueError', 'no 2'),
+    }
 
     pool('dead', 'retry', failed[0].id)
     assert queue.job_ids == [failed[0].id]
