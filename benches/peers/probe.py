@@ -19,10 +19,10 @@ def tree(roots):
     return found
 
 
-def cpu_seconds(roots):
-    """Processor time of a tree, its reaped children included."""
+def cpu_seconds(roots, below=True):
+    """Processor time of a tree, or of its roots alone; reaped children included."""
     total = 0
-    for pid in tree(roots):
+    for pid in tree(roots) if below else roots:
         try:
             fields = Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()
         except OSError:

@@ -11,3 +11,4 @@ app.conf.broker_connection_retry_on_startup = True
 noop = app.task(rq_tasks.noop, name='noop')
 now = app.task(rq_tasks.now, name='now')
 rest = app.task(rq_tasks.rest, name='rest')
+noop_ignored = app.task(rq_tasks.noop, name='noop_ignored', ignore_result=True)

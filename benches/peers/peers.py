@@ -5,10 +5,12 @@ returns with the time at which enqueue had returned; `done` counts results. `job
 """
 
 import importlib
+import json
 import os
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 from redis import Redis
@@ -88,6 +90,46 @@ class Framework:
         return self.count(self)
 
 
+class Celery(Framework):
+    """Tasks of Celery; those that keep no result are counted by what is left of the messages."""
+
+    def __init__(self, name, jobs, command, ignores_results=False):
+        super().__init__(
+            name,
+            jobs,
+            'celery',
+            command,
+            done=lambda peer: peer.sent - peer.left() if ignores_results else peer.results.dbsize(),
+            send=lambda task, args: task.apply_async(args),
+            enqueue=lambda task: task.delay(),
+            wait=lambda pending: pending.get(timeout=60),
+        )
+        self.ignores_results = ignores_results
+        self.sent = 0
+
+    def send(self, module, function, arguments):
+        if any(arguments):
+            super().send(module, function, arguments)
+        else:
+            chosen = f'{function}_ignored' if self.ignores_results else function
+            self.send_copies(self.task(module, chosen), len(arguments))
+        self.sent = len(arguments)
+
+    def send_copies(self, task, count):
+        """Of one message, each with ids of its own: Celery's clients send a thousand a second. No worker runs yet."""
+        first = task.delay().id
+        message = self.redis.rpop('celery').decode()
+        tag = json.loads(message)['properties']['delivery_tag']
+        for start in range(0, count, 1000):
+            ids = [str(uuid.uuid4()) for _ in range(min(1000, count - start))]
+            self.redis.lpush('celery', *(message.replace(first, new).replace(tag, f'tag-{new}') for new in ids))
+
+    def left(self):
+        """Messages that wait, and those that no worker has acknowledged yet."""
+        with self.redis.pipeline(transaction=False) as asked:
+            return sum(asked.llen('celery').hlen('unacked').execute())
+
+
 def worker_pool(plain, preloaded):
     """`rq worker-pool`; with a preload its worker class is of that module, so that it is loaded before a fork."""
 
@@ -125,6 +167,12 @@ def celery(module, workers):
     return [f'{BIN}/celery', '-A', f'{module}:app', 'worker', '-c', str(workers), '--loglevel', 'warning']
 
 
+def pool_celery(module, workers):
+    """The product in place of Celery's worker."""
+    options = ['-c', str(workers), '--python', sys.executable, '--socket', tempfile.mktemp(suffix='.sock')]
+    return [POOL, 'celery', '-A', f'{module}:app', 'worker', *options]
+
+
 def dramatiq(module, workers):
     prefetch = ['env', 'dramatiq_queue_prefetch=64']  # its fastest; the default is twice its threads
     return [*prefetch, f'{BIN}/dramatiq', module, '--processes', str(workers), '--threads', '1']
@@ -145,16 +193,7 @@ PEERS = {
         Rq('rq worker-pool, mappers configured', 1_000, worker_pool('rq.Worker', 'Configured')),
         Rq('rq worker-pool, app imported', 100, worker_pool('rq.Worker', 'Imported')),
         Rq('rq worker, separate', 800, separate_workers),
-        Framework(
-            'celery',
-            5_000,
-            'celery',
-            celery,
-            done=lambda peer: peer.results.dbsize(),
-            send=lambda task, args: task.apply_async(args),
-            enqueue=lambda task: task.delay(),
-            wait=lambda pending: pending.get(timeout=60),
-        ),
+        Celery('celery', 5_000, celery),
         Framework(
             'dramatiq, prefetch 64',
             20_000,
