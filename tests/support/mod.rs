@@ -1,6 +1,7 @@
 //! What tests of more than one crate stand on; each takes what it needs.
 #![allow(dead_code)] // not every crate needs all of it
 
+pub mod log;
 pub mod proxy;
 pub mod server;
 

@@ -32,36 +32,51 @@ impl Store {
     ) -> Result<Vec<Claimed>, Failure> {
         self.promote()?;
         self.recover()?;
-        let claimed = match turns {
-            Turns::Strict => self.claim_in_order(queues, limit)?,
-            Turns::RoundRobin { .. } | Turns::Random => self.claim_in_turn(queues, turns, limit)?,
-        };
+        let (mut claimed, mut turns) = (Vec::new(), turns);
+        loop {
+            let left = limit - claimed.len();
+            let (jobs, unreadable) = match turns {
+                Turns::Strict => self.claim_in_order(queues, left)?,
+                Turns::RoundRobin { .. } | Turns::Random => self.claim_in_turn(queues, turns, left)?,
+            };
+            claimed.extend(jobs);
+            // Behind those that can't be read, which wait no more, others may wait.
+            if unreadable == 0 || claimed.len() >= limit {
+                break;
+            }
+            turns = turns.after(queues, claimed.last().map(|job: &Claimed| &job.job.queue));
+        }
         if !claimed.is_empty() {
             self.hold_lease()?;
         }
         Ok(claimed)
     }
 
-    fn claim_in_order(&mut self, queues: &[QueueName], limit: usize) -> Result<Vec<Claimed>, Failure> {
-        let mut claimed = Vec::new();
+    /// The jobs, and how many more can't be read.
+    fn claim_in_order(
+        &mut self,
+        queues: &[QueueName],
+        limit: usize,
+    ) -> Result<(Vec<Claimed>, usize), Failure> {
+        let (mut claimed, mut unreadable) = (Vec::new(), 0);
         for name in queues {
             if claimed.len() == limit {
                 break;
             }
             if let Some(queue) = self.queue(name)? {
-                self.claim_from(name, queue, limit - claimed.len(), &mut claimed)?;
+                unreadable += self.claim_from(name, queue, limit - claimed.len(), &mut claimed)?;
             }
         }
-        Ok(claimed)
+        Ok((claimed, unreadable))
     }
 
-    /// Counts what waits, shares it out, and takes the first jobs of each queue at once.
+    /// Counts what waits, shares it out, and takes the first jobs of each queue at once. How many more can't be read?
     fn claim_in_turn(
         &mut self,
         queues: &[QueueName],
         turns: Turns,
         limit: usize,
-    ) -> Result<Vec<Claimed>, Failure> {
+    ) -> Result<(Vec<Claimed>, usize), Failure> {
         let mut has = Vec::with_capacity(queues.len());
         for name in queues {
             has.push(match self.queue(name)? {
@@ -70,19 +85,20 @@ impl Store {
             });
         }
         let plan = turns.share(&has, limit, &mut fastrand::Rng::new());
-        let mut of_queues = Vec::with_capacity(queues.len());
+        let (mut of_queues, mut unreadable) = (Vec::with_capacity(queues.len()), 0);
         for (at, name) in queues.iter().enumerate() {
             let share = plan.iter().filter(|queue| **queue == at).count();
             let mut of_queue = Vec::with_capacity(share);
             // One that has nothing is looked into all the same: its count may be wrong.
             let is_looked_into = share > 0 || has[at] == 0;
             if let Some(queue) = self.queue(name)?.filter(|_| is_looked_into) {
-                self.claim_from(name, queue, share, &mut of_queue)?;
+                unreadable += self.claim_from(name, queue, share, &mut of_queue)?;
             }
             of_queues.push(of_queue.into_iter());
         }
         // Of a job that can't be read the turn goes to the next.
-        Ok(plan.into_iter().filter_map(|at| of_queues[at].next()).collect())
+        let jobs = plan.into_iter().filter_map(|at| of_queues[at].next());
+        Ok((jobs.collect(), unreadable))
     }
 
     /// How many jobs of a queue wait, counted up to `limit`.
@@ -94,14 +110,15 @@ impl Store {
         Ok(count.query_row([queue, limit], |row| row.get::<_, u32>(0))? as usize)
     }
 
-    /// Takes the first jobs of one queue: they are a range of it, so three statements do for all.
+    /// Takes the first jobs of one queue: they are a range of it, so three statements do for all. Returns how many of them
+    /// can't be read.
     fn claim_from(
         &self,
         name: &QueueName,
         queue: i64,
         limit: usize,
         claimed: &mut Vec<Claimed>,
-    ) -> Result<(), Failure> {
+    ) -> Result<usize, Failure> {
         let conn = &self.conn;
         let before = claimed.len();
         let mut next = conn.prepare_cached(
@@ -117,7 +134,7 @@ impl Store {
             if row.get::<_, Option<i64>>(11)?.unwrap_or(0) >= RETURNS_ALONE {
                 let holds_one = holds_suspect.map_or_else(|| self.holds_suspect(), Ok)?;
                 if holds_one && last.is_none() {
-                    return Ok(());
+                    return Ok(0);
                 }
                 if holds_one {
                     break;
@@ -135,11 +152,10 @@ impl Store {
             let counts_some = conn
                 .prepare_cached(waiting)?
                 .query_row([queue], |row| row.get(0))?;
-            return if counts_some {
-                self.count_again(queue)
-            } else {
-                Ok(())
-            };
+            if counts_some {
+                self.count_again(queue)?;
+            }
+            return Ok(0);
         };
         conn.prepare_cached(
             "INSERT INTO running (handle, session, epoch, queue, position, since)
@@ -156,10 +172,12 @@ impl Store {
             let jobs = conn.prepare_cached(lacking)?.execute([self.session])?;
             tracing::warn!(queue = %name, jobs, "jobs waited that table `jobs` of the broker's file lacks: they are dropped");
         }
+        self.count(queue, -i64::try_from(taken).unwrap_or(i64::MAX), 0)?;
+        let count = unreadable.len();
         for (handle, reason) in unreadable {
             self.bury_unreadable(handle, reason)?;
         }
-        self.count(queue, -i64::try_from(taken).unwrap_or(i64::MAX), 0)
+        Ok(count)
     }
 
     /// A job of which a column can't be read stops no other: it is a dead letter at once, with the reason.

@@ -14,7 +14,7 @@ use pool::broker::parts::held::Held;
 use pool::broker::parts::room::Room;
 use pool::broker::source::{Demand, Event, Events, Late, Source, StopHow};
 use pool::job::{
-    self, Begun, Delivery, Loss, PoolName, QueueName, QueueOrder, Settlement, Token, Verdict, Work,
+    self, Begun, Delivery, JobError, Loss, PoolName, QueueName, QueueOrder, Settlement, Token, Verdict, Work,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -256,6 +256,9 @@ impl Task {
     }
 
     fn deliver(&mut self, channel: u64, tag: u64, message: Message) {
+        if let Some(reason) = message.odd {
+            return self.fail_unreadable(channel, tag, reason);
+        }
         if self.is_copy(channel, tag, &message) {
             return;
         }
@@ -304,6 +307,20 @@ impl Task {
             pool: pool.clone(),
             jobs: vec![delivery],
         });
+    }
+
+    /// It takes no room.
+    fn fail_unreadable(&mut self, channel: u64, tag: u64, reason: &str) {
+        let mut state = self.server.state();
+        if let Some(message) = state.settle(channel, tag) {
+            let verdict = Verdict::Bury {
+                error: JobError::new("unreadable", reason),
+                failures: 1,
+                losses: 0,
+            };
+            state.end(message.job.id, verdict);
+            state.push();
+        }
     }
 
     fn reject(&mut self, channel: u64, tag: u64) {

@@ -94,6 +94,7 @@ impl Producer for PushBroker {
                 failures: 0,
                 losses: 0,
                 since: Unix::now(),
+                odd: None,
                 job,
             };
             let queue = state.queues.entry(message.job.queue.clone()).or_default();

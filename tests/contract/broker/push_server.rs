@@ -16,6 +16,8 @@ pub struct Message {
     pub failures: u32,
     pub losses: u32,
     pub since: Unix,
+    /// Why no job can be made of it.
+    pub odd: Option<&'static str>,
 }
 
 /// What the server says on a channel.
@@ -155,6 +157,24 @@ impl Server {
     /// Whether the message of this job was acknowledged before its end.
     pub fn was_acked_early(&self, job: &str) -> bool {
         self.state().acked_early.contains(&JobId::new(job).unwrap())
+    }
+
+    /// A message comes to `default` of which nobody can make a job.
+    pub fn add_unreadable(&self, id: &str) {
+        let mut state = self.state();
+        let queue = QueueName::new("default").unwrap();
+        let message = Message {
+            failures: 0,
+            losses: 0,
+            since: Unix::now(),
+            odd: Some("its headers are no table"),
+            job: NewJob {
+                id: JobId::new(id).unwrap(),
+                ..NewJob::new(queue.clone(), "work", "")
+            },
+        };
+        state.queues.entry(queue).or_default().push_back(message);
+        state.push();
     }
 
     /// Whether this channel can be spoken on.

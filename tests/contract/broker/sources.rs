@@ -5,8 +5,10 @@
 mod asked;
 mod begins;
 mod demand;
+mod failures;
 mod fed;
 mod losses;
+mod odd;
 mod refusals;
 mod store;
 
@@ -37,6 +39,16 @@ const HAS_NOT: &[(&[&str], &str, &[&str])] = &[
         &["memory", "sqlite", "redis"],
         "a job is out of its queue from its claim on: there is no acknowledgement",
         &["an_early_ack_comes_with_the_begin"],
+    ),
+    (
+        &["memory"],
+        "a job is a value of this process: nothing is read",
+        &["the_unreadable_fails_with_a_reason"],
+    ),
+    (
+        &["memory", "sqlite", "push"],
+        "its jobs end at the broker: no code of the application has to do the rest",
+        &["after_work_fails_in_the_end"],
     ),
     (
         &["celery"],
@@ -110,6 +122,8 @@ macro_rules! stores {
             asked::idle_asks_nothing
             asked::refused_writes_back_off
             asked::a_source_renews_while_it_holds_something
+            failures::the_unreadable_fails_with_a_reason
+            failures::after_work_fails_in_the_end
             refusals::refusals_are_typed
             refusals::a_server_that_is_away_is_unreachable
         ] }

@@ -67,6 +67,9 @@ impl CeleryBroker {
             // They are in hand: they must reach their workers. The next claim tells what is wrong.
             tracing::debug!(%error, "no more messages can be taken now");
         }
+        if let Err(error) = self.put_aside_unreadable().await {
+            tracing::debug!(%error, "messages that can't be read are put aside with the next claim");
+        }
         jobs.splice(0..0, self.hand_out_chores(limit));
         Ok(jobs)
     }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pool::broker::Broker;
+use pool::job::Verdict;
 use pool::time::Mono;
 
 use super::asked::Asked;
+use super::odd;
 use crate::broker::kit::{Kit, RedisServer, id};
 use crate::broker::push::Server;
 
@@ -28,6 +30,19 @@ pub trait Store: Send + Sync {
 
     /// A handle, and what is asked through it. So many settlements are refused at first.
     async fn asked(&self, refusals: u32) -> (Arc<dyn Broker>, Arc<dyn Calls>);
+
+    /// Jobs come to `default` that can't be read, each spoilt in another way, as other programs may leave them. `name` tells
+    /// them from those of other calls. Returns what they are known by.
+    async fn add_unreadable(&self, name: &str) -> Vec<String>;
+
+    /// Why such a job failed, or what is kept of it aside; `None`: nobody has looked at it yet.
+    async fn reason(&self, unreadable: &str) -> Option<String>;
+
+    /// A job comes to `default` that is for the application's own code to end, should it be stopped.
+    async fn add_with_after_work(&self, id: &str);
+
+    /// Whether such a job has failed, or left nothing to do.
+    async fn has_ended(&self, id: &str) -> bool;
 
     /// The other side, where there is one.
     fn remote(&self) -> &dyn Remote;
@@ -110,6 +125,22 @@ impl Store for Kit {
         (asked.clone(), asked)
     }
 
+    async fn add_unreadable(&self, name: &str) -> Vec<String> {
+        odd::add_unreadable(self, name).await
+    }
+
+    async fn reason(&self, unreadable: &str) -> Option<String> {
+        odd::reason(self, unreadable).await
+    }
+
+    async fn add_with_after_work(&self, id: &str) {
+        odd::add_with_after_work(self, id).await;
+    }
+
+    async fn has_ended(&self, id: &str) -> bool {
+        odd::has_ended(self, id).await
+    }
+
     fn remote(&self) -> &dyn Remote {
         self.redis_server()
     }
@@ -138,6 +169,26 @@ impl Store for Server {
 
     async fn asked(&self, _refusals: u32) -> (Arc<dyn Broker>, Arc<dyn Calls>) {
         (Server::handle(self), Arc::new(self.clone()))
+    }
+
+    async fn add_unreadable(&self, name: &str) -> Vec<String> {
+        Server::add_unreadable(self, name);
+        vec![name.to_owned()]
+    }
+
+    async fn reason(&self, unreadable: &str) -> Option<String> {
+        match self.ended(unreadable)? {
+            Verdict::Bury { error, .. } => Some(error.message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn add_with_after_work(&self, _id: &str) {
+        unreachable!("it has none")
+    }
+
+    async fn has_ended(&self, id: &str) -> bool {
+        self.ended(id).is_some()
     }
 
     fn remote(&self) -> &dyn Remote {
