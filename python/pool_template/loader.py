@@ -13,6 +13,7 @@ from pool_template.dialects import Dialect
 from pool_template.jobs import errors
 from pool_template.jobs.names import import_if_there
 from pool_template.process.control import Load
+from pool_template.process.packages import PackageMissing
 
 Hook = Callable[[], Any]
 
@@ -78,6 +79,8 @@ def _hook(name: str, setting: str) -> Hook:
 def _trying(what: str, action: Callable[[], Any]) -> Any:
     try:
         return action()
+    except PackageMissing as error:
+        raise LoadError(f"{what}: {error}") from None
     except BaseException as error:  # SystemExit, too: a module that exits does not load
         detail = errors.traceback_of(error)
         message = f"{what}: {errors.type_name(error)}: {errors.message_of(error)}"

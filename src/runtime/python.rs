@@ -69,6 +69,7 @@ const FILES: &[(&str, &str)] = files![
     "pool_template/process/fork_safety.py",
     "pool_template/process/fresh.py",
     "pool_template/process/lifeline.py",
+    "pool_template/process/packages.py",
     "pool_template/process/shared_api.py",
     "pool_template/process/signals.py",
     "pool_template/process/streams.py",

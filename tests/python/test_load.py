@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -51,6 +52,17 @@ class Load(unittest.TestCase):
         answer = self.refused({}, "shop")
         self.assertIn("cannot import `shop`: ModuleNotFoundError: No module named 'shop'", answer["error"])
         self.assertIn("the module path begins with /", answer["error"])
+
+    def test_a_python_without_the_package_of_a_dialect_is_named_with_the_way_out(self) -> None:
+        for package, dialect in (("celery", "celery"), ("rq", "rq")):
+            with tempfile.TemporaryDirectory() as directory:
+                # Python runs it at its start: the package is hidden if it is there.
+                Path(directory, "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
+                with Template({}, environment={"PYTHONPATH": directory}) as template:
+                    error = template.load(dialect=dialect, options={"app": "proj", "url": "redis://"})["error"]
+            self.assertIn(f"has no package `{package}`", error)
+            self.assertIn(PYTHON, error)
+            self.assertIn("--python", error)
 
     def test_modules_of_jobs_are_imported_at_load_only_where_that_is_asked_for(self) -> None:
         files = {"app.py": "ready = False\ndef before():\n    global ready\n    ready = True\n", "jobs/__init__.py": ""}

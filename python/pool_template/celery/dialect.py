@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any, Callable
 
 from pool_template.celery.settings import CelerySettings
-from pool_template.process import signals
+from pool_template.process import packages, signals
 from pool_template.process.control import Load
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class Dialect:
 
     def before_app(self, attempt: Any) -> None:
         """As in `celery`, the global options come ahead of the application."""
-        attempt("cannot set up Celery", lambda: importlib.import_module("pool_template.celery.runner"))
+        attempt("cannot set up Celery", lambda: packages.set_up("celery", "pool_template.celery.runner"))
         from pool_template.celery import application
 
         application.prepare(self._settings)

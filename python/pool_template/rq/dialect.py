@@ -6,7 +6,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any, Callable
 
-from pool_template.process import signals
+from pool_template.process import packages, signals
 from pool_template.process.control import Load
 from pool_template.rq.settings import RqSettings
 
@@ -27,7 +27,7 @@ class Dialect:
 
     def before_app(self, attempt: Any) -> None:
         """As in `rq worker`, RQ and its settings come ahead of the application."""
-        attempt("cannot set up RQ", lambda: importlib.import_module("pool_template.rq.runner"))
+        attempt("cannot set up RQ", lambda: packages.set_up("rq", "pool_template.rq.runner"))
         sys.path += self._settings.path
         config = self._settings.config
         if config is not None:
