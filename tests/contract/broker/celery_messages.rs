@@ -249,6 +249,21 @@ async fn what_nobody_can_read_is_put_aside_and_stops_nothing() {
 }
 
 #[tokio::test]
+async fn a_key_of_another_type_costs_no_message() {
+    let mut world = World::new();
+    world.send("default", "work", "1", &json!({}));
+    let broker = world.open().await;
+    for key in ["unacked", "unacked_index", "pool_celery_handles"] {
+        let _: () = world.redis.set(key, "of another type").unwrap();
+        let refused = broker.claim(&[queue("default")], Turns::Strict, 9).await;
+        assert!(refused.unwrap_err().to_string().contains("WRONGTYPE"), "{key}");
+        assert_eq!(world.list("default").len(), 1, "{key}");
+        let _: () = world.redis.del(key).unwrap();
+    }
+    assert_eq!(ids(&claim(&broker, &["default"], 9).await), ["1"]);
+}
+
+#[tokio::test]
 async fn messages_of_other_kinds_are_for_celerys_own_code() {
     let mut world = World::new();
     let old = json!({"body": "eyJ0YXNrIjogIndvcmsiLCAiaWQiOiAib2xkIiwgImFyZ3MiOiBbXSwgImt3YXJncyI6IHt9fQ==",

@@ -19,6 +19,19 @@ if time[1] * 1000 + time[2] / 1000 > deadline then return {2} end
 local now = time[1] .. '.' .. string.format('%06d', time[2])
 math.randomseed(tonumber(ARGV[11]))
 
+local function first_lease_of_others()
+  local all = redis.call('ZRANGE', handles, 0, 1, 'WITHSCORES')
+  for at = 1, #all, 2 do
+    if all[at] ~= handle then return all[at + 1] end
+  end
+  return ''
+end
+
+-- A key of another type is found out here: what is popped before a command fails is in no list any more.
+local lease_of_others = first_lease_of_others()
+redis.call('ZSCORE', index, handle)
+redis.call('HGET', unacked, handle)
+
 local bytes, scores, entries, taken, broken, refused = 0, {}, {}, {}, {}, {}
 
 -- Anything else than an object can't stand in `unacked`: a stock worker that restores it would fail at it.
@@ -103,11 +116,4 @@ for at = 1, #scores, 1000 do
   redis.call('HSET', unacked, unpack(entries, at, last))
 end
 if #taken > 0 then redis.call('ZADD', handles, time[1] + lease, handle) end
-local function first_lease_of_others()
-  local all = redis.call('ZRANGE', handles, 0, 1, 'WITHSCORES')
-  for at = 1, #all, 2 do
-    if all[at] ~= handle then return all[at + 1] end
-  end
-  return ''
-end
-return {0, first_lease_of_others(), refused, broken, taken}
+return {0, lease_of_others, refused, broken, taken}
