@@ -111,7 +111,7 @@ def test_what_can_not_run_here_is_named(start, tmp_path):
     'name, words',
     [
         ('missing', "No module named 'missing'"),
-        ('proj:nothing', 'nothing'),
+        ('proj:nothing', "module 'proj' has no attribute 'nothing'"),
         ('broken', 'ZeroDivisionError'),
     ],
 )
@@ -120,6 +120,12 @@ def test_an_app_that_does_not_load_is_named_with_the_reason(start, tmp_path, nam
     answer = start(app=name, environment={'PYTHONPATH': f'{APP}:{tmp_path}'}).answer
     assert answer['type'] == 'failed'
     assert f'cannot load the Celery application `{name}`' in answer['error'] and words in answer['error']
+
+
+def test_a_result_backend_that_can_not_be_used_is_named_as_such(start):
+    answer = start(result_backend='nonsense://x').answer
+    assert answer['type'] == 'failed'
+    assert "cannot use the application's result backend" in answer['error'], answer['error']
 
 
 def test_facts_of_thousands_of_tasks_arrive_whole(start, tmp_path):

@@ -45,12 +45,22 @@ def prepare(settings: CelerySettings) -> None:
             os.environ[variable] = value
 
 
+def find(name: str) -> Any:
+    """The app of this name. What a module has not is said of it: Celery takes the whole name for that of a module then."""
+    try:
+        return find_app(name)
+    except ModuleNotFoundError as error:
+        if ":" in name and isinstance(error.__context__, AttributeError):
+            raise error.__context__ from None
+        raise
+
+
 class Application:
     """The app, its worker object, and the name of its node."""
 
     def __init__(self, settings: CelerySettings) -> None:
         self.settings = settings
-        self.app: Any = find_app(settings.app)
+        self.app: Any = find(settings.app)
         self.node: str = host_format(default_nodename(settings.hostname))
         with closing_pollers():
             self.worker: Any = self.app.Worker(**self._options())

@@ -38,6 +38,7 @@ class Dialect:
 
         name = self._settings.app
         self._application = attempt(f"cannot load the Celery application `{name}`", lambda: Application(self._settings))
+        attempt("cannot use the application's result backend", lambda: self._application.app.backend)
         self._runner = attempt("cannot set up Celery", lambda: CeleryRunner(self._application, self._max_result))
 
     def after_hooks(self) -> None:
