@@ -75,6 +75,11 @@ async fn check_broker(out: &mut Out, config: &Config, options: &broker::Options)
         backlog.waiting,
         backlog.scheduled,
     ))?;
+    if config.pools.values().any(|pool| pool.queues.is_empty()) {
+        let queues = broker.app_queues();
+        let names: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
+        out.line(format_args!("# queues of the application: {}", names.join(", ")))?;
+    }
     broker.check_rights().await?;
     broker.close().await?;
     out.flush()

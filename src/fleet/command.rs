@@ -32,7 +32,7 @@ impl Fleet {
             }
             Command::Stop => {
                 self.stopping(shutdown::Event::Now, now, out);
-                Ok("stopping: running jobs go back to their queue".into())
+                Ok("stopping: running jobs not yet acknowledged go back to their queue".into())
             }
         };
         self.leave_if_empty(now, out);

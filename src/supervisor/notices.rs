@@ -174,10 +174,14 @@ pub(super) fn stopping(of: &Snapshot, limit: Option<Duration>) {
             running,
             at_most,
             jobs,
-            "stopping: running jobs may finish; a second ^C or TERM ends them, and they go back to their queue"
+            "stopping: running jobs may finish; a second ^C or TERM ends them; those not yet acknowledged go back"
         );
     } else {
-        tracing::info!(running, jobs, "stopping now: running jobs go back to their queue");
+        tracing::info!(
+            running,
+            jobs,
+            "stopping now: running jobs not yet acknowledged go back to their queue"
+        );
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Supervisor, SupervisorError};
 use crate::broker::{Broker, BrokerError};
 use crate::config::Config;
 use crate::fleet::{Event, Now};
+use crate::job::QueueName;
 use crate::wire::message::LoadReport;
 
 /// Opens a broker with what the application says about it.
@@ -124,11 +125,11 @@ impl Supervisor {
             Ok(opened) => opened,
             Err(error) => return self.ending.fail(SupervisorError::Broker(error)),
         };
-        tracing::info!(broker = broker.url(), "taking jobs");
         self.traffic.open(source, broker.url());
         self.roster = Roster::new(Some(broker.clone()), self.inputs.clone());
-        self.broker = Some(broker);
+        self.broker = Some(broker.clone());
         let config = self.with_app_queues();
+        say_queues(&config, broker.url());
         self.fleet.reload(&config, false, now, &mut self.actions);
         for (template, report) in std::mem::take(&mut self.opening.waiting) {
             let event = Event::TemplateReady { template, report };
@@ -145,5 +146,19 @@ impl Supervisor {
             pool.queues.clone_from(&queues);
         }
         config
+    }
+}
+
+/// Names the queues of each pool: the application may have chosen them.
+fn say_queues(config: &Config, broker: &str) {
+    for (name, pool) in &config.pools {
+        let pool_name = name.as_str();
+        if pool.queues.is_empty() {
+            tracing::warn!(pool = pool_name, broker, "there are no queues: no job is taken");
+            continue;
+        }
+        let queues: Vec<&str> = pool.queues.iter().map(QueueName::as_str).collect();
+        let queues = queues.join(",");
+        tracing::info!(pool = pool_name, %queues, broker, "taking jobs");
     }
 }

@@ -305,7 +305,7 @@ impl Traffic {
         if lost > 0 {
             tracing::warn!(
                 jobs = lost,
-                "outcomes came too late: their lease had run out, so these jobs run again"
+                "outcomes came too late: these jobs were not held any more, and run again unless somebody deleted them"
             );
         }
         if gone > 0 {

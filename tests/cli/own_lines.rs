@@ -189,9 +189,9 @@ fn what_cannot_hold_is_refused_with_the_reason() {
             "workers are forks of one interpreter",
         ),
         (&["--heartbeat-interval", "2"], "none are sent yet"),
-        (&["-c", "many"], "it is no number of workers"),
+        (&["-c", "many"], "`--concurrency` is `many`: it is no number"),
         (&["--autoscale", "1,2,3"], "it is not one or two numbers"),
-        (&["-l", "LOUD"], "no level has this name"),
+        (&["-l", "LOUD"], "`--loglevel` is `LOUD`: no level has this name"),
         (
             &["-b", "amqp://guest:secret@localhost//"],
             "RabbitMQ is not spoken yet",

@@ -5,7 +5,7 @@
 use std::thread::available_parallelism;
 
 use super::values::Level;
-use crate::config::dialect::Meaning::{Flags, Refused};
+use crate::config::dialect::Meaning::{Flags, Mistaken, Refused};
 use crate::config::dialect::{Line, Meaning, Word, word};
 
 pub(super) const LINES: [Line; 1] = [Line {
@@ -37,7 +37,7 @@ const WORDS: [Word; 45] = [
     word("optimization", Some('O'), "PROFILE", |profile| match profile {
         // A job goes to a worker that is free, whatever the profile.
         "default" | "fair" => nothing(),
-        _ => Refused("no profile has this name", "say default or fair"),
+        _ => Mistaken("no profile has this name", "say default or fair"),
     }),
     word("prefetch-multiplier", None, "N", prefetch_multiplier),
     word("disable-prefetch", None, "", |_| as_here("prefetch", "0")),
@@ -142,7 +142,7 @@ fn concurrency(count: &str) -> Meaning {
         }
         ("", _) | (_, Ok(0)) => nothing(),
         (_, Ok(count)) => workers(count, count),
-        (_, Err(_)) => Refused("it is no number of workers", "say a whole number, or auto"),
+        (_, Err(_)) => Mistaken("it is no number of workers", "say a whole number, or auto"),
     }
 }
 
@@ -151,7 +151,7 @@ fn autoscale(limits: &str) -> Meaning {
     match numbers.as_deref() {
         Ok([max]) => workers(0, *max),
         Ok([one, other]) => workers(*one.min(other), *one.max(other)),
-        _ => Refused(
+        _ => Mistaken(
             "it is not one or two numbers of workers",
             "say `--autoscale=MAX,MIN`",
         ),
@@ -164,7 +164,7 @@ fn prefetch_multiplier(count: &str) -> Meaning {
         // Celery takes 0 here as its setting; the pool's own bound is about 10 ms of work.
         Ok(0) => nothing(),
         Ok(count) => as_here("prefetch", &(count - 1).to_string()),
-        Err(_) => Refused("it is no number", "say a whole number, 1 or more"),
+        Err(_) => Mistaken("it is no number", "say a whole number, 1 or more"),
     }
 }
 
@@ -194,7 +194,7 @@ fn level(name: &str) -> Meaning {
     let found = levels.iter().find(|(level, _)| level.name() == name);
     match found {
         Some((_, own)) => Flags(vec![("loglevel", name), ("log-level", (*own).to_owned())]),
-        None => Refused(
+        None => Mistaken(
             "no level has this name",
             "say DEBUG, INFO, WARNING, ERROR or CRITICAL",
         ),

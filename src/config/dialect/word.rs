@@ -18,6 +18,8 @@ pub(in crate::config) enum Meaning {
     Flags(Vec<(&'static str, String)>),
     /// It can't hold: why, and what to do.
     Refused(&'static str, &'static str),
+    /// The other program would not take this value either: why, and what to do.
+    Mistaken(&'static str, &'static str),
 }
 
 /// A word of a dialect.

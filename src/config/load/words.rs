@@ -8,6 +8,10 @@ use clap::{Arg, ArgAction, ArgMatches};
 use crate::config::dialect::{Dialect, GivenLine, Meaning, Word};
 use crate::config::problem::{Origin, Problem};
 use crate::config::values::Dialects;
+use crate::text::{escaped, head};
+
+/// How much of a wrong value is shown.
+const VALUE_LEN_MAX: usize = 80;
 
 /// The words as clap takes them: not shown in `--help`, which has our own name of each.
 pub(in crate::config) fn args() -> Vec<Arg> {
@@ -122,6 +126,11 @@ fn translate_words<'w>(
             Meaning::Refused(why, hint) => {
                 let title = dialect.title();
                 let message = format!("`{name}` is an option of {title} that a pool can't have: {why}");
+                problems.push(problem(dialect, name, message, hint));
+                continue;
+            }
+            Meaning::Mistaken(why, hint) => {
+                let message = format!("`{name}` is `{}`: {why}", head(&escaped(value), VALUE_LEN_MAX));
                 problems.push(problem(dialect, name, message, hint));
                 continue;
             }

@@ -3,7 +3,7 @@
 //!
 //! Source: `rq/cli/workers.py`, `rq/cli/helpers.py`; the flags for Sentry are of RQ 1 and 2.
 
-use crate::config::dialect::Meaning::{Flags, Refused};
+use crate::config::dialect::Meaning::{Flags, Mistaken, Refused};
 use crate::config::dialect::{Line, Meaning, Word, word};
 use crate::config::problem::{Origin, Problem};
 
@@ -106,7 +106,7 @@ fn level(name: &str) -> Meaning {
         "WARN" | "WARNING" => "warn",
         "ERROR" | "CRITICAL" | "FATAL" => "error",
         _ => {
-            return Refused(
+            return Mistaken(
                 "no level has this name",
                 "say DEBUG, INFO, WARNING, ERROR or CRITICAL",
             );
@@ -148,7 +148,7 @@ pub(super) fn variable_problem(name: &str, class: &str) -> Option<Problem> {
     }
     match connection_class(class) {
         Flags(_) => None,
-        Refused(why, hint) => Some(Problem {
+        Refused(why, hint) | Mistaken(why, hint) => Some(Problem {
             key: "rq.".to_owned(),
             origin: Origin::Environment(name.to_owned()),
             message: format!("`{name}` is a variable of RQ that a pool can't heed: {why}"),

@@ -47,6 +47,23 @@ def test_check_names_the_broker_of_the_application(alone, tmp_path):
     assert checked.returncode == 0, checked.stderr
     assert f'# broker: {side.url} answers (protocol celery)' in checked.stdout
     assert '# app: python' in checked.stdout
+    assert '# queues of the application: celery' in checked.stdout, checked.stdout
+
+
+def test_the_log_names_the_queues(alone, tmp_path):
+    """Those of the application, too; and says so if there are none, or one that can't be served."""
+    (tmp_path / 'queued.py').write_text(
+        'from kombu import Queue\n'
+        'from shop import app\n'
+        'app.conf.task_queues = [Queue(name) for name in ("celery", "mail", "q" * 300)]\n'
+    )
+    line = ['-A', 'queued', '--workdir', str(tmp_path)]
+    side, nothing = alone('pool'), alone('pool')
+    side.start(*line)
+    assert 'queues=celery,mail ' in side.output()
+    assert "a queue of the application is not consumed: its name can't be used here queue=qqq" in side.output()
+    nothing.start(*line, '-X', f'celery,mail,{"q" * 300}', ready=False)
+    until(lambda: 'there are no queues' in nothing.output(), 'it says that it serves no queue')
 
 
 def test_a_printed_file_runs_what_its_line_ran(alone, tmp_path):

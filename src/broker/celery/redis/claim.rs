@@ -164,9 +164,10 @@ impl CeleryBroker {
             tracing::error!(%list, %reason, "a queue can't be read: its messages are not taken");
         }
         for (queue, head) in pairs(answer.broken) {
-            let (queue, head) = (queues.get(queue), String::from_utf8_lossy(&head).into_owned());
+            let queue = queues.get(queue).map_or("", |queue| queue.as_str());
+            let head = String::from_utf8_lossy(&head).into_owned();
             let head = text::escaped(&head);
-            tracing::error!(?queue, %head, list = self.keys.unreadable(), "an entry of a queue is no message: it is put aside");
+            tracing::error!(queue, %head, list = self.keys.unreadable(), "an entry of a queue is no message: it is put aside");
         }
         let (mut jobs, mut gave) = (Vec::new(), Vec::new());
         let mut number = first;

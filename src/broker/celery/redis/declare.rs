@@ -6,6 +6,8 @@ use super::CeleryBroker;
 use super::keys::pattern;
 use crate::broker::BrokerError;
 use crate::broker::celery::options::Queue;
+use crate::job::QueueName;
+use crate::text;
 use crate::time::Unix;
 
 /// Bindings of a queue that expires live for so many times its own life, and no shorter than an hour.
@@ -26,6 +28,12 @@ impl CeleryBroker {
             .filter(|queue| queue.exchange_type == "fanout")
         {
             tracing::warn!(queue = queue.name, "a broadcast queue is not consumed here");
+        }
+        for queue in &self.app.queues {
+            if let Err(error) = QueueName::new(&queue.name) {
+                let queue = text::escaped(&queue.name);
+                tracing::error!(%queue, %error, "a queue of the application is not consumed: its name can't be used here");
+            }
         }
         self.take_over().await?;
         Ok(())

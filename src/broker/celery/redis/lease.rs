@@ -83,7 +83,7 @@ impl CeleryBroker {
                 .filter(|held| !held.tried && !held.has_chore)
             {
                 let job = &held.job;
-                tracing::warn!(%job, "this task's lease was lost: somebody else has it by now");
+                tracing::warn!(%job, "this task is not held any more: its lease was lost, or its message was deleted");
                 held.is_lost = true;
                 is_news = true;
             }

@@ -192,7 +192,7 @@ impl CeleryBroker {
         let carried_out = self.carry_out(&lines).await?;
         for ((number, at, is_known, job), was_held) in of.into_iter().zip(carried_out) {
             if !was_held && !is_known {
-                tracing::warn!(%job, "the lease of this task was lost before it ended: somebody else has it, too");
+                tracing::warn!(%job, "this task was not held any more when it ended: its lease was lost, or its message was deleted");
                 taken[at] = false;
             }
             plan.after.push(After::Forget(number));
@@ -392,8 +392,8 @@ impl Plan {
             }
             Verdict::Bury { error, .. } if !error.broker.is_empty() => Outcome::read(error.broker.as_bytes()),
             Verdict::Bury { error, .. } => {
-                let job = of.as_ref().map(|held| held.job.to_string());
-                tracing::error!(?job, %error, detail = error.detail, "Celery's own code failed at {what}, it is given up");
+                let job = of.as_ref().map_or("", |held| held.job.as_str());
+                tracing::error!(job, %error, detail = error.detail, "Celery's own code failed at {what}, it is given up");
                 Outcome::default()
             }
             Verdict::Stopped | Verdict::Canceled | Verdict::Forget => Outcome::default(),
