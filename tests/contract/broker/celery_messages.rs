@@ -260,7 +260,10 @@ async fn a_key_of_another_type_costs_no_message() {
         assert_eq!(world.list("default").len(), 1, "{key}");
         let _: () = world.redis.del(key).unwrap();
     }
-    assert_eq!(ids(&claim(&broker, &["default"], 9).await), ["1"]);
+    let claimed = claim(&broker, &["default"], 9).await;
+    let _: () = world.redis.set("default", "of another type").unwrap();
+    assert!(settle(&broker, &claimed[0], Verdict::GiveBack).await);
+    assert_eq!(world.list("pool_celery_unreadable").len(), 1);
 }
 
 #[tokio::test]

@@ -237,7 +237,11 @@ impl CeleryBroker {
             for pair in refused.chunks_exact(2) {
                 let [key, reason] = [&pair[0], &pair[1]]
                     .map(|text| redis::from_redis_value::<String>(text.clone()).unwrap_or_default());
-                tracing::error!(key, reason, "a result can't be stored, its task has ended");
+                tracing::error!(
+                    key,
+                    reason,
+                    "a key can't be written: the result or the message that belongs there is missing"
+                );
             }
             was_held.extend(answers.into_iter().map(|answer| answer == Value::Int(1)));
         }

@@ -5,7 +5,8 @@
 --   B back, at the right end of this list, which is its front: list, message, ''
 --   Q back, at the left end: list, message, ''
 --   U unreadable: put aside: '', '', ''
--- Returns for each 1, or 0 if it was not held any more; then the key and the reason of each result that can't be stored.
+-- Returns for each 1, or 0 if it was not held any more; then the key and the reason of each result or message
+--   that can't be stored.
 -- Results come first: what is acknowledged has its result.
 local unacked, index, unreadable, database, results = unpack(ARGV, 1, 5)
 local UNREADABLE_MAX = 1000
@@ -31,6 +32,16 @@ local function store(key, value, life)
   redis.call('PUBLISH', key, value)
 end
 
+-- Where the list is of another type by now, the message is put aside.
+local function give_back(push, list, message)
+  local answer = redis.pcall(push, list, message)
+  if type(answer) ~= 'table' or not answer.err then return end
+  redis.call('LPUSH', unreadable, message)
+  redis.call('LTRIM', unreadable, 0, UNREADABLE_MAX - 1)
+  refused[#refused + 1] = list
+  refused[#refused + 1] = reason_of(answer) .. ' (a message that goes back is put aside in ' .. unreadable .. ')'
+end
+
 local function settle(at)
   local what, tag, list, message = unpack(ARGV, at, at + 3)
   if tag == '' then return 1 end
@@ -43,7 +54,7 @@ local function settle(at)
   end
   local held = redis.call('ZREM', index, tag) + redis.call('HDEL', unacked, tag)
   if held == 0 then return 0 end
-  if what == 'B' or what == 'Q' then redis.call(what == 'B' and 'RPUSH' or 'LPUSH', list, message) end
+  if what == 'B' or what == 'Q' then give_back(what == 'B' and 'RPUSH' or 'LPUSH', list, message) end
   return 1
 end
 
