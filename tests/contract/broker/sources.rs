@@ -48,7 +48,7 @@ const HAS_NOT: &[(&[&str], &str, &[&str])] = &[
     (
         &["memory", "sqlite", "push"],
         "its jobs end at the broker: no code of the application has to do the rest",
-        &["after_work_fails_in_the_end"],
+        &["after_work_fails_in_the_end", "empty_waits_for_after_work"],
     ),
     (
         &["celery"],
