@@ -33,7 +33,7 @@ pub use control::{Canceled, Control};
 pub use dead::{DeadFilter, DeadLetters};
 pub use error::{BrokerError, NotHere};
 pub use groups::{Chains, GroupView, Groups, NewGroup};
-pub use presence::{Ask, Order, Orders, Presence, RunningJob, WorkerView};
+pub use presence::{Ask, Order, Orders, Picture, PoolView, Presence, RunningJob, Told, WorkerView};
 pub use produce::{Enqueued, Producer};
 pub use pull::Pull;
 pub use queues::{Backlog, Queues};

@@ -69,18 +69,68 @@ pub struct Order {
     /// What.
     pub ask: Ask,
     /// Where the answer goes, for people to read, if the protocol has one: what is done, or why not.
-    pub reply: Option<oneshot::Sender<Result<String, String>>>,
+    pub reply: Option<oneshot::Sender<Result<Told, String>>>,
 }
 
-/// What can be asked of running jobs and workers.
+/// What somebody is told who asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// What was done, for people to read.
+    Done(String),
+    /// How things are.
+    Seen(Picture),
+}
+
+/// Workers and pools at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// All that are ready.
+    pub workers: Vec<WorkerView>,
+    /// Their pools.
+    pub pools: Vec<PoolView>,
+    /// When the supervisor began.
+    pub started: Unix,
+}
+
+/// A pool as those see it who ask through the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolView {
+    /// Its name.
+    pub pool: PoolName,
+    /// The queues that it serves.
+    pub queues: Vec<QueueName>,
+    /// Fewest workers.
+    pub min: u32,
+    /// Most workers.
+    pub max: u32,
+    /// Jobs after which a worker is replaced.
+    pub jobs_max: Option<u32>,
+}
+
+/// What can be asked of the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// Stop a job that runs, for good.
     StopJob(JobId),
+    /// A job that has not begun does not run.
+    CancelJob(JobId),
     /// Let a worker finish its job, then replace it.
     ReplaceWorker(u64),
     /// Kill a worker with its job.
     KillWorker(u64),
+    /// Say how things are.
+    Look,
+    /// Other limits for a pool; `None`: as they are.
+    Scale {
+        /// Which.
+        pool: PoolName,
+        /// Fewest workers.
+        min: Option<u32>,
+        /// Most workers.
+        max: Option<u32>,
+    },
+    /// Let running jobs finish, then leave.
+    Leave,
 }
 
 /// How a broker shows workers and hears orders.

@@ -12,7 +12,8 @@ impl Fleet {
             Command::Scale { pool, min, max } => self.scale(&pool, (min, max), now, out),
             Command::Pause { pool } => self.pause(pool.as_ref(), true, now, out),
             Command::Resume { pool } => self.pause(pool.as_ref(), false, now, out),
-            Command::StopJob { job } => self.stop_job(&job, now, out),
+            Command::StopJob { job } => self.end_job(&job, CallOff::Stopped, now, out),
+            Command::CancelJob { job } => self.end_job(&job, CallOff::Canceled, now, out),
             Command::ReplaceWorker { worker } => self
                 .at_home(worker, now, out, |pool, cx| pool.replace_worker(worker, cx))
                 .map(|()| format!("replacing worker {worker}"))
@@ -39,12 +40,23 @@ impl Fleet {
         answer
     }
 
-    fn stop_job(&mut self, job: &JobId, now: Now, out: &mut Vec<Action>) -> Result<String, String> {
+    fn end_job(
+        &mut self,
+        job: &JobId,
+        how: CallOff,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) -> Result<String, String> {
         let Some(execution) = self.pools.values().find_map(|pool| pool.execution_of(job)) else {
             return Err(format!("job {job} does not run here"));
         };
-        self.called_off(Token(execution), CallOff::Stopped, now, out);
-        Ok(format!("stopping job {job}"))
+        self.called_off(Token(execution), how, now, out);
+        let doing = if how == CallOff::Canceled {
+            "canceling"
+        } else {
+            "stopping"
+        };
+        Ok(format!("{doing} job {job}"))
     }
 
     fn pause(

@@ -220,6 +220,11 @@ pub enum Command {
         /// Which job.
         job: JobId,
     },
+    /// A job that has not begun does not run; one that has runs on.
+    CancelJob {
+        /// Which job.
+        job: JobId,
+    },
     /// Let a worker finish its job, then replace it.
     ReplaceWorker {
         /// Which.

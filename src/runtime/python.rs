@@ -31,6 +31,7 @@ const FILES: &[(&str, &str)] = files![
     "pool_job.py",
     "pool_template/__init__.py",
     "pool_template/celery/__init__.py",
+    "pool_template/celery/about.py",
     "pool_template/celery/application.py",
     "pool_template/celery/capture.py",
     "pool_template/celery/chores.py",

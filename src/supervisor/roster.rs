@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::Supervisor;
 use super::input::Input;
-use crate::broker::{Ask, Broker, Presence, WorkerView};
+use crate::broker::{Ask, Broker, Order, Picture, PoolView, Presence, Told, WorkerView};
 use crate::fleet::{Command, Fleet, Now, Revision};
+use crate::job::PoolName;
 use crate::time::Mono;
 
 /// The broker is told of changes so often at most, so that telling of jobs never costs more than running them: one that
@@ -90,11 +92,52 @@ impl Roster {
     }
 }
 
-/// What somebody asks, as a command for the fleet.
-pub(super) fn command(ask: Ask) -> Command {
-    match ask {
-        Ask::StopJob(job) => Command::StopJob { job },
-        Ask::ReplaceWorker(worker) => Command::ReplaceWorker { worker },
-        Ask::KillWorker(worker) => Command::KillWorker { worker },
+impl Supervisor {
+    /// Somebody asks for something through the broker.
+    pub(super) fn ordered(&mut self, Order { ask, reply }: Order, now: Now) {
+        let command = match ask {
+            Ask::Look => Err(Told::Seen(self.picture(now))),
+            Ask::Leave => {
+                self.stop(Command::Drain { patient: false }, now);
+                Err(Told::Done("draining".to_owned()))
+            }
+            Ask::StopJob(job) => Ok(Command::StopJob { job }),
+            Ask::CancelJob(job) => Ok(Command::CancelJob { job }),
+            Ask::ReplaceWorker(worker) => Ok(Command::ReplaceWorker { worker }),
+            Ask::KillWorker(worker) => Ok(Command::KillWorker { worker }),
+            Ask::Scale { pool, min, max } => Ok(Command::Scale { pool, min, max }),
+        };
+        let answer = match command {
+            Err(told) => Ok(told),
+            Ok(command) => {
+                let answer = self.fleet.command(command, now, &mut self.actions);
+                let (Ok(message) | Err(message)) = &answer;
+                tracing::info!("asked through the broker: {message}");
+                answer.map(Told::Done)
+            }
+        };
+        if let Some(reply) = reply {
+            let _ = reply.send(answer); // who asked may be gone
+        }
+    }
+
+    fn picture(&self, now: Now) -> Picture {
+        let snapshot = self.fleet.snapshot(now);
+        let pool = |name: PoolName| {
+            let config = self.fleet.pool_config(&name)?;
+            let shown = snapshot.pools.get(name.as_str())?;
+            Some(PoolView {
+                queues: config.queues.clone(),
+                jobs_max: config.max_jobs,
+                min: shown.min,
+                max: shown.max,
+                pool: name,
+            })
+        };
+        Picture {
+            workers: self.fleet.roster(now),
+            pools: self.fleet.pool_names().into_iter().filter_map(pool).collect(),
+            started: self.started,
+        }
     }
 }

@@ -2,8 +2,7 @@
 
 use super::input::{Input, Signal};
 use super::printed::{Printed, Source};
-use super::{Supervisor, SupervisorError, notices, roster, signals};
-use crate::broker::Order;
+use super::{Supervisor, SupervisorError, notices, signals};
 use crate::broker::source::{self, StopHow};
 use crate::fleet::{CallOff, Command, Event, Now};
 use crate::telemetry::notify;
@@ -57,13 +56,8 @@ impl Supervisor {
                 None
             }
             Input::Broker(event) => self.hear(event),
-            Input::Ordered(Order { ask, reply }) => {
-                let answer = self.fleet.command(roster::command(ask), now, &mut self.actions);
-                let (Ok(message) | Err(message)) = &answer;
-                tracing::info!("asked through the broker: {message}");
-                if let Some(reply) = reply {
-                    let _ = reply.send(answer); // who asked may be gone
-                }
+            Input::Ordered(order) => {
+                self.ordered(order, now);
                 None
             }
             Input::Measured {

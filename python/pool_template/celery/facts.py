@@ -6,6 +6,7 @@ It holds addresses with their passwords, and goes over the control socket alone.
 from __future__ import annotations
 
 import json
+import math
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Optional
@@ -13,6 +14,7 @@ from typing import Any, Optional
 import celery
 from celery.worker.control import Panel
 
+from pool_template.celery.about import about
 from pool_template.celery.application import Application, closing_pollers
 from pool_template.celery.capture import Capture
 from pool_template.celery.missing import is_batch_task
@@ -43,10 +45,12 @@ def collect(application: Application, capture: Capture) -> str:
 
 def _collected(application: Application, capture: Capture) -> dict[str, Any]:
     app, worker = application.app, application.worker
+    connection = app.connection_for_read()
+    info = connection.info()
     return {
         "celery": celery.__version__,
         "node": application.node,
-        "broker": _broker(app),
+        "broker": _broker(app, connection, info),
         "queues": [_queue(queue) for queue in app.amqp.queues.consume_from.values()],
         "results": _results(app.backend, capture),
         "settings": _settings(app, worker),
@@ -55,13 +59,12 @@ def _collected(application: Application, capture: Capture) -> dict[str, Any]:
             name for name, handler in Panel.data.items() if not handler.__module__.startswith("celery.worker.")
         ),
         "pool_restarts": bool(worker.pool_restarts),
+        "about": about(app, worker, info),
     }
 
 
-def _broker(app: Any) -> dict[str, Any]:
+def _broker(app: Any, connection: Any, info: dict[str, Any]) -> dict[str, Any]:
     """As kombu reads the address: it has rules of its own for what is left out."""
-    connection = app.connection_for_read()
-    info = connection.info()
     return {
         "transport": info["transport"],
         "urls": _addresses(connection),
@@ -172,6 +175,8 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, Enum):
         return value.name
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no such number
     if isinstance(value, (int, float)):
         return value
     if isinstance(value, bytes):

@@ -6,12 +6,16 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::remote::About;
+
 /// All of it, as far as the broker needs it. Unknown fields are for others.
 #[derive(Debug, Deserialize)]
 pub(super) struct Facts {
     /// Its name among Celery's nodes.
     #[serde(default)]
     pub node: Option<String>,
+    #[serde(default)]
+    pub about: Option<About>,
     pub broker: BrokerFacts,
     #[serde(default)]
     pub queues: Vec<QueueFacts>,

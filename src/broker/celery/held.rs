@@ -38,6 +38,10 @@ pub(super) struct Held {
     pub tried: bool,
     /// It was not there when the lease was renewed: somebody else runs it.
     pub is_lost: bool,
+    /// Somebody revoked it: it does not begin.
+    pub is_revoked: bool,
+    /// Somebody ended it by this signal while it ran.
+    pub signal: Option<&'static str>,
     /// Workers that died with it.
     pub losses: u32,
     /// A chore ends it.
@@ -91,6 +95,19 @@ fn exit_status(raw: i32) -> i32 {
 }
 
 impl Chore {
+    /// Says of these tasks, whose messages may be anywhere, that they were revoked. `number`: one of ours.
+    pub fn mark_revoked(number: i64, ids: &[String], queue: QueueName) -> Self {
+        let meta =
+            json!({"headers": {}, "properties": {}, "chore": {"do": "mark_revoked", "ids": ids}}).to_string();
+        let length = u32::try_from(meta.len()).unwrap_or(0).to_le_bytes();
+        Chore {
+            of: -number, // no message has such a number
+            what: "mark_revoked",
+            queue,
+            payload: [&length[..], meta.as_bytes()].concat().into(),
+        }
+    }
+
     /// What ends this message. The words are those of docs/design-celery.md.
     pub fn new(of: i64, held: &Held, why: Why) -> Self {
         let acked = held.acks_early;
@@ -113,7 +130,7 @@ impl Chore {
             Why::Revoked => ("revoked", json!({"do": "revoked", "expired": false})),
             Why::Terminated => (
                 "revoked",
-                json!({"do": "revoked", "terminated": true, "signum": "SIGTERM", "expired": false, "acked": acked}),
+                json!({"do": "revoked", "terminated": true, "signum": held.signal.unwrap_or("SIGTERM"), "expired": false, "acked": acked}),
             ),
         };
         Chore {
@@ -135,6 +152,8 @@ pub(super) struct Hand {
     pub unreadable: Vec<i64>,
     /// Not due yet.
     pub etas: Etas,
+    /// Tasks that ran and ended, by name.
+    pub ended: HashMap<Arc<str>, u64>,
     /// The number of the newest claim.
     pub last: i64,
 }
@@ -145,6 +164,21 @@ impl Hand {
         let first = self.last + 1;
         self.last += i64::try_from(count).unwrap_or(i64::MAX - self.last);
         first
+    }
+
+    /// All messages.
+    pub fn messages(&self) -> impl Iterator<Item = &Held> {
+        self.all.values().filter_map(|in_hand| match in_hand {
+            InHand::Message(held) => Some(held),
+            InHand::Chore(_) => None,
+        })
+    }
+
+    pub fn messages_mut(&mut self) -> impl Iterator<Item = &mut Held> {
+        self.all.values_mut().filter_map(|in_hand| match in_hand {
+            InHand::Message(held) => Some(held),
+            InHand::Chore(_) => None,
+        })
     }
 
     pub fn message(&self, number: i64) -> Option<&Held> {
@@ -211,6 +245,11 @@ impl Etas {
     /// How many there are of all queues.
     pub fn len(&self) -> usize {
         self.of.values().map(BTreeSet::len).sum()
+    }
+
+    /// All of them: when, and which number.
+    pub fn all(&self) -> Vec<(Unix, i64)> {
+        self.of.values().flatten().copied().collect()
     }
 
     /// How many there are of this queue.

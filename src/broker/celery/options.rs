@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::address;
 use super::facts::{Facts, QueueFacts, ResultFacts, TaskFacts};
+use super::remote::About;
 use crate::broker::BrokerError;
 use crate::broker::redis::options as redis;
 
@@ -74,6 +75,8 @@ pub(super) struct Application {
     pub tasks: HashMap<String, Task>,
     /// What others call us, and where they ask us.
     pub node: Node,
+    /// What it says of itself to those who ask.
+    pub about: About,
     /// Tasks with an ETA that are held at most. Source: `worker_eta_task_limit`.
     pub etas_max: Option<usize>,
 }
@@ -187,6 +190,7 @@ impl Application {
         Ok(Application {
             node: node(&facts, address::database(&redis)),
             transport: transport(&facts).map_err(refused)?,
+            about: facts.about.unwrap_or_default(),
             queues: facts.queues.into_iter().map(queue).collect(),
             tasks: facts.tasks.into_iter().map(task).collect(),
             etas_max: facts.settings.eta_task_limit.filter(|limit| *limit > 0),
@@ -200,7 +204,7 @@ impl Application {
 pub(super) const RESULTS: &str = "the result backend";
 
 impl Application {
-    /// What is otherwise in `other`, tasks apart.
+    /// What is otherwise in `other`; its tasks and what it says of itself apart, which a reload puts in force.
     pub fn changed(&self, other: &Application) -> Vec<&'static str> {
         let parts = [
             ("the broker's URL", self.redis != other.redis),

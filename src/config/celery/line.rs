@@ -80,10 +80,7 @@ const WORDS: [Word; 45] = [
         Refused("heartbeats are events, and none are sent yet", "leave it out")
     }),
     word("statedb", Some('S'), "PATH", |_| {
-        Refused(
-            "`revoke` is not heard yet, so there is no state to keep",
-            "leave it out",
-        )
+        Refused("what was revoked is kept in memory only", "leave it out")
     }),
     word("beat", Some('B'), "", beat),
     word("schedule-filename", Some('s'), "PATH", beat),

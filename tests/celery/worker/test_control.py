@@ -1,6 +1,7 @@
 """Remote control: a pool answers what a stock worker answers, field by field."""
 
 import base64
+import datetime
 import json
 import socket
 import subprocess
@@ -81,7 +82,7 @@ def test_unknown_commands_and_missing_arguments(both):
 
 def test_mingle_and_clock(both):
     stock, pool = of_both(both, 'hello', {'from_node': 'w2@host', 'revoked': []})
-    assert (stock.keys(), stock['revoked'], pool['revoked']) == (pool.keys(), [], [])
+    assert stock.keys() == pool.keys()
     stock, pool = of_both(both, 'clock')
     assert stock.keys() == pool.keys() and min(stock['clock'], pool['clock']) > 0
 
@@ -128,3 +129,190 @@ def test_without_remote_control_nobody_answers(alone):
     side = alone('pool', {'worker_enable_remote_control': False})
     side.start(workers=1)
     assert side.redis.pubsub_numsub('/2.celery.pidbox')[0][1] == 0
+
+
+def looked_at(side, method, ready, arguments=None):
+    """The answer to `method`, once `ready` holds of it."""
+    answers = []
+
+    def is_ready():
+        answers.append(ask(side, method, arguments)[NODE])
+        return ready(answers[-1])
+
+    until(is_ready, f'{side.kind} answers {method}')
+    return answers[-1]
+
+
+def without(info, *names):
+    """The same with what may differ taken away, which must be there."""
+    info = dict(info)
+    for name in names:
+        assert info.pop(name), name
+    return info
+
+
+@pytest.fixture
+def busy(alone):
+    """A stock worker and a pool: one task runs, one waits for a process, one for its time."""
+    sides = [alone('stock'), alone('pool')]
+    for side in sides:
+        side.start('--prefetch-multiplier', '2', workers=1)
+        heard(side)
+        side.send('shop.sleeps', 'runs', 60, task_id='runs', priority=0)
+        until(lambda side=side: side.runs('runs'), 'it runs')
+        side.send('shop.add', 1, 2, task_id='waits')
+        side.send('shop.add', 3, 4, task_id='scheduled', eta=ETA)
+    return sides
+
+
+ETA = datetime.datetime(2999, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.timezone.utc)
+
+
+def test_tasks_in_hand(busy):
+    """What runs, what waits and what is scheduled, as their requests are shown."""
+    active, reserved, scheduled, query = [], [], [], []
+    for side in busy:
+        (info,) = looked_at(side, 'active', lambda tasks: tasks)
+        active.append(without(info, 'time_start', 'worker_pid'))
+        (info,) = looked_at(side, 'reserved', lambda tasks: tasks)
+        reserved.append(info)
+        (info,) = looked_at(side, 'scheduled', lambda tasks: tasks)
+        scheduled.append(info)
+        found = ask(side, 'query_task', {'ids': ['runs', 'waits', 'scheduled', 'unknown']})[NODE]
+        query.append({name: (state, without(info) if name != 'runs' else active[-1]) for name, (state, info) in found.items()})
+    assert active[0] == active[1]
+    assert reserved[0] == reserved[1]
+    assert scheduled[0] == scheduled[1]
+    assert query[0] == query[1] and sorted(query[1]) == ['runs', 'scheduled', 'waits']
+    safe = [ask(side, 'active', {'safe': True})[NODE][0]['args'] for side in busy]
+    assert safe[0] == safe[1]
+
+
+def test_statistics(busy):
+    stock, pool = (looked_at(side, 'stats', lambda stats: 'shop.sleeps' in stats['total']) for side in busy)
+    assert stock.keys() == pool.keys() and stock['pool'].keys() == pool['pool'].keys()
+    assert stock['rusage'].keys() == pool['rusage'].keys()
+    assert stock['total'] == pool['total']
+    broker = [without(stats['broker'], 'virtual_host') for stats in (stock, pool)]
+    assert broker[0] == broker[1]
+    for name in ('implementation', 'max-concurrency', 'max-tasks-per-child', 'put-guarded-by-semaphore', 'timeouts'):
+        assert stock['pool'][name] == pool['pool'][name], name
+    assert [type(stock[name]) for name in ('pid', 'clock', 'uptime')] == [int, str, int]
+    assert [type(pool[name]) for name in ('pid', 'clock', 'uptime')] == [int, str, int]
+    assert pool['pid'] == busy[1].processes[0].pid and len(pool['pool']['processes']) == 1
+
+
+@pytest.mark.parametrize(
+    ('method', 'arguments'),
+    [
+        ('registered', {}),
+        ('dump_tasks', {'builtins': True}),
+        ('active_queues', {}),
+        ('active', {}),
+        ('query_task', {'ids': 'unknown'}),
+        ('query_task', {}),
+        ('pool_restart', {}),
+        ('autoscale', {'max': 3, 'min': 1}),
+        ('heartbeat', {}),
+    ],
+    ids=str,
+)
+def test_answers_are_the_same(both, method, arguments):
+    stock, pool = of_both(both, method, arguments)
+    if method == 'active_queues':
+        stock, pool = (sorted(queues, key=lambda queue: queue['name']) for queues in (stock, pool))
+    assert stock == pool
+
+
+def test_settings_and_report(both):
+    """Each has a database of its own, and that is all that differs."""
+    for arguments in ({}, {'with_defaults': True}):
+        stock, pool = of_both(both, 'conf', arguments)
+        stock.pop('worker_disable_prefetch')  # the command line of a stock worker always sets it
+        pool.pop('worker_disable_prefetch', None)
+        assert stock.keys() == pool.keys()
+        assert {name for name in stock if stock[name] != pool[name]} <= {
+            'broker_url',
+            'result_backend',
+            'result_backend_max_retries',  # infinite: no number of JSON's
+        }
+    stock, pool = of_both(both, 'report')
+    assert stock['ok'].splitlines()[:5] == pool['ok'].splitlines()[:5]
+
+
+def test_the_pool_grows_and_shrinks(alone):
+    sides = [alone('stock'), alone('pool')]
+    for side in sides:
+        side.start(workers=2)
+        heard(side)
+    for method, arguments, size in [('pool_grow', {'n': 2}, 4), ('pool_shrink', {}, 3)]:
+        stock, pool = of_both(sides, method, arguments)
+        assert stock == pool, method
+        for side in sides:
+            looked_at(side, 'stats', lambda stats, size=size: len(stats['pool']['processes']) == size)
+
+
+def test_autoscale_moves_the_limits(alone):
+    sides = [alone('stock'), alone('pool')]
+    for side in sides:
+        side.start('--autoscale=3,1')
+        heard(side)
+    for method, arguments in [('pool_grow', {'n': 1}), ('pool_shrink', {'n': 1}), ('autoscale', {'max': 4, 'min': 2})]:
+        stock, pool = of_both(sides, method, arguments)
+        assert stock == pool, method
+    for side in sides:
+        stats = looked_at(side, 'stats', lambda stats: stats['autoscaler']['current'] >= 2)
+        assert (stats['autoscaler']['max'], stats['autoscaler']['min']) == (4, 2)
+
+
+def test_shutdown_lets_tasks_end(alone):
+    side = alone('pool')
+    process = side.start(workers=1)
+    heard(side)
+    running = side.send('shop.sleeps', 'runs', 2)
+    until(lambda: side.runs('runs'), 'it runs')
+    side.app.control.shutdown(destination=[NODE])
+    assert process.wait(60) == 0, side.output()
+    assert running.ready()
+
+
+def test_revoked_tasks_do_not_run(busy):
+    """One that waits for a process, one that waits for its time, one that comes later, and one that runs on."""
+    for side in busy:
+        side.app.control.revoke('runs', destination=[NODE])
+        ids = ['waits', 'scheduled', 'later']
+        answers = {ask(side, 'revoke', {'task_id': name})[NODE]['ok'] for name in ids}
+        assert answers == {f"tasks {{'{name}'}} flagged as revoked" for name in ids}
+        revoked = ask(side, 'revoked')[NODE]
+        assert sorted(revoked) == ['later', 'runs', 'scheduled', 'waits']
+        later = side.send('shop.add', 1, 2, task_id='later')
+        assert ask(side, 'active')[NODE][0]['id'] == 'runs', 'it runs on'
+        assert 'runs' in ask(side, 'terminate', {'signal': 'KILL', 'task_id': 'runs'})[NODE]['ok']
+        for name in ['runs', *ids]:
+            until(lambda name=name: side.app.AsyncResult(name).state == 'REVOKED', f'{side.kind} revokes {name}')
+        assert later.ready()
+    errors = [[repr(side.app.AsyncResult(name).result) for name in ('runs', 'waits', 'later')] for side in busy]
+    assert errors[0] == errors[1]
+    marker = busy[1].send('shop.add', 5, 6)
+    assert marker.get(timeout=30) == 11
+
+
+@pytest.mark.parametrize(
+    ('method', 'arguments'),
+    [
+        ('revoke', {'task_id': 'gone', 'terminate': True}),
+        ('terminate', {'task_id': ['gone'], 'signal': 'SIGKILL'}),
+        ('revoke', {'task_id': 'gone', 'terminate': True, 'signal': 'NOPE'}),
+        ('revoke', {'task_id': []}),
+        ('revoke', {}),
+    ],
+    ids=str,
+)
+def test_answers_to_revocations(both, method, arguments):
+    stock, pool = of_both(both, method, arguments)
+    assert 'error' in pool if arguments == {} else stock == pool
+
+
+def test_revocations_come_from_mingling_workers(both):
+    stock, pool = of_both(both, 'hello', {'from_node': 'w2@host', 'revoked': ['theirs']})
+    assert 'theirs' in stock['revoked'] and 'theirs' in pool['revoked']

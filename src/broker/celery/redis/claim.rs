@@ -202,16 +202,22 @@ impl CeleryBroker {
             }
         };
         let is_expired = message.expires.is_some_and(|expires| expires <= now);
+        let is_revoked = message.id.as_deref().is_some_and(|id| self.node.is_revoked(id));
+        let ends = match (is_expired, is_revoked) {
+            (true, _) => Some(Why::Expired),
+            (false, true) => Some(Why::Revoked),
+            (false, false) => None,
+        };
         if let Some(eta) = message
             .eta
-            .filter(|eta| *eta > now && !is_expired && due.is_none())
+            .filter(|eta| *eta > now && ends.is_none() && due.is_none())
         {
             hand.etas.add(queue, eta, number);
             return None;
         }
         let (held, claimed) = self.job(number, queue, message, due.unwrap_or(now));
-        if is_expired {
-            let chore = Chore::new(number, &held, Why::Expired);
+        if let Some(why) = ends {
+            let chore = Chore::new(number, &held, why);
             let held = Held {
                 has_chore: true,
                 ..held
@@ -254,6 +260,8 @@ impl CeleryBroker {
             is_acked: false,
             tried: false,
             is_lost: false,
+            is_revoked: false,
+            signal: None,
             losses: message.losses,
             has_chore: false,
         };

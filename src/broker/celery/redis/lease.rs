@@ -94,7 +94,7 @@ impl CeleryBroker {
         Ok(())
     }
 
-    /// Returns when some of these are somebody else's, with the place of each.
+    /// Returns when some of these are somebody else's, or were revoked, with the place of each.
     pub(super) async fn hear_of_lost(&self, claims: &[Claim]) -> Vec<(usize, StopHow)> {
         loop {
             let news = self.lost.notified();
@@ -102,7 +102,10 @@ impl CeleryBroker {
             news.as_mut().enable();
             let lost: Vec<_> = {
                 let hand = self.hand();
-                let is_lost = |claim: &Claim| hand.message(claim.handle).is_some_and(|held| held.is_lost);
+                let is_lost = |claim: &Claim| {
+                    hand.message(claim.handle)
+                        .is_some_and(|held| held.is_lost || held.is_revoked)
+                };
                 let lost = claims.iter().enumerate().filter(|(_, claim)| is_lost(claim));
                 lost.map(|(at, _)| (at, StopHow::IfNotBegun)).collect()
             };

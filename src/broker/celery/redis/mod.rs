@@ -110,7 +110,7 @@ impl CeleryBroker {
         Ok(CeleryBroker {
             wake_ups: WakeUps::new(&link, BLOCK),
             mailbox: Subscription::new(&link),
-            node: Node::named(&app.node.name),
+            node: Node::new(&app.node.name, std::mem::take(&mut app.about)),
             link,
             keys: Keys::new(&app.transport),
             cycle: Cycle::new(app.transport.order),
@@ -232,6 +232,7 @@ impl Broker for CeleryBroker {
     fn app_reloaded(&self, facts: &str) -> Result<Vec<String>, BrokerError> {
         let mut app = Application::read(facts)?;
         let tasks = std::mem::take(&mut app.tasks);
+        self.node.tells(std::mem::take(&mut app.about));
         let changed = self.app.changed(&app);
         // With other results, the tasks of which we store them may be others, too.
         if !changed.contains(&RESULTS) {
@@ -240,9 +241,9 @@ impl Broker for CeleryBroker {
         Ok(changed.into_iter().map(str::to_owned).collect())
     }
 
-    fn presence(self: Arc<Self>, _orders: Orders) -> Option<Box<dyn Presence>> {
+    fn presence(self: Arc<Self>, orders: Orders) -> Option<Box<dyn Presence>> {
         let channel = self.app.node.channel.clone()?;
-        Some(Box::new(Hearing::begin(self, &channel)))
+        Some(Box::new(Hearing::begin(self, &channel, orders)))
     }
 
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {

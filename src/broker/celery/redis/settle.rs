@@ -1,5 +1,7 @@
 //! Ending messages: one script call a batch stores results and acknowledges.
 
+use std::sync::Arc;
+
 use redis::{ScriptInvocation, Value};
 
 use super::CeleryBroker;
@@ -111,12 +113,15 @@ struct Plan {
 impl CeleryBroker {
     pub(super) async fn end(&self, settlements: Vec<Settlement<Claim>>) -> Result<Vec<bool>, BrokerError> {
         let mut taken = vec![false; settlements.len()];
-        let mut plan = Plan::default();
+        let (mut plan, mut ended) = (Plan::default(), Vec::new());
         for (at, settlement) in settlements.into_iter().enumerate() {
             let in_hand = self.hand().all.get(&settlement.of.handle).cloned();
             taken[at] = match in_hand {
                 Some(InHand::Message(held)) if held.job == settlement.of.job => {
                     let is_ours = !held.is_lost;
+                    if !matches!(settlement.verdict, Verdict::GiveBack | Verdict::Canceled) {
+                        ended.push(Arc::clone(&held.task));
+                    }
                     plan.message(settlement.of.handle, held, settlement.verdict, settlement.run, at);
                     is_ours
                 }
@@ -148,6 +153,10 @@ impl CeleryBroker {
             return Err(error);
         }
         self.perform(plan.after);
+        let mut hand = self.hand();
+        for task in ended {
+            *hand.ended.entry(task).or_default() += 1;
+        }
         Ok(taken)
     }
 

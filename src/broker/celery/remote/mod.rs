@@ -3,21 +3,33 @@
 //! A supervisor is one node. Nothing here speaks to a server: a transport hands over what came, and sends the answer.
 //! Source: `kombu/pidbox.py`; `celery/worker/pidbox.py`, `control.py`.
 //!
-//! - `request`: a request as it comes, and who is meant by it; `reply`: an answer as it goes out; `python`: texts as Python
-//!   shows them.
+//! - `request`: a request as it comes, and who is meant by it; `reply`: an answer as it goes out;
+//! - `inspect`, `control`: the commands; `about`: what the application says of itself; `task`: a task as it is shown;
+//! - `revoked`: tasks that must not run; `python`: texts as Python shows them.
 
+mod about;
+mod control;
+mod inspect;
 mod python;
 mod reply;
 mod request;
+mod revoked;
+mod task;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde_json::{Value, json};
 
+pub(super) use self::about::About;
+pub(super) use self::control::{Change, Revocation, resize, resizes};
+pub(super) use self::inspect::{Shown, View, looks};
 pub(super) use self::reply::Reply;
-use self::request::Request;
+pub(super) use self::request::Request;
+use self::revoked::Revoked;
+pub(super) use self::task::Task;
+use crate::time::Mono;
 
 /// Kinds of unreadable requests that are remembered, so that each is logged once.
 const COMPLAINTS_MAX: usize = 100;
@@ -29,23 +41,63 @@ pub(super) struct Node {
     name: String,
     /// Logical time, after Lamport. Source: `kombu/clocks.py`.
     clock: AtomicI64,
+    /// A reload may change it.
+    about: RwLock<Arc<About>>,
+    revoked: Mutex<Revoked>,
+    /// There was one: most nodes never hear of any.
+    has_revoked: AtomicBool,
     /// What was complained of.
     complaints: Mutex<HashSet<String>>,
 }
 
 /// What a command answers: its value; or what a stock worker says when it raised an exception.
-type Answer = Result<Value, String>;
+pub(super) type Answer = Result<Value, String>;
 
 impl Node {
-    pub fn named(name: &str) -> Self {
+    pub fn new(name: &str, about: About) -> Self {
         Node {
             name: name.to_owned(),
+            about: RwLock::new(Arc::new(about)),
             ..Node::default()
         }
     }
 
-    /// Does what a message asks, if it means this node; the answer, if somebody waits for one.
-    pub fn hear(&self, message: &[u8]) -> Option<Reply> {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn about(&self) -> Arc<About> {
+        Arc::clone(&self.about.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The application was loaded anew.
+    pub fn tells(&self, about: About) {
+        *self.about.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(about);
+    }
+
+    pub fn clock(&self) -> i64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    fn revoked(&self) -> MutexGuard<'_, Revoked> {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These tasks must not run.
+    pub fn revoke(&self, ids: Vec<String>) {
+        if !ids.is_empty() {
+            self.has_revoked.store(true, Ordering::Relaxed);
+            self.revoked().add(ids, Mono::now());
+        }
+    }
+
+    /// This task must not run.
+    pub fn is_revoked(&self, id: &str) -> bool {
+        self.has_revoked.load(Ordering::Relaxed) && self.revoked().contains(id, Mono::now())
+    }
+
+    /// What a message asks of this node, if it means it.
+    pub fn hear(&self, message: &[u8]) -> Option<Request> {
         let request = match Request::read(message) {
             Ok(request) => request,
             Err(reason) => {
@@ -56,15 +108,16 @@ impl Node {
         self.forward(); // a message was received
         self.adjust(request.clock);
         match request.means(&self.name) {
-            Ok(true) => {}
-            Ok(false) => return None,
+            Ok(is_meant) => is_meant.then_some(request),
             Err(reason) => {
                 self.complain(reason);
-                return None;
+                None
             }
         }
-        tracing::debug!(method = request.method, "remote control");
-        let answer = self.answer(&request);
+    }
+
+    /// The answer to a request, if somebody waits for one.
+    pub fn reply(&self, request: Request, answer: Answer) -> Option<Reply> {
         let answer = answer.unwrap_or_else(|exception| {
             tracing::warn!(method = request.method, %exception, "a remote control command was not carried out");
             json!({ "error": exception })
@@ -79,20 +132,31 @@ impl Node {
         })
     }
 
-    fn answer(&self, request: &Request) -> Answer {
+    /// Answers what needs nobody else.
+    pub fn answer(&self, request: &Request) -> Answer {
         match request.method.as_str() {
-            "ping" => Ok(json!({"ok": "pong"})),
+            "ping" => return Ok(json!({"ok": "pong"})),
             "hello" => {
-                let from = text(request, "from_node")?;
+                let from = request.texts("from_node")?;
                 // Its own question comes back to it, too.
-                if from == self.name {
+                if from.contains(&self.name) {
                     return Ok(Value::Null);
                 }
-                Ok(json!({"revoked": [], "clock": self.forward()}))
+                // What can't be read of another one's list is left out.
+                let theirs = request.texts("revoked").unwrap_or_default();
+                self.revoke(theirs);
+                let all = self.revoked().list(Mono::now());
+                return Ok(json!({"revoked": all, "clock": self.forward()}));
             }
-            "clock" => Ok(json!({"clock": self.clock.load(Ordering::Relaxed)})),
-            unknown => Err(format!("KeyError({})", python::quoted(unknown))),
+            "revoked" | "dump_revoked" => return Ok(json!(self.revoked().list(Mono::now()))),
+            "clock" => return Ok(json!({"clock": self.clock()})),
+            _ => {}
         }
+        let answer = inspect::of_application(request, &self.about());
+        let unknown = || Err(format!("KeyError({})", python::quoted(&request.method)));
+        answer
+            .or_else(|| control::without_effect(request))
+            .unwrap_or_else(unknown)
     }
 
     /// One more event; the time of it.
@@ -117,26 +181,14 @@ impl Node {
     }
 }
 
-/// An argument that must be given, a text.
-fn text<'r>(request: &'r Request, name: &str) -> Result<&'r str, String> {
-    let Request {
-        method, arguments, ..
-    } = request;
-    match arguments.get(name) {
-        Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(format!("TypeError('{method}(): {name} is no text')")),
-        None => Err(format!(
-            "TypeError(\"{method}() missing 1 required positional argument: '{name}'\")"
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn ask(node: &Node, body: &Value) -> Option<Value> {
-        let reply = node.hear(&request::tests::message(body))?;
+        let request = node.hear(&request::tests::message(body))?;
+        let answer = node.answer(&request);
+        let reply = node.reply(request, answer)?;
         let message: Value = serde_json::from_str(&reply.message()).unwrap();
         assert_eq!(message["headers"]["ticket"], body["ticket"]);
         Some(reply::tests::body(&message))
@@ -144,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_node_answers_who_waits_for_it() {
-        let node = Node::named("w@host");
+        let node = Node::new("w@host", About::default());
         let mut asked = json!({"method": "ping", "arguments": {}, "destination": null, "ticket": "t",
             "reply_to": {"exchange": "reply.celery.pidbox", "routing_key": "k"}});
         assert_eq!(ask(&node, &asked), Some(json!({"w@host": {"ok": "pong"}})));
@@ -166,7 +218,7 @@ mod tests {
 
     #[test]
     fn time_goes_on_with_each_message_and_answer() {
-        let node = Node::named("w@host");
+        let node = Node::new("w@host", About::default());
         node.adjust(41);
         assert_eq!((node.forward(), node.forward()), (43, 44));
         node.adjust(7);
@@ -177,7 +229,7 @@ mod tests {
 
     #[test]
     fn what_can_not_be_read_is_logged_once() {
-        let node = Node::named("w@host");
+        let node = Node::new("w@host", About::default());
         for _ in 0..3 {
             assert!(node.hear(b"no message").is_none());
             assert!(node.hear(b"{}").is_none());

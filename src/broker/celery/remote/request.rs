@@ -15,7 +15,7 @@ pub(in crate::broker::celery) struct ReplyTo {
 
 /// What somebody asks.
 #[derive(Debug, Default)]
-pub(super) struct Request {
+pub(in crate::broker::celery) struct Request {
     /// The name of the command.
     pub method: String,
     pub arguments: Map<String, Value>,
@@ -25,9 +25,9 @@ pub(super) struct Request {
     pub reply_to: Option<ReplyTo>,
     pub ticket: Value,
     /// The nodes that are meant; none: all, or those that `pattern` names.
-    destination: Vec<String>,
+    pub destination: Vec<String>,
     /// Pattern and the name of who reads it.
-    pattern: Option<(String, String)>,
+    pub pattern: Option<(String, String)>,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +115,33 @@ impl Request {
             destination,
             pattern: some(body.pattern).zip(some(body.matcher)),
         })
+    }
+
+    /// Whether an argument asks for something.
+    pub fn is_true(&self, name: &str) -> bool {
+        match self.arguments.get(name) {
+            None | Some(Value::Null | Value::Bool(false)) => false,
+            Some(Value::String(text)) => !matches!(&*text.to_lowercase(), "" | "0" | "false" | "no" | "off"),
+            Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+            Some(_) => true,
+        }
+    }
+
+    /// An argument that must be given: a text, or a list of such. The error is a stock worker's exception.
+    pub fn texts(&self, name: &str) -> Result<Vec<String>, String> {
+        let Some(value) = self.arguments.get(name) else {
+            let method = &self.method;
+            return Err(format!(
+                "TypeError(\"{method}() missing 1 required positional argument: '{name}'\")"
+            ));
+        };
+        let texts = match value {
+            Value::Null => Some(Vec::new()),
+            Value::String(text) => Some(vec![text.clone()]),
+            Value::Array(all) => all.iter().map(|text| Some(text.as_str()?.to_owned())).collect(),
+            _ => None,
+        };
+        texts.ok_or_else(|| format!("TypeError('{name} is no text and no list of texts')"))
     }
 
     /// Whether it means this node. The error: nobody can tell.
