@@ -165,7 +165,7 @@ def table(measure, rows, pool_of):
 
 
 def figure(value):
-    return f'{value:,.0f}' if value >= 1000 else f'{value:.3g}'
+    return f'{value:,.0f}' if value >= 999.5 else f'{value:.3g}'  # which else writes 1e+03
 
 
 def better(column, ours, row):
