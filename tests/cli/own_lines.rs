@@ -241,11 +241,17 @@ fn the_letters_of_rq_mean_what_its_command_says() {
 
 #[test]
 fn other_commands_are_left_to_their_program() {
-    for line in [["celery", "inspect"], ["rq", "info"]] {
+    for (line, tip) in [
+        (["celery", "inspect"], "run by `celery` itself"),
+        (["rq", "info"], "run by `rq` itself"),
+    ] {
         let output = Place::new().run(&line);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains("unrecognized subcommand"), "{said}");
+        assert!(
+            said.contains("unrecognized subcommand") && said.contains(tip),
+            "{said}"
+        );
     }
 }
 

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Args, Command};
 
 use super::flags::RunArgs;
@@ -22,11 +24,24 @@ pub fn own_line(words: &[OsString]) -> Option<Result<(RunArgs, Vec<String>), cla
     let lines = dialects.of(kind).lines();
     let words = super::spelled_out(words.iter().cloned());
     let matches = program(kind, lines).try_get_matches_from(words);
-    Some(matches.map(|matches| {
+    let said = matches.map(|matches| {
         let (command, matches) = matches.subcommand().expect("a command is required");
         let line = lines.iter().find(|line| line.command == command);
         given(kind, line.expect("it is one of them"), matches)
-    }))
+    });
+    Some(said.map_err(|error| with_the_way_out(error, lines)))
+}
+
+/// Who named a command that is not taken here is told who has it.
+fn with_the_way_out(mut error: clap::Error, lines: &'static [Line]) -> clap::Error {
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        let tips = lines.first().map(|line| StyledStr::from(line.others));
+        error.insert(
+            ContextKind::Suggested,
+            ContextValue::StyledStrs(tips.into_iter().collect()),
+        );
+    }
+    error
 }
 
 fn program(kind: DialectKind, lines: &'static [Line]) -> Command {
