@@ -8,6 +8,7 @@ use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ScriptInvocation
 use tokio::sync::{Mutex, watch};
 
 use super::endpoint::Endpoint;
+use crate::broker::BrokerError;
 use crate::time::{Mono, Unix};
 
 /// Longest wait for an answer; a script over a batch of thousands takes some of it.
@@ -147,6 +148,27 @@ impl Link {
         let mut line = self.line().await?;
         let answer = pipeline.query_async(&mut line.connection).await;
         self.check(answer, &line).await
+    }
+
+    /// As [`Link::script`], with an error for people.
+    pub async fn run_script<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, BrokerError> {
+        let answer = self.script(call).await;
+        answer.map_err(|error| self.endpoint.error(&error))
+    }
+
+    /// As [`Link::command`], with an error for people.
+    pub async fn run_command<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, BrokerError> {
+        let answer = self.command(command).await;
+        answer.map_err(|error| self.endpoint.error(&error))
+    }
+
+    /// As [`Link::pipeline`], with an error for people.
+    pub async fn run_pipeline<T: FromRedisValue>(
+        &self,
+        pipeline: &redis::Pipeline,
+    ) -> Result<T, BrokerError> {
+        let answer = self.pipeline(pipeline).await;
+        answer.map_err(|error| self.endpoint.error(&error))
     }
 
     /// Gives up a connection that failed, so that the next call opens another one.

@@ -6,9 +6,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use super::connection::Link;
+use crate::broker::BrokerError;
 use crate::job::QueueName;
 use crate::time::Mono;
+
+/// How soon a server that can't be asked is tried again by who must know: this doubles up to the second.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// A claim that was sent.
 #[derive(Debug)]
@@ -71,9 +78,12 @@ impl UnansweredClaims {
         Some(OnItsWay { claims: self, first })
     }
 
-    /// Nobody waits for answers any more.
-    pub fn give_up(&self) {
+    /// Nobody waits for answers any more. A connection on which one was lost may be dead: the next call opens another.
+    pub async fn give_up(&self, link: &Link) {
         self.lock().iter_mut().for_each(|sent| sent.is_awaited = false);
+        if self.first().is_some() {
+            link.renew().await;
+        }
     }
 
     /// The numbers to look for before the next claim for these queues, from and to before.
@@ -115,6 +125,42 @@ impl UnansweredClaims {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Sent>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long who must know what was taken rests between two looks.
+#[derive(Debug)]
+pub(in crate::broker) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Pause(PAUSE)
+    }
+}
+
+impl Pause {
+    /// Rests after a look that began when so much of a claim's time was left. `next`: when one more look makes sure of more.
+    ///
+    /// # Errors
+    /// That of the look, if the time was over.
+    pub async fn after(
+        &mut self,
+        looked: Result<(), BrokerError>,
+        left: Duration,
+        next: Option<Mono>,
+    ) -> Result<(), BrokerError> {
+        match looked {
+            // Of those that are left nobody can say more before their time is over.
+            Ok(()) => {
+                tokio::time::sleep(next.map_or(Duration::ZERO, |at| at.since(Mono::now()))).await;
+            }
+            Err(error) if left.is_zero() => return Err(error),
+            Err(_) => {
+                tokio::time::sleep(self.0.min(left)).await;
+                self.0 = (self.0 * 2).min(PAUSE_MAX);
+            }
+        }
+        Ok(())
     }
 }
 

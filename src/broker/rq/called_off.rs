@@ -48,7 +48,7 @@ impl RqBroker {
             let key = self.keys.job(claim.job.as_str());
             pipeline.cmd("HGET").arg(key).arg("status");
         }
-        let statuses: Vec<Option<Vec<u8>>> = self.pipeline(&pipeline).await?;
+        let statuses: Vec<Option<Vec<u8>>> = self.link.run_pipeline(&pipeline).await?;
         let is_off = |(_, status): &(usize, Option<Vec<u8>>)| {
             status.as_ref().is_none_or(|status| status == b"canceled")
         };

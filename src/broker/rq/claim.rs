@@ -237,7 +237,7 @@ impl RqBroker {
                 .arg("")
                 .arg("");
         }
-        if let Err(error) = self.run::<Vec<Value>>(&call).await {
+        if let Err(error) = self.link.run_script::<Vec<Value>>(&call).await {
             tracing::debug!(%error, "jobs that can't be run are failed with the next claim");
             self.hand().unreadable.extend(unreadable);
         }
@@ -269,7 +269,7 @@ impl RqBroker {
         for queue in queues {
             call.arg(queue.as_str());
         }
-        let (moved, begun): (u64, Vec<Vec<u8>>) = self.run(&call).await?;
+        let (moved, begun): (u64, Vec<Vec<u8>>) = self.link.run_script(&call).await?;
         for job in begun {
             let job = String::from_utf8_lossy(&job);
             tracing::warn!(%job, "supervisors died with this job in hand, three in a row: it counts as begun and is abandoned");

@@ -34,7 +34,7 @@ impl Queues for RqBroker {
         let mut unserved = Vec::new();
         for queue in queues {
             let workers = self.keys.workers_of(queue.as_str());
-            let count: u64 = self.command(redis::cmd("SCARD").arg(workers)).await?;
+            let count: u64 = self.link.run_command(redis::cmd("SCARD").arg(workers)).await?;
             if count == 0 {
                 unserved.push(queue.clone());
             }

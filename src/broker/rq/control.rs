@@ -36,7 +36,7 @@ impl RqBroker {
         for id in ids {
             call.arg(id.as_str());
         }
-        let answers: Vec<String> = self.run(&call).await?;
+        let answers: Vec<String> = self.link.run_script(&call).await?;
         Ok(answers.into_iter().map(answer).collect())
     }
 
@@ -45,7 +45,8 @@ impl RqBroker {
     async fn order_stop(&self, id: &JobId) -> Result<bool, BrokerError> {
         let key = self.keys.job(id.as_str());
         let worker: Option<String> = self
-            .command(redis::cmd("HGET").arg(key).arg("worker_name"))
+            .link
+            .run_command(redis::cmd("HGET").arg(key).arg("worker_name"))
             .await?;
         let Some(worker) = worker.filter(|worker| !worker.is_empty()) else {
             return Ok(false);
@@ -53,7 +54,8 @@ impl RqBroker {
         let order = serde_json::json!({ "command": "stop-job", "job_id": id }).to_string();
         let channel = self.keys.channel(&worker);
         let heard: u64 = self
-            .command(redis::cmd("PUBLISH").arg(channel).arg(order))
+            .link
+            .run_command(redis::cmd("PUBLISH").arg(channel).arg(order))
             .await?;
         Ok(heard > 0)
     }

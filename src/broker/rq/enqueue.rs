@@ -211,7 +211,7 @@ impl RqBroker {
                 call.arg(*name).arg(value.as_slice());
             }
         }
-        let mut answer = self.run::<Vec<Value>>(&call).await?.into_iter();
+        let mut answer = self.link.run_script::<Vec<Value>>(&call).await?.into_iter();
         let taken: String = answer
             .next()
             .and_then(|taken| redis::from_redis_value(taken).ok())

@@ -48,7 +48,7 @@ impl RqBroker {
             call.arg(jobs);
         }
         // The next housekeeping looks again.
-        if let Err(error) = self.run::<()>(&call).await {
+        if let Err(error) = self.link.run_script::<()>(&call).await {
             tracing::warn!(%error, "cannot look whether a member of a group has failed");
         }
     }

@@ -49,7 +49,8 @@ impl RqBroker {
     /// The members in the order of their ids: those that were not chosen by hand grow with time.
     pub(super) async fn group_members(&self, id: &GroupId) -> Result<Vec<JobId>, BrokerError> {
         let ids: Vec<Vec<u8>> = self
-            .command(redis::cmd("SMEMBERS").arg(self.keys.group(id.as_str())))
+            .link
+            .run_command(redis::cmd("SMEMBERS").arg(self.keys.group(id.as_str())))
             .await?;
         let mut ids: Vec<JobId> = ids.iter().filter_map(|id| job_id(id).ok()).collect();
         ids.sort();

@@ -35,7 +35,7 @@ impl RqBroker {
             count += 1;
         }
         if count > 0 {
-            let _: i64 = self.run(&call).await?;
+            let _: i64 = self.link.run_script(&call).await?;
         }
         self.beats.made(now);
         Ok(())

@@ -109,7 +109,7 @@ impl RqBroker {
         for queue in queues {
             call.arg(queue.as_str());
         }
-        let (waiting, scheduled, oldest): (u64, u64, String) = self.run(&call).await?;
+        let (waiting, scheduled, oldest): (u64, u64, String) = self.link.run_script(&call).await?;
         Ok(Backlog {
             waiting,
             scheduled,
@@ -119,7 +119,8 @@ impl RqBroker {
 
     pub(super) async fn queue_names(&self) -> Result<Vec<QueueName>, BrokerError> {
         let keys: Vec<Vec<u8>> = self
-            .command(redis::cmd("SMEMBERS").arg(self.keys.queues()))
+            .link
+            .run_command(redis::cmd("SMEMBERS").arg(self.keys.queues()))
             .await?;
         let start = self.keys.queue("");
         let mut names: Vec<QueueName> = keys
@@ -133,7 +134,7 @@ impl RqBroker {
     pub(super) async fn look_up(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
         let mut views = Vec::with_capacity(ids.len());
         for page in ids.chunks(PAGE) {
-            let found: Vec<Found> = self.command(&self.views.look(page)).await?;
+            let found: Vec<Found> = self.link.run_command(&self.views.look(page)).await?;
             views.extend(page.iter().zip(found).map(|(id, (hash, entries, failures))| {
                 let (_, entry) = entries.into_iter().next().unwrap_or_default();
                 self.views.view(id, &hash, &entry, failures)
@@ -180,7 +181,7 @@ impl RqBroker {
                     .arg(self.keys.failed(queue.as_str()))
                     .arg(at)
                     .arg(at + PAGE - 1);
-                let listed: Vec<Vec<u8>> = self.command(&range).await?;
+                let listed: Vec<Vec<u8>> = self.link.run_command(&range).await?;
                 let (mut ids, mut bad) = (Vec::new(), Vec::new());
                 for id in &listed {
                     match job_id(id) {
@@ -224,7 +225,7 @@ impl RqBroker {
         for id in ids {
             call.arg(id.as_str());
         }
-        let found: Vec<String> = self.run(&call).await?;
+        let found: Vec<String> = self.link.run_script(&call).await?;
         Ok(found.iter().filter_map(|id| JobId::new(id).ok()).collect())
     }
 

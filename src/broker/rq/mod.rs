@@ -45,7 +45,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{FromRedisValue, ScriptInvocation};
 use tokio::sync::Notify;
 
 use self::held::{AfterWork, Hand};
@@ -168,21 +167,6 @@ impl RqBroker {
     /// A name under which one of our workers is registered: for a job that no worker has begun.
     fn any_worker(&self) -> String {
         self.roster.any().unwrap_or_else(|| self.options.names.of(1))
-    }
-
-    async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, BrokerError> {
-        let answer = self.link.script(call).await;
-        answer.map_err(|error| self.link.endpoint.error(&error))
-    }
-
-    async fn pipeline<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> Result<T, BrokerError> {
-        let answer = self.link.pipeline(pipeline).await;
-        answer.map_err(|error| self.link.endpoint.error(&error))
-    }
-
-    async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, BrokerError> {
-        let answer = self.link.command(command).await;
-        answer.map_err(|error| self.link.endpoint.error(&error))
     }
 }
 

@@ -45,7 +45,7 @@ impl RqBroker {
                 () = tokio::time::sleep(SUSPENDED) => {}
             }
             let key = self.keys.suspended();
-            let suspended = self.command(redis::cmd("EXISTS").arg(key)).await?;
+            let suspended = self.link.run_command(redis::cmd("EXISTS").arg(key)).await?;
             self.set_suspended(suspended).await;
             return Ok(());
         }

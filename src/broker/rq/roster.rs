@@ -141,7 +141,7 @@ impl RqBroker {
         for (name, (_, queues)) in known.iter().filter(|(name, _)| !living.contains_key(*name)) {
             call.arg(name).arg(queues);
         }
-        let taken: Vec<String> = self.run(&call).await?;
+        let taken: Vec<String> = self.link.run_script(&call).await?;
         living.retain(|name, _| !taken.contains(name));
         self.roster.ours().extend(living.keys().cloned());
         *self.roster.known() = living;
@@ -175,7 +175,7 @@ impl RqBroker {
                 .arg(self.keys.worker(name))
                 .arg(&["birth", "death", "hostname", "pid"]);
         }
-        let records: Vec<[Option<String>; 4]> = self.pipeline(&ask).await?;
+        let records: Vec<[Option<String>; 4]> = self.link.run_pipeline(&ask).await?;
         let mut forget = redis::cmd("DEL");
         for (name, record) in names.iter().zip(&records) {
             if is_alive(record) {
@@ -186,13 +186,14 @@ impl RqBroker {
             forget.arg(self.keys.worker(name));
         }
         // Now, and not when they are registered: their first jobs may have been counted before.
-        self.command(&forget).await
+        self.link.run_command(&forget).await
     }
 
     /// No worker begins while all are suspended. Source: `rq/cli/workers.py`, `worker`.
     pub(super) async fn check_suspension(&self) -> Result<(), BrokerError> {
         let suspended: bool = self
-            .command(redis::cmd("EXISTS").arg(self.keys.suspended()))
+            .link
+            .run_command(redis::cmd("EXISTS").arg(self.keys.suspended()))
             .await?;
         if suspended {
             return Err(BrokerError::Refused(
@@ -214,7 +215,7 @@ impl RqBroker {
                 .arg(state)
                 .ignore();
         }
-        let done: Result<(), _> = self.pipeline(&pipeline).await;
+        let done: Result<(), _> = self.link.run_pipeline(&pipeline).await;
         if let Err(error) = done {
             tracing::debug!(%error, "the state of workers can't be shown now");
         }
@@ -260,7 +261,7 @@ impl RqBroker {
     /// Source: `rq/worker/base.py`, `_set_ip_address`.
     async fn address(&self) -> Result<&str, BrokerError> {
         let ask = || async {
-            let info: String = match self.command(redis::cmd("CLIENT").arg("INFO")).await {
+            let info: String = match self.link.run_command(redis::cmd("CLIENT").arg("INFO")).await {
                 Ok(info) => info,
                 // A user without this right, as some providers have it.
                 Err(BrokerError::Corrupt { .. }) => return Ok("unknown".to_owned()),

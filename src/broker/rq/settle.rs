@@ -170,7 +170,7 @@ impl RqBroker {
             call.arg(job)
                 .arg(format!("RQ's own code failed after this job had ended: {reason}"));
         }
-        match self.run::<Vec<Vec<u8>>>(&call).await {
+        match self.link.run_script::<Vec<Vec<u8>>>(&call).await {
             Ok(failed) => tell_failed(&failed, "a job failed: RQ's own code can't end it"),
             // RQ's housekeeping finds them as abandoned.
             Err(error) => tracing::warn!(%error, "jobs whose end failed can't be failed now"),
@@ -225,7 +225,7 @@ impl RqBroker {
                 .arg(self.execution(*number))
                 .arg(worker.unwrap_or_default());
         }
-        let refused: Vec<Vec<u8>> = self.run(&call).await?;
+        let refused: Vec<Vec<u8>> = self.link.run_script(&call).await?;
         tell_refused(&refused);
         ended.numbers.extend(jobs.iter().map(|(number, ..)| *number));
         Ok(())
@@ -258,7 +258,7 @@ impl RqBroker {
             ended.numbers.extend(lines.iter().map(|line| line.number));
             return Ok(());
         }
-        let mut answers: Vec<Value> = self.run(&call).await?;
+        let mut answers: Vec<Value> = self.link.run_script(&call).await?;
         ended.numbers.extend(lines.iter().map(|line| line.number));
         let refused = answers.split_off(sent.len().min(answers.len()));
         for (line, answer) in sent.into_iter().zip(answers) {

@@ -340,7 +340,7 @@ impl CeleryBroker {
         for number in &unreadable {
             call.arg("U").arg(self.tag(*number)).arg("").arg("").arg("");
         }
-        let answer = self.run::<Vec<Value>>(&call).await;
+        let answer = self.link.run_script::<Vec<Value>>(&call).await;
         if answer.is_err() {
             self.hand().unreadable.extend(unreadable);
         }

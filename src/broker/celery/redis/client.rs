@@ -24,7 +24,7 @@ impl Queues for CeleryBroker {
         }
         let waiting: Vec<u64> = match queues.is_empty() {
             true => Vec::new(),
-            false => self.pipeline(&pipeline).await?,
+            false => self.link.run_pipeline(&pipeline).await?,
         };
         let hand = self.hand();
         Ok(Backlog {
@@ -54,7 +54,7 @@ impl Queues for CeleryBroker {
             let members = redis::cmd("SMEMBERS")
                 .arg(self.keys.bindings(exchange))
                 .to_owned();
-            let members: Vec<String> = self.command(&members).await?;
+            let members: Vec<String> = self.link.run_command(&members).await?;
             let of = members
                 .iter()
                 .filter_map(|binding| QueueName::new(self.keys.queue_of(binding)?).ok());
@@ -138,7 +138,7 @@ impl Producer for CeleryBroker {
             }
         }
         if !jobs.is_empty() {
-            self.pipeline::<()>(&pipeline).await?;
+            self.link.run_pipeline::<()>(&pipeline).await?;
         }
         Ok(jobs.into_iter().map(|job| Enqueued::New(job.id)).collect())
     }

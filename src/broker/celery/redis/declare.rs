@@ -74,6 +74,6 @@ impl CeleryBroker {
         if pipeline.is_empty() {
             return Ok(());
         }
-        self.pipeline(&pipeline).await
+        self.link.run_pipeline(&pipeline).await
     }
 }

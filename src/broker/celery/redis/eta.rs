@@ -65,7 +65,7 @@ impl CeleryBroker {
         for number in numbers {
             call.arg(self.tag(*number));
         }
-        let entries: Vec<Value> = self.run(&call).await?;
+        let entries: Vec<Value> = self.link.run_script(&call).await?;
         let entry = |entry| redis::from_redis_value::<Option<Vec<u8>>>(entry).ok().flatten();
         Ok(entries.into_iter().map(entry).collect())
     }
@@ -84,7 +84,7 @@ impl CeleryBroker {
                 ))
                 .arg(self.tag(*number));
             }
-            if let Err(error) = self.command::<i64>(&add).await {
+            if let Err(error) = self.link.run_command::<i64>(&add).await {
                 self.hand().etas.not_scored(&fresh);
                 return Err(error);
             }

@@ -73,7 +73,7 @@ impl CeleryBroker {
         for number in numbers {
             call.arg(self.tag(*number));
         }
-        let gone: Vec<String> = self.run(&call).await?;
+        let gone: Vec<String> = self.link.run_script(&call).await?;
         let mut is_news = false;
         for number in gone.iter().filter_map(|tag| number_of(tag)) {
             let mut hand = self.hand();
@@ -156,7 +156,7 @@ impl CeleryBroker {
         self.hand().all.clear();
         let mut forget = redis::cmd("ZREM");
         forget.arg(self.keys.handles()).arg(&self.handle);
-        self.command::<i64>(&forget).await?;
+        self.link.run_command::<i64>(&forget).await?;
         Ok(())
     }
 }

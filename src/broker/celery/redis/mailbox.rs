@@ -16,8 +16,11 @@ use crate::broker::celery::remote::{
     Answer, Change, Reply, Request, Revocation, Shown, Task, View, looks, resize, resizes,
 };
 use crate::broker::{Ask, BrokerError, Order, Orders, Picture, Presence, RunningJob, Told, WorkerView};
+use crate::text;
 use crate::time::Unix;
 
+/// Bytes of ids that a line of the log holds.
+const LOGGED_MAX: usize = 400;
 /// Tasks that wait for their time and are read in one call.
 const BATCH_MAX: usize = 500;
 
@@ -95,7 +98,12 @@ impl CeleryBroker {
 
     /// What runs ends only where that is asked for; all else never begins. Source: `celery/worker/control.py`, `_revoke`.
     async fn revoke(&self, revocation: &Revocation, orders: &mut Orders) -> Answer {
-        tracing::info!(tasks = ?revocation.ids, signal = revocation.signal, "revoked");
+        let tasks = revocation.ids.join(",");
+        tracing::info!(
+            tasks = text::head(&tasks, LOGGED_MAX),
+            signal = revocation.signal,
+            "revoked"
+        );
         self.node.revoke(revocation.ids.clone());
         let picture = picture(orders).await?;
         let jobs = picture.workers.iter();
@@ -208,7 +216,7 @@ impl CeleryBroker {
             for (_, number) in chunk {
                 ask.arg(self.tag(*number));
             }
-            let entries: Vec<Option<Vec<u8>>> = self.command(&ask).await?;
+            let entries: Vec<Option<Vec<u8>>> = self.link.run_command(&ask).await?;
             for entry in entries.into_iter().flatten() {
                 let raw = unacked(&entry).map_or(entry, |(raw, _)| raw);
                 let Ok(message) = Message::read(&raw, false) else {
@@ -236,7 +244,10 @@ impl CeleryBroker {
     /// Into each queue that is bound to the exchange by that key.
     async fn send_reply(&self, reply: &Reply) -> Result<(), BrokerError> {
         let bindings = self.keys.bindings(&reply.to.exchange);
-        let bindings: Vec<String> = self.command(redis::cmd("SMEMBERS").arg(bindings)).await?;
+        let bindings: Vec<String> = self
+            .link
+            .run_command(redis::cmd("SMEMBERS").arg(bindings))
+            .await?;
         let queues = bindings
             .iter()
             .filter(|binding| self.keys.routing_key_of(binding) == Some(&*reply.to.routing_key))
@@ -245,7 +256,7 @@ impl CeleryBroker {
         for queue in queues {
             let mut push = redis::cmd("LPUSH");
             push.arg(self.keys.list_for(queue, 0)).arg(&message);
-            self.command::<i64>(&push).await?;
+            self.link.run_command::<i64>(&push).await?;
         }
         Ok(())
     }

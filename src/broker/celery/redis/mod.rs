@@ -30,7 +30,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{FromRedisValue, ScriptInvocation};
 use tokio::sync::Notify;
 
 use self::keys::{Keys, tag};
@@ -154,21 +153,6 @@ impl CeleryBroker {
     /// How often what is held is renewed: well before a stock worker would give it back.
     fn renewal(&self) -> Duration {
         (self.app.transport.visibility / 3).min(RENEWAL_MAX)
-    }
-
-    async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, BrokerError> {
-        let answer = self.link.script(call).await;
-        answer.map_err(|error| self.link.endpoint.error(&error))
-    }
-
-    async fn pipeline<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> Result<T, BrokerError> {
-        let answer = self.link.pipeline(pipeline).await;
-        answer.map_err(|error| self.link.endpoint.error(&error))
-    }
-
-    async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, BrokerError> {
-        let answer = self.link.command(command).await;
-        answer.map_err(|error| self.link.endpoint.error(&error))
     }
 }
 

@@ -1,16 +1,12 @@
 //! What claims took whose answer never came; see [`crate::broker::redis::unanswered`].
 
-use std::time::Duration;
-
 use super::CeleryBroker;
 use crate::broker::BrokerError;
 use crate::broker::celery::envelope::unacked;
+use crate::broker::redis::unanswered::Pause;
 use crate::job::{Claimed, QueueName};
 use crate::time::Mono;
 
-/// How soon a server that can't be asked is tried again by who must know: this doubles up to the second.
-const PAUSE: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Tags that are asked for in one call.
 const BATCH_MAX: usize = 500;
 
@@ -58,29 +54,13 @@ impl CeleryBroker {
 
     /// Makes sure of all claims that were not answered; what they took is in hand then.
     pub(super) async fn recover_all(&self) -> Result<(), BrokerError> {
-        self.unanswered.give_up();
-        if self.unanswered.first().is_some() {
-            // A connection on which an answer was lost may be dead.
-            self.link.renew().await;
-        }
-        let mut pause = PAUSE;
-        loop {
-            let Some((queues, until)) = self.unanswered.first() else {
-                return Ok(());
-            };
+        self.unanswered.give_up(&self.link).await;
+        let mut pause = Pause::default();
+        while let Some((queues, until)) = self.unanswered.first() {
             let left = until.since(Mono::now());
-            match self.recover(&queues).await {
-                Ok(_) => {
-                    // Of those that are left nobody can say more before their time is over.
-                    let next = self.unanswered.next(&queues);
-                    tokio::time::sleep(next.map_or(Duration::ZERO, |at| at.since(Mono::now()))).await;
-                }
-                Err(error) if left.is_zero() => return Err(error),
-                Err(_) => {
-                    tokio::time::sleep(pause.min(left)).await;
-                    pause = (pause * 2).min(PAUSE_MAX);
-                }
-            }
+            let looked = self.recover(&queues).await.map(drop);
+            pause.after(looked, left, self.unanswered.next(&queues)).await?;
         }
+        Ok(())
     }
 }

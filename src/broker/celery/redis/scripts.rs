@@ -54,7 +54,7 @@ impl CeleryBroker {
                 call.arg(list);
             });
         }
-        let refused: Vec<String> = self.run(&call).await?;
+        let refused: Vec<String> = self.link.run_script(&call).await?;
         let refused: Vec<String> = refused
             .chunks_exact(2)
             .map(|pair| format!("{}: {}", pair[0], pair[1]))

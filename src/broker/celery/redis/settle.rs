@@ -241,7 +241,7 @@ impl CeleryBroker {
                     .arg(&line.value)
                     .arg(&line.life);
             }
-            let mut answers: Vec<Value> = self.run(&call).await?;
+            let mut answers: Vec<Value> = self.link.run_script(&call).await?;
             let refused = answers.split_off(chunk.len().min(answers.len()));
             for pair in refused.chunks_exact(2) {
                 let [key, reason] = [&pair[0], &pair[1]]

@@ -63,7 +63,7 @@ impl CeleryBroker {
         for handle in done {
             call.arg(handle);
         }
-        let mut answer: Vec<String> = self.run(&call).await?;
+        let mut answer: Vec<String> = self.link.run_script(&call).await?;
         if answer.is_empty() {
             return Ok(answer);
         }
@@ -83,7 +83,7 @@ impl CeleryBroker {
                 .arg(format!("pool:{handle}:*"))
                 .arg("COUNT")
                 .arg(SCAN);
-            let (next, flat): (u64, Vec<Vec<u8>>) = self.command(&scan).await?;
+            let (next, flat): (u64, Vec<Vec<u8>>) = self.link.run_command(&scan).await?;
             for pair in flat.chunks_exact(2) {
                 held.extend(self.returned_entry(&pair[0], &pair[1]));
             }
