@@ -179,7 +179,7 @@ fn what_cannot_hold_is_refused_with_the_reason() {
         (&["-D"], "it stays in the foreground"),
         (&["-E"], "task events are not sent yet"),
         (&["--purge"], "it deletes nobody's tasks"),
-        (&["-S", "state"], "`revoke` is not heard yet"),
+        (&["-S", "state"], "kept in memory only"),
         (&["-P", "gevent"], "a process that runs one task at a time"),
         (&["--pool-start-method", "spawn"], "workers are forked"),
         (&["--uid", "nobody"], "it runs as the user who starts it"),
