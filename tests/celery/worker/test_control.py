@@ -231,6 +231,9 @@ def test_settings_and_report(both):
         stock.pop('worker_disable_prefetch')  # the command line of a stock worker always sets it
         pool.pop('worker_disable_prefetch', None)
         assert stock.keys() == pool.keys()
+        for settings in (stock, pool):
+            # Made of a set: in any order. Source: celery/worker/worker.py, `setup_includes`.
+            settings['include'] = sorted(settings.get('include') or [])
         assert {name for name in stock if stock[name] != pool[name]} <= {
             'broker_url',
             'result_backend',
