@@ -3,6 +3,7 @@
 
 pub mod log;
 pub mod proxy;
+pub mod rabbit;
 pub mod server;
 
 use std::time::Duration;
