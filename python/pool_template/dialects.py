@@ -42,6 +42,10 @@ class Dialect(Protocol):
         """Sentences on what of the application can't run here."""
         ...
 
+    def batches(self) -> dict[str, dict[str, int]]:
+        """The application's batch tasks by name, each with `size` and `linger_ms`; called once all is loaded."""
+        ...
+
     def runner(self) -> Runner:
         """What runs the jobs; made once, in the template."""
         ...

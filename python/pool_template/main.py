@@ -61,6 +61,7 @@ def _run() -> int:
     at_fork.look_no_more()
     rehearsal.rehearse(setup)
     report = _report(what, unfit, open_before)
+    report["batches"] = app.dialect.batches()
     template = Template(control, LIFELINE_FD, setup)
     title.set("pool-template", about)
     control.send_facts(facts)
@@ -95,5 +96,4 @@ def _report(what: Load, unfit: list[str], open_before: dict[int, str]) -> dict[s
         "collapse_skipped": skipped,
         **made_immortal._asdict(),
         "warnings": warnings,
-        "batches": {name: how._asdict() for name, how in pool_job._batches.items()},
     }

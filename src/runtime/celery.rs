@@ -33,6 +33,8 @@ struct Options {
     without_gossip: bool,
     without_mingle: bool,
     without_heartbeat: bool,
+    /// Tasks whose batches run again in halves when they fail as a whole.
+    batch_split: Vec<String>,
 }
 
 /// What the template's Celery runner is told.
@@ -63,11 +65,17 @@ pub(super) fn options(config: &Config) -> Map<String, Value> {
         without_gossip: true,
         without_mingle: true,
         without_heartbeat: true,
+        batch_split: batch_split(config),
     };
     match serde_json::to_value(options) {
         Ok(Value::Object(options)) => options,
         other => panic!("the options of Celery's runner are a JSON object: {other:?}"),
     }
+}
+
+fn batch_split(config: &Config) -> Vec<String> {
+    let split = config.tasks.iter().filter(|(_, task)| task.batch_split);
+    split.map(|(name, _)| name.to_string()).collect()
 }
 
 /// The queues of all pools; `None`: one of them names none.

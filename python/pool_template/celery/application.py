@@ -20,14 +20,14 @@ from celery.utils.nodenames import default_nodename, host_format
 from kombu.asynchronous import set_event_loop
 from kombu.utils import eventio
 
-from pool_template.celery import missing
+from pool_template.celery import batches, missing
 from pool_template.celery.settings import CelerySettings
+from pool_template.jobs.coroutines import complete_without_deadline
 
 #: Worker pools whose tasks run in processes, one at a time.
 _PROCESS_POOLS = ("prefork", "processes", "solo", "celery.concurrency.prefork:TaskPool")
 _STOCK_CONSUMER = "celery.worker.consumer:Consumer"
 _STOCK_STRATEGY = "celery.worker.strategy:default"
-_BATCHES_STRATEGY = "celery_batches:Batches"
 
 
 def prepare(settings: CelerySettings) -> None:
@@ -65,7 +65,6 @@ class Application:
         with closing_pollers():
             self.worker: Any = self.app.Worker(**self._options())
             self._close_hub()
-        missing.refuse(self.app)
         # What Celery's worker sends once it has started; its receivers may still change queues.
         signals.celeryd_after_setup.send(sender=self.node, instance=self.worker, conf=self.app.conf)
         signals.worker_ready.send(sender=self.worker.consumer)
@@ -109,22 +108,32 @@ class Application:
     def build_tracers(self) -> None:
         """Makes what runs each task, once for all workers."""
         for name, task in self.app.tasks.items():
-            # Looked up in its module: error trackers put a function of theirs in its place.
-            task.__trace__ = trace.build_tracer(name, task, self.app.loader, self.node, app=self.app)
+            self.build_tracer(name, task)
 
     def build_tracers_of_this_process(self) -> None:
         """A task that says that it has started says where."""
         for name, task in self.app.tasks.items():
             if task.track_started:
-                task.__trace__ = trace.build_tracer(name, task, self.app.loader, self.node, app=self.app)
+                self.build_tracer(name, task)
+
+    def build_tracer(self, name: str, task: Any) -> None:
+        """That of one task."""
+        batches.prepare(task, complete_without_deadline)
+        # Looked up in its module: error trackers put a function of theirs in its place.
+        task.__trace__ = trace.build_tracer(name, task, self.app.loader, self.node, app=self.app)
 
     def hard_limit_of(self, task: Any) -> Optional[float]:
         """Seconds; a message may say otherwise."""
-        return task.time_limit or self.worker.time_limit or None
+        return task.time_limit or self._limit_of_all(task, self.worker.time_limit)
 
     def soft_limit_of(self, task: Any) -> Optional[float]:
         """Seconds; a message may say otherwise."""
-        return task.soft_time_limit or self.worker.soft_time_limit or None
+        return task.soft_time_limit or self._limit_of_all(task, self.worker.soft_time_limit)
+
+    @staticmethod
+    def _limit_of_all(task: Any, limit: Optional[float]) -> Optional[float]:
+        """One that is meant for a single message does not hold for a call that takes many: celery-batches has none."""
+        return None if batches.takes_requests(task) else limit or None
 
     @staticmethod
     def late_acks_of(task: Any) -> tuple[bool, bool]:
@@ -152,7 +161,7 @@ class Application:
         if consumer and consumer != _STOCK_CONSUMER:
             found.append(f"`worker_consumer` ({_name_of(consumer)}) is not used: the supervisor takes the messages")
         for name, task in sorted(self.app.tasks.items()):
-            if task.Strategy not in (_STOCK_STRATEGY, _BATCHES_STRATEGY):
+            if task.Strategy != _STOCK_STRATEGY and not batches.takes_requests(task):
                 found.append(f"the strategy of the task `{name}` ({_name_of(task.Strategy)}) is not called")
         return found + missing.warnings(self.app, self.worker)
 

@@ -54,6 +54,12 @@ class Dialect:
         """See `dialects.Dialect`."""
         return self._application.warnings()
 
+    def batches(self) -> dict[str, dict[str, int]]:
+        """See `dialects.Dialect`."""
+        from pool_template.celery import batches
+
+        return batches.rules_of(self._application.app.tasks)
+
     def runner(self) -> CeleryRunner:
         """See `dialects.Dialect`."""
         return self._runner

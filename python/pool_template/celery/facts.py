@@ -9,15 +9,15 @@ import json
 import math
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Optional
+from typing import Any
 
 import celery
 from celery.worker.control import Panel
 
+from pool_template.celery import batches
 from pool_template.celery.about import about
 from pool_template.celery.application import Application, closing_pollers
 from pool_template.celery.capture import Capture
-from pool_template.celery.missing import is_batch_task
 
 _SETTINGS = (
     "accept_content", "broker_connection_timeout", "broker_heartbeat", "broker_pool_limit", "control_exchange",
@@ -159,14 +159,13 @@ def _task(application: Application, capture: Capture, task: Any) -> dict[str, An
     facts["time_limit"] = application.hard_limit_of(task)
     facts["soft_time_limit"] = application.soft_limit_of(task)
     facts["capture"] = capture.allows(task) and task.Request == "celery.worker.request:Request"
-    facts["batches"] = _batches(task)
+    rule = batches.rule_of(task)
+    facts["batches"] = rule and rule._asdict()
+    if batches.takes_requests(task):
+        facts["capture"] = False
+        # One that is acknowledged late and whose worker died is never acknowledged.
+        facts["reject_on_worker_lost"] = facts["acks_late"]
     return facts
-
-
-def _batches(task: Any) -> Optional[dict[str, Any]]:
-    if not is_batch_task(task):
-        return None
-    return {"flush_every": task.flush_every, "flush_interval": task.flush_interval}
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ and for all that ends a task from outside (`chores`).
 
 from __future__ import annotations
 
+import json
 import logging
 from types import SimpleNamespace
 from typing import Any, Optional
@@ -26,6 +27,7 @@ from pool_template.jobs.loop import Outcome
 
 logger = logging.getLogger("celery.worker.consumer.consumer")
 _LOGGED_LEN_MAX = 2_000
+_decode = json.JSONDecoder().decode
 #: The event that says how a task ended, and the state that it means.
 _STATES = {
     "task-succeeded": outcome.SUCCESS,
@@ -123,7 +125,13 @@ class Incoming:
             is_known = isinstance(error, (InvalidTaskError, ContentDisallowed))
             raise self.rejected(message, error if is_known else InvalidTaskError(str(error) or repr(error))) from None
 
-    def receive(self, request: Any, verdict: Verdict, is_due: bool) -> Optional[Outcome]:
+    def received(self, meta: dict[str, Any], body: bytes) -> tuple[Any, Verdict, Optional[Outcome]]:
+        """The request of a message that came in, what its code says of it, and an outcome if its task is not to run.
+        Raises `Refused`."""
+        request, verdict = self.request(meta, body)
+        return request, verdict, self._receive(request, verdict, bool(meta.get("due")))
+
+    def _receive(self, request: Any, verdict: Verdict, is_due: bool) -> Optional[Outcome]:
         """What is done when a message comes in. An outcome if its task is not to run: it has expired, or is early."""
         if logger.isEnabledFor(logging.INFO):
             log_received(request.id, request.name, request.argsrepr, request.kwargsrepr, request.eta)
@@ -231,6 +239,12 @@ class Incoming:
         request.decoded = decoded
         request.send_event = lambda kind, **values: verdict.event(request, kind, **values)
         return request, verdict
+
+
+def parted(payload: bytes) -> tuple[dict[str, Any], bytes]:
+    """A frame's payload: what is said of the body, and the body."""
+    meta_end = 4 + int.from_bytes(payload[:4], "little")
+    return _decode(payload[4:meta_end].decode()), payload[meta_end:]
 
 
 def log_received(task_id: str, name: str, args: Any, kwargs: Any, eta: Any) -> None:

@@ -1,28 +1,11 @@
-"""What Celery has and is not here yet: refused where a task would be lost, else said."""
+"""What Celery has and is not here yet."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from celery.exceptions import ImproperlyConfigured
-
 #: Names that a warning lists.
 _NAMES_MAX = 5
-
-
-def is_batch_task(task: Any) -> bool:
-    """It takes many messages in one call, by the package celery-batches."""
-    return any(kind.__module__.partition(".")[0] == "celery_batches" for kind in type(task).__mro__)
-
-
-def refuse(app: Any) -> None:
-    """Raises where running the application would lose tasks: a batch task, called by itself, fails for good."""
-    batches = sorted(name for name, task in app.tasks.items() if is_batch_task(task))
-    if batches:
-        raise ImproperlyConfigured(
-            f"batch tasks of celery_batches ({_listed(batches)}) can't run here yet; keep `celery worker` for an "
-            "application that has some"
-        )
 
 
 def warnings(app: Any, worker: Any) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any, Callable, NamedTuple, Optional
 
-from celery.app import trace
 from kombu.serialization import registry
 from kombu.utils import json as kombu_json
 from kombu.utils.json import object_hook
 
+from pool_template.celery import batches
 from pool_template.celery.application import Application
 from pool_template.celery.capture import Capture
 
@@ -29,6 +29,8 @@ class Plan(NamedTuple):
     captures_failures: bool
     #: Seconds; None: no limit of its own.
     soft_limit_s: Optional[float]
+    #: Whether one call takes the requests of many messages.
+    takes_requests: bool = False
 
 
 class Plans:
@@ -54,15 +56,16 @@ class Plans:
         """Makes it."""
         application, capture = self._application, self._capture
         if task.__trace__ is None:  # registered by a worker
-            app = application.app
-            task.__trace__ = trace.build_tracer(name, task, app.loader, application.node, app=app)
+            application.build_tracer(name, task)
         captures = capture.allows(task)
+        takes_requests = batches.takes_requests(task)
         plan = self._known[name] = Plan(
             task=task,
-            is_plain=task.Request == _STOCK_REQUEST,
+            is_plain=task.Request == _STOCK_REQUEST and not takes_requests,
             captures=captures,
             captures_failures=captures and capture.allows_failures(task),
             soft_limit_s=application.soft_limit_of(task),
+            takes_requests=takes_requests,
         )
         return plan
 

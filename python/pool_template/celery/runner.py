@@ -7,11 +7,12 @@ The payload: the length of the message's envelope, four bytes; the envelope, as 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Iterator, Optional
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import Terminated
@@ -33,7 +34,8 @@ from pool_template.celery import outcome, process
 from pool_template.celery.application import Application
 from pool_template.celery.capture import Capture, is_of_celery
 from pool_template.celery.chores import Chores, info_of
-from pool_template.celery.incoming import Incoming, Refused, are_limits, log_received
+from pool_template.celery.incoming import Incoming, Refused, Verdict, are_limits, log_received, parted
+from pool_template.celery.gathered import Gathered
 from pool_template.celery.plans import Plan, Plans, json_decoder
 from pool_template.jobs import errors, frames, lineage
 from pool_template.jobs.deadline import Deadline
@@ -44,7 +46,6 @@ _TASK, _WHOLE, _CHORE = 1, 2, 3
 #: What the parent process does more with than to count it.
 _SPECIAL = (Reject, WorkerLostError, TimeLimitExceeded, Terminated, MemoryError)
 _REHEARSED = "pool.rehearsal"
-_decode = json.JSONDecoder().decode
 _task_success, _task_postrun = signals.task_success, signals.task_postrun
 _task_received = signals.task_received
 
@@ -69,6 +70,7 @@ class CeleryRunner:
         self._plans = Plans(application, self._capture)
         self._incoming = Incoming(application)
         self._chores = Chores(application, self._incoming)
+        self._gathered = Gathered(self, self._incoming, application.settings.batch_split)
         self._decode_body = json_decoder(prepare_accept_content(application.app.conf.accept_content))
         self._logs_receipt = logging.getLogger("celery.worker.strategy").isEnabledFor(logging.INFO)
         #: Whether tasks may be run by their tracers, past the function that Celery's parent process calls for that.
@@ -141,28 +143,41 @@ class CeleryRunner:
     def run(self, job: bytes, task: bytes, payload: bytes, timeout_ms: int, started_ns: int, kind: int) -> Outcome:
         """See `jobs.loop.Runner`. The timeout is the hard limit, which is the supervisor's."""
         try:
-            meta_end = 4 + int.from_bytes(payload[:4], "little")
-            meta = _decode(payload[4:meta_end].decode())
-            body = payload[meta_end:]
+            meta, body = parted(payload)
             if kind == _CHORE:
                 self._deadline.set(0, started_ns)
                 return self._chores.do(meta, body)
-            return self._run(meta, body, started_ns, kind != _WHOLE)
-        except Refused as refused:
-            return refused.answer
+            return self.run_message(meta, body, started_ns, kind != _WHOLE)
         except BaseException as error:
-            self._task_ended(error)
-            self._capture.take()
-            return outcome.broken(error)
+            return self.unrun(error)
         finally:
             self._is_running = False
 
-    def _run(self, meta: dict[str, Any], body: bytes, started_ns: int, may_capture: bool) -> Outcome:
+    def run_batch(self, runs: list[frames.RunFrame], started_ns: int) -> Optional[list[Outcome]]:
+        """See `batches`. None: the messages are not those of one batch task."""
+        plan = self._plans.get(runs[0].task.decode())
+        if plan is None or any(run.kind == _CHORE for run in runs):
+            return None
+        try:
+            return self._gathered.run(plan, runs, started_ns)
+        finally:
+            self._is_running = False
+
+    def unrun(self, error: BaseException) -> Outcome:
+        """What becomes of a message that was refused, or failed beside its task."""
+        if isinstance(error, Refused):
+            return error.answer
+        self._task_ended(error)
+        self._capture.take()
+        return outcome.broken(error)
+
+    def run_message(self, meta: dict[str, Any], body: bytes, started_ns: int, may_capture: bool) -> Outcome:
         headers = meta.get("headers") or {}
         plan = self._plans.get(headers.get("task"))
-        parts = self._parts(meta, headers, body) if plan is not None and plan.is_plain else None
+        parts = self.parts(meta, body) if plan is not None and plan.is_plain else None
         if plan is None or parts is None:
-            return self._run_by_request(meta, body, started_ns, may_capture)
+            request, verdict, early = self._incoming.received(meta, body)
+            return early or self.run_request(request, verdict, started_ns, may_capture)
         args, kwargs, embed = parts
         properties = meta.get("properties") or {}
         info = properties.get("delivery_info") or {}
@@ -194,7 +209,7 @@ class CeleryRunner:
         except BaseException as error:
             if lineage.is_child:
                 lineage.end_child(error)
-            return self._after_process(error, *self._incoming.request(meta, body))
+            return self.after_process(error, *self._incoming.request(meta, body))
         result, failed, runtime, text = traced
         store = self._capture.take()
         if not failed:
@@ -205,8 +220,9 @@ class CeleryRunner:
             return self._after_failure(request_object, verdict, result, error)
         return self._failed(plan.task, result, error, runtime, store)
 
-    def _parts(self, meta: dict[str, Any], headers: dict[str, Any], body: bytes) -> Any:
+    def parts(self, meta: dict[str, Any], body: bytes) -> Any:
         """Arguments and what goes with them, of a message with nothing special; None of any other."""
+        headers = meta.get("headers") or {}
         if (
             self._decode_body is None
             or not self._is_stock
@@ -251,13 +267,11 @@ class CeleryRunner:
             self._deadline.clear()
         return traced
 
-    def _run_by_request(self, meta: dict[str, Any], body: bytes, started_ns: int, may_capture: bool) -> Outcome:
+    def run_request(self, request: Any, verdict: Verdict, started_ns: int, may_capture: bool) -> Outcome:
         """As Celery's parent process and its child do it together, with a request object."""
-        request, verdict = self._incoming.request(meta, body)
-        early = self._incoming.receive(request, verdict, bool(meta.get("due")))
-        if early is not None:
-            return early
         plan = self._plans.get(request._type)
+        if plan is not None and plan.takes_requests:
+            return self._gathered.run_requests(plan, [(request, verdict)], started_ns)[0]
         is_plain = plan is None or plan.is_plain
         if not is_plain:
             request.on_accepted(os.getpid(), time.monotonic())
@@ -274,7 +288,7 @@ class CeleryRunner:
         except BaseException as error:
             if lineage.is_child:
                 lineage.end_child(error)
-            return self._after_process(error, request, verdict)
+            return self.after_process(error, request, verdict)
         store = self._capture.take()
         failed, result, runtime = traced
         error = _unwrapped(result) if failed else None
@@ -286,6 +300,17 @@ class CeleryRunner:
             return self._after_failure(request, verdict, result, error, store)
         request.on_success(traced)
         return self._incoming.answer(request, verdict, store=store and store._asdict())
+
+    @contextlib.contextmanager
+    def limited(self, plan: Plan, started_ns: int) -> Iterator[None]:
+        """Lets the task's soft limit strike meanwhile."""
+        self._is_running = True
+        try:
+            self._deadline.set(round(plan.soft_limit_s * 1000) if plan.soft_limit_s else 0, started_ns)
+            yield
+        finally:
+            self._is_running = False
+            self._deadline.clear()
 
     def _failed(self, task: Any, info: ExceptionInfo, error: Any, runtime: Optional[float], store: Any) -> Outcome:
         """The usual ends of a task that did not succeed. Source: `celery/worker/request.py`, `Request.on_failure`."""
@@ -307,7 +332,7 @@ class CeleryRunner:
         request.on_failure(info, return_ok=True)
         return self._incoming.answer(request, verdict, error, **({} if store is None else {"store": store}))
 
-    def _after_process(self, error: BaseException, request: Any, verdict: Any) -> Outcome:
+    def after_process(self, error: BaseException, request: Any, verdict: Any) -> Outcome:
         """What was raised past the tracer: in Celery's pool it would end the process, or reach its parent."""
         self._capture.take()
         if not request.task.acks_late:

@@ -24,6 +24,11 @@ def is_batch_task(function: Any) -> bool:
         return False
 
 
+def marked() -> dict[str, dict[str, int]]:
+    """How the functions that `pool_job.batch` marked want their jobs gathered, by dotted names."""
+    return {name: how._asdict() for name, how in pool_job._batches.items()}
+
+
 class Jobs(Protocol):
     """What a runtime knows of jobs that are given to a batch task."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+from pool_template.jobs.batch import marked
 from pool_template.jobs.functions import JsonRunner
 from pool_template.process import signals
 from pool_template.process.control import Load
@@ -34,6 +35,10 @@ class Dialect:
     def warnings(self) -> list[str]:
         """It has none."""
         return []
+
+    def batches(self) -> dict[str, dict[str, int]]:
+        """Those that `pool_job.batch` marked, by their dotted names."""
+        return marked()
 
     def runner(self) -> JsonRunner:
         """See `dialects.Dialect`."""

@@ -6,6 +6,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any, Callable
 
+from pool_template.jobs.batch import marked
 from pool_template.process import packages, signals
 from pool_template.process.control import Load
 from pool_template.rq.settings import RqSettings
@@ -50,6 +51,10 @@ class Dialect:
     def warnings(self) -> list[str]:
         """It has none."""
         return []
+
+    def batches(self) -> dict[str, dict[str, int]]:
+        """Those that `pool_job.batch` marked, by their dotted names."""
+        return marked()
 
     def runner(self) -> RqRunner:
         """See `dialects.Dialect`."""

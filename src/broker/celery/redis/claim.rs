@@ -269,6 +269,8 @@ impl CeleryBroker {
             id: id.clone(),
             queue: queue.clone(),
             task,
+            // What Celery's own code has to look at first is a batch of its own.
+            batches: of.batches && !message.is_odd,
             kind: if of.captured && !message.is_odd {
                 KIND_TASK
             } else {
@@ -280,7 +282,6 @@ impl CeleryBroker {
             retry_after: None,
             loss: if runs_again { Loss::RunsAgain } else { Loss::Fails },
             work: Work::Job,
-            batches: of.batches,
             failures: 0,
             losses: message.losses,
             ready,
