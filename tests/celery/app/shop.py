@@ -10,9 +10,9 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from kombu import Queue
 from redis import Redis
 
-URL = os.environ.get('SHOP_REDIS', 'redis://127.0.0.1:1/0')
-LEDGER = os.environ.get('SHOP_LEDGER', URL)
-app = Celery('shop', broker=URL, backend=URL)
+NOWHERE = 'redis://127.0.0.1:1/0'
+LEDGER = os.environ.get('SHOP_LEDGER', NOWHERE)
+app = Celery('shop', broker=os.environ.get('SHOP_BROKER', NOWHERE), backend=os.environ.get('SHOP_RESULTS', NOWHERE))
 app.conf.update(
     task_queues=[Queue('celery'), Queue('mail', exchange='mail', routing_key='mail')],
     result_expires=3600,

@@ -1,4 +1,4 @@
-"""The same application run by the stock worker and by pool, each on databases of its own."""
+"""The same application run by the stock worker and by pool, each with a broker and a database of its own."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from celery import Celery
@@ -19,17 +20,27 @@ APP = Path(__file__).resolve().parents[1] / 'app'
 POOL = os.environ.get('POOL_BIN', str(ROOT / 'target' / 'debug' / 'pool'))
 
 
-class Side:
-    """A worker under test on one database; `ledger` counts what the tasks did on another one."""
+def together(sides, do):
+    """What `do` returns for each side; it runs for all at once."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(do, sides))
 
-    def __init__(self, kind, server, database, conf=None):
+
+class Side:
+    """A worker under test on one broker. Its results are in one database; in another one `ledger` counts what tasks did."""
+
+    def __init__(self, kind, broker, server, database, conf=None):
         self.kind = kind
-        self.url = f'redis://127.0.0.1:{server.port}/{database}'
+        self.broker = broker
+        self.url = broker.url
+        self.results_url = f'redis://127.0.0.1:{server.port}/{database}'
         self.ledger_url = f'redis://127.0.0.1:{server.port}/{database + 8}'
-        self.redis = Redis.from_url(self.url)
+        self.redis = Redis.from_url(self.results_url)
         self.ledger = Redis.from_url(self.ledger_url)
+        self.redis.flushdb()
+        self.ledger.flushdb()
         self.conf = conf or {}
-        self.app = Celery('producer', broker=self.url, backend=self.url, set_as_current=False)
+        self.app = Celery('producer', broker=self.url, backend=self.results_url, set_as_current=False)
         self.app.conf.update(accept_content=['json', 'yaml', 'pickle'], result_accept_content=['json'], **self.conf)
         self.processes = []
         self.log = tempfile.TemporaryFile('a+b')  # read while others write: they append
@@ -63,7 +74,8 @@ class Side:
             'PYTHONPATH': str(APP),
             'PYTHONDONTWRITEBYTECODE': '1',
             'C_FORCE_ROOT': '1',  # the tests may run as root
-            'SHOP_REDIS': self.url,
+            'SHOP_BROKER': self.url,
+            'SHOP_RESULTS': self.results_url,
             'SHOP_LEDGER': self.ledger_url,
             'SHOP_CONF': json.dumps(self.conf),
         }
@@ -74,7 +86,8 @@ class Side:
 
     def serve_as(self, other):
         """Serves the queues of another side."""
-        self.url, self.redis, self.ledger_url, self.app = other.url, other.redis, other.ledger_url, other.app
+        self.url, self.results_url, self.ledger_url = other.url, other.results_url, other.ledger_url
+        self.broker, self.redis, self.app = other.broker, other.redis, other.app
 
     def send(self, name, *args, **options):
         """Calls a task."""
@@ -90,8 +103,7 @@ class Side:
 
     def is_quiet(self):
         """No message waits, and none is unacknowledged."""
-        lists = [key for key in self.redis.keys('*') if self.redis.type(key) == b'list']
-        return not lists and not self.redis.exists('unacked', 'unacked_index')
+        return self.broker.is_quiet()
 
     def output(self):
         """What all its workers wrote."""
@@ -120,5 +132,6 @@ class Side:
         print(f'--- {self.kind}\n{self.output()}')
         self.log.close()
         self.app.close()
+        self.broker.close()
         self.redis.close()
         self.ledger.close()

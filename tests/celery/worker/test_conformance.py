@@ -9,6 +9,7 @@ from celery import chain, chord, group
 from celery.result import AsyncResult
 
 from support.wait import until
+from worker.sides import together
 from worker.stored import nameless, result_of, tree_of
 
 CASES = []
@@ -282,9 +283,8 @@ def a_late_task_that_is_killed_and_runs_again(side):
 
 
 def assert_same(both, run):
-    stock, pool = both
-    expected = run(stock)
-    assert run(pool) == expected
+    expected, found = together(both, run)
+    assert found == expected
     for side in both:
         until(side.is_quiet, f'{side.kind} leaves no message behind')
 

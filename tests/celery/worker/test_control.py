@@ -1,6 +1,5 @@
 """Remote control: a pool answers what a stock worker answers, field by field."""
 
-import base64
 import datetime
 import json
 import socket
@@ -10,6 +9,7 @@ import sys
 import pytest
 
 from support.wait import until
+from worker.sides import together
 
 HOST = socket.gethostname()
 NODE = f'celery@{HOST}'
@@ -26,7 +26,7 @@ def ask(side, method, arguments=None, node=NODE, **options):
 
 def of_both(both, method, arguments=None, **options):
     """The answers of the stock worker and of the pool."""
-    return [ask(side, method, arguments, **options)[NODE] for side in both]
+    return together(both, lambda side: ask(side, method, arguments, **options)[NODE])
 
 
 def command(side, *words):
@@ -49,11 +49,11 @@ def both(both_running):
 
 
 def test_celery_status_and_ping(both):
-    outputs = [command(side, 'status') for side in both]
+    outputs = together(both, lambda side: command(side, 'status'))
     assert [output.returncode for output in outputs] == [0, 0], outputs
     assert outputs[0].stdout == outputs[1].stdout
     assert f'{NODE}: OK' in outputs[1].stdout and '1 node online' in outputs[1].stdout
-    stock, pool = (json.loads(command(side, 'inspect', 'ping', '--json').stdout) for side in both)
+    stock, pool = together(both, lambda side: json.loads(command(side, 'inspect', 'ping', '--json').stdout))
     assert stock == pool == {NODE: {'ok': 'pong'}}
 
 
@@ -70,7 +70,8 @@ def test_celery_status_and_ping(both):
     ids=str,
 )
 def test_who_is_meant(both, meant):
-    stock, pool = (ask(side, 'ping', node=None, **{'destination': None, 'timeout': 0.5, **meant}) for side in both)
+    options = {'destination': None, 'timeout': 0.5, **meant}
+    stock, pool = together(both, lambda side: ask(side, 'ping', node=None, **options))
     assert stock == pool
 
 
@@ -93,17 +94,15 @@ def test_replies_are_messages_as_stock_workers_write_them(both):
     for side in both:
         with side.app.connection_for_write() as connection:
             mailbox = side.app.control.mailbox(connection)
-            mailbox.reply_queue(connection.default_channel).declare()
+            queue = mailbox.reply_queue(connection.default_channel)
+            queue.declare()
             mailbox._publish('ping', {}, reply_ticket='a ticket', channel=connection.default_channel, timeout=1)
-            key = mailbox.reply_queue.name
-            until(lambda: side.redis.llen(key), 'the answer is there')
-            message = json.loads(side.redis.rpop(key))
-        properties = message['properties']
-        assert properties.pop('delivery_tag') and message['headers'].pop('clock') > 0
-        assert message['headers']['ticket'] == 'a ticket'
-        assert properties['delivery_info'].pop('routing_key')
-        message['body'] = json.loads(base64.b64decode(message['body']))
-        found.append(message)
+            message = until(lambda: queue.get(no_ack=True), 'the answer is there')
+        properties, headers = message.properties, message.headers
+        assert headers.pop('clock') > 0 and headers['ticket'] == 'a ticket'
+        if side.broker.transport == 'redis':  # part of the message there
+            assert properties.pop('delivery_tag') and properties['delivery_info'].pop('routing_key')
+        found.append((message.payload, message.content_type, message.content_encoding, properties, headers))
     assert found[0] == found[1]
 
 
@@ -111,9 +110,8 @@ def test_bad_requests_are_logged_once_and_harm_nobody(alone):
     side = alone('pool')
     side.start(workers=1)
     heard(side)
-    channel = f'/{side.url.rsplit("/", 1)[1]}.celery.pidbox'
     for bad in [b'', b'\xff\xfe', b'5', b'{"body": 5}', b'{"body": "x", "properties": {"body_encoding": "base64"}}'] * 3:
-        assert side.redis.publish(channel, bad) == 1
+        assert side.broker.shout('celery.pidbox', bad)
     heard(side)
     assert 2 <= side.output().count('a remote control request is ignored') <= 5, side.output()
 
@@ -128,7 +126,7 @@ def test_a_prefix_and_an_exchange_of_its_own(alone):
 def test_without_remote_control_nobody_answers(alone):
     side = alone('pool', {'worker_enable_remote_control': False})
     side.start(workers=1)
-    assert side.redis.pubsub_numsub('/2.celery.pidbox')[0][1] == 0
+    assert not side.broker.shout('celery.pidbox', b'anybody?')
 
 
 def looked_at(side, method, ready, arguments=None):

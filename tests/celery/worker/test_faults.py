@@ -45,10 +45,10 @@ def test_a_stopped_pool_gives_back_what_it_held(alone):
     side = alone('pool')
     side.start()
     later = [side.send('shop.add', n, n, countdown=3600) for n in range(5)]
-    until(lambda: side.redis.llen('celery') == 0, 'they are taken')
+    until(lambda: side.broker.waiting('celery') == 0, 'they are taken')
     assert side.stop() == [0]
-    assert side.redis.llen('celery') == 5
-    assert not side.redis.exists('unacked', 'unacked_index')
+    assert side.broker.waiting('celery') == 5
+    assert side.broker.unacked() == 0
     assert not any(result.ready() for result in later)
 
 
@@ -64,7 +64,7 @@ def test_a_worker_that_dies_between_tasks_is_replaced(alone):
 
 def test_a_message_that_is_no_json_stops_nobody(alone):
     side = alone('pool')
-    side.redis.lpush('celery', b'this is no JSON')
+    side.broker.put('celery', b'this is no JSON')
     side.start()
     assert side.send('shop.add', 1, 2).get(timeout=30) == 3
 

@@ -4,8 +4,13 @@ import json
 import signal
 import subprocess
 
+import pytest
+
 from support.wait import until
 from worker.sides import POOL
+
+#: What a supervisor does over any transport.
+pytestmark = pytest.mark.over('redis')
 
 
 def test_new_task_options_hold_after_a_reload(alone, tmp_path):
@@ -25,13 +30,13 @@ def test_new_task_options_hold_after_a_reload(alone, tmp_path):
     process = side.start('-A', 'reloaded', '--workdir', str(tmp_path))
     early = side.send('reloaded.task', 'long early')
     until(lambda: side.runs('long early'), 'it runs')
-    until(lambda: not side.redis.exists('unacked'), 'it is acknowledged when it begins')
+    until(lambda: side.broker.unacked() == 0, 'it is acknowledged when it begins')
     app.write_text(text.replace('LATE', 'True').replace('QUEUES', 'app.conf.task_default_queue = "other"'))
     process.send_signal(signal.SIGHUP)
     until(lambda: 'generation=2' in side.output(), 'the application is loaded anew')
     late = side.send('reloaded.task', 'long late')
     until(lambda: side.runs('long late'), 'it runs')
-    assert side.redis.hlen('unacked') == 1, 'it is not acknowledged before it ends'
+    assert side.broker.unacked() == 1, 'it is not acknowledged before it ends'
     assert not early.ready() and not late.ready()
 
 

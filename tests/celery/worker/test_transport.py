@@ -7,6 +7,8 @@ import pytest
 from support.wait import until
 from worker.stored import result_of
 
+pytestmark = pytest.mark.over('redis')
+
 PREFIX = {
     'broker_transport_options': {'global_keyprefix': 'shop:'},
     'result_backend_transport_options': {'global_keyprefix': 'results:'},
