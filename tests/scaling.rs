@@ -104,11 +104,10 @@ impl World {
             workers: self.size(),
             busy: self.meter.busy(),
             peak_busy: self.meter.take_peak(),
-            utilization: self.meter.utilization(self.now),
             busy_average: self.meter.busy_average(self.now),
             waiting: self.queue.len() as u64,
-            at_hand: 0,
             oldest_waiting: oldest,
+            work: self.service * self.queue.len() as u32,
         };
         let wish = self.policy.period(&sample);
         let to = decide(&self.limits, &sample, Some(wish)).to;
@@ -135,9 +134,16 @@ fn half_second() -> Option<Duration> {
     Some(Duration::from_millis(500))
 }
 
+/// However many workers are allowed.
 #[test]
 fn two_jobs_a_second_of_one_second_settle_at_four_or_five_and_fall_back_to_two() {
-    let mut world = World::new(2, 5, 0.5, Duration::from_secs(1));
+    for max in [5, 24] {
+        two_jobs_a_second_of_one_second(max);
+    }
+}
+
+fn two_jobs_a_second_of_one_second(max: u32) {
+    let mut world = World::new(2, max, 0.5, Duration::from_secs(1));
     world.run(60, half_second());
     let settled = world.size();
     assert!(settled == 4 || settled == 5, "{:?}", world.changes);

@@ -128,7 +128,7 @@ fn pool_cells(name: &str, pool: &PoolSnapshot) -> [String; 11] {
     ]
 }
 
-/// `scaled 3→4 12s ago (utilization): busy 0.62 of 30s, threshold 0.50, 12 waiting`
+/// `scaled 3→4 12s ago (utilization): 1.86 of 3 busy on average over 30s, utilization 0.62, threshold 0.50, 12 waiting`
 fn decided(decision: &Decision, now: Unix) -> String {
     let change = if decision.from == decision.to {
         format!("kept {} workers", decision.to)
@@ -136,11 +136,13 @@ fn decided(decision: &Decision, now: Unix) -> String {
         format!("scaled {}→{}", decision.from, decision.to)
     };
     format!(
-        "{change} {} ago ({}): busy {} of {}, threshold {:.2}, {} waiting",
+        "{change} {} ago ({}): {} of {} busy on average over {}, utilization {}, threshold {:.2}, {} waiting",
         age(now.since(decision.at)),
         decision.reason,
-        share(decision.utilization),
+        share(decision.busy_average),
+        decision.from,
         Human(seconds_to_duration(decision.window_s).unwrap_or_default()),
+        share(decision.utilization),
         decision.threshold,
         decision.waiting,
     )
@@ -316,6 +318,8 @@ mod tests {
             threshold: 0.5,
             window_s: 30.0,
             waiting: 12,
+            busy_average: Some(0.62),
+            ..Decision::default()
         };
         let pool = PoolSnapshot {
             queues: vec!["default".into()],

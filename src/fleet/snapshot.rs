@@ -64,7 +64,8 @@ pub struct PoolSnapshot {
     pub kept_bytes: u64,
     /// Claims no jobs until it is resumed.
     pub paused: bool,
-    /// Over the window, now; `None` while no worker was alive.
+    /// Workers that were busy on average over the window, divided by `target`; `None` without workers. Above 1 for a
+    /// while after the pool has shrunk.
     pub utilization: Option<f64>,
     /// Jobs that could run now.
     pub waiting: u64,
@@ -125,7 +126,7 @@ pub struct TaskSnapshot {
 }
 
 /// One scaling decision: the same record in the log, in `status` and in tests.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     /// When.
     pub at: Unix,
@@ -135,14 +136,65 @@ pub struct Decision {
     pub to: u32,
     /// Why: `utilization`, `below minimum`, `at maximum`, `memory budget` …
     pub reason: String,
-    /// What was measured; `None` while no worker was alive.
+    /// Workers busy on average over the window, divided by `from`; `None` without workers.
     pub utilization: Option<f64>,
     /// Threshold in force.
     pub threshold: f64,
     /// Window in seconds.
     pub window_s: f64,
-    /// Jobs that waited.
+    /// Jobs that waited, at the broker or at hand.
     pub waiting: u64,
+    /// The policy: `utilization` or `demand`.
+    #[serde(default)]
+    pub policy: String,
+    /// `period`, `look` (at jobs that wait) or `limits` (they were changed).
+    #[serde(default)]
+    pub occasion: String,
+    /// Workers that were busy.
+    #[serde(default)]
+    pub busy: u32,
+    /// Most workers that were busy at once since the last period.
+    #[serde(default)]
+    pub peak_busy: u32,
+    /// Workers that were busy on average over the window; `None` while no time had passed.
+    #[serde(default)]
+    pub busy_average: Option<f64>,
+    /// How long the oldest waiting job had waited, in seconds.
+    #[serde(default)]
+    pub oldest_waiting_s: f64,
+    /// Worker time that waited, in seconds: each waiting job counts with the mean service time of its queue.
+    #[serde(default)]
+    pub work_s: f64,
+    /// How long a job may wait by the policy `demand`, in seconds; `None`: another policy.
+    #[serde(default)]
+    pub target_wait_s: Option<f64>,
+    /// Limits in force.
+    #[serde(default)]
+    pub min: u32,
+    /// Limits in force.
+    #[serde(default)]
+    pub max: u32,
+    /// What each term of the policy asked for.
+    #[serde(default)]
+    pub candidates: Vec<Candidate>,
+    /// The term that won: `one more`, `clears what waits` …; `None`: no change was wished.
+    #[serde(default)]
+    pub term: Option<String>,
+    /// The size that the policy wished.
+    #[serde(default)]
+    pub wished: u32,
+    /// The limit that held: `max_workers`, `max_memory` …; `None`: none did.
+    #[serde(default)]
+    pub limit: Option<String>,
+}
+
+/// The size that one term of a policy asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Which: `one more`, `clears what waits` …
+    pub term: String,
+    /// Workers.
+    pub workers: u32,
 }
 
 /// One worker.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::job::{Outcome, QueueName};
-use crate::policy::limits::Decision;
 use crate::policy::scaling::wish::Reason;
 
 use super::histogram::Histogram;
@@ -184,16 +183,13 @@ impl Tally {
     }
 
     /// A scaling decision was made.
-    pub fn decided(&mut self, decision: &Decision) {
-        let direction = match decision.to.cmp(&decision.from) {
+    pub fn decided(&mut self, (from, to): (u32, u32), reason: Reason) {
+        let direction = match to.cmp(&from) {
             std::cmp::Ordering::Greater => "up",
             std::cmp::Ordering::Less => "down",
             std::cmp::Ordering::Equal => "hold",
         };
-        *self
-            .decisions
-            .entry((direction, decision.reason.as_str()))
-            .or_default() += 1;
+        *self.decisions.entry((direction, reason.as_str())).or_default() += 1;
     }
 
     /// Jobs came back unread.
@@ -253,7 +249,7 @@ mod tests {
             (3, 2, Reason::AboveMaximum),
             (2, 3, Reason::Utilization),
         ] {
-            tally.decided(&Decision { from, to, reason });
+            tally.decided((from, to), reason);
         }
         assert_eq!(tally.decisions[&("up", "utilization")], 2);
         assert_eq!(tally.decisions[&("hold", "memory budget")], 1);

@@ -229,7 +229,7 @@ const SCALING: &[Metric] = &[
     }),
     gauge(
         "pool_utilization_ratio",
-        "Share of their time that workers were busy, over the window; absent while no worker was alive",
+        "Workers busy on average over the window, divided by the workers wanted now; absent without workers",
         |figures, out| {
             for (name, pool) in &figures.snapshot.pools {
                 pool.utilization

@@ -2,6 +2,7 @@
 //!
 //! What a pool *wishes* is said by its policy (see [`super::scaling`]). Whatever it says, the size stays within the limits.
 
+use super::decision::{Decision, Limit};
 use super::memory::Budget;
 use super::scaling::wish::{Reason, Sample, Wish};
 use super::share::Share;
@@ -23,24 +24,6 @@ pub struct Limits {
     pub share: Share,
 }
 
-/// What to do, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// Workers before.
-    pub from: u32,
-    /// Workers wanted; the caller forks what is missing, or retires idle ones.
-    pub to: u32,
-    /// Why.
-    pub reason: Reason,
-}
-
-impl Decision {
-    /// Whether the number of workers changes.
-    pub fn is_change(&self) -> bool {
-        self.from != self.to
-    }
-}
-
 /// The size that a pool is to have.
 ///
 /// A pool outside its limits goes to the limit, and one without workers starts one when a job waits. Then its policy's
@@ -49,76 +32,132 @@ impl Decision {
 ///
 /// A worker is only retired when it is idle, so going down may take the caller a while.
 pub fn decide(limits: &Limits, sample: &Sample, wish: Option<Wish>) -> Decision {
-    let now = sample.workers;
-    let size = Size { now, limits };
-    let floor = limits.min.min(limits.max);
-    let max = limits.max.min(limits.share.ceiling);
-    if now > max {
-        return size.to(max, Reason::AboveMaximum);
-    }
-    let Some(wish) = wish else {
-        return match now < floor {
-            true => size.afford(floor, Reason::BelowMinimum),
-            false => size.to(now, Reason::Steady),
-        };
+    let size = Size {
+        now: sample.workers,
+        floor: limits.min.min(limits.max),
+        limits,
     };
-    if now < floor {
-        return size.grow(floor, Reason::BelowMinimum);
-    }
-    if now == 0 && sample.waiting > 0 && limits.max > 0 {
-        return size.grow(1, Reason::JobsWaiting);
-    }
-    match wish.workers {
-        more if more > now && now >= limits.max => size.to(now, Reason::AtMaximum),
-        more if more > now => size.grow(more.min(limits.max), wish.reason),
-        fewer if fewer.max(floor) >= now => size.to(now, Reason::Steady),
-        // Nothing could bring the worker back.
-        _ if !limits.loadable => size.to(now, Reason::NotLoadable),
-        fewer => size.to(fewer.max(floor), wish.reason),
+    let (is_asked, wish) = (wish.is_some(), wish.unwrap_or_else(|| Wish::stay(sample)));
+    let Bounded { to, reason, limit } = match size.put_right(is_asked) {
+        Some(bounded) => bounded,
+        None if size.now == 0 && sample.waiting > 0 && limits.max > 0 && is_asked => {
+            size.grow(1, Reason::JobsWaiting, None)
+        }
+        None => size.follow(wish.workers, wish.reason),
+    };
+    Decision {
+        from: sample.workers,
+        to,
+        reason,
+        sample: *sample,
+        bounds: (limits.min, limits.max),
+        candidates: wish.candidates,
+        term: wish.term,
+        wished: wish.workers,
+        limit,
     }
 }
 
 /// A pool's size, and what it may become.
 struct Size<'a> {
     now: u32,
+    floor: u32,
     limits: &'a Limits,
 }
 
+/// A size within all limits, and the one that held.
+struct Bounded {
+    to: u32,
+    reason: Reason,
+    limit: Option<Limit>,
+}
+
+impl Bounded {
+    fn to(to: u32, reason: Reason, limit: Option<Limit>) -> Self {
+        Bounded { to, reason, limit }
+    }
+}
+
 impl Size<'_> {
-    /// Growth to `wanted`, as far as nothing forbids it.
-    fn grow(&self, wanted: u32, reason: Reason) -> Decision {
+    /// Outside its limits, a pool goes to the limit. Limits that were just changed (nobody `is_asked` for a wish) hold
+    /// although the pool is paused or no worker can be forked yet.
+    fn put_right(&self, is_asked: bool) -> Option<Bounded> {
+        let ceiling = self.limits.share.ceiling;
+        let max = self.limits.max.min(ceiling);
+        if self.now > max {
+            let limit = match self.limits.max <= ceiling {
+                true => Limit::Maximum,
+                false => Limit::TotalWorkers,
+            };
+            return Some(Bounded::to(max, Reason::AboveMaximum, Some(limit)));
+        }
+        if self.now >= self.floor {
+            return None;
+        }
+        let (reason, limit) = (Reason::BelowMinimum, Some(Limit::Minimum));
+        Some(match is_asked {
+            true => self.grow(self.floor, reason, limit),
+            false => self.afford(self.floor, reason, limit),
+        })
+    }
+
+    /// The wish of a pool inside its limits.
+    fn follow(&self, wished: u32, reason: Reason) -> Bounded {
+        let max = self.limits.max;
+        match wished {
+            same if same == self.now => Bounded::to(self.now, Reason::Steady, None),
+            more if more > self.now && self.now >= max => {
+                Bounded::to(self.now, Reason::AtMaximum, Some(Limit::Maximum))
+            }
+            more if more > self.now => {
+                let limit = (more > max).then_some(Limit::Maximum);
+                self.grow(more.min(max), reason, limit)
+            }
+            fewer if fewer.max(self.floor) >= self.now => {
+                Bounded::to(self.now, Reason::Steady, Some(Limit::Minimum))
+            }
+            // Nothing could bring the worker back.
+            _ if !self.limits.loadable => {
+                Bounded::to(self.now, Reason::NotLoadable, Some(Limit::NotLoadable))
+            }
+            fewer => {
+                let limit = (fewer < self.floor).then_some(Limit::Minimum);
+                Bounded::to(fewer.max(self.floor), reason, limit)
+            }
+        }
+    }
+
+    /// Growth to `wanted`, as far as nothing forbids it; `limit`: the one that `wanted` comes from.
+    fn grow(&self, wanted: u32, reason: Reason, limit: Option<Limit>) -> Bounded {
         if self.limits.paused {
-            return self.to(self.now, Reason::Paused);
+            return Bounded::to(self.now, Reason::Paused, Some(Limit::Paused));
         }
         if !self.limits.loadable {
-            return self.to(self.now, Reason::NotLoadable);
+            return Bounded::to(self.now, Reason::NotLoadable, Some(Limit::NotLoadable));
         }
-        self.afford(wanted, reason)
+        self.afford(wanted, reason, limit)
     }
 
     /// Growth to `wanted`, as far as memory and the workers of all go. Memory never forbids the first worker: a pool that
     /// can't run a single job is no saving. What all pools share never forbids a pool to reach its floor.
-    fn afford(&self, wanted: u32, reason: Reason) -> Decision {
+    fn afford(&self, wanted: u32, reason: Reason, limit: Option<Limit>) -> Bounded {
         let share = &self.limits.share;
         let own = self.limits.memory.most_workers(self.now);
         let shared = self.now.saturating_add(share.memory.room()).max(share.floor);
         let affordable = own.min(shared);
         let seats = share.workers.max(self.now);
         if affordable.min(seats) >= wanted {
-            return self.to(wanted, reason);
+            return Bounded::to(wanted, reason, limit);
         }
         if affordable < seats {
-            return self.to(affordable, Reason::MemoryBudget);
+            let limit = if own <= shared {
+                Limit::Memory
+            } else {
+                Limit::TotalMemory
+            };
+            return Bounded::to(affordable, Reason::MemoryBudget, Some(limit));
         }
-        self.to(seats, Reason::TotalWorkers)
-    }
-
-    fn to(&self, to: u32, reason: Reason) -> Decision {
-        Decision {
-            from: self.now,
-            to,
-            reason,
-        }
+        Bounded::to(seats, Reason::TotalWorkers, Some(Limit::TotalWorkers))
     }
 }
 

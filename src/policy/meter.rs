@@ -1,4 +1,4 @@
-//! The exact share of their time that workers spent on jobs, over a sliding window.
+//! How many workers were busy on average, exactly, over a sliding window.
 //!
 //! [`Meter`] is told when workers come and go and when jobs start and end, and integrates. Nothing
 //! is sampled. Spans that touch are kept as one; spans that fall together into one *cell* (1/4096 of the
@@ -35,10 +35,9 @@ pub struct Meter {
     gone: VecDeque<Gone>,
 }
 
-/// One worker: when it lived and what it ran.
+/// One worker: what it ran.
 #[derive(Clone, Debug)]
 struct Track {
-    alive_from: Mono,
     /// Start of the job that runs now, by the supervisor's stamp.
     running: Option<Mono>,
     /// End of the last job: nothing of the next one can lie before it.
@@ -88,10 +87,9 @@ impl Meter {
         self.window
     }
 
-    /// A worker takes jobs from `at` on: its time counts as available.
+    /// A worker takes jobs from `at` on.
     pub fn worker_alive(&mut self, worker: u64, at: Mono) {
         let track = Track {
-            alive_from: at,
             running: None,
             last_end: at,
             spans: VecDeque::new(),
@@ -149,35 +147,26 @@ impl Meter {
         }
     }
 
-    /// Busy worker time divided by available worker time, over the window that ends at `now`.
+    /// Workers that were busy on average over the window that ends at `now`, or since the first worker came, if that is
+    /// shorter: busy worker time divided by that span.
     ///
     /// A running job counts up to `now`; one begun before the window, from the window's edge.
     /// Linear in the spans kept; changes nothing. Exact but for half a cell a worker, see the module.
-    /// Returns a ratio in `0.0..=1.0`, or `None` if no worker was alive: nobody there is not idle.
-    pub fn utilization(&self, now: Mono) -> Option<f64> {
-        let (busy_ns, alive_ns) = self.times_ns(now);
-        (alive_ns > 0).then(|| (busy_ns as f64 / alive_ns as f64).min(1.0))
-    }
-
-    /// Workers that were busy on average over the window that ends at `now`, or since the first one came. `None`: no time
-    /// has passed since then.
+    /// Returns `None` while no worker has come, or no time has passed since: nobody there is not idle.
     pub fn busy_average(&self, now: Mono) -> Option<f64> {
         let from = self.edge(now).max(self.since?);
         let span_ns = now.since(from).as_nanos();
-        (span_ns > 0).then(|| self.times_ns(now).0 as f64 / span_ns as f64)
+        (span_ns > 0).then(|| self.busy_ns(now) as f64 / span_ns as f64)
     }
 
-    /// Worker time in the window: busy, and available.
-    fn times_ns(&self, now: Mono) -> (u128, u128) {
+    /// Busy worker time in the window.
+    fn busy_ns(&self, now: Mono) -> u128 {
         let edge = self.edge(now);
         let alive = self.alive.values().map(|track| (track, now));
         let gone = self.gone.iter().map(|gone| (&gone.track, gone.at.min(now)));
-        let (mut busy_ns, mut alive_ns) = (0u128, 0u128);
-        for (track, until) in alive.chain(gone) {
-            busy_ns += u128::from(track.busy_ns(edge, until));
-            alive_ns += u128::from(overlap_ns(track.alive_from, until, edge, until));
-        }
-        (busy_ns, alive_ns)
+        let all = alive.chain(gone);
+        all.map(|(track, until)| u128::from(track.busy_ns(edge, until)))
+            .sum()
     }
 
     /// Workers alive now.
@@ -305,10 +294,10 @@ mod tests {
     #[test]
     fn nobody_there_is_not_idle() {
         let mut meter = Meter::new(WINDOW);
-        assert_eq!(meter.utilization(secs(1.0)), None);
+        assert_eq!(meter.busy_average(secs(1.0)), None);
         meter.worker_alive(1, secs(1.0));
-        assert_eq!(meter.utilization(secs(1.0)), None, "no time has passed");
-        assert_eq!(meter.utilization(secs(2.0)), Some(0.0));
+        assert_eq!(meter.busy_average(secs(1.0)), None, "no time has passed");
+        assert_eq!(meter.busy_average(secs(2.0)), Some(0.0));
     }
 
     #[test]
@@ -317,12 +306,12 @@ mod tests {
         meter.job_started(1, secs(0.0));
         for second in 1..200 {
             meter.forget(secs(f64::from(second)));
-            assert_eq!(meter.utilization(secs(f64::from(second))), Some(0.5));
+            assert_eq!(meter.busy_average(secs(f64::from(second))), Some(1.0));
         }
         meter.job_ended(1, secs(0.0), secs(200.0), secs(200.0));
-        assert_eq!(meter.utilization(secs(200.0)), Some(0.5));
-        assert_eq!(meter.utilization(secs(215.0)), Some(0.25));
-        assert_eq!(meter.utilization(secs(230.0)), Some(0.0));
+        assert_eq!(meter.busy_average(secs(200.0)), Some(1.0));
+        assert_eq!(meter.busy_average(secs(215.0)), Some(0.5));
+        assert_eq!(meter.busy_average(secs(230.0)), Some(0.0));
     }
 
     #[test]
@@ -334,8 +323,8 @@ mod tests {
             meter.job_started(1 + job % 4, started);
             meter.job_ended(1 + job % 4, started, ended, ended + Duration::from_micros(300));
         }
-        let share = meter.utilization(secs(60.0)).unwrap();
-        assert!((share - 0.25).abs() < 0.0025, "{share}");
+        let busy = meter.busy_average(secs(60.0)).unwrap();
+        assert!((busy - 1.0).abs() < 0.01, "{busy}");
     }
 
     #[test]
@@ -344,9 +333,10 @@ mod tests {
         meter.job_started(1, secs(0.0));
         meter.worker_gone(1, secs(10.0));
         assert_eq!((meter.alive(), meter.busy()), (1, 0));
-        assert_eq!(meter.utilization(secs(10.0)), Some(0.5));
-        assert_eq!(meter.utilization(secs(30.0)), Some(0.25));
-        assert_eq!(meter.utilization(secs(40.0)), Some(0.0));
+        assert_eq!(meter.busy_average(secs(10.0)), Some(1.0));
+        assert_eq!(meter.busy_average(secs(20.0)), Some(0.5));
+        assert_eq!(meter.busy_average(secs(35.0)), Some(5.0 / 30.0));
+        assert_eq!(meter.busy_average(secs(40.0)), Some(0.0));
         meter.forget(secs(40.0));
         assert!(meter.gone.is_empty());
     }
@@ -355,9 +345,9 @@ mod tests {
     fn the_workers_stamps_replace_the_provisional_start() {
         let mut meter = meter_with(1);
         meter.job_started(1, secs(0.0));
-        assert_eq!(meter.utilization(secs(10.0)), Some(1.0));
+        assert_eq!(meter.busy_average(secs(10.0)), Some(1.0));
         meter.job_ended(1, secs(4.0), secs(8.0), secs(10.0));
-        assert_eq!(meter.utilization(secs(10.0)), Some(0.4));
+        assert_eq!(meter.busy_average(secs(10.0)), Some(0.4));
     }
 
     #[test]
@@ -365,9 +355,9 @@ mod tests {
         let mut meter = meter_with(1);
         meter.job_ended(1, secs(2.0), secs(4.0), secs(4.0));
         meter.job_ended(1, secs(0.0), secs(99.0), secs(5.0)); // begun before its predecessor's end, ended in the future
-        assert_eq!(meter.utilization(secs(5.0)), Some(0.6));
+        assert_eq!(meter.busy_average(secs(5.0)), Some(0.6));
         meter.job_ended(1, secs(9.0), secs(6.0), secs(10.0)); // ended before it began
-        assert_eq!(meter.utilization(secs(10.0)), Some(0.3));
+        assert_eq!(meter.busy_average(secs(10.0)), Some(0.3));
     }
 
     #[test]
@@ -375,7 +365,7 @@ mod tests {
         let mut meter = meter_with(1);
         meter.job_started(1, secs(0.0));
         meter.job_withdrawn(1);
-        assert_eq!((meter.busy(), meter.utilization(secs(10.0))), (0, Some(0.0)));
+        assert_eq!((meter.busy(), meter.busy_average(secs(10.0))), (0, Some(0.0)));
     }
 
     #[test]
@@ -398,8 +388,8 @@ mod tests {
         meter.job_started(1, secs(0.0));
         meter.job_ended(1, secs(0.0), secs(100.0), secs(100.0));
         meter.set_window(Duration::from_secs(300), secs(100.0));
-        assert_eq!(meter.utilization(secs(100.0)), Some(1.0));
-        assert_eq!(meter.utilization(secs(130.0)), Some(0.5));
+        assert_eq!(meter.busy_average(secs(100.0)), Some(1.0));
+        assert_eq!(meter.busy_average(secs(130.0)), Some(0.5));
     }
 
     #[test]
@@ -411,8 +401,8 @@ mod tests {
             meter.job_ended(1, started, ended, ended);
         }
         assert!(meter.alive[&1].spans.len() <= 2 * CELLS as usize + 2);
-        let share = meter.utilization(secs(40.0)).unwrap();
-        assert!((share - 0.95).abs() < 0.001, "{share}");
+        let busy = meter.busy_average(secs(40.0)).unwrap();
+        assert!((busy - 0.95).abs() < 0.001, "{busy}");
     }
 
     #[test]
@@ -421,7 +411,7 @@ mod tests {
         for (started, ended) in [(0.0, 0.001), (0.005, 0.006), (0.006, 10.0)] {
             meter.job_ended(1, secs(started), secs(ended), secs(ended));
         }
-        assert_eq!(meter.utilization(secs(35.0)), Some(5.0 / 30.0));
+        assert_eq!(meter.busy_average(secs(35.0)), Some(5.0 / 30.0));
     }
 
     /// What the meter is told, kept whole, to be summed job by job.
@@ -433,15 +423,11 @@ mod tests {
     }
 
     impl Record {
-        fn integral(&self, from: u64, now: u64) -> (u64, u64) {
+        fn busy(&self, from: u64, now: u64) -> u64 {
             let overlap = |start: u64, end: u64| end.min(now).saturating_sub(start.max(from));
             let running = self.running.values().map(|start| overlap(*start, now));
             let ended = self.busy.iter().map(|(_, start, end)| overlap(*start, *end));
-            let alive = self
-                .workers
-                .iter()
-                .map(|(from, gone)| overlap(*from, gone.unwrap_or(now)));
-            (running.sum::<u64>() + ended.sum::<u64>(), alive.sum())
+            running.sum::<u64>() + ended.sum::<u64>()
         }
 
         fn last_end(&self, worker: usize) -> u64 {
@@ -497,14 +483,14 @@ mod tests {
                         record.busy.push((worker, started, ended));
                     }
                 }
-                let (busy, alive) = record.integral(now.saturating_sub(window), now);
-                let reading = meter.utilization(Mono(now));
-                prop_assert_eq!(reading.is_some(), alive > 0);
-                if let Some(share) = reading {
+                let from = now.saturating_sub(window).max(record.workers[0].0);
+                let (busy, span) = (record.busy(from, now), now - from);
+                let reading = meter.busy_average(Mono(now));
+                prop_assert_eq!(reading.is_some(), span > 0);
+                if let Some(average) = reading {
                     let bound = record.workers.len() as f64 * (window / u64::from(CELLS)) as f64 / 2.0 + 1e-3;
-                    let wrong = (share * alive as f64 - busy as f64).abs();
-                    prop_assert!(wrong <= bound, "{wrong} ticks of {alive}, bound {bound}");
-                    prop_assert!((0.0..=1.0).contains(&share));
+                    let wrong = (average * span as f64 - busy as f64).abs();
+                    prop_assert!(wrong <= bound, "{wrong} ticks of {span}, bound {bound}");
                 }
             }
         }

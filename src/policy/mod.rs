@@ -1,7 +1,7 @@
 //! Decisions as pure functions: no I/O, no clock, no state that is not an argument or a field.
 //!
 //! - [`meter`]: how busy workers were, exactly, over a sliding window.
-//! - [`scaling`]: how many workers a pool wishes. [`limits`]: how many it may have, and the decision.
+//! - [`scaling`]: how many workers a pool wishes. [`limits`]: how many it may have. [`decision`]: the record of a decision.
 //! - [`share`]: limits over all pools, with a floor for each.
 //! - [`memory`]: what the pool uses, what one more worker would cost, what is left.
 //! - [`retry`]: an execution's outcome becomes the job's fate.
@@ -11,6 +11,7 @@
 //! - [`settling`]: when outcomes go to the broker, at once or together.
 //! - [`recycle`]: when a worker has run long enough to be replaced.
 
+pub mod decision;
 pub mod limits;
 pub mod memory;
 pub mod meter;

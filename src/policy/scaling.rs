@@ -27,6 +27,15 @@ pub struct Settings {
     pub utilization: utilization::Settings,
 }
 
+impl Policy {
+    /// Its name in the settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Policy::Utilization => "utilization",
+        }
+    }
+}
+
 impl Settings {
     /// The policy in force, which has seen nothing yet.
     pub fn start(&self) -> Box<dyn ScalingPolicy> {

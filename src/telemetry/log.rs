@@ -79,6 +79,7 @@ pub fn scaled(pool: &str, decision: &Decision) {
                 workers = decision.from,
                 workers_to = decision.to,
                 utilization = decision.utilization,
+                busy_average = decision.busy_average,
                 threshold = decision.threshold,
                 window_s = decision.window_s,
                 waiting = decision.waiting,

@@ -144,7 +144,10 @@ fn figures_make_sense(name: &str, pool: &PoolSnapshot) {
         pool.workers
     );
     let share = pool.utilization.unwrap_or(0.0);
-    assert!((0.0..=1.0).contains(&share), "pool {name}: utilization {share}");
+    assert!(
+        share.is_finite() && share >= 0.0,
+        "pool {name}: utilization {share}"
+    );
 }
 
 /// No process misbehaved: whatever people changed, each job began once and ended well.

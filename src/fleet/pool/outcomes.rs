@@ -50,7 +50,6 @@ impl Pool {
         }
         let job = &self.jobs.held(execution).job;
         self.measures.ran(job, finished.times, cx.now);
-        self.size.ran(job, ended.since(started));
         cx.register.jobs_changed();
         let error = match &outcome {
             Outcome::Failure { error, .. } => error.to_string(),

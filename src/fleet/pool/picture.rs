@@ -37,7 +37,7 @@ impl Pool {
             floor: self.floor(),
             kept_bytes,
             paused: self.paused,
-            utilization: self.measures.meter().utilization(now.mono),
+            utilization: self.utilization(now.mono),
             waiting: self.backlog.waiting,
             oldest_waiting_s: self.backlog.oldest_age(now.unix).as_secs_f64(),
             scheduled: self.backlog.scheduled,

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::config::PoolConfig;
-use crate::fleet::snapshot::Decision;
+use crate::fleet::snapshot::{Candidate, Decision};
 use crate::fleet::{Action, Notice};
-use crate::job::{Job, Work};
+use crate::policy::decision;
 use crate::policy::limits::{self, Limits};
 use crate::policy::memory::Budget;
 use crate::policy::scaling::Settings;
-use crate::policy::scaling::wish::{Load, Reason, Sample, ScalingPolicy, Wish};
+use crate::policy::scaling::wish::{self, Load, Reason, Sample, ScalingPolicy, Wish};
 use crate::policy::share::Share;
 use crate::time::Mono;
 
@@ -33,13 +33,25 @@ pub(super) struct Size {
     look_at: Option<Mono>,
 }
 
-/// What makes the policy say its wish.
+/// What makes a pool decide about its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::fleet) enum Occasion {
     /// A scaling period ended.
     Period,
-    /// It asked for a look at jobs that wait.
+    /// The policy asked for a look at jobs that wait.
     Look,
+    /// The limits were changed; the policy is not asked.
+    Limits,
+}
+
+impl Occasion {
+    fn as_str(self) -> &'static str {
+        match self {
+            Occasion::Period => "period",
+            Occasion::Look => "look",
+            Occasion::Limits => "limits",
+        }
+    }
 }
 
 impl Size {
@@ -82,13 +94,6 @@ impl Size {
         self.look_at
     }
 
-    /// A worker ran a job. What the broker asked for itself says nothing of how long jobs take.
-    pub fn ran(&mut self, job: &Job, took: Duration) {
-        if job.work == Work::Job {
-            self.policy.ran(&job.queue, took);
-        }
-    }
-
     pub fn last_decision(&self) -> Option<&Decision> {
         self.last_decision.as_ref()
     }
@@ -108,18 +113,26 @@ impl Pool {
                 self.size.policy.period(&sample)
             }
             Occasion::Look => self.size.policy.look(&sample),
+            Occasion::Limits => Wish::stay(&sample),
         };
         // A look makes it grow, or nothing.
         if occasion == Occasion::Period || wish.workers > sample.workers {
-            self.follow(wish, &sample, (share, budget), cx);
+            self.follow(occasion, wish, &sample, (share, budget), cx);
         }
         self.arm_look(cx.now.mono);
     }
 
     /// Carries out a wish as far as it goes; what forbids more of it is told once.
-    fn follow(&mut self, wish: Wish, sample: &Sample, (share, budget): (Share, Budget), cx: &mut Context) {
+    fn follow(
+        &mut self,
+        occasion: Occasion,
+        wish: Wish,
+        sample: &Sample,
+        (share, budget): (Share, Budget),
+        cx: &mut Context,
+    ) {
         let decided = limits::decide(&self.scaling_limits(share, budget, cx), sample, Some(wish));
-        let decision = self.carry_out(&decided, sample, cx);
+        let decision = self.carry_out(&decided, occasion, cx);
         let scarcer = if share.memory.room() < budget.room() {
             share.memory
         } else {
@@ -171,7 +184,7 @@ impl Pool {
         let sample = self.sample(cx);
         let decided = limits::decide(&self.scaling_limits(share, budget, cx), &sample, None);
         if decided.is_change() {
-            self.carry_out(&decided, &sample, cx);
+            self.carry_out(&decided, Occasion::Limits, cx);
         }
     }
 
@@ -187,34 +200,37 @@ impl Pool {
     }
 
     fn sample(&self, cx: &Context) -> Sample {
+        let meter = self.measures.meter();
         Sample {
             workers: self.size.target,
-            busy: self.measures.meter().busy(),
-            peak_busy: self.measures.meter().peak(),
-            utilization: self.measures.meter().utilization(cx.now.mono),
-            busy_average: self.measures.meter().busy_average(cx.now.mono),
-            waiting: self.backlog.waiting,
-            at_hand: self.jobs.waiting() as u64,
+            busy: meter.busy(),
+            peak_busy: meter.peak(),
+            busy_average: meter.busy_average(cx.now.mono),
+            waiting: self.backlog.waiting + self.jobs.ready() as u64,
             oldest_waiting: self.backlog.oldest_age(cx.now.unix),
+            work: Duration::ZERO,
         }
     }
 
-    fn carry_out(&mut self, decided: &limits::Decision, sample: &Sample, cx: &mut Context) -> Decision {
+    /// Workers that were busy on average over the window, divided by the workers that it is to have.
+    pub(super) fn utilization(&self, now: Mono) -> Option<f64> {
+        let sample = Sample {
+            workers: self.size.target,
+            busy_average: self.measures.meter().busy_average(now),
+            ..Sample::default()
+        };
+        sample.utilization()
+    }
+
+    fn carry_out(&mut self, decided: &decision::Decision, occasion: Occasion, cx: &mut Context) -> Decision {
         assert_eq!(
             decided.from, self.size.target,
             "a decision is about the size that it is"
         );
-        self.measures.tally_mut().decided(decided);
-        let decision = Decision {
-            at: cx.now.unix,
-            from: decided.from,
-            to: decided.to,
-            reason: decided.reason.to_string(),
-            utilization: sample.utilization,
-            threshold: self.config.scaling.utilization.threshold,
-            window_s: self.config.utilization_window.as_secs_f64(),
-            waiting: sample.waiting,
-        };
+        self.measures
+            .tally_mut()
+            .decided((decided.from, decided.to), decided.reason);
+        let decision = self.record(decided, occasion, cx);
         self.size.target = decided.to;
         self.size.last_decision = Some(decision.clone());
         if decided.is_change() {
@@ -224,6 +240,40 @@ impl Pool {
             });
         }
         decision
+    }
+
+    /// The record of a decision, for people and programs.
+    fn record(&self, decided: &decision::Decision, occasion: Occasion, cx: &Context) -> Decision {
+        let sample = &decided.sample;
+        let candidate = |candidate: &wish::Candidate| Candidate {
+            term: candidate.term.as_str().to_owned(),
+            workers: candidate.workers,
+        };
+        let settings = &self.config.scaling;
+        Decision {
+            at: cx.now.unix,
+            from: decided.from,
+            to: decided.to,
+            reason: decided.reason.to_string(),
+            utilization: sample.utilization(),
+            threshold: settings.utilization.threshold,
+            window_s: self.config.utilization_window.as_secs_f64(),
+            waiting: sample.waiting,
+            policy: settings.policy.as_str().to_owned(),
+            occasion: occasion.as_str().to_owned(),
+            busy: sample.busy,
+            peak_busy: sample.peak_busy,
+            busy_average: sample.busy_average,
+            oldest_waiting_s: sample.oldest_waiting.as_secs_f64(),
+            work_s: sample.work.as_secs_f64(),
+            target_wait_s: None,
+            min: decided.bounds.0,
+            max: decided.bounds.1,
+            candidates: decided.candidates.iter().map(candidate).collect(),
+            term: decided.term.map(|term| term.as_str().to_owned()),
+            wished: decided.wished,
+            limit: decided.limit.map(|limit| limit.as_str().to_owned()),
+        }
     }
 }
 

@@ -1,10 +1,8 @@
 //! The limits, with the policy `utilization` for the wish.
 
-use std::time::Duration;
-
 use super::*;
 use crate::policy::scaling::utilization::{Settings, Utilization};
-use crate::policy::scaling::wish::ScalingPolicy;
+use crate::policy::scaling::wish::{ScalingPolicy, Term};
 use proptest::prelude::*;
 
 /// The settings of a pool.
@@ -48,13 +46,11 @@ impl Pool {
     fn sample(&self) -> Sample {
         Sample {
             workers: self.workers,
-            busy: 0,
-            peak_busy: 0,
-            utilization: self.utilization,
-            busy_average: None,
+            busy_average: self
+                .utilization
+                .map(|share| share * f64::from(self.workers.max(1))),
             waiting: self.waiting,
-            at_hand: 0,
-            oldest_waiting: Duration::ZERO,
+            ..Sample::default()
         }
     }
 }
@@ -223,10 +219,7 @@ fn changed_limits_hold_at_once_whatever_the_pool_could_do_just_now() {
 
 #[test]
 fn a_wish_of_any_size_ends_at_the_limits() {
-    let wish = |workers| Wish {
-        workers,
-        reason: Reason::JobsWaiting,
-    };
+    let wish = |workers| Wish::of(Term::Clears, workers, Reason::JobsWaiting);
     let decide = |pool: Pool, workers| {
         let decision = super::decide(&pool.limits(&RULES), &pool.sample(), Some(wish(workers)));
         (decision.to, decision.reason.as_str())
@@ -244,6 +237,67 @@ fn a_wish_of_any_size_ends_at_the_limits() {
         ),
         (4, "memory budget")
     );
+}
+
+#[test]
+fn a_decision_tells_what_was_wished_and_which_limit_held() {
+    let told = |pool: Pool, workers| {
+        let wish = Wish::of(Term::Clears, workers, Reason::JobsWaiting);
+        let decision = super::decide(&pool.limits(&RULES), &pool.sample(), Some(wish));
+        assert_eq!((decision.term, decision.wished), (Some(Term::Clears), workers));
+        assert_eq!((decision.bounds, decision.candidates.len()), ((2, 5), 1));
+        decision.limit
+    };
+    assert_eq!(told(sample(3, 0.0), 5), None);
+    assert_eq!(told(sample(3, 0.0), 40), Some(Limit::Maximum));
+    assert_eq!(told(sample(5, 0.0), 40), Some(Limit::Maximum));
+    assert_eq!(told(sample(9, 0.0), 9), Some(Limit::Maximum));
+    assert_eq!(told(sample(3, 0.0), 0), Some(Limit::Minimum));
+    assert_eq!(told(sample(2, 0.0), 0), Some(Limit::Minimum));
+    assert_eq!(told(sample(1, 0.0), 1), Some(Limit::Minimum));
+    let (memory, share) = (room_for(1), share(1, 4, 9));
+    assert_eq!(
+        told(
+            Pool {
+                memory,
+                ..sample(3, 0.0)
+            },
+            5
+        ),
+        Some(Limit::Memory)
+    );
+    assert_eq!(
+        told(
+            Pool {
+                share,
+                ..sample(3, 0.0)
+            },
+            5
+        ),
+        Some(Limit::TotalWorkers)
+    );
+    let share = Share {
+        memory: room_for(1),
+        ..Share::UNLIMITED
+    };
+    assert_eq!(
+        told(
+            Pool {
+                share,
+                ..sample(3, 0.0)
+            },
+            5
+        ),
+        Some(Limit::TotalMemory)
+    );
+    let still = |paused, loadable| Pool {
+        paused,
+        loadable,
+        ..sample(3, 0.0)
+    };
+    assert_eq!(told(still(true, true), 5), Some(Limit::Paused));
+    assert_eq!(told(still(false, false), 5), Some(Limit::NotLoadable));
+    assert_eq!(told(still(false, false), 2), Some(Limit::NotLoadable));
 }
 
 #[test]

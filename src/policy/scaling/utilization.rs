@@ -1,6 +1,6 @@
-//! The policy `utilization`: one worker more when they are busy, one less when they are idle.
+//! The policy `utilization`: one worker more when they are busy, one fewer when they are idle.
 
-use super::wish::{Reason, Sample, ScalingPolicy, Wish};
+use super::wish::{Reason, Sample, ScalingPolicy, Term, Wish};
 
 /// Its settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,7 +15,7 @@ impl Default for Settings {
     }
 }
 
-/// By the share of their time that workers are busy. It has no state: the window is the meter's.
+/// By the workers that are busy on average, over those that there are now. It has no state: the window is the meter's.
 #[derive(Debug)]
 pub struct Utilization {
     settings: Settings,
@@ -29,24 +29,25 @@ impl Utilization {
 }
 
 impl ScalingPolicy for Utilization {
-    /// One more above the threshold, one less below half of it. The gap between the two is why a constant load
-    /// can't make the size swing: after one more, a share above `t` is still above `t * n / (n + 1) >= t / 2`.
+    /// One more above the threshold, one fewer below half of it. The gap between the two is why a constant load can't make
+    /// the size swing: after one more, what was above `t` is still above `t * n / (n + 1) >= t / 2`. The workers are those
+    /// that there are now, so a step counts at once and a load is never answered twice.
     ///
     /// The last worker is the exception: where `min` is 0, it leaves after a whole window without a job, not
     /// when it was merely little used, since the next job would start it again.
     fn period(&mut self, sample: &Sample) -> Wish {
-        // With nobody there, the share is that of workers that are gone.
-        let Some(share) = sample.utilization.filter(|_| sample.workers > 0) else {
+        let Some(share) = sample.utilization() else {
             return Wish::stay(sample);
         };
         let threshold = self.settings.threshold;
-        let wish = |workers, reason| Wish { workers, reason };
         match sample.workers {
-            workers if share > threshold => wish(workers.saturating_add(1), Reason::Utilization),
+            workers if share > threshold => {
+                Wish::of(Term::OneMore, workers.saturating_add(1), Reason::Utilization)
+            }
             _ if share >= threshold / 2.0 => Wish::stay(sample),
-            1 if share == 0.0 && sample.waiting == 0 => wish(0, Reason::Idle),
+            1 if share == 0.0 && sample.waiting == 0 => Wish::of(Term::Unused, 0, Reason::Idle),
             1 => Wish::stay(sample),
-            workers => wish(workers - 1, Reason::Utilization),
+            workers => Wish::of(Term::OneFewer, workers - 1, Reason::Utilization),
         }
     }
 }

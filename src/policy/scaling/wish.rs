@@ -3,10 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::job::QueueName;
-
 /// What is known about a pool at the instant of a decision.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
     /// Workers that serve jobs: starting, idle or busy.
     pub workers: u32,
@@ -14,34 +12,22 @@ pub struct Sample {
     pub busy: u32,
     /// Most of them that were busy at once since the last period.
     pub peak_busy: u32,
-    /// Over the window; `None` while no worker was alive.
-    pub utilization: Option<f64>,
     /// Workers that were busy on average over the window; `None` while no time has passed.
     pub busy_average: Option<f64>,
-    /// Jobs that could run now, as the broker last counted them.
+    /// Jobs that could run now: in the broker as last counted, and at hand without a worker.
     pub waiting: u64,
-    /// Jobs in hand that no worker has.
-    pub at_hand: u64,
     /// How long the oldest of them has waited.
     pub oldest_waiting: Duration,
+    /// Worker time that they will take, from the mean service time of each queue.
+    pub work: Duration,
 }
 
-/// The size that a policy would give its pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// Workers.
-    pub workers: u32,
-    /// Why, if these are more or fewer than there are.
-    pub reason: Reason,
-}
-
-impl Wish {
-    /// No change.
-    pub fn stay(sample: &Sample) -> Self {
-        Wish {
-            workers: sample.workers,
-            reason: Reason::Steady,
-        }
+impl Sample {
+    /// Workers that were busy on average over the window, divided by the workers that there are now. Above 1 for a while
+    /// after the pool has shrunk. `None` without workers, or while no time has passed.
+    pub fn utilization(&self) -> Option<f64> {
+        let workers = Some(self.workers).filter(|workers| *workers > 0)?;
+        Some(self.busy_average? / f64::from(workers))
     }
 }
 
@@ -56,11 +42,97 @@ pub struct Load {
     pub waiting: u64,
 }
 
-/// Finds the size of one pool. It may keep what it learns.
-pub trait ScalingPolicy: fmt::Debug + Send {
-    /// A job of this queue ran for so long.
-    fn ran(&mut self, _queue: &QueueName, _took: Duration) {}
+/// One part of a policy's rule, which asks for a size by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Term {
+    /// Busier than the threshold: one worker more.
+    OneMore,
+    /// Busy for less than half of the threshold: one worker fewer.
+    OneFewer,
+    /// Enough workers to clear what waits in time.
+    Clears,
+    /// What the average load needs at the threshold.
+    Average,
+    /// Most workers that were busy at once.
+    Peak,
+    /// One worker, since the pool was used in the window.
+    Used,
+    /// Not one job in the window: no worker.
+    Unused,
+}
 
+impl Term {
+    /// All of them.
+    pub const ALL: [Term; 7] = [
+        Term::OneMore,
+        Term::OneFewer,
+        Term::Clears,
+        Term::Average,
+        Term::Peak,
+        Term::Used,
+        Term::Unused,
+    ];
+
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Term::OneMore => "one more",
+            Term::OneFewer => "one fewer",
+            Term::Clears => "clears what waits",
+            Term::Average => "average load",
+            Term::Peak => "peak load",
+            Term::Used => "used",
+            Term::Unused => "unused",
+        }
+    }
+}
+
+/// The size that one term asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub term: Term,
+    /// Workers.
+    pub workers: u32,
+}
+
+/// The size that a policy would give its pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Workers.
+    pub workers: u32,
+    /// Why, if these are more or fewer than there are.
+    pub reason: Reason,
+    /// What each term that applies asks for.
+    pub candidates: Vec<Candidate>,
+    /// The one that was followed; `None`: no change is wished.
+    pub term: Option<Term>,
+}
+
+impl Wish {
+    /// No change.
+    pub fn stay(sample: &Sample) -> Self {
+        Wish {
+            workers: sample.workers,
+            reason: Reason::Steady,
+            candidates: Vec::new(),
+            term: None,
+        }
+    }
+
+    /// What one term asks for, of which there is no other.
+    pub fn of(term: Term, workers: u32, reason: Reason) -> Self {
+        Wish {
+            workers,
+            reason,
+            candidates: vec![Candidate { term, workers }],
+            term: Some(term),
+        }
+    }
+}
+
+/// Finds the size of one pool.
+pub trait ScalingPolicy: fmt::Debug + Send {
     /// After how long to look at the pool between two periods, if it stays like this; `None`: not at all. Asked when a job
     /// is left waiting, and after each decision.
     fn look_after(&self, _load: &Load) -> Option<Duration> {
@@ -81,9 +153,9 @@ pub trait ScalingPolicy: fmt::Debug + Send {
 pub enum Reason {
     /// Above the threshold, or below half of it.
     Utilization,
-    /// Jobs wait and there is no worker.
+    /// Jobs wait and there is no worker, or they wait for too long.
     JobsWaiting,
-    /// Not one job in the whole window, and `min` allows to have no worker.
+    /// The load of the window needs fewer workers.
     Idle,
     /// Fewer than `min`.
     BelowMinimum,

@@ -4,33 +4,25 @@ use super::*;
 use crate::broker::Backlog;
 use crate::config::RunArgs;
 use crate::fleet::{Event, Fleet, Memory, Now};
-use crate::job::{Delivery, Job, JobId, Loss, PoolName, Token};
+use crate::job::{Delivery, Job, JobId, Loss, PoolName, Token, Work};
+use crate::policy::scaling::wish::Term;
 use crate::time::Unix;
 use crate::wire::message::LoadReport;
 
 const LOOK: Duration = Duration::from_secs(1);
 
 /// One worker for each job that waits, if nobody is free.
-#[derive(Debug, Default)]
-struct Eager {
-    ran: u32,
-}
+#[derive(Debug)]
+struct Eager;
 
 impl ScalingPolicy for Eager {
-    fn ran(&mut self, _queue: &crate::job::QueueName, _took: Duration) {
-        self.ran += 1;
-    }
-
     fn look_after(&self, load: &Load) -> Option<Duration> {
         (load.waiting > 0 && load.busy == load.workers).then_some(LOOK)
     }
 
     fn look(&mut self, sample: &Sample) -> Wish {
         let waiting = u32::try_from(sample.waiting).unwrap_or(u32::MAX);
-        Wish {
-            workers: sample.busy + waiting,
-            reason: Reason::JobsWaiting,
-        }
+        Wish::of(Term::Clears, sample.busy + waiting, Reason::JobsWaiting)
     }
 
     fn period(&mut self, sample: &Sample) -> Wish {
@@ -84,7 +76,7 @@ fn fleet() -> (Fleet, PoolName, Vec<Action>) {
     let config = crate::config::load(&RunArgs::from_flags(flags).unwrap(), |_| None).unwrap();
     let mut fleet = Fleet::new(&config, 1, now(Duration::ZERO));
     let pool = config.pools.keys().next().unwrap().clone();
-    fleet.pools.get_mut(&pool).unwrap().size.policy = Box::<Eager>::default();
+    fleet.pools.get_mut(&pool).unwrap().size.policy = Box::new(Eager);
     let (at, mut out) = (now(Duration::ZERO), Vec::new());
     fleet.start(at, &mut out);
     let Some(Action::StartTemplate { template, .. }) = out.first() else {
