@@ -62,16 +62,19 @@ pub enum Options {
 /// `memory:` is an empty store of its own each time.
 /// Errors: [`BrokerError::Unreachable`] or [`BrokerError::Corrupt`], in words for the user.
 pub async fn open(options: &Options) -> Result<Arc<dyn Broker>, BrokerError> {
-    Ok(open_pulled(options).await?)
+    Ok(match options {
+        Options::Celery(options) => Box::pin(celery::open(options)).await?,
+        asked => open_pulled(asked).await?,
+    })
 }
 
-/// The same, for who takes jobs by asking for them. All brokers that there are can be asked.
+/// The same, for who takes jobs by asking for them, where the broker can be asked.
 pub async fn open_pulled(options: &Options) -> Result<Arc<dyn Pull>, BrokerError> {
     Ok(match options {
         Options::Memory(options) => Arc::new(memory::MemoryBroker::new(options)),
         Options::Sqlite(options) => Arc::new(sqlite::SqliteBroker::open(options).await?),
         Options::Rq(options) => Arc::new(Box::pin(rq::RqBroker::open(options)).await?),
-        Options::Celery(options) => Arc::new(Box::pin(celery::open(options)).await?),
+        Options::Celery(options) => Arc::new(Box::pin(celery::open_pulled(options)).await?),
     })
 }
 

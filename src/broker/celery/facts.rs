@@ -27,7 +27,7 @@ pub(super) struct Facts {
     pub tasks: HashMap<String, TaskFacts>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct BrokerFacts {
     pub transport: String,
     pub urls: Vec<String>,

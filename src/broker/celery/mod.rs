@@ -7,29 +7,54 @@
 //! application's objects: the end of a task whose worker died, of one that expired.
 //!
 //! - [`options`]: what it is told, made of the application's facts; addresses as kombu reads them;
-//! - `envelope`, `iso`: messages; `outcome`: what a worker says of a task's end; `held`: what is in hand;
-//! - `redis`: the transport over Redis; `remote`: what `celery inspect` and `celery control` ask.
+//! - `envelope`, `iso`: messages that come; `new_task`: one that is sent; `outcome`: what a worker says of a task's end;
+//! - `consumer`, `held`, `ending`: what is known, what is in hand, and what outcomes ask for, whatever the transport;
+//! - `remote`, `control`: what `celery inspect` and `celery control` ask, and how it is carried out; `results`: looking
+//!   them up, and waiting for them; `abilities`: what Celery has otherwise;
+//! - `redis`: the transport over Redis.
 
+mod abilities;
 mod address;
+mod consumer;
+mod control;
+mod ending;
 mod envelope;
 mod facts;
 mod held;
 mod iso;
+mod new_task;
 pub mod options;
 mod outcome;
 mod redis;
 mod remote;
+mod results;
 
-pub use self::redis::CeleryBroker;
+use std::sync::Arc;
 
-use self::options::Options;
-use super::BrokerError;
+pub use self::redis::RedisBroker;
+
+use self::options::{Application, Options, Transport};
+use super::{Broker, BrokerError};
 
 /// Opens the broker that the application names.
 ///
 /// # Errors
 /// [`BrokerError::Unreachable`] when nobody answers, [`BrokerError::Refused`] when the server is too old or a
 /// certificate can't be read.
-pub async fn open(options: &Options) -> Result<CeleryBroker, BrokerError> {
-    CeleryBroker::open(options).await
+pub async fn open(options: &Options) -> Result<Arc<dyn Broker>, BrokerError> {
+    let app = Application::read(&options.facts)?;
+    Ok(match app.transport.clone() {
+        Transport::Redis(transport) => Arc::new(RedisBroker::open(options, app, *transport).await?),
+    })
+}
+
+/// The same, where it is one that is asked for messages.
+///
+/// # Errors
+/// As [`open`]; [`BrokerError::Refused`] where it pushes them.
+pub async fn open_pulled(options: &Options) -> Result<RedisBroker, BrokerError> {
+    let app = Application::read(&options.facts)?;
+    match app.transport.clone() {
+        Transport::Redis(transport) => RedisBroker::open(options, app, *transport).await,
+    }
 }

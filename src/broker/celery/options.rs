@@ -4,16 +4,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::address;
 use super::facts::{Facts, QueueFacts, ResultFacts, TaskFacts};
+use super::redis::options::RedisTransport;
 use super::remote::About;
 use crate::broker::BrokerError;
 use crate::broker::redis::options as redis;
-
-/// Visibility of what nobody acknowledges. Source: `kombu/transport/redis.py`, `Channel.visibility_timeout`.
-const VISIBILITY: f64 = 3600.0;
 
 /// How Celery's tasks are taken and settled.
 #[derive(Clone, PartialEq)]
@@ -63,9 +59,7 @@ impl fmt::Debug for Options {
 /// What the application says of its broker and its tasks.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Application {
-    /// The server that holds the queues.
-    pub redis: redis::Options,
-    /// Names and habits of the transport.
+    /// The server that holds the queues, and the habits of what brings messages from there.
     pub transport: Transport,
     /// The queues that the application consumes.
     pub queues: Vec<Queue>,
@@ -86,38 +80,15 @@ pub(super) struct Application {
 pub(super) struct Node {
     /// `celery@HOST`.
     pub name: String,
-    /// The channel on which requests come; `None`: nobody may ask.
-    pub channel: Option<String>,
+    /// The exchange by which requests come; `None`: nobody may ask.
+    pub exchange: Option<String>,
 }
 
-/// Transport options of kombu's that concern queues. Source: `kombu/transport/redis.py`, `from_transport_options`.
+/// What brings messages, as the application's broker URL says.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Transport {
-    /// What all keys begin with: `global_keyprefix`.
-    pub prefix: String,
-    /// Between a queue and its priority: `sep`.
-    pub separator: String,
-    /// The priorities that have a list, the first one served first: `priority_steps`.
-    pub steps: Vec<i64>,
-    /// Which queue comes first: `queue_order_strategy`.
-    pub order: QueueStrategy,
-    /// When a stock worker delivers again what is not acknowledged: `visibility_timeout`.
-    pub visibility: Duration,
-    /// Hash of what is not acknowledged: `unacked_key`.
-    pub unacked: String,
-    /// Its index by time: `unacked_index_key`.
-    pub unacked_index: String,
-}
-
-/// Which queue comes first. Source: `kombu/utils/scheduling.py`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum QueueStrategy {
-    /// The queue that gave a message goes last.
-    RoundRobin,
-    /// The first by name.
-    Sorted,
-    /// The first that is listed.
-    Priority,
+pub(super) enum Transport {
+    /// Lists of a Redis server.
+    Redis(Box<RedisTransport>),
 }
 
 /// A queue that is consumed.
@@ -169,32 +140,28 @@ impl Application {
     pub fn read(facts: &str) -> Result<Self, BrokerError> {
         let facts = Facts::read(facts).map_err(BrokerError::Refused)?;
         let refused = |why| BrokerError::Refused(format!("the application's broker can't be used: {why}"));
-        if !facts.broker.is_redis() {
-            let transport = &facts.broker.transport;
-            return Err(refused(format!("its transport is `{transport}`, not Redis")));
-        }
-        let redis = address::read(
-            &facts.broker.urls,
-            &facts.broker.options,
-            facts.broker.ssl.as_ref(),
-        )
-        .map_err(refused)?;
+        let transport = match facts.broker.is_redis() {
+            true => Transport::Redis(Box::new(RedisTransport::read(&facts.broker).map_err(refused)?)),
+            false => {
+                let transport = &facts.broker.transport;
+                return Err(refused(format!("its transport is `{transport}`, not Redis")));
+            }
+        };
         let results = facts
             .results
             .as_ref()
-            .and_then(|results| results_of(results, &redis));
+            .and_then(|results| results_of(results, &transport));
         let captures = results
             .as_ref()
             .is_some_and(|results| results.stored_by_us.is_some());
         let task = |(name, task): (String, TaskFacts)| (name, task_of(&task, captures));
         Ok(Application {
-            node: node(&facts, address::database(&redis)),
-            transport: transport(&facts).map_err(refused)?,
+            node: node(&facts),
+            transport,
             about: facts.about.unwrap_or_default(),
             queues: facts.queues.into_iter().map(queue).collect(),
             tasks: facts.tasks.into_iter().map(task).collect(),
             etas_max: facts.settings.eta_task_limit.filter(|limit| *limit > 0),
-            redis,
             results,
         })
     }
@@ -206,9 +173,13 @@ pub(super) const RESULTS: &str = "the result backend";
 impl Application {
     /// What is otherwise in `other`; its tasks and what it says of itself apart, which a reload puts in force.
     pub fn changed(&self, other: &Application) -> Vec<&'static str> {
+        let is_elsewhere = match (&self.transport, &other.transport) {
+            (Transport::Redis(one), Transport::Redis(other)) => one.server != other.server,
+        };
+        let is_other = !is_elsewhere && self.transport != other.transport;
         let parts = [
-            ("the broker's URL", self.redis != other.redis),
-            ("the transport options", self.transport != other.transport),
+            ("the broker's URL", is_elsewhere),
+            ("the transport options", is_other),
             ("the queues", self.queues != other.queues),
             (RESULTS, self.results != other.results),
             ("the name of the node, or remote control", self.node != other.node),
@@ -219,59 +190,16 @@ impl Application {
     }
 }
 
-fn transport(facts: &Facts) -> Result<Transport, String> {
-    let options = &facts.broker.options;
-    let name = |name: &Option<String>, default: &str| name.clone().unwrap_or_else(|| default.to_owned());
-    let visibility = options.visibility_timeout.unwrap_or(VISIBILITY);
-    let order = match options.queue_order_strategy.as_deref() {
-        None | Some("round_robin") => QueueStrategy::RoundRobin,
-        Some("sorted") => QueueStrategy::Sorted,
-        Some("priority") => QueueStrategy::Priority,
-        Some(other) => {
-            return Err(format!(
-                "queue_order_strategy is `{other}`; round_robin, sorted or priority is possible here"
-            ));
-        }
-    };
-    let mut steps = options.priority_steps.clone().unwrap_or_else(|| vec![0, 3, 6, 9]);
-    if steps.is_empty() {
-        steps.push(0);
-    }
-    Ok(Transport {
-        prefix: options.global_keyprefix.clone().unwrap_or_default(),
-        separator: name(&options.sep, "\u{6}\u{16}"),
-        steps,
-        order,
-        visibility: Duration::try_from_secs_f64(visibility)
-            .ok()
-            .filter(|visibility| !visibility.is_zero())
-            .ok_or_else(|| format!("visibility_timeout is {visibility}, not a number of seconds above 0"))?,
-        unacked: name(&options.unacked_key, "unacked"),
-        unacked_index: name(&options.unacked_index_key, "unacked_index"),
-    })
-}
-
-/// Source: `kombu/transport/redis.py`, `keyprefix_fanout`; `celery/app/control.py`, `Control`.
-fn node(facts: &Facts, database: i64) -> Node {
-    let options = &facts.broker.options;
-    let fanout = match &options.fanout_prefix {
-        None | Some(Value::Null | Value::Bool(true)) => "/{db}.",
-        Some(Value::String(prefix)) => prefix,
-        Some(_) => "",
-    };
+/// Source: `celery/app/control.py`, `Control`.
+fn node(facts: &Facts) -> Node {
     let exchange = facts.settings.control_exchange.as_deref().unwrap_or("celery");
     let is_on = facts.settings.enable_remote_control.unwrap_or(true);
-    let channel = || {
-        let prefix = options.global_keyprefix.as_deref().unwrap_or_default();
-        let fanout = fanout.replace("{db}", &database.to_string());
-        format!("{prefix}{fanout}{exchange}.pidbox")
-    };
     Node {
         name: facts
             .node
             .clone()
             .unwrap_or_else(|| "celery@localhost".to_owned()),
-        channel: is_on.then(channel),
+        exchange: is_on.then(|| format!("{exchange}.pidbox")),
     }
 }
 
@@ -289,7 +217,7 @@ fn queue(facts: QueueFacts) -> Queue {
 }
 
 /// Where results are, if they are on Redis. What can't be used here, the application's own code uses.
-fn results_of(facts: &ResultFacts, broker: &redis::Options) -> Option<Results> {
+fn results_of(facts: &ResultFacts, broker: &Transport) -> Option<Results> {
     let url = facts.url.as_ref().filter(|_| facts.is_redis())?;
     let redis = match address::read(std::slice::from_ref(url), &facts.options, facts.ssl.as_ref()) {
         Ok(redis) => redis,
@@ -298,8 +226,10 @@ fn results_of(facts: &ResultFacts, broker: &redis::Options) -> Option<Results> {
             return None;
         }
     };
-    let stored_by_us =
-        (facts.capture && address::is_same_server(&redis, broker)).then(|| address::database(&redis));
+    let is_here = match broker {
+        Transport::Redis(broker) => address::is_same_server(&redis, &broker.server),
+    };
+    let stored_by_us = (facts.capture && is_here).then(|| address::database(&redis));
     Some(Results {
         redis,
         prefix: facts
@@ -330,6 +260,7 @@ pub(super) fn limit(seconds: f64) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::celery::redis::options::QueueStrategy;
 
     const FACTS: &str = r#"{
         "celery": "5.7.0", "node": "celery@host", "surplus": [1],
@@ -351,12 +282,13 @@ mod tests {
     #[test]
     fn facts_become_plain_values() {
         let application = application(FACTS).unwrap();
-        assert_eq!(application.transport.steps, [0, 5]);
-        assert_eq!(application.transport.order, QueueStrategy::Sorted);
-        assert_eq!(application.transport.visibility, Duration::from_secs(30));
-        assert_eq!(application.transport.unacked, "unacked");
+        let Transport::Redis(redis) = &application.transport;
+        assert_eq!(redis.steps, [0, 5]);
+        assert_eq!(redis.order, QueueStrategy::Sorted);
+        assert_eq!(redis.visibility, Duration::from_secs(30));
+        assert_eq!(redis.unacked, "unacked");
         assert_eq!(application.queues[0].expires, Some(Duration::from_secs(60)));
-        let results = application.results.unwrap();
+        let results = application.results.as_ref().unwrap();
         assert_eq!(
             (results.stored_by_us, &*results.prefix),
             (Some(3), "r_celery-task-meta-")
@@ -366,7 +298,7 @@ mod tests {
         assert_eq!(add.time_limit, Some(Duration::from_millis(2500)));
         assert!(application.tasks["proj.mail"].batches && !application.tasks["proj.mail"].captured);
         assert_eq!(application.etas_max, Some(7));
-        assert_eq!(application.redis.shown, "redis://localhost:6390/2");
+        assert_eq!(redis.server.shown, "redis://localhost:6390/2");
     }
 
     #[test]
@@ -374,7 +306,9 @@ mod tests {
         let channel = |options: &str, settings: &str| {
             let facts = FACTS.replace("\"global_keyprefix\": \"app:\",", options);
             let facts = facts.replace("\"eta_task_limit\": 7,", settings);
-            application(&facts).unwrap().node.channel
+            let application = application(&facts).unwrap();
+            let Transport::Redis(redis) = &application.transport;
+            application.node.exchange.map(|exchange| redis.channel(&exchange))
         };
         let named = |name: &str| Some(name.to_owned());
         assert_eq!(channel("", ""), named("/2.celery.pidbox"));

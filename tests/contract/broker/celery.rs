@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pool::broker::celery::CeleryBroker;
+use pool::broker::celery::RedisBroker;
 use pool::broker::celery::options::Options;
 use pool::broker::parts::turns::Turns;
 use pool::broker::source::StopHow;
@@ -48,7 +48,7 @@ pub fn options(facts: &Value, config: &BrokerConfig) -> Options {
 
 pub async fn open(port: u16, config: &BrokerConfig) -> Arc<dyn Pull> {
     let options = options(&facts(port), config);
-    let broker = pool::broker::celery::open(&options).await.unwrap();
+    let broker = pool::broker::celery::open_pulled(&options).await.unwrap();
     Arc::new(Worked(broker))
 }
 
@@ -86,7 +86,7 @@ pub fn outcome(job: &JobId, state: &str, result: &Value) -> String {
 
 /// A broker with a worker that says how tasks ended in Celery's words.
 #[derive(Debug)]
-struct Worked(CeleryBroker);
+struct Worked(RedisBroker);
 
 impl Worked {
     fn said(settlement: Settlement<Claim>) -> Settlement<Claim> {
@@ -412,7 +412,7 @@ async fn queues_are_listed_once_declared(kit: &Kit) {
     facts["queues"] = json!([
         {"name": "b", "exchange": "b", "exchange_type": "direct", "routing_key": "b"},
         {"name": "a", "exchange": "topics", "exchange_type": "topic", "routing_key": "a.#.x-y"}]);
-    let broker = pool::broker::celery::open(&options(&facts, &super::kit::config()))
+    let broker = pool::broker::celery::open_pulled(&options(&facts, &super::kit::config()))
         .await
         .unwrap();
     broker.begin().await.unwrap();

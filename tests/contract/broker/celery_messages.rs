@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool::broker::celery::CeleryBroker;
+use pool::broker::celery::RedisBroker;
 use pool::broker::parts::turns::Turns;
 use pool::broker::{Broker, Pull};
 use pool::config::BrokerConfig;
@@ -34,13 +34,13 @@ impl World {
         World { server, facts, redis }
     }
 
-    pub(super) async fn open(&self) -> Arc<CeleryBroker> {
+    pub(super) async fn open(&self) -> Arc<RedisBroker> {
         self.open_with(config()).await
     }
 
-    pub(super) async fn open_with(&self, config: BrokerConfig) -> Arc<CeleryBroker> {
+    pub(super) async fn open_with(&self, config: BrokerConfig) -> Arc<RedisBroker> {
         Arc::new(
-            pool::broker::celery::open(&options(&self.facts, &config))
+            pool::broker::celery::open_pulled(&options(&self.facts, &config))
                 .await
                 .unwrap(),
         )
@@ -93,7 +93,7 @@ pub(super) fn message(task: &str, id: &str, headers: &Value) -> String {
     .to_string()
 }
 
-pub(super) async fn claim(broker: &CeleryBroker, names: &[&str], limit: usize) -> Vec<Claimed> {
+pub(super) async fn claim(broker: &RedisBroker, names: &[&str], limit: usize) -> Vec<Claimed> {
     let queues: Vec<QueueName> = names.iter().map(|name| queue(name)).collect();
     broker.claim(&queues, Turns::Strict, limit).await.unwrap()
 }
@@ -102,16 +102,11 @@ pub(super) fn ids(claimed: &[Claimed]) -> Vec<&str> {
     claimed.iter().map(|claimed| claimed.job.id.as_str()).collect()
 }
 
-pub(super) async fn settle(broker: &CeleryBroker, claimed: &Claimed, verdict: Verdict) -> bool {
+pub(super) async fn settle(broker: &RedisBroker, claimed: &Claimed, verdict: Verdict) -> bool {
     settle_by(broker, claimed, verdict, None).await
 }
 
-async fn settle_by(
-    broker: &CeleryBroker,
-    claimed: &Claimed,
-    verdict: Verdict,
-    run: Option<RunStamp>,
-) -> bool {
+async fn settle_by(broker: &RedisBroker, claimed: &Claimed, verdict: Verdict, run: Option<RunStamp>) -> bool {
     let of = claimed.claim.clone();
     broker
         .settle(vec![Settlement { of, verdict, run }])

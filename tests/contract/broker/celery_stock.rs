@@ -85,7 +85,7 @@ async fn a_stock_worker_runs_what_we_send_and_leaves_alone_what_we_hold() {
     let mut facts = facts(server.port());
     facts["broker"]["options"]["visibility_timeout"] = json!(VISIBILITY);
     let broker = Arc::new(
-        pool::broker::celery::open(&options(&facts, &config()))
+        pool::broker::celery::open_pulled(&options(&facts, &config()))
             .await
             .unwrap(),
     );
@@ -177,7 +177,7 @@ app.send_task('work', queue='default', task_id='later', countdown=1)
 app.send_task('work', queue='default', task_id='over', expires=-1)";
     let output = stock(&server, dir.path(), &["-c", send]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let broker = pool::broker::celery::open(&options(&facts(server.port()), &config()))
+    let broker = pool::broker::celery::open_pulled(&options(&facts(server.port()), &config()))
         .await
         .unwrap();
     let mut came = Vec::new();

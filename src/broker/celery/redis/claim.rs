@@ -1,19 +1,16 @@
 //! Taking messages: one script call takes a batch.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
 
-use super::CeleryBroker;
+use super::RedisBroker;
 use super::turns::Plan;
 use crate::broker::BrokerError;
 use crate::broker::celery::envelope::Message;
-use crate::broker::celery::held::{Chore, Held, InHand, KIND_CHORE, KIND_TASK, KIND_WHOLE, Why};
-use crate::broker::celery::options::{Task, limit};
 use crate::broker::parts::turns::Turns;
 use crate::broker::redis::connection::{IN_TIME, is_broken};
-use crate::job::{Claim, Claimed, Job, JobId, Loss, NAME_LEN_MAX, QueueName, Work};
+use crate::job::{Claimed, QueueName};
 use crate::text;
 use crate::time::{Mono, Unix};
 
@@ -23,12 +20,6 @@ const BATCH_MAX: usize = 500;
 const DUE_BATCHES: usize = 32;
 /// How much later than asked a server may carry out a claim, for clocks that don't run alike.
 const MARGIN: Duration = Duration::from_secs(1);
-/// Further tries of a chore that failed.
-const CHORE_RETRIES: u32 = 5;
-/// Longest run of a chore.
-const CHORE_TIMEOUT: Duration = Duration::from_secs(600);
-/// What a task is called that names none.
-const UNNAMED: &str = "celery";
 
 /// What one call of the script found.
 struct Found {
@@ -46,7 +37,7 @@ struct Answer {
     taken: Vec<Value>,
 }
 
-impl CeleryBroker {
+impl RedisBroker {
     /// Chores first, then what an earlier claim took unheard, then what is due, then messages.
     pub(super) async fn take(
         &self,
@@ -57,9 +48,9 @@ impl CeleryBroker {
         self.put_aside_unreadable().await?;
         self.take_over_when_due().await?;
         let found = self.recover(queues).await?;
-        self.hand().recovered.extend(found);
-        let room = limit.saturating_sub(self.chores.count());
-        let mut jobs = self.hand().hand_out_recovered(queues, room);
+        self.consumer.hand().recovered.extend(found);
+        let room = limit.saturating_sub(self.consumer.chores.count());
+        let mut jobs = self.consumer.hand().hand_out_recovered(queues, room);
         if let Err(error) = self.fill(queues, turns, room, &mut jobs).await {
             if jobs.is_empty() {
                 return Err(error);
@@ -70,7 +61,7 @@ impl CeleryBroker {
         if let Err(error) = self.put_aside_unreadable().await {
             tracing::debug!(%error, "messages that can't be read are put aside with the next claim");
         }
-        jobs.splice(0..0, self.hand_out_chores(limit));
+        jobs.splice(0..0, self.consumer.hand_out_chores(limit));
         Ok(jobs)
     }
 
@@ -114,7 +105,7 @@ impl CeleryBroker {
         let Plan { queues, word } = self.cycle.plan(queues, turns);
         let line = self.link.line().await;
         let line = line.map_err(|error| self.link.endpoint.error(&error))?;
-        let (sent, first) = (Mono::now(), self.hand().numbers(wanted));
+        let (sent, first) = (Mono::now(), self.consumer.hand().numbers(wanted));
         let mut call = self.scripts.claim.prepare_invoke();
         call.arg(self.keys.unacked())
             .arg(self.keys.unacked_index())
@@ -191,149 +182,22 @@ impl CeleryBroker {
         raw: &[u8],
         due: Option<Unix>,
     ) -> Option<Claimed> {
-        let now = Unix::now();
-        let mut hand = self.hand();
-        let message = match Message::read(raw, due.is_some()) {
-            Ok(message) => message,
+        match Message::read(raw, due.is_some()) {
+            Ok(mut message) => {
+                message.id.get_or_insert_with(|| self.tag(number));
+                self.consumer.admit(number, queue, message, due)
+            }
             Err(reason) => {
                 tracing::error!(%queue, %reason, list = self.keys.unreadable(), "a message can't be read: it is put aside");
-                hand.unreadable.push(number);
-                return None;
+                self.consumer.hand().unreadable.push(number);
+                None
             }
-        };
-        let is_expired = message.expires.is_some_and(|expires| expires <= now);
-        let is_revoked = message.id.as_deref().is_some_and(|id| self.node.is_revoked(id));
-        let ends = match (is_expired, is_revoked) {
-            (true, _) => Some(Why::Expired),
-            (false, true) => Some(Why::Revoked),
-            (false, false) => None,
-        };
-        if let Some(eta) = message
-            .eta
-            .filter(|eta| *eta > now && ends.is_none() && due.is_none())
-        {
-            hand.etas.add(queue, eta, number);
-            return None;
         }
-        let (held, claimed) = self.job(number, queue, message, due.unwrap_or(now));
-        if let Some(why) = ends {
-            let chore = Chore::new(number, &held, why);
-            let held = Held {
-                has_chore: true,
-                ..held
-            };
-            hand.all.insert(number, InHand::Message(held));
-            self.chores.add_own(chore);
-            return None;
-        }
-        hand.all.insert(number, InHand::Message(held));
-        Some(claimed)
-    }
-
-    fn job(&self, number: i64, queue: &QueueName, message: Message, ready: Unix) -> (Held, Claimed) {
-        let tasks = self.tasks();
-        let known = message.task.as_ref().and_then(|task| tasks.get(task));
-        // Of a task that nobody knows, the worker says so; it is acknowledged then.
-        let unknown = Task {
-            acks_late: true,
-            ..Task::default()
-        };
-        let of = known.unwrap_or(&unknown);
-        let id = message.id.as_deref().and_then(|id| JobId::new(id).ok());
-        let id = id
-            .or_else(|| JobId::new(&self.tag(number)).ok())
-            .unwrap_or_else(JobId::generate);
-        let task: Arc<str> = match &message.task {
-            Some(task) => text::head(&text::escaped(task), NAME_LEN_MAX).into(),
-            None => UNNAMED.into(),
-        };
-        let timeout = message.time_limit.and_then(limit).or(of.time_limit);
-        let runs_again = of.acks_late && of.reject_on_worker_lost;
-        let held = Held {
-            job: id.clone(),
-            queue: queue.clone(),
-            task: Arc::clone(&task),
-            payload: Arc::clone(&message.payload),
-            acks_early: !of.acks_late,
-            may_be_early: message.is_odd && message.eta.is_none(),
-            timeout,
-            is_acked: false,
-            tried: false,
-            is_lost: false,
-            is_revoked: false,
-            signal: None,
-            losses: message.losses,
-            has_chore: false,
-        };
-        let job = Job {
-            id: id.clone(),
-            queue: queue.clone(),
-            task,
-            // What Celery's own code has to look at first is a batch of its own.
-            batches: of.batches && !message.is_odd,
-            kind: if of.captured && !message.is_odd {
-                KIND_TASK
-            } else {
-                KIND_WHOLE
-            },
-            payload: message.payload,
-            timeout,
-            retries: Some(0),
-            retry_after: None,
-            loss: if runs_again { Loss::RunsAgain } else { Loss::Fails },
-            work: Work::Job,
-            failures: 0,
-            losses: message.losses,
-            ready,
-        };
-        let claim = Claim {
-            job: id,
-            handle: number,
-            epoch: 0,
-        };
-        (held, Claimed { claim, job })
-    }
-
-    /// Chores that wait for a worker.
-    pub(super) fn hand_out_chores(&self, limit: usize) -> Vec<Claimed> {
-        let mut hand = self.hand();
-        let mut jobs = Vec::new();
-        for pending in self.chores.take(limit) {
-            let number = hand.numbers(1);
-            let task: Arc<str> = format!("celery:{}", pending.work.what).into();
-            let Ok(id) = JobId::new(&format!("{task}:{}", pending.work.of)) else {
-                continue;
-            };
-            let job = Job {
-                id: id.clone(),
-                queue: pending.work.queue.clone(),
-                task,
-                kind: KIND_CHORE,
-                payload: Arc::clone(&pending.work.payload),
-                timeout: Some(CHORE_TIMEOUT),
-                retries: Some(CHORE_RETRIES),
-                retry_after: Some(Duration::ZERO),
-                loss: Loss::RunsAgain,
-                work: Work::After,
-                batches: false,
-                failures: pending.failures,
-                losses: pending.losses,
-                ready: Unix::now(),
-            };
-            hand.all.insert(number, InHand::Chore(pending));
-            let claim = Claim {
-                job: id,
-                handle: number,
-                epoch: 0,
-            };
-            jobs.push(Claimed { claim, job });
-        }
-        jobs
     }
 
     /// Puts aside what nobody can read. It is kept for the next claim while the server refuses that.
     async fn put_aside_unreadable(&self) -> Result<(), BrokerError> {
-        let unreadable = std::mem::take(&mut self.hand().unreadable);
+        let unreadable = std::mem::take(&mut self.consumer.hand().unreadable);
         if unreadable.is_empty() {
             return Ok(());
         }
@@ -343,7 +207,7 @@ impl CeleryBroker {
         }
         let answer = self.link.run_script::<Vec<Value>>(&call).await;
         if answer.is_err() {
-            self.hand().unreadable.extend(unreadable);
+            self.consumer.hand().unreadable.extend(unreadable);
         }
         answer.map(drop)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::CeleryBroker;
+use super::RedisBroker;
 use super::keys::pattern;
 use crate::broker::BrokerError;
 use crate::broker::celery::options::Queue;
@@ -15,13 +15,14 @@ use crate::time::Unix;
 const EXPIRES_FACTOR: u32 = 2;
 const BINDING_LIFE_MIN: Duration = Duration::from_secs(3600);
 
-impl CeleryBroker {
+impl RedisBroker {
     /// Binds the queues to their exchanges.
     pub(super) async fn declare(&self) -> Result<(), BrokerError> {
-        let bound = self.app.queues.iter();
+        let bound = self.consumer.app.queues.iter();
         let bound = bound.filter(|queue| !queue.exchange.is_empty() && queue.exchange_type != "fanout");
         self.bind(bound).await?;
         for queue in self
+            .consumer
             .app
             .queues
             .iter()
@@ -29,7 +30,7 @@ impl CeleryBroker {
         {
             tracing::warn!(queue = queue.name, "a broadcast queue is not consumed here");
         }
-        for queue in &self.app.queues {
+        for queue in &self.consumer.app.queues {
             if let Err(error) = QueueName::new(&queue.name) {
                 let queue = text::escaped(&queue.name);
                 tracing::error!(%queue, %error, "a queue of the application is not consumed: its name can't be used here");
@@ -41,7 +42,12 @@ impl CeleryBroker {
 
     /// Keeps the bindings of queues that expire alive.
     pub(super) async fn refresh_declarations(&self) -> Result<(), BrokerError> {
-        let expiring = self.app.queues.iter().filter(|queue| queue.expires.is_some());
+        let expiring = self
+            .consumer
+            .app
+            .queues
+            .iter()
+            .filter(|queue| queue.expires.is_some());
         self.bind(expiring.filter(|queue| !queue.exchange.is_empty() && queue.exchange_type != "fanout"))
             .await
     }

@@ -3,7 +3,7 @@
 
 use redis::Value;
 
-use super::CeleryBroker;
+use super::RedisBroker;
 use crate::broker::BrokerError;
 use crate::broker::celery::envelope::unacked;
 use crate::job::{Claimed, QueueName};
@@ -14,11 +14,11 @@ const ETAS_MAX: usize = 1_000_000;
 /// Messages that are asked for in one call.
 const BATCH_MAX: usize = 500;
 
-impl CeleryBroker {
+impl RedisBroker {
     /// Whether nothing may be taken that might have to wait, too.
     pub(super) fn holds_all_etas_it_may(&self) -> bool {
-        let most = self.app.etas_max.unwrap_or(ETAS_MAX);
-        self.hand().etas.len() >= most
+        let most = self.consumer.app.etas_max.unwrap_or(ETAS_MAX);
+        self.consumer.hand().etas.len() >= most
     }
 
     /// Takes those that are due by now.
@@ -31,7 +31,7 @@ impl CeleryBroker {
         self.score_etas().await?;
         while jobs.len() < room {
             let most = (room - jobs.len()).min(BATCH_MAX);
-            let due = self.hand().etas.take_due(queues, Unix::now(), most);
+            let due = self.consumer.hand().etas.take_due(queues, Unix::now(), most);
             if due.is_empty() {
                 return Ok(());
             }
@@ -39,7 +39,7 @@ impl CeleryBroker {
             let entries = match self.entries(&numbers).await {
                 Ok(entries) => entries,
                 Err(error) => {
-                    let mut hand = self.hand();
+                    let mut hand = self.consumer.hand();
                     for (eta, number, queue) in due {
                         hand.etas.add(&queue, eta, number);
                     }
@@ -72,7 +72,7 @@ impl CeleryBroker {
 
     /// Those that were just taken get the time that they wait for as their score.
     pub(super) async fn score_etas(&self) -> Result<(), BrokerError> {
-        let fresh = self.hand().etas.take_fresh();
+        let fresh = self.consumer.hand().etas.take_fresh();
         for chunk in fresh.chunks(BATCH_MAX) {
             let mut add = redis::cmd("ZADD");
             add.arg(self.keys.unacked_index()).arg("XX");
@@ -85,7 +85,7 @@ impl CeleryBroker {
                 .arg(self.tag(*number));
             }
             if let Err(error) = self.link.run_command::<i64>(&add).await {
-                self.hand().etas.not_scored(&fresh);
+                self.consumer.hand().etas.not_scored(&fresh);
                 return Err(error);
             }
         }

@@ -1,18 +1,18 @@
 //! Every key that this broker touches, each with its source in the `kombu` package (5.7), and our own two.
 
-use crate::broker::celery::options::Transport;
+use std::sync::Arc;
+
+use super::options::RedisTransport;
 
 /// Names of keys.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
-    transport: Transport,
+    transport: Arc<RedisTransport>,
 }
 
 impl Keys {
-    pub fn new(transport: &Transport) -> Self {
-        Keys {
-            transport: transport.clone(),
-        }
+    pub fn new(transport: Arc<RedisTransport>) -> Self {
+        Keys { transport }
     }
 
     /// Source: `kombu/transport/redis.py`, `PrefixedStrictRedis`.
@@ -130,21 +130,21 @@ fn escaped(c: char) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::broker::celery::options::QueueStrategy;
+    use crate::broker::celery::facts::{BrokerFacts, TransportOptions};
 
     fn keys(prefix: &str, steps: &[i64]) -> Keys {
-        Keys::new(&Transport {
-            prefix: prefix.to_owned(),
-            separator: "\u{6}\u{16}".to_owned(),
-            steps: steps.to_vec(),
-            order: QueueStrategy::Priority,
-            visibility: Duration::from_secs(1),
-            unacked: "unacked".to_owned(),
-            unacked_index: "unacked_index".to_owned(),
-        })
+        let options = TransportOptions {
+            global_keyprefix: Some(prefix.to_owned()),
+            priority_steps: Some(steps.to_vec()),
+            ..TransportOptions::default()
+        };
+        let facts = BrokerFacts {
+            urls: vec!["redis://".to_owned()],
+            options,
+            ..BrokerFacts::default()
+        };
+        Keys::new(Arc::new(RedisTransport::read(&facts).unwrap()))
     }
 
     #[test]

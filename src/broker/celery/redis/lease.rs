@@ -3,13 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::CeleryBroker;
+use super::RedisBroker;
 use super::keys::number_of;
 use super::settle::Line;
 use crate::broker::BrokerError;
 use crate::broker::celery::envelope::{returned, unacked};
-use crate::broker::source::StopHow;
-use crate::job::{Claim, QueueName};
+use crate::job::QueueName;
 use crate::time::Mono;
 
 /// Tags that one script call renews: the server does nothing else meanwhile.
@@ -31,13 +30,13 @@ impl Renewals {
     }
 }
 
-impl CeleryBroker {
+impl RedisBroker {
     /// Renews our lease, which other processes of ours look at, and what is held, which stock workers look at.
     pub(super) async fn renew(&self) -> Result<(), BrokerError> {
         let now = Mono::now();
         let is_due = self.renewals.is_due(self.renewal(), now);
         let numbers: Vec<i64> = match is_due {
-            true => self.hand().unacked().map(|(number, _)| number).collect(),
+            true => self.consumer.hand().unacked().map(|(number, _)| number).collect(),
             false => Vec::new(),
         };
         if !self.holds_any() {
@@ -60,7 +59,7 @@ impl CeleryBroker {
     }
 
     fn holds_any(&self) -> bool {
-        let hand = self.hand();
+        let hand = self.consumer.hand();
         hand.etas.len() > 0 || hand.unacked().next().is_some()
     }
 
@@ -76,7 +75,7 @@ impl CeleryBroker {
         let gone: Vec<String> = self.link.run_script(&call).await?;
         let mut is_news = false;
         for number in gone.iter().filter_map(|tag| number_of(tag)) {
-            let mut hand = self.hand();
+            let mut hand = self.consumer.hand();
             // One that is settled just now is gone, too.
             if let Some(held) = hand
                 .message_mut(number)
@@ -89,31 +88,9 @@ impl CeleryBroker {
             }
         }
         if is_news {
-            self.lost.notify_waiters();
+            self.consumer.lost.notify_waiters();
         }
         Ok(())
-    }
-
-    /// Returns when some of these are somebody else's, or were revoked, with the place of each.
-    pub(super) async fn hear_of_lost(&self, claims: &[Claim]) -> Vec<(usize, StopHow)> {
-        loop {
-            let news = self.lost.notified();
-            tokio::pin!(news);
-            news.as_mut().enable();
-            let lost: Vec<_> = {
-                let hand = self.hand();
-                let is_lost = |claim: &Claim| {
-                    hand.message(claim.handle)
-                        .is_some_and(|held| held.is_lost || held.is_revoked)
-                };
-                let lost = claims.iter().enumerate().filter(|(_, claim)| is_lost(claim));
-                lost.map(|(at, _)| (at, StopHow::IfNotBegun)).collect()
-            };
-            if !lost.is_empty() {
-                return lost;
-            }
-            news.await;
-        }
     }
 
     /// Gives back all that is held, and the lease.
@@ -121,7 +98,7 @@ impl CeleryBroker {
         self.wake_ups.stop();
         self.recover_all().await?;
         let mut all: Vec<(i64, QueueName, u32)> = {
-            let mut hand = self.hand();
+            let mut hand = self.consumer.hand();
             let etas = hand.etas.take_all();
             let etas = etas.into_iter().map(|(number, queue)| (number, queue, 0));
             // A chore that was not done will be needed again: its message says how often its worker died.
@@ -153,7 +130,7 @@ impl CeleryBroker {
             let back: Vec<Line> = back.collect();
             self.carry_out(&back).await?;
         }
-        self.hand().all.clear();
+        self.consumer.hand().all.clear();
         let mut forget = redis::cmd("ZREM");
         forget.arg(self.keys.handles()).arg(&self.handle);
         self.link.run_command::<i64>(&forget).await?;

@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use super::CeleryBroker;
+use super::RedisBroker;
 use crate::broker::BrokerError;
 use crate::job::QueueName;
 use crate::time::{Mono, Unix};
 
-impl CeleryBroker {
+impl RedisBroker {
     /// Returns when there may be something to take.
     pub(super) async fn wait(&self, queues: &[QueueName]) -> Result<(), BrokerError> {
-        let came = self.chores.came();
+        let came = self.consumer.chores.came();
         tokio::pin!(came);
         came.as_mut().enable();
-        if self.chores.count() > 0
+        if self.consumer.chores.count() > 0
             || self
+                .consumer
                 .hand()
                 .recovered
                 .iter()
@@ -22,7 +23,7 @@ impl CeleryBroker {
         {
             return Ok(());
         }
-        let next_eta = self.hand().etas.next(queues);
+        let next_eta = self.consumer.hand().etas.next(queues);
         tokio::select! {
             biased;
             woken = self.woken(queues) => woken,

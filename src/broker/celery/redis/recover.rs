@@ -1,6 +1,6 @@
 //! What claims took whose answer never came; see [`crate::broker::redis::unanswered`].
 
-use super::CeleryBroker;
+use super::RedisBroker;
 use crate::broker::BrokerError;
 use crate::broker::celery::envelope::unacked;
 use crate::broker::redis::unanswered::Pause;
@@ -10,7 +10,7 @@ use crate::time::Mono;
 /// Tags that are asked for in one call.
 const BATCH_MAX: usize = 500;
 
-impl CeleryBroker {
+impl RedisBroker {
     /// What an earlier claim for these queues took although its answer never came.
     pub(super) async fn recover(&self, queues: &[QueueName]) -> Result<Vec<Claimed>, BrokerError> {
         let ranges = self.unanswered.ranges(queues);
@@ -49,7 +49,7 @@ impl CeleryBroker {
 
     fn admit_unreadable(&self, number: i64, reason: &str) {
         tracing::error!(%reason, list = self.keys.unreadable(), "a message can't be read: it is put aside");
-        self.hand().unreadable.push(number);
+        self.consumer.hand().unreadable.push(number);
     }
 
     /// Makes sure of all claims that were not answered; what they took is in hand then.

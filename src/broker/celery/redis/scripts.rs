@@ -2,7 +2,7 @@
 
 use redis::Script;
 
-use super::CeleryBroker;
+use super::RedisBroker;
 use crate::broker::BrokerError;
 
 /// A script of `lua/`, behind `common.lua`.
@@ -39,7 +39,7 @@ impl Scripts {
     }
 }
 
-impl CeleryBroker {
+impl RedisBroker {
     /// Whether all that the scripts do can be done: a right that is missing, or a key of another type, would be found when a
     /// message has left its list.
     pub(super) async fn find_rights(&self) -> Result<(), BrokerError> {
@@ -49,7 +49,7 @@ impl CeleryBroker {
             .arg(self.keys.handles())
             .arg(self.keys.unreadable())
             .arg(format!("pool:nobody:{}", self.handle));
-        for queue in &self.app.queues {
+        for queue in &self.consumer.app.queues {
             self.keys.lists(&queue.name).for_each(|list| {
                 call.arg(list);
             });

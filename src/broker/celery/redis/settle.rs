@@ -1,25 +1,17 @@
 //! Ending messages: one script call a batch stores results and acknowledges.
 
-use std::sync::Arc;
-
 use redis::{ScriptInvocation, Value};
 
-use super::CeleryBroker;
+use super::RedisBroker;
 use crate::broker::BrokerError;
+use crate::broker::celery::ending::{After, End, Plan};
 use crate::broker::celery::envelope::{returned, unacked};
-use crate::broker::celery::held::{Chore, Held, InHand, Why};
-use crate::broker::celery::outcome::{Outcome, Store, Then, WholeSeconds};
-use crate::broker::parts::after_work::Pending;
-use crate::job::{Claim, JobError, QueueName, RunStamp, Settlement, Verdict};
-use crate::time::Unix;
+use crate::broker::celery::held::Held;
+use crate::broker::celery::outcome::{Store, WholeSeconds};
+use crate::job::{Claim, Settlement};
 
 /// Messages that one script call ends at most: the server does nothing else meanwhile.
 const BATCH_MAX: usize = 500;
-/// Kinds of errors that are the supervisor's own word; see `policy::retry`.
-const WORKER_LOST: &str = "worker lost";
-const TIMEOUT: &str = "timeout";
-/// Runs of a task that is acknowledged late and whose worker could not say in Celery's words what happened.
-const RUNS_LOST_MAX: u32 = 2;
 
 /// What becomes of a message, in the words of `settle.lua`.
 #[derive(Debug)]
@@ -73,77 +65,13 @@ impl Line {
     }
 }
 
-/// What is to be done at the server about a message.
-#[derive(Debug)]
-enum End {
-    /// It has ended.
-    Acknowledge(Option<Store>),
-    /// To the front of its queue.
-    GiveBack,
-    /// To the back of its queue, with so many losses.
-    Requeue(u32),
-    /// It waits for this time.
-    Hold(Unix),
-    /// Nothing yet: a chore ends it.
-    Chore,
-}
-
-/// What is to be done here once a call has reached the server.
-#[derive(Debug)]
-enum After {
-    Forget(i64),
-    /// This message waits for its time.
-    Hold(i64, QueueName, Unix),
-    /// A chore ends this message.
-    Begin(Chore, u32),
-    /// A chore is tried again.
-    Retry(i64, Pending<Chore>),
-    /// A chore was not begun.
-    PutBack(i64, Pending<Chore>),
-}
-
-/// A call of `settle`, worked out.
-#[derive(Default)]
-struct Plan {
-    /// The number of a message, what becomes of it, and the place of the settlement that says so.
-    ends: Vec<(i64, Held, End, usize)>,
-    after: Vec<After>,
-}
-
-impl CeleryBroker {
+impl RedisBroker {
     pub(super) async fn end(&self, settlements: Vec<Settlement<Claim>>) -> Result<Vec<bool>, BrokerError> {
-        let mut taken = vec![false; settlements.len()];
-        let (mut plan, mut ended) = (Plan::default(), Vec::new());
-        for (at, settlement) in settlements.into_iter().enumerate() {
-            let in_hand = self.hand().all.get(&settlement.of.handle).cloned();
-            taken[at] = match in_hand {
-                Some(InHand::Message(held)) if held.job == settlement.of.job => {
-                    let is_ours = !held.is_lost;
-                    if !matches!(settlement.verdict, Verdict::GiveBack | Verdict::Canceled) {
-                        ended.push(Arc::clone(&held.task));
-                    }
-                    plan.message(settlement.of.handle, held, settlement.verdict, settlement.run, at);
-                    is_ours
-                }
-                Some(InHand::Chore(pending)) => {
-                    let of = self.hand().message(pending.work.of).cloned();
-                    plan.chore(settlement.of.handle, pending, of, settlement.verdict, at);
-                    true
-                }
-                // Another handle's claims have the same numbers.
-                _ => false,
-            };
-        }
-        // Each one given back goes in front of those before it: the youngest claim first.
-        plan.ends.sort_by_key(|(number, _, end, _)| match end {
-            End::GiveBack => (true, -number),
-            _ => (false, 0),
-        });
-        let answer = self.carry_out_plan(&mut plan, &mut taken).await;
-        if let Err(error) = answer {
+        let (mut plan, mut taken) = self.consumer.plan(settlements);
+        if let Err(error) = self.carry_out_plan(&mut plan, &mut taken).await {
             // All of it is sent again. What was carried out is not held any more: no answer says so where none came.
             if matches!(error, BrokerError::Unreachable { .. }) {
-                let mut hand = self.hand();
+                let mut hand = self.consumer.hand();
                 for (number, ..) in &plan.ends {
                     if let Some(held) = hand.message_mut(*number) {
                         held.tried = true;
@@ -152,11 +80,7 @@ impl CeleryBroker {
             }
             return Err(error);
         }
-        self.perform(plan.after);
-        let mut hand = self.hand();
-        for task in ended {
-            *hand.ended.entry(task).or_default() += 1;
-        }
+        self.consumer.perform(plan);
         Ok(taken)
     }
 
@@ -181,7 +105,8 @@ impl CeleryBroker {
             };
             let end = std::mem::replace(end, End::Chore);
             let line = match end {
-                End::Acknowledge(store) => Line::acknowledged(tag, store),
+                // There are no dead letters.
+                End::Acknowledge(store) | End::Reject(store) => Line::acknowledged(tag, store),
                 End::GiveBack | End::Requeue(_) if held.is_acked => {
                     let job = &held.job;
                     tracing::warn!(%job, "this task was interrupted; it was acknowledged when it began and does not run again");
@@ -259,8 +184,13 @@ impl CeleryBroker {
 
     /// The script with its first arguments.
     pub(super) fn settle_call(&self) -> ScriptInvocation<'_> {
-        let database = crate::broker::celery::address::database(&self.app.redis);
-        let results = self.app.results.as_ref().and_then(|results| results.stored_by_us);
+        let database = crate::broker::celery::address::database(&self.transport.server);
+        let results = self
+            .consumer
+            .app
+            .results
+            .as_ref()
+            .and_then(|results| results.stored_by_us);
         let mut call = self.scripts.settle.prepare_invoke();
         call.arg(self.keys.unacked())
             .arg(self.keys.unacked_index())
@@ -270,40 +200,10 @@ impl CeleryBroker {
         call
     }
 
-    fn perform(&self, after: Vec<After>) {
-        let mut hand = self.hand();
-        let mut begun = Vec::new();
-        for after in after {
-            match after {
-                After::Forget(number) => drop(hand.all.remove(&number)),
-                After::Hold(number, queue, eta) => {
-                    hand.all.remove(&number);
-                    hand.etas.add(&queue, eta, number);
-                }
-                After::Begin(chore, losses) => {
-                    if let Some(held) = hand.message_mut(chore.of) {
-                        held.has_chore = true;
-                        held.losses = losses;
-                    }
-                    begun.push(chore);
-                }
-                After::Retry(number, pending) => {
-                    hand.all.remove(&number);
-                    self.chores.try_again(number, pending);
-                }
-                After::PutBack(number, pending) => {
-                    hand.all.remove(&number);
-                    self.chores.put_back(pending);
-                }
-            }
-        }
-        self.chores.add(begun);
-    }
-
     /// Tasks that are acknowledged when they begin have begun.
     pub(super) async fn acknowledge_early(&self, claims: &[Claim]) -> Result<(), BrokerError> {
         let numbers: Vec<i64> = {
-            let hand = self.hand();
+            let hand = self.consumer.hand();
             let is_due = |number: &i64| {
                 hand.message(*number)
                     .is_some_and(|held| held.acks_early && !held.may_be_early && !held.is_acked)
@@ -318,7 +218,7 @@ impl CeleryBroker {
             .map(|number| Line::acknowledged(self.tag(*number), None))
             .collect();
         let was_held = self.carry_out(&lines).await?;
-        let mut hand = self.hand();
+        let mut hand = self.consumer.hand();
         for (number, was_held) in numbers.into_iter().zip(was_held) {
             if let Some(held) = hand.message_mut(number) {
                 held.is_acked = true;
@@ -329,101 +229,5 @@ impl CeleryBroker {
             }
         }
         Ok(())
-    }
-}
-
-impl Plan {
-    fn message(&mut self, number: i64, held: Held, verdict: Verdict, run: Option<RunStamp>, at: usize) {
-        let is_early = held.acks_early;
-        let end = match verdict {
-            // Somebody else has it: its own outcome counts, ours is not needed.
-            Verdict::Canceled if held.is_lost => End::Acknowledge(None),
-            Verdict::Finish { result } => ended(Outcome::read(&result), &held),
-            Verdict::Forget => End::Acknowledge(None),
-            Verdict::GiveBack => End::GiveBack,
-            Verdict::Again { losses, .. } if !is_early => End::Requeue(losses),
-            Verdict::Again { error, losses, .. } | Verdict::Bury { error, losses, .. } => {
-                let status = run.and_then(|run| run.death);
-                self.failed(number, &held, &error, losses, status)
-            }
-            Verdict::Stopped => self.chored(number, &held, Why::Terminated, held.losses),
-            Verdict::Canceled => self.chored(number, &held, Why::Revoked, held.losses),
-        };
-        self.ends.push((number, held, end, at));
-    }
-
-    /// A failure in Celery's own words is over; else Celery's code has to say it.
-    fn failed(
-        &mut self,
-        number: i64,
-        held: &Held,
-        error: &JobError,
-        losses: u32,
-        status: Option<i32>,
-    ) -> End {
-        if !error.broker.is_empty() {
-            return ended(Outcome::read(error.broker.as_bytes()), held);
-        }
-        if error.kind == TIMEOUT {
-            return self.chored(number, held, Why::Timeout, losses);
-        }
-        // It may not have been the task that failed: another run may do better.
-        if error.kind != WORKER_LOST && !held.acks_early && held.losses < RUNS_LOST_MAX {
-            return End::Requeue(held.losses.saturating_add(1));
-        }
-        self.chored(number, held, Why::WorkerLost(status), losses)
-    }
-
-    fn chored(&mut self, number: i64, held: &Held, why: Why, losses: u32) -> End {
-        let held = Held {
-            losses,
-            ..held.clone()
-        };
-        self.after
-            .push(After::Begin(Chore::new(number, &held, why), losses));
-        End::Chore
-    }
-
-    fn chore(&mut self, number: i64, pending: Pending<Chore>, of: Option<Held>, verdict: Verdict, at: usize) {
-        let (message, what) = (pending.work.of, pending.work.what);
-        let outcome = match verdict {
-            Verdict::Finish { result } => Outcome::read(&result),
-            Verdict::GiveBack => return self.after.push(After::PutBack(number, pending)),
-            Verdict::Again {
-                error,
-                failures,
-                losses,
-                ..
-            } => {
-                tracing::warn!(%error, "Celery's own code failed at {what}, it is tried again");
-                let pending = Pending {
-                    failures,
-                    losses,
-                    ..pending
-                };
-                return self.after.push(After::Retry(number, pending));
-            }
-            Verdict::Bury { error, .. } if !error.broker.is_empty() => Outcome::read(error.broker.as_bytes()),
-            Verdict::Bury { error, .. } => {
-                let job = of.as_ref().map_or("", |held| held.job.as_str());
-                tracing::error!(job, %error, detail = error.detail, "Celery's own code failed at {what}, it is given up");
-                Outcome::default()
-            }
-            Verdict::Stopped | Verdict::Canceled | Verdict::Forget => Outcome::default(),
-        };
-        self.after.push(After::Forget(number));
-        if let Some(held) = of {
-            let end = ended(outcome, &held);
-            self.ends.push((message, held, end, at));
-        }
-    }
-}
-
-/// What an outcome asks for. One that is acknowledged when it begins is acknowledged.
-fn ended(outcome: Outcome, held: &Held) -> End {
-    match (outcome.later(), outcome.then) {
-        (Some(eta), _) if !held.is_acked => End::Hold(eta),
-        (_, Some(Then::Requeue)) if !held.acks_early => End::Requeue(held.losses),
-        _ => End::Acknowledge(outcome.store),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::CeleryBroker;
+use super::RedisBroker;
 use super::keys::number_of;
 use super::settle::Line;
 use crate::broker::BrokerError;
@@ -32,7 +32,7 @@ impl Peers {
     }
 }
 
-impl CeleryBroker {
+impl RedisBroker {
     /// Gives back what dead handles held, if a lease may have ended by now. Returns how many messages that were.
     pub(super) async fn take_over_when_due(&self) -> Result<u64, BrokerError> {
         match self.peers.next() {

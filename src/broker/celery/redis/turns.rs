@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::broker::celery::options::QueueStrategy;
+use super::options::QueueStrategy;
 use crate::broker::parts::turns::Turns;
 use crate::job::QueueName;
 

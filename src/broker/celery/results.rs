@@ -15,16 +15,17 @@ use redis::aio::PubSub;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::RIGHTS;
-use crate::broker::celery::iso;
-use crate::broker::celery::options::Results;
+use super::iso;
+use super::options::Results;
 use crate::broker::redis::connection::{Link, is_broken};
 use crate::broker::redis::endpoint::Endpoint;
 use crate::broker::wait::{WaitAny, watch};
-use crate::broker::{BrokerError, Watch, check};
+use crate::broker::{BrokerError, Ended, Watch, check};
 use crate::job::{JobError, JobId, JobState, JobView, QueueName};
 use crate::time::{Mono, Unix};
 
+/// The hint for a user who lacks rights.
+const RIGHTS: &str = "this user needs the commands and keys that Celery's own workers need";
 /// Keys that are asked for in one call.
 const PAGE: usize = 500;
 /// How long nothing may be heard before the results are looked at again: a connection may have died silently.
@@ -326,6 +327,16 @@ impl WaitAny for Watching {
             tokio::time::sleep(patience.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             patience = (patience * 2).min(PATIENCE_MAX);
         }
+    }
+}
+
+/// The watch of a broker that knows no results.
+pub(super) struct NoWatch(pub BrokerError);
+
+#[async_trait]
+impl Watch for NoWatch {
+    async fn next(&mut self) -> Result<Vec<Ended>, BrokerError> {
+        Err(self.0.clone())
     }
 }
 

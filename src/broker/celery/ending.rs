@@ -1,0 +1,224 @@
+//! What outcomes ask for: at the server, in words that a transport carries out, and here.
+
+use std::sync::Arc;
+
+use super::consumer::Consumer;
+use super::held::{Chore, Held, InHand, Why};
+use super::outcome::{Outcome, Store, Then};
+use crate::broker::parts::after_work::Pending;
+use crate::job::{Claim, JobError, QueueName, RunStamp, Settlement, Verdict};
+use crate::time::Unix;
+
+/// Kinds of errors that are the supervisor's own word; see `policy::retry`.
+const WORKER_LOST: &str = "worker lost";
+const TIMEOUT: &str = "timeout";
+/// Runs of a task that is acknowledged late and whose worker could not say in Celery's words what happened.
+const RUNS_LOST_MAX: u32 = 2;
+
+/// What is to be done at the server about a message.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It has ended.
+    Acknowledge(Option<Store>),
+    /// It has ended, and whoever keeps dead letters keeps it.
+    Reject(Option<Store>),
+    /// To the front of its queue.
+    GiveBack,
+    /// To the back of its queue, with so many losses.
+    Requeue(u32),
+    /// It waits for this time.
+    Hold(Unix),
+    /// Nothing yet: a chore ends it.
+    Chore,
+}
+
+/// What is to be done here once a call has reached the server.
+#[derive(Debug)]
+pub(super) enum After {
+    Forget(i64),
+    /// This message waits for its time.
+    Hold(i64, QueueName, Unix),
+    /// A chore ends this message.
+    Begin(Chore, u32),
+    /// A chore is tried again.
+    Retry(i64, Pending<Chore>),
+    /// A chore was not begun.
+    PutBack(i64, Pending<Chore>),
+}
+
+/// Outcomes, worked out.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// The number of a message, what becomes of it, and the place of the settlement that says so.
+    pub ends: Vec<(i64, Held, End, usize)>,
+    pub after: Vec<After>,
+    /// Tasks that ran, by name.
+    ended: Vec<Arc<str>>,
+}
+
+impl Consumer {
+    /// What these outcomes ask for, and whether each is of something that is ours. One that is not has no part in it.
+    pub fn plan(&self, settlements: Vec<Settlement<Claim>>) -> (Plan, Vec<bool>) {
+        let mut taken = vec![false; settlements.len()];
+        let mut plan = Plan::default();
+        let hand = self.hand();
+        for (at, settlement) in settlements.into_iter().enumerate() {
+            let number = settlement.of.handle;
+            taken[at] = match hand.all.get(&number).cloned() {
+                Some(InHand::Message(held)) if held.job == settlement.of.job => {
+                    let is_ours = !held.is_lost;
+                    if !matches!(settlement.verdict, Verdict::GiveBack | Verdict::Canceled) {
+                        plan.ended.push(Arc::clone(&held.task));
+                    }
+                    plan.message(number, held, settlement.verdict, settlement.run, at);
+                    is_ours
+                }
+                Some(InHand::Chore(pending)) => {
+                    let of = hand.message(pending.work.of).cloned();
+                    plan.chore(number, pending, of, settlement.verdict, at);
+                    true
+                }
+                // Another handle's claims have the same numbers.
+                _ => false,
+            };
+        }
+        // Each one given back goes in front of those before it: the youngest claim first.
+        plan.ends.sort_by_key(|(number, _, end, _)| match end {
+            End::GiveBack => (true, -number),
+            _ => (false, 0),
+        });
+        (plan, taken)
+    }
+
+    /// The server has carried out what was asked of it: the rest is done.
+    pub fn perform(&self, plan: Plan) {
+        let mut hand = self.hand();
+        let mut begun = Vec::new();
+        for after in plan.after {
+            match after {
+                After::Forget(number) => drop(hand.all.remove(&number)),
+                After::Hold(number, queue, eta) => {
+                    hand.all.remove(&number);
+                    hand.etas.add(&queue, eta, number);
+                }
+                After::Begin(chore, losses) => {
+                    if let Some(held) = hand.message_mut(chore.of) {
+                        held.has_chore = true;
+                        held.losses = losses;
+                    }
+                    begun.push(chore);
+                }
+                After::Retry(number, pending) => {
+                    hand.all.remove(&number);
+                    self.chores.try_again(number, pending);
+                }
+                After::PutBack(number, pending) => {
+                    hand.all.remove(&number);
+                    self.chores.put_back(pending);
+                }
+            }
+        }
+        for task in plan.ended {
+            *hand.ended.entry(task).or_default() += 1;
+        }
+        drop(hand);
+        self.chores.add(begun);
+    }
+}
+
+impl Plan {
+    fn message(&mut self, number: i64, held: Held, verdict: Verdict, run: Option<RunStamp>, at: usize) {
+        let is_early = held.acks_early;
+        let end = match verdict {
+            // Somebody else has it: its own outcome counts, ours is not needed.
+            Verdict::Canceled if held.is_lost => End::Acknowledge(None),
+            Verdict::Finish { result } => ended(Outcome::read(&result), &held),
+            Verdict::Forget => End::Acknowledge(None),
+            Verdict::GiveBack => End::GiveBack,
+            Verdict::Again { losses, .. } if !is_early => End::Requeue(losses),
+            Verdict::Again { error, losses, .. } | Verdict::Bury { error, losses, .. } => {
+                let status = run.and_then(|run| run.death);
+                self.failed(number, &held, &error, losses, status)
+            }
+            Verdict::Stopped => self.chored(number, &held, Why::Terminated, held.losses),
+            Verdict::Canceled => self.chored(number, &held, Why::Revoked, held.losses),
+        };
+        self.ends.push((number, held, end, at));
+    }
+
+    /// A failure in Celery's own words is over; else Celery's code has to say it.
+    fn failed(
+        &mut self,
+        number: i64,
+        held: &Held,
+        error: &JobError,
+        losses: u32,
+        status: Option<i32>,
+    ) -> End {
+        if !error.broker.is_empty() {
+            return ended(Outcome::read(error.broker.as_bytes()), held);
+        }
+        if error.kind == TIMEOUT {
+            return self.chored(number, held, Why::Timeout, losses);
+        }
+        // It may not have been the task that failed: another run may do better.
+        if error.kind != WORKER_LOST && !held.acks_early && held.losses < RUNS_LOST_MAX {
+            return End::Requeue(held.losses.saturating_add(1));
+        }
+        self.chored(number, held, Why::WorkerLost(status), losses)
+    }
+
+    fn chored(&mut self, number: i64, held: &Held, why: Why, losses: u32) -> End {
+        let held = Held {
+            losses,
+            ..held.clone()
+        };
+        self.after
+            .push(After::Begin(Chore::new(number, &held, why), losses));
+        End::Chore
+    }
+
+    fn chore(&mut self, number: i64, pending: Pending<Chore>, of: Option<Held>, verdict: Verdict, at: usize) {
+        let (message, what) = (pending.work.of, pending.work.what);
+        let outcome = match verdict {
+            Verdict::Finish { result } => Outcome::read(&result),
+            Verdict::GiveBack => return self.after.push(After::PutBack(number, pending)),
+            Verdict::Again {
+                error,
+                failures,
+                losses,
+                ..
+            } => {
+                tracing::warn!(%error, "Celery's own code failed at {what}, it is tried again");
+                let pending = Pending {
+                    failures,
+                    losses,
+                    ..pending
+                };
+                return self.after.push(After::Retry(number, pending));
+            }
+            Verdict::Bury { error, .. } if !error.broker.is_empty() => Outcome::read(error.broker.as_bytes()),
+            Verdict::Bury { error, .. } => {
+                let job = of.as_ref().map_or("", |held| held.job.as_str());
+                tracing::error!(job, %error, detail = error.detail, "Celery's own code failed at {what}, it is given up");
+                Outcome::default()
+            }
+            Verdict::Stopped | Verdict::Canceled | Verdict::Forget => Outcome::default(),
+        };
+        self.after.push(After::Forget(number));
+        if let Some(held) = of {
+            let end = ended(outcome, &held);
+            self.ends.push((message, held, end, at));
+        }
+    }
+}
+
+/// What an outcome asks for. One that is acknowledged when it begins is acknowledged.
+fn ended(outcome: Outcome, held: &Held) -> End {
+    match (outcome.later(), outcome.then) {
+        (Some(eta), _) if !held.is_acked => End::Hold(eta),
+        (_, Some(Then::Requeue)) if !held.acks_early => End::Requeue(held.losses),
+        (_, Some(Then::Reject)) if !held.acks_early => End::Reject(outcome.store),
+        _ => End::Acknowledge(outcome.store),
+    }
+}
