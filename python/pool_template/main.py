@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Optional
 import pool_job
 from pool_template import loader, rehearsal, worker
 from pool_template.memory import arenas, heap, huge_pages, immortal
-from pool_template.process import at_fork, fork_safety, streams
+from pool_template.process import at_fork, fork_safety, log_records, streams
 from pool_template.process.control import ControlError, ControlSocket, Load
 from pool_template.template import Template
 from pool_template.process.title import Title
@@ -56,6 +56,7 @@ def _run() -> int:
         return 1
     if not faulthandler.is_enabled():
         faulthandler.enable(file=2)  # a crash in a worker says where
+    log_records.mark_records()
     setup = worker.Setup(what, app, title)
     facts, unfit = app.dialect.facts(), app.dialect.warnings()
     at_fork.look_no_more()

@@ -15,7 +15,7 @@ from pool_template.jobs import errors, lineage
 from pool_template.jobs.frames import FrameError
 from pool_template.jobs.loop import JobLoop
 from pool_template.loader import App
-from pool_template.process import fresh, lifeline, shared_api, streams
+from pool_template.process import fresh, lifeline, log_records, shared_api, streams
 from pool_template.process.control import Load
 from pool_template.process.signals import quick
 from pool_template.process.title import FORKS, IDLE, Title
@@ -139,6 +139,7 @@ def _call_hooks(setup: Setup, number: int) -> None:
             streams.flush()
             os._exit(1)
     setup.app.dialect.after_hooks()
+    log_records.mark_records()
 
 
 def _hang_on(descriptor: int) -> None:

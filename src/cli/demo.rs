@@ -53,6 +53,7 @@ pub async fn run(args: DemoArgs) -> Outcome {
     let config = settings(&args, directory.path())?;
     log::init(&LogConfig {
         level: "info".into(),
+        jobs: false,
         ..config.log.clone()
     })?;
     print(&format!(

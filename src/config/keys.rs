@@ -438,5 +438,9 @@ impl Section for LogConfig {
             key!("level", "log-level" "FILTER", "Level, or levels by module: info, pool=debug,warn"),
             &mut self.level,
         );
+        visit(
+            key!("jobs", "log-jobs" "BOOL", "A line for each job that ends well; at the level debug for each that begins, too"),
+            &mut self.jobs,
+        );
     }
 }

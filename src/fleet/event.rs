@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use crate::broker::Backlog;
-use crate::job::{Begun, Delivery, JobId, Outcome, PoolName, Settlement, Token};
+use crate::job::{Begun, Delivery, JobError, JobId, Outcome, PoolName, Settlement, Token};
 use crate::policy::memory::{Budget, Occupied};
 use crate::time::Mono;
 use crate::wire::message::LoadReport;
 
+use super::JobRun;
 use super::snapshot::Decision;
 
 /// What lay unread on a worker's socket and is taken from it.
@@ -458,16 +459,16 @@ pub enum Notice {
         /// Until the next try.
         retry_in: Duration,
     },
+    /// A worker begins a job.
+    JobBegan(JobRun),
+    /// A job ended well.
+    JobDone(JobRun),
     /// A job failed and will run again, or is dead-lettered.
     JobFailed {
-        /// Which.
-        job: JobId,
-        /// Its pool.
-        pool: PoolName,
-        /// Its task.
-        task: std::sync::Arc<str>,
+        /// Which, and how it ran.
+        run: JobRun,
         /// Why.
-        error: String,
+        error: JobError,
         /// It is dead-lettered.
         dead: bool,
         /// Until the next run, if delayed.

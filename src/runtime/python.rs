@@ -72,6 +72,7 @@ const FILES: &[(&str, &str)] = files![
     "pool_template/process/fork_safety.py",
     "pool_template/process/fresh.py",
     "pool_template/process/lifeline.py",
+    "pool_template/process/log_records.py",
     "pool_template/process/packages.py",
     "pool_template/process/shared_api.py",
     "pool_template/process/signals.py",

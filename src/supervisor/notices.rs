@@ -10,6 +10,7 @@ use crate::time::Human;
 use crate::wire::message::LoadReport;
 
 use super::printed::{Printed, Source};
+use super::records::Record;
 
 /// Running jobs that a stop names.
 const JOBS_NAMED_MAX: usize = 5;
@@ -66,24 +67,6 @@ pub(super) fn tell(notice: &Notice) {
             asked,
             limit,
         } => hangs(*generation, *asked, *limit),
-        Notice::JobCanceled { job, pool, task } => {
-            tracing::info!(pool = %pool, job = job.as_str(), task = %task, "job canceled before it began");
-        }
-        Notice::JobFailed {
-            job,
-            pool,
-            task,
-            error,
-            dead,
-            retry_in,
-        } => {
-            let (id, retry_in) = (job.as_str(), retry_in.map(|wait| Human(wait).to_string()));
-            if *dead {
-                tracing::error!(pool = %pool, job = id, task = %task, error = %error, "job failed");
-            } else {
-                tracing::warn!(pool = %pool, job = id, task = %task, error = %error, retry_in, "job will run again");
-            }
-        }
         Notice::BatchSplit {
             pool,
             task,
@@ -115,6 +98,8 @@ pub(super) fn tell(notice: &Notice) {
         | Notice::WorkerLeft { .. }
         | Notice::WorkerLost { .. }
         | Notice::ForkFailed { .. } => worker(notice),
+        // `jobs::tell` says these.
+        Notice::JobBegan(_) | Notice::JobDone(_) | Notice::JobFailed { .. } | Notice::JobCanceled { .. } => {}
     }
 }
 
@@ -231,6 +216,8 @@ fn worker(notice: &Notice) {
         | Notice::LoadFailed { .. }
         | Notice::TemplateDied { .. }
         | Notice::TemplateHangs { .. }
+        | Notice::JobBegan(_)
+        | Notice::JobDone(_)
         | Notice::JobFailed { .. }
         | Notice::JobCanceled { .. }
         | Notice::BatchSplit { .. }
@@ -286,10 +273,16 @@ pub(super) fn printed(printed: &Printed, pool: Option<&str>, job: Option<&str>) 
         }
     }
     for (stream, line) in &printed.lines {
-        let stream = stream.as_str();
-        match printed.from {
-            Source::Template(template) => tracing::info!(template, stream, "{line}"),
-            Source::Worker(worker) => tracing::info!(pool, worker, job, stream, "{line}"),
+        let record = Record::read(line);
+        match (printed.from, record) {
+            (Source::Template(template), Some(record)) => record.tell(Some(template), None, None, None),
+            (Source::Worker(worker), Some(record)) => record.tell(None, pool, Some(worker), job),
+            (Source::Template(template), None) => {
+                tracing::info!(template, stream = stream.as_str(), "{line}");
+            }
+            (Source::Worker(worker), None) => {
+                tracing::info!(pool, worker, job, stream = stream.as_str(), "{line}");
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What the fleet decided is done.
 
+use super::told_jobs::JobLines;
 use super::{Supervisor, notices};
+use crate::config::RuntimeKind;
 use crate::fleet::{Action, Event, Notice, Now};
 use crate::runtime;
 use crate::telemetry::notify;
@@ -92,8 +94,16 @@ impl Supervisor {
         self.processes.send(worker, &run, another_follows);
     }
 
+    fn job_lines(&self) -> JobLines {
+        JobLines {
+            of_all: self.config.log.jobs,
+            with_detail: self.config.app.runtime != RuntimeKind::Command,
+        }
+    }
+
     fn notice(&mut self, notice: &Notice, now: Now) {
         notices::tell(notice);
+        self.job_lines().tell(notice);
         match notice {
             Notice::AppLoaded { report, .. } => {
                 notices::none_immortal(report, self.config.app.immortal);

@@ -13,6 +13,9 @@ use tracing::field::{Field, Visit};
 use crate::text::{escaped_json, steers_terminal};
 use crate::time::{Human, Unix, seconds_to_duration};
 
+/// The field of several lines: a traceback.
+const DETAIL: &str = "detail";
+
 /// An event with its fields, in the order in which the code names them.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -52,7 +55,8 @@ impl Line {
         line
     }
 
-    /// For people, without a line break: `2026-03-01T09:05:00.250Z INFO scaled up pool=default workers=3→4`.
+    /// For people: `2026-03-01T09:05:00.250Z INFO scaled up pool=default workers=3→4`. The lines of a field `detail`
+    /// stand below, indented; there is no other line break.
     pub fn text(&self, colored: bool) -> String {
         let mut text = self.at.to_string();
         let (on, off) = if colored {
@@ -63,13 +67,22 @@ impl Line {
         let _ = write!(text, " {on}{}{off} ", self.level);
         push_escaped(&mut text, &self.message, false);
         let mut fields = self.fields.iter().peekable();
+        let mut below = "";
         while let Some((name, value)) = fields.next() {
+            if let (&DETAIL, Value::Text(detail)) = (name, value) {
+                below = detail;
+                continue;
+            }
             let (name, value) = for_people(name, value);
             let _ = write!(text, " {name}={value}");
             let is_change = |next: &&(&str, Value)| next.0.strip_suffix("_to") == Some(name);
             if let Some((_, to)) = fields.next_if(is_change) {
                 let _ = write!(text, "→{}", plain(to));
             }
+        }
+        for line in below.lines() {
+            text.push_str("\n    ");
+            push_escaped(&mut text, line, false);
         }
         text
     }
@@ -228,6 +241,21 @@ mod tests {
         let expected = "2026-03-01T09:05:00.250Z INFO scaled up pool=default workers=3→4 \
                         utilization=0.62 threshold=0.50 window=30s waiting=12";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_detail_stands_below_its_line() {
+        let fields = vec![
+            ("detail", Value::Text("Traceback:\n  File \"a.py\"\x1b\n".into())),
+            ("job", Value::Text("j1".into())),
+        ];
+        let line = line("job failed", fields);
+        let text = line.text(false);
+        assert!(
+            text.ends_with("job failed job=j1\n    Traceback:\n      File \"a.py\"\\u{1b}"),
+            "{text}"
+        );
+        assert!(!line.json().contains('\n'), "{}", line.json());
     }
 
     #[test]

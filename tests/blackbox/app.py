@@ -1,6 +1,7 @@
 """The application of the black-box tests."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -142,6 +143,15 @@ def garbage():
 def say(text):
     print(text)
     return text
+
+
+def log(text):
+    shop = logging.getLogger("shop.mail")
+    shop.warning("%s sent", text)
+    try:
+        raise LookupError(text)
+    except LookupError:
+        shop.exception("%s lost", text)
 
 
 @batch(size=10, linger="5s")

@@ -61,3 +61,89 @@ fn an_application_that_floods_at_import_is_cut_too() {
     assert!(peak < 128, "the supervisor has {peak} MiB");
     pool.assert_clean_stop();
 }
+
+/// The lines of the log that name this job, with those that stand below each.
+fn lines_of(pool: &Pool, job: &str) -> Vec<String> {
+    let log = fs::read_to_string(pool.path("log")).expect("the log is there");
+    let mut lines: Vec<String> = Vec::new();
+    for line in log.lines() {
+        match lines.last_mut() {
+            Some(last) if line.starts_with("    ") => last.push_str(&format!("\n{line}")),
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines.retain(|line| line.contains(job));
+    lines
+}
+
+#[test]
+fn each_job_is_a_line_and_a_failure_shows_its_traceback() {
+    let mut pool = Pool::start("");
+    let done = pool.enqueue(&["app.add", "[1, 2]"]);
+    let failed = pool.enqueue(&["app.fail", "\"no mail\""]);
+    pool.assert_finished(&done);
+    pool.wait(&failed);
+    pool.wait_log("job failed");
+    let lines = lines_of(&pool, &done[0]);
+    assert!(
+        lines[0].contains("DEBUG job begins pool=default queue=default job="),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].contains("INFO job done pool=default queue=default job="),
+        "{lines:?}"
+    );
+    for field in [" task=app.add ", " worker=", " wait=", " took="] {
+        assert!(lines[1].contains(field), "{field} in {lines:?}");
+    }
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let failure = lines_of(&pool, &failed[0]).pop().expect("it is told");
+    assert!(failure.contains("ERROR job failed "), "{failure}");
+    assert!(failure.contains(" error=\"ValueError: no mail\" "), "{failure}");
+    assert!(
+        failure.contains("\n    Traceback (most recent call last):\n"),
+        "{failure}"
+    );
+    assert!(
+        failure.contains("\n        raise ValueError(message)\n"),
+        "{failure}"
+    );
+    pool.assert_clean_stop();
+}
+
+#[test]
+fn jobs_that_end_well_can_be_kept_out_of_the_log() {
+    let mut pool = Pool::start("[log]\njobs = false\n");
+    let done = pool.enqueue(&["app.add", "[1, 2]"]);
+    pool.assert_finished(&done);
+    let failed = pool.enqueue(&["app.fail", "\"no mail\""]);
+    pool.wait(&failed);
+    pool.wait_log("job failed");
+    assert_eq!(lines_of(&pool, &done[0]), [""; 0]);
+    assert_eq!(lines_of(&pool, &failed[0]).len(), 1);
+    pool.assert_clean_stop();
+}
+
+#[test]
+fn what_the_application_logs_keeps_its_level_and_its_logger() {
+    let mut pool = Pool::start("[log]\njobs = false\n");
+    let ids = pool.enqueue(&["app.log", "\"letter\""]);
+    pool.assert_finished(&ids);
+    pool.wait_log("letter lost");
+    let lines = lines_of(&pool, &ids[0]);
+    assert!(
+        lines[0].contains("WARN letter sent pool=default worker="),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].contains("ERROR letter lost pool=default worker="),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].contains(" logger=shop.mail\n    Traceback "),
+        "{lines:?}"
+    );
+    assert!(lines[1].ends_with("\n    LookupError: letter"), "{lines:?}");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    pool.assert_clean_stop();
+}

@@ -86,6 +86,8 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// A `tracing` filter such as `info` or `pool=debug`.
     pub level: String,
+    /// A line for each job that ends well, and at the level `debug` for each that begins.
+    pub jobs: bool,
 }
 
 /// `log.format`
@@ -102,6 +104,7 @@ impl Default for LogConfig {
         LogConfig {
             format: LogFormat::Text,
             level: "info".to_owned(),
+            jobs: true,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which jobs have begun, and those that are not to begin any more.
 
 use crate::fleet::death::KillReason;
-use crate::fleet::{Action, CallOff, Execution, Notice, Unread};
+use crate::fleet::{Action, CallOff, Execution, JobRun, Notice, Unread};
 use crate::job::{Begun, Settlement, Token, Verdict, Work};
 use crate::time::Unix;
 
@@ -26,6 +26,18 @@ impl Pool {
                 ordinal,
                 at: Unix(cx.now.unix.0.saturating_sub(ago)),
             }));
+        }
+    }
+
+    /// A worker turns to the first job that it holds.
+    pub(super) fn tell_begin(&self, id: u64, cx: &mut Context) {
+        let Some(hand) = self.workers.get(&id).and_then(|worker| worker.hand()) else {
+            return;
+        };
+        let job = &self.jobs.held(hand.front().execution).job;
+        if job.work == Work::Job {
+            let begins = JobRun::of(job, &self.name, Some(id), cx.now.unix);
+            cx.tell(Notice::JobBegan(begins));
         }
     }
 

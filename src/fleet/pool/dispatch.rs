@@ -190,6 +190,7 @@ impl Pool {
         if was_idle {
             self.measures.meter_mut().job_started(id, cx.now.mono);
             cx.register.jobs_changed();
+            self.tell_begin(id, cx);
         }
         was_idle
     }

@@ -2,7 +2,7 @@
 
 use crate::fleet::death::KillReason;
 use crate::fleet::event::Done;
-use crate::fleet::{Action, CallOff, Execution, Notice, Now, PICKUP_LIMIT, Unread};
+use crate::fleet::{Action, CallOff, Execution, JobRun, Notice, Now, PICKUP_LIMIT, Unread};
 use crate::job::{Job, JobError, Outcome, RunStamp, Settlement, Token, UNKNOWN_TASK, Verdict, Work};
 use crate::policy::retry;
 use crate::time::{Mono, Unix};
@@ -47,6 +47,7 @@ impl Pool {
         meter.job_ended(id, started, ended, cx.now.mono);
         if !finished.is_last {
             meter.job_started(id, ended);
+            self.tell_begin(id, cx);
         }
         let job = &self.jobs.held(execution).job;
         self.measures.ran(job, finished.times, cx.now);
@@ -195,26 +196,10 @@ impl Pool {
 
     fn conclude(&mut self, (execution, job): (u64, Job), outcome: Outcome, run: RunStamp, cx: &mut Context) {
         let rules = cx.app.retry_rules(&job, &self.config);
-        let tally = self.measures.tally_mut();
-        tally.ended(&outcome);
+        self.measures.tally_mut().ended(&outcome);
         let verdict = retry::verdict(&job, outcome, &rules, cx.now.unix, cx.register.random());
         if job.work == Work::Job {
-            match &verdict {
-                Verdict::Finish { .. } | Verdict::Forget => tally.tasks.at(&job.task).done += 1,
-                Verdict::Again { error, due, .. } => {
-                    tally.tasks.at(&job.task).retried += 1;
-                    self.tell_failure(&job, error, false, *due, cx);
-                }
-                Verdict::Bury { error, .. } => {
-                    tally.tasks.at(&job.task).failed += 1;
-                    self.tell_failure(&job, error, true, None, cx);
-                }
-                Verdict::Stopped => {
-                    tally.tasks.at(&job.task).failed += 1;
-                    self.tell_failure(&job, &JobError::stopped(), true, None, cx);
-                }
-                Verdict::GiveBack | Verdict::Canceled => {}
-            }
+            self.tell_end(&job, &verdict, &run, cx);
         }
         cx.act(Action::Settle(Settlement {
             of: Token(execution),
@@ -223,29 +208,43 @@ impl Pool {
         }));
     }
 
+    fn tell_end(&mut self, job: &Job, verdict: &Verdict, run: &RunStamp, cx: &mut Context) {
+        let told = JobRun::ended(job, &self.name, run);
+        let task = self.measures.tally_mut().tasks.at(&job.task);
+        match verdict {
+            Verdict::Finish { .. } | Verdict::Forget => {
+                task.done += 1;
+                cx.tell(Notice::JobDone(told));
+            }
+            Verdict::Again { error, due, .. } => {
+                task.retried += 1;
+                tell_failure(told, error.clone(), false, *due, cx);
+            }
+            Verdict::Bury { error, .. } => {
+                task.failed += 1;
+                tell_failure(told, error.clone(), true, None, cx);
+            }
+            Verdict::Stopped => {
+                task.failed += 1;
+                tell_failure(told, JobError::stopped(), true, None, cx);
+            }
+            Verdict::GiveBack | Verdict::Canceled => {}
+        }
+    }
+
     /// A job that has cost too many supervisors does not begin.
     pub(super) fn bury_poison(&mut self, of: Token, job: &Job, cx: &mut Context) {
         let verdict = retry::bury_poison(job);
         if let Verdict::Bury { error, .. } = &verdict {
             self.measures.tally_mut().tasks.at(&job.task).failed += 1;
-            self.tell_failure(job, error, true, None, cx);
+            let told = JobRun::of(job, &self.name, None, cx.now.unix);
+            tell_failure(told, error.clone(), true, None, cx);
         }
         cx.act(Action::Settle(Settlement {
             of,
             verdict,
             run: None,
         }));
-    }
-
-    fn tell_failure(&self, job: &Job, error: &JobError, dead: bool, due: Option<Unix>, cx: &mut Context) {
-        cx.tell(Notice::JobFailed {
-            job: job.id.clone(),
-            pool: self.name.clone(),
-            task: job.task.clone(),
-            error: error.to_string(),
-            dead,
-            retry_in: due.map(|due| due.since(cx.now.unix)),
-        });
     }
 
     /// Everything that was claimed and not sent goes back to its queue.
@@ -262,6 +261,15 @@ impl Pool {
             cx.act(Action::Settle(give_back(Token(job))));
         }
     }
+}
+
+fn tell_failure(run: JobRun, error: JobError, dead: bool, due: Option<Unix>, cx: &mut Context) {
+    cx.tell(Notice::JobFailed {
+        run,
+        error,
+        dead,
+        retry_in: due.map(|due| due.since(cx.now.unix)),
+    });
 }
 
 /// The worker's code has no such task.
