@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, ContextManager, NamedTuple, Optional, Protocol
 
 import pool_job
 from pool_template.celery import batches, outcome
@@ -11,9 +11,6 @@ from pool_template.celery.incoming import Incoming, Verdict, parted
 from pool_template.celery.plans import Plan
 from pool_template.jobs import errors, frames, lineage
 from pool_template.jobs.loop import Outcome
-
-if TYPE_CHECKING:
-    from pool_template.celery.runner import CeleryRunner
 
 #: The request of a message, and what its code says of it.
 Received = tuple[Any, Verdict]
@@ -29,10 +26,38 @@ class _Ready(NamedTuple):
     trace: Callable[[int], Outcome]
 
 
+class Caller(Protocol):
+    """The runner, as far as batches need it."""
+
+    def limited(self, plan: Plan, started_ns: int) -> ContextManager[None]:
+        """Lets the task's soft limit strike meanwhile."""
+        ...
+
+    def parts(self, meta: dict[str, Any], body: bytes) -> Any:
+        """Arguments and what goes with them, of a message with nothing special; None of any other."""
+        ...
+
+    def run_message(self, meta: dict[str, Any], body: bytes, started_ns: int, may_capture: bool) -> Outcome:
+        """Runs a message."""
+        ...
+
+    def run_request(self, request: Any, verdict: Verdict, started_ns: int, may_capture: bool) -> Outcome:
+        """Runs a message that was received."""
+        ...
+
+    def after_process(self, error: BaseException, request: Any, verdict: Verdict) -> Outcome:
+        """What was raised past Celery's code."""
+        ...
+
+    def unrun(self, error: BaseException) -> Outcome:
+        """What becomes of a message that was refused, or failed beside its task."""
+        ...
+
+
 class Gathered:
     """One worker's."""
 
-    def __init__(self, runner: CeleryRunner, incoming: Incoming, batch_split: list[str]) -> None:
+    def __init__(self, runner: Caller, incoming: Incoming, batch_split: list[str]) -> None:
         self._runner = runner
         self._incoming = incoming
         self._splits = frozenset(batch_split)
