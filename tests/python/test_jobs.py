@@ -56,6 +56,13 @@ class Tasks:
         @staticmethod
         def static(): return 'inner'
 def _private(): pass
+class StandsFor:
+    def __init__(self, function): self.function = function
+    def __call__(self, *args): raise AssertionError('the function itself is called')
+    def __pool_task__(self): return self.function
+decorated = StandsFor(needs)
+foreign = StandsFor(borrowed)
+not_one = StandsFor(7)
 VALUE = 7
 wrapped = dataclasses.dataclass
 
@@ -260,6 +267,10 @@ class Jobs(unittest.TestCase):
         self.assertEqual(self.call("Tasks.of_class").value, "Tasks")
         self.assertEqual(self.call("Tasks.Inner.static").value, "inner")
 
+    def test_an_object_may_stand_for_its_function(self) -> None:
+        self.assertEqual(self.call("decorated", 1).value, 1)
+        self.assertEqual(self.call("decorated").code, REJECTED)
+
     def test_what_is_no_function_of_a_listed_module_is_rejected_with_the_reason(self) -> None:
         for task, said in {
             "os.system": "`os.system` is in no module that jobs may name (they are: `app`",
@@ -271,6 +282,8 @@ class Jobs(unittest.TestCase):
             "app.Tasks": "`app.Tasks` is not a function",
             "app.Tasks.absent": "`app` has no `Tasks.absent`",
             "app.Tasks.of_instance": "needs an instance",
+            "app.foreign": "`app.foreign` is defined in `subprocess`",
+            "app.not_one": "is not a function",
             "app._private": "`_private` in `app._private` is private",
             "app.Tasks.__init__": "is private",
             "app.__dict__": "is private",

@@ -18,6 +18,9 @@ const GUESTS: [(&str, &[&str]); 2] = [
             "src/runtime/rq.rs",
             "src/runtime/python.rs",
             "python/pool_template/rq/",
+            "python/poolhouse/rq/",
+            // The client's list of brokers.
+            "python/poolhouse/brokers.py",
             // The list of the template's packages.
             "python/pool_template/__init__.py",
         ],

@@ -1,4 +1,4 @@
-//! The Python template: its packages depend on each other one way.
+//! What is written in Python: the packages of the template, and those of the client, depend on each other one way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,17 @@ const PYTHON_ARROWS: [(&str, &[&str]); 5] = [
 ];
 /// Packages of which nothing outside knows more than that they are found by their names.
 const PYTHON_DIALECTS: [&str; 2] = ["rq", "celery"];
+
+/// Packages of the client, one for each broker: only its list of brokers imports them.
+const CLIENT_BROKERS: [&str; 2] = ["sqlite", "rq"];
+
+fn top(module: &str) -> &str {
+    module.split('.').next().unwrap_or_default()
+}
+
+fn package(module: &str) -> String {
+    module.split('.').nth(1).unwrap_or_default().to_owned()
+}
 
 /// The modules of `python/`, and those of them that each imports, also for its types alone.
 fn python_modules() -> BTreeMap<String, BTreeSet<String>> {
@@ -91,10 +102,12 @@ fn no_module_of_python_needs_itself() {
 
 #[test]
 fn packages_of_the_python_template_import_only_those_below_them() {
-    let package = |name: &str| name.split('.').nth(1).unwrap_or_default().to_owned();
     let packages: BTreeMap<&str, &[&str]> = PYTHON_ARROWS.into_iter().collect();
     let mut broken = Vec::new();
     for (module, imported) in python_modules() {
+        if top(&module) == "poolhouse" {
+            continue;
+        }
         let from = package(&module);
         for other in &imported {
             let to = package(other);
@@ -110,4 +123,25 @@ fn packages_of_the_python_template_import_only_those_below_them() {
         }
     }
     assert_none(broken, "the arrows between packages point one way");
+}
+
+#[test]
+fn client_and_template_share_one_file_and_no_more() {
+    let mut broken = Vec::new();
+    for (module, imported) in python_modules() {
+        for other in &imported {
+            // What starts the template is beside it.
+            let home = |module: &str| top(module).replace("boot", "pool_template");
+            let is_shared = other == "pool_job" || home(&module) == home(other);
+            let (from, to) = (package(&module), package(other));
+            let is_a_broker = top(other) == "poolhouse" && CLIENT_BROKERS.contains(&to.as_str());
+            if !is_shared || (is_a_broker && from != to && from != "brokers") {
+                broken.push(format!("{module} imports {other}"));
+            }
+        }
+    }
+    assert_none(
+        broken,
+        "the client and the template are apart, and so are the client's brokers",
+    );
 }

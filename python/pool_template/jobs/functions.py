@@ -150,7 +150,7 @@ class JsonRunner:
 
     def rehearse(self, play: Callable[[bytes, bytes], None]) -> None:
         """See `loop.Runner`."""
-        self._known[b""] = _Known(Found("builtins", ["int"], int), False)
+        self._known[b""] = _Known(Found("builtins", ["int"], int, int), False)
         play(b"", b"[]")
         play(b"", b"[1]")
         del self._known[b""]

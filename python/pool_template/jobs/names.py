@@ -36,6 +36,8 @@ class Found(NamedTuple):
     module: str
     #: The names that lead from the module to it.
     path: list[str]
+    #: What they lead to: the function, or an object that stands for it.
+    holder: Any
     function: Callable[..., Any]
 
     def is_still_there(self) -> bool:
@@ -44,7 +46,14 @@ class Found(NamedTuple):
         for part in self.path:
             holder = getattr(holder, part, None)
         # A class method is a new object each time.
-        return holder is self.function or (type(holder) is MethodType and holder == self.function)
+        return holder is self.holder or (type(holder) is MethodType and holder == self.holder)
+
+
+def function_of(holder: Any) -> Any:
+    """The function for which an object stands. A class of such objects has the method `__pool_task__`, which returns it:
+    what decorators of clients make of functions. Calling the function itself adds no frame to a traceback."""
+    stands_for = getattr(type(holder), "__pool_task__", None)
+    return holder if stands_for is None else stands_for(holder)
 
 
 class Names:
@@ -67,7 +76,8 @@ class Names:
             listed = True
             module = import_if_there(name)
             if module is not None:
-                return Found(name, parts[cut:], self._attribute(task, module, parts[cut:]))
+                holder = self._attribute(task, module, parts[cut:])
+                return Found(name, parts[cut:], holder, self._function(task, module, holder))
         if listed:
             raise UnknownTask(f"there is no module for `{task}`")
         raise UnknownTask(f"`{task}` is in no module that jobs may name ({self}; set `app.modules`)")
@@ -88,7 +98,7 @@ class Names:
         """Whether functions defined in this module are the application's own."""
         return self._may_name(module) or any(module.startswith(name + ".") for name in self._exact)
 
-    def _attribute(self, task: str, module: ModuleType, path: list[str]) -> Callable[..., Any]:
+    def _attribute(self, task: str, module: ModuleType, path: list[str]) -> Any:
         holder: Any = module
         for depth, part in enumerate(path):
             if part.startswith("_"):
@@ -101,12 +111,16 @@ class Names:
             if depth and inspect.isfunction(static):
                 raise UnknownTask(f"`{task}` needs an instance; only static and class methods can be tasks")
             holder = getattr(holder, part)
-        if inspect.isclass(holder) or not callable(holder):
+        return holder
+
+    def _function(self, task: str, module: ModuleType, holder: Any) -> Callable[..., Any]:
+        function = function_of(holder)
+        if inspect.isclass(function) or not callable(function):
             raise UnknownTask(f"`{task}` is not a function")
-        home = getattr(holder, "__module__", None)
+        home = getattr(function, "__module__", None)
         if not isinstance(home, str) or not self._is_home(home):
             raise UnknownTask(
                 f"`{task}` is defined in `{home}`, whose functions jobs may not name; wrap it in a function of "
                 f"`{module.__name__}`, or list its module in `app.modules`"
             )
-        return holder
+        return function

@@ -1,0 +1,48 @@
+"""Enqueue jobs for `pool`, and wait for their results.
+
+    from poolhouse import Pool
+
+    pool = Pool()
+
+    @pool.task
+    def resize(path, width=640):
+        ...
+
+    job = resize.enqueue(path="a.png")
+    job.result(timeout="1m")
+
+Jobs run where `pool --runtime python --preload MODULE` does. Standard library only; the documentation is docs/client.md.
+"""
+
+from pool_job import JobTimeout, Retry, batch, current_job, current_jobs
+from poolhouse.errors import BrokerError, IdTaken, JobCanceled, JobFailed, JobUnknown, PoolhouseError, Refused
+from poolhouse.job import Group, Job
+from poolhouse.model import Canceled, GroupView, JobError, JobView, State
+from poolhouse.pool import Pool
+from poolhouse.task import Chain, Signature, Task
+
+__all__ = [
+    "BrokerError",
+    "Canceled",
+    "Chain",
+    "Group",
+    "GroupView",
+    "IdTaken",
+    "Job",
+    "JobCanceled",
+    "JobError",
+    "JobFailed",
+    "JobTimeout",
+    "JobUnknown",
+    "JobView",
+    "Pool",
+    "PoolhouseError",
+    "Refused",
+    "Retry",
+    "Signature",
+    "State",
+    "Task",
+    "batch",
+    "current_job",
+    "current_jobs",
+]

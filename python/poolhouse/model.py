@@ -1,0 +1,164 @@
+"""What the client and its brokers say to each other: jobs, groups, and what became of them."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple, Optional, Sequence
+
+from poolhouse.errors import Refused
+
+#: Longest id, and name of a queue, task or key, in bytes.
+NAME_LEN_MAX = 255
+#: The queue of jobs that name none.
+DEFAULT_QUEUE = "default"
+#: The key under which a job whose arguments are an object gets the earlier result of its chain.
+PREVIOUS = "previous"
+#: The key under which a callback whose arguments are an object gets the summary of its group.
+GROUP = "group"
+#: Jobs of one group, and of one chain, at the most.
+GROUP_LEN_MAX, CHAIN_LEN_MAX = 100_000, 1_000
+
+
+class State(str, enum.Enum):
+    """Where a job is."""
+
+    WAITING = "waiting"
+    SCHEDULED = "scheduled"
+    #: Waits for other jobs to end.
+    DEFERRED = "deferred"
+    RUNNING = "running"
+    FINISHED = "finished"
+    #: Failed for good, or canceled.
+    DEAD = "dead"
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing more happens unless somebody asks."""
+        return self in (State.FINISHED, State.DEAD)
+
+
+class Canceled(str, enum.Enum):
+    """What became of a request to cancel a job."""
+
+    #: It is canceled and never runs.
+    DONE = "done"
+    #: A supervisor holds it and was asked. What its state says in the end holds.
+    ASKED = "asked"
+    #: It has begun, and runs on.
+    RUNS = "runs"
+    #: It had ended.
+    ENDED = "ended"
+    #: There is no such job.
+    UNKNOWN = "unknown"
+
+
+class NewJob(NamedTuple):
+    """A job as its producer asks for it. Times are in milliseconds, instants since 1970 (UTC)."""
+
+    id: str
+    queue: str
+    task: str
+    #: JSON, by the rules of `payload`.
+    arguments: bytes
+    due_ms: Optional[int] = None
+    at_front: bool = False
+    timeout_ms: Optional[int] = None
+    retries: Optional[int] = None
+    result_ttl_ms: Optional[int] = None
+    unique_key: Optional[str] = None
+    #: The producer chose the id, so that it may be taken.
+    id_is_chosen: bool = False
+
+
+class Enqueued(NamedTuple):
+    """What became of a new job."""
+
+    #: The job that stands for the request now.
+    id: str
+    #: False: a job that has not ended holds its key, and nothing was enqueued.
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class NewGroup:
+    """A group as its producer asks for it."""
+
+    id: str
+    jobs: Sequence[NewJob]
+    #: Runs once, when all have ended, well or not.
+    on_done: Optional[NewJob] = None
+    #: Runs once, as soon as the first has failed for good.
+    on_failure: Optional[NewJob] = None
+
+    def callbacks(self) -> list[NewJob]:
+        """Those that it has."""
+        return [job for job in (self.on_done, self.on_failure) if job is not None]
+
+
+@dataclass(frozen=True)
+class JobError:
+    """Why a run of a job failed."""
+
+    kind: str
+    message: str
+    detail: str = ""
+
+    @property
+    def is_cancellation(self) -> bool:
+        """Somebody called the job off."""
+        return self.kind in ("canceled", "stopped")
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job as it is now."""
+
+    id: str
+    queue: str
+    task: str
+    #: JSON, by the rules of `payload`.
+    arguments: bytes
+    state: State
+    enqueued: Optional[datetime]
+    #: When it is due, if it is scheduled.
+    due: Optional[datetime]
+    ended: Optional[datetime]
+    #: Runs that failed; None: nobody counted them.
+    failures: Optional[int]
+    #: Runs that ended with their worker's death; None: nobody counted them.
+    losses: Optional[int]
+    #: What it returned, if it finished.
+    result: Any
+    #: Why it failed last.
+    error: Optional[JobError]
+
+
+@dataclass(frozen=True)
+class GroupView:
+    """How far a group is. `finished` and `failed` are None where nobody counts."""
+
+    id: str
+    total: int
+    finished: Optional[int]
+    failed: Optional[int]
+    is_ended: bool
+
+
+@lru_cache(maxsize=4096)
+def check_name(name: str, what: str) -> str:
+    """A name of 1 to 255 bytes without control characters; raises `Refused`."""
+    if not isinstance(name, str):
+        raise Refused(f"{what} is {name!r}; expected a text")
+    if not name:
+        raise Refused(f"{what} is empty")
+    length = len(name.encode(errors="surrogatepass"))
+    if length > NAME_LEN_MAX:
+        raise Refused(f"{what} is {length} bytes long, above the limit of {NAME_LEN_MAX}")
+    # The control characters of Unicode: C0, DEL and C1. A lone surrogate is no character at all.
+    wrong = next((c for c in name if c < " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff"), None)
+    if wrong is not None:
+        raise Refused(f"{what} contains the control character {wrong!r}")
+    return name

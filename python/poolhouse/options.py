@@ -1,0 +1,76 @@
+"""How a job is to run, apart from its arguments."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Optional
+
+from poolhouse.duration import Duration, milliseconds
+from poolhouse.errors import Refused
+from poolhouse.ids import new_id
+from poolhouse.model import DEFAULT_QUEUE, NewJob
+
+#: The largest number of retries that a broker holds.
+_RETRIES_MAX = (1 << 32) - 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """None: what the task or the pool says. Lengths of time are texts such as "5m", seconds, or a `timedelta`."""
+
+    queue: Optional[str] = None
+    #: Not before so much time has passed.
+    delay: Optional[Duration] = None
+    #: Not before this instant; without a time zone it is local time.
+    at: Optional[datetime] = None
+    #: While a job with this key has not ended, another one is not enqueued.
+    key: Optional[str] = None
+    #: Its id, which no other job has; one is made if there is none.
+    id: Optional[str] = None
+    #: Longest run.
+    timeout: Optional[Duration] = None
+    #: Runs after the first one that failed.
+    retries: Optional[int] = None
+    #: How long the result can be read; 0: none is kept.
+    result_ttl: Optional[Duration] = None
+    #: Ahead of all that wait in its queue.
+    front: bool = False
+
+    def job(self, task: str, arguments: bytes, id: Optional[str] = None) -> NewJob:
+        """A job of this task; `id`: one that was made for it."""
+        if self.delay is not None and self.at is not None:
+            raise Refused(f"a job of `{task}` has both `delay` and `at`")
+        retries = self.retries
+        if retries is not None and not (isinstance(retries, int) and 0 <= retries <= _RETRIES_MAX):
+            raise Refused(f"retries is {retries!r}; expected a whole number, 0 or more")
+        return NewJob(
+            self.id if self.id is not None else id or new_id(),
+            self.queue or DEFAULT_QUEUE,
+            task,
+            arguments,
+            self._due_ms(),
+            bool(self.front),
+            _length(self.timeout, "timeout", 1),
+            retries,
+            _length(self.result_ttl, "result_ttl", 0),
+            self.key,
+            self.id is not None,
+        )
+
+    def _due_ms(self) -> Optional[int]:
+        if self.delay is not None:
+            return time.time_ns() // 1_000_000 + milliseconds(self.delay, "delay")
+        if self.at is not None:
+            return round(self.at.astimezone(timezone.utc).timestamp() * 1000)
+        return None
+
+
+def _length(duration: Optional[Duration], what: str, at_least_ms: int) -> Optional[int]:
+    if duration is None:
+        return None
+    ms = milliseconds(duration, what)
+    if ms < at_least_ms:
+        raise Refused(f"{what} is {duration!r}; expected more than nothing")
+    return ms

@@ -1,0 +1,137 @@
+"""`Pool`: what an application makes once, to define tasks and to enqueue jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Callable, Iterable, List, Optional, TypeVar, Union, overload
+
+from poolhouse import payload
+from poolhouse.connection import Connection
+from poolhouse.duration import Duration
+from poolhouse.errors import Refused
+from poolhouse.ids import new_id, new_ids
+from poolhouse.job import Group, Job
+from poolhouse.model import NewGroup, NewJob
+from poolhouse.options import Options
+from poolhouse.task import P, Signature, Task
+
+R = TypeVar("R")
+
+
+class Pool:
+    """Where tasks are defined and jobs enqueued. Nothing is opened before the first job.
+
+    `broker` is a URL: `sqlite:PATH`, or `redis://HOST:6379/0` and its kin (docs/client.md says what that needs). Without it
+    the broker is the one that the command `pool` uses in the same directory: `POOL_BROKER`, the file `pool.toml`, a default.
+
+    `fsync`: each job is on the disk before `enqueue` returns; slower. `max_payload`: largest arguments of a job, in bytes.
+    """
+
+    def __init__(
+        self, broker: Optional[str] = None, *, fsync: Optional[bool] = None, max_payload: Optional[int] = None
+    ) -> None:
+        self._connection = Connection(broker, fsync, max_payload)
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+    @overload
+    def task(
+        self,
+        *,
+        queue: Optional[str] = None,
+        timeout: Optional[Duration] = None,
+        retries: Optional[int] = None,
+        result_ttl: Optional[Duration] = None,
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+    def task(
+        self,
+        function: Optional[Callable[..., Any]] = None,
+        /,
+        *,
+        queue: Optional[str] = None,
+        timeout: Optional[Duration] = None,
+        retries: Optional[int] = None,
+        result_ttl: Optional[Duration] = None,
+    ) -> Any:
+        """Makes a function a task: `@pool.task`, or `@pool.task(queue="images", timeout="30s", retries=3)`.
+
+        The options hold for jobs that are enqueued through the task.
+        """
+        defaults = Options(queue=queue, timeout=timeout, retries=retries, result_ttl=result_ttl)
+
+        def make(function: Callable[..., Any]) -> Task[Any, Any]:
+            return Task(self._connection, function, defaults)
+
+        return make if function is None else make(function)
+
+    def signature(self, task: str, arguments: Any = None, **options: Any) -> Signature[Any]:
+        """A call of a task by its name, not enqueued yet. `arguments`: a dict of keyword arguments, a list of positional
+        ones, or one other value."""
+        encoded = b"" if arguments is None else payload.encode(arguments, f"the arguments of `{task}`")
+        return Signature(self._connection, task, encoded, Options(**options))
+
+    def send(self, task: str, arguments: Any = None, **options: Any) -> Job[Any]:
+        """Enqueues a job of a task by its name: `pool.send("shop.resize", {"path": "a.png"}, delay="5m")`."""
+        return self.signature(task, arguments, **options).enqueue()
+
+    async def asend(self, task: str, arguments: Any = None, **options: Any) -> Job[Any]:
+        """See `send`."""
+        return await self.signature(task, arguments, **options).aenqueue()
+
+    def enqueue_many(self, calls: Iterable[Signature[Any]]) -> List[Job[Any]]:
+        """Enqueues many jobs, all or none. (For many jobs of one task, `Task.enqueue_many` is quicker.)"""
+        done = self._connection.broker().enqueue(_jobs(calls))
+        return [Job(self._connection, *each) for each in done]
+
+    async def aenqueue_many(self, calls: Iterable[Signature[Any]]) -> List[Job[Any]]:
+        """See `enqueue_many`."""
+        return await asyncio.to_thread(self.enqueue_many, list(calls))
+
+    def group(
+        self,
+        calls: Iterable[Signature[Any]],
+        *,
+        on_done: Optional[Signature[Any]] = None,
+        on_failure: Optional[Signature[Any]] = None,
+        id: Optional[str] = None,
+    ) -> Group:
+        """Enqueues jobs that run at the same time, all or none.
+
+        `on_done` runs once, when all have ended, well or not; `on_failure` once, as soon as the first has failed for good.
+        Both get a summary, as docs/flow.md says.
+        """
+        jobs = _jobs(calls)
+        done, failure = (None if call is None else call.job() for call in (on_done, on_failure))
+        group = NewGroup(new_id() if id is None else id, jobs, done, failure)
+        self._connection.broker().enqueue_group(group)
+        return Group(self._connection, group.id)
+
+    async def agroup(self, calls: Iterable[Signature[Any]], **options: Any) -> Group:
+        """See `group`."""
+        return await asyncio.to_thread(self.group, list(calls), **options)
+
+    def get_job(self, id: str) -> Job[Any]:
+        """A handle on the job with this id; nothing is asked of the broker."""
+        return Job(self._connection, _text(id))
+
+    def get_group(self, id: str) -> Group:
+        """A handle on the group with this id; nothing is asked of the broker."""
+        return Group(self._connection, _text(id))
+
+    def close(self) -> None:
+        """Closes the connection to the broker; the next job opens it again."""
+        self._connection.close()
+
+
+def _jobs(calls: Iterable[Signature[Any]]) -> List[NewJob]:
+    """With ids in the order of the calls."""
+    calls = list(calls)
+    return [call.job(id) for call, id in zip(calls, new_ids(len(calls)))]
+
+
+def _text(id: Union[str, object]) -> str:
+    if not isinstance(id, str):
+        raise Refused(f"an id is {id!r}; expected a text")
+    return id

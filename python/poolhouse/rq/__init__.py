@@ -1,0 +1,187 @@
+"""Jobs in Redis as RQ writes them, for pools of the rq runtime and for RQ's own workers. Needs `rq` 2.10 or newer.
+
+RQ makes the jobs and reads them. They are added and canceled by the scripts of the program `pool` (`src/broker/rq/lua`): all
+of a call or none, and with its answers.
+
+- `rows`: jobs on their way to Redis; `look`: what became of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pkgutil
+import time
+from contextlib import contextmanager
+from typing import Any, Iterator, List, Optional, Sequence
+
+try:
+    from redis import Redis
+    from redis.exceptions import RedisError
+    from rq.serializers import resolve_serializer
+except ImportError as error:
+    from poolhouse.errors import PoolhouseError
+
+    raise PoolhouseError(f"a broker at Redis needs the package `rq` ({error}): pip install rq") from error
+
+from poolhouse import check
+from poolhouse.errors import BrokerError, IdTaken, PoolhouseError, Refused
+from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob
+from poolhouse.rq.look import Look
+from poolhouse.rq.rows import PREFIX, Rows, publish_stop
+
+#: A blocking read is renewed after this time, and its jobs are looked at again: a job that is canceled or deleted, or that
+#: keeps no result, wakes nobody.
+_READ_MS = 60_000
+#: How long an answer may take beyond that, in seconds.
+_ANSWER_S = 15
+#: Members that a job may depend on: whenever one of them ends, RQ looks at all the others.
+_DEPENDENCIES_MAX = 1_000
+#: What the script says in place of an id when there is a group of this name.
+_GROUP_TAKEN = "\n"
+
+
+class RqBroker:
+    """See `broker.Broker`."""
+
+    def __init__(self, url: str, *, payload_len_max: int) -> None:
+        self._name = url.rsplit("@", 1)[-1]
+        self._payload_len_max = payload_len_max
+        url = url.replace("redis+unix:", "unix:", 1)
+        try:
+            self._redis = Redis.from_url(url, socket_timeout=_READ_MS / 1000 + _ANSWER_S, socket_connect_timeout=_ANSWER_S)
+        except ValueError as error:
+            raise BrokerError(f"cannot use the broker at {self._name}: {error}") from None
+        serializer = resolve_serializer(os.environ.get("POOL_SERIALIZER") or None)
+        self._rows, self._look = Rows(self._redis, serializer), Look(self._redis, serializer)
+        self._enqueue, self._cancel = (self._redis.register_script(_script(name)) for name in ("enqueue", "cancel"))
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> List[Enqueued]:
+        """See `broker.Broker`."""
+        check.jobs(jobs, self._payload_len_max)
+        with self._told():
+            rows = [self._rows.row(job) for job in jobs]
+            return self._add(rows, "", 0)
+
+    def enqueue_group(self, group: NewGroup) -> None:
+        """See `broker.Broker`."""
+        check.group(group, self._payload_len_max)
+        if group.on_failure is not None:
+            raise Refused("on Redis, a group with `on_failure` is enqueued by `pool enqueue --group --on-failure`")
+        if not group.jobs:
+            raise Refused("on Redis a group has one job at least: it is no more than its jobs")
+        if group.on_done is not None and len(group.jobs) > _DEPENDENCIES_MAX:
+            raise Refused(
+                f"on Redis a job that runs after {len(group.jobs)} others is too much: {_DEPENDENCIES_MAX} is the limit"
+            )
+        with self._told():
+            rows = [self._rows.row(job) for job in group.jobs]
+            if group.on_done is not None:
+                rows.append(self._rows.after(group.on_done, group))
+            self._add(rows, group.id, len(group.jobs))
+
+    def enqueue_chain(self, jobs: Sequence[NewJob]) -> None:
+        """See `broker.Broker`; RQ hands no results on."""
+        raise Refused("there are no chains on Redis; enqueue with RQ's `depends_on`, as docs/flow.md says")
+
+    def find(self, ids: Sequence[str]) -> List[Optional[JobView]]:
+        """See `broker.Broker`."""
+        with self._told():
+            return self._look.find(ids)
+
+    def cancel(self, ids: Sequence[str], running: bool) -> List[Canceled]:
+        """See `broker.Broker`."""
+        if not ids:
+            return []
+        with self._told():
+            words = [word.decode() for word in self._cancel(args=[PREFIX, int(time.time()), *ids])]
+            answers = []
+            for id, word in zip(ids, words):
+                try:
+                    answer = Canceled(word)
+                except ValueError:
+                    raise BrokerError(f"job `{id}` can't be canceled: {word}") from None
+                if answer is Canceled.RUNS and running and publish_stop(self._redis, id):
+                    answer = Canceled.ASKED
+                answers.append(answer)
+            return answers
+
+    def wait(self, id: str, limit: Optional[float]) -> Optional[JobView]:
+        """See `broker.Broker`."""
+        deadline = None if limit is None else time.monotonic() + limit
+        seen = "0-0"
+        while True:
+            (view,) = self.find([id])
+            if view is None or view.state.is_final:
+                return view
+            left_ms = _READ_MS if deadline is None else round((deadline - time.monotonic()) * 1000)
+            if left_ms <= 0:
+                raise TimeoutError(f"job `{id}` has not ended within {limit:g} s; it goes on")
+            with self._told():
+                seen = self._look.next_result(id, seen, min(left_ms, _READ_MS))
+
+    async def wait_async(self, id: str, limit: Optional[float]) -> Optional[JobView]:
+        """See `broker.Broker`."""
+        return await asyncio.to_thread(self.wait, id, limit)
+
+    def find_group(self, id: str) -> Optional[GroupView]:
+        """See `broker.Broker`; RQ keeps no counts, so that those of its jobs are counted that it still knows."""
+        views = [view for view in self.find(self.group_members(id)) if view is not None]
+        if not views:
+            return None
+        finished = sum(view.state.value == "finished" for view in views)
+        failed = sum(view.state.value == "dead" for view in views)
+        return GroupView(id, len(views), finished, failed, finished + failed == len(views))
+
+    def group_members(self, id: str) -> List[str]:
+        """See `broker.Broker`; in the order of their ids, which grow with time unless they were chosen."""
+        with self._told():
+            return sorted(member.decode() for member in self._redis.smembers(f"{PREFIX}:group:{id}"))
+
+    def wait_group(self, id: str, limit: Optional[float]) -> Optional[GroupView]:
+        """See `broker.Broker`."""
+        deadline = None if limit is None else time.monotonic() + limit
+        for member in self.group_members(id):
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                self.wait(member, left)
+            except TimeoutError:
+                raise TimeoutError(f"group `{id}` has not ended within {limit:g} s; it goes on") from None
+        return self.find_group(id)
+
+    async def wait_group_async(self, id: str, limit: Optional[float]) -> Optional[GroupView]:
+        """See `broker.Broker`."""
+        return await asyncio.to_thread(self.wait_group, id, limit)
+
+    def close(self) -> None:
+        """See `broker.Broker`."""
+        self._redis.close()
+
+    def _add(self, rows: List[List[Any]], group: str, members: int) -> List[Enqueued]:
+        if not rows:
+            return []
+        keys = {row[0] for row in rows if row[3] == "open"}
+        twice = next((row[0] for row in rows if row[3] == "taken" and row[0] in keys), None)
+        if twice is not None:
+            raise IdTaken(twice)
+        taken, *added = self._enqueue(args=[PREFIX, group, members, *(value for row in rows for value in row)])
+        taken = taken.decode()
+        if taken:
+            raise IdTaken(group, "group") if taken == _GROUP_TAKEN else IdTaken(taken)
+        return [Enqueued(row[0], bool(is_new)) for row, is_new in zip(rows, added)]
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors of Redis in the words of the broker."""
+        try:
+            yield
+        except PoolhouseError:
+            raise
+        except (RedisError, OSError) as error:
+            raise BrokerError(f"the broker at {self._name}: {error}") from error
+
+
+def _script(name: str) -> str:
+    """Each goes behind what all scripts begin with."""
+    parts = [pkgutil.get_data(__package__, f"{part}.lua") for part in ("common", name)]
+    return b"".join(part for part in parts if part is not None).decode()

@@ -1,0 +1,1 @@
+../../../src/broker/rq/lua/common.lua

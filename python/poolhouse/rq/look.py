@@ -1,0 +1,106 @@
+"""What became of jobs in Redis."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timezone
+from typing import Any, List, Optional, Sequence
+
+from redis import Redis
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, JobStatus
+from rq.results import Result
+
+from poolhouse.model import JobError, JobView, State
+
+_STATES = {
+    JobStatus.QUEUED: State.WAITING,
+    JobStatus.SCHEDULED: State.SCHEDULED,
+    JobStatus.DEFERRED: State.DEFERRED,
+    JobStatus.STARTED: State.RUNNING,
+    JobStatus.FINISHED: State.FINISHED,
+    JobStatus.FAILED: State.DEAD,
+    JobStatus.STOPPED: State.DEAD,
+    JobStatus.CANCELED: State.DEAD,
+}
+#: The last line of a traceback that begins an exception: its type without the module, and its message.
+_RAISED = re.compile(r"^(?:[\w.]*\.)?(\w+)(?:: (.*))?$", re.DOTALL)
+
+
+class Look:
+    """Reads jobs and their results."""
+
+    def __init__(self, redis: Redis, serializer: Any) -> None:
+        self._redis, self._serializer = redis, serializer
+
+    def find(self, ids: Sequence[str]) -> List[Optional[JobView]]:
+        """One answer an id, in order."""
+        try:
+            jobs = Job.fetch_many(ids, self._redis, serializer=self._serializer) if ids else []
+        except NoSuchJobError:  # one that is written half
+            jobs = [self._fetch(id) for id in ids]
+        return [None if job is None else self._view(job) for job in jobs]
+
+    def next_result(self, id: str, seen: str, limit_ms: int) -> str:
+        """Waits for a result of the job beyond the one that was seen; the one that is seen now."""
+        entries = self._redis.xread({Result.get_key(id): seen}, block=limit_ms)
+        if not entries:
+            return seen
+        stream = entries[Result.get_key(id).encode()] if isinstance(entries, dict) else entries[0][1]
+        while stream and isinstance(stream[0], list):  # as the newer protocol of Redis nests it
+            stream = stream[0]
+        return str(stream[-1][0].decode())
+
+    def _fetch(self, id: str) -> Optional[Job]:
+        try:
+            return Job.fetch(id, connection=self._redis, serializer=self._serializer)
+        except NoSuchJobError:
+            return None
+
+    def _view(self, job: Job) -> JobView:
+        status = job.get_status(refresh=False)
+        state = _STATES.get(status, State.WAITING)
+        result = job.latest_result() if state.is_final else None
+        return JobView(
+            id=job.id,
+            queue=job.origin,
+            task=job.func_name,
+            arguments=_arguments(job),
+            state=state,
+            enqueued=_instant(job.enqueued_at or job.created_at),
+            due=None,
+            ended=_instant(job.ended_at),
+            failures=None,
+            losses=None,
+            result=None if result is None or state is not State.FINISHED else result.return_value,
+            error=_error(status, None if result is None else result.exc_string) if state is State.DEAD else None,
+        )
+
+
+def _arguments(job: Job) -> bytes:
+    both: Any = job.kwargs or list(job.args)
+    if job.args and job.kwargs:
+        both = {"args": job.args, "kwargs": job.kwargs}
+    return json.dumps(both, ensure_ascii=False, default=repr).encode() if both else b""
+
+
+def _error(status: JobStatus, text: Optional[str]) -> JobError:
+    """Of a traceback its end says it."""
+    text = text or ""
+    word = str(status.value)
+    if status is not JobStatus.FAILED:
+        said = "somebody canceled it before it began" if status is JobStatus.CANCELED else "somebody stopped it while it ran"
+        return JobError(word, said, text)
+    lines = text.rstrip().splitlines()
+    frames = max((at for at, line in enumerate(lines) if line.startswith("  File ")), default=None)
+    if frames is not None:
+        end = next((at for at in range(frames + 1, len(lines)) if not lines[at].startswith(" ")), None)
+        raised = _RAISED.match("\n".join(lines[end:])) if end is not None else None
+        if raised is not None:
+            return JobError(raised[1], raised[2] or "", text)
+    return JobError(word, lines[-1] if lines else "no reason was kept", text)
+
+
+def _instant(at: Optional[datetime]) -> Optional[datetime]:
+    return at.replace(tzinfo=timezone.utc) if at is not None and at.tzinfo is None else at

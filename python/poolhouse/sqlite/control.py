@@ -1,0 +1,58 @@
+"""Canceling jobs, and stopping those that run."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from poolhouse.model import Canceled, JobError
+from poolhouse.sqlite import flow
+from poolhouse.sqlite.database import Transaction
+
+_CANCELED = JobError("canceled", "somebody canceled it before it began")
+#: What the column `stop` of table `running` holds: not to begin; nor to run on.
+_IF_NOT_BEGUN, _FOR_GOOD = 1, 2
+
+
+def cancel(transaction: Transaction, id: str, running: bool, result_ttl_ms: int) -> Canceled:
+    """Cancels a job; with `running`, one that runs is stopped for good."""
+    row = transaction.one("SELECT handle FROM jobs WHERE id = ?", (id,))
+    if row is None:
+        return Canceled.UNKNOWN
+    handle = int(row[0])
+    held = transaction.one("SELECT begun FROM running WHERE handle = ?", (handle,))
+    if held is not None:
+        if held[0] and not running:
+            return Canceled.RUNS
+        stop = _FOR_GOOD if running else _IF_NOT_BEGUN
+        transaction.execute("UPDATE running SET stop = ? WHERE handle = ?", (stop, handle))
+        transaction.rings = True
+        return Canceled.ASKED
+    epoch = _take_from_its_place(transaction, handle)
+    if epoch is not None:
+        flow.bury(transaction, handle, epoch, _CANCELED, result_ttl_ms)
+        transaction.rings = True
+        return Canceled.DONE
+    expired = transaction.one(
+        "SELECT 1 FROM finished WHERE handle = ? AND expires <= ?", (handle, transaction.now_ms)
+    )
+    return Canceled.ENDED if expired is None else Canceled.UNKNOWN
+
+
+def _take_from_its_place(transaction: Transaction, handle: int) -> Optional[int]:
+    """Takes a job from where it waits. Returns how often it was claimed; None: it waits nowhere."""
+    for place in ("position IN (?1, -?1)", "1"):  # where it stood from the start; and anywhere, if it has moved
+        row = transaction.one(
+            "DELETE FROM waiting WHERE queue = (SELECT queue FROM jobs WHERE handle = ?1)"
+            f" AND handle = ?1 AND {place} RETURNING queue, epoch",
+            (handle,),
+        )
+        if row is not None:
+            transaction.count(row[0], -1, 0)
+            return int(row[1])
+    row = transaction.one("DELETE FROM scheduled WHERE handle = ? RETURNING queue, epoch", (handle,))
+    if row is not None:
+        transaction.count(row[0], 0, -1)
+        return int(row[1])
+    if transaction.one("DELETE FROM deferred WHERE handle = ? RETURNING handle", (handle,)) is not None:
+        return 0
+    return None

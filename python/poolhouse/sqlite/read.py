@@ -1,0 +1,93 @@
+"""Looking jobs and groups up."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from datetime import datetime, timezone
+from typing import Any, List, Optional, Tuple
+
+from poolhouse.model import GroupView, JobError, JobView, State
+from poolhouse.payload import decode
+
+_FIND = """
+SELECT j.handle, j.id, q.name, j.task, j.payload, j.enqueued, s.due, coalesce(f.ended, d.ended),
+       a.failures, a.losses, f.result, a.error,
+       CASE WHEN f.handle NOTNULL THEN 'finished' WHEN d.handle NOTNULL THEN 'dead'
+            WHEN r.handle NOTNULL THEN 'running' WHEN s.handle NOTNULL THEN 'scheduled'
+            WHEN EXISTS (SELECT 1 FROM deferred w WHERE w.handle = j.handle) THEN 'deferred'
+            ELSE 'waiting' END
+FROM jobs j JOIN queues q ON q.queue = j.queue
+LEFT JOIN attempts a ON a.handle = j.handle
+LEFT JOIN scheduled s ON s.handle = j.handle
+LEFT JOIN running r ON r.handle = j.handle
+LEFT JOIN finished f ON f.handle = j.handle
+LEFT JOIN dead d ON d.handle = j.handle
+WHERE j.id = ? AND coalesce(f.expires > ?, 1)
+"""
+
+
+def find(connection: sqlite3.Connection, id: str) -> Optional[Tuple[int, JobView]]:
+    """A job and its handle; None if it is unknown or has expired."""
+    row = connection.execute(_FIND, (id, _now_ms())).fetchone()
+    return None if row is None else (int(row[0]), _view(row))
+
+
+def has_ended(connection: sqlite3.Connection, handle: int) -> bool:
+    """Whether a job that was found before has ended since, or is gone."""
+    ended, there = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM finished WHERE handle = ?1) OR EXISTS (SELECT 1 FROM dead WHERE handle = ?1),"
+        " EXISTS (SELECT 1 FROM jobs WHERE handle = ?1)",
+        (handle,),
+    ).fetchone()
+    return bool(ended or not there)
+
+
+def find_group(connection: sqlite3.Connection, id: str) -> Optional[GroupView]:
+    """How far a group is; None if it is unknown or has expired."""
+    row = connection.execute(
+        "SELECT total, finished, failed, ended NOTNULL FROM groups WHERE id = ? AND coalesce(expires > ?, 1)",
+        (id, _now_ms()),
+    ).fetchone()
+    return None if row is None else GroupView(id, row[0], row[1], row[2], bool(row[3]))
+
+
+def group_members(connection: sqlite3.Connection, id: str) -> List[str]:
+    """The members of a group that are still there, in their order."""
+    rows = connection.execute(
+        "SELECT jobs.id FROM groups CROSS JOIN jobs INDEXED BY jobs_grp USING (grp) WHERE groups.id = ? ORDER BY handle",
+        (id,),
+    )
+    return [str(row[0]) for row in rows]
+
+
+def _view(row: Tuple[Any, ...]) -> JobView:
+    _, id, queue, task, payload, enqueued, due, ended, failures, losses, result, error, state = row
+    return JobView(
+        id=id,
+        queue=queue,
+        task=task,
+        arguments=payload,
+        state=State(state),
+        enqueued=_instant(enqueued),
+        due=_instant(due),
+        ended=_instant(ended),
+        failures=failures or 0,
+        losses=losses or 0,
+        result=None if result is None else decode(result),
+        error=None if error is None else _error(error),
+    )
+
+
+def _error(text: str) -> JobError:
+    value = json.loads(text)
+    return JobError(value.get("kind", ""), value.get("message", ""), value.get("detail", ""))
+
+
+def _instant(ms: Optional[int]) -> Optional[datetime]:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, timezone.utc)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

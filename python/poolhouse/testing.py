@@ -1,0 +1,242 @@
+"""Runs jobs where they are enqueued, for the tests of an application.
+
+    from poolhouse.testing import inline
+
+    with inline(pool) as ran:
+        assert resize.enqueue(path="a.png").result() == {"path": "a.png", "width": 640}
+    assert [job.task for job in ran.jobs] == ["shop.jobs.resize"]
+
+Arguments and results go through JSON, so that a test sees what a job sees. Retries run at once, and a delay is none. No
+broker is opened, no process started, and a timeout interrupts nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import json
+import threading
+import traceback
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import pool_job
+from poolhouse import check, payload
+from poolhouse.errors import IdTaken
+from poolhouse.model import GROUP, PREVIOUS, Canceled, Enqueued, GroupView, JobError, JobView, NewGroup, NewJob, State
+from poolhouse.pool import Pool
+
+_PAYLOAD_LEN_MAX = 1 << 20
+
+
+@contextmanager
+def inline(pool: Pool) -> Iterator[InlineBroker]:
+    """While it lasts, jobs that this pool enqueues run at once. Yields what ran."""
+    connection = pool._connection
+    before, connection.substitute = connection.substitute, InlineBroker()
+    try:
+        yield connection.substitute
+    finally:
+        connection.substitute = before
+
+
+class InlineBroker:
+    """A broker that runs its jobs itself. See `broker.Broker`."""
+
+    def __init__(self) -> None:
+        self._views: Dict[str, JobView] = {}
+        self._results: Dict[str, bytes] = {}
+        self._groups: Dict[str, List[str]] = {}
+
+    @property
+    def jobs(self) -> List[JobView]:
+        """The jobs that were enqueued, in the order in which they ran."""
+        return list(self._views.values())
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> List[Enqueued]:
+        """See `broker.Broker`."""
+        check.jobs(jobs, _PAYLOAD_LEN_MAX)
+        self._check_ids(jobs)
+        for job in jobs:
+            self._run(job)
+        return [Enqueued(job.id, True) for job in jobs]
+
+    def enqueue_group(self, group: NewGroup) -> None:
+        """See `broker.Broker`."""
+        check.group(group, _PAYLOAD_LEN_MAX)
+        self._check_ids([*group.jobs, *group.callbacks()])
+        if group.id in self._groups:
+            raise IdTaken(group.id, "group")
+        self._groups[group.id] = [job.id for job in group.jobs]
+        for job in group.jobs:
+            self._run(job)
+        view = self.find_group(group.id)
+        assert view is not None, "it was just added"
+        summary = {"group": view.id, "total": view.total, "finished": view.finished, "failed": view.failed}
+        for callback, is_due in ((group.on_failure, bool(view.failed)), (group.on_done, True)):
+            if callback is not None and is_due:
+                told = payload.hand_on(callback.arguments, GROUP, json.dumps(summary).encode())
+                self._run(callback._replace(arguments=told))
+
+    def enqueue_chain(self, jobs: Sequence[NewJob]) -> None:
+        """See `broker.Broker`."""
+        check.chain(jobs, _PAYLOAD_LEN_MAX)
+        self._check_ids(jobs)
+        previous: Optional[NewJob] = None
+        for job in jobs:
+            if previous is None:
+                self._run(job)
+            elif previous.id in self._results:
+                self._run(job._replace(arguments=payload.hand_on(job.arguments, PREVIOUS, self._results[previous.id])))
+            else:
+                why = f"it did not run, since job {previous.id} of task `{previous.task}`, earlier in its chain, failed"
+                self._keep(job, None, JobError("earlier job failed", why), 0)
+            previous = job
+
+    def find(self, ids: Sequence[str]) -> List[Optional[JobView]]:
+        """See `broker.Broker`."""
+        return [self._views.get(id) for id in ids]
+
+    def cancel(self, ids: Sequence[str], running: bool) -> List[Canceled]:
+        """See `broker.Broker`; all jobs have ended."""
+        return [Canceled.ENDED if id in self._views else Canceled.UNKNOWN for id in ids]
+
+    def wait(self, id: str, limit: Optional[float]) -> Optional[JobView]:
+        """See `broker.Broker`."""
+        return self._views.get(id)
+
+    async def wait_async(self, id: str, limit: Optional[float]) -> Optional[JobView]:
+        """See `broker.Broker`."""
+        return self._views.get(id)
+
+    def find_group(self, id: str) -> Optional[GroupView]:
+        """See `broker.Broker`."""
+        members = self._groups.get(id)
+        if members is None:
+            return None
+        finished = sum(member in self._results for member in members)
+        return GroupView(id, len(members), finished, len(members) - finished, True)
+
+    def group_members(self, id: str) -> List[str]:
+        """See `broker.Broker`."""
+        return list(self._groups.get(id, []))
+
+    def wait_group(self, id: str, limit: Optional[float]) -> Optional[GroupView]:
+        """See `broker.Broker`."""
+        return self.find_group(id)
+
+    async def wait_group_async(self, id: str, limit: Optional[float]) -> Optional[GroupView]:
+        """See `broker.Broker`."""
+        return self.find_group(id)
+
+    def close(self) -> None:
+        """See `broker.Broker`."""
+
+    def _check_ids(self, jobs: Sequence[NewJob]) -> None:
+        taken = next((job.id for job in jobs if job.id in self._views), None)
+        if taken is not None:
+            raise IdTaken(taken)
+
+    def _run(self, job: NewJob) -> None:
+        """Runs a job as often as it may."""
+        error: Optional[JobError] = None
+        for attempt in range(1, (job.retries or 0) + 2):
+            try:
+                result = payload.encode(_call(job, attempt), f"the result of `{job.task}`")
+            except KeyboardInterrupt:
+                raise
+            except BaseException as raised:
+                error = JobError(_type_name(raised), str(raised), traceback.format_exc())
+            else:
+                self._results[job.id] = result
+                return self._keep(job, result, error, attempt - 1)
+        self._keep(job, None, error, attempt)
+
+    def _keep(self, job: NewJob, result: Optional[bytes], error: Optional[JobError], failures: int) -> None:
+        now = datetime.now(timezone.utc)
+        self._views[job.id] = JobView(
+            id=job.id,
+            queue=job.queue,
+            task=job.task,
+            arguments=job.arguments,
+            state=State.DEAD if result is None else State.FINISHED,
+            enqueued=now,
+            due=None,
+            ended=now,
+            failures=failures,
+            losses=0,
+            result=None if result is None else payload.decode(result),
+            error=error,
+        )
+
+
+def _call(job: NewJob, attempt: int) -> Any:
+    function = _function(job.task)
+    args, kwargs = payload.call_of(job.arguments)
+    timeout = None if job.timeout_ms is None else job.timeout_ms / 1000
+    with _running(pool_job.Job(job.id, job.queue, job.task, attempt, timeout)):
+        if not hasattr(function, "__pool_batch__"):
+            return _completed(function(*args, **kwargs))
+        value = json.loads(job.arguments) if job.arguments.strip() else None
+        (answer,) = _completed(function([value]))
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def _function(task: str) -> Callable[..., Any]:
+    """The function that a task names: `module.function` or `module.Class.method`."""
+    parts = task.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:cut])
+        try:
+            found: Any = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name and (name == error.name or name.startswith(error.name + ".")):
+                continue
+            raise
+        for part in parts[cut:]:
+            found = getattr(found, part)
+        stands_for = getattr(type(found), "__pool_task__", None)
+        function: Callable[..., Any] = found if stands_for is None else stands_for(found)
+        return function
+    raise ModuleNotFoundError(f"there is no module for the task `{task}`")
+
+
+def _completed(answer: Any) -> Any:
+    """Runs what a coroutine function returned, in an event loop of its own; the caller may be in one."""
+    if not inspect.iscoroutine(answer):
+        return answer
+    outcome: List[Tuple[Any, Optional[BaseException]]] = []
+
+    def run() -> None:
+        try:
+            outcome.append((asyncio.run(answer), None))
+        except BaseException as error:
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    ((value, error),) = outcome
+    if error is not None:
+        raise error
+    return value
+
+
+@contextmanager
+def _running(job: pool_job.Job) -> Iterator[None]:
+    """What `current_job` says meanwhile."""
+    before = pool_job._read_current, pool_job._read_batch
+    pool_job._read_current, pool_job._read_batch = (lambda: job), (lambda: [job])
+    try:
+        yield
+    finally:
+        pool_job._read_current, pool_job._read_batch = before
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

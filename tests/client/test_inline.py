@@ -1,0 +1,94 @@
+"""`poolhouse.testing`: jobs that run where they are enqueued."""
+
+import asyncio
+import os
+import sys
+import tempfile
+import unittest
+
+from kit import APP
+
+from poolhouse import IdTaken, JobFailed, Refused, Retry, batch
+from poolhouse.testing import inline
+
+
+class Inline(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        directory = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(directory.cleanup)
+        sys.path.insert(0, str(APP))
+        sys.modules.pop("shop", None)
+        os.environ["SHOP_TRACES"] = directory.name
+        import shop
+
+        cls.shop = shop
+
+    def setUp(self):
+        opened = inline(self.shop.pool)
+        self.ran = opened.__enter__()
+        self.addCleanup(opened.__exit__, None, None, None)
+
+    def test_a_job_runs_at_once_and_is_listed(self):
+        self.assertEqual(self.shop.add.options(delay="1h").enqueue(1, b=2).result(), 3)
+        (job,) = self.ran.jobs
+        self.assertEqual((job.task, job.arguments, job.result), ("shop.add", b'{"a":1,"b":2}', 3))
+
+    def test_arguments_and_results_go_through_json(self):
+        self.assertEqual(self.shop.add.enqueue((1,), [2]).result(), [1, 2])
+        with self.assertRaises(Refused):
+            self.shop.add.enqueue(object())
+        with self.assertRaisesRegex(JobFailed, "JSON"):
+            self.shop.pool.send("builtins.object").result()
+
+    def test_retries_run_at_once(self):
+        self.assertEqual(self.shop.flaky.enqueue("inline", failures=2).result(), "at last")
+        with self.assertRaisesRegex(JobFailed, "not yet"):
+            self.shop.later.options(retries=3).enqueue("not yet").result()
+        self.assertEqual([job.failures for job in self.ran.jobs], [2, 4])
+
+    def test_a_failure_is_raised_where_its_result_is_asked_for(self):
+        job = self.shop.fail.enqueue("no")
+        with self.assertRaises(JobFailed) as raised:
+            job.result()
+        self.assertEqual(raised.exception.kind, "LookupError")
+
+    def test_coroutines_run_also_within_an_event_loop(self):
+        async def main():
+            return await (await self.shop.twice.aenqueue(2)), self.shop.twice.enqueue(3).result()
+
+        self.assertEqual(asyncio.run(main()), (4, 6))
+
+    def test_groups_and_chains_hand_on_what_they_hand_on_in_a_pool(self):
+        shop = self.shop
+        *_, last = shop.add.signature(1, 2).then(shop.pool.signature("shop.add", [10])).enqueue()
+        self.assertEqual(last.result(), 13)
+        *_, last = shop.fail.signature("no").then(shop.twice.signature()).enqueue()
+        with self.assertRaisesRegex(JobFailed, "earlier job failed"):
+            last.result()
+        group = shop.pool.group([shop.add.signature(1), shop.fail.signature("x")], on_done=shop.summary.signature())
+        told = self.ran.jobs[-1].result
+        self.assertEqual(told, {"group": group.id, "total": 2, "finished": 1, "failed": 1})
+
+    def test_the_current_job_is_known(self):
+        self.assertEqual(self.shop.me.options(queue="q").enqueue().result(), ["shop.me", "q"])
+        self.assertIsNone(self.shop.me())
+
+    def test_an_id_is_used_once(self):
+        self.shop.add.options(id="one").enqueue(1)
+        with self.assertRaises(IdTaken):
+            self.shop.add.options(id="one").enqueue(1)
+
+    def test_a_batch_task_gets_a_list(self):
+        self.assertEqual(self.shop.pool.send("test_inline.sums", [1, 2]).result(), 3)
+        with self.assertRaises(JobFailed):
+            self.shop.pool.send("test_inline.sums", []).result()
+
+
+@batch(size=10)
+def sums(jobs):
+    return [sum(job) if job else Retry(reason="empty") for job in jobs]
+
+
+if __name__ == "__main__":
+    unittest.main()
