@@ -269,7 +269,7 @@ async fn show_progress(client: Arc<dyn Broker>, jobs: u64) {
     loop {
         frames.tick().await;
         if let Ok(backlog) = client.queues().backlog(&queues).await {
-            bar.set_position(jobs.saturating_sub(backlog.waiting));
+            bar.set_position(jobs.saturating_sub(backlog.waiting()));
         }
     }
 }

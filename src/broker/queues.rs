@@ -26,10 +26,10 @@ pub trait Queues: Send + Sync {
 }
 
 /// What stands in some queues.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Jobs that could run now.
-    pub waiting: u64,
+    /// Jobs that could run now, by queue; a queue that is not here holds none.
+    pub by_queue: Vec<(QueueName, u64)>,
     /// Jobs that are due later.
     pub scheduled: u64,
     /// When the oldest waiting job became ready; `None` when nothing waits.
@@ -37,6 +37,18 @@ pub struct Backlog {
 }
 
 impl Backlog {
+    /// Jobs that could run now, of all queues.
+    pub fn waiting(&self) -> u64 {
+        self.by_queue.iter().map(|(_, jobs)| *jobs).sum()
+    }
+
+    /// Jobs of this queue came since they were counted.
+    pub fn take(&mut self, queue: &QueueName, jobs: u64) {
+        if let Some((_, waiting)) = self.by_queue.iter_mut().find(|(name, _)| name == queue) {
+            *waiting = waiting.saturating_sub(jobs);
+        }
+    }
+
     /// How long the oldest waiting job has waited at `now`; zero when nothing waits.
     pub fn oldest_age(&self, now: Unix) -> Duration {
         self.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest))

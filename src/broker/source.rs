@@ -46,7 +46,8 @@ pub struct Demand {
     pub jobs: u32,
     /// The number of the last delivery to this pool that it had taken in. They are counted from 1.
     pub seen: u64,
-    /// It has no workers, and wants to be told once when a job could run.
+    /// It has no workers, or none is free and its policy would look at jobs that wait: it wants to be told once when a job
+    /// could run, also without room for it.
     pub wake: bool,
     /// It wants to know for certain when there is nothing left: see [`Event::Empty`].
     pub tell_empty: bool,

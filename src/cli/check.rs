@@ -72,7 +72,7 @@ async fn check_broker(out: &mut Out, config: &Config, options: &broker::Options)
         "# broker: {} answers (protocol {}); {} jobs wait, {} are scheduled",
         broker.url(),
         config.broker.protocol.name(),
-        backlog.waiting,
+        backlog.waiting(),
         backlog.scheduled,
     ))?;
     if config.pools.values().any(|pool| pool.queues.is_empty()) {

@@ -273,8 +273,12 @@ impl PoolConfig {
             &mut self.reserve_workers,
         );
         visit(
-            key!("policy", "policy" "NAME", "What decides about the number of workers"),
+            key!("policy", "policy" "NAME", "What decides about the number of workers: utilization, or demand, which adds several at once for jobs that wait"),
             &mut self.scaling.policy,
+        );
+        visit(
+            key!("target_wait", "target-wait" "TIME", "How long a job may wait before its pool grows at once (demand)"),
+            &mut self.scaling.demand.target_wait,
         );
         visit(
             key!(

@@ -75,6 +75,12 @@ impl Fleet {
         self.running() && self.pools.get(pool).is_some_and(Pool::is_asleep)
     }
 
+    /// A pool whose policy looks at jobs that wait, and has nobody free: it wants to be told when one does.
+    pub fn is_open_to_looks(&self, pool: &PoolName) -> bool {
+        let pool = self.pools.get(pool);
+        pool.is_some_and(|pool| pool.is_open_to_looks(self.running()))
+    }
+
     /// Whether any job is in hand; after-work is none.
     pub fn has_jobs(&self) -> bool {
         self.pools.values().any(Pool::has_jobs)

@@ -148,6 +148,11 @@ pub enum Event {
         /// The jobs.
         jobs: Vec<Delivery>,
     },
+    /// A job waits for a pool that wanted to know.
+    Waiting {
+        /// Which pool.
+        pool: PoolName,
+    },
     /// A scaling period ended.
     Period {
         /// Which pool's.

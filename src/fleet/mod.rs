@@ -183,6 +183,7 @@ impl Fleet {
                 });
             }
             Event::Delivered { pool, jobs } => self.delivered(&pool, jobs, now, out),
+            Event::Waiting { pool } => _ = self.at(&pool, now, out, |pool, cx| pool.job_waits(cx)),
             Event::Period {
                 pool,
                 backlog,
@@ -195,6 +196,7 @@ impl Fleet {
             } => self.decide(Occasion::Look, &pool, (backlog, &memory), now, out),
             Event::Tick => self.tick(now, out),
         }
+        self.look_at_what_is_known(now, out);
         self.forget_pools();
         self.tell_renewal(out);
         self.leave_if_empty(now, out);
@@ -338,6 +340,22 @@ impl Fleet {
     ) {
         self.weigh(memory);
         self.at(name, now, out, |pool, cx| pool.measured(occasion, backlog, cx));
+        self.resize(occasion, name, now, out);
+    }
+
+    /// Jobs were left waiting, and nobody is free: policies look at what is known of them.
+    fn look_at_what_is_known(&mut self, now: Now, out: &mut Vec<Action>) {
+        let due = self
+            .pools
+            .iter_mut()
+            .filter_map(|(name, pool)| pool.take_due_look().then(|| name.clone()));
+        for name in due.collect::<Vec<_>>() {
+            self.resize(Occasion::Look, &name, now, out);
+        }
+    }
+
+    /// A pool decides about its size, and becomes what it should be.
+    fn resize(&mut self, occasion: Occasion, name: &PoolName, now: Now, out: &mut Vec<Action>) {
         let (share, budget) = (self.share_of(name), self.own_budget(name));
         self.at(name, now, out, |pool, cx| {
             pool.decide(occasion, share, budget, cx);

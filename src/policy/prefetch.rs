@@ -4,7 +4,9 @@
 //! other workers are idle. So a worker holds what it is expected to finish within [`HORIZON`], the running
 //! job included: expectation comes from measured service times, and a task without one travels alone.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +16,9 @@ use crate::time::Mono;
 pub const HORIZON: Duration = Duration::from_millis(10);
 /// Most jobs that a worker holds, the running one included: they must fit into its socket's buffer.
 pub const HELD_MAX: u32 = 128;
-/// Tasks whose service time is remembered. Names come with jobs, so their number is bounded; past it
-/// further tasks count as unknown.
-pub const TASKS_MAX: usize = 4096;
+/// Names (of tasks, of queues) whose service time is remembered. They come with jobs, so their number is bounded; past it
+/// further ones count as unknown.
+pub const NAMES_MAX: usize = 4096;
 
 /// `prefetch`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +29,20 @@ pub enum Prefetch {
     Fixed(u32),
 }
 
-/// Measured service times by task.
-#[derive(Clone, Debug, Default)]
-pub struct ServiceTimes {
-    tasks: HashMap<Arc<str>, Estimate>,
+/// Measured service times, by task or by queue.
+#[derive(Clone, Debug)]
+pub struct ServiceTimes<K = Arc<str>> {
+    by_name: HashMap<K, Estimate>,
     all: Option<Estimate>,
+}
+
+impl<K> Default for ServiceTimes<K> {
+    fn default() -> Self {
+        ServiceTimes {
+            by_name: HashMap::new(),
+            all: None,
+        }
+    }
 }
 
 /// Smoothed mean and mean deviation, as TCP keeps for round trips. Source: RFC 6298, section 2.
@@ -41,25 +52,40 @@ struct Estimate {
     deviation_ns: f64,
 }
 
-impl ServiceTimes {
-    /// A job of `task` took so long.
-    pub fn record(&mut self, task: &Arc<str>, took: Duration) {
+impl<K: Clone + Eq + Hash> ServiceTimes<K> {
+    /// A job of this name took so long.
+    pub fn record(&mut self, name: &K, took: Duration) {
         let took_ns = took.as_nanos() as f64;
         match &mut self.all {
             Some(all) => all.update(took_ns),
             None => self.all = Some(Estimate::first(took_ns)),
         }
-        if let Some(estimate) = self.tasks.get_mut(task) {
+        if let Some(estimate) = self.by_name.get_mut(name) {
             estimate.update(took_ns);
-        } else if self.tasks.len() < TASKS_MAX {
-            self.tasks.insert(task.clone(), Estimate::first(took_ns));
+        } else if self.by_name.len() < NAMES_MAX {
+            self.by_name.insert(name.clone(), Estimate::first(took_ns));
         }
     }
 
-    /// How long the next job of `task` is expected to take: mean and one mean deviation, so that a task
+    /// How long the next job of this name is expected to take: mean and one mean deviation, so that a task
     /// which is only sometimes slow counts as slow. `None`: never measured.
-    pub fn expected(&self, task: &str) -> Option<Duration> {
-        self.tasks.get(task).copied().map(Estimate::expected)
+    pub fn expected<Q: Eq + Hash + ?Sized>(&self, name: &Q) -> Option<Duration>
+    where
+        K: Borrow<Q>,
+    {
+        self.by_name.get(name).copied().map(Estimate::expected)
+    }
+
+    /// How long jobs of this name take on average. `None`: never measured.
+    pub fn mean(&self, name: &K) -> Option<Duration> {
+        // A float converts saturating.
+        let mean = |estimate: &Estimate| Duration::from_nanos(estimate.mean_ns as u64);
+        self.by_name.get(name).map(mean)
+    }
+
+    /// Names that were measured.
+    pub fn names(&self) -> impl Iterator<Item = &K> {
+        self.by_name.keys()
     }
 
     /// How long the next job of whatever task is expected to take; `None`: nothing measured yet. How
@@ -160,7 +186,7 @@ mod tests {
     }
 
     fn times_of(task: &Arc<str>, took: &[Duration]) -> ServiceTimes {
-        let mut times = ServiceTimes::default();
+        let mut times: ServiceTimes = ServiceTimes::default();
         took.iter().for_each(|took| times.record(task, *took));
         times
     }
@@ -214,8 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn a_mean_leaves_the_deviation_out() {
+        let task: Arc<str> = "resize".into();
+        assert_eq!(times_of(&task, &[]).mean(&task), None);
+        assert_eq!(times_of(&task, &[4 * MS]).mean(&task), Some(4 * MS));
+        assert_eq!(times_of(&task, &[4 * MS, 12 * MS]).mean(&task), Some(5 * MS));
+    }
+
+    #[test]
     fn a_typical_job_is_that_of_all_tasks() {
-        assert_eq!(ServiceTimes::default().typical(), None);
+        assert_eq!(<ServiceTimes>::default().typical(), None);
         let mut times = times_of(&"resize".into(), &[MS; 50]);
         (0..50).for_each(|_| times.record(&"send".into(), 3 * MS));
         let typical = times.typical().unwrap();
@@ -224,11 +258,11 @@ mod tests {
 
     #[test]
     fn the_memory_of_tasks_is_bounded() {
-        let mut times = ServiceTimes::default();
-        for task in 0..2 * TASKS_MAX {
+        let mut times: ServiceTimes = ServiceTimes::default();
+        for task in 0..2 * NAMES_MAX {
             times.record(&task.to_string().into(), MS);
         }
-        assert_eq!(times.tasks.len(), TASKS_MAX);
+        assert_eq!(times.by_name.len(), NAMES_MAX);
         assert_eq!(times.expected("0"), Some(MS + MS / 2));
     }
 

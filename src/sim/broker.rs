@@ -97,9 +97,10 @@ impl Ledger {
             Place::Deferred | Place::Running | Place::Finished | Place::Dead => false,
         };
         let waiting = of_pool().filter(ready);
+        let count = |queue: &QueueName| waiting.clone().filter(|job| job.queue == *queue).count() as u64;
         let scheduled = of_pool().filter(|job| matches!(job.place, Place::Scheduled(due) if due > now));
         Backlog {
-            waiting: waiting.clone().count() as u64,
+            by_queue: queues.iter().map(|queue| (queue.clone(), count(queue))).collect(),
             scheduled: scheduled.count() as u64,
             oldest: waiting.map(|job| job.enqueued).min(),
         }

@@ -160,6 +160,8 @@ impl<S: Script> World<S> {
                     if self.fleet.asleep(&pool) {
                         self.traffic.told(&pool, true);
                         self.measure(pool, false);
+                    } else {
+                        self.tell(Event::Waiting { pool });
                     }
                 }
                 // It says nothing else.

@@ -200,7 +200,7 @@ impl Supply {
             let demand = &consumer.demand;
             let room = consumer.room.jobs();
             if room == 0 && demand.wake && !consumer.woken {
-                consumer.woken = self.ledger.backlog(&demand.queues, now).waiting > 0;
+                consumer.woken = self.ledger.backlog(&demand.queues, now).waiting() > 0;
                 let waiting = consumer.woken.then(|| Event::Waiting { pool: pool.clone() });
                 self.outbox.extend(waiting);
             }

@@ -114,6 +114,8 @@ impl Supervisor {
                 if self.fleet.asleep(&pool) {
                     self.traffic.told(&pool, true);
                     self.measure(&pool, false);
+                } else {
+                    return Some(Event::Waiting { pool });
                 }
             }
             source::Event::Stop { token, how } => {

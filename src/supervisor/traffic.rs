@@ -240,7 +240,7 @@ impl Traffic {
             credit,
             jobs: credit.min(u32::try_from(left).unwrap_or(u32::MAX)),
             seen: lane.seen,
-            wake: fleet.asleep(pool) && !lane.told && !lane.is_spent(),
+            wake: (fleet.asleep(pool) && !lane.told || fleet.is_open_to_looks(pool)) && !lane.is_spent(),
             tell_empty: self.tells_empty,
         };
         // What came since takes room: where the sum is the same, nothing is new.

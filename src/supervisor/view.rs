@@ -135,7 +135,7 @@ impl Supervisor {
         let mut snapshot = self.snapshot(now);
         for (pool, backlog) in backlogs {
             if let Some(shown) = snapshot.pools.get_mut(pool.as_str()) {
-                shown.waiting = backlog.waiting;
+                shown.waiting = backlog.waiting();
                 shown.scheduled = backlog.scheduled;
                 shown.oldest_waiting_s = backlog.oldest_age(now.unix).as_secs_f64();
             }

@@ -70,6 +70,20 @@ fn wants_color() -> bool {
 /// Logs a change of a pool's size: the line that people look for when they ask why it grew.
 /// `decision` is the very record that `status` shows.
 pub fn scaled(pool: &str, decision: &Decision) {
+    if decision.reason == "jobs waiting" && decision.from > 0 {
+        return tracing::info!(
+            pool,
+            workers = decision.from,
+            workers_to = decision.to,
+            busy = decision.busy,
+            waiting = decision.waiting,
+            work_s = decision.work_s,
+            oldest_s = decision.oldest_waiting_s,
+            target_wait_s = decision.target_wait_s,
+            limit = decision.limit.as_deref(),
+            "scaled up"
+        );
+    }
     // The usual reason is said by the figures themselves.
     let reason = (decision.reason != "utilization").then_some(decision.reason.as_str());
     macro_rules! scaled {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use fastrand::Rng;
 use pool::config::{
     AppConfig, BrokerConfig, Config, Isolation, LogConfig, MetricsConfig, PoolConfig, Prefetch, RetryConfig,
-    SupervisorConfig, TaskConfig,
+    ScalingPolicy, ScalingSettings, SupervisorConfig, TaskConfig,
 };
 use pool::job::{PoolName, QueueName};
+use pool::policy::scaling::demand;
 
 /// Names of the pools; each serves the queue of its name.
 pub const POOLS: [&str; 2] = ["default", "mail"];
@@ -87,6 +88,7 @@ fn draw_pool(rng: &mut Rng, name: &str) -> PoolConfig {
         reserve_workers: rng.u32(..2) * min_workers + rng.u32(..2),
         scaling_period: Duration::from_millis(rng.u64(500..5_000)),
         utilization_window: Duration::from_secs(rng.u64(5..30)),
+        scaling: scaling(rng),
         prefetch: ways[rng.usize(..ways.len())],
         max_jobs: (rng.u8(..3) == 0).then(|| rng.u32(1..40)),
         max_age: (rng.u8(..3) == 0).then(|| Duration::from_secs(rng.u64(2..30))),
@@ -103,6 +105,17 @@ fn draw_pool(rng: &mut Rng, name: &str) -> PoolConfig {
             max_worker_losses: 3,
         },
         ..PoolConfig::default()
+    }
+}
+
+fn scaling(rng: &mut Rng) -> ScalingSettings {
+    let policies = [ScalingPolicy::Utilization, ScalingPolicy::Demand];
+    ScalingSettings {
+        policy: policies[rng.usize(..policies.len())],
+        demand: demand::Settings {
+            target_wait: Duration::from_millis(rng.u64(0..1_000)),
+        },
+        ..ScalingSettings::default()
     }
 }
 

@@ -320,8 +320,8 @@ impl Store {
     pub(super) fn backlog(&mut self, queues: &[QueueName], now: Unix) -> Backlog {
         self.promote(now);
         let mut backlog = Backlog::default();
-        for queue in queues.iter().filter_map(|name| self.queues.get(name)) {
-            backlog.waiting += queue.waiting.len() as u64;
+        for (name, queue) in queues.iter().filter_map(|name| self.queues.get_key_value(name)) {
+            backlog.by_queue.push((name.clone(), queue.waiting.len() as u64));
             backlog.scheduled += queue.scheduled;
             let oldest = queue
                 .waiting

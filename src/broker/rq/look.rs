@@ -109,11 +109,12 @@ impl RqBroker {
         for queue in queues {
             call.arg(queue.as_str());
         }
-        let (waiting, scheduled, oldest): (u64, u64, String) = self.link.run_script(&call).await?;
+        let (waiting, scheduled, oldest): (Vec<u64>, u64, String) = self.link.run_script(&call).await?;
+        let is_any = waiting.iter().any(|jobs| *jobs > 0);
         Ok(Backlog {
-            waiting,
+            by_queue: queues.iter().cloned().zip(waiting).collect(),
             scheduled,
-            oldest: (waiting > 0).then(|| from_iso(&oldest).unwrap_or_else(Unix::now)),
+            oldest: is_any.then(|| from_iso(&oldest).unwrap_or_else(Unix::now)),
         })
     }
 

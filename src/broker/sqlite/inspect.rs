@@ -48,7 +48,8 @@ impl Store {
                 .conn
                 .prepare_cached("SELECT waiting, scheduled FROM queues WHERE queue = ?1")?;
             let (waiting, scheduled): (i64, i64) = counts.query_row([queue], |row| row.try_into())?;
-            backlog.waiting += waiting.cast_unsigned(); // never negative: the schema sees to it
+            // Never negative: the schema sees to it.
+            backlog.by_queue.push((name.clone(), waiting.cast_unsigned()));
             backlog.scheduled += scheduled.cast_unsigned();
             if waiting > 0 {
                 let oldest = self.oldest(queue)?;

@@ -175,7 +175,7 @@ async fn a_refused_request_harms_none_that_shares_its_commit() {
     assert_eq!(good.unwrap().len(), 2);
     assert!(matches!(bad, Err(BrokerError::IdTaken(_))));
     assert_eq!(also_good.unwrap().len(), 1);
-    assert_eq!(broker.queues().backlog(&[queue()]).await.unwrap().waiting, 502);
+    assert_eq!(broker.queues().backlog(&[queue()]).await.unwrap().waiting(), 502);
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn a_row_that_cannot_be_read_is_a_dead_letter_and_stops_no_other() {
     let claimed = broker.claim(&[queue()], Turns::Strict, 9).await.unwrap();
     let ids: Vec<&JobId> = claimed.iter().map(|claimed| &claimed.claim.job).collect();
     assert_eq!(ids, [&new[0].id, &new[3].id]);
-    assert_eq!(broker.backlog(&[queue()]).await.unwrap().waiting, 0);
+    assert_eq!(broker.backlog(&[queue()]).await.unwrap().waiting(), 0);
     let filter = DeadFilter {
         limit: 9,
         ..DeadFilter::default()
@@ -336,7 +336,7 @@ async fn a_queue_that_another_program_changed_goes_on() {
         assert_eq!(taken.last(), Some(&new[2].id), "{spoil}");
         // Nothing says that there were more: who waits would ask again and again.
         assert_eq!(
-            fixture.broker.backlog(&[queue()]).await.unwrap().waiting,
+            fixture.broker.backlog(&[queue()]).await.unwrap().waiting(),
             0,
             "{spoil}"
         );

@@ -292,7 +292,7 @@ impl Scalar for RuntimeKind {
 
 words!(Isolation: "warm" => Warm, "fresh" => Fresh);
 words!(QueueOrder: "strict" => Strict, "round-robin" => RoundRobin, "random" => Random);
-words!(ScalingPolicy: "utilization" => Utilization);
+words!(ScalingPolicy: "utilization" => Utilization, "demand" => Demand);
 words!(LogFormat: "text" => Text, "json" => Json);
 
 pub(super) fn one_of(words: &[&str]) -> Expected {

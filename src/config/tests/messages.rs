@@ -192,7 +192,7 @@ level = 'inof'
       line 22: `defaults.max_jobs` is 0; expected 1 or more, or "none"
       line 23: `defaults.max_age` is 0s; expected more than 0s, or "none"
       line 24: `defaults.max_worker_memory` is -1; expected a size such as `512M`, `2GiB` or a number of bytes or "none"
-      line 25: `defaults.policy` is the string "vibes"; expected "utilization"
+      line 25: `defaults.policy` is the string "vibes"; expected "utilization" or "demand"
       line 27: `log.format` is the string "xml"; expected "text" or "json"
       line 28: `log.level` is "inof"; expected one of off, error, warn, info, debug, trace, or levels by module such as `pool=debug,warn`
     "#);

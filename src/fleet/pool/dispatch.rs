@@ -58,6 +58,8 @@ impl Pool {
                 continue;
             }
             let rule = cx.app.batch_rule(&job);
+            self.backlog.take(&job.queue, 1);
+            self.looks.came();
             let execution = Execution {
                 timeout: cx.app.timeout_of(&job, &self.config),
                 attempt: 1 + job.failures + job.losses,
@@ -85,9 +87,10 @@ impl Pool {
                 Next::Batch => self.send_batch(cx),
             };
             if !sent {
-                return self.arm_look(cx.now.mono);
+                break;
             }
         }
+        self.look_if_left_waiting(cx);
     }
 
     fn held(&self, execution: u64) -> Held {

@@ -122,13 +122,11 @@ impl Batches {
     }
 
     /// Jobs that could be sent now.
-    pub fn ready_jobs(&self) -> usize {
-        let gathered = self
-            .gatherings
-            .values()
-            .filter(|gathering| gathering.ready.is_some());
-        let gathered: usize = gathered.map(|gathering| gathering.jobs.len()).sum();
-        gathered + self.made_up.iter().map(Vec::len).sum::<usize>()
+    pub fn ready_jobs(&self) -> impl Iterator<Item = u64> {
+        let gatherings = self.gatherings.values();
+        let gathered = gatherings.filter(|gathering| gathering.ready.is_some());
+        let gathered = gathered.flat_map(|gathering| gathering.jobs.iter().map(|(job, _)| *job));
+        gathered.chain(self.made_up.iter().flatten().copied())
     }
 
     /// Jobs that would fill the batches that are waited for.
@@ -236,7 +234,7 @@ mod tests {
         assert_eq!((batches.next(), batches.missing()), (None, 1));
         batches.gather(&"insert".into(), RULE, 3, at(1));
         batches.gather(&"insert".into(), RULE, 4, at(1));
-        assert_eq!((batches.next(), batches.ready_jobs()), (Some(1), 4));
+        assert_eq!((batches.next(), batches.ready_jobs().count()), (Some(1), 4));
         assert_eq!(batches.take(100, at(1)), [1, 2, 3]);
         assert_eq!((batches.next(), batches.missing(), batches.jobs()), (None, 2, 1));
     }

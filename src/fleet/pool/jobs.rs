@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::fleet::app::Rule;
 use crate::fleet::{BUFFER_LIMIT, CallOff, Execution};
-use crate::job::{JobId, Outcome, RunStamp, Work};
+use crate::job::{Job, JobId, Outcome, RunStamp, Work};
 use crate::time::Mono;
 
 use super::gather::{self, Batches};
@@ -98,7 +98,13 @@ impl Jobs {
 
     /// Jobs that could be sent now.
     pub fn ready(&self) -> usize {
-        self.buffer.len() + self.batches.ready_jobs()
+        self.buffer.len() + self.batches.ready_jobs().count()
+    }
+
+    /// The same, one by one.
+    pub fn ready_jobs(&self) -> impl Iterator<Item = &Job> {
+        let numbers = self.buffer.iter().copied().chain(self.batches.ready_jobs());
+        numbers.map(|number| &self.held(number).job)
     }
 
     /// Jobs that would fill the batches that are waited for.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::fleet::Now;
 use crate::fleet::tally::Tally;
-use crate::job::{Job, Work};
+use crate::job::{Job, QueueName, Work};
 use crate::policy::meter::Meter;
 use crate::policy::prefetch::ServiceTimes;
 use crate::time::Mono;
@@ -19,6 +19,8 @@ const PRINTING_MAX: usize = 1024;
 pub(super) struct Measures {
     meter: Meter,
     service: ServiceTimes,
+    /// How long the jobs of each queue take.
+    queues: ServiceTimes<QueueName>,
     /// Tasks that have printed something, by name.
     printing: HashSet<Arc<str>>,
     tally: Tally,
@@ -29,6 +31,7 @@ impl Measures {
         Measures {
             meter: Meter::new(window),
             service: ServiceTimes::default(),
+            queues: ServiceTimes::default(),
             printing: HashSet::new(),
             tally: Tally::default(),
         }
@@ -47,6 +50,11 @@ impl Measures {
     /// How long tasks take.
     pub fn service(&self) -> &ServiceTimes {
         &self.service
+    }
+
+    /// How long the jobs of each queue take.
+    pub fn queues(&self) -> &ServiceTimes<QueueName> {
+        &self.queues
     }
 
     /// What was counted.
@@ -74,6 +82,7 @@ impl Measures {
         }
         let took = ended.since(started);
         self.service.record(&job.task, took);
+        self.queues.record(&job.queue, took);
         // Later runs waited for a retry, not for a worker.
         let first = job.failures + job.losses == 0;
         let waited = first.then(|| {

@@ -3,7 +3,8 @@
 //! - `life`: a worker's life as a table. `worker`: one of them. `hand`: what it holds. `fate`: why it goes. `workers`: they come and go.
 //! - `jobs`: what is held under the lease. `gather`: batches on their way. `dispatch`: jobs in. `begin`: which have begun, and
 //!   which are not to. `outcomes`: what becomes of them.
-//! - `size`: how many workers there should be, and why. `balance`: so many there are. `starts`: when the next is forked.
+//! - `size`: how many workers there should be, and why. `looks`: when its policy looks at jobs that wait. `balance`: so many
+//!   there are. `starts`: when the next is forked.
 //! - `renewal`: a newer generation takes over.
 //! - `measures`: what is measured and counted. `deadlines`: what happens because nothing happened. `picture`: what readers see.
 
@@ -16,6 +17,7 @@ mod gather;
 mod hand;
 mod jobs;
 mod life;
+mod looks;
 mod measures;
 mod outcomes;
 mod picture;
@@ -44,6 +46,7 @@ use super::{Action, Execution, Notice, Now};
 use fate::{Expiry, Fate};
 use jobs::Jobs;
 use life::State;
+use looks::Looks;
 use measures::Measures;
 pub(super) use outcomes::give_back;
 pub(super) use size::Occasion;
@@ -84,6 +87,7 @@ pub(super) struct Pool {
     /// Gone from the settings: drains and is forgotten.
     removed: bool,
     size: Size,
+    looks: Looks,
     workers: BTreeMap<u64, Worker>,
     jobs: Jobs,
     measures: Measures,
@@ -101,6 +105,7 @@ impl Pool {
             paused: false,
             removed: false,
             size: Size::new(&config),
+            looks: Looks::new(now),
             workers: BTreeMap::new(),
             jobs: Jobs::new(now),
             measures: Measures::new(config.utilization_window),
@@ -386,7 +391,7 @@ impl Pool {
         workers
             .chain(self.jobs.deadline())
             .chain(self.starts.deadline())
-            .chain(self.size.look_deadline())
+            .chain(self.look_deadline())
             .min()
     }
 
@@ -399,7 +404,7 @@ impl Pool {
         if self.starts.may_again(cx.now.mono) {
             self.balance(cx);
         }
-        self.look_if_due(cx);
+        self.look_if_left_waiting(cx);
     }
 
     /// Looks at its workers' age and size, by the rules that hold now.
@@ -411,8 +416,12 @@ impl Pool {
 
     /// Takes in what waits. At the end of a scaling period it looks at its workers' age and size too.
     pub fn measured(&mut self, occasion: Occasion, backlog: Option<Backlog>, cx: &mut Context) {
-        self.backlog = backlog.unwrap_or(self.backlog);
+        if let Some(backlog) = backlog {
+            self.backlog = backlog;
+            self.looks.counted();
+        }
         if occasion == Occasion::Look {
+            self.looks.answered();
             return;
         }
         self.wear_out_all(cx);

@@ -38,7 +38,7 @@ impl Pool {
             kept_bytes,
             paused: self.paused,
             utilization: self.utilization(now.mono),
-            waiting: self.backlog.waiting,
+            waiting: self.backlog.waiting(),
             oldest_waiting_s: self.backlog.oldest_age(now.unix).as_secs_f64(),
             scheduled: self.backlog.scheduled,
             done: tally.sum(|task| task.done),

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use crate::config::PoolConfig;
+use crate::fleet::Notice;
 use crate::fleet::snapshot::{Candidate, Decision};
-use crate::fleet::{Action, Notice};
 use crate::policy::decision;
 use crate::policy::limits::{self, Limits};
 use crate::policy::memory::Budget;
 use crate::policy::scaling::Settings;
-use crate::policy::scaling::wish::{self, Load, Reason, Sample, ScalingPolicy, Wish};
+use crate::policy::scaling::wish::{self, Reason, Sample, ScalingPolicy, Wish};
 use crate::policy::share::Share;
-use crate::time::Mono;
+use crate::time::{Mono, Unix};
 
+use super::life::State;
 use super::{Context, Pool};
 
 /// The size of one pool.
@@ -29,8 +30,6 @@ pub(super) struct Size {
     last_decision: Option<Decision>,
     /// The veto that was told last.
     veto: Option<String>,
-    /// When the policy looks between two periods.
-    look_at: Option<Mono>,
 }
 
 /// What makes a pool decide about its size.
@@ -64,7 +63,6 @@ impl Size {
             settings: config.scaling,
             last_decision: None,
             veto: None,
-            look_at: None,
         }
     }
 
@@ -89,9 +87,9 @@ impl Size {
         self.target
     }
 
-    /// When the policy looks at the pool, if it wants to.
-    pub fn look_deadline(&self) -> Option<Mono> {
-        self.look_at
+    /// Whether the policy looks at jobs that wait, between two periods.
+    pub fn looks(&self) -> bool {
+        self.policy.looks()
     }
 
     pub fn last_decision(&self) -> Option<&Decision> {
@@ -116,10 +114,13 @@ impl Pool {
             Occasion::Limits => Wish::stay(&sample),
         };
         // A look makes it grow, or nothing.
-        if occasion == Occasion::Period || wish.workers > sample.workers {
+        let wished = wish.workers;
+        if occasion == Occasion::Period || wished > sample.workers {
             self.follow(occasion, wish, &sample, (share, budget), cx);
         }
-        self.arm_look(cx.now.mono);
+        let refused = wished > sample.workers && self.size.target == sample.workers;
+        self.looks
+            .looked(refused, self.config.scaling_period, cx.now.mono);
     }
 
     /// Carries out a wish as far as it goes; what forbids more of it is told once.
@@ -147,28 +148,6 @@ impl Pool {
             });
         }
         self.size.veto = veto;
-    }
-
-    /// The policy may want to look at what waits. No look does what only the next worker of a full pool could.
-    pub(super) fn arm_look(&mut self, now: Mono) {
-        if self.size.look_at.is_some() || self.size.target >= self.size.max {
-            return;
-        }
-        let load = Load {
-            workers: self.size.target,
-            busy: self.measures.meter().busy(),
-            waiting: self.backlog.waiting + self.jobs.waiting() as u64,
-        };
-        self.size.look_at = self.size.policy.look_after(&load).map(|after| now + after);
-    }
-
-    /// Asks for what a look needs, when it is time for one.
-    pub(super) fn look_if_due(&mut self, cx: &mut Context) {
-        if self.size.look_at.take_if(|at| *at <= cx.now.mono).is_some() && self.serves(cx.running) {
-            cx.act(Action::Look {
-                pool: self.name.clone(),
-            });
-        }
     }
 
     /// Other limits, until the next reload; they were found to be possible.
@@ -206,10 +185,47 @@ impl Pool {
             busy: meter.busy(),
             peak_busy: meter.peak(),
             busy_average: meter.busy_average(cx.now.mono),
-            waiting: self.backlog.waiting + self.jobs.ready() as u64,
-            oldest_waiting: self.backlog.oldest_age(cx.now.unix),
-            work: Duration::ZERO,
+            waiting: self.known_to_wait(),
+            oldest_waiting: self.oldest_waiting(cx.now.unix),
+            work: self.waiting_work(cx.now.mono),
         }
+    }
+
+    /// Jobs that could run now: at the broker, as last counted, without those that came since; and at hand.
+    pub(super) fn known_to_wait(&self) -> u64 {
+        self.backlog.waiting() + self.jobs.ready() as u64
+    }
+
+    /// How long the oldest of them has waited, as far as that is known.
+    fn oldest_waiting(&self, now: Unix) -> Duration {
+        let at_broker = match self.looks.have_come() {
+            false => self.backlog.oldest_age(now),
+            true => Duration::ZERO,
+        };
+        let at_hand = self.jobs.ready_jobs().map(|job| now.since(job.ready)).max();
+        at_broker.max(at_hand.unwrap_or_default())
+    }
+
+    /// Worker time that they will take. Of a queue that was never measured, a job takes as long as those that run now have
+    /// run.
+    fn waiting_work(&self, now: Mono) -> Duration {
+        let running = self
+            .workers
+            .values()
+            .filter(|worker| worker.state() == State::Busy);
+        let run_for = running.filter_map(|worker| Some(now.since(worker.hand()?.since())));
+        let (jobs, sum) = run_for.fold((0, Duration::ZERO), |(jobs, sum), time| (jobs + 1, sum + time));
+        let unknown = sum.checked_div(jobs).unwrap_or_default();
+        let mean = |queue| self.measures.queues().mean(queue).unwrap_or(unknown);
+        let at_broker = self.backlog.by_queue.iter();
+        let at_broker = at_broker.map(|(queue, jobs)| {
+            let jobs = u32::try_from(*jobs).unwrap_or(u32::MAX);
+            mean(queue).saturating_mul(jobs)
+        });
+        let at_hand = self.jobs.ready_jobs().map(|job| mean(&job.queue));
+        at_broker
+            .chain(at_hand)
+            .fold(Duration::ZERO, Duration::saturating_add)
     }
 
     /// Workers that were busy on average over the window, divided by the workers that it is to have.
@@ -266,7 +282,7 @@ impl Pool {
             busy_average: sample.busy_average,
             oldest_waiting_s: sample.oldest_waiting.as_secs_f64(),
             work_s: sample.work.as_secs_f64(),
-            target_wait_s: None,
+            target_wait_s: settings.target_wait().map(|wait| wait.as_secs_f64()),
             min: decided.bounds.0,
             max: decided.bounds.1,
             candidates: decided.candidates.iter().map(candidate).collect(),
@@ -276,6 +292,3 @@ impl Pool {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -31,17 +31,6 @@ impl Sample {
     }
 }
 
-/// What is known of a pool at any time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// Workers that serve jobs: starting, idle or busy.
-    pub workers: u32,
-    /// Of these, busy now.
-    pub busy: u32,
-    /// Jobs that wait: as the broker last counted them, and in hand.
-    pub waiting: u64,
-}
-
 /// One part of a policy's rule, which asks for a size by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Term {
@@ -133,13 +122,12 @@ impl Wish {
 
 /// Finds the size of one pool.
 pub trait ScalingPolicy: fmt::Debug + Send {
-    /// After how long to look at the pool between two periods, if it stays like this; `None`: not at all. Asked when a job
-    /// is left waiting, and after each decision.
-    fn look_after(&self, _load: &Load) -> Option<Duration> {
-        None
+    /// Whether it looks at jobs that wait between two periods, while nobody is free for them.
+    fn looks(&self) -> bool {
+        false
     }
 
-    /// The look that it asked for. It can make the pool grow only.
+    /// Such a look. It can make the pool grow only.
     fn look(&mut self, sample: &Sample) -> Wish {
         Wish::stay(sample)
     }
@@ -155,7 +143,7 @@ pub enum Reason {
     Utilization,
     /// Jobs wait and there is no worker, or they wait for too long.
     JobsWaiting,
-    /// The load of the window needs fewer workers.
+    /// Not one job in the whole window, and `min` allows to have no worker.
     Idle,
     /// Fewer than `min`.
     BelowMinimum,

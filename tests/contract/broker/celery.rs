@@ -335,7 +335,7 @@ async fn an_eta_is_held_until_it_is_due(kit: &Kit) {
     ];
     enqueue(&broker, later).await;
     let backlog = broker.backlog(&[queue("default")]).await.unwrap();
-    assert_eq!((backlog.waiting, backlog.scheduled), (3, 0));
+    assert_eq!((backlog.waiting(), backlog.scheduled), (3, 0));
     let early = claim_ids(&broker, 1).await;
     assert_eq!(early, ["now"], "those that wait take no room");
     if Unix::now() < due {
@@ -365,7 +365,7 @@ async fn an_eta_is_held_until_it_is_due(kit: &Kit) {
     assert_eq!(claim_ids(&other, 1).await, ["behind"]);
     enqueue(&broker, vec![job("last", "default")]).await;
     other.close().await.unwrap();
-    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting, 3);
+    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting(), 3);
     assert_eq!(claim_ids(&broker, 9).await, ["behind", "last"]);
     assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().scheduled, 1);
 }
@@ -374,7 +374,7 @@ async fn the_age_is_not_known(kit: &Kit) {
     let broker = kit.handle().await;
     enqueue(&broker, jobs(0..2, "default")).await;
     let backlog = broker.backlog(&[queue("default")]).await.unwrap();
-    assert_eq!((backlog.waiting, backlog.oldest), (2, None));
+    assert_eq!((backlog.waiting(), backlog.oldest), (2, None));
 }
 
 async fn what_a_message_cannot_say_is_refused(kit: &Kit) {

@@ -131,7 +131,7 @@ async fn fifteen_thousand_etas_take_no_room_and_go_back_in_their_order() {
     let broker = world.open().await;
     assert_eq!(ids(&claim(&broker, &["default"], 1).await), ["due"]);
     let backlog = broker.queues().backlog(&[queue("default")]).await.unwrap();
-    assert_eq!((backlog.waiting, backlog.scheduled), (0, COUNT as u64));
+    assert_eq!((backlog.waiting(), backlog.scheduled), (0, COUNT as u64));
     let late: f64 = world.scores()[1];
     assert!(
         late > Unix::now().0 as f64 / 1000.0 + 3000.0,

@@ -164,7 +164,7 @@ async fn a_stock_worker_runs_what_we_send_and_leaves_alone_what_we_hold() {
         run: None,
     };
     assert_eq!(broker.settle(vec![late]).await.unwrap(), [false]);
-    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting, 0);
+    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting(), 0);
 }
 
 #[tokio::test]

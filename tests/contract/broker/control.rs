@@ -28,7 +28,7 @@ async fn what_waits_is_canceled_at_once(kit: &Kit) {
     let broker = kit.handle().await;
     enqueue(&broker, jobs(0..3, "default")).await;
     assert_eq!(cancel(&broker, "00001").await, Canceled::Done);
-    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting, 2);
+    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting(), 2);
     assert_eq!(claim_ids(&broker, 9).await, ["00000", "00002"]);
     assert_eq!(state(&broker, "00001").await, Some(JobState::Dead));
 }
@@ -132,7 +132,7 @@ async fn one_that_cannot_be_canceled_stops_no_other(kit: &Kit) {
         panic!("{answers:?}");
     };
     assert!(!reason.is_empty());
-    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting, 1);
+    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting(), 1);
 }
 
 /// Stores that keep which claims have begun.

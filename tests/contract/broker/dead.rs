@@ -144,7 +144,7 @@ async fn a_retried_dead_letter_runs_anew(kit: &Kit) {
         (0, 0, None, None)
     );
     assert_eq!(listed(&broker, all()).await, ["00001"]);
-    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting, 2);
+    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting(), 2);
     let claimed = claim(&broker, &["default"], 9).await;
     assert_eq!(ids_of(&claimed), ["00002", "00000"]);
     assert_eq!(claimed[1].job.failures, 0);

@@ -358,7 +358,7 @@ async fn a_deferred_job_is_in_no_queue(kit: &Kit) {
     chain(&broker, &[("a", ""), ("b", "")]).await;
     let claimed = claim(&broker, &["default"], 9).await.remove(0);
     assert_eq!(state(&broker, "b").await, Some(JobState::Deferred));
-    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting, 0);
+    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting(), 0);
     let queues = [queue("default")];
     let mut ready = other.ready(&queues);
     let followed = [id("b")];
@@ -366,7 +366,7 @@ async fn a_deferred_job_is_in_no_queue(kit: &Kit) {
     assert!(waits(&mut ready).await && waits(&mut ended).await);
     settle(&broker, &claimed, finish()).await;
     soon(ready).await.unwrap();
-    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting, 1);
+    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting(), 1);
     let claimed = claim(&broker, &["default"], 9).await.remove(0);
     settle(&broker, &claimed, finish()).await;
     assert_eq!(soon(ended).await.unwrap().len(), 1);

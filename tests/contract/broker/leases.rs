@@ -27,7 +27,7 @@ async fn ready_wakes_when_a_lease_runs_out(kit: &Kit) {
     kit.let_leases_run_out();
     soon(other.ready(&[queue("default")])).await.unwrap();
     assert_eq!(claim_ids(&other, 9).await, ["00000", "00001", "00002"]);
-    assert_eq!(other.backlog(&[queue("default")]).await.unwrap().waiting, 0);
+    assert_eq!(other.backlog(&[queue("default")]).await.unwrap().waiting(), 0);
 }
 
 async fn maintenance_returns_jobs_to_the_front_when_their_lease_ran_out(kit: &Kit) {

@@ -300,7 +300,7 @@ impl Side {
         for name in QUEUES {
             let backlog = broker.backlog(&[queue(name)]).await.unwrap();
             let oldest = backlog.oldest.is_some();
-            picture += &format!("{name} {} {} {oldest}\n", backlog.waiting, backlog.scheduled);
+            picture += &format!("{name} {} {} {oldest}\n", backlog.waiting(), backlog.scheduled);
         }
         let ids: Vec<JobId> = (0..JOBS).map(|number| id(&format!("job {number}"))).collect();
         for view in broker.find(&ids).await.unwrap() {

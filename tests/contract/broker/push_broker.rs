@@ -143,11 +143,16 @@ impl Control for PushBroker {
 impl Queues for PushBroker {
     async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
         let state = self.reach()?;
-        let found = queues.iter().filter_map(|queue| state.queues.get(queue));
+        let found = queues
+            .iter()
+            .filter_map(|queue| state.queues.get_key_value(queue));
+        let counted = found
+            .clone()
+            .map(|(name, jobs)| (name.clone(), jobs.len() as u64));
         Ok(Backlog {
-            waiting: found.clone().map(|queue| queue.len() as u64).sum(),
+            by_queue: counted.collect(),
             scheduled: 0,
-            oldest: found.filter_map(|queue| Some(queue.front()?.since)).min(),
+            oldest: found.filter_map(|(_, jobs)| Some(jobs.front()?.since)).min(),
         })
     }
 

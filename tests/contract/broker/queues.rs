@@ -253,7 +253,7 @@ async fn a_unique_key_holds_within_one_call(kit: &Kit) {
         Enqueued::New(id("3")),
     ];
     assert_eq!(answers, expected);
-    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting, 2);
+    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting(), 2);
     let first = claim(&broker, &["default"], 1).await.remove(0);
     settle(&broker, &first, bury("no")).await;
     assert_eq!(
@@ -278,7 +278,7 @@ async fn an_id_that_is_taken_is_refused_and_nothing_is_enqueued(kit: &Kit) {
             "{refused:?}"
         );
         assert_eq!(state(&broker, "new").await, None);
-        assert_eq!(broker.backlog(&[queue("other")]).await.unwrap().waiting, 0);
+        assert_eq!(broker.backlog(&[queue("other")]).await.unwrap().waiting(), 0);
     }
     enqueue(&broker, vec![job("new", "other")]).await;
     assert_eq!(
@@ -325,7 +325,7 @@ async fn the_backlog_counts_what_stands_in_the_queues(kit: &Kit) {
     let counts = async |names: &[&str]| {
         let names: Vec<_> = names.iter().map(|name| queue(name)).collect();
         let backlog = broker.backlog(&names).await.unwrap();
-        (backlog.waiting, backlog.scheduled)
+        (backlog.waiting(), backlog.scheduled)
     };
     assert_eq!(counts(&["a", "b"]).await, (0, 0));
     enqueue(&broker, jobs(0..3, "a")).await;
@@ -337,6 +337,11 @@ async fn the_backlog_counts_what_stands_in_the_queues(kit: &Kit) {
     enqueue(&broker, vec![later]).await;
     assert_eq!((counts(&["a"]).await, counts(&["b"]).await), ((3, 0), (2, 1)));
     assert_eq!(counts(&["a", "b", "unknown"]).await, (5, 1));
+    let both = broker.backlog(&[queue("b"), queue("a")]).await.unwrap().by_queue;
+    assert!(
+        both.contains(&(queue("a"), 3)) && both.contains(&(queue("b"), 2)),
+        "{both:?}"
+    );
     let claimed = claim(&broker, &["a"], 2).await;
     assert_eq!(counts(&["a"]).await, (1, 0), "what runs does not wait");
     settle(&broker, &claimed[0], finish()).await;

@@ -288,7 +288,7 @@ async fn a_job_that_came_back_is_taken_alone(kit: &Kit) {
         assert_eq!(ids_of(&claimed), [expected]);
         assert!(settle(&other, &claimed[0], finish()).await);
     }
-    assert_eq!(other.backlog(&[queue("default")]).await.unwrap().waiting, 0);
+    assert_eq!(other.backlog(&[queue("default")]).await.unwrap().waiting(), 0);
 }
 
 async fn a_renewed_execution_holds(kit: &Kit) {

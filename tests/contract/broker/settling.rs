@@ -221,7 +221,7 @@ async fn a_claim_settles_once(kit: &Kit) {
     assert_eq!(state(&broker, "00000").await, Some(JobState::Finished));
     assert_eq!(state(&broker, "00001").await, Some(JobState::Dead));
     assert_eq!(state(&broker, "00002").await, Some(JobState::Waiting));
-    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting, 1);
+    assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting(), 1);
 }
 
 async fn an_outcome_of_an_earlier_claim_is_late(kit: &Kit) {

@@ -11,20 +11,29 @@ impl Queues for RedisBroker {
     /// Lists hold no times: how long the oldest has waited is not known.
     async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
         self.open_still()?;
+        // A list for each queue and priority.
+        let list = |queue| {
+            self.keys
+                .lists(QueueName::as_str(queue))
+                .map(move |list| (queue, list))
+        };
+        let (of, lists): (Vec<&QueueName>, Vec<_>) = queues.iter().flat_map(list).unzip();
         let mut pipeline = redis::pipe();
-        for list in queues
-            .iter()
-            .flat_map(|queue| self.keys.lists(queue.as_str()).collect::<Vec<_>>())
-        {
+        for list in lists {
             pipeline.cmd("LLEN").arg(list);
         }
-        let waiting: Vec<u64> = match queues.is_empty() {
+        let lengths: Vec<u64> = match queues.is_empty() {
             true => Vec::new(),
             false => self.link.run_pipeline(&pipeline).await?,
         };
+        let mut waiting: Vec<(QueueName, u64)> = queues.iter().map(|queue| (queue.clone(), 0)).collect();
+        for (queue, length) in of.into_iter().zip(lengths) {
+            let counted = waiting.iter_mut().find(|(name, _)| name == queue);
+            counted.into_iter().for_each(|(_, jobs)| *jobs += length);
+        }
         let hand = self.consumer.hand();
         Ok(Backlog {
-            waiting: waiting.into_iter().sum(),
+            by_queue: waiting,
             scheduled: queues.iter().map(|queue| hand.etas.len_of(queue) as u64).sum(),
             oldest: None,
         })

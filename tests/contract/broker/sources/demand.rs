@@ -332,5 +332,5 @@ async fn waiting(broker: &Arc<dyn Broker>) -> u64 {
         .backlog(&[queue("default")])
         .await
         .unwrap()
-        .waiting
+        .waiting()
 }

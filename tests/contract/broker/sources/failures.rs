@@ -54,7 +54,7 @@ pub async fn the_unreadable_fails_with_a_reason(store: &dyn Store) {
         assert!(reason.is_some_and(|reason| !reason.is_empty()), "{job}");
     }
     let backlog = producer.queues().backlog(&[queue("default")]).await.unwrap();
-    assert_eq!(backlog.waiting, 0);
+    assert_eq!(backlog.waiting(), 0);
     // Of those that come to an idle pool, too, it is said at once.
     let odd = store.add_unreadable("later").await;
     for job in &odd {
