@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may name, besides itself and plain values. The arrows point one way.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("job", &[]),
     ("time", &[]),
     ("text", &[]),
@@ -31,7 +31,9 @@ const ARROWS: [(&str, &[&str]); 19] = [
     // Of the fleet only its snapshot.
     ("control", &["fleet"]),
     ("telemetry", &["config", "fleet"]),
-    ("metrics", &["config", "fleet", "control"]),
+    ("metrics", &["fleet"]),
+    // Of the fleet only its snapshot and health.
+    ("http", &["config", "control", "fleet", "metrics"]),
     (
         "supervisor",
         &[
@@ -56,7 +58,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "broker",
             "fleet",
             "telemetry",
-            "metrics",
+            "http",
             "template",
             "wire",
             "sys",
