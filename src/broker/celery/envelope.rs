@@ -214,6 +214,11 @@ fn payload(meta: &str, body: &[u8]) -> Result<Arc<[u8]>, String> {
 
 /// The payload of a message, with a chore for Celery's own code: what is said of the body says which.
 pub(super) fn with_chore(payload: &[u8], chore: &serde_json::Value) -> Arc<[u8]> {
+    with_member(payload, "chore", chore)
+}
+
+/// The payload of a message, with one word more of what is said of the body.
+pub(super) fn with_member(payload: &[u8], name: &str, value: &serde_json::Value) -> Arc<[u8]> {
     let split = || {
         let (len, rest) = payload.split_first_chunk::<4>()?;
         rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)
@@ -221,8 +226,8 @@ pub(super) fn with_chore(payload: &[u8], chore: &serde_json::Value) -> Arc<[u8]>
     let (meta, body) = split().expect("a payload that we have made");
     let meta = String::from_utf8_lossy(meta);
     let open = meta.strip_suffix('}').expect("an object that we have made");
-    let meta = format!(r#"{open},"chore":{chore}}}"#);
-    // It is longer by a chore only: its length was checked.
+    let meta = format!(r#"{open},"{name}":{value}}}"#);
+    // It is longer by this only: its length was checked.
     self::payload(&meta, body).unwrap_or_else(|_| payload.into())
 }
 

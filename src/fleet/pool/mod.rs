@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 
 use crate::broker::Backlog;
 use crate::config::PoolConfig;
-use crate::job::{JobId, PoolName};
+use crate::job::{JobId, PoolName, QueueName};
 use crate::policy::memory::{Budget, Occupied, WorkerMemory, cost_of_one_more};
 use crate::policy::share::{Member, floor};
 use crate::time::Mono;
@@ -128,6 +128,11 @@ impl Pool {
             self.measures.set_window(config.utilization_window, now);
             self.config = config;
         }
+    }
+
+    /// Other queues, until the next settings.
+    pub fn change_queues(&mut self, change: impl FnOnce(&mut Vec<QueueName>)) {
+        change(&mut self.config.queues);
     }
 
     // ---- what others ask ----

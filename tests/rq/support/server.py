@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 from redis import Redis
-from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from support import child
@@ -24,23 +23,13 @@ class RedisServer:
         self.port = free_port()
         self.url = f'redis://{login}@127.0.0.1:{self.port}/0'.replace('//@', '//')
         self.socket_path = f'{self.directory.name}/redis.sock'
-        self.command = [*self.program(), '--bind', '127.0.0.1', '--port', str(self.port), '--dir', self.directory.name]
-        self.command += options
+        command = [*self.program(), '--bind', '127.0.0.1', '--port', str(self.port), '--dir', self.directory.name]
+        self.process = child.start([*command, *options], stdout=subprocess.DEVNULL)
         try:
-            self.launch()
+            until(self.answers, f'redis-server on port {self.port} answers')
         except BaseException:
             self.stop()
             raise
-
-    def launch(self):
-        """Starts it (again), and waits until it answers."""
-        self.process = child.start(self.command, stdout=subprocess.DEVNULL)
-        until(self.answers, f'redis-server on port {self.port} answers')
-
-    def kill(self):
-        """kill -9. What `--appendonly yes` kept is there again after `launch`."""
-        self.process.kill()
-        self.process.wait()
 
     def program(self):
         return ['redis-server', '--unixsocket', self.socket_path, '--save', '', '--appendonly', 'no']
@@ -55,11 +44,12 @@ class RedisServer:
         try:
             with self.client() as client:
                 return client.ping()
-        except (RedisConnectionError, BusyLoadingError):
+        except RedisConnectionError:
             return False
 
     def stop(self):
-        self.kill()
+        self.process.kill()
+        self.process.wait()
         self.directory.cleanup()
 
 
