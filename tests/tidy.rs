@@ -17,8 +17,8 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("text", &[]),
     ("policy", &[]),
     ("wire", &[]),
-    // Of the broker only plain values.
-    ("config", &["policy", "broker"]),
+    // Of the broker only plain values; of the system only files in memory.
+    ("config", &["policy", "broker", "sys"]),
     ("sys", &[]),
     // Of the broker only plain values.
     ("fleet", &["policy", "config", "wire", "broker"]),

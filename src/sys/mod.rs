@@ -8,6 +8,7 @@
 //! - [`local_time`]: the local time zone;
 //! - [`process`]: limits, threads, reaping; what an exit status means in words; [`signal`]: what signals do;
 //! - [`memory`]: huge pages, proportional set size;
+//! - [`memory_file`]: a file in memory alone;
 //! - [`terminal`]: the terminal that this process was started from;
 //! - [`title`]: what `ps` shows;
 //! - [`watch`]: descriptors that the event loop waits for.
@@ -18,6 +19,7 @@ pub mod fork;
 pub mod lifeline;
 pub mod local_time;
 pub mod memory;
+pub mod memory_file;
 pub mod pidfd;
 pub mod process;
 pub mod signal;
