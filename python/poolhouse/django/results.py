@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import builtins
 import re
-from typing import Any, Dict, List, Sequence, Tuple
+from datetime import datetime
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from django.conf import settings
+from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from poolhouse import payload
@@ -48,10 +51,10 @@ def result_of(view: JobView, alias: str) -> Any:
         task=_task(view, alias),
         id=view.id,
         status=_STATUS[view.state],
-        enqueued_at=view.enqueued,
+        enqueued_at=_instant(view.enqueued),
         started_at=None,  # no broker of ours keeps it
-        finished_at=view.ended,
-        last_attempted_at=view.ended,
+        finished_at=_instant(view.ended),
+        last_attempted_at=_instant(view.ended),
         args=args,
         kwargs=kwargs,
         backend=alias,
@@ -70,7 +73,12 @@ def _task(view: JobView, alias: str) -> Any:
         task = None
     if not isinstance(task, Task):
         raise TaskResultDoesNotExist(view.id)
-    return task.using(queue_name=view.queue, run_after=view.due, backend=alias)
+    return task.using(queue_name=view.queue, run_after=_instant(view.due), backend=alias)
+
+
+def _instant(at: Optional[datetime]) -> Optional[datetime]:
+    """As this project has its times: with a time zone, or in that of the settings."""
+    return at if at is None or settings.USE_TZ else timezone.make_naive(at)
 
 
 def _runs(view: JobView) -> int:
