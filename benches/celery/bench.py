@@ -5,11 +5,12 @@
     scripts/bench celery memory              8 workers of an application of 190 MiB (catalog.py) after 800 tasks;
                                              --preload heavy: one of 150 MB
 
-Both are run over one Redis server, which keeps the queue and the results, in turns. Prints a table; --json adds a file.
+They are run in turns over one Redis server, which keeps the queue and the results; or the results alone, where the name says
+RabbitMQ. Prints a table; --json adds a file.
 """
 
 import measures
-from peers import Celery, celery, pool_celery
+from peers import Celery, CeleryOverRabbit, celery, pool_celery
 
 PEERS = {
     peer.name: peer
@@ -18,6 +19,8 @@ PEERS = {
         Celery('celery', 8_000, celery),
         Celery('pool, ignore_result', 120_000, pool_celery, ignores_results=True),
         Celery('celery, ignore_result', 8_000, celery, ignores_results=True),
+        CeleryOverRabbit('pool, RabbitMQ', 60_000, pool_celery),
+        CeleryOverRabbit('celery, RabbitMQ', 12_000, celery),
     ]
 }
 
@@ -27,13 +30,14 @@ def throughput(chosen, server, options):
     return measures.throughput(chosen, server, options, shares)
 
 
-def shares(jobs, seconds, first, below, commands, redis):
+def shares(jobs, seconds, first, below, commands, redis, broker):
     return {
         'jobs/s': jobs / seconds,
         'main process µs/job': first / jobs * 1e6,
         'workers µs/job': below / jobs * 1e6,
         'Redis µs/job': redis / jobs * 1e6,
         'Redis commands/job': commands / jobs,
+        'RabbitMQ µs/job': broker / jobs * 1e6,
     }
 
 

@@ -80,8 +80,8 @@ def in_rounds(chosen, options, usual, jobs_of):
 
 
 def work(peer, count, server, options):
-    """Jobs, seconds, commands to Redis, and CPU seconds of the first process, of those below it and of Redis, once
-    a tenth of so many jobs is done."""
+    """Jobs, seconds, commands to Redis, and CPU seconds of the first process, of those below it, of Redis and of another
+    broker, once a tenth of so many jobs is done."""
     arguments = [(number,) if options.task == 'read_part' else () for number in range(count)]
     jobs = (options.preload or 'rq_tasks', options.task, arguments)
     with working(peer, server, options.workers, options.preload, jobs) as pids:
@@ -90,11 +90,13 @@ def work(peer, count, server, options):
         with server.client() as client:
             begin, before, used = time.monotonic(), peer.done(), probe.cpu_seconds(pids)
             first_used, (commands, redis_cpu) = probe.cpu_seconds(pids, below=False), probe.redis_use(client)
+            broker_used = probe.cpu_seconds(peer.brokers())
             polls = progress(peer, count)
             seconds, jobs = time.monotonic() - begin, peer.done() - before
             commands_after, redis_cpu_after = probe.redis_use(client)
             first_used = probe.cpu_seconds(pids, below=False) - first_used
             below_used = probe.cpu_seconds(pids) - used - first_used
+            broker_used = probe.cpu_seconds(peer.brokers()) - broker_used
     return Counter(
         jobs=jobs,
         seconds=seconds,
@@ -102,6 +104,7 @@ def work(peer, count, server, options):
         below=below_used,
         commands=commands_after - commands - polls,
         redis=redis_cpu_after - redis_cpu,
+        broker=broker_used,
     )
 
 

@@ -4,6 +4,7 @@
 returns with the time at which enqueue had returned; `done` counts results. `jobs` is how many no-op jobs it does in some seconds.
 """
 
+import atexit
 import importlib
 import json
 import os
@@ -13,6 +14,8 @@ import time
 import uuid
 from pathlib import Path
 
+from harness.rabbit import RabbitServer
+from kombu import Connection
 from redis import Redis
 from rq import Queue
 
@@ -21,7 +24,15 @@ ROOT = Path(__file__).resolve().parents[2]
 POOL = os.environ.get('POOL_BIN', f'{ROOT}/target/release/pool')
 
 
-class Rq:
+class Peer:
+    """What all have."""
+
+    def brokers(self):
+        """Processes of a broker other than Redis."""
+        return []
+
+
+class Rq(Peer):
     """Workers on RQ's queues; `command` is what differs between them."""
 
     def __init__(self, name, jobs, command):
@@ -51,7 +62,7 @@ class Rq:
         return self.redis.zcard('rq:finished:bench')
 
 
-class Framework:
+class Framework(Peer):
     """A peer with queues of its own; `module` is its application."""
 
     def __init__(self, name, jobs, suffix, command, done, send, enqueue, wait):
@@ -128,6 +139,41 @@ class Celery(Framework):
         """Messages that wait, and those that no worker has acknowledged yet."""
         with self.redis.pipeline(transaction=False) as asked:
             return sum(asked.llen('celery').hlen('unacked').execute())
+
+
+class CeleryOverRabbit(Celery):
+    """Tasks of Celery that wait in RabbitMQ; their results are in Redis."""
+
+    server = None
+
+    def connect(self, url):
+        super().connect(url)
+        if CeleryOverRabbit.server is None:
+            CeleryOverRabbit.server = RabbitServer()
+            atexit.register(self.server.stop)
+        self.broker = self.server.url(self.server.new_vhost())
+
+    def commands(self, url, workers, preload):
+        return [['env', f'BENCH_BROKER={self.broker}', *command] for command in super().commands(url, workers, preload)]
+
+    def brokers(self):
+        return [self.server.process.pid]
+
+    def send_copies(self, task, count):
+        with Connection(self.broker) as connection:
+            channel = connection.default_channel
+            task.apply_async(connection=connection)
+            message = channel.basic_get('celery', no_ack=True)
+            kept = {name: message.properties[name] for name in ('delivery_mode', 'reply_to')}
+            for _ in range(count):
+                new = str(uuid.uuid4())
+                headers = {**message.headers, 'id': new, 'root_id': new}
+                properties = {**kept, 'correlation_id': new}
+                copy = channel.prepare_message(message.body, 0, 'application/json', 'utf-8', headers, properties)
+                channel.basic_publish(copy, exchange='', routing_key='celery')
+
+    def left(self):
+        return sum(map(sum, self.server.queues(self.broker.rsplit('/', 1)[1]).values()))
 
 
 def worker_pool(plain, preloaded):

@@ -126,7 +126,7 @@ def throughput(chosen, server, options):
     return measures.throughput(chosen, server, options, per_job)
 
 
-def per_job(jobs, seconds, first, below, commands, redis):
+def per_job(jobs, seconds, first, below, commands, redis, broker):
     return {
         'jobs/s': jobs / seconds,
         'CPU ms/job': (first + below) / jobs * 1000,

@@ -1,11 +1,14 @@
-"""The same task for Celery: broker in one Redis database, results in another, which the second one holds alone."""
+"""The same task for Celery. Results are in a Redis database that holds nothing else."""
 
 import os
 
 import tasks
 from celery import Celery
+from kombu import Queue
 
-url = os.environ['MILLION_REDIS']
-app = Celery(broker=f'{url}/0', backend=f'{url}/1')
-app.conf.broker_connection_retry_on_startup = True
+app = Celery(broker=os.environ['MILLION_BROKER'], backend=os.environ['MILLION_RESULTS'])
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    task_queues=[Queue(name, exchange=name, routing_key=name) for name in ('high', 'default', 'low')],
+)
 fib = app.task(tasks.fib, name='fib')

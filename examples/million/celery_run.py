@@ -1,9 +1,11 @@
-"""The same jobs with Celery, prefork: `celery_run.py JOBS WORKERS`, started by `run` with the right interpreter and path.
+"""The same jobs as tasks of Celery, added and fetched with Celery's own library. `run` starts it with the right interpreter
+and path.
 
-Starts a redis-server of its own, adds the jobs, runs them on two nodes, fetches each result by its id and compares it.
+Starts servers of its own, adds the jobs, runs them on two nodes, fetches each result by its id and compares it.
 Progress goes to standard error, the figures as one JSON object to standard output.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -12,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness.rabbit import RabbitServer
 from redis import Redis
 from support import child
 from support.server import RedisServer
@@ -25,6 +28,8 @@ NODES = {'one': ['high', 'default', 'low'], 'two': ['low', 'default', 'high']}
 NUMBERS = 91  # the numbers asked for are below this, as in main.rs
 CHUNK = 1000
 FRAME = 0.5
+#: Seconds without any new result: something is stuck.
+STILL_MAX = 120
 
 
 class Progress:
@@ -53,38 +58,77 @@ class Progress:
         return f'{self.what:9} {self.done:>9,} of {self.jobs:,} {seconds:6.1f} s {self.done / seconds:9,.0f}/s'
 
 
-class Celery:
-    """Two nodes in the place of the two supervisors."""
+class Brokers:
+    """Where the queues are, and a redis-server for the results."""
 
-    def __init__(self, server):
-        url = os.environ['MILLION_REDIS'] = server.url.removesuffix('/0')
+    def __init__(self, transport):
+        self.redis = RedisServer()
+        self.rabbit = RabbitServer() if transport == 'rabbitmq' else None
+        url = self.redis.url.removesuffix('/0')
+        os.environ['MILLION_BROKER'] = self.rabbit.url(self.rabbit.new_vhost()) if self.rabbit else f'{url}/0'
+        os.environ['MILLION_RESULTS'] = f'{url}/1'
+
+    def bytes(self):
+        """What the servers occupy."""
+        with self.redis.client() as client:
+            used = client.info('memory')['used_memory']
+        if self.rabbit:
+            status = Path(f'/proc/{self.rabbit.process.pid}/status').read_text()
+            used += 1024 * int(status.split('VmRSS:')[1].split()[0])
+        return used
+
+    def stop(self):
+        self.redis.stop()
+        if self.rabbit:
+            self.rabbit.stop()
+
+
+class Celery:
+    """Two nodes, of Celery's own or of pool, in the place of the two supervisors."""
+
+    def __init__(self, pool):
+        self.pool = pool
         import celery_app
 
         self.app = celery_app
-        self.results_of = Redis.from_url(f'{url}/1')
+        self.results_of = Redis.from_url(os.environ['MILLION_RESULTS'])
 
     def enqueue(self, numbers, queue):
         with self.app.app.producer_pool.acquire(block=True) as producer:
             return [self.app.fib.apply_async((n,), queue=queue, producer=producer).id for n in numbers]
 
+    def node(self, name, queues, workers):
+        line = ['-A', 'celery_app', 'worker', '--loglevel', 'error', '-c', str(workers)]
+        line += ['-n', f'{name}@%h', '-Q', ','.join(queues)]
+        if self.pool is None:
+            return [sys.executable, '-m', 'celery', *line]
+        socket = tempfile.mktemp(prefix=f'million-{name}-', suffix='.sock')
+        return [self.pool, 'celery', *line, '--python', sys.executable, '--socket', socket]
+
     def run(self, workers, jobs):
         """From the first results on, so that the nodes' start does not count, until the last one."""
-        command = [str(Path(sys.executable).parent / 'celery'), '-A', 'celery_app', 'worker', '--loglevel', 'error']
-        environment = {**os.environ, 'PYTHONPATH': f'{HERE}:{os.environ["PYTHONPATH"]}'}
-        log = tempfile.TemporaryFile()
+        environment = {**os.environ, 'PYTHONPATH': f'{HERE}:{os.environ["PYTHONPATH"]}', 'C_FORCE_ROOT': '1'}
+        log = tempfile.TemporaryFile('a+b')
         running = [
-            child.start([*command, '-c', str(workers), '-n', f'{name}@%h', '-Q', ','.join(queues)], env=environment,
-                        stdout=log, stderr=subprocess.STDOUT)
+            child.start(self.node(name, queues, workers), env=environment, stdout=log, stderr=subprocess.STDOUT)
             for name, queues in NODES.items()
         ]
         try:
-            until(lambda: self.results_of.dbsize() > 0, 'Celery works', 60)
-            bar, before = Progress(jobs, 'ended'), self.results_of.dbsize()
+            until(lambda: self.results_of.dbsize() > 0, 'the first tasks end', 60)
+            bar, before, still_since = Progress(jobs, 'ended'), self.results_of.dbsize(), time.monotonic()
             while (done := self.results_of.dbsize()) < jobs:
+                if done > bar.done:
+                    still_since = time.monotonic()
+                if time.monotonic() - still_since > STILL_MAX:
+                    raise SystemExit(f'error: {done} of {jobs} results are there after {STILL_MAX} s without a new one')
                 bar.show(done)
                 time.sleep(0.05)
             bar.show(jobs)
-            return bar.finish() * jobs / (jobs - before)
+            return bar.finish() * jobs / max(jobs - before, 1)
+        except BaseException:
+            log.seek(0)
+            print(log.read().decode(errors='replace'), file=sys.stderr)
+            raise
         finally:
             for process in running:
                 process.terminate()
@@ -122,19 +166,23 @@ def verify(celery, ids):
 
 
 def main():
-    jobs, workers = int(sys.argv[1]), int(sys.argv[2])
-    server = RedisServer()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('jobs', type=int)
+    parser.add_argument('workers', type=int, help='of each node')
+    parser.add_argument('transport', choices=['redis', 'rabbitmq'])
+    parser.add_argument('--pool', help='the program; without it Celery runs the tasks')
+    options = parser.parse_args()
+    brokers = Brokers(options.transport)
     try:
-        celery = Celery(server)
-        ids, enqueue_s = enqueue(celery, jobs)
-        run_s = celery.run(workers, jobs)
-        with server.client() as client:
-            broker_bytes = client.info('memory')['used_memory']
+        celery = Celery(options.pool)
+        ids, enqueue_s = enqueue(celery, options.jobs)
+        run_s = celery.run(options.workers, options.jobs)
+        broker_bytes = brokers.bytes()
         fetch_s = verify(celery, ids)
     finally:
-        server.stop()
-    figures = {'jobs': jobs, 'enqueue_s': enqueue_s, 'run_s': run_s, 'fetch_s': fetch_s, 'broker_bytes': broker_bytes}
-    print(json.dumps(figures))
+        brokers.stop()
+    figures = {'enqueue_s': enqueue_s, 'run_s': run_s, 'fetch_s': fetch_s, 'broker_bytes': broker_bytes}
+    print(json.dumps({'jobs': options.jobs, **figures}))
 
 
 if __name__ == '__main__':

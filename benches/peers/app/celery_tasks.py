@@ -1,4 +1,4 @@
-"""The same tasks for Celery: broker in one Redis database, results in another."""
+"""The same tasks for Celery: broker in one Redis database, or where BENCH_BROKER says; results in another one."""
 
 import os
 
@@ -6,7 +6,7 @@ import rq_tasks
 from celery import Celery
 
 url = os.environ['BENCH_URL']
-app = Celery(broker=f'{url}/0', backend=f'{url}/1')
+app = Celery(broker=os.environ.get('BENCH_BROKER', f'{url}/0'), backend=f'{url}/1')
 app.conf.broker_connection_retry_on_startup = True
 noop = app.task(rq_tasks.noop, name='noop')
 now = app.task(rq_tasks.now, name='now')

@@ -132,6 +132,23 @@ def sleeps_late(name, seconds):
     return name
 
 
+def noted(name, seconds):
+    """Says when it begins and when it ends."""
+    count(f'begun {name}')
+    time.sleep(seconds)
+    count(f'ended {name}')
+
+
+@app.task
+def early(name, seconds):
+    noted(name, seconds)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def late(name, seconds):
+    noted(name, seconds)
+
+
 @app.task
 def leaves(code):
     raise SystemExit(code)

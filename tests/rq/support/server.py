@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from redis import Redis
+from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from support import child
@@ -23,13 +24,23 @@ class RedisServer:
         self.port = free_port()
         self.url = f'redis://{login}@127.0.0.1:{self.port}/0'.replace('//@', '//')
         self.socket_path = f'{self.directory.name}/redis.sock'
-        command = [*self.program(), '--bind', '127.0.0.1', '--port', str(self.port), '--dir', self.directory.name]
-        self.process = child.start([*command, *options], stdout=subprocess.DEVNULL)
+        self.command = [*self.program(), '--bind', '127.0.0.1', '--port', str(self.port), '--dir', self.directory.name]
+        self.command += options
         try:
-            until(self.answers, f'redis-server on port {self.port} answers')
+            self.launch()
         except BaseException:
             self.stop()
             raise
+
+    def launch(self):
+        """Starts it (again), and waits until it answers."""
+        self.process = child.start(self.command, stdout=subprocess.DEVNULL)
+        until(self.answers, f'redis-server on port {self.port} answers')
+
+    def kill(self):
+        """kill -9. What `--appendonly yes` kept is there again after `launch`."""
+        self.process.kill()
+        self.process.wait()
 
     def program(self):
         return ['redis-server', '--unixsocket', self.socket_path, '--save', '', '--appendonly', 'no']
@@ -44,12 +55,11 @@ class RedisServer:
         try:
             with self.client() as client:
                 return client.ping()
-        except RedisConnectionError:
+        except (RedisConnectionError, BusyLoadingError):
             return False
 
     def stop(self):
-        self.process.kill()
-        self.process.wait()
+        self.kill()
         self.directory.cleanup()
 
 
