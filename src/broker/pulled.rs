@@ -17,20 +17,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use self::begins::Begins;
 use self::late::fates;
-use self::message::{Answer, Kind, Message, Outcome};
+use self::message::{Answer, Kind, Outcome};
 use self::outbox::{Outbox, runs_at_once};
 use self::pool::Pool;
 use self::upkeep::{Upkeep, maintained};
 use super::parts::backoff::Backoff;
 use super::parts::held::Held;
-use super::source::{Demand, Event, Events, Late, Source};
+use super::parts::inbox::{self, Message};
+use super::source::{Event, Events, Late, Source};
 use super::{BrokerError, Pull};
 use crate::job::{Begun, Claim, Claimed, Delivery, PoolName, Settlement, Verdict, Work};
 use crate::time::Mono;
@@ -42,53 +42,12 @@ const UNANSWERED: Duration = Duration::from_secs(2);
 /// A wait for jobs that was refused, and now stands for so long, works: a connection fails sooner.
 const STANDS: Duration = Duration::from_secs(10);
 
-/// The supervisor's end of it.
-#[derive(Debug)]
-struct Inbox(UnboundedSender<Message>);
-
-impl Source for Inbox {
-    fn demand(&mut self, demand: Demand) {
-        let _ = self.0.send(Message::Demand(demand));
-    }
-
-    fn began(&mut self, begun: Vec<Begun>) {
-        let _ = self.0.send(Message::Began(begun));
-    }
-
-    fn settle(&mut self, outcomes: Vec<Settlement>) {
-        let _ = self.0.send(Message::Settle(outcomes));
-    }
-
-    fn close(self: Box<Self>, within: Duration) -> BoxFuture<'static, usize> {
-        let (unsettled, answer) = oneshot::channel();
-        let _ = self.0.send(Message::Close { within, unsettled });
-        Box::pin(async { answer.await.unwrap_or(0) })
-    }
-}
-
 /// Starts a source over this broker, and renews its lease so often while something is held.
 ///
 /// Must be called inside a tokio runtime.
 pub fn start(broker: Arc<dyn Pull>, heartbeat: Duration, events: Events) -> Box<dyn Source> {
-    let (sender, inbox) = mpsc::unbounded_channel();
     let pulled = Pulled::new(broker, heartbeat, events.clone());
-    let work = tokio::spawn(pulled.run(inbox));
-    tokio::spawn(async move {
-        if let Err(error) = work.await {
-            events.send(Event::Ended { why: why(error) });
-        }
-    });
-    Box::new(Inbox(sender))
-}
-
-/// What a panic said.
-fn why(error: JoinError) -> String {
-    let Ok(panic) = error.try_into_panic() else {
-        return "it was canceled".to_owned();
-    };
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-        .unwrap_or_else(|| "it panicked".to_owned())
+    inbox::start(events, |inbox| pulled.run(inbox))
 }
 
 /// The task.

@@ -3,5 +3,6 @@
 pub mod after_work;
 pub mod backoff;
 pub mod held;
+pub mod inbox;
 pub mod room;
 pub mod turns;

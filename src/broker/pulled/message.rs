@@ -1,12 +1,8 @@
-//! What the task of a source hears: from the supervisor, and of its calls to the broker.
+//! What the task of a source hears of its calls to the broker.
 
-use std::time::Duration;
-
-use tokio::sync::oneshot;
-
-use crate::broker::source::{Demand, Late, StopHow};
+use crate::broker::source::{Late, StopHow};
 use crate::broker::{BrokerError, Maintained};
-use crate::job::{Begun, Claim, Claimed, PoolName, Settlement, Token};
+use crate::job::{Claim, Claimed, PoolName, Settlement, Token};
 
 /// What may fail by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,18 +26,6 @@ impl Kind {
             Kind::Watch => "hear of jobs that are canceled",
         }
     }
-}
-
-/// What the supervisor says.
-#[derive(Debug)]
-pub(super) enum Message {
-    Demand(Demand),
-    Began(Vec<Begun>),
-    Settle(Vec<Settlement>),
-    Close {
-        within: Duration,
-        unsettled: oneshot::Sender<usize>,
-    },
 }
 
 /// What the broker says.
