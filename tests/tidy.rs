@@ -11,19 +11,19 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may name, besides itself and plain values. The arrows point one way.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("job", &[]),
     ("time", &[]),
     ("text", &[]),
     ("policy", &[]),
     ("wire", &[]),
-    // Of the broker only plain values; of the system only files in memory.
-    ("config", &["policy", "broker", "sys"]),
+    // Of the broker only plain values.
+    ("config", &["policy", "broker"]),
     ("sys", &[]),
     // Of the broker only plain values.
     ("fleet", &["policy", "config", "wire", "broker"]),
-    // Its options are values of its own, which the settings fill. Of the system it reads the local time zone.
-    ("broker", &["sys"]),
+    // Its options are values of its own, which the settings fill.
+    ("broker", &[]),
     // Of the broker only plain values.
     ("runtime", &["config", "broker", "wire", "sys"]),
     ("worker", &["runtime", "wire", "sys"]),
@@ -31,9 +31,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     // Of the fleet only its snapshot.
     ("control", &["fleet"]),
     ("telemetry", &["config", "fleet"]),
-    ("metrics", &["fleet"]),
-    // Of the fleet only its snapshot and health.
-    ("http", &["config", "control", "fleet", "metrics"]),
+    ("metrics", &["config", "fleet", "control"]),
     (
         "supervisor",
         &[
@@ -58,7 +56,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "broker",
             "fleet",
             "telemetry",
-            "http",
+            "metrics",
             "template",
             "wire",
             "sys",

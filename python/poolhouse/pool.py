@@ -38,7 +38,6 @@ class Pool:
     @overload
     def task(
         self,
-        /,
         *,
         queue: Optional[str] = None,
         timeout: Optional[Duration] = None,

@@ -4,6 +4,7 @@
 //! job. All pass the same suite, `tests/contract/broker.rs`. A guest's schema says there what it has otherwise, and is held to
 //! its own program's rules besides.
 
+pub mod amqp;
 pub mod celery;
 mod check;
 mod control;

@@ -12,7 +12,6 @@ mod default_file;
 mod demo;
 mod enqueue;
 mod flow;
-mod health;
 mod json;
 mod lines;
 mod metrics;
@@ -77,7 +76,6 @@ enum Verb {
     Result(result::ResultArgs),
     Status(status::StatusArgs),
     Metrics(metrics::MetricsArgs),
-    Health(health::HealthArgs),
     Scale(steer::ScaleArgs),
     /// Claim no more jobs; those that run finish
     Pause(steer::PoolArgs),
@@ -211,7 +209,6 @@ fn perform(cli: Cli) -> Outcome {
         Some(Verb::Result(args)) => block_on(result::run(args)),
         Some(Verb::Status(args)) => status::run(&args),
         Some(Verb::Metrics(args)) => metrics::run(&args),
-        Some(Verb::Health(args)) => health::run(&args),
         Some(Verb::Scale(args)) => steer::scale(args),
         Some(Verb::Pause(args)) => steer::pause(args),
         Some(Verb::Resume(args)) => steer::resume(args),

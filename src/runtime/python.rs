@@ -8,9 +8,10 @@ use std::ffi::OsString;
 use std::io::{Seek, Write};
 use std::os::fd::{OwnedFd, RawFd};
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
 use super::RuntimeError;
 use crate::config::AppConfig;
-use crate::sys::memory_file::memory_file;
 use crate::sys::spawn::TemplateCommand;
 
 /// Where the template finds its modules, as one JSON object `{name: source}`.
@@ -39,6 +40,7 @@ const FILES: &[(&str, &str)] = files![
     "pool_template/celery/facts.py",
     "pool_template/celery/gathered.py",
     "pool_template/celery/incoming.py",
+    "pool_template/celery/missing.py",
     "pool_template/celery/outcome.py",
     "pool_template/celery/plans.py",
     "pool_template/celery/process.py",
@@ -126,7 +128,8 @@ fn sources_file() -> std::io::Result<OwnedFd> {
         .iter()
         .map(|(path, text)| (module_name(path), text))
         .collect();
-    let mut file = memory_file(c"pool-python").map_err(std::io::Error::other)?;
+    let descriptor = memfd_create("pool-python", MFdFlags::MFD_CLOEXEC)?;
+    let mut file = std::fs::File::from(descriptor);
     file.write_all(serde_json::to_string(&modules)?.as_bytes())?;
     file.rewind()?;
     Ok(file.into())

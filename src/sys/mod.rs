@@ -5,10 +5,8 @@
 //! - [`pidfd`]: a process as a descriptor: signal it, see it end, reap it;
 //! - [`spawn`]: fork+exec of a template, ready to serve;
 //! - [`fork`]: the copy of a single-threaded process;
-//! - [`local_time`]: the local time zone;
 //! - [`process`]: limits, threads, reaping; what an exit status means in words; [`signal`]: what signals do;
 //! - [`memory`]: huge pages, proportional set size;
-//! - [`memory_file`]: a file in memory alone;
 //! - [`terminal`]: the terminal that this process was started from;
 //! - [`title`]: what `ps` shows;
 //! - [`watch`]: descriptors that the event loop waits for.
@@ -17,9 +15,7 @@
 
 pub mod fork;
 pub mod lifeline;
-pub mod local_time;
 pub mod memory;
-pub mod memory_file;
 pub mod pidfd;
 pub mod process;
 pub mod signal;

@@ -8,7 +8,6 @@ mod demand;
 mod faults;
 mod hang;
 mod harness;
-mod health;
 mod lifecycle;
 mod measure;
 mod metrics;

@@ -3,6 +3,7 @@
 //! one of Celery's tasks has it otherwise, `rq.rs` and `celery.rs` say what, why, and what holds in its place. What only the embedded broker
 //! promises is in `embedded.rs`, and `model.rs` compares it with the one in memory.
 
+mod amqp;
 mod celery;
 mod celery_leases;
 mod celery_messages;

@@ -53,7 +53,7 @@ def _collected(application: Application, capture: Capture) -> dict[str, Any]:
         "broker": _broker(app, connection, info),
         "queues": [_queue(queue) for queue in app.amqp.queues.consume_from.values()],
         "results": _results(app.backend, capture),
-        "settings": _settings(application),
+        "settings": _settings(app, worker),
         "tasks": {str(name): _task(application, capture, task) for name, task in app.tasks.items()},
         "control": sorted(
             name for name, handler in Panel.data.items() if not handler.__module__.startswith("celery.worker.")
@@ -137,8 +137,7 @@ def _results(backend: Any, capture: Capture) -> dict[str, Any]:
     }
 
 
-def _settings(application: Application) -> dict[str, Any]:
-    app, worker = application.app, application.worker
+def _settings(app: Any, worker: Any) -> dict[str, Any]:
     conf = app.conf
     found = {name: conf.get(name) for name in _SETTINGS}
     # What options of the command line changed.
@@ -149,10 +148,6 @@ def _settings(application: Application) -> dict[str, Any]:
     found["disable_rate_limits"] = bool(worker.disable_rate_limits)
     found["timezone"] = str(app.timezone)
     found["concurrency"] = worker.concurrency
-    settings = application.settings
-    found["heartbeat_interval"] = None if settings.without_heartbeat else float(settings.heartbeat_interval or 2)
-    found["mingle"] = not settings.without_mingle
-    found["gossip"] = not settings.without_gossip
     return found
 
 

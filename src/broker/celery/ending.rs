@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::consumer::Consumer;
-use super::events::{Event, task};
 use super::held::{Chore, Held, InHand, Why};
+use super::options::StoredIn;
 use super::outcome::{Outcome, Store, Then};
+use crate::broker::BrokerError;
 use crate::broker::parts::after_work::Pending;
 use crate::job::{Claim, JobError, QueueName, RunStamp, Settlement, Verdict};
 use crate::time::Unix;
@@ -33,6 +34,16 @@ pub(super) enum End {
     Chore,
 }
 
+impl End {
+    /// The result that is to be stored.
+    pub fn store(&self) -> Option<&Store> {
+        match self {
+            End::Acknowledge(store) | End::Reject(store) => store.as_ref(),
+            End::GiveBack | End::Requeue(_) | End::Hold(_) | End::Chore => None,
+        }
+    }
+}
+
 /// What is to be done here once a call has reached the server.
 #[derive(Debug)]
 pub(super) enum After {
@@ -55,8 +66,13 @@ pub(super) struct Plan {
     pub after: Vec<After>,
     /// Tasks that ran, by name.
     ended: Vec<Arc<str>>,
-    /// What monitors are told.
-    events: Vec<Event>,
+}
+
+impl Plan {
+    /// Whether there is a result to be stored.
+    pub fn has_results(&self) -> bool {
+        self.ends.iter().any(|(_, _, end, _)| end.store().is_some())
+    }
 }
 
 impl Consumer {
@@ -73,18 +89,11 @@ impl Consumer {
                     if !matches!(settlement.verdict, Verdict::GiveBack | Verdict::Canceled) {
                         plan.ended.push(Arc::clone(&held.task));
                     }
-                    if self.events.tells_tasks() && is_ours {
-                        plan.events
-                            .extend(events_of(&held, &settlement.verdict, settlement.run));
-                    }
                     plan.message(number, held, settlement.verdict, settlement.run, at);
                     is_ours
                 }
                 Some(InHand::Chore(pending)) => {
                     let of = hand.message(pending.work.of).cloned();
-                    if self.events.tells_tasks() {
-                        plan.events.extend(events_of_chore(&settlement.verdict));
-                    }
                     plan.chore(number, pending, of, settlement.verdict, at);
                     true
                 }
@@ -98,6 +107,28 @@ impl Consumer {
             _ => (false, 0),
         });
         (plan, taken)
+    }
+
+    /// Stores captured results that are kept on another server than the messages: first there, then these are
+    /// acknowledged. Those that are stored are no part of the plan any more.
+    pub async fn store_elsewhere(&self, plan: &mut Plan) -> Result<(), BrokerError> {
+        let app = self.app.results.as_ref();
+        let is_elsewhere = app.is_some_and(|results| results.stored_by_us == Some(StoredIn::Other));
+        let Some(results) = self.results.as_ref().filter(|_| is_elsewhere) else {
+            return Ok(());
+        };
+        let stores: Vec<&Store> = plan
+            .ends
+            .iter()
+            .filter_map(|(_, _, end, _)| end.store())
+            .collect();
+        results.store(&stores).await?;
+        for (_, _, end, _) in &mut plan.ends {
+            if let End::Acknowledge(store) | End::Reject(store) = end {
+                *store = None;
+            }
+        }
+        Ok(())
     }
 
     /// The server has carried out what was asked of it: the rest is done.
@@ -132,39 +163,7 @@ impl Consumer {
             *hand.ended.entry(task).or_default() += 1;
         }
         drop(hand);
-        self.events.add(plan.events);
         self.chores.add(begun);
-    }
-}
-
-/// What monitors are told of a task's end. What a chore ends, its own code tells.
-fn events_of(held: &Held, verdict: &Verdict, run: Option<RunStamp>) -> Vec<Event> {
-    let uuid = held.job.as_str();
-    let ran_since = run.map(|run| run.started).filter(|_| !held.is_told_begun);
-    let words = match verdict {
-        Verdict::GiveBack | Verdict::Canceled | Verdict::Forget => return Vec::new(),
-        Verdict::Finish { result } => Some(&**result),
-        Verdict::Bury { error, .. } if !error.broker.is_empty() => Some(error.broker.as_bytes()),
-        Verdict::Again { .. } | Verdict::Bury { .. } | Verdict::Stopped => None,
-    };
-    if let Some(words) = words {
-        return task::ended(uuid, words, ran_since, held.sends_events);
-    }
-    let mut events = Vec::new();
-    if held.sends_events {
-        events.extend(ran_since.map(|at| task::started(uuid, at)));
-        if !held.acks_early && matches!(verdict, Verdict::Again { .. }) {
-            events.push(task::rejected(uuid, true));
-        }
-    }
-    events
-}
-
-fn events_of_chore(verdict: &Verdict) -> Vec<Event> {
-    match verdict {
-        Verdict::Finish { result } => task::ended("", result, None, false),
-        Verdict::Bury { error, .. } => task::ended("", error.broker.as_bytes(), None, false),
-        _ => Vec::new(),
     }
 }
 

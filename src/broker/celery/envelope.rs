@@ -29,10 +29,27 @@ pub(super) struct Message {
     pub expires: Option<Unix>,
     /// Its own hard limit, in seconds.
     pub time_limit: Option<f64>,
+    /// How often the task asked to be run again before this.
+    pub retries: u32,
     /// Workers that died with it; noted by us.
     pub losses: u32,
     /// What a worker gets: the length of what is said of the body (4 bytes, little endian), that, the body.
     pub payload: Arc<[u8]>,
+}
+
+/// A message that a transport has taken apart.
+#[derive(Debug)]
+pub(super) struct Parts<'m> {
+    /// JSON, as the next three.
+    pub headers: &'m str,
+    pub properties: &'m str,
+    pub content_type: &'m str,
+    pub content_encoding: &'m str,
+    pub correlation_id: Option<Cow<'m, str>>,
+    pub losses: u32,
+    pub body: Cow<'m, [u8]>,
+    /// It is no text in its envelope.
+    pub has_odd_body: bool,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +80,8 @@ struct Headers<'m> {
     #[serde(borrow, default)]
     timelimit: Option<&'m RawValue>,
     #[serde(borrow, default)]
+    retries: Option<&'m RawValue>,
+    #[serde(borrow, default)]
     compression: Option<&'m RawValue>,
 }
 
@@ -81,39 +100,67 @@ struct Properties<'m> {
 }
 
 impl Message {
-    /// Reads a message; `is_due`: it has waited for its time. The error says why nobody could read it.
+    /// Reads an element of a list; `is_due`: it has waited for its time. The error says why nobody could read it.
     pub fn read(raw: &[u8], is_due: bool) -> Result<Self, String> {
         let raw = std::str::from_utf8(raw).map_err(|_| "it is no UTF-8 text")?;
         let envelope: Envelope<'_> = object_of(raw).map_err(|why| format!("it is no message: {why}"))?;
         let properties = properties(&envelope)?;
-        let headers = envelope.headers.map_or("{}", RawValue::get);
+        let said =
+            |value: Option<&'_ RawValue>| value.map_or("null".to_owned(), |value| value.get().to_owned());
+        Self::of(
+            &Parts {
+                headers: envelope.headers.map_or("{}", RawValue::get),
+                properties: envelope.properties.get(),
+                content_type: &said(envelope.content_type),
+                content_encoding: &said(envelope.content_encoding),
+                correlation_id: text(properties.correlation_id),
+                losses: losses(properties.pool_losses.as_ref()),
+                body: body(envelope.body, properties.body_encoding)?,
+                has_odd_body: !envelope.body.is_some_and(is_text),
+            },
+            is_due,
+        )
+    }
+
+    /// The same, of a message that a transport has taken apart.
+    pub fn of(parts: &Parts<'_>, is_due: bool) -> Result<Self, String> {
         let said: Headers<'_> =
-            object_of(headers).map_err(|_| "its headers are no object of distinct names")?;
-        let body = body(envelope.body, properties.body_encoding)?;
-        let content_type = text(envelope.content_type);
+            object_of(parts.headers).map_err(|_| "its headers are no object of distinct names")?;
         // Protocol 1 says it all in the body.
         let in_body = match said.task {
-            None if content_type.as_deref() == Some("application/json") && said.compression.is_none() => {
-                std::str::from_utf8(&body)
+            None if parts.content_type == r#""application/json""# && said.compression.is_none() => {
+                std::str::from_utf8(&parts.body)
                     .ok()
                     .and_then(|body| object_of(body).ok())
                     .unwrap_or_default()
             }
             _ => Headers::default(),
         };
-        let is_odd = said.task.is_none() || !envelope.body.is_some_and(is_text);
+        let is_odd = said.task.is_none() || parts.has_odd_body;
         let of = if said.task.is_some() { &said } else { &in_body };
-        let id = text(of.id).or_else(|| text(properties.correlation_id));
+        let id = text(of.id).or_else(|| parts.correlation_id.clone());
         Ok(Message {
             task: text(of.task).map(Cow::into_owned),
             eta: time("eta", of.eta)?,
             expires: time("expires", of.expires)?,
             time_limit: time_limit(of.timelimit),
-            losses: losses(properties.pool_losses.as_ref()),
-            payload: payload(&meta(&envelope, headers, is_due), &body)?,
+            retries: of
+                .retries
+                .and_then(|retries| retries.get().parse().ok())
+                .unwrap_or(0),
+            losses: parts.losses,
+            payload: payload(&meta(parts, is_due), &parts.body)?,
             id: id.map(Cow::into_owned),
             is_odd,
         })
+    }
+
+    /// The same, once it has waited for its time.
+    pub fn come_due(self) -> Self {
+        Message {
+            payload: with(&self.payload, r#""due":true"#),
+            ..self
+        }
     }
 }
 
@@ -196,13 +243,13 @@ fn losses(noted: Option<&serde_json::Number>) -> u32 {
 }
 
 /// What a worker is told of the body.
-fn meta(envelope: &Envelope<'_>, headers: &str, is_due: bool) -> String {
-    let said = |value: Option<&RawValue>| value.map_or("null".to_owned(), |value| value.get().to_owned());
+fn meta(parts: &Parts<'_>, is_due: bool) -> String {
     format!(
-        r#"{{"headers":{headers},"properties":{},"content_type":{},"content_encoding":{}{}}}"#,
-        envelope.properties.get(),
-        said(envelope.content_type),
-        said(envelope.content_encoding),
+        r#"{{"headers":{},"properties":{},"content_type":{},"content_encoding":{}{}}}"#,
+        parts.headers,
+        parts.properties,
+        parts.content_type,
+        parts.content_encoding,
         if is_due { r#","due":true"# } else { "" },
     )
 }
@@ -214,11 +261,11 @@ fn payload(meta: &str, body: &[u8]) -> Result<Arc<[u8]>, String> {
 
 /// The payload of a message, with a chore for Celery's own code: what is said of the body says which.
 pub(super) fn with_chore(payload: &[u8], chore: &serde_json::Value) -> Arc<[u8]> {
-    with_member(payload, "chore", chore)
+    with(payload, &format!(r#""chore":{chore}"#))
 }
 
-/// The payload of a message, with one word more of what is said of the body.
-pub(super) fn with_member(payload: &[u8], name: &str, value: &serde_json::Value) -> Arc<[u8]> {
+/// The payload of a message, with one member more in what is said of the body.
+fn with(payload: &[u8], member: &str) -> Arc<[u8]> {
     let split = || {
         let (len, rest) = payload.split_first_chunk::<4>()?;
         rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)
@@ -226,8 +273,8 @@ pub(super) fn with_member(payload: &[u8], name: &str, value: &serde_json::Value)
     let (meta, body) = split().expect("a payload that we have made");
     let meta = String::from_utf8_lossy(meta);
     let open = meta.strip_suffix('}').expect("an object that we have made");
-    let meta = format!(r#"{open},"{name}":{value}}}"#);
-    // It is longer by this only: its length was checked.
+    let meta = format!("{open},{member}}}");
+    // It is longer by a little only: its length was checked.
     self::payload(&meta, body).unwrap_or_else(|_| payload.into())
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::remote::About;
 
@@ -14,9 +14,6 @@ pub(super) struct Facts {
     /// Its name among Celery's nodes.
     #[serde(default)]
     pub node: Option<String>,
-    /// The version of Celery.
-    #[serde(default)]
-    pub celery: String,
     #[serde(default)]
     pub about: Option<About>,
     pub broker: BrokerFacts,
@@ -38,6 +35,9 @@ pub(super) struct BrokerFacts {
     pub options: TransportOptions,
     #[serde(default)]
     pub ssl: Option<Value>,
+    /// In seconds.
+    #[serde(default)]
+    pub heartbeat: Option<f64>,
 }
 
 /// Transport options, kombu's names. `null` is the default of each.
@@ -55,7 +55,6 @@ pub(super) struct TransportOptions {
     pub sentinel_kwargs: Option<SentinelOptions>,
     /// A text, or whether there is one.
     pub fanout_prefix: Option<Value>,
-    pub fanout_patterns: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -76,26 +75,60 @@ pub(super) struct QueueFacts {
     #[serde(default)]
     pub routing_key: Option<String>,
     #[serde(default)]
-    pub arguments: Option<QueueArguments>,
+    pub exchange_durable: Option<bool>,
+    #[serde(default)]
+    pub exchange_auto_delete: bool,
+    #[serde(default)]
+    pub exchange_arguments: Option<Map<String, Value>>,
+    #[serde(default)]
+    pub exchange_no_declare: bool,
+    #[serde(default)]
+    pub durable: Option<bool>,
+    #[serde(default)]
+    pub exclusive: bool,
+    #[serde(default)]
+    pub auto_delete: bool,
+    #[serde(default)]
+    pub no_declare: Option<bool>,
+    #[serde(default)]
+    pub arguments: Option<Map<String, Value>>,
+    #[serde(default)]
+    pub binding_arguments: Option<Map<String, Value>>,
+    #[serde(default)]
+    pub consumer_arguments: Option<Map<String, Value>>,
     /// In seconds.
     #[serde(default)]
     pub expires: Option<f64>,
+    /// In seconds.
+    #[serde(default)]
+    pub message_ttl: Option<f64>,
+    #[serde(default)]
+    pub max_length: Option<i64>,
+    #[serde(default)]
+    pub max_length_bytes: Option<i64>,
+    #[serde(default)]
+    pub max_priority: Option<i64>,
+    #[serde(default)]
+    pub bindings: Vec<BindingFacts>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct QueueArguments {
-    #[serde(default, rename = "x-expires", deserialize_with = "millis")]
-    pub expires: Option<Duration>,
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(super) struct BindingFacts {
+    pub exchange: String,
+    #[serde(default)]
+    pub exchange_type: Option<String>,
+    #[serde(default)]
+    pub routing_key: Option<String>,
 }
 
 /// Milliseconds as a number or a text; what is neither is none. Source: `kombu/transport/redis.py`, `_get_queue_expire`.
-fn millis<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    let millis = match Value::deserialize(from)? {
+pub(super) fn millis(value: &Value) -> Option<Duration> {
+    let millis = match value {
         Value::Number(number) => number.as_u64(),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     };
-    Ok(millis.map(Duration::from_millis))
+    millis.map(Duration::from_millis)
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,13 +152,6 @@ pub(super) struct Settings {
     pub eta_task_limit: Option<usize>,
     pub enable_remote_control: Option<bool>,
     pub control_exchange: Option<String>,
-    pub disable_rate_limits: Option<bool>,
-    pub event_exchange: Option<String>,
-    pub send_task_events: Option<bool>,
-    /// Seconds.
-    pub heartbeat_interval: Option<f64>,
-    pub mingle: Option<bool>,
-    pub gossip: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -138,8 +164,6 @@ pub(super) struct TaskFacts {
     pub time_limit: Option<f64>,
     #[serde(deserialize_with = "unset")]
     pub capture: bool,
-    pub send_events: Option<bool>,
-    pub rate_limit: Option<String>,
     pub batches: Option<Value>,
 }
 
@@ -168,6 +192,20 @@ impl BrokerFacts {
         matches!(
             self.transport.as_str(),
             "redis" | "rediss" | "sentinel" | "kombu.transport.redis:Transport"
+        )
+    }
+
+    /// Source: the same.
+    pub fn is_amqp(&self) -> bool {
+        matches!(
+            self.transport.as_str(),
+            "amqp"
+                | "amqps"
+                | "pyamqp"
+                | "pyamqps"
+                | "librabbitmq"
+                | "kombu.transport.pyamqp:Transport"
+                | "kombu.transport.pyamqp:SSLTransport"
         )
     }
 }

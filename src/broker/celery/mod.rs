@@ -11,32 +11,29 @@
 //! - `consumer`, `held`, `ending`: what is known, what is in hand, and what outcomes ask for, whatever the transport;
 //! - `remote`, `control`: what `celery inspect` and `celery control` ask, and how it is carried out; `results`: looking
 //!   them up, and waiting for them; `abilities`: what Celery has otherwise;
-//! - `events`: what monitors are told; `clock`: the time by which events and answers are ordered; `publish`: a message that
-//!   we send by ourselves; `limits`: how often tasks begin;
-//! - `redis`: the transport over Redis.
+//! - `redis`, `amqp`: the transports over Redis and RabbitMQ.
 
 mod abilities;
 mod address;
-mod clock;
+mod amqp;
 mod consumer;
 mod control;
 mod ending;
 mod envelope;
-mod events;
 mod facts;
 mod held;
 mod iso;
-mod limits;
 mod new_task;
 pub mod options;
 mod outcome;
-mod publish;
 mod redis;
 mod remote;
 mod results;
+mod url;
 
 use std::sync::Arc;
 
+pub use self::amqp::AmqpBroker;
 pub use self::redis::RedisBroker;
 
 use self::options::{Application, Options, Transport};
@@ -51,6 +48,7 @@ pub async fn open(options: &Options) -> Result<Arc<dyn Broker>, BrokerError> {
     let app = Application::read(&options.facts)?;
     Ok(match app.transport.clone() {
         Transport::Redis(transport) => Arc::new(RedisBroker::open(options, app, *transport).await?),
+        Transport::Amqp(transport) => Arc::new(AmqpBroker::open(options, app, *transport).await?),
     })
 }
 
@@ -62,5 +60,8 @@ pub async fn open_pulled(options: &Options) -> Result<RedisBroker, BrokerError> 
     let app = Application::read(&options.facts)?;
     match app.transport.clone() {
         Transport::Redis(transport) => RedisBroker::open(options, app, *transport).await,
+        Transport::Amqp(_) => Err(BrokerError::Refused(
+            "RabbitMQ pushes messages: it can't be asked for some".to_owned(),
+        )),
     }
 }

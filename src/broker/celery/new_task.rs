@@ -71,6 +71,15 @@ impl<'j> NewTask<'j> {
         Ok(NewTask { job, headers, body })
     }
 
+    pub fn id(&self) -> &str {
+        self.job.id.as_str()
+    }
+
+    /// Where it is sent.
+    pub fn queue(&self) -> &str {
+        self.job.queue.as_str()
+    }
+
     /// As kombu writes it into a list. Source: `kombu/transport/virtual/base.py`, `Channel.prepare_message`.
     pub fn message(&self) -> String {
         let properties = json!({

@@ -5,9 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::address;
-use super::events;
-use super::facts::{Facts, QueueFacts, ResultFacts, TaskFacts};
-use super::limits::{Rate, rate};
+use super::amqp::options::AmqpTransport;
+use super::facts::{Facts, QueueFacts, ResultFacts, TaskFacts, millis};
 use super::redis::options::RedisTransport;
 use super::remote::About;
 use crate::broker::BrokerError;
@@ -71,8 +70,6 @@ pub(super) struct Application {
     pub tasks: HashMap<String, Task>,
     /// What others call us, and where they ask us.
     pub node: Node,
-    /// Who is told what.
-    pub events: events::Settings,
     /// What it says of itself to those who ask.
     pub about: About,
     /// Tasks with an ETA that are held at most. Source: `worker_eta_task_limit`.
@@ -93,6 +90,8 @@ pub(super) struct Node {
 pub(super) enum Transport {
     /// Lists of a Redis server.
     Redis(Box<RedisTransport>),
+    /// Queues of a RabbitMQ server.
+    Amqp(Box<AmqpTransport>),
 }
 
 /// A queue that is consumed.
@@ -117,8 +116,17 @@ pub(super) struct Results {
     pub redis: redis::Options,
     /// What keys of results begin with: `celery-task-meta-`, and a prefix before.
     pub prefix: String,
-    /// The database in which a settlement may store results; `None`: workers store them.
-    pub stored_by_us: Option<i64>,
+    /// Where we may store results; `None`: workers store them.
+    pub stored_by_us: Option<StoredIn>,
+}
+
+/// Where we store results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StoredIn {
+    /// In this database of the server that holds the queues: a settlement stores and acknowledges in one step.
+    Broker(i64),
+    /// On another server: first there, then the message is acknowledged.
+    Other,
 }
 
 /// What the application says of a task.
@@ -132,12 +140,6 @@ pub(super) struct Task {
     pub time_limit: Option<Duration>,
     /// Its final result may be stored by us.
     pub captured: bool,
-    /// Monitors are told of it.
-    pub sends_events: bool,
-    /// How many may begin in a second.
-    pub rate: Rate,
-    /// Its own hard and soft limit, in seconds, where somebody changed them since the application was loaded.
-    pub changed_limits: Option<[Option<f64>; 2]>,
     /// Several of its messages make one call.
     pub batches: bool,
 }
@@ -150,13 +152,17 @@ impl Application {
     pub fn read(facts: &str) -> Result<Self, BrokerError> {
         let facts = Facts::read(facts).map_err(BrokerError::Refused)?;
         let refused = |why| BrokerError::Refused(format!("the application's broker can't be used: {why}"));
-        let transport = match facts.broker.is_redis() {
-            true => Transport::Redis(Box::new(RedisTransport::read(&facts.broker).map_err(refused)?)),
-            false => {
-                let transport = &facts.broker.transport;
-                return Err(refused(format!("its transport is `{transport}`, not Redis")));
-            }
+        let transport = if facts.broker.is_redis() {
+            RedisTransport::read(&facts.broker).map(|redis| Transport::Redis(Box::new(redis)))
+        } else if facts.broker.is_amqp() {
+            AmqpTransport::read(&facts).map(|amqp| Transport::Amqp(Box::new(amqp)))
+        } else {
+            let transport = &facts.broker.transport;
+            Err(format!(
+                "its transport is `{transport}`, neither Redis nor RabbitMQ"
+            ))
         };
+        let transport = transport.map_err(refused)?;
         let results = facts
             .results
             .as_ref()
@@ -164,19 +170,10 @@ impl Application {
         let captures = results
             .as_ref()
             .is_some_and(|results| results.stored_by_us.is_some());
-        let is_limited = !facts.settings.disable_rate_limits.unwrap_or(false);
-        let task = |(name, task): (String, TaskFacts)| {
-            let rate = is_limited.then(|| rate_of(&name, &task)).flatten();
-            let task = Task {
-                rate,
-                ..task_of(&task, captures)
-            };
-            (name, task)
-        };
+        let task = |(name, task): (String, TaskFacts)| (name, task_of(&task, captures));
         Ok(Application {
             node: node(&facts),
             transport,
-            events: events_of(&facts),
             about: facts.about.unwrap_or_default(),
             queues: facts.queues.into_iter().map(queue).collect(),
             tasks: facts.tasks.into_iter().map(task).collect(),
@@ -194,6 +191,8 @@ impl Application {
     pub fn changed(&self, other: &Application) -> Vec<&'static str> {
         let is_elsewhere = match (&self.transport, &other.transport) {
             (Transport::Redis(one), Transport::Redis(other)) => one.server != other.server,
+            (Transport::Amqp(one), Transport::Amqp(other)) => one.server != other.server,
+            _ => true,
         };
         let is_other = !is_elsewhere && self.transport != other.transport;
         let parts = [
@@ -202,7 +201,6 @@ impl Application {
             ("the queues", self.queues != other.queues),
             (RESULTS, self.results != other.results),
             ("the name of the node, or remote control", self.node != other.node),
-            ("the settings of events", self.events != other.events),
             ("the limit of tasks with an ETA", self.etas_max != other.etas_max),
         ];
         let changed = parts.into_iter().filter(|(_, is_other)| *is_other);
@@ -223,19 +221,6 @@ fn node(facts: &Facts) -> Node {
     }
 }
 
-fn events_of(facts: &Facts) -> events::Settings {
-    let settings = &facts.settings;
-    events::Settings {
-        exchange: settings
-            .event_exchange
-            .clone()
-            .unwrap_or_else(|| "celeryev".to_owned()),
-        tells_tasks: settings.send_task_events.unwrap_or(false),
-        heartbeat: settings.heartbeat_interval.and_then(limit),
-        version: facts.celery.clone(),
-    }
-}
-
 fn queue(facts: QueueFacts) -> Queue {
     Queue {
         routing_key: facts.routing_key.unwrap_or_default(),
@@ -243,7 +228,8 @@ fn queue(facts: QueueFacts) -> Queue {
         exchange_type: facts.exchange_type.unwrap_or_else(|| "direct".to_owned()),
         expires: facts
             .arguments
-            .and_then(|arguments| arguments.expires)
+            .as_ref()
+            .and_then(|arguments| millis(arguments.get("x-expires")?))
             .or_else(|| facts.expires.and_then(limit)),
         name: facts.name,
     }
@@ -261,8 +247,12 @@ fn results_of(facts: &ResultFacts, broker: &Transport) -> Option<Results> {
     };
     let is_here = match broker {
         Transport::Redis(broker) => address::is_same_server(&redis, &broker.server),
+        Transport::Amqp(_) => false,
     };
-    let stored_by_us = (facts.capture && is_here).then(|| address::database(&redis));
+    let stored_by_us = facts.capture.then(|| match is_here {
+        true => StoredIn::Broker(address::database(&redis)),
+        false => StoredIn::Other,
+    });
     Some(Results {
         redis,
         prefix: facts
@@ -279,24 +269,8 @@ fn task_of(facts: &TaskFacts, captures: bool) -> Task {
         reject_on_worker_lost: facts.reject_on_worker_lost,
         time_limit: facts.time_limit.and_then(limit),
         captured: facts.capture && captures,
-        sends_events: facts.send_events.unwrap_or(true),
-        rate: None,
-        changed_limits: None,
         batches: facts.batches.is_some(),
     }
-}
-
-/// One that can't be read ends a stock worker.
-fn rate_of(name: &str, facts: &TaskFacts) -> Rate {
-    let text = facts.rate_limit.as_deref().unwrap_or_default();
-    rate(text).unwrap_or_else(|_| {
-        tracing::error!(
-            task = name,
-            limit = text,
-            "the rate limit of this task is none, and is not kept"
-        );
-        None
-    })
 }
 
 /// A time limit in seconds; none where nothing is asked for, or what no clock can tell.
@@ -328,10 +302,17 @@ mod tests {
         Application::read(facts)
     }
 
+    fn over_redis(application: &Application) -> &RedisTransport {
+        match &application.transport {
+            Transport::Redis(redis) => redis,
+            Transport::Amqp(amqp) => panic!("{amqp:?}"),
+        }
+    }
+
     #[test]
     fn facts_become_plain_values() {
         let application = application(FACTS).unwrap();
-        let Transport::Redis(redis) = &application.transport;
+        let redis = over_redis(&application);
         assert_eq!(redis.steps, [0, 5]);
         assert_eq!(redis.order, QueueStrategy::Sorted);
         assert_eq!(redis.visibility, Duration::from_secs(30));
@@ -340,7 +321,7 @@ mod tests {
         let results = application.results.as_ref().unwrap();
         assert_eq!(
             (results.stored_by_us, &*results.prefix),
-            (Some(3), "r_celery-task-meta-")
+            (Some(StoredIn::Broker(3)), "r_celery-task-meta-")
         );
         let add = &application.tasks["proj.add"];
         assert!(add.acks_late && add.captured && !add.batches);
@@ -356,8 +337,9 @@ mod tests {
             let facts = FACTS.replace("\"global_keyprefix\": \"app:\",", options);
             let facts = facts.replace("\"eta_task_limit\": 7,", settings);
             let application = application(&facts).unwrap();
-            let Transport::Redis(redis) = &application.transport;
-            application.node.exchange.map(|exchange| redis.channel(&exchange))
+            let redis = over_redis(&application);
+            let exchange = application.node.exchange.as_ref();
+            exchange.map(|exchange| redis.channel(exchange))
         };
         let named = |name: &str| Some(name.to_owned());
         assert_eq!(channel("", ""), named("/2.celery.pidbox"));
@@ -382,12 +364,13 @@ mod tests {
     }
 
     #[test]
-    fn results_on_another_server_are_stored_by_workers() {
+    fn results_on_another_server_are_stored_before_messages_are_acknowledged() {
         for elsewhere in ["redis://:pw@localhost:6391/3", "redis://other:6390/3"] {
             let facts = FACTS.replace("redis://:pw@localhost:6390/3", elsewhere);
             let application = application(&facts).unwrap();
-            assert_eq!(application.results.unwrap().stored_by_us, None, "{elsewhere}");
-            assert!(!application.tasks["proj.add"].captured);
+            let stored = application.results.unwrap().stored_by_us;
+            assert_eq!(stored, Some(StoredIn::Other), "{elsewhere}");
+            assert!(application.tasks["proj.add"].captured);
         }
         let rpc = FACTS.replace(
             "celery.backends.redis.RedisBackend",
@@ -399,7 +382,7 @@ mod tests {
     #[test]
     fn what_is_not_possible_is_refused_with_its_place() {
         for (part, instead, named) in [
-            ("\"redis\"", "\"amqp\"", "`amqp`"),
+            ("\"redis\"", "\"sqs\"", "`sqs`"),
             ("\"sorted\"", "\"app:Cycle\"", "`app:Cycle`"),
             (": 30,", ": -1,", "visibility_timeout is -1"),
             ("\"name\": \"mail\"", "\"name\": 5", "`queues[0].name`"),

@@ -40,6 +40,16 @@ pub(super) struct Store {
     pub expires: Option<WholeSeconds>,
 }
 
+impl Store {
+    /// How long it is kept, in seconds, as scripts are told; empty: for ever.
+    pub fn life(&self) -> String {
+        match self.expires {
+            None | Some(WholeSeconds(0)) => String::new(),
+            Some(WholeSeconds(life)) => life.to_string(),
+        }
+    }
+}
+
 /// Whole seconds, of a number that may have a fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "f64")]

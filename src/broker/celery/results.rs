@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
-use redis::RedisResult;
 use redis::aio::PubSub;
+use redis::{RedisResult, Script};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::iso;
 use super::options::Results;
+use super::outcome::Store;
+use super::redis::scripts::store_results;
 use crate::broker::redis::connection::{Link, is_broken};
 use crate::broker::redis::endpoint::Endpoint;
 use crate::broker::wait::{WaitAny, watch};
@@ -43,6 +45,7 @@ const ANY_QUEUE: &str = "celery";
 pub(super) struct ResultStore {
     link: Arc<Link>,
     prefix: Arc<str>,
+    store: Arc<Script>,
     closed: Arc<AtomicBool>,
 }
 
@@ -79,6 +82,7 @@ impl ResultStore {
         Ok(ResultStore {
             link: Arc::new(Link::new(Arc::new(endpoint))),
             prefix: results.prefix.as_str().into(),
+            store: Arc::new(store_results()),
             closed: Arc::clone(closed),
         })
     }
@@ -91,6 +95,26 @@ impl ResultStore {
     pub async fn find(&self, ids: &[JobId]) -> Result<Vec<JobView>, BrokerError> {
         let found = self.look(ids).await;
         found.map_err(|error| self.link.endpoint.error(&error))
+    }
+
+    /// Stores captured results. One that Redis refuses (a key of another type) is an error in the log.
+    pub async fn store(&self, results: &[&Store]) -> Result<(), BrokerError> {
+        for page in results.chunks(PAGE) {
+            let mut call = self.store.prepare_invoke();
+            for result in page {
+                call.arg(&result.key).arg(&result.value).arg(result.life());
+            }
+            let refused: Vec<String> = self.link.run_script(&call).await?;
+            for pair in refused.chunks_exact(2) {
+                let [key, reason] = [&pair[0], &pair[1]];
+                tracing::error!(
+                    key,
+                    reason,
+                    "a key can't be written: the result that belongs there is missing"
+                );
+            }
+        }
+        Ok(())
     }
 
     async fn look(&self, ids: &[JobId]) -> RedisResult<Vec<JobView>> {

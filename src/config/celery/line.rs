@@ -72,13 +72,12 @@ const WORDS: [Word; 45] = [
         list("exclude-queue", names)
     }),
     word("include", Some('I'), "MODULES", |names| list("include", names)),
-    word("without-gossip", None, "", |_| as_here("gossip", "false")),
-    word("without-mingle", None, "", |_| as_here("mingle", "false")),
-    word("without-heartbeat", None, "", |_| {
-        as_here("heartbeat-interval", "none")
-    }),
-    word("heartbeat-interval", None, "SECONDS", |seconds| {
-        as_here("heartbeat-interval", seconds)
+    // There are no gossip, no mingle and no heartbeats to leave out.
+    word("without-gossip", None, "", |_| nothing()),
+    word("without-mingle", None, "", |_| nothing()),
+    word("without-heartbeat", None, "", |_| nothing()),
+    word("heartbeat-interval", None, "SECONDS", |_| {
+        Refused("heartbeats are events, and none are sent yet", "leave it out")
     }),
     word("statedb", Some('S'), "PATH", |_| {
         Refused("what was revoked is kept in memory only", "leave it out")
@@ -200,7 +199,10 @@ fn level(name: &str) -> Meaning {
 }
 
 fn events(_: &str) -> Meaning {
-    as_here("task-events", "true")
+    Refused(
+        "task events are not sent yet",
+        "leave it out; `pool status` and the metrics tell what runs",
+    )
 }
 
 fn purge(_: &str) -> Meaning {

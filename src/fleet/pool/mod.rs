@@ -23,7 +23,6 @@ mod outcomes;
 mod picture;
 mod renewal;
 mod size;
-mod standstill;
 mod starts;
 mod stolen;
 mod worker;
@@ -33,7 +32,7 @@ use std::collections::BTreeMap;
 
 use crate::broker::Backlog;
 use crate::config::PoolConfig;
-use crate::job::{JobId, PoolName, QueueName};
+use crate::job::{JobId, PoolName};
 use crate::policy::memory::{Budget, Occupied, WorkerMemory, cost_of_one_more};
 use crate::policy::share::{Member, floor};
 use crate::time::Mono;
@@ -52,7 +51,6 @@ use measures::Measures;
 pub(super) use outcomes::give_back;
 pub(super) use size::Occasion;
 use size::Size;
-use standstill::Standstill;
 use starts::Starts;
 use worker::Worker;
 
@@ -94,7 +92,6 @@ pub(super) struct Pool {
     jobs: Jobs,
     measures: Measures,
     starts: Starts,
-    standstill: Standstill,
     /// What waits in its queues, as last counted.
     backlog: Backlog,
     /// `max_memory` in bytes, as measured last.
@@ -113,7 +110,6 @@ impl Pool {
             jobs: Jobs::new(now),
             measures: Measures::new(config.utilization_window),
             starts: Starts::default(),
-            standstill: Standstill::default(),
             backlog: Backlog::default(),
             memory_limit: None,
             config,
@@ -128,11 +124,6 @@ impl Pool {
             self.measures.set_window(config.utilization_window, now);
             self.config = config;
         }
-    }
-
-    /// Other queues, until the next settings.
-    pub fn change_queues(&mut self, change: impl FnOnce(&mut Vec<QueueName>)) {
-        change(&mut self.config.queues);
     }
 
     // ---- what others ask ----
@@ -433,10 +424,6 @@ impl Pool {
             self.looks.answered();
             return;
         }
-        let is_busy = self.workers.values().any(|worker| worker.state() == State::Busy);
-        let jobs_wait = self.backlog.waiting() > 0 && !self.paused;
-        self.standstill
-            .look(jobs_wait, is_busy, self.measures.tally().executions());
         self.wear_out_all(cx);
         // Without a worker, halves of a batch are nobody's: others may run their jobs.
         if !self.workers.values().any(Worker::takes_jobs) {

@@ -10,8 +10,9 @@ mod fed;
 mod losses;
 mod odd;
 mod refusals;
-mod store;
+pub mod store;
 
+use super::amqp::Amqp;
 use super::kit::Kit;
 use super::push::Server;
 
@@ -66,7 +67,32 @@ const HAS_NOT: &[(&[&str], &str, &[&str])] = &[
         &["refusals_are_typed", "late_and_gone_differ"],
     ),
     (
-        &["push"],
+        &["amqp"],
+        "the server chooses among its consumers: who asks for an order has it among those that have come",
+        &["each_order_holds_in_one_take"],
+    ),
+    (
+        &["amqp"],
+        "a server tells nobody that something waits: it hands it over, and there is no room for it",
+        &["a_pool_without_room_hears_that_more_came"],
+    ),
+    (
+        &["amqp"],
+        "it is told by words that no answer follows; `celery_amqp.rs` counts them at the server",
+        &["idle_asks_nothing", "refused_writes_back_off"],
+    ),
+    (
+        &["amqp"],
+        "tasks are revoked by Celery's own commands",
+        &["a_canceled_job_neither_begins_nor_returns"],
+    ),
+    (
+        &["amqp"],
+        "nobody looks for an id, and a message is gone only when somebody acknowledged it",
+        &["refusals_are_typed", "late_and_gone_differ"],
+    ),
+    (
+        &["push", "amqp"],
         "the channel is the lease: nothing renews it",
         &["a_source_renews_while_it_holds_something"],
     ),
@@ -152,6 +178,7 @@ stores! {
     sqlite: Kit::sqlite(),
     redis: Kit::redis(),
     celery: Kit::celery(),
+    amqp: Amqp::default(),
     push: Server::default(),
 }
 

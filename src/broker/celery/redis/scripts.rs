@@ -30,13 +30,26 @@ impl Scripts {
     pub fn new() -> Self {
         Scripts {
             claim: script!("claim"),
-            settle: script!("settle"),
+            settle: Script::new(concat!(
+                include_str!("lua/common.lua"),
+                include_str!("lua/store.lua"),
+                include_str!("lua/settle.lua")
+            )),
             renew: script!("renew"),
             look: script!("look"),
             handles: script!("handles"),
             rights: script!("rights"),
         }
     }
+}
+
+/// Stores results, whichever transport brought their tasks.
+pub(in crate::broker::celery) fn store_results() -> Script {
+    Script::new(concat!(
+        include_str!("lua/common.lua"),
+        include_str!("lua/store.lua"),
+        include_str!("lua/results.lua")
+    ))
 }
 
 impl RedisBroker {

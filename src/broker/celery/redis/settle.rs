@@ -7,7 +7,8 @@ use crate::broker::BrokerError;
 use crate::broker::celery::ending::{After, End, Plan};
 use crate::broker::celery::envelope::{returned, unacked};
 use crate::broker::celery::held::Held;
-use crate::broker::celery::outcome::{Store, WholeSeconds};
+use crate::broker::celery::options::StoredIn;
+use crate::broker::celery::outcome::Store;
 use crate::job::{Claim, Settlement};
 
 /// Messages that one script call ends at most: the server does nothing else meanwhile.
@@ -54,12 +55,9 @@ impl Line {
             return acknowledged;
         };
         Line {
+            life: store.life(),
             list_or_key: store.key,
             value: store.value.into_bytes(),
-            life: match store.expires {
-                None | Some(WholeSeconds(0)) => String::new(),
-                Some(WholeSeconds(life)) => life.to_string(),
-            },
             ..acknowledged
         }
     }
@@ -68,6 +66,7 @@ impl Line {
 impl RedisBroker {
     pub(super) async fn end(&self, settlements: Vec<Settlement<Claim>>) -> Result<Vec<bool>, BrokerError> {
         let (mut plan, mut taken) = self.consumer.plan(settlements);
+        self.consumer.store_elsewhere(&mut plan).await?;
         if let Err(error) = self.carry_out_plan(&mut plan, &mut taken).await {
             // All of it is sent again. What was carried out is not held any more: no answer says so where none came.
             if matches!(error, BrokerError::Unreachable { .. }) {
@@ -196,7 +195,10 @@ impl RedisBroker {
             .arg(self.keys.unacked_index())
             .arg(self.keys.unreadable())
             .arg(database)
-            .arg(results.unwrap_or(database));
+            .arg(match results {
+                Some(StoredIn::Broker(results)) => results,
+                Some(StoredIn::Other) | None => database,
+            });
         call
     }
 

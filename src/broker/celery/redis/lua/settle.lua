@@ -1,4 +1,4 @@
--- Carries out outcomes; goes behind common.lua.
+-- Carries out outcomes; goes behind common.lua and store.lua.
 -- ARGV: unacked, its index, the list of what is unreadable, database of the queues, database of the results, then 5 of each:
 --   what, tag or '', then by what:
 --   A acknowledged: key of a result or '', the result, its life in seconds or ''
@@ -10,27 +10,8 @@
 -- Results come first: what is acknowledged has its result.
 local unacked, index, unreadable, database, results = unpack(ARGV, 1, 5)
 local UNREADABLE_MAX = 1000
-local refused = {}
 
 local function selected(number) if database ~= results then redis.call('SELECT', number) end end
-
--- A stored success is never overwritten. Source: celery/backends/base.py, KeyValueStoreBackend._store_result.
-local function store(key, value, life)
-  local before = redis.pcall('GETRANGE', key, 0, 19)
-  local answer = before
-  if type(before) ~= 'table' or not before.err then
-    if before == '{"status": "SUCCESS"' then return end
-    answer = life == '' and redis.pcall('SET', key, value) or redis.pcall('SETEX', key, life, value)
-  end
-  if type(answer) == 'table' and answer.err then
-    local reason = reason_of(answer)
-    if not is_about_data(reason) then error({err = reason}) end
-    refused[#refused + 1] = key
-    refused[#refused + 1] = reason
-    return
-  end
-  redis.call('PUBLISH', key, value)
-end
 
 -- Where the list is of another type by now, the message is put aside.
 local function give_back(push, list, message)

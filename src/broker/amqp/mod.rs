@@ -1,0 +1,8 @@
+//! Speaking AMQP 0.9.1, the protocol of RabbitMQ. It knows no queue but those it is told.
+//!
+//! - [`options`]: where servers are; [`link`]: a connection to one of them, made anew when it is lost;
+//! - [`tags`]: deliveries of a channel, and how few words acknowledge them.
+
+pub mod link;
+pub mod options;
+pub mod tags;

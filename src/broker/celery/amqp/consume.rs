@@ -1,0 +1,223 @@
+//! Channels and consumers: what they bring, and whether anything is left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::message::Delivery;
+
+use super::calls::{self, Answer, Change, Kind, Started};
+use super::pool::{Arrangement, Consuming, Open, Way};
+use super::reach::CLOSING;
+use super::session::Server;
+use super::source::Feed;
+use crate::broker::BrokerError;
+use crate::broker::amqp::tags::Tags;
+use crate::broker::source::Event;
+use crate::job::{PoolName, QueueName};
+use crate::time::Mono;
+
+/// Deliveries that are taken from a consumer in one turn.
+const TURN_MAX: usize = 256;
+/// Before the server is asked again whether nothing is left.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+impl Feed {
+    pub(super) fn opened(&mut self, name: &PoolName, result: Result<lapin::Channel, BrokerError>, now: Mono) {
+        let opened = self.check(Kind::Consume, result, now);
+        let number = self.number();
+        let is_up = matches!(self.server, Server::Up(_));
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.channel = match opened.filter(|channel| is_up && channel.status().connected()) {
+                None => Way::None,
+                Some(channel) => Way::Open(Open {
+                    number,
+                    channel,
+                    tags: Tags::default(),
+                }),
+            };
+        }
+    }
+
+    pub(super) fn arranged(
+        &mut self,
+        name: &PoolName,
+        channel: u64,
+        result: Result<Vec<Started>, BrokerError>,
+        now: Mono,
+    ) {
+        let started = self.check(Kind::Consume, result, now);
+        let is_lost = started.is_none();
+        let mut consumers = Vec::new();
+        for Started { queue, limit, stream } in started.into_iter().flatten() {
+            if let Server::Up(session) = &mut self.server {
+                session.declared.insert(queue.clone());
+            }
+            consumers.push(Consuming::new(self.number(), queue, limit, stream));
+        }
+        let Some(pool) = self.pools.get_mut(name) else {
+            return;
+        };
+        pool.is_calling = false;
+        match &pool.channel {
+            Way::Open(open) if open.number == channel => pool.consumers.extend(consumers),
+            _ => return, // it was lost meanwhile, and these with it
+        }
+        if is_lost {
+            self.lose_channel(channel, now);
+        }
+    }
+
+    pub(super) fn counted(
+        &mut self,
+        name: &PoolName,
+        at: (u64, u64),
+        result: Result<u64, BrokerError>,
+        now: Mono,
+    ) {
+        // What the server pushed before its answer comes first.
+        self.take_arrivals();
+        let waiting = self.check(Kind::Count, result, now);
+        let settled = self.outcomes.settled();
+        let is_busy = !self.outcomes.is_empty() || self.broker.consumer.chores.holds_any();
+        let Some(pool) = self.pools.get_mut(name) else {
+            return;
+        };
+        pool.empty.is_asked = false;
+        let is_same = (pool.room.delivered(), settled) == at && pool.surplus.is_empty() && !is_busy;
+        if waiting != Some(0) {
+            pool.empty.not_before = Some(now + ASK_AGAIN);
+        } else if is_same && pool.is_empty_now(settled) {
+            self.events.send(Event::Empty {
+                pool: name.clone(),
+                seen: pool.room.delivered(),
+                settled,
+            });
+        }
+    }
+
+    /// Takes what consumers have.
+    pub(super) fn take_arrivals(&mut self) {
+        let mut arrived: Vec<(PoolName, u64, QueueName, Delivery)> = Vec::new();
+        let (mut deleted, mut broken) = (Vec::new(), false);
+        for (name, pool) in &mut self.pools {
+            pool.consumers.retain_mut(|consumer| {
+                for _ in 0..TURN_MAX {
+                    match consumer.take_now() {
+                        Some(Some(Ok(delivery))) => {
+                            let queue = consumer.queue.clone();
+                            arrived.push((name.clone(), consumer.number, queue, delivery));
+                        }
+                        Some(Some(Err(_))) => broken = true,
+                        Some(None) => {
+                            if !consumer.is_canceled && !broken {
+                                deleted.push(consumer.queue.clone());
+                            }
+                            return false;
+                        }
+                        None => return true,
+                    }
+                }
+                true
+            });
+        }
+        for (pool, consumer, queue, delivery) in arrived {
+            self.arrive(&pool, consumer, &queue, delivery);
+        }
+        if let Server::Up(session) = &mut self.server {
+            for queue in deleted {
+                tracing::warn!(%queue, "the server ended the consumer of a queue: it was deleted or has moved; it is declared anew");
+                session.declared.remove(&queue);
+            }
+            if broken {
+                session.look.get_or_insert(Mono::now() + CLOSING);
+            }
+        }
+    }
+
+    /// Opens a channel, ends and begins consumers.
+    pub(super) fn arrange(&mut self, name: &PoolName, now: Mono) {
+        let may_take = !self.holds_all_etas_it_may();
+        if !self.may_try(Kind::Consume, now) {
+            return;
+        }
+        let Server::Up(session) = &self.server else { return };
+        let Some(pool) = self.pools.get_mut(name) else {
+            return;
+        };
+        let connection = Arc::clone(&session.connection);
+        let broker = Arc::clone(&self.broker);
+        let name = name.clone();
+        if pool.wants_channel() && may_take {
+            pool.channel = Way::Opening;
+            self.calls.spawn(async move {
+                let opened = connection.create_channel().await;
+                let result = opened.map_err(|error| broker.link.error(&error));
+                Answer::Opened { pool: name, result }
+            });
+            return;
+        }
+        let Some(Arrangement { cancel, start }) = pool.arrangement(may_take) else {
+            return;
+        };
+        let Way::Open(open) = &pool.channel else { return };
+        let (channel, number) = (open.channel.clone(), open.number);
+        let mut tags = Vec::with_capacity(cancel.len());
+        for consumer in pool
+            .consumers
+            .iter_mut()
+            .filter(|consumer| cancel.contains(&consumer.number))
+        {
+            consumer.is_canceled = true;
+            tags.push(consumer.stream.tag());
+        }
+        pool.is_calling = true;
+        let start = start.into_iter().map(|(queue, limit)| {
+            let is_declared = !session.declared.contains(&queue);
+            (queue, limit, is_declared)
+        });
+        let change = Change {
+            connection,
+            channel,
+            cancel: tags,
+            start: start.collect(),
+        };
+        self.calls.spawn(async move {
+            let result = calls::arrange(&broker, change).await;
+            Answer::Arranged {
+                pool: name,
+                channel: number,
+                result,
+            }
+        });
+    }
+
+    pub(super) fn ask_if_empty(&mut self, name: &PoolName, now: Mono) {
+        let settled = self.outcomes.settled();
+        let is_busy = !self.outcomes.is_empty() || self.broker.consumer.chores.holds_any();
+        let Some(pool) = self.pools.get_mut(name) else {
+            return;
+        };
+        if is_busy || !pool.asks_if_empty(settled, now) {
+            return;
+        }
+        let Way::Open(open) = &pool.channel else { return };
+        let (channel, queues) = (open.channel.clone(), pool.queues());
+        let at = (pool.room.delivered(), settled);
+        (pool.empty.is_asked, pool.empty.not_before) = (true, None);
+        let (broker, pool) = (Arc::clone(&self.broker), name.clone());
+        self.calls.spawn(async move {
+            let result = calls::count(&broker, &channel, &queues).await;
+            Answer::Counted { pool, at, result }
+        });
+    }
+
+    pub(super) fn note_drained(&self) {
+        let mut drained = self.broker.drained();
+        drained.clear();
+        for pool in self.pools.values() {
+            let of_pool = pool.queues();
+            let of_pool = of_pool.iter().filter(|queue| pool.is_drained(queue));
+            drained.extend(of_pool.cloned());
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Deliveries as they come: most are jobs. Others wait for their time, have expired, are copies of what runs, or can't be read.
+
+use lapin::message::Delivery;
+
+use super::deliveries::{CopyOf, Identity, Place, Taken};
+use super::message;
+use super::pool::Way;
+use super::source::Feed;
+use crate::broker::celery::envelope::Message;
+use crate::job::{JobId, PoolName, QueueName};
+use crate::time::{Mono, Unix};
+
+/// Tasks that wait for their time and are held at most where the application sets no limit.
+const ETAS_MAX: usize = 100_000;
+
+impl Feed {
+    /// A delivery of one of a pool's consumers, which may have ended since.
+    pub(super) fn arrive(&mut self, name: &PoolName, consumer: u64, queue: &QueueName, delivery: Delivery) {
+        let Some(pool) = self.pools.get_mut(name) else {
+            return;
+        };
+        if let Some(of_it) = pool.consumers.iter_mut().find(|of| of.number == consumer) {
+            of_it.unacked += 1;
+        }
+        let Way::Open(open) = &mut pool.channel else {
+            return; // it is lost: what came on it comes again
+        };
+        let place = Place {
+            channel: open.number,
+            tag: delivery.delivery_tag,
+            consumer,
+        };
+        open.tags.delivered(place.tag);
+        let losses = delivery.properties.correlation_id().as_ref();
+        let losses = losses.map_or(0, |id| self.outcomes.losses_of(id.as_str()));
+        match message::read(&delivery, losses) {
+            Ok(task) => {
+                let id = task.id.as_deref().and_then(|id| JobId::new(id).ok());
+                let identity = Identity {
+                    id: id.unwrap_or_else(JobId::generate),
+                    retries: task.retries,
+                };
+                if delivery.redelivered && self.is_copy(&identity, place) {
+                    return;
+                }
+                self.admit(name, queue, task, identity, place);
+            }
+            Err(reason) => {
+                // Source: `celery/worker/strategy.py`, of an eta that is no time: `req.reject(requeue=False)`.
+                tracing::error!(%queue, %reason, "a message can't be read: it is rejected, to the dead letters of its queue if there are any");
+                self.reject_at(name, place, false);
+            }
+        }
+    }
+
+    /// Whether it is a copy of what runs, or of what has just ended. That decides what becomes of it.
+    fn is_copy(&mut self, identity: &Identity, place: Place) -> bool {
+        match self.deliveries.copy_of(identity, Mono::now()) {
+            CopyOf::Nothing => return false,
+            CopyOf::Waiting(number) => {
+                tracing::debug!(job = %identity.id, "it came again while it runs: this copy waits for its outcome");
+                self.deliveries.adopt(number, place);
+                self.copy_came(number);
+            }
+            CopyOf::Ended => {
+                tracing::debug!(job = %identity.id, "it came again after its end");
+                self.acknowledge_at(&[place]);
+            }
+        }
+        true
+    }
+
+    fn admit(
+        &mut self,
+        name: &PoolName,
+        queue: &QueueName,
+        mut task: Message,
+        identity: Identity,
+        place: Place,
+    ) {
+        task.id.get_or_insert_with(|| identity.id.to_string());
+        let consumer = &self.broker.consumer;
+        let number = consumer.hand().numbers(1);
+        let kept = task.eta.map(|_| task.clone());
+        let claimed = consumer.admit(number, queue, task, None);
+        // What is no job and in hand came too late, or was revoked: a chore ends it.
+        let has_begun = claimed.is_none() && consumer.hand().message(number).is_some();
+        consumer.hand().etas.take_fresh(); // the server knows nothing of times
+        self.deliveries.add(
+            number,
+            Taken {
+                pool: name.clone(),
+                identity,
+                place: Some(place),
+                token: None,
+                has_begun,
+                is_orphan: false,
+                was_stopped: false,
+            },
+        );
+        match (claimed, kept) {
+            (Some(claimed), _) => {
+                if let Some(pool) = self.pools.get_mut(name) {
+                    pool.surplus.push_back(claimed);
+                }
+            }
+            (None, Some(kept)) if !has_begun => drop(self.waiting.insert(number, kept)),
+            (None, _) => {}
+        }
+    }
+
+    /// Takes those that are due, as far as there is room.
+    pub(super) fn come_due(&mut self, name: &PoolName) {
+        let Some(pool) = self.pools.get_mut(name) else {
+            return;
+        };
+        let room = pool.room.jobs().saturating_sub(pool.surplus.len());
+        if room == 0 || self.waiting.is_empty() {
+            return;
+        }
+        let consumer = &self.broker.consumer;
+        let due = consumer.hand().etas.take_due(&pool.queues(), Unix::now(), room);
+        for (eta, number, queue) in due {
+            let Some(task) = self.waiting.remove(&number) else {
+                continue;
+            };
+            let claimed = consumer.admit(number, &queue, task.come_due(), Some(eta));
+            match claimed {
+                Some(claimed) => pool.surplus.push_back(claimed),
+                None => {
+                    if let Some(taken) = self.deliveries.get_mut(number) {
+                        taken.has_begun = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether nothing may be taken that might have to wait, too.
+    pub(super) fn holds_all_etas_it_may(&self) -> bool {
+        let most = self.broker.consumer.app.etas_max.unwrap_or(ETAS_MAX);
+        self.waiting.len() >= most
+    }
+}

@@ -1,0 +1,152 @@
+//! The transport over RabbitMQ, as kombu has it: queues whose server pushes messages, and takes acknowledgements.
+//!
+//! One connection consumes, and never publishes: a server that is short of memory reads nothing more from who published, and
+//! acknowledgements would stick. A pool has a channel, and on it a consumer a queue, which may hold as many messages as the
+//! pool has room for. The connection is the lease: what was not acknowledged on it comes again when it is lost.
+//!
+//! - [`options`]: what it is told; [`declare`]: exchanges, queues, bindings; [`message`]: what comes;
+//! - [`source`]: the task that feeds a supervisor; [`session`], [`pool`], [`deliveries`], [`outbox`]: what it knows of the
+//!   server, of a pool, of each delivery, and of outcomes; [`calls`]: what the server is asked;
+//! - what it does: [`reach`] the server, [`consume`] queues, [`intake`] of messages, [`settle`] them;
+//! - [`client`], [`publish`]: what producers and readers ask.
+
+mod calls;
+mod client;
+mod consume;
+mod declare;
+mod deliveries;
+mod intake;
+mod message;
+pub(super) mod options;
+mod outbox;
+mod pool;
+mod publish;
+mod reach;
+mod session;
+mod settle;
+mod source;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use self::options::{AmqpTransport, Declared};
+use self::publish::Publisher;
+use super::abilities;
+use super::consumer::Consumer;
+use super::options::{Application, Options};
+use crate::broker::amqp::link::Link;
+use crate::broker::{
+    Abilities, Broker, BrokerError, Chains, Control, DeadLetters, Events, Groups, NotHere, Queues, Reader,
+    Source,
+};
+use crate::job::QueueName;
+
+/// One handle on a RabbitMQ server that holds Celery's tasks.
+#[derive(Debug)]
+pub struct AmqpBroker {
+    link: Link,
+    transport: AmqpTransport,
+    options: Options,
+    consumer: Arc<Consumer>,
+    publisher: Publisher,
+    /// Queues in which nothing waits: the server would have pushed it.
+    drained: Mutex<HashSet<QueueName>>,
+}
+
+impl AmqpBroker {
+    pub(super) async fn open(
+        options: &Options,
+        app: Application,
+        transport: AmqpTransport,
+    ) -> Result<Self, BrokerError> {
+        let link = Link::new(transport.server.clone(), app.node.name.clone());
+        link.connection().await?;
+        Ok(AmqpBroker {
+            link,
+            transport,
+            options: options.clone(),
+            consumer: Arc::new(Consumer::new(app)?),
+            publisher: Publisher::default(),
+            drained: Mutex::default(),
+        })
+    }
+
+    fn open_still(&self) -> Result<(), BrokerError> {
+        self.consumer.open_still(self.url())
+    }
+
+    fn drained(&self) -> MutexGuard<'_, HashSet<QueueName>> {
+        self.drained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A queue as it is declared.
+    fn declared(&self, name: &str) -> Declared {
+        let known = self.transport.queues.iter().find(|queue| queue.name == name);
+        known.cloned().unwrap_or_else(|| Declared::missing(name))
+    }
+}
+
+#[async_trait]
+impl Broker for AmqpBroker {
+    fn url(&self) -> &str {
+        &self.link.shown
+    }
+
+    fn queues(&self) -> &dyn Queues {
+        self
+    }
+
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities {
+            producer: Some(self),
+            reader: self.consumer.results.as_ref().map(|_| self as &dyn Reader),
+            ..Abilities::default()
+        }
+    }
+
+    fn reader(&self) -> Result<&dyn Reader, NotHere> {
+        let found = self.abilities().reader;
+        found.ok_or_else(|| abilities::no_results(self))
+    }
+
+    fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
+        Err(abilities::no_dead_letters(self))
+    }
+
+    fn control(&self) -> Result<&dyn Control, NotHere> {
+        Err(abilities::no_control(self))
+    }
+
+    fn groups(&self) -> Result<&dyn Groups, NotHere> {
+        Err(abilities::no_groups(self))
+    }
+
+    fn chains(&self) -> Result<&dyn Chains, NotHere> {
+        Err(abilities::no_chains(self))
+    }
+
+    fn app_queues(&self) -> Vec<QueueName> {
+        self.consumer.app_queues()
+    }
+
+    fn app_reloaded(&self, facts: &str) -> Result<Vec<String>, BrokerError> {
+        self.consumer.reloaded(facts)
+    }
+
+    async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
+        self.open_still()?;
+        self.declare_all().await?;
+        Ok(source::start(self, events))
+    }
+
+    async fn close(&self) -> Result<(), BrokerError> {
+        if self.open_still().is_ok() {
+            self.consumer.close();
+            self.publisher.close().await;
+            self.link.close().await;
+        }
+        Ok(())
+    }
+}

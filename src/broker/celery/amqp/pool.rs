@@ -1,0 +1,333 @@
+//! What the source knows of one pool: what it wants, its channel, and the consumers on it.
+//!
+//! A consumer may hold so many messages as the pool had room for when it began; a server knows no other credit. So one whose
+//! share has become much too small begins anew. Messages of several queues may come at once, and be more than there is room
+//! for: they wait here until there is. If that takes a second, consumers are canceled and the messages go back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use lapin::Channel;
+use lapin::message::Delivery;
+
+use crate::broker::amqp::tags::Tags;
+use crate::broker::parts::room::Room;
+use crate::broker::parts::turns::Turns;
+use crate::broker::source::Demand;
+use crate::job::{Claimed, PoolName, QueueName};
+use crate::time::Mono;
+
+/// How long messages wait for room before they go back.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A consumer begins anew when it falls short of the room by this share of what it may hold.
+const SHORT: usize = 4;
+
+/// One pool.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    demand: Option<Demand>,
+    pub room: Room,
+    pub channel: Way,
+    pub consumers: Vec<Consuming>,
+    /// Delivered by the server, and not to the pool yet.
+    pub surplus: VecDeque<Claimed>,
+    /// A call about its consumers is on its way.
+    pub is_calling: bool,
+    /// There is no room, and nothing more is to come.
+    is_recalled: bool,
+    /// Since when there is no room, although messages wait here or may come.
+    full_since: Option<Mono>,
+    /// The queue of its last job, after which the next one has its turn.
+    last: Option<QueueName>,
+    /// It wants to be told when a job could run, and was not.
+    pub wake: bool,
+    pub empty: Empty,
+}
+
+/// The way to the server.
+#[derive(Debug, Default)]
+pub(super) enum Way {
+    #[default]
+    None,
+    Opening,
+    Open(Open),
+}
+
+/// A channel.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub number: u64,
+    pub channel: Channel,
+    pub tags: Tags,
+}
+
+/// A consumer of a queue.
+#[derive(Debug)]
+pub(super) struct Consuming {
+    pub number: u64,
+    pub queue: QueueName,
+    /// Messages that it may hold.
+    pub limit: u16,
+    /// Messages that it holds.
+    pub unacked: usize,
+    pub stream: lapin::Consumer,
+    /// What came while somebody waited for it.
+    ahead: Option<Came>,
+    /// Nothing more is asked for by it.
+    pub is_canceled: bool,
+}
+
+/// What comes from a stream of deliveries; `None`: it has ended.
+type Came = Option<lapin::Result<Delivery>>;
+
+impl Consuming {
+    pub fn new(number: u64, queue: QueueName, limit: u16, stream: lapin::Consumer) -> Self {
+        Consuming {
+            number,
+            queue,
+            limit,
+            unacked: 0,
+            stream,
+            ahead: None,
+            is_canceled: false,
+        }
+    }
+
+    /// Ready when there is something to take.
+    pub fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.ahead.is_none() {
+            match self.stream.poll_next_unpin(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(came) => self.ahead = Some(came),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// What there is to take now.
+    pub fn take_now(&mut self) -> Option<Came> {
+        self.ahead.take().or_else(|| self.stream.next().now_or_never())
+    }
+
+    /// Messages that may still come by it.
+    fn free(&self) -> usize {
+        match self.is_canceled {
+            true => 0,
+            false => usize::from(self.limit).saturating_sub(self.unacked),
+        }
+    }
+}
+
+/// What is known of its being empty.
+#[derive(Debug, Default)]
+pub(super) struct Empty {
+    /// What was said last: deliveries and settlements.
+    told: Option<(u64, u64)>,
+    /// The server is asked.
+    pub is_asked: bool,
+    /// It was not empty then.
+    pub not_before: Option<Mono>,
+}
+
+/// Consumers that are to end and to begin.
+#[derive(Debug, PartialEq)]
+pub(super) struct Arrangement {
+    /// Their numbers.
+    pub cancel: Vec<u64>,
+    /// A queue, and how many messages its consumer may hold.
+    pub start: Vec<(QueueName, u16)>,
+}
+
+impl Pool {
+    /// It says what it wants.
+    pub fn want(&mut self, demand: Demand) {
+        let sum = |demand: &Demand| demand.seen + u64::from(demand.jobs.min(demand.credit));
+        let fell = self
+            .demand
+            .as_ref()
+            .is_some_and(|before| sum(&demand) < sum(before));
+        self.room.say(demand.seen, demand.credit, demand.jobs);
+        self.wake = demand.wake && (self.wake || !self.demand.as_ref().is_some_and(|before| before.wake));
+        self.demand = Some(demand);
+        if self.room.jobs() > 0 {
+            (self.is_recalled, self.full_since) = (false, None);
+        } else if fell {
+            self.is_recalled = true;
+        }
+    }
+
+    /// Its queues.
+    pub fn queues(&self) -> Arc<[QueueName]> {
+        let queues = self.demand.as_ref().map(|demand| demand.queues.clone());
+        queues.unwrap_or_default()
+    }
+
+    pub fn is_open(&self) -> bool {
+        matches!(self.channel, Way::Open(_))
+    }
+
+    /// Whether it has use for a channel.
+    pub fn wants_channel(&self) -> bool {
+        matches!(self.channel, Way::None) && !self.queues().is_empty() && (self.room.jobs() > 0 || self.wake)
+    }
+
+    /// Whether messages may still come that nobody asks for now.
+    pub fn may_get_more(&self) -> bool {
+        self.consumers.iter().any(|consumer| !consumer.is_canceled)
+    }
+
+    /// Nothing more is to come: what goes back would come again.
+    pub fn recall(&mut self) {
+        self.is_recalled = self.room.jobs() == 0;
+    }
+
+    /// A queue in which nothing waits: what comes is pushed at once.
+    pub fn is_drained(&self, queue: &QueueName) -> bool {
+        let of_it = |consumer: &&Consuming| consumer.queue == *queue;
+        self.consumers
+            .iter()
+            .filter(of_it)
+            .any(|consumer| consumer.free() > 0)
+    }
+
+    /// Takes what there is room for, each queue in its turn.
+    pub fn take_surplus(&mut self, rng: &mut fastrand::Rng) -> Vec<Claimed> {
+        let room = self.room.jobs().min(self.surplus.len());
+        let Some(demand) = self.demand.as_ref().filter(|_| room > 0) else {
+            return Vec::new();
+        };
+        let turns = Turns::new(demand.order, &demand.queues, self.last.as_ref());
+        let in_order = match demand.queues.len() {
+            1 => self.surplus.drain(..room).collect(),
+            _ => {
+                let waiting =
+                    |queue: &QueueName| self.surplus.iter().filter(|job| job.job.queue == *queue).count();
+                let has: Vec<usize> = demand.queues.iter().map(waiting).collect();
+                let mut taken = Vec::with_capacity(room);
+                for at in turns.share(&has, room, rng) {
+                    let of_queue = |job: &Claimed| job.job.queue == demand.queues[at];
+                    if let Some(at) = self.surplus.iter().position(of_queue) {
+                        taken.extend(self.surplus.remove(at));
+                    }
+                }
+                taken
+            }
+        };
+        let in_order: Vec<Claimed> = in_order;
+        if let Some(last) = in_order.last() {
+            self.last = Some(last.job.queue.clone());
+        }
+        in_order
+    }
+
+    /// What waits here and can't stay: of queues that it does not serve any more, or because there was no room for long.
+    pub fn take_unwanted(&mut self) -> Vec<Claimed> {
+        let queues = self.queues();
+        let goes_back = self.is_recalled && !self.may_get_more() && !self.is_calling;
+        let (unwanted, wanted): (VecDeque<_>, _) = std::mem::take(&mut self.surplus)
+            .into_iter()
+            .partition(|job| goes_back || !queues.contains(&job.job.queue));
+        self.surplus = wanted;
+        unwanted.into()
+    }
+
+    /// Notes since when there is no room for what waits here or may come.
+    pub fn note_fullness(&mut self, now: Mono) {
+        let is_over = !self.surplus.is_empty() || self.consumers.iter().any(|consumer| consumer.free() > 0);
+        if self.room.jobs() > 0 || !is_over || self.wake {
+            self.full_since = None;
+        } else if now.since(*self.full_since.get_or_insert(now)) >= PATIENCE {
+            self.is_recalled = true;
+        }
+    }
+
+    /// When its patience ends.
+    pub fn deadline(&self) -> Option<Mono> {
+        let full = self
+            .full_since
+            .filter(|_| !self.is_recalled)
+            .map(|since| since + PATIENCE);
+        full.into_iter().chain(self.empty.not_before).min()
+    }
+
+    /// What its consumers are to be. `may_take`: messages may be taken at all.
+    pub fn arrangement(&mut self, may_take: bool) -> Option<Arrangement> {
+        // Who asks whether it is empty says a limit of its own meanwhile.
+        if self.is_calling || self.empty.is_asked || !self.is_open() {
+            return None;
+        }
+        let queues = if may_take { self.queues() } else { Arc::default() };
+        let room = self.room.jobs().saturating_sub(self.surplus.len());
+        // To notice that something waits, a message is enough.
+        let wanted = if room == 0 && self.wake && self.surplus.is_empty() {
+            1
+        } else {
+            room
+        };
+        let mut arrangement = Arrangement {
+            cancel: Vec::new(),
+            start: Vec::new(),
+        };
+        let mut stand: Vec<&QueueName> = Vec::new();
+        for consumer in self.consumers.iter().filter(|consumer| !consumer.is_canceled) {
+            let (free, limit) = (consumer.free(), usize::from(consumer.limit));
+            let is_short = wanted > free
+                && (wanted - free) * SHORT >= limit.max(wanted)
+                && limit < usize::from(u16::MAX);
+            if !queues.contains(&consumer.queue) || is_short || self.is_recalled && wanted == 0 {
+                arrangement.cancel.push(consumer.number);
+            } else {
+                stand.push(&consumer.queue);
+            }
+        }
+        for queue in queues.iter().filter(|queue| wanted > 0 && !stand.contains(queue)) {
+            let limit = u16::try_from(wanted).unwrap_or(u16::MAX);
+            arrangement.start.push((queue.clone(), limit));
+        }
+        let is_needed = !arrangement.cancel.is_empty() || !arrangement.start.is_empty();
+        is_needed.then_some(arrangement)
+    }
+
+    /// Whether the server is to be asked if nothing is left; `settled`: settlements by now.
+    pub fn asks_if_empty(&self, settled: u64, now: Mono) -> bool {
+        let demand = self.demand.as_ref();
+        demand.is_some_and(|demand| demand.tell_empty && !demand.queues.is_empty())
+            && self.is_open()
+            && !self.empty.is_asked
+            && !self.is_calling
+            && self.surplus.is_empty()
+            && self.empty.told != Some((self.room.delivered(), settled))
+            && self.empty.not_before.is_none_or(|at| at <= now)
+    }
+
+    /// It is empty. Returns whether that is news.
+    pub fn is_empty_now(&mut self, settled: u64) -> bool {
+        let now = Some((self.room.delivered(), settled));
+        std::mem::replace(&mut self.empty.told, now) != now
+    }
+
+    /// Its channel is lost, with all consumers.
+    pub fn lose_channel(&mut self) {
+        self.channel = Way::None;
+        self.consumers.clear();
+        self.surplus.clear();
+        (self.full_since, self.is_recalled) = (None, false);
+    }
+}
+
+/// Returns when a consumer has something.
+pub(super) async fn came(pools: &mut BTreeMap<PoolName, Pool>) {
+    poll_fn(|context| {
+        for consumer in pools.values_mut().flat_map(|pool| &mut pool.consumers) {
+            if consumer.poll_ahead(context).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+}
