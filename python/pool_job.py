@@ -6,8 +6,8 @@
         if busy(url):
             raise Retry(after=30, reason="the site is busy")
 
-One file, standard library only. Inside a pool it is always there; to import tasks elsewhere (in tests, in
-producers), copy it to where Python finds it.
+One file, standard library only. Inside a pool it is always there. To import tasks elsewhere (in tests, in producers), install
+`poolhouse`, which has it, or copy this file to where Python finds it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@
 //! - [`runtime`]: native tasks and commands as the worker runs them; how each template starts.
 //! - [`supervisor`]: the one loop that performs what `fleet` and `policy` decide.
 //! - [`sim`]: a supervisor simulated from a seed: the real fleet and traffic in virtual time.
-//! - [`control`], [`telemetry`]: the Unix socket for people; logs and systemd. [`metrics`]: what Prometheus reads.
+//! - [`control`], [`telemetry`]: the Unix socket for people; logs and systemd. [`metrics`]: what Prometheus reads, [`http`]: where it and
+//!   probes read it.
 //! - [`cli`]: one file per verb. [`role`]: template or command line, decided before any thread exists.
 //!
 //! A program with tasks of its own starts at [`App`].
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod fleet;
+pub mod http;
 pub mod job;
 pub mod metrics;
 pub mod policy;

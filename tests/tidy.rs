@@ -11,14 +11,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may name, besides itself and plain values. The arrows point one way.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("job", &[]),
     ("time", &[]),
     ("text", &[]),
     ("policy", &[]),
     ("wire", &[]),
-    // Of the broker only plain values.
-    ("config", &["policy", "broker"]),
+    // Of the broker only plain values; of the system only files in memory.
+    ("config", &["policy", "broker", "sys"]),
     ("sys", &[]),
     // Of the broker only plain values.
     ("fleet", &["policy", "config", "wire", "broker"]),
@@ -31,7 +31,9 @@ const ARROWS: [(&str, &[&str]); 19] = [
     // Of the fleet only its snapshot.
     ("control", &["fleet"]),
     ("telemetry", &["config", "fleet"]),
-    ("metrics", &["config", "fleet", "control"]),
+    ("metrics", &["fleet"]),
+    // Of the fleet only its snapshot and health.
+    ("http", &["config", "control", "fleet", "metrics"]),
     (
         "supervisor",
         &[
@@ -56,7 +58,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "broker",
             "fleet",
             "telemetry",
-            "metrics",
+            "http",
             "template",
             "wire",
             "sys",

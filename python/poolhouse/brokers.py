@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Tuple
 
 from poolhouse import place
 from poolhouse.broker import Broker
@@ -33,3 +33,9 @@ def open_broker(url: Optional[str], fsync: Optional[bool], max_payload: Optional
     raise PoolhouseError(
         f"`{where.url}` is no broker of this package; expected `sqlite:PATH`, or `redis://HOST` and its kin"
     )
+
+
+def runtime_of(url: Optional[str]) -> Tuple[str, Tuple[str, ...]]:
+    """The runtime of a pool that runs the jobs at a URL, and the flags that it needs for all of them to run."""
+    where = place.Place(url) if url is not None else place.find()
+    return ("rq", ("--with-scheduler",)) if where.url.startswith(_REDIS) else ("python", ())

@@ -19,6 +19,8 @@ from poolhouse.errors import PoolhouseError
 _PROJECT_FILE = "pool.toml"
 _SERVICE_DIRECTORY = "/etc/pool"
 _SERVICE_STATE = "/var/lib/pool"
+#: Those whose jobs are in the embedded broker if nothing else is said.
+_OWN_RUNTIMES = ("python", "command", "native")
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,13 @@ class Place:
 def find() -> Place:
     """Looks for it. Raises `PoolhouseError` with what can be done."""
     file = _config_file()
-    broker = _broker_table(file) if file is not None else {}
+    settings = _settings(file) if file is not None else {}
+    broker = settings.get("broker", {})
     url = os.environ.get("POOL_BROKER") or broker.get("url")
     if not url:
+        runtime = os.environ.get("POOL_RUNTIME") or settings.get("app", {}).get("runtime", "python")
+        if runtime not in _OWN_RUNTIMES:
+            raise PoolhouseError(f"the runtime is `{runtime}`, which has a default broker of its own: name the broker")
         url = f"sqlite:{_state_directory(file) / 'pool.db'}"
     elif not os.environ.get("POOL_BROKER") and file is not None:
         url = _relative_to(file.parent, str(url))
@@ -64,13 +70,15 @@ def _config_file() -> Optional[Path]:
     return next((file for file in [*places, Path(_SERVICE_DIRECTORY, _PROJECT_FILE)] if file.is_file()), None)
 
 
-def _broker_table(file: Path) -> Dict[str, Any]:
+def _settings(file: Path) -> Dict[str, Dict[str, Any]]:
+    """The tables of the file; none where it says nothing of brokers, so that no reader of TOML is needed."""
     try:
         text = file.read_text(encoding="utf-8")
-        table = _toml_reader(file).loads(text).get("broker", {}) if "broker" in text else {}
+        says_nothing = "broker" not in text and "runtime" not in text
+        settings = {} if says_nothing else _toml_reader(file).loads(text)
     except (OSError, ValueError) as error:
         raise PoolhouseError(f"cannot read `{file}`: {error}") from None
-    return table if isinstance(table, dict) else {}
+    return {name: table for name, table in settings.items() if isinstance(table, dict)}
 
 
 def _toml_reader(file: Path) -> Any:

@@ -38,6 +38,7 @@ class Pool:
     @overload
     def task(
         self,
+        /,
         *,
         queue: Optional[str] = None,
         timeout: Optional[Duration] = None,

@@ -8,6 +8,7 @@ use crate::config::{BrokerUrl, ClientArgs, ClientConfig, ConfigErrors, Wanted, b
 use crate::control::client::call_addressed;
 use crate::control::request::Addressed;
 use crate::control::{Reply, Request};
+use crate::fleet::health::Health;
 use crate::fleet::snapshot::Snapshot;
 
 use super::report::{Code, Failure, note};
@@ -73,6 +74,14 @@ pub fn metrics(args: &ClientArgs, openmetrics: bool) -> Result<String, Failure> 
     }
 }
 
+/// Asks the supervisor whether all is well.
+pub fn health(args: &ClientArgs) -> Result<Health, Failure> {
+    match ask(args, Request::Health, Some(PATIENCE))? {
+        Reply::Health { health } => Ok(health),
+        other => Err(unexpected(other)),
+    }
+}
+
 /// Asks the supervisor to do something and returns what it says about it. Without `is_quick` it may take
 /// its time: a reload, a drain.
 pub fn command(args: &ClientArgs, request: Request, is_quick: bool) -> Result<String, Failure> {
@@ -112,6 +121,7 @@ fn unexpected(reply: Reply) -> Failure {
         Reply::Done { .. }
         | Reply::Snapshot { .. }
         | Reply::Metrics { .. }
+        | Reply::Health { .. }
         | Reply::Serving { .. }
         | Reply::OtherBroker { .. } => Failure::new(
             Code::Failed,

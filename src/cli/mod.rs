@@ -12,6 +12,7 @@ mod default_file;
 mod demo;
 mod enqueue;
 mod flow;
+mod health;
 mod json;
 mod lines;
 mod metrics;
@@ -76,6 +77,7 @@ enum Verb {
     Result(result::ResultArgs),
     Status(status::StatusArgs),
     Metrics(metrics::MetricsArgs),
+    Health(health::HealthArgs),
     Scale(steer::ScaleArgs),
     /// Claim no more jobs; those that run finish
     Pause(steer::PoolArgs),
@@ -209,6 +211,7 @@ fn perform(cli: Cli) -> Outcome {
         Some(Verb::Result(args)) => block_on(result::run(args)),
         Some(Verb::Status(args)) => status::run(&args),
         Some(Verb::Metrics(args)) => metrics::run(&args),
+        Some(Verb::Health(args)) => health::run(&args),
         Some(Verb::Scale(args)) => steer::scale(args),
         Some(Verb::Pause(args)) => steer::pause(args),
         Some(Verb::Resume(args)) => steer::resume(args),

@@ -9,7 +9,7 @@ use crate::broker::{self, BrokerError};
 use crate::config::{self, BrokerConfig, Config, Explained, RunArgs};
 use crate::control::pid_file;
 use crate::control::server::{self, Listener};
-use crate::metrics::{self, server::MetricsError};
+use crate::http::server::{self as http, ListenError};
 use crate::supervisor::{self, Jobs, Options, SupervisorError};
 use crate::telemetry::log;
 
@@ -54,7 +54,7 @@ pub async fn run(args: RunArgs) -> Outcome {
     // Before the broker: a second supervisor by mistake touches nothing.
     let listener = server::bind(&config.socket).map_err(|error| cannot_start(error.into()))?;
     let listener = listener.of_broker(&config::broker_address(&config.broker.url));
-    let metrics = metrics::server::bind(&config.metrics).map_err(|error| cannot_start(error.into()))?;
+    let pages = http::bind(&config.metrics).map_err(|error| cannot_start(error.into()))?;
     if let Some(path) = &config.supervisor.pid_file {
         write_pid(path).map_err(cannot_start)?;
     }
@@ -66,7 +66,7 @@ pub async fn run(args: RunArgs) -> Outcome {
         burst: args.burst,
         reload: Arc::new(move || load(&args).map_err(|errors| errors.to_string())),
     };
-    supervise(explained.config, jobs, (listener, metrics), options)
+    supervise(explained.config, jobs, (listener, pages), options)
         .await
         .map_err(cannot_start)
 }
@@ -122,7 +122,7 @@ fn load(args: &RunArgs) -> Result<Config, config::ConfigErrors> {
 async fn supervise(
     config: Config,
     jobs: Jobs,
-    (listener, metrics): (Listener, Option<metrics::server::Listener>),
+    (listener, pages): (Listener, Option<http::Listener>),
     options: Options,
 ) -> Outcome {
     tracing::info!(
@@ -134,9 +134,9 @@ async fn supervise(
         "starting"
     );
     let (calls, received) = mpsc::channel(CALLS_MAX);
-    if let Some(metrics) = metrics {
-        tracing::info!(url = %metrics.url(), "serving metrics");
-        tokio::spawn(metrics.serve(calls.clone()));
+    if let Some(pages) = pages {
+        tracing::info!(url = %pages.url(), "serving metrics and health");
+        tokio::spawn(pages.serve(calls.clone()));
     }
     let serving = tokio::spawn(listener.serve(calls));
     let ended = supervisor::run(config, jobs, received, options).await;
@@ -145,14 +145,14 @@ async fn supervise(
     ended.map_err(Failure::from)
 }
 
-impl From<MetricsError> for Failure {
-    fn from(error: MetricsError) -> Self {
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Self {
         let failure = Failure::new(Code::Failed, error.to_string());
         match error {
-            MetricsError::Listen { .. } => {
+            ListenError::Listen { .. } => {
                 failure.hint("name another address with `--metrics-listen ADDR:PORT`")
             }
-            MetricsError::Token { .. } | MetricsError::NoToken { .. } => failure,
+            ListenError::Token { .. } | ListenError::NoToken { .. } => failure,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fleet::health::Health;
 use crate::fleet::snapshot::Snapshot;
 
 /// One reply, on the wire `{"reply":"done","message":"…"}`.
@@ -35,6 +36,11 @@ pub enum Reply {
     Metrics {
         /// In the text format that was asked for.
         text: String,
+    },
+    /// Whether all is well.
+    Health {
+        /// What is not.
+        health: Health,
     },
     /// It is done.
     Done {

@@ -16,6 +16,8 @@ pub enum Request {
         #[serde(default)]
         openmetrics: bool,
     },
+    /// Whether all is well; answered at once with [`super::Reply::Health`], from memory.
+    Health,
     /// Changes the limits of a pool until the next reload; answered at once.
     Scale {
         /// Which pool; `None`: the only one there is.
@@ -135,6 +137,7 @@ mod tests {
         for request in [
             Request::Status,
             Request::Metrics { openmetrics: true },
+            Request::Health,
             Request::Pause { pool: None },
             Request::Resume {
                 pool: Some("mail".into()),

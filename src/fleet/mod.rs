@@ -17,6 +17,7 @@ mod command;
 pub mod death;
 pub mod event;
 pub mod figures;
+pub mod health;
 pub mod histogram;
 mod job_run;
 mod picture;

@@ -73,6 +73,9 @@ pub struct PoolSnapshot {
     pub oldest_waiting_s: f64,
     /// Jobs due later.
     pub scheduled: u64,
+    /// For two scaling periods jobs waited, and nobody ran any.
+    #[serde(default)]
+    pub standstill: bool,
     /// Jobs finished since the start.
     pub done: u64,
     /// Jobs dead-lettered since the start.

@@ -202,6 +202,12 @@ impl Tally {
         self.cut_short.get("lost").copied().unwrap_or(0)
     }
 
+    /// Executions that have ended, however they did.
+    pub fn executions(&self) -> u64 {
+        let by_task = self.sum(|task| task.done + task.failed + task.retried);
+        by_task + self.cut_short.values().sum::<u64>()
+    }
+
     /// Of all tasks together.
     pub fn sum(&self, of: impl Fn(&TaskTally) -> u64) -> u64 {
         self.tasks.iter().map(|(_, task)| of(task)).sum()

@@ -2,16 +2,12 @@
 //!
 //! - [`mod@text`]: families and samples become text; it knows nothing of pools.
 //! - [`catalogue`]: every metric: its name, its meaning, where its figures come from. `docs/metrics.md` is its table.
-//! - [`server`]: `GET /metrics`. It asks the supervisor over the channel that the control socket uses.
 //!
 //! A scrape asks the broker nothing: it shows what the last scaling period found.
 
 pub mod catalogue;
 mod jobs;
 mod metric;
-pub mod server;
-#[cfg(test)]
-mod tests;
 pub mod text;
 
 pub use text::Format;

@@ -8,10 +8,9 @@ use std::ffi::OsString;
 use std::io::{Seek, Write};
 use std::os::fd::{OwnedFd, RawFd};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
-
 use super::RuntimeError;
 use crate::config::AppConfig;
+use crate::sys::memory_file::memory_file;
 use crate::sys::spawn::TemplateCommand;
 
 /// Where the template finds its modules, as one JSON object `{name: source}`.
@@ -128,8 +127,7 @@ fn sources_file() -> std::io::Result<OwnedFd> {
         .iter()
         .map(|(path, text)| (module_name(path), text))
         .collect();
-    let descriptor = memfd_create("pool-python", MFdFlags::MFD_CLOEXEC)?;
-    let mut file = std::fs::File::from(descriptor);
+    let mut file = memory_file(c"pool-python").map_err(std::io::Error::other)?;
     file.write_all(serde_json::to_string(&modules)?.as_bytes())?;
     file.rewind()?;
     Ok(file.into())

@@ -10,6 +10,7 @@ use super::{Supervisor, notices};
 use crate::config::{Config, Effect, reload_changes};
 use crate::control::server::Call;
 use crate::control::{Reply, Request};
+use crate::fleet::health::Health;
 use crate::fleet::snapshot::Snapshot;
 use crate::fleet::{Command, Now};
 use crate::job::PoolName;
@@ -37,6 +38,11 @@ impl Supervisor {
             Request::Status => return self.show_status(reply),
             Request::Serving => {
                 let _ = reply.send(self.serving());
+                return;
+            }
+            Request::Health => {
+                let health = Health::of(&self.snapshot(now));
+                let _ = reply.send(Reply::Health { health });
                 return;
             }
             Request::Metrics { openmetrics } => return self.show_metrics(openmetrics, reply),

@@ -7,6 +7,7 @@
 //! - [`fork`]: the copy of a single-threaded process;
 //! - [`process`]: limits, threads, reaping; what an exit status means in words; [`signal`]: what signals do;
 //! - [`memory`]: huge pages, proportional set size;
+//! - [`memory_file`]: a file in memory alone;
 //! - [`terminal`]: the terminal that this process was started from;
 //! - [`title`]: what `ps` shows;
 //! - [`watch`]: descriptors that the event loop waits for.
@@ -16,6 +17,7 @@
 pub mod fork;
 pub mod lifeline;
 pub mod memory;
+pub mod memory_file;
 pub mod pidfd;
 pub mod process;
 pub mod signal;

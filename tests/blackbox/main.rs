@@ -8,6 +8,7 @@ mod demand;
 mod faults;
 mod hang;
 mod harness;
+mod health;
 mod lifecycle;
 mod measure;
 mod metrics;

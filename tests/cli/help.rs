@@ -21,6 +21,7 @@ help_of! {
     help_of_result: "result";
     help_of_status: "status";
     help_of_metrics: "metrics";
+    help_of_health: "health";
     help_of_scale: "scale";
     help_of_pause: "pause";
     help_of_resume: "resume";

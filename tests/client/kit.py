@@ -61,9 +61,12 @@ class Kit:
     def start(self, *flags):
         """Starts the pool and waits until it has loaded the application."""
         command = [POOL, "run", "--runtime", self.runtime, "--python", sys.executable, "--preload", "shop", *self.more]
-        command += ["--min-workers", "2", "--max-workers", "2", *flags]
+        self.run([*command, "--min-workers", "2", "--max-workers", "2", *flags], APP)
+
+    def run(self, command, directory):
+        """Starts a command that becomes a pool, and waits until that has loaded the application."""
         self._process = subprocess.Popen(
-            command, cwd=APP, env=self.environment, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+            command, cwd=directory, env=self.environment, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
         )
         until(lambda: self._process.poll() is not None or "app loaded" in self.log(), "the pool loads")
         if self._process.poll() is not None:

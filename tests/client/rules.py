@@ -234,6 +234,18 @@ class Rules:
         result, results, held, state = asyncio.run(main())
         self.assertEqual((result, results, state), (42, list(range(20)), State.FINISHED))
 
+    def test_coroutines_that_wait_keep_no_others_from_enqueueing(self):
+        names = [fresh() for _ in range(40)]  # more than the event loop has threads
+
+        async def main():
+            held = [await self.shop.pool.asend("shop.add", [name, "!"], delay="1s") for name in names]
+            waits = [asyncio.ensure_future(job.aresult(PATIENCE_S)) for job in held]
+            await asyncio.sleep(0)
+            first = await (await self.shop.add.aenqueue(1))
+            return first, await asyncio.gather(*waits)
+
+        self.assertEqual(asyncio.run(main()), (1, [f"{name}!" for name in names]))
+
     def test_threads_enqueue_at_once(self):
         ids = []
         add = self.shop.add.options(queue=fresh("queue"))

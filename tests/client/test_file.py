@@ -178,11 +178,15 @@ class Place(unittest.TestCase):
         environment = {"HOME": str(self.directory), "PATH": os.environ["PATH"], **environment}
         check = subprocess.run([POOL, "check"], cwd=directory, env=environment, capture_output=True, text=True)
         theirs = next(line.split('"')[1] for line in check.stdout.splitlines() if line.startswith("url = "))
-        text = f"import sys; sys.path.insert(0, {str(ROOT / 'python')!r})\nfrom poolhouse import place\nprint(place.find().url)"
-        done = subprocess.run([sys.executable, "-c", text], cwd=directory, env=environment, capture_output=True, text=True)
+        done = self.find(directory, environment)
         ours = done.stdout.strip()
         self.assertEqual(f"sqlite:{os.path.normpath(place.path_of(ours))}", theirs, done.stderr)
         return theirs
+
+    def find(self, directory, environment):
+        """Where the client finds the broker."""
+        text = f"import sys; sys.path.insert(0, {str(ROOT / 'python')!r})\nfrom poolhouse import place\nprint(place.find().url)"
+        return subprocess.run([sys.executable, "-c", text], cwd=directory, env=environment, capture_output=True, text=True)
 
     def test_without_any_setting(self):
         self.assertIn(".local/state/pool/pool.db", self.agree(self.directory))
@@ -192,7 +196,7 @@ class Place(unittest.TestCase):
     def test_with_a_project(self):
         project = self.directory / "shöp"
         (project / "below").mkdir(parents=True)
-        (project / "pool.toml").write_text("[app]\nruntime = 'native'\n")
+        (project / "pool.toml").write_text("[pools.default]\nmax_workers = 3\n")
         found = {self.agree(project), self.agree(project / "below")}
         self.assertEqual(len(found), 1)
         self.assertIn("/pool/shöp-", found.pop())
@@ -205,6 +209,9 @@ class Place(unittest.TestCase):
         below.mkdir()
         self.assertEqual(self.agree(below), f"sqlite:{self.directory}/jobs/pool.db")
         self.assertEqual(self.agree(below, POOL_BROKER="sqlite:///x/pool.db"), "sqlite:/x/pool.db")
+        (self.directory / "pool.toml").write_text("[app]\nruntime = 'command'\n[tasks.a]\ncommand = ['true']\n")
+        self.assertIn(".local/state/pool/", self.agree(below))
+        self.assertIn("which has a default broker of its own", self.find(below, {"POOL_RUNTIME": "rq"}).stderr)
 
 
 class Deaths(unittest.TestCase):

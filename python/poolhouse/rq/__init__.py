@@ -13,10 +13,11 @@ import os
 import pkgutil
 import time
 from contextlib import contextmanager
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 try:
     from redis import Redis
+    from redis.asyncio import Redis as AsyncRedis
     from redis.exceptions import RedisError
     from rq.serializers import resolve_serializer
 except ImportError as error:
@@ -27,7 +28,7 @@ except ImportError as error:
 from poolhouse import check
 from poolhouse.errors import BrokerError, IdTaken, PoolhouseError, Refused
 from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob
-from poolhouse.rq.look import Look
+from poolhouse.rq.look import Look, newest, results_key
 from poolhouse.rq.rows import PREFIX, Rows, publish_stop
 
 #: A blocking read is renewed after this time, and its jobs are looked at again: a job that is canceled or deleted, or that
@@ -35,6 +36,10 @@ from poolhouse.rq.rows import PREFIX, Rows, publish_stop
 _READ_MS = 60_000
 #: How long an answer may take beyond that, in seconds.
 _ANSWER_S = 15
+_TIMEOUTS: Dict[str, Any] = {
+    "socket_timeout": _READ_MS / 1000 + _ANSWER_S,
+    "socket_connect_timeout": _ANSWER_S,
+}
 #: Members that a job may depend on: whenever one of them ends, RQ looks at all the others.
 _DEPENDENCIES_MAX = 1_000
 #: What the script says in place of an id when there is a group of this name.
@@ -47,9 +52,9 @@ class RqBroker:
     def __init__(self, url: str, *, payload_len_max: int) -> None:
         self._name = url.rsplit("@", 1)[-1]
         self._payload_len_max = payload_len_max
-        url = url.replace("redis+unix:", "unix:", 1)
+        self._url = url.replace("redis+unix:", "unix:", 1)
         try:
-            self._redis = Redis.from_url(url, socket_timeout=_READ_MS / 1000 + _ANSWER_S, socket_connect_timeout=_ANSWER_S)
+            self._redis = Redis.from_url(self._url, **_TIMEOUTS)
         except ValueError as error:
             raise BrokerError(f"cannot use the broker at {self._name}: {error}") from None
         serializer = resolve_serializer(os.environ.get("POOL_SERIALIZER") or None)
@@ -108,21 +113,28 @@ class RqBroker:
 
     def wait(self, id: str, limit: Optional[float]) -> Optional[JobView]:
         """See `broker.Broker`."""
-        deadline = None if limit is None else time.monotonic() + limit
-        seen = "0-0"
+        left = _Left(limit, f"job `{id}`")
+        key, seen = results_key(id), "0-0"
         while True:
             (view,) = self.find([id])
             if view is None or view.state.is_final:
                 return view
-            left_ms = _READ_MS if deadline is None else round((deadline - time.monotonic()) * 1000)
-            if left_ms <= 0:
-                raise TimeoutError(f"job `{id}` has not ended within {limit:g} s; it goes on")
+            read_ms = left.read_ms()
             with self._told():
-                seen = self._look.next_result(id, seen, min(left_ms, _READ_MS))
+                seen = newest(self._redis.xread({key: seen}, block=read_ms), key, seen)
 
     async def wait_async(self, id: str, limit: Optional[float]) -> Optional[JobView]:
-        """See `broker.Broker`."""
-        return await asyncio.to_thread(self.wait, id, limit)
+        """See `broker.Broker`. The wait takes no thread: there are few of those, and others must not wait for it."""
+        left = _Left(limit, f"job `{id}`")
+        key, seen = results_key(id), "0-0"
+        async with AsyncRedis.from_url(self._url, **_TIMEOUTS) as redis:
+            while True:
+                (view,) = await asyncio.to_thread(self.find, [id])
+                if view is None or view.state.is_final:
+                    return view
+                read_ms = left.read_ms()
+                with self._told():
+                    seen = newest(await redis.xread({key: seen}, block=read_ms), key, seen)
 
     def find_group(self, id: str) -> Optional[GroupView]:
         """See `broker.Broker`; RQ keeps no counts, so that those of its jobs are counted that it still knows."""
@@ -140,18 +152,23 @@ class RqBroker:
 
     def wait_group(self, id: str, limit: Optional[float]) -> Optional[GroupView]:
         """See `broker.Broker`."""
-        deadline = None if limit is None else time.monotonic() + limit
+        left = _Left(limit, f"group `{id}`")
         for member in self.group_members(id):
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                self.wait(member, left)
+                self.wait(member, left.seconds())
             except TimeoutError:
-                raise TimeoutError(f"group `{id}` has not ended within {limit:g} s; it goes on") from None
+                raise left.error() from None
         return self.find_group(id)
 
     async def wait_group_async(self, id: str, limit: Optional[float]) -> Optional[GroupView]:
         """See `broker.Broker`."""
-        return await asyncio.to_thread(self.wait_group, id, limit)
+        left = _Left(limit, f"group `{id}`")
+        for member in await asyncio.to_thread(self.group_members, id):
+            try:
+                await self.wait_async(member, left.seconds())
+            except TimeoutError:
+                raise left.error() from None
+        return await asyncio.to_thread(self.find_group, id)
 
     def close(self) -> None:
         """See `broker.Broker`."""
@@ -179,6 +196,30 @@ class RqBroker:
             raise
         except (RedisError, OSError) as error:
             raise BrokerError(f"the broker at {self._name}: {error}") from error
+
+
+class _Left:
+    """What is left of the time that a wait may take."""
+
+    def __init__(self, limit: Optional[float], what: str) -> None:
+        self._limit, self._what = limit, what
+        self._deadline = None if limit is None else time.monotonic() + limit
+
+    def seconds(self) -> Optional[float]:
+        """None: there is no limit."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def read_ms(self) -> int:
+        """How long the next blocking read may take. Raises `TimeoutError` when the time is up."""
+        left = self.seconds()
+        ms = _READ_MS if left is None else min(round(left * 1000), _READ_MS)
+        if ms <= 0:  # to Redis, none would be without end
+            raise self.error()
+        return ms
+
+    def error(self) -> TimeoutError:
+        """The time is up."""
+        return TimeoutError(f"{self._what} has not ended within {self._limit:g} s; it goes on")
 
 
 def _script(name: str) -> str:

@@ -7,7 +7,6 @@ import re
 from datetime import datetime, timezone
 from typing import Any, List, Optional, Sequence
 
-from redis import Redis
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.results import Result
@@ -31,7 +30,7 @@ _RAISED = re.compile(r"^(?:[\w.]*\.)?(\w+)(?:: (.*))?$", re.DOTALL)
 class Look:
     """Reads jobs and their results."""
 
-    def __init__(self, redis: Redis, serializer: Any) -> None:
+    def __init__(self, redis: Any, serializer: Any) -> None:
         self._redis, self._serializer = redis, serializer
 
     def find(self, ids: Sequence[str]) -> List[Optional[JobView]]:
@@ -41,16 +40,6 @@ class Look:
         except NoSuchJobError:  # one that is written half
             jobs = [self._fetch(id) for id in ids]
         return [None if job is None else self._view(job) for job in jobs]
-
-    def next_result(self, id: str, seen: str, limit_ms: int) -> str:
-        """Waits for a result of the job beyond the one that was seen; the one that is seen now."""
-        entries = self._redis.xread({Result.get_key(id): seen}, block=limit_ms)
-        if not entries:
-            return seen
-        stream = entries[Result.get_key(id).encode()] if isinstance(entries, dict) else entries[0][1]
-        while stream and isinstance(stream[0], list):  # as the newer protocol of Redis nests it
-            stream = stream[0]
-        return str(stream[-1][0].decode())
 
     def _fetch(self, id: str) -> Optional[Job]:
         try:
@@ -65,7 +54,7 @@ class Look:
         return JobView(
             id=job.id,
             queue=job.origin,
-            task=job.func_name,
+            task=job.func_name or "",
             arguments=_arguments(job),
             state=state,
             enqueued=_instant(job.enqueued_at or job.created_at),
@@ -76,6 +65,22 @@ class Look:
             result=None if result is None or state is not State.FINISHED else result.return_value,
             error=_error(status, None if result is None else result.exc_string) if state is State.DEAD else None,
         )
+
+
+def results_key(id: str) -> str:
+    """The stream of a job's results."""
+    key: str = Result.get_key(id)  # type: ignore[no-untyped-call]
+    return key
+
+
+def newest(entries: Any, key: str, seen: str) -> str:
+    """Which result of a stream has been seen, after a read beyond the one that was seen before."""
+    if not entries:
+        return seen
+    stream = entries[key.encode()] if isinstance(entries, dict) else entries[0][1]
+    while stream and isinstance(stream[0], list):  # as the newer protocol of Redis nests it
+        stream = stream[0]
+    return str(stream[-1][0].decode())
 
 
 def _arguments(job: Job) -> bytes:

@@ -8,7 +8,6 @@ import time
 from datetime import datetime, timezone
 from typing import Any, List
 
-from redis import Redis
 from rq import Queue, Retry
 from rq.job import Dependency, Job, JobStatus
 
@@ -27,7 +26,7 @@ PREFIX: str = RQ_KEY_PREFIX
 class Rows:
     """Makes the arguments of the script: id, queue, place, what becomes of it if there is one with its id, and its fields."""
 
-    def __init__(self, redis: Redis, serializer: Any) -> None:
+    def __init__(self, redis: Any, serializer: Any) -> None:
         self._redis, self._serializer = redis, serializer
 
     def row(self, new: NewJob) -> List[Any]:
@@ -77,7 +76,7 @@ class Rows:
         return row
 
 
-def publish_stop(redis: Redis, id: str) -> bool:
+def publish_stop(redis: Any, id: str) -> bool:
     """Asks the worker of a job to stop it; whether there is one that hears. Source: `rq/command.py`."""
     worker = redis.hget(f"{PREFIX}:job:{id}", "worker_name")
     if not worker:

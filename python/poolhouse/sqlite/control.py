@@ -40,11 +40,12 @@ def cancel(transaction: Transaction, id: str, running: bool, result_ttl_ms: int)
 
 def _take_from_its_place(transaction: Transaction, handle: int) -> Optional[int]:
     """Takes a job from where it waits. Returns how often it was claimed; None: it waits nowhere."""
-    for place in ("position IN (?1, -?1)", "1"):  # where it stood from the start; and anywhere, if it has moved
+    # Where it stood from the start; and anywhere, if it has moved.
+    for place, positions in (("position IN (?, ?)", (handle, -handle)), ("1", ())):
         row = transaction.one(
-            "DELETE FROM waiting WHERE queue = (SELECT queue FROM jobs WHERE handle = ?1)"
-            f" AND handle = ?1 AND {place} RETURNING queue, epoch",
-            (handle,),
+            "DELETE FROM waiting WHERE queue = (SELECT queue FROM jobs WHERE handle = ?)"
+            f" AND handle = ? AND {place} RETURNING queue, epoch",
+            (handle, handle, *positions),
         )
         if row is not None:
             transaction.count(row[0], -1, 0)

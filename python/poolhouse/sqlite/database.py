@@ -217,8 +217,8 @@ class Transaction:
         """Adds to a queue's counts."""
         if waiting or scheduled:
             self.execute(
-                "UPDATE queues SET waiting = max(waiting + ?2, 0), scheduled = max(scheduled + ?3, 0) WHERE queue = ?1",
-                (queue, waiting, scheduled),
+                "UPDATE queues SET waiting = max(waiting + ?, 0), scheduled = max(scheduled + ?, 0) WHERE queue = ?",
+                (waiting, scheduled, queue),
             )
 
     def promote(self) -> None:

@@ -37,9 +37,9 @@ def find(connection: sqlite3.Connection, id: str) -> Optional[Tuple[int, JobView
 def has_ended(connection: sqlite3.Connection, handle: int) -> bool:
     """Whether a job that was found before has ended since, or is gone."""
     ended, there = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM finished WHERE handle = ?1) OR EXISTS (SELECT 1 FROM dead WHERE handle = ?1),"
-        " EXISTS (SELECT 1 FROM jobs WHERE handle = ?1)",
-        (handle,),
+        "SELECT EXISTS (SELECT 1 FROM finished WHERE handle = ?) OR EXISTS (SELECT 1 FROM dead WHERE handle = ?),"
+        " EXISTS (SELECT 1 FROM jobs WHERE handle = ?)",
+        (handle, handle, handle),
     ).fetchone()
     return bool(ended or not there)
 

@@ -6,7 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Map, Value};
@@ -14,6 +13,7 @@ use serde_json::{Map, Value};
 use super::RqConfig;
 use super::source::NAMES;
 use crate::config::values::AppConfig;
+use crate::sys::memory_file::memory_file;
 use crate::time::Human;
 
 /// How long the module may take: it is the user's code.
@@ -32,10 +32,10 @@ pub(in crate::config) fn read(
     let cannot = |why: String| format!("cannot read the settings module `{module}`: {why}");
     let python = app.python.display();
     // Files, not pipes: what the module starts may keep these open for as long as it likes.
-    let file = || memfd_create("pool-settings", MFdFlags::MFD_CLOEXEC).map(File::from);
+    let file = || memory_file(c"pool-settings");
     let (answer, said) = file()
         .and_then(|answer| Ok((answer, file()?)))
-        .map_err(|errno| cannot(format!("there is no room for its answer: {}", errno.desc())))?;
+        .map_err(|error| cannot(format!("there is no room for its answer: {error}")))?;
     let copy = |file: &File| file.try_clone().map_err(|error| cannot(error.to_string()));
     let mut child = Command::new(&app.python)
         .args(["-c", SCRIPT])

@@ -23,6 +23,7 @@ mod outcomes;
 mod picture;
 mod renewal;
 mod size;
+mod standstill;
 mod starts;
 mod stolen;
 mod worker;
@@ -51,6 +52,7 @@ use measures::Measures;
 pub(super) use outcomes::give_back;
 pub(super) use size::Occasion;
 use size::Size;
+use standstill::Standstill;
 use starts::Starts;
 use worker::Worker;
 
@@ -92,6 +94,7 @@ pub(super) struct Pool {
     jobs: Jobs,
     measures: Measures,
     starts: Starts,
+    standstill: Standstill,
     /// What waits in its queues, as last counted.
     backlog: Backlog,
     /// `max_memory` in bytes, as measured last.
@@ -110,6 +113,7 @@ impl Pool {
             jobs: Jobs::new(now),
             measures: Measures::new(config.utilization_window),
             starts: Starts::default(),
+            standstill: Standstill::default(),
             backlog: Backlog::default(),
             memory_limit: None,
             config,
@@ -424,6 +428,10 @@ impl Pool {
             self.looks.answered();
             return;
         }
+        let is_busy = self.workers.values().any(|worker| worker.state() == State::Busy);
+        let jobs_wait = self.backlog.waiting() > 0 && !self.paused;
+        self.standstill
+            .look(jobs_wait, is_busy, self.measures.tally().executions());
         self.wear_out_all(cx);
         // Without a worker, halves of a batch are nobody's: others may run their jobs.
         if !self.workers.values().any(Worker::takes_jobs) {

@@ -41,6 +41,7 @@ impl Pool {
             waiting: self.backlog.waiting(),
             oldest_waiting_s: self.backlog.oldest_age(now.unix).as_secs_f64(),
             scheduled: self.backlog.scheduled,
+            standstill: self.standstill.lasts(),
             done: tally.sum(|task| task.done),
             failed: tally.sum(|task| task.failed),
             lost: tally.lost(),

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::server::{MetricsError, bind};
+use super::server::{ListenError, bind};
 use crate::config::MetricsConfig;
 use crate::control::{Reply, Request};
+use crate::fleet::health::Health;
+use crate::fleet::snapshot::Snapshot;
 
 /// Longest wait for an answer, on a machine under load.
 const SOON: Duration = Duration::from_secs(20);
@@ -39,8 +41,7 @@ impl Served {
                     tokio::select! {
                         _ = &mut stopped => break,
                         Some(call) = received.recv() => {
-                            let text = format!("{:?}\n", call.request);
-                            let _ = call.reply.send(Reply::Metrics { text });
+                            let _ = call.reply.send(reply_to(&call.request));
                         }
                     }
                 }
@@ -84,6 +85,19 @@ impl Drop for Served {
     fn drop(&mut self) {
         drop(self.stop.take());
         self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// Metrics that name the request; a supervisor that has just begun.
+fn reply_to(request: &Request) -> Reply {
+    match request {
+        Request::Health => Reply::Health {
+            health: Health::of(&Snapshot::default()),
+        },
+        Request::Status => Snapshot::default().into(),
+        other => Reply::Metrics {
+            text: format!("{other:?}\n"),
+        },
     }
 }
 
@@ -147,6 +161,33 @@ fn what_is_not_there_and_what_can_not_be_done_is_said() {
 }
 
 #[test]
+fn probes_show_no_token_and_figures_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    std::fs::write(&path, "sesame").unwrap();
+    let served = Served::start(Some(&path));
+    for (page, expected) in [
+        ("/livez", "200"),
+        ("/readyz", "503"),
+        ("/startupz", "503"),
+        ("/api/v1/scale", "401"),
+        ("/metrics", "401"),
+    ] {
+        assert_eq!(status(&served.get(page, "")), expected, "{page}");
+    }
+    assert!(
+        served
+            .get("/readyz", "")
+            .ends_with("\r\n\r\nthe application is not loaded yet\n")
+    );
+    let answer = served.get("/api/v1/scale", "Authorization: Bearer sesame\r\n");
+    assert!(
+        answer.contains("\r\ncontent-type: application/json\r\n"),
+        "{answer}"
+    );
+}
+
+#[test]
 fn a_client_that_talks_nonsense_is_hung_up_on_and_others_are_served() {
     let served = Served::start(None);
     let too_long = format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(100_000));
@@ -197,11 +238,11 @@ fn what_can_not_be_served_is_told_with_its_place() {
         };
         runtime().block_on(async { bind(&config).unwrap_err() })
     };
-    assert!(matches!(refused("127.0.0.1:0", true), MetricsError::Token { .. }));
+    assert!(matches!(refused("127.0.0.1:0", true), ListenError::Token { .. }));
     std::fs::write(&path, " \n").unwrap();
     assert!(matches!(
         refused("127.0.0.1:0", true),
-        MetricsError::NoToken { .. }
+        ListenError::NoToken { .. }
     ));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

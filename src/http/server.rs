@@ -1,4 +1,4 @@
-//! `GET /metrics` over HTTP: one request a connection, a bounded number of connections, none of them for long.
+//! The server: one request a connection, a bounded number of connections, none of them for long.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,9 +23,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::Format;
+use super::pages::{Answer, Page};
 use crate::config::MetricsConfig;
-use crate::control::{self, Call, Reply};
+use crate::control::{Call, Reply};
+use crate::metrics::Format;
 
 /// Connections served at once. One more takes the place of the oldest that has not sent its request.
 const CONNECTIONS_MAX: usize = 16;
@@ -38,9 +39,9 @@ const HEAD_LEN_MAX: usize = 16 * 1024;
 /// Wait after a connection could not be accepted: out of descriptors, most likely.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
-/// Why metrics can't be served.
+/// Why nothing can be served.
 #[derive(Debug, thiserror::Error)]
-pub enum MetricsError {
+pub enum ListenError {
     /// The address can't be listened on.
     #[error(
         "cannot listen on {address} for metrics (`metrics.listen`): {}",
@@ -100,7 +101,7 @@ impl std::fmt::Debug for Token {
 ///
 /// # Errors
 /// The address is taken or not ours; the token can't be read.
-pub fn bind(config: &MetricsConfig) -> Result<Option<Listener>, MetricsError> {
+pub fn bind(config: &MetricsConfig) -> Result<Option<Listener>, ListenError> {
     let Some(address) = config.listen else {
         return Ok(None);
     };
@@ -111,7 +112,7 @@ pub fn bind(config: &MetricsConfig) -> Result<Option<Listener>, MetricsError> {
             let bound = socket.local_addr()?;
             Ok((TcpListener::from_std(socket)?, bound))
         })
-        .map_err(|source| MetricsError::Listen { address, source })?;
+        .map_err(|source| ListenError::Listen { address, source })?;
     Ok(Some(Listener {
         socket,
         address: bound,
@@ -119,13 +120,13 @@ pub fn bind(config: &MetricsConfig) -> Result<Option<Listener>, MetricsError> {
     }))
 }
 
-fn read_token(path: &PathBuf) -> Result<Token, MetricsError> {
-    let text = std::fs::read(path).map_err(|source| MetricsError::Token {
+fn read_token(path: &PathBuf) -> Result<Token, ListenError> {
+    let text = std::fs::read(path).map_err(|source| ListenError::Token {
         path: path.clone(),
         source,
     })?;
     match text.trim_ascii() {
-        [] => Err(MetricsError::NoToken { path: path.clone() }),
+        [] => Err(ListenError::NoToken { path: path.clone() }),
         token => Ok(Token(token.into())),
     }
 }
@@ -221,7 +222,7 @@ async fn serve_client(
         .max_buf_size(HEAD_LEN_MAX)
         .serve_connection(TokioIo::new(stream), service);
     if let Ok(Err(error)) = timeout(CLIENT_PATIENCE, connection).await {
-        tracing::debug!(%error, "a client that asked for metrics was not understood");
+        tracing::debug!(%error, "a client of the metrics' address was not understood");
     }
 }
 
@@ -230,13 +231,16 @@ async fn answer(
     token: Option<&Token>,
     calls: &mpsc::Sender<Call>,
 ) -> Response<Full<Bytes>> {
-    if request.uri().path() != "/metrics" {
-        return plain(StatusCode::NOT_FOUND, "not here: the metrics are at /metrics\n");
-    }
+    let accept = request.headers().get(ACCEPT);
+    let format = Format::accepted(accept.and_then(|value| value.to_str().ok()).unwrap_or_default());
+    let uri = request.uri();
+    let Some(page) = Page::at(uri.path(), uri.query().unwrap_or_default(), format) else {
+        return plain(StatusCode::NOT_FOUND, super::pages::NOT_HERE);
+    };
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         let mut response = plain(
             StatusCode::METHOD_NOT_ALLOWED,
-            "metrics can only be read: GET or HEAD\n",
+            "this can only be read: GET or HEAD\n",
         );
         response
             .headers_mut()
@@ -244,25 +248,26 @@ async fn answer(
         return response;
     }
     let shown = request.headers().get(AUTHORIZATION);
-    if token.is_some_and(|token| !token.is_shown(shown)) {
+    if page.is_secret() && token.is_some_and(|token| !token.is_shown(shown)) {
         let mut response = plain(
             StatusCode::UNAUTHORIZED,
-            "metrics want the token of `metrics.token_file`\n",
+            "this wants the token of `metrics.token_file`\n",
         );
         response
             .headers_mut()
             .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return response;
     }
-    let accept = request.headers().get(ACCEPT);
-    let format = Format::accepted(accept.and_then(|value| value.to_str().ok()).unwrap_or_default());
-    match read(calls, format).await {
-        Some(text) => response(StatusCode::OK, format.content_type(), text),
-        None => plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the supervisor does not answer\n",
-        ),
-    }
+    let Answer {
+        status,
+        content_type,
+        text,
+    } = match ask(calls, &page).await {
+        Some(reply) => page.answer(reply),
+        None => Answer::plain(503, "the supervisor does not answer\n"),
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response(status, content_type, text)
 }
 
 impl Token {
@@ -277,20 +282,15 @@ impl Token {
     }
 }
 
-/// The metrics, as the supervisor gives them; `None` when it leaves or does not answer in time.
-async fn read(calls: &mpsc::Sender<Call>, format: Format) -> Option<String> {
+/// What the supervisor says; `None` when it leaves or does not answer in time.
+async fn ask(calls: &mpsc::Sender<Call>, page: &Page) -> Option<Reply> {
     let (reply, answer) = oneshot::channel();
-    let request = control::Request::Metrics {
-        openmetrics: format == Format::OpenMetrics,
-    };
+    let request = page.request();
     let exchange = async {
         calls.send(Call { request, reply }).await.ok()?;
         answer.await.ok()
     };
-    match timeout(SUPERVISOR_PATIENCE, exchange).await {
-        Ok(Some(Reply::Metrics { text })) => Some(text),
-        Ok(_) | Err(_) => None,
-    }
+    timeout(SUPERVISOR_PATIENCE, exchange).await.ok().flatten()
 }
 
 fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

@@ -1,0 +1,13 @@
+"""The application of `INSTALLED_APPS`."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class PoolhouseConfig(AppConfig):
+    """Has the command `manage.py pool`."""
+
+    name = "poolhouse.django"
+    label = "poolhouse"
+    verbose_name = "Poolhouse"

@@ -1,0 +1,121 @@
+"""The backend of Django's tasks."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, List, Sequence
+
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, transaction
+from django.utils import timezone
+
+from poolhouse.connection import Connection
+from poolhouse.django.results import arguments_of, result_of
+from poolhouse.django.running import PoolTask
+from poolhouse.django.tasks import BaseTaskBackend, TaskResult, TaskResultDoesNotExist, TaskResultStatus, signals
+from poolhouse.errors import PoolhouseError
+from poolhouse.ids import new_id
+from poolhouse.model import NewJob
+from poolhouse.options import Options
+
+#: `OPTIONS`, with their defaults.
+_OPTIONS: Dict[str, Any] = {
+    "BROKER": None,
+    "FSYNC": None,
+    "TIMEOUT": None,
+    "RETRIES": None,
+    "RESULT_TTL": None,
+    "ENQUEUE_ON_COMMIT": True,
+    "DATABASE": "default",
+}
+
+
+class PoolBackend(BaseTaskBackend):  # type: ignore[misc]
+    """Enqueues tasks for a pool. docs/django.md names its options."""
+
+    task_class = PoolTask
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+
+    def __init__(self, alias: str, params: Dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        unknown = sorted(set(self.options) - set(_OPTIONS))
+        if unknown:
+            raise ImproperlyConfigured(
+                f"TASKS[{alias!r}]: unknown OPTIONS {', '.join(unknown)}; there are {', '.join(_OPTIONS)}"
+            )
+        options = {**_OPTIONS, **self.options}
+        #: The broker's URL; None: as the command `pool` finds it.
+        self.broker_url = options["BROKER"]
+        self._connection = Connection(self.broker_url, options["FSYNC"], None)
+        self._job_options = Options(
+            timeout=options["TIMEOUT"], retries=options["RETRIES"], result_ttl=options["RESULT_TTL"]
+        )
+        self._on_commit, self._database = options["ENQUEUE_ON_COMMIT"], options["DATABASE"]
+
+    def enqueue(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> Any:
+        """Enqueues a task. Within a transaction of the database that happens when it commits."""
+        self.validate_task(task)
+        result = TaskResult(
+            task=task,
+            id=new_id(),
+            status=TaskResultStatus.READY,
+            enqueued_at=None,
+            started_at=None,
+            finished_at=None,
+            last_attempted_at=None,
+            args=list(args),
+            kwargs=kwargs,
+            backend=self.alias,
+            errors=[],
+            worker_ids=[],
+        )
+        options = Options(
+            queue=task.queue_name,
+            at=task.run_after,
+            timeout=self._job_options.timeout,
+            retries=self._job_options.retries,
+            result_ttl=self._job_options.result_ttl,
+        )
+        # As normalized: with lists for tuples, and the like.
+        arguments = arguments_of(result.args, result.kwargs, task.module_path)
+        job = options.job(task.module_path, arguments, result.id)
+        self._when_committed(partial(self._send, job, result))
+        return result
+
+    def get_result(self, result_id: str) -> Any:
+        """What became of a task. Raises `TaskResultDoesNotExist`."""
+        (view,) = self._connection.broker().find([result_id])
+        if view is None:
+            raise TaskResultDoesNotExist(result_id)
+        return result_of(view, self.alias)
+
+    def check(self, **kwargs: Any) -> Iterable[checks.CheckMessage]:
+        """Whether the broker can be used, for `manage.py check --deploy` and the like."""
+        yield from super().check(**kwargs)
+        found: List[checks.CheckMessage] = []
+        if self._on_commit and self._database not in connections.settings:
+            hint = "Name one of DATABASES in OPTIONS['DATABASE'], or set OPTIONS['ENQUEUE_ON_COMMIT'] to False."
+            found.append(checks.Error(f"TASKS[{self.alias!r}]: no database {self._database!r}.", hint=hint, id="poolhouse.E001"))
+        try:
+            self._job_options.job("check", b"")
+        except (ValueError, PoolhouseError) as error:
+            found.append(checks.Error(f"TASKS[{self.alias!r}]: {error}.", id="poolhouse.E002"))
+        yield from found
+
+    def close(self) -> None:
+        """Closes the connection to the broker; the next task opens it again."""
+        self._connection.close()
+
+    def _when_committed(self, send: Callable[[], None]) -> None:
+        if self._on_commit and connections[self._database].in_atomic_block:
+            transaction.on_commit(send, using=self._database)
+        else:
+            send()
+
+    def _send(self, job: NewJob, result: Any) -> None:
+        self._connection.broker().enqueue([job])
+        object.__setattr__(result, "enqueued_at", timezone.now())
+        signals.task_enqueued.send(type(self), task_result=result)

@@ -1,0 +1,59 @@
+"""`manage.py pool`: runs the workers of Django's tasks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser
+from typing import Any, Dict, List
+
+from django.apps import apps
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, handle_default_options
+
+from poolhouse.django.backend import PoolBackend
+from poolhouse.django.command import command_of
+from poolhouse.django.tasks import task_backends
+from poolhouse.program import find_program
+
+
+class Command(BaseCommand):
+    """Replaces this process by the program `pool`."""
+
+    help = (
+        "Runs the workers of Django's tasks, with this project's settings. What is not listed here is handed on to the "
+        "program: manage.py pool --max-workers 8"
+    )
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Its own; see `run_from_argv` for the others."""
+        parser.add_argument("--backend", default="default", help="which of TASKS (default: default)")
+
+    def run_from_argv(self, argv: List[str]) -> None:
+        """Splits Django's options from those of the program."""
+        parser = self.create_parser(argv[0], argv[1])
+        options, flags = parser.parse_known_args(argv[2:])
+        handle_default_options(options)
+        try:
+            self.handle(flags=flags, **vars(options))
+        except CommandError as error:
+            if options.traceback:
+                raise
+            self.stderr.write(f"error: {error}")
+            sys.exit(error.returncode)
+
+    def handle(self, *args: Any, backend: str = "default", flags: Any = (), **options: Any) -> None:
+        """Does not return."""
+        found = task_backends[backend]
+        if not isinstance(found, PoolBackend):
+            raise CommandError(f"TASKS[{backend!r}] is not poolhouse.django.PoolBackend")
+        program = find_program()
+        if program is None:
+            raise CommandError("the program `pool` is neither beside this Python nor on PATH: pip install poolhouse")
+        environment: Dict[str, str] = {**os.environ, "DJANGO_SETTINGS_MODULE": str(settings.SETTINGS_MODULE)}
+        if found.broker_url is not None:
+            environment["POOL_BROKER"] = found.broker_url  # not a flag: it may hold a password
+        names = [config.name for config in apps.get_app_configs()]
+        command = command_of(sys.executable, os.getcwd(), found.broker_url, found.queues, names)
+        os.execve(program, [program, *command, *flags], environment)

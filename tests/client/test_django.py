@@ -1,0 +1,203 @@
+"""Django's tasks on both brokers: a project with its own workers."""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+from kit import PATIENCE_S, POOL, ROOT, RedisKit, SqliteKit, until
+
+SITE = Path(__file__).resolve().parent / "site"
+
+
+#: Of both brokers: the settings of a process can't be changed.
+DIRECTORY = tempfile.TemporaryDirectory()
+
+
+def set_up_django():
+    os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+    os.environ["SITE_DATABASE"] = str(Path(DIRECTORY.name, "site.db"))
+    sys.path[:] = [str(SITE), *(entry for entry in sys.path if entry != str(SITE))]
+    import django
+
+    django.setup()
+
+
+class Rules:
+    """Run over each broker."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.kit = cls.make_kit()
+        cls.addClassCleanup(cls.kit.stop)
+        set_up_django()
+        from django.db import connection
+        from shop import tasks
+
+        from poolhouse.django.tasks import task_backends
+
+        with connection.schema_editor() as editor:
+            tables = connection.introspection.table_names()
+            if "shop_order" not in tables:
+                editor.create_model(tasks.Order)
+        cls.tasks, cls.backends = tasks, task_backends
+        cls.kit.environment.update(
+            SITE_BROKER=cls.kit.url,
+            SITE_DATABASE=os.environ["SITE_DATABASE"],
+            DJANGO_SETTINGS_MODULE="settings",
+            PATH=f"{Path(POOL).parent}:{os.environ['PATH']}",
+            PYTHONPATH=f"{ROOT / 'python'}:{SITE}",
+        )
+        cls.kit.environment.pop("POOL_BROKER")
+        cls.kit.run([sys.executable, "manage.py", "pool", "--min-workers", "1", "--max-workers", "1"], SITE)
+
+    def setUp(self):
+        from poolhouse.django.backend import PoolBackend
+
+        params = {"QUEUES": ["default", "mail"], "OPTIONS": {"BROKER": self.kit.url}}
+        self.backends["default"] = PoolBackend("default", params)
+        self.addCleanup(self.backends["default"].close)
+
+    def ended(self, result):
+        """The result once its task has ended."""
+
+        def has_ended():
+            result.refresh()
+            return result.is_finished
+
+        until(has_ended, f"{result.task.name} has ended")
+        return result
+
+    def test_a_task_runs_and_its_result_comes(self):
+        for call, value in (
+            (self.tasks.add.enqueue(1, 2), 3),
+            (self.tasks.add.enqueue(a=1), 1),
+            (self.tasks.add.enqueue(1, b=5), 6),
+            (self.tasks.twice.enqueue(4), 8),
+        ):
+            with self.subTest(args=call.args, kwargs=call.kwargs):
+                result = self.ended(call)
+                self.assertEqual((str(result.status), result.return_value, result.attempts >= 1), ("SUCCESSFUL", value, True))
+
+    def test_a_result_is_found_by_its_id(self):
+        first = self.tasks.add.enqueue(1, b=5)
+        self.ended(first)
+        found = self.tasks.add.get_result(first.id)
+        self.assertEqual((found.args, found.kwargs, found.return_value), ([1], {"b": 5}, 6))
+        self.assertEqual(found.task.module_path, "shop.tasks.add")
+        self.assertIsNotNone(found.enqueued_at)
+        from poolhouse.django.tasks import TaskResultDoesNotExist
+
+        with self.assertRaises(TaskResultDoesNotExist):
+            self.tasks.add.get_result("never")
+        with self.assertRaisesRegex(Exception, "does not match"):
+            self.tasks.twice.get_result(first.id)
+
+    def test_a_failure_has_its_class_and_its_traceback(self):
+        result = self.ended(self.tasks.fail.enqueue("no shoes"))
+        (error,) = result.errors
+        self.assertEqual(str(result.status), "FAILED")
+        self.assertEqual((error.exception_class_path, error.exception_class), ("shop.tasks.OutOfStock", self.tasks.OutOfStock))
+        self.assertIn("no shoes", error.traceback)
+        with self.assertRaises(ValueError):
+            result.return_value
+
+    def test_a_task_writes_to_the_database(self):
+        result = self.ended(self.tasks.order.enqueue("socks"))
+        self.assertEqual(self.tasks.Order.objects.get(pk=result.return_value).name, "socks")
+
+    def test_a_task_gets_its_context(self):
+        result = self.ended(self.tasks.about.enqueue(1, word="x"))
+        self.assertEqual(result.return_value, [result.id, 1, [1], {"word": "x"}])
+
+    def test_signals_are_sent_in_the_worker(self):
+        self.ended(self.tasks.add.enqueue(1))
+        seen = self.ended(self.tasks.seen.enqueue()).return_value
+        self.assertIn(["started", "add", "RUNNING"], seen)
+        self.assertIn(["finished", "add", "SUCCESSFUL"], seen)
+
+    def test_a_task_is_enqueued_when_its_transaction_commits(self):
+        from django.db import transaction
+
+        from poolhouse.django.tasks import TaskResultDoesNotExist
+
+        with transaction.atomic():
+            result = self.tasks.add.enqueue(1)
+            with self.assertRaises(TaskResultDoesNotExist):
+                result.refresh()
+            self.assertIsNone(result.enqueued_at)
+        self.assertIsNotNone(result.enqueued_at)
+        self.assertEqual(self.ended(result).return_value, 1)
+        with self.assertRaises(ZeroDivisionError), transaction.atomic():
+            gone = self.tasks.add.enqueue(1)
+            1 / 0
+        with self.assertRaises(TaskResultDoesNotExist):
+            gone.refresh()
+
+    def test_a_task_can_be_enqueued_within_a_transaction(self):
+        from django.db import transaction
+
+        from poolhouse.django.backend import PoolBackend
+
+        options = {"BROKER": self.kit.url, "ENQUEUE_ON_COMMIT": False}
+        self.backends["default"] = PoolBackend("default", {"OPTIONS": options})
+        self.addCleanup(self.backends["default"].close)
+        with transaction.atomic():
+            self.assertIsNotNone(self.tasks.add.enqueue(1).enqueued_at)
+
+    def test_a_task_is_run_after_its_time(self):
+        from datetime import timedelta
+
+        from django.utils import timezone
+
+        late = self.tasks.add.using(run_after=timezone.now() + timedelta(hours=1)).enqueue(1)
+        late.refresh()
+        self.assertEqual(str(late.status), "READY")
+        soon = self.tasks.add.using(run_after=timezone.now() + timedelta(seconds=1)).enqueue(2)
+        self.assertEqual(self.ended(soon).return_value, 2)
+
+    def test_coroutines_enqueue_and_look(self):
+        async def main():
+            result = await self.tasks.add.aenqueue(1, 1)
+            deadline = time.monotonic() + PATIENCE_S
+            while not result.is_finished and time.monotonic() < deadline:
+                await asyncio.sleep(0.01)
+                await result.arefresh()
+            return (await self.tasks.add.aget_result(result.id)).return_value
+
+        self.assertEqual(asyncio.run(main()), 2)
+
+    def test_what_the_backend_can_not_do_is_refused(self):
+        with self.assertRaises(Exception) as raised:
+            self.tasks.add.using(priority=10)
+        self.assertIn("priority", str(raised.exception))
+        with self.assertRaisesRegex(Exception, "Queue 'other' is not valid"):
+            self.tasks.add.using(queue_name="other").enqueue(1)
+        with self.assertRaises(TypeError):
+            self.tasks.add.enqueue(object())
+
+    def test_the_checks_name_a_wrong_option(self):
+        from django.core.exceptions import ImproperlyConfigured
+
+        from poolhouse.django.backend import PoolBackend
+
+        with self.assertRaisesRegex(ImproperlyConfigured, "unknown OPTIONS BROKR; there are BROKER"):
+            PoolBackend("default", {"OPTIONS": {"BROKR": "x"}})
+        wrong = PoolBackend("default", {"OPTIONS": {"TIMEOUT": "soon", "DATABASE": "other"}})
+        self.assertEqual([error.id for error in wrong.check()], ["poolhouse.E001", "poolhouse.E002"])
+        self.assertEqual(list(self.backends["default"].check()), [])
+
+
+class OnSqlite(Rules, unittest.TestCase):
+    make_kit = SqliteKit
+
+
+class OnRedis(Rules, unittest.TestCase):
+    make_kit = RedisKit
+
+
+if __name__ == "__main__":
+    unittest.main()
