@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Generator, Generic, List, Optional, TypeVar, cast
 
 from poolhouse.connection import Connection
 from poolhouse.duration import Duration, seconds
 from poolhouse.errors import JobCanceled, JobFailed, JobUnknown, PoolhouseError
 from poolhouse.model import Canceled, GroupView, JobView, State
+from poolhouse.threads import in_thread
 
 R = TypeVar("R")
 
@@ -59,7 +59,7 @@ class Job(Generic[R]):
 
     async def aview(self) -> JobView:
         """See `view`."""
-        return await asyncio.to_thread(self.view)
+        return await in_thread(self.view)
 
     @property
     def state(self) -> State:
@@ -72,7 +72,7 @@ class Job(Generic[R]):
 
     async def acancel(self, running: bool = False) -> Canceled:
         """See `cancel`."""
-        return await asyncio.to_thread(self.cancel, running)
+        return await in_thread(self.cancel, running)
 
 
 class Group:
@@ -115,7 +115,7 @@ class Group:
     async def aresults(self, timeout: Optional[Duration] = None, return_exceptions: bool = False) -> List[Any]:
         """See `results`."""
         await self.await_all(timeout)
-        return await asyncio.to_thread(self._results, return_exceptions)
+        return await in_thread(self._results, return_exceptions)
 
     def __await__(self) -> Generator[Any, None, List[Any]]:
         return self.aresults().__await__()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Callable, Iterable, List, Optional, TypeVar, Union, overload
 
 from poolhouse import payload
@@ -14,6 +13,7 @@ from poolhouse.job import Group, Job
 from poolhouse.model import NewGroup, NewJob
 from poolhouse.options import Options
 from poolhouse.task import P, Signature, Task
+from poolhouse.threads import in_thread
 
 R = TypeVar("R")
 
@@ -88,7 +88,7 @@ class Pool:
 
     async def aenqueue_many(self, calls: Iterable[Signature[Any]]) -> List[Job[Any]]:
         """See `enqueue_many`."""
-        return await asyncio.to_thread(self.enqueue_many, list(calls))
+        return await in_thread(self.enqueue_many, list(calls))
 
     def group(
         self,
@@ -111,7 +111,7 @@ class Pool:
 
     async def agroup(self, calls: Iterable[Signature[Any]], **options: Any) -> Group:
         """See `group`."""
-        return await asyncio.to_thread(self.group, list(calls), **options)
+        return await in_thread(self.group, list(calls), **options)
 
     def get_job(self, id: str) -> Job[Any]:
         """A handle on the job with this id; nothing is asked of the broker."""

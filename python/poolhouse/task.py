@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import os
@@ -17,6 +16,7 @@ from poolhouse.ids import new_ids
 from poolhouse.job import Job
 from poolhouse.model import NewJob
 from poolhouse.options import Options
+from poolhouse.threads import in_thread
 
 if sys.version_info >= (3, 10):
     from typing import ParamSpec
@@ -69,7 +69,7 @@ class Task(Generic[P, R]):
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """See `enqueue`."""
-        return await asyncio.to_thread(self.enqueue, *args, **kwargs)
+        return await in_thread(self.enqueue, *args, **kwargs)
 
     def enqueue_many(self, arguments: Iterable[Arguments]) -> List[Job[R]]:
         """Enqueues a job for each of these arguments, all or none: mappings of keyword arguments, or sequences of
@@ -85,7 +85,7 @@ class Task(Generic[P, R]):
 
     async def aenqueue_many(self, arguments: Iterable[Arguments]) -> List[Job[R]]:
         """See `enqueue_many`."""
-        return await asyncio.to_thread(self.enqueue_many, list(arguments))
+        return await in_thread(self.enqueue_many, list(arguments))
 
     def signature(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
         """A call that is not enqueued yet: for `Pool.enqueue_many`, `Pool.group`, and chains."""
@@ -145,7 +145,7 @@ class Signature(Generic[R]):
 
     async def aenqueue(self) -> Job[R]:
         """See `enqueue`."""
-        return await asyncio.to_thread(self.enqueue)
+        return await in_thread(self.enqueue)
 
 
 class Chain:
@@ -167,7 +167,7 @@ class Chain:
 
     async def aenqueue(self) -> List[Job[Any]]:
         """See `enqueue`."""
-        return await asyncio.to_thread(self.enqueue)
+        return await in_thread(self.enqueue)
 
 
 def _encoded(arguments: Arguments, task: str) -> bytes:

@@ -35,13 +35,13 @@ class Rules:
         cls.addClassCleanup(cls.kit.stop)
         set_up_django()
         from django.db import connection
-        from shop import tasks
+        from store import tasks
 
         from poolhouse.django.tasks import task_backends
 
         with connection.schema_editor() as editor:
             tables = connection.introspection.table_names()
-            if "shop_order" not in tables:
+            if "store_order" not in tables:
                 editor.create_model(tasks.Order)
         cls.tasks, cls.backends = tasks, task_backends
         cls.kit.environment.update(
@@ -87,7 +87,7 @@ class Rules:
         self.ended(first)
         found = self.tasks.add.get_result(first.id)
         self.assertEqual((found.args, found.kwargs, found.return_value), ([1], {"b": 5}, 6))
-        self.assertEqual(found.task.module_path, "shop.tasks.add")
+        self.assertEqual(found.task.module_path, "store.tasks.add")
         self.assertIsNotNone(found.enqueued_at)
         from poolhouse.django.tasks import TaskResultDoesNotExist
 
@@ -100,7 +100,7 @@ class Rules:
         result = self.ended(self.tasks.fail.enqueue("no shoes"))
         (error,) = result.errors
         self.assertEqual(str(result.status), "FAILED")
-        self.assertEqual((error.exception_class_path, error.exception_class), ("shop.tasks.OutOfStock", self.tasks.OutOfStock))
+        self.assertEqual((error.exception_class_path, error.exception_class), ("store.tasks.OutOfStock", self.tasks.OutOfStock))
         self.assertIn("no shoes", error.traceback)
         with self.assertRaises(ValueError):
             result.return_value

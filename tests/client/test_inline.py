@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 import tempfile
 import unittest
 
-from kit import APP
+from kit import APP, ROOT
 
 from poolhouse import IdTaken, JobFailed, Refused, Retry, batch
 from poolhouse.testing import inline
@@ -83,6 +84,14 @@ class Inline(unittest.TestCase):
         self.assertEqual(self.shop.pool.send("test_inline.sums", [1, 2]).result(), 3)
         with self.assertRaises(JobFailed):
             self.shop.pool.send("test_inline.sums", []).result()
+
+
+class Import(unittest.TestCase):
+    def test_a_preloaded_application_pays_for_no_more_than_it_uses(self):
+        text = "import sys, poolhouse\nprint([name for name in ('asyncio', 'sqlite3', 'ctypes', 'logging') if name in sys.modules])"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
+        done = subprocess.run([sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout.strip(), "[]")
 
 
 @batch(size=10)

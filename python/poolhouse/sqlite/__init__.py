@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-from typing import List, Optional, Sequence, TypeVar
+from typing import TYPE_CHECKING, List, Optional, Sequence, TypeVar
 
 from poolhouse import check
 from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob
@@ -18,6 +16,8 @@ from poolhouse.sqlite.database import Database
 from poolhouse.sqlite.flow import RESULT_TTL_MS
 from poolhouse.sqlite.waiters import Waiters
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -95,10 +95,12 @@ class SqliteBroker:
         self._database.close()
 
 
-def _wait(future: concurrent.futures.Future[T], limit: Optional[float], what: str) -> T:
+def _wait(future: Future[T], limit: Optional[float], what: str) -> T:
+    from concurrent.futures import TimeoutError as NotYet
+
     try:
         return future.result(limit)
-    except concurrent.futures.TimeoutError:
+    except NotYet:
         if not future.cancel() and future.done():
             return future.result()  # it ended at the same moment
         raise TimeoutError(f"{what} has not ended within {limit:g} s; it goes on") from None
@@ -107,7 +109,9 @@ def _wait(future: concurrent.futures.Future[T], limit: Optional[float], what: st
         raise
 
 
-async def _wait_async(future: concurrent.futures.Future[T], limit: Optional[float], what: str) -> T:
+async def _wait_async(future: Future[T], limit: Optional[float], what: str) -> T:
+    import asyncio
+
     try:
         return await asyncio.wait_for(asyncio.wrap_future(future), limit)
     except asyncio.TimeoutError:

@@ -11,14 +11,16 @@ import select
 import sqlite3
 import threading
 import time
-from concurrent.futures import Future
-from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Optional, Tuple
 
 from poolhouse.errors import BrokerError
 from poolhouse.model import GroupView, JobView
 from poolhouse.sqlite import read
 from poolhouse.sqlite.database import Database
 from poolhouse.sqlite.inotify import Watch
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 #: A look is free up to this time. Whoever waits for very many jobs takes a tenth of a processor for longer ones.
 _LOOK_COST_FREE_S, _REST_FACTOR = 0.002, 9
@@ -81,6 +83,8 @@ class Waiters:
         os.close(self._wake_write)
 
     def _add(self, look: _Look) -> Future[Any]:
+        from concurrent.futures import Future  # which a program that only enqueues need not load
+
         future: Future[Any] = Future()
         with self._lock:
             self._waiters.append(_Waiter(future, look))

@@ -5,7 +5,7 @@ import os
 
 SECRET_KEY = "for tests"
 USE_TZ = True
-INSTALLED_APPS = ["poolhouse.django", "shop"]
+INSTALLED_APPS = ["poolhouse.django", "store"]
 if importlib.util.find_spec("django.tasks") is None:
     INSTALLED_APPS.append("django_tasks")
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("SITE_DATABASE", ":memory:")}}

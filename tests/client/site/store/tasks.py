@@ -7,7 +7,7 @@ except ImportError:
     from django_tasks import task
     from django_tasks.signals import task_finished, task_started
 
-from shop.models import Order
+from store.models import Order
 
 
 class OutOfStock(Exception):
