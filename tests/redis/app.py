@@ -31,4 +31,4 @@ def fail(name):
 
 
 def succeeded(job, connection, result):
-    """A success callback: a job that has one is run by RQ's own code."""
+    """A success callback."""

@@ -51,11 +51,17 @@ impl Job {
         }
     }
 
-    /// With a success callback, so that RQ's own code runs it.
+    /// With a success callback, which its worker calls.
     pub fn with_callback(mut self) -> Job {
         self.fields
             .push(("success_callback_name", "app.succeeded".to_owned()));
         self
+    }
+
+    /// With a callback and a list of webhooks, which is empty: RQ's own code ends it.
+    pub fn whole(mut self) -> Job {
+        self.fields.push(("webhooks", "[]".to_owned()));
+        self.with_callback()
     }
 }
 
@@ -123,18 +129,14 @@ pub fn failed(connection: &mut Connection, queue: &str) -> Vec<(String, String)>
     with_reason
 }
 
-/// The state of Redis some minutes after a supervisor died, or lost sight of what it had taken: its executions are over, a
-/// job that it took and did not begin was seen in the intermediate list, and the lock of a housekeeping that was begun
-/// has expired.
+/// The state of Redis some minutes after a supervisor died, or lost sight of what it had taken: its executions are over, and
+/// the lock of a housekeeping that was begun has expired.
 pub fn let_time_pass(connection: &mut Connection) {
     let script = "
         local past = redis.call('TIME')[1] - 100
         local claims = redis.call('ZRANGE', 'rq:wip:default', 0, -1, 'WITHSCORES')
         for at = 1, #claims, 2 do
           redis.call('ZADD', 'rq:wip:default', past + claims[at + 1] % 1, claims[at])
-        end
-        for _, id in ipairs(redis.call('LRANGE', 'rq:queue:default:intermediate', 0, -1)) do
-          redis.call('SET', 'rq:queue:default:intermediate:first_seen:' .. id, past, 'EX', 86400)
         end
         redis.call('DEL', 'rq:clean_registries:default')";
     let () = redis::cmd("EVAL").arg(script).arg(0).query(connection).unwrap();

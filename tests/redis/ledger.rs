@@ -77,7 +77,7 @@ impl Ledger {
     pub fn whole_job(&mut self) -> Job {
         let name = self.name();
         self.whole.insert(name.clone());
-        Job::mark(&name).with_callback()
+        Job::mark(&name).whole()
     }
 
     fn name(&mut self) -> String {
@@ -96,8 +96,9 @@ impl Ledger {
             }
             6..8 => {
                 self.whole.insert(name.clone());
-                Job::mark(&name).with_callback()
+                Job::mark(&name).whole()
             }
+            8..10 => Job::mark(&name).with_callback(),
             _ => Job::mark(&name),
         }
     }

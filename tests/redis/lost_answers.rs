@@ -43,7 +43,8 @@ fn claims(connection: &mut Connection) -> u64 {
 fn what_a_claim_took_whose_answer_is_lost_waits_again_after_a_stop() {
     crate::side_by_side(&[
         || assert_waits_again(Job::mark("plain")),
-        || assert_waits_again(Job::mark("whole").with_callback()),
+        || assert_waits_again(Job::mark("callback").with_callback()),
+        || assert_waits_again(Job::mark("whole").whole()),
     ]);
 }
 

@@ -36,3 +36,24 @@ def test_it_does_not_run_and_does_not_come_back(work, queue, redis, call_off):
     assert redis.lrange('notes', 0, -1) == [b'kept']
     assert is_off()
     assert queue.job_ids == [] and queue.started_job_registry.get_job_ids() == []
+
+
+@pytest.mark.rq3
+@pytest.mark.parametrize('call_off', [canceled, deleted])
+def test_its_slot_goes_to_the_next(work, queue, redis, call_off):
+    from rq.rate_limit import RateLimit
+
+    # A stock worker has no job but the one that it runs.
+    ahead = {'prefetch': 4} if work.target.name == 'pool' else {}
+    running = work.start(**ahead)
+    queue.enqueue(jobs.hold)
+    entered(redis)
+    first, second = (queue.enqueue(jobs.note, tag, rate_limit=RateLimit('key', 1)) for tag in ('first', 'second'))
+    if ahead:
+        until(lambda: first.get_status() == JobStatus.STARTED, 'the first one is taken')
+    call_off(first, redis)
+    until(lambda: second.get_status() != JobStatus.RATE_LIMITED, 'the second one has the slot', 60)
+    redis.rpush('gate', 'open')
+    assert second.latest_result(timeout=30)
+    running.stop()
+    assert redis.lrange('notes', 0, -1) == [b'second']

@@ -1,7 +1,7 @@
 """What a job may be, and what it can know of itself while it runs."""
 
 import pytest
-from rq import Queue, SimpleWorker
+from rq import Callback, Queue, Repeat, Retry, SimpleWorker
 from rq.job import Job, JobStatus
 
 import custom

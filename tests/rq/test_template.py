@@ -14,6 +14,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue
 from rq.executions import ExecutionRegistry
+from rq import Repeat
 from rq.job import Callback, JobStatus, Retry
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
@@ -28,6 +29,7 @@ from pool_template.rq import code as rq_code  # noqa: E402
 from supervisor import FAILURE, REJECTED, SUCCESS, Template  # noqa: E402
 
 SETTLED = 6
+WHOLE, CALLBACKS = 1, 3
 NAME = 'pool.1'
 EXECUTION = 'e' * 32
 
@@ -45,19 +47,34 @@ class Pool:
 
     def plain(self, job, timeout_ms=0):
         """Runs it as a plain job: taken from its queue and started as the broker does it."""
+        self.start(job)
+        return self.worker.call(
+            'rq', payload=self.redis.hget(job.key, 'data'), job=job.id, queue=job.origin, timeout_ms=timeout_ms
+        )
+
+    def start(self, job):
         self.redis.lrem(f'rq:queue:{job.origin}', 1, job.id)
         with self.redis.pipeline() as pipeline:
             job.prepare_for_execution(NAME, pipeline)
             pipeline.zadd(f'rq:wip:{job.origin}', {f'{job.id}:{EXECUTION}': time.time() + 90})
             pipeline.execute()
-        return self.worker.call(
-            'rq', payload=self.redis.hget(job.key, 'data'), job=job.id, queue=job.origin, timeout_ms=timeout_ms
-        )
 
     def whole(self, job):
-        """Runs it as a job that was only taken from its queue, over the intermediate list."""
-        self.redis.lmove(f'rq:queue:{job.origin}', f'rq:queue:{job.origin}:intermediate', 'LEFT', 'RIGHT')
-        return self.worker.call('rq', kind=1, job=job.id, queue=job.origin)
+        """Runs it as a job that RQ's own code is to end."""
+        return self.by_hash(job, WHOLE)
+
+    def with_callbacks(self, job):
+        """Runs it as a job whose callbacks are the worker's to call, and whose end is the broker's."""
+        return self.by_hash(job, CALLBACKS)
+
+    def by_hash(self, job, kind):
+        self.start(job)
+        return self.worker.call('rq', kind=kind, job=job.id, queue=job.origin, payload=self.payload(job))
+
+    def payload(self, job):
+        """What the broker reads of it, see `add_hash` in `lua/job.lua`."""
+        texts = [text for pair in self.redis.hgetall(job.key).items() for text in pair]
+        return EXECUTION.encode() + b''.join(len(text).to_bytes(4, 'big') + text for text in texts)
 
     def keep_house(self, **order):
         return self.worker.call('rq:maintenance', kind=2, payload=json.dumps(order).encode())
@@ -245,12 +262,101 @@ def test_a_whole_job_is_interrupted_by_rq_itself(pool, queue, redis):
     assert 'JobTimeoutException' in job.latest_result().exc_string
 
 
-def test_a_whole_job_that_was_deleted_is_passed_over(pool, queue):
-    job = queue.enqueue(jobs.add, 1, 2)
+def commands_during(redis, run):
+    """What Redis is sent while this runs, in order, and its outcome."""
+    redis.slowlog_reset()
+    redis.config_set('slowlog-log-slower-than', 0)
+    try:
+        outcome = run()
+    finally:
+        redis.config_set('slowlog-log-slower-than', -1)
+    sent = [entry['command'].split()[0].decode() for entry in reversed(redis.slowlog_get(100))]
+    return sent[1:], outcome
+
+
+def test_a_job_with_callbacks_asks_redis_nothing(pool, queue, redis):
     pool = pool()
-    payload = {'kind': 1, 'job': job.id}
+    for job in [queue.enqueue(jobs.add, 1, 2, on_success=Callback('builtins.print')) for _ in range(2)]:
+        pool.start(job)
+        payload = pool.payload(job)
+        sent, done = commands_during(redis, lambda: pool.worker.call('rq', kind=CALLBACKS, job=job.id, payload=payload))
+        assert value_of(job, done) == 3 and sent == []
+
+
+def test_callbacks_see_the_job_as_in_rq_and_the_broker_ends_it(pool, queue, redis):
+    job = queue.enqueue(jobs.who, on_success=Callback(jobs.succeeded), meta={'owner': 'Ann'})
+    known = value_of(job, pool().with_callbacks(job))
+    assert (known['id'], known['worker'], known['status']) == (job.id, NAME, 'started')
+    [note] = redis.lrange('notes', 0, -1)
+    assert note.startswith(f'success {job.id} '.encode()) and note.endswith(b' finished')
+
+
+def test_a_failure_callback_is_called_once_before_the_broker_ends_the_job(pool, queue, redis):
+    job = queue.enqueue(jobs.fail, 'bad luck', on_failure=Callback(jobs.failed), on_success=Callback(jobs.succeeded))
+    done = pool().with_callbacks(job)
+    assert done.code == FAILURE and done.error['detail'].endswith('ValueError: bad luck\n')
+    assert redis.lrange('notes', 0, -1) == [f'failure {job.id} ValueError bad luck True'.encode()]
+
+
+def test_a_callback_that_raises_replaces_the_outcome(pool, queue, redis):
+    pool = pool()
+    job = queue.enqueue(jobs.add, 1, 2, on_success=Callback(jobs.raise_in_callback), on_failure=Callback(jobs.failed))
+    assert pool.with_callbacks(job).error['message'] == 'callback broke'
+    other = queue.enqueue(jobs.fail, on_failure=Callback(jobs.raise_in_callback))
+    assert pool.with_callbacks(other).error['message'] == 'callback broke'
+    assert redis.lrange('notes', 0, -1) == [
+        f'raising {job.id}'.encode(), f'failure {job.id} RuntimeError callback broke True'.encode(),
+        f'raising {other.id}'.encode(),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize('when', ['function', 'success', 'failure'])
+def test_rq_ends_a_job_with_callbacks_that_was_changed(pool, queue, redis, when):
+    function = {'function': 'jobs.set_result_ttl', 'success': 'jobs.add', 'failure': 'jobs.fail'}[when]
+    callbacks = {'success': {'on_success': Callback('jobs.keep_longer')}, 'failure': {'on_failure': Callback('jobs.keep_longer')}}
+    job = queue.enqueue(function, 4000, failure_ttl=4000, **callbacks.get(when, {'on_success': Callback(jobs.succeeded)}))
+    assert pool().with_callbacks(job).code == SETTLED
+    assert 3000 < redis.ttl(job.key) <= 5000 and is_settled(job, redis)
+    assert redis.llen('notes') == 1
+
+
+def test_rq_ends_a_job_with_callbacks_that_asks_to_be_run_again(pool, queue, redis):
+    job = queue.enqueue(jobs.ask_retry, 2, interval=30, on_success=Callback(jobs.succeeded))
+    assert pool().with_callbacks(job).code == SETTLED
+    assert job.get_status() is JobStatus.SCHEDULED and redis.lrange('notes', 0, -1) == [b'asked']
+    assert is_settled(job, redis)
+
+
+def test_exception_handlers_come_behind_the_failure_callback(pool, queue, redis):
+    job = queue.enqueue(jobs.fail, on_failure=Callback(jobs.failed))
+    assert pool(exception_handlers=['jobs.handle']).with_callbacks(job).code == SETTLED
+    assert [note.split()[0] for note in redis.lrange('notes', 0, -1)] == [b'failure', b'handle']
+    assert job.get_status() is JobStatus.FAILED and is_settled(job, redis)
+
+
+def test_rq_ends_a_job_in_three_round_trips(pool, queue, redis):
+    """One for each of the first two commands, and one for the transaction."""
+    pool = pool()
+    for job in [queue.enqueue(jobs.add, 1, 2, repeat=Repeat(times=1)) for _ in range(2)]:
+        pool.start(job)
+        payload = pool.payload(job)
+        sent, done = commands_during(redis, lambda: pool.worker.call('rq', kind=WHOLE, job=job.id, payload=payload))
+        assert done.code == SETTLED and job.get_status() is JobStatus.QUEUED
+    assert sent[:3] == ['WATCH', 'SMEMBERS', 'MULTI'] and sent.count('MULTI') == 1
+
+
+def test_a_payload_that_is_cut_off_is_refused(pool, queue):
+    pool = pool()
+    job = queue.enqueue(jobs.add, 1, 2)
+    done = pool.worker.call('rq', kind=WHOLE, job=job.id, payload=pool.payload(job)[:-1])
+    assert done.code == FAILURE and 'the fields of a job end at byte' in done.error['message']
+
+
+def test_a_plain_job_that_was_deleted_is_passed_over(pool, queue):
+    job = queue.enqueue(jobs.add, 1, 2)
+    pool = pool(job_class='custom.CountedJob')
     job.delete()
-    assert pool.worker.call('rq', **payload).code == SETTLED
+    assert pool.worker.call('rq', job=job.id).code == SETTLED
 
 
 def test_another_serializer_reads_and_writes(pool, redis):
@@ -261,10 +367,8 @@ def test_another_serializer_reads_and_writes(pool, redis):
 
 def test_a_job_class_that_changes_how_jobs_run_is_asked(pool, redis):
     job = Queue(connection=redis).enqueue(jobs.add, 1, 2)
-    assert pool(job_class='custom.CountedJob').plain(job).code == SETTLED
+    assert value_of(job, pool(job_class='custom.CountedJob').plain(job)) == 3
     assert redis.lrange('notes', 0, -1) == [f'perform {job.id}'.encode()]
-    assert job.return_value() == 3
-    assert is_settled(job, redis)
 
 
 def test_a_worker_class_brings_its_handler(pool, queue, redis):
@@ -370,9 +474,8 @@ def test_a_tracer_that_patches_rq_sees_each_job(queue, redis, server):
         template.ready('tracer', dialect='rq', options={'url': server.url, 'worker_name': 'pool.{}', 'queues': {'default': ['default']}})
         worker = template.worker()
         job = queue.enqueue(jobs.add, 1, 2)
-        assert worker.call('rq', payload=redis.hget(job.key, 'data'), job=job.id).code == SETTLED
+        assert value_of(job, worker.call('rq', payload=redis.hget(job.key, 'data'), job=job.id)) == 3
     assert redis.lrange('notes', 0, -1) == [f'traced {job.id}'.encode()]
-    assert job.return_value() == 3
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, R
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as RedisRetry
 from rq.serializers import resolve_serializer
-from rq.utils import import_attribute
+from rq.utils import import_attribute, now
 
 from pool_template.jobs import lineage
 from pool_template.rq.sentinel import Sentinels
@@ -36,6 +36,8 @@ _QUEUE_LIFECYCLE = (
     "push_job_id",
     "schedule_job",
 )
+#: What runs inside `Job.perform`, and may be a job class's own, since it is called.
+_JOB_RUN = ("perform", "_execute", "func")
 #: Redis may be away for a while: a job that has run must not be lost for it. Four minutes, beside what tries take.
 _RETRIES = 240
 _BACKOFF_S, _BACKOFF_S_MAX = 0.1, 1.0
@@ -91,26 +93,42 @@ class InPool:
 
     #: When the function began, if it ran before RQ's code came to know of the job.
     pool_ran_since: Optional[datetime] = None
+    #: Whether somebody has changed what happens before a job.
+    pool_prepares = False
 
     def procline(self, message: str) -> None:
         """The process title is the pool's."""
 
     def prepare_job_execution(self, job: Any, *_: Any, **__: Any) -> None:
-        """Says that the job starts; the broker has said it of one that ran already. The broker claims through the
-        intermediate lists, however many queues there are."""
-        if self.pool_ran_since is None:
-            super().prepare_job_execution(job, remove_from_intermediate_queue=True)  # type: ignore[misc]
+        """The broker has said that the job starts."""
+        if self.pool_prepares and self.pool_ran_since is None:
+            super().prepare_job_execution(job)  # type: ignore[misc]
 
-    def handle_execution_ended(self, job: Any, *args: Any, **kwargs: Any) -> None:
-        """The first step after the function. A process that the job forked does not come further."""
+    def handle_execution_ended(self, job: Any, *_: Any, **__: Any) -> None:
+        """The first step after the function. A process that the job forked does not come further. What RQ sends here is
+        written again with the outcome."""
         if lineage.is_child:
             lineage.end_child(None)
         if self.pool_ran_since is not None:
             job.started_at = self.pool_ran_since
-        super().handle_execution_ended(job, *args, **kwargs)  # type: ignore[misc]
+        job.ended_at = job.last_heartbeat = now()
+
+    def increment_successful_job_count(self, pipeline: Any = None) -> None:
+        """Counts, also for a worker that the broker has not registered yet; nothing of it must stay for ever."""
+        super().increment_successful_job_count(pipeline=pipeline)  # type: ignore[misc]
+        self._pool_expire(pipeline)
+
+    def increment_failed_job_count(self, pipeline: Any = None) -> None:
+        """As `increment_successful_job_count`."""
+        super().increment_failed_job_count(pipeline=pipeline)  # type: ignore[misc]
+        self._pool_expire(pipeline)
+
+    def _pool_expire(self, pipeline: Any) -> None:
+        connection = self.connection if pipeline is None else pipeline  # type: ignore[attr-defined]
+        connection.expire(self.key, self.worker_ttl + 60)  # type: ignore[attr-defined]
 
 
-_OURS = ("__init__", *(name for name in vars(InPool) if not name.startswith("_")))
+_OURS = ("__init__", *(name for name in vars(InPool) if not name.startswith("__")))
 
 
 class RqCode:
@@ -125,22 +143,25 @@ class RqCode:
         _check_keys(self.queue_class, rq.Queue, "redis_queue_namespace_prefix")
         worker_class = _import_class(settings.worker_class, rq.Worker)
         self.worker_class: Any = type(worker_class.__name__, (InPool, worker_class), {})
+        self.worker_class.pool_prepares = not _is_of_rq(worker_class.prepare_job_execution)
         self.serializer = resolve_serializer(_SERIALIZERS.get(settings.serializer or "pickle", settings.serializer))
         self.handlers = [import_attribute(name) for name in settings.exception_handlers]
         #: Whether somebody is to be told of exceptions. (A worker class may bring handlers of its own.)
         self.has_handlers = bool(self.worker("", [], self.connect())._exc_handlers)
-        #: Whether RQ's code does what RQ's code does: no class of the user's, and no patch of a tracer's or an error
-        #: tracker's, stands in it. Then a plain job need not go through it.
-        self.is_stock = self.looks_stock()
+        self.look()
 
-    def looks_stock(self) -> bool:
-        """What `is_stock` is now; hooks may change it."""
-        lifecycle = [
+    def look(self) -> None:
+        """Looks whether RQ's code is RQ's own: no class of the user's, and no patch of a tracer's or an error tracker's,
+        stands in it. Hooks may change that."""
+        ends = [
             *_functions(self.worker_class, but=_OURS),
-            *_functions(self.job_class),
+            *_functions(self.job_class, but=_JOB_RUN, known=rq.job.Job),
             *(getattr(self.queue_class, name, None) for name in _QUEUE_LIFECYCLE),
         ]
-        return all(_is_of_rq(function) for function in lifecycle)
+        #: Whether what RQ does around `Job.perform` is RQ's own. Then the broker can do the same.
+        self.ends_stock = all(_is_of_rq(function) for function in ends)
+        #: Whether `Job.perform` is so, too. Then the function alone is called.
+        self.is_stock = self.ends_stock and all(_is_of_rq(function) for function in _functions(self.job_class))
 
     def connect(self) -> Redis:
         """A client that connects when it is first used, and waits for a Redis that is away."""
@@ -205,7 +226,7 @@ def _functions(kind: type, but: Iterable[str] = ()) -> Iterable[Any]:
     """All that can be called in a class and those that it inherits from, except `object`."""
     for base in kind.__mro__:
         for name, value in vars(base).items():
-            if name not in but and base is not object:
+            if name not in but and base is not object and (known is None or hasattr(known, name)):
                 yield getattr(value, "fget", None) or getattr(value, "__func__", value)
 
 

@@ -15,7 +15,8 @@ class Pending:
     """The plain job that runs, as far as somebody asked for it; one of these a worker."""
 
     def __init__(self, fetch: Callable[[], Any]) -> None:
-        self._fetch = fetch
+        #: How the job object is made.
+        self.fetch = fetch
         self._fields: Any = None
         self.is_running = False
         #: The job object; None until somebody asked.
@@ -24,7 +25,7 @@ class Pending:
     def get(self) -> Any:
         """The job object; None when no job runs."""
         if self.job is None and self.is_running:
-            self.job = self._fetch()
+            self.job = self.fetch()
             self._fields = _fields_of(self.job)
         return self.job
 

@@ -42,7 +42,7 @@ class Dialect:
 
     def after_hooks(self) -> None:
         """They may have patched RQ."""
-        self._code.is_stock = self._code.looks_stock()
+        self._code.look()
 
     def facts(self) -> str:
         """It has none to tell."""

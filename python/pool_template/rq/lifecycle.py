@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import time
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 from uuid import uuid4
@@ -16,8 +18,14 @@ from rq.job import JobStatus
 from rq.registry import ScheduledJobRegistry
 from rq.utils import as_text, now
 
+try:
+    from rq.job_lifecycle import format_exc_info
+except ImportError:  # RQ 2, whose own code does all of it
+    pass
+
 from pool_template.rq.batch import let_rq_call
 from pool_template.rq.code import RqCode
+from pool_template.rq.taken import Taken
 
 #: What ended a job, replayed to RQ's code: returns its value or raises its exception.
 Replay = Callable[[], Any]
@@ -30,6 +38,7 @@ class Lifecycle:
         self._code = code
         self._connection = code.connect()
         self._queues = queues
+        self._known_queues: dict[str, Any] = {}
         self.worker = code.worker(name, queues, self._connection)
 
     def fetch(self, job_id: str) -> Any:
@@ -38,30 +47,59 @@ class Lifecycle:
         job.worker_name = self.worker.name
         return job
 
-    def run_whole(self, job_id: str) -> None:
-        """A job that was only taken from its queue: all of it, as RQ's worker does between two jobs."""
-        worker = self.worker
-        try:
-            job = self._code.job_class.fetch(job_id, connection=self._connection, serializer=self._code.serializer)
-        except NoSuchJobError:
-            return  # deleted meanwhile
-        # Until it begins it bears the name of the broker's claim, see `claim.lua`.
-        claim, job.worker_name = job.worker_name, worker.name
+    def begin(self, job_id: str, known: Taken, started_ns: int) -> tuple[Any, Execution]:
+        """A job that the broker has started and its execution, made of what the broker read of them."""
+        job = self._code.job_class(job_id, connection=self._connection, serializer=self._code.serializer)
+        job.restore(known.fields)
+        job.started_at = _began(started_ns)
+        job.worker_name = self.worker.name
         let_rq_call(job)
-        job.redis_server_version = worker.get_redis_server_version()
-        execution = worker.prepare_execution(job)
-        if claim:
-            self._connection.zrem(job.started_job_registry.key, f"{job.id}:{claim}")
-        self._perform(job, execution)
+        execution = Execution(known.execution, job_id, self._connection)
+        execution.worker_name = job.worker_name
+        return job, execution
+
+    def run_whole(self, job_id: str, known: Taken, started_ns: int) -> None:
+        """A job that RQ's own code is to end: all of it, as RQ's worker does between two jobs."""
+        self._perform(*self.begin(job_id, known, started_ns))
+
+    def finalize_success(self, job: Any, execution: Execution, value: Any) -> None:
+        """A job has been performed: what comes after it, with its success callback."""
+        with self._executing(execution) as worker:
+            worker._finalize_success(job, self._queue_of(job), execution, value)
+
+    def finalize_failure(self, job: Any, execution: Execution, raised: Any) -> None:
+        """A job, or its success callback, has raised: what comes after it, with its failure callback."""
+        with self._executing(execution) as worker:
+            worker._finalize_failure(job, self._queue_of(job), execution, raised)
+
+    def commit_success(self, job: Any, execution: Execution) -> None:
+        """What comes after the success callback."""
+        queue = self._queue_of(job)
+        with self._executing(execution) as worker:
+            worker.handle_job_success(job, queue, queue.started_job_registry, execution=execution)
+            job.send_webhooks(JobStatus.FINISHED)
+
+    def commit_failure(self, job: Any, execution: Execution, raised: Any) -> None:
+        """What comes after the failure callback."""
+        with self._executing(execution) as worker:
+            worker.handle_exception(job, *raised)
+            text = format_exc_info(raised)
+            worker.handle_job_failure(job, self._queue_of(job), exc_string=text, execution=execution)
+
+    def fetch_started(self, job_id: str) -> Any:
+        """A job that the broker has started, of which the worker was only told the data."""
+        job = self.fetch(job_id)
+        job.started_at = now()
+        let_rq_call(job)
+        return job
 
     def run_started(self, job_id: str) -> None:
         """A job that the broker has started already, and that classes of the user's are to run."""
         try:
-            job = self.fetch(job_id)
+            job = self.fetch_started(job_id)
         except NoSuchJobError:
             return
-        let_rq_call(job)
-        self._perform(job, self._execution_of(job))
+        self._perform(job, self.execution_of(job))
 
     def finish(self, job_id: str, job: Any, started_ns: int, replay: Replay) -> None:
         """A plain job whose function has run: what comes after it, by RQ's code. `job` is the object that the function
@@ -72,10 +110,10 @@ class Lifecycle:
             except NoSuchJobError:
                 return
         job.perform = replay
-        job.started_at = _utc(time.time() - (time.monotonic_ns() - started_ns) / 1e9)
+        job.started_at = _began(started_ns)
         self.worker.pool_ran_since = job.started_at
         try:
-            self._perform(job, self._execution_of(job))
+            self._perform(job, self.execution_of(job))
         finally:
             self.worker.pool_ran_since = None
 
@@ -143,6 +181,12 @@ class Lifecycle:
             text = "Job stopped by user, work-horse terminated."
             _call(worker.handle_job_failure, job, queue=queue, exc_string=text, execution=execution)
 
+    def release(self, job_id: str, rate_limit: str) -> None:
+        """A job was called off before it began: others may have its slot. Source: `rq/rate_limit.py`, `cancel`."""
+        from rq.rate_limit import RateLimitRegistry  # not in every RQ 2
+
+        RateLimitRegistry(rate_limit, self._connection).release_stale_and_enqueue(job_id)
+
     def maintain(self, queues: list[str]) -> None:
         """RQ's housekeeping of these queues. Source: `rq/worker/base.py`, `run_maintenance_tasks`."""
         worker = self.worker if queues == self._queues else self._worker_named(self.worker.name, queues)
@@ -167,17 +211,25 @@ class Lifecycle:
                 pipeline.execute()
 
     def _perform(self, job: Any, execution: Execution) -> None:
-        worker = self.worker
-        queue = self._code.queue(job.origin, self._connection)
-        worker.execution = execution
-        try:
-            _call(worker.perform_job, job, queue, execution=execution)
-        finally:
-            worker.execution = None
-        worker.set_state("idle")
-        worker.heartbeat()
+        with self._executing(execution) as worker:
+            _call(worker.perform_job, job, self._queue_of(job), execution=execution)
 
-    def _execution_of(self, job: Any) -> Execution:
+    @contextlib.contextmanager
+    def _executing(self, execution: Execution) -> Iterator[Any]:
+        self.worker.execution = execution
+        try:
+            yield self.worker
+        finally:
+            self.worker.execution = None
+
+    def _queue_of(self, job: Any) -> Any:
+        """Its queue. One object for all of a queue's jobs, since each asks the server for its version once."""
+        queue = self._known_queues.get(job.origin)
+        if queue is None:
+            queue = self._known_queues[job.origin] = self._code.queue(job.origin, self._connection)
+        return queue
+
+    def execution_of(self, job: Any) -> Execution:
         """The execution that the broker began: the newest one that is recorded; else the one that holds the claim.
         A new one if there is neither any more: RQ's code can't do without."""
         ids = ExecutionRegistry(job.id, self._connection).get_execution_ids()
@@ -202,9 +254,9 @@ class Lifecycle:
             job = self._code.job_class.fetch(job_id, connection=self._connection, serializer=self._code.serializer)
         except NoSuchJobError:
             return None
-        queue = self._code.queue(job.origin, self._connection)
+        queue = self._queue_of(job)
         known = order.get("execution_id")
-        execution = self._execution(job, known) if known else self._execution_of(job)
+        execution = self._execution(job, known) if known else self.execution_of(job)
         worker.execution = execution
         return worker, job, queue, execution
 
@@ -222,6 +274,11 @@ def _call(method: Callable[..., Any], *args: Any, execution: Execution, **kwargs
 def _forget_start(job: Any) -> None:
     """RQ's parent process ends a job with what it knew of it before the start, and writes that back."""
     job.last_heartbeat = job.worker_name = None
+
+
+def _began(started_ns: int) -> datetime:
+    """A moment of the monotonic clock, in nanoseconds."""
+    return _utc(time.time() - (time.monotonic_ns() - started_ns) / 1e9)
 
 
 def _utc(seconds: Any) -> datetime:

@@ -1,7 +1,8 @@
-"""Runs RQ's jobs, as the broker hands them out, each of one of three kinds.
+"""Runs RQ's jobs, as the broker hands them out, each of one of four kinds. The broker has started them in Redis.
 
-Plain: already started in Redis; the payload is the `data` of its hash. Only its function is run here.
-Whole: it needs more of RQ than that. RQ's own code runs it from start to end.
+Plain: the payload is the `data` of its hash. Only its function is run here, and the broker ends it.
+With callbacks: the payload is its hash. RQ's job object runs it here, with its callbacks, and the broker ends it.
+Whole: the payload is its hash. RQ's own code runs it and ends it.
 After-work: the payload is `{"do": ...}`: what RQ's own code must do and no job asked for.
 """
 
@@ -15,9 +16,7 @@ from collections.abc import Coroutine
 from types import CoroutineType
 from typing import Any, Callable, Optional
 
-from rq.exceptions import DeserializationError
-from rq.job import Retry
-from rq.results import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
+from rq.exceptions import DeserializationError, NoSuchJobError
 from rq.timeouts import JobTimeoutException
 from rq.utils import import_attribute
 
@@ -26,17 +25,16 @@ from pool_template.jobs.batch import Batch
 from pool_template.jobs.deadline import Deadline
 from pool_template.jobs.coroutines import complete
 from pool_template.jobs.loop import Outcome
-from pool_template.rq import current
+from pool_template.rq import current, taken
 from pool_template.rq.batch import Jobs, callable_alone
 from pool_template.rq.code import RqCode
+from pool_template.rq.django_tasks import Quiet
 from pool_template.rq.environment import Environment
 from pool_template.rq.lifecycle import Lifecycle
+from pool_template.rq.outcome import NO_RESULT, SETTLED, VALUES, failure, success
+from pool_template.rq.performer import Performer, calls_callbacks, kept
 
-_PLAIN, _WHOLE, _AFTER_WORK = range(3)
-_NO_RESULT: Outcome = (frames.SUCCESS, frames.AFTER_BY_POLICY, b"")
-_SETTLED: Outcome = (frames.SETTLED, frames.AFTER_BY_POLICY, b"")
-#: Results of these types are neither coroutines nor `Retry`.
-_VALUES = frozenset((str, int, float, bool, bytes, list, dict, tuple))
+_PLAIN, _WHOLE, _AFTER_WORK, _CALLBACKS = range(4)
 #: The low half of the first byte of what zlib compressed. Source: RFC 1950.
 _DEFLATE = 8
 
@@ -61,13 +59,17 @@ class RqRunner:
         self._job = b""
         self._pending = current.Pending(self._fetch_current)
         current.install(self._pending)
+        self._performer = Performer(code, max_result)
+        self._quiet = Quiet(code.job_class)
         self._is_stock = code.is_stock
+        self._performs = False
         self._fails_itself = code.has_handlers or code.settings.disable_default_exception_handler
 
     def join(self, pool: str) -> None:
         """See `jobs.loop.Runner`."""
         self._queues = self._code.settings.queues.get(pool) or ["default"]
         self._is_stock = self._code.is_stock
+        self._performs = self._code.ends_stock and calls_callbacks
         self._deadline.prepare()
 
     def set_ordinal(self, ordinal: int) -> None:
@@ -102,23 +104,81 @@ class RqRunner:
             return self._run_plain(payload, timeout_ms, started_ns)
         try:
             self._deadline.set(0, started_ns)  # RQ's code sets its own
-            if kind == _PLAIN:
-                self._environment.set_job(job)
-                self._lifecycle.run_started(job.decode())
-            elif kind == _WHOLE:
-                self._environment.set_job(job)
-                self._lifecycle.run_whole(job.decode())
-            elif kind == _AFTER_WORK:
+            if kind == _AFTER_WORK:
                 self._keep_house(json.loads(payload))
-                return _NO_RESULT
-            else:
-                message = f"a job of kind {kind}, expected {_PLAIN}, {_WHOLE} or {_AFTER_WORK}"
+                return NO_RESULT
+            if kind not in (_PLAIN, _WHOLE, _CALLBACKS):
+                message = f"a job of kind {kind}, expected {_PLAIN} to {_CALLBACKS}"
                 return frames.REJECTED, frames.AFTER_BY_POLICY, errors.encode("bad kind", message)
-            return _SETTLED
+            self._environment.set_job(job)
+            return self._run_by_rq(job.decode(), payload, kind, started_ns)
         except BaseException as error:
             if lineage.is_child:
                 lineage.end_child(error)
-            return _failure(error)
+            return failure(error)
+
+    def _run_by_rq(self, job_id: str, payload: bytes, kind: int, started_ns: int) -> Outcome:
+        lifecycle = self._lifecycle
+        if kind == _WHOLE or kind == _CALLBACKS and not self._performs:
+            lifecycle.run_whole(job_id, taken.Taken(payload), started_ns)
+            return SETTLED
+        if kind == _CALLBACKS:
+            taken_job = taken.Taken(payload)
+            if self._quiet.of(taken_job.fields):
+                answer = self._run_quietly(job_id, taken_job, started_ns)
+                if answer is not None:
+                    return answer
+            job, execution = lifecycle.begin(job_id, taken_job, started_ns)
+            return self._performer.run(lifecycle, job, lambda: execution)
+        if not self._performs:
+            lifecycle.run_started(job_id)
+            return SETTLED
+        try:
+            job = lifecycle.fetch_started(job_id)
+        except NoSuchJobError:
+            return SETTLED
+        return self._performer.run(lifecycle, job, lambda: lifecycle.execution_of(job))
+
+    def _run_quietly(self, job_id: str, known: taken.Taken, started_ns: int) -> Optional[Outcome]:
+        """Calls the task of a job that tells nobody anything. None: the job class shall do it."""
+        timeout = known.timeout()
+        try:
+            function, args, kwargs = self.read(known.fields[b"data"])
+        except Exception:
+            return None
+        call = self._quiet.call(function)
+        if call is None or timeout is None:
+            return None
+        lifecycle, pending, deadline = self._lifecycle, self._pending, self._deadline
+        begun: Any = None
+
+        def begin() -> Any:
+            nonlocal begun
+            begun = lifecycle.begin(job_id, known, started_ns)
+            return begun[0]
+
+        pending.is_running, pending.fetch = True, begin
+        try:
+            try:
+                deadline.set(timeout * 1000, started_ns)
+                value = call(*args, **kwargs)
+            finally:
+                deadline.clear()
+            return self._success(value)
+        except BaseException as error:
+            if lineage.is_child:
+                lineage.end_child(error)
+            job, execution = begun or lifecycle.begin(job_id, known, started_ns)
+            if isinstance(error, _Finish):
+                lifecycle.finalize_success(job, execution, value)
+                return SETTLED
+            if begun and pending.has_changed():
+                lifecycle.finalize_failure(job, execution, sys.exc_info())
+                return SETTLED
+            return self._performer.failed(lifecycle, job, lambda: execution, kept(job))
+        finally:
+            pending.end()
+            pending.fetch = self._fetch_current
 
     def run_batch(self, runs: list[frames.RunFrame], started_ns: int) -> Optional[list[Outcome]]:
         """Calls a batch task once: an outcome for each of its jobs, in order. None: they don't call one batch task."""
@@ -149,16 +209,16 @@ class RqRunner:
             if not isinstance(answer, BaseException):
                 return self._success(answer)
             if not self._fails_itself:
-                return _failure(answer)
+                return failure(answer)
         except _Finish:
             pass
         except BaseException as error:
-            return _failure(error)
+            return failure(error)
         return self._finish(started_ns, replay)
 
     def batch_failure(self, error: BaseException) -> Outcome:
         """A whole batch failed, and is to be run again in halves."""
-        _, after_ms, data = _failure(error)
+        _, after_ms, data = failure(error)
         return frames.BATCH_FAILURE, after_ms, data
 
     def _run_plain(self, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
@@ -178,7 +238,7 @@ class RqRunner:
             if lineage.is_child:
                 lineage.end_child(error)
             if not self._fails_itself and not pending.has_changed():
-                return _failure(error)
+                return failure(error)
             return self._finish(started_ns, _raiser(error))
         finally:
             pending.end()
@@ -187,7 +247,7 @@ class RqRunner:
         function, args, kwargs = self.read(payload)
         value = function(*args, **kwargs)
         if type(value) is CoroutineType or (
-            value is not None and type(value) not in _VALUES and isinstance(value, Coroutine)
+            value is not None and type(value) not in VALUES and isinstance(value, Coroutine)
         ):
             return self._complete(value)
         return value
@@ -233,17 +293,10 @@ class RqRunner:
             lineage.end_child(None)
         if self._pending.job is not None and self._pending.has_changed():
             raise _Finish
-        if value is None:
-            return _NO_RESULT
-        if type(value) not in _VALUES and isinstance(value, Retry):
+        answer = success(value, self._dumps, self._max_result)
+        if answer is None:
             raise _Finish
-        try:
-            data = self._dumps(value)
-        except Exception:
-            data = self._dumps(UNSERIALIZABLE_RETURN_VALUE_PAYLOAD)
-        if len(data) > self._max_result:
-            raise _Finish  # RQ has no limit, and the supervisor's frames have
-        return frames.SUCCESS, frames.AFTER_BY_POLICY, data
+        return answer
 
     def _finish(self, started_ns: int, replay: Callable[[], Any]) -> Outcome:
         self._pending.is_running = False
@@ -251,8 +304,8 @@ class RqRunner:
             self._deadline.set(0, started_ns)
             self._lifecycle.finish(self._job.decode(), self._pending.job, started_ns, replay)
         except BaseException as error:
-            return _failure(error)
-        return _SETTLED
+            return failure(error)
+        return SETTLED
 
     def _fetch_current(self) -> Any:
         return self._lifecycle.fetch(self._job.decode())
@@ -266,12 +319,14 @@ class RqRunner:
             self._lifecycle.lost(order)
         elif what == "stopped":
             self._lifecycle.stopped(order)
+        elif what == "release":
+            self._lifecycle.release(order["job_id"], order["rate_limit"])
         elif what == "maintain":
             self._lifecycle.maintain(order["queues"])
         elif what == "enqueue":
             self._lifecycle.enqueue(order["queue"], order["job_ids"])
         else:
-            raise ValueError(f"an order to do {what!r}; expected finish, lost, stopped, maintain or enqueue")
+            raise ValueError(f"an order to do {what!r}; expected finish, lost, stopped, release, maintain or enqueue")
 
 
 def _timeout(timeout_ms: int) -> JobTimeoutException:
@@ -287,9 +342,3 @@ def _raiser(error: BaseException) -> Callable[[], Any]:
         raise error.with_traceback(trace)
 
     return replay
-
-
-def _failure(error: BaseException) -> Outcome:
-    text = errors.whole_traceback_of(error)
-    data = errors.encode(errors.kind_of(error), errors.message_of(error), text)
-    return frames.FAILURE, frames.AFTER_BY_POLICY, data

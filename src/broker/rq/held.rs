@@ -9,10 +9,12 @@ use crate::job::{Claimed, QueueName};
 
 /// [`Job::kind`](crate::job::Job::kind) of a job whose function alone is the worker's; the payload is its `data`.
 pub(super) const KIND_PLAIN: u8 = 0;
-/// Of a job that RQ's own code runs from start to end.
+/// Of a job that RQ's own code ends; the payload is its hash, see `lua/job.lua`.
 pub(super) const KIND_WHOLE: u8 = 1;
 /// Of after-work; the payload is [`AfterWork`] as JSON.
 pub(super) const KIND_AFTER_WORK: u8 = 2;
+/// Of a job with callbacks, which its worker calls; our scripts end it. The payload is its hash.
+pub(super) const KIND_CALLBACKS: u8 = 3;
 
 /// One job in hand.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub(super) struct Held {
     pub job: String,
     pub queue: String,
     pub kind: Kind,
+    /// The key of its rate limit.
+    pub rate_limit: Option<String>,
     /// The worker under whose name its execution was shown to others.
     pub shown: Option<String>,
     /// It was settled once already, and the answer was lost.
@@ -47,7 +51,7 @@ pub(super) enum Kind {
         /// A function is to be called if it is stopped.
         stopped_callback: bool,
     },
-    /// By its worker, which runs RQ's own lifecycle.
+    /// By RQ's own code, in its worker or as after-work.
     Whole,
     /// Ours: nothing of it is in Redis.
     After(Pending<AfterWork>),
@@ -72,7 +76,7 @@ pub(super) enum AfterWork {
     /// The worker died with a job.
     Lost {
         job_id: String,
-        execution_id: Option<String>,
+        execution_id: String,
         worker_name: String,
         how: String,
         /// Its raw wait status, where known.
@@ -81,9 +85,11 @@ pub(super) enum AfterWork {
     /// Somebody stopped a job.
     Stopped {
         job_id: String,
-        execution_id: Option<String>,
+        execution_id: String,
         worker_name: String,
     },
+    /// A job with a rate limit was called off before it began: others may have its slot.
+    Release { job_id: String, rate_limit: String },
     /// The housekeeping of RQ's registries.
     Maintain { queues: Vec<String> },
     /// Scheduled jobs with a rate limit that are due.
@@ -97,6 +103,7 @@ impl AfterWork {
             AfterWork::Finish { .. } => "rq:finish",
             AfterWork::Lost { .. } => "rq:lost",
             AfterWork::Stopped { .. } => "rq:stopped",
+            AfterWork::Release { .. } => "rq:release",
             AfterWork::Maintain { .. } => "rq:maintain",
             AfterWork::Enqueue { .. } => "rq:enqueue",
         }
@@ -108,7 +115,7 @@ impl AfterWork {
             AfterWork::Finish { job_id, .. }
             | AfterWork::Lost { job_id, .. }
             | AfterWork::Stopped { job_id, .. } => Some(job_id),
-            AfterWork::Maintain { .. } | AfterWork::Enqueue { .. } => None,
+            AfterWork::Release { .. } | AfterWork::Maintain { .. } | AfterWork::Enqueue { .. } => None,
         }
     }
 }

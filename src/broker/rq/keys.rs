@@ -1,11 +1,15 @@
 //! Every key of RQ's schema that this broker touches, each with its source in the `rq` package (3.0).
 //!
-//! The Lua scripts build the keys of single jobs by the same patterns: they get the prefix as an argument.
+//! The Lua scripts build the keys of single jobs by the same patterns: they get the prefixes as an argument.
+
+use super::options::Options;
 
 /// Names of keys and channels under one prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: String,
+    queues: String,
+    jobs: String,
 }
 
 impl Keys {
@@ -16,6 +20,11 @@ impl Keys {
         }
     }
 
+    /// For the scripts: the prefix of all keys, then those of queues and of jobs, a line each.
+    pub fn names(&self) -> String {
+        [self.prefix.as_str(), &self.queues, &self.jobs].join("\n")
+    }
+
     /// What every key begins with.
     pub fn prefix(&self) -> &str {
         &self.prefix
@@ -23,7 +32,7 @@ impl Keys {
 
     /// List of job ids: the right end is the newest. Source: `rq/queue.py`, `Queue.key`.
     pub fn queue(&self, queue: &str) -> String {
-        format!("{}:queue:{queue}", self.prefix)
+        format!("{}{queue}", self.queues)
     }
 
     /// Set of the keys of all queues. Source: `rq/queue.py`, `Queue.redis_queues_keys`.
@@ -33,7 +42,7 @@ impl Keys {
 
     /// Hash: a job's fields. Source: `rq/job.py`, `Job.key_for`.
     pub fn job(&self, job: &str) -> String {
-        format!("{}:job:{job}", self.prefix)
+        format!("{}{job}", self.jobs)
     }
 
     /// Stream of a job's results, at most about 10. Source: `rq/results.py`, `Result.get_key`.

@@ -21,17 +21,13 @@ impl RqBroker {
             .arg(self.options.job_monitoring_interval.as_secs());
         let mut count = 0;
         for (number, held) in &self.hand().jobs {
-            let claim = self.execution(*number);
-            // One that RQ's code runs has executions of RQ's, and its claim is over when it begins.
-            let (execution, is_held) = match &held.kind {
-                Kind::Plain { .. } => (claim.as_str(), held.shown.is_none()),
-                Kind::Whole => ("", true),
-                Kind::After(_) => continue,
-            };
+            if matches!(held.kind, Kind::After(_)) {
+                continue;
+            }
             call.arg(&held.job)
                 .arg(&held.queue)
-                .arg(execution)
-                .arg(if is_held { claim.as_str() } else { "" });
+                .arg(self.execution(*number))
+                .arg(u8::from(held.shown.is_none()));
             count += 1;
         }
         if count > 0 {

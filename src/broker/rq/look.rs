@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::claim::from_iso;
 use super::data::{Call, Serializer};
 use super::held::Kind;
 use super::keys::Keys;
+use super::text::from_iso;
 use super::{RqBroker, text};
 use crate::broker::dead::unreadable;
 use crate::broker::{Backlog, BrokerError, DeadFilter};

@@ -1,9 +1,9 @@
 //! RQ's jobs in Redis, in RQ's own schema: producers, dashboards and `rq info` see nothing unusual.
 //!
-//! The installed `rq` package (3.0) is the specification; each key and rule names its source there. A *plain* job (no
-//! callbacks, repeats, rate limit or webhooks) is taken and ended by Lua scripts, in batches. A job with
-//! more to it is *whole*: its worker runs RQ's own lifecycle for it. What only RQ's own code does right and no job
-//! asks for (housekeeping, the end of a job whose worker died) is handed out as *after-work*.
+//! The installed `rq` package (3.0) is the specification; each key and rule names its source there. Jobs are
+//! taken by a Lua script, in batches. Another ends them, and calls of callbacks are their worker's. A job with
+//! repeats, a rate limit or webhooks is *whole*: RQ's own code ends it, in its worker. What only RQ's own code does right
+//! and no job asks for (housekeeping, the end of a whole job whose worker died) is handed out as *after-work*.
 //!
 //! - [`options`]: what it is told; [`keys`]: every key with its source; [`text`]: how RQ writes times and errors;
 //! - [`held`]: what is in hand; [`intervals`]: what is due again after a time;
@@ -23,11 +23,13 @@ mod data;
 mod enqueue;
 mod first_failure;
 mod group;
+mod hand_out;
 mod held;
 mod intervals;
 mod keys;
 mod lease;
 mod look;
+mod maintain;
 pub mod options;
 mod orders;
 mod python;
@@ -35,6 +37,7 @@ mod ready;
 mod recover;
 mod results;
 mod roster;
+mod row;
 mod scheduler;
 mod scripts;
 mod settle;

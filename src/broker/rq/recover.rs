@@ -3,7 +3,7 @@
 use redis::Value;
 
 use super::RqBroker;
-use super::claim::row;
+use super::row::row;
 use crate::broker::BrokerError;
 use crate::broker::redis::unanswered::Pause;
 use crate::job::{Claimed, QueueName};

@@ -231,7 +231,7 @@ impl RqBroker {
         }
     }
 
-    /// Job, queue, execution and its start, for a plain job that has run for a moment; empty texts for others.
+    /// Job, queue, execution and its start, for a job that has run for a moment; empty texts for after-work.
     fn shown(&self, worker: &WorkerView, name: &str) -> [String; 4] {
         let Some(running) = &worker.job else {
             return Default::default();
@@ -243,7 +243,7 @@ impl RqBroker {
         let Some((number, held)) = of_it.max_by_key(|(number, _)| **number) else {
             return Default::default();
         };
-        if !matches!(held.kind, Kind::Plain { .. }) {
+        if matches!(held.kind, Kind::After(_)) {
             return Default::default();
         }
         if held.returned && held.shown.is_none() {

@@ -1,4 +1,4 @@
-//! Ending jobs: one script call a batch for plain ones; what only RQ's own code does right becomes after-work.
+//! Ending jobs: one script call a batch; what only RQ's own code does right becomes after-work.
 
 use redis::{ScriptInvocation, Value};
 
@@ -16,7 +16,7 @@ const WORKER_LOST: &str = "worker lost";
 /// Source: `rq/worker/worker_classes.py`, `Worker._handle_stopped_job`.
 const STOPPED: &str = "Job stopped by user, work-horse terminated.";
 
-/// What becomes of a plain job, in the words of `settle.lua`.
+/// What becomes of a job, in the words of `settle.lua`.
 struct Line {
     at: usize,
     number: i64,
@@ -27,9 +27,6 @@ struct Line {
     due: Option<Unix>,
     run: Option<RunStamp>,
 }
-
-/// A job whose lifecycle was its worker's: its number, and how it ended.
-type WholeEnd = (i64, Held, Verdict, Option<RunStamp>);
 
 /// What is to be done here once all of a call has reached the server.
 #[derive(Default)]
@@ -53,7 +50,7 @@ impl RqBroker {
                 _ => (false, 0),
             }
         });
-        let (mut plain, mut whole) = (Vec::new(), Vec::new());
+        let (mut lines, mut ended) = (Vec::new(), Ended::default());
         let (mut after, mut given_up) = (Vec::new(), Vec::new());
         for at in order {
             let number = settlements[at].of.handle;
@@ -66,8 +63,14 @@ impl RqBroker {
             let run = settlements[at].run;
             held[at] = true;
             match job.kind {
-                Kind::Plain { .. } => plain.push(line(at, number, job, verdict, run)),
-                Kind::Whole => whole.push((number, job, verdict, run)),
+                Kind::Plain { .. } => lines.push(line(at, number, job, verdict, run)),
+                Kind::Whole => match self.left_to_rq(number, &job, &verdict, run) {
+                    Some(work) => {
+                        ended.after_work.push(work);
+                        ended.numbers.push(number);
+                    }
+                    None => lines.push(line(at, number, job, verdict, run)),
+                },
                 Kind::After(pending) => {
                     after.push(pending.work.clone());
                     given_up.extend(self.after_work_ended(number, pending, &verdict));
@@ -76,14 +79,12 @@ impl RqBroker {
         }
         self.give_up(&given_up).await;
         self.look_for_failures_after(&after).await;
-        let mut ended = Ended::default();
-        let answer = self.end_all(&whole, &plain, &mut held, &mut ended).await;
+        let answer = self.end_all(&lines, &mut held, &mut ended).await;
         let mut hand = self.hand();
         if let Err(error) = &answer {
             // All of it is sent again. What was carried out then is not held any more: no answer says so where none came.
             let is_unknown = matches!(error, BrokerError::Unreachable { .. });
-            let numbers = whole.iter().map(|(number, ..)| number);
-            for number in numbers.chain(plain.iter().map(|line| &line.number)) {
+            for Line { number, .. } in &lines {
                 if let Some(job) = hand.jobs.get_mut(number) {
                     job.tried |= is_unknown || ended.numbers.contains(number);
                 }
@@ -99,18 +100,38 @@ impl RqBroker {
         Ok(held)
     }
 
-    async fn end_all(
-        &self,
-        whole: &[WholeEnd],
-        plain: &[Line],
-        held: &mut [bool],
-        ended: &mut Ended,
-    ) -> Result<(), BrokerError> {
-        self.end_whole(whole, ended).await?;
-        for lines in plain.chunks(BATCH_MAX) {
-            self.end_plain(lines, held, ended).await?;
+    async fn end_all(&self, lines: &[Line], held: &mut [bool], ended: &mut Ended) -> Result<(), BrokerError> {
+        for lines in lines.chunks(BATCH_MAX) {
+            self.end_batch(lines, held, ended).await?;
         }
         Ok(())
+    }
+
+    /// The after-work for a job that RQ's own code was to end, and whose worker did not come to that.
+    fn left_to_rq(
+        &self,
+        number: i64,
+        held: &Held,
+        verdict: &Verdict,
+        run: Option<RunStamp>,
+    ) -> Option<AfterWork> {
+        let (job_id, execution_id) = (held.job.clone(), self.execution(number));
+        let worker_name = self.worker_of(run);
+        match verdict {
+            Verdict::Stopped => Some(AfterWork::Stopped {
+                job_id,
+                execution_id,
+                worker_name,
+            }),
+            Verdict::Again { error, .. } | Verdict::Bury { error, .. } => Some(AfterWork::Lost {
+                job_id,
+                execution_id,
+                worker_name,
+                how: error.message.clone(),
+                status: run.and_then(|run| run.death),
+            }),
+            Verdict::GiveBack | Verdict::Canceled | Verdict::Finish { .. } | Verdict::Forget => None,
+        }
     }
 
     /// After-work that its worker could not do is tried again after a pause, as often as the policy says. Returns the job
@@ -187,51 +208,7 @@ impl RqBroker {
         self.give_up(&jobs).await;
     }
 
-    async fn end_whole(&self, jobs: &[WholeEnd], ended: &mut Ended) -> Result<(), BrokerError> {
-        if jobs.is_empty() {
-            return Ok(());
-        }
-        let mut call = self.scripts.whole.prepare_invoke();
-        call.arg(self.keys.prefix()).arg(text::iso(Unix::now()));
-        for (number, held, verdict, run) in jobs {
-            let worker_name = self.worker_of(*run);
-            let what = match verdict {
-                Verdict::GiveBack => "B",
-                Verdict::Canceled => "C",
-                Verdict::Stopped => {
-                    ended.after_work.push(AfterWork::Stopped {
-                        job_id: held.job.clone(),
-                        execution_id: None,
-                        worker_name,
-                    });
-                    "X"
-                }
-                Verdict::Again { error, .. } | Verdict::Bury { error, .. } => {
-                    ended.after_work.push(AfterWork::Lost {
-                        job_id: held.job.clone(),
-                        execution_id: None,
-                        worker_name,
-                        how: error.message.clone(),
-                        status: run.and_then(|run| run.death),
-                    });
-                    "X"
-                }
-                Verdict::Finish { .. } | Verdict::Forget => "X",
-            };
-            let worker = run.map(|run| self.options.names.of(run.ordinal));
-            call.arg(what)
-                .arg(&held.job)
-                .arg(&held.queue)
-                .arg(self.execution(*number))
-                .arg(worker.unwrap_or_default());
-        }
-        let refused: Vec<Vec<u8>> = self.link.run_script(&call).await?;
-        tell_refused(&refused);
-        ended.numbers.extend(jobs.iter().map(|(number, ..)| *number));
-        Ok(())
-    }
-
-    async fn end_plain(
+    async fn end_batch(
         &self,
         lines: &[Line],
         held: &mut [bool],
@@ -243,10 +220,13 @@ impl RqBroker {
             .arg(self.options.results_ttl.seconds());
         let mut sent = Vec::with_capacity(lines.len());
         for line in lines {
-            let Kind::Plain { stopped_callback } = &line.held.kind else {
-                continue;
-            };
-            if line.what == "T" && *stopped_callback {
+            let has_callback = matches!(
+                line.held.kind,
+                Kind::Plain {
+                    stopped_callback: true
+                }
+            );
+            if line.what == "T" && has_callback {
                 // Its execution stays for the after-work to end.
                 ended.after_work.push(self.finish(line));
             } else {
@@ -264,6 +244,15 @@ impl RqBroker {
         for (line, answer) in sent.into_iter().zip(answers) {
             match answer {
                 Value::Int(2) => ended.after_work.push(self.finish(line)),
+                // Whoever called it off has left it its slot, since its execution was alive.
+                Value::Int(1 | 3) if line.what == "C" => {
+                    ended
+                        .after_work
+                        .extend(line.held.rate_limit.clone().map(|rate_limit| AfterWork::Release {
+                            job_id: line.held.job.clone(),
+                            rate_limit,
+                        }));
+                }
                 // What its runtime has settled is not held any more.
                 Value::Int(0 | 3) if !matches!(line.what, "X" | "C") => held[line.at] = line.held.tried,
                 _ => {}
@@ -308,12 +297,12 @@ impl RqBroker {
         self.hand().jobs.get(&number)?.shown.clone()
     }
 
-    /// The after-work for a plain job that the script leaves to RQ's own code.
+    /// The after-work for a job that the script leaves to RQ's own code.
     fn finish(&self, line: &Line) -> AfterWork {
         if matches!(line.what, "T" | "C") {
             return AfterWork::Stopped {
                 job_id: line.held.job.clone(),
-                execution_id: Some(self.execution(line.number)),
+                execution_id: self.execution(line.number),
                 worker_name: self.worker_of(line.run),
             };
         }

@@ -106,6 +106,22 @@ pub(super) fn lost(status: Option<i32>) -> String {
     format!("Work-horse terminated unexpectedly; waitpid returned {status}; ")
 }
 
+/// Reads what [`text::iso`] writes, to the millisecond.
+pub(super) fn from_iso(text: &str) -> Option<Unix> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    let millis = number(20..23).unwrap_or(0);
+    // Days since 1970 of the proleptic Gregorian calendar, with years that begin in March.
+    let years = if month <= 2 { year - 1 } else { year };
+    let of_era = years.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = years.div_euclid(400) * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    Some(Unix(
+        (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + millis,
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +180,13 @@ mod tests {
             |status| lost(Some(status)).replace("Work-horse terminated unexpectedly; waitpid returned ", "");
         assert_eq!(told(9), "9 (signal 9); ");
         assert_eq!(told(256), "256; ");
+    }
+
+    #[test]
+    fn a_time_reads_back_as_it_was_written() {
+        for millis in [0, 951_782_400_001, 1_772_355_900_250, 4_107_542_399_999] {
+            assert_eq!(from_iso(&iso(Unix(millis))), Some(Unix(millis)));
+        }
+        assert_eq!(from_iso("yesterday"), None);
     }
 }

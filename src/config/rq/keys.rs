@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::values::{DequeueStrategy, RqConfig};
-use crate::broker::rq::options::Keep;
+use crate::broker::rq::options::{Keep, Running};
 use crate::config::keys::{Key, Section, Visit, key};
 use crate::config::scalars::setting::{Atom, Base, Expected, Scalar, quoted};
 use crate::config::scalars::words;

@@ -1,5 +1,7 @@
 //! What must hold for `[rq]`.
 
+use std::time::Duration;
+
 use super::dialect::order_of;
 use super::values::RqConfig;
 use crate::config::findings::{Rules, is_dotted};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::broker::rq::options::{Keep, WorkerNames};
+use crate::broker::rq::options::{Keep, Running, WorkerNames};
 use crate::job::QueueOrder;
 
 /// `[rq]`: what `rq worker` knows by the same names; only for the rq runtime.

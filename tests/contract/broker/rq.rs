@@ -378,11 +378,10 @@ async fn a_job_given_back_twice_is_not_taken_from_who_runs_it_now() {
         let script = redis::Script::new(lua);
         script.invoke(&mut connection).unwrap()
     };
-    run("redis.call('HSET', 'rq:job:00000', 'success_callback_name', 'app.done')");
     let claimed = claim(&broker, &["default"], 1).await.remove(0);
     // It was given back, the answer was lost, and another worker runs it by now.
     run(
-        "redis.call('DEL', 'rq:wip:default', 'rq:queue:default:intermediate')
+        "redis.call('DEL', 'rq:wip:default', unpack(redis.call('KEYS', 'rq:execution:00000:*')))
          redis.call('HSET', 'rq:job:00000', 'status', 'started', 'worker_name', 'another')",
     );
     settle(&broker, &claimed, give_back()).await;

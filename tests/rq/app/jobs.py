@@ -233,6 +233,12 @@ def raise_in_callback(job, connection, *outcome):
     raise RuntimeError('callback broke')
 
 
+def keep_longer(job, connection, *outcome):
+    """Changes the job object in a callback, and does not save it."""
+    connection.rpush('notes', f'longer {job.id}')
+    job.result_ttl = job.failure_ttl = 5000
+
+
 def overrun_in_callback(job, connection, *outcome):
     connection.rpush('notes', f'overrun {job.id}')
     time.sleep(60)

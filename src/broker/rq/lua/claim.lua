@@ -1,4 +1,4 @@
--- Takes up to `limit` jobs from the queues, and starts the plain ones.
+-- Takes up to `limit` jobs from the queues, and starts them.
 -- ARGV: prefix, limit, now as ISO text, now in seconds, monitoring interval, worker name, execution prefix,
 --       first number, deadline by the server's clock in milliseconds, now in seconds with their fraction,
 --       strict, round_robin or random: which queue gives each job, the first of them the first; seed, 1 if a job may be taken whose claim came back (see reclaim.lua) or 0, queue...
@@ -52,12 +52,11 @@ local function first_of(queue, count)
     return {}
   end
   if #ids == 0 then return ids end
-  for key, wanted in pairs({[p .. ':wip:' .. queue] = 'zset', [queue_key(queue) .. ':intermediate'] = 'list'}) do
-    local is = redis.call('TYPE', key).ok
-    if is ~= wanted and is ~= 'none' then
-      refuse('', queue, key .. ' is a ' .. is .. ', not a ' .. wanted)
-      return {}
-    end
+  local wip = p .. ':wip:' .. queue
+  local is = redis.call('TYPE', wip).ok
+  if is ~= 'zset' and is ~= 'none' then
+    refuse('', queue, wip .. ' is a ' .. is .. ', not a zset')
+    return {}
   end
   return ids
 end

@@ -3,20 +3,12 @@
 -- A claim that is not known to have begun may have: how often it came back is counted. The third time it counts as begun,
 -- and RQ's housekeeping, which comes next, ends it by RQ's rules.
 -- Returns how many jobs wait again, then the ids of those that count as begun.
-local now, moved, begun = tonumber(ARGV[2]), 0, {}
-local RETURNS_MAX = 3
+local now = tonumber(ARGV[2])
 
-local function held(wip)
-  local found, claims = call('ZRANGEBYSCORE', wip, 0, now, 'WITHSCORES'), {}
-  for at = 1, #found, 2 do
-    local id, execution = string.match(found[at], '^(.*):(%x+)$')
-    -- The fraction says so, see job.lua.
-    if id and tonumber(found[at + 1]) % 1 ~= 0 then claims[#claims + 1] = {id, execution} end
-  end
-  -- Each goes in front of those before it: the youngest first.
-  table.sort(claims, function(a, b) return a[2] > b[2] end)
-  return claims
-end
+-- The fraction says that it is not known to have begun, see job.lua.
+local function is_held(_, score) return score % 1 ~= 0 end
+
+local function held(wip) return claims_of(call('ZRANGEBYSCORE', wip, 0, now, 'WITHSCORES'), is_held) end
 
 local function give_back(id, execution, queue)
   local index, wip, claim = p .. ':executions:' .. id, p .. ':wip:' .. queue, id .. ':' .. execution

@@ -20,10 +20,7 @@ for at = 4 + 2 * ranges, #ARGV do
     local read, job = true, nil
     if number then read, job = attempt(describe, id, queue, number) end
     if read and job then
-      -- What it was taken as: it may have changed since.
-      local is_plain = redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 1
-      job[4] = is_plain and 'P' or 'W'
-      if not is_plain then job[5] = '' end
+      add_hash(job, execution)
       answer[#answer + 1] = job
     end
   end

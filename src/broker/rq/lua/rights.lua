@@ -8,7 +8,7 @@ local probes = {
   {'HINCRBY', key, 'a', 1}, {'HINCRBYFLOAT', key, 'a', 1}, {'HDEL', key, 'a'},
   {'LPUSH', key, 'a'}, {'RPUSH', key, 'a'}, {'LLEN', key}, {'LRANGE', key, 0, 0}, {'LPOS', key, 'a'}, {'LREM', key, 1, 'a'},
   {'LPOP', key},
-  {'SADD', key, 'a'}, {'SMEMBERS', key}, {'SREM', key, 'a'},
+  {'SADD', key, 'a'}, {'SMEMBERS', key}, {'SISMEMBER', key, 'a'}, {'SCARD', key}, {'SREM', key, 'a'},
   {'ZADD', key, 1, 'a'}, {'ZSCORE', key, 'a'}, {'ZCARD', key}, {'ZRANGE', key, 0, 0}, {'ZRANGEBYSCORE', key, 0, 1},
   {'ZREM', key, 'a'}, {'ZPOPMIN', key},
   {'XADD', key, 'NOMKSTREAM', '*', 'a', 1}, {'XRANGE', key, '-', '+'}, {'XREVRANGE', key, '+', '-'},

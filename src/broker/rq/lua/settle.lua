@@ -1,4 +1,4 @@
--- Carries out outcomes of plain jobs, as RQ's handle_job_success, handle_job_failure and Job.retry do.
+-- Carries out outcomes of jobs, as RQ's handle_job_success, handle_job_failure and Job.retry do.
 -- ARGV: prefix, now in seconds, default result ttl, then 12 of each job:
 --   what, id, execution, queue, worker, started as ISO, ended as ISO, started and ended in seconds,
 --   result or error (base64), due in seconds or '',
@@ -79,13 +79,20 @@ local function settle(at)
   local started_iso, ended_iso, started, ended = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
   local value, due, shown = ARGV[at + 9], ARGV[at + 10], ARGV[at + 11]
   local key = job_key(id)
+  -- Its runtime settled it.
+  if what == 'X' then
+    note_group(redis.call('HGET', key, 'group_id'), ended_iso)
+    release(id, execution, queue, shown)
+    return 1
+  end
   -- A job that was canceled while it runs is in no registry, and ends as it ends.
   local in_hand = redis.pcall('ZSCORE', p .. ':wip:' .. queue, id .. ':' .. execution)
   if type(in_hand) ~= 'string' and redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 0 then
     return redis.call('EXISTS', key) == 1 and 0 or 3
   end
   local job = call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
-    'enqueue_at_front_on_retry', 'timeout', 'status', 'dependency_id', 'group_id', 'pool_returned', 'stopped_callback_name')
+    'enqueue_at_front_on_retry', 'timeout', 'status', 'dependency_id', 'group_id', 'pool_returned', 'stopped_callback_name',
+    'rate_limit_key')
   if not job[1] then
     release(id, execution, queue, shown)
     return 3
@@ -96,7 +103,7 @@ local function settle(at)
       release(id, execution, queue, shown)
       return 1
     end
-    if given(job[12]) then return 2 end
+    if given(job[12]) or given(job[13]) then return 2 end
     what = 'T'
   end
   local fails = what == 'F' or what == 'L' or what == 'U'
@@ -107,12 +114,7 @@ local function settle(at)
     local is_odd = job[8] == 'canceled' or what ~= 'S' and whole_number(job[3], 'failure_ttl') == 0
     if (is_odd or not note_dependents(id, ended_iso)) and what ~= 'U' then return 2 end
   end
-  if ends or what == 'X' then note_group(job[10], ended_iso, fails and id) end
-  -- Its runtime settled it.
-  if what == 'X' then
-    release(id, execution, queue, shown)
-    return 1
-  end
+  if ends then note_group(job[10], ended_iso, fails and id) end
   if what == 'B' then
     wait_again(id, queue, job[8], true, job[4])
     release(id, execution, queue, shown)
@@ -168,8 +170,6 @@ local function settle(at)
     redis.call('HSET', key, 'status', what == 'T' and 'stopped' or 'failed', unpack(stamps))
     expire(id, kept, has_dependents, job[9])
   end
-  -- It was taken and can't be handed out: see whole.lua for the list.
-  if what == 'U' then redis.pcall('LREM', queue_key(queue) .. ':intermediate', 1, id) end
   release(id, execution, queue, shown)
   count(worker, 'failed_job_count', seconds)
   return 1

@@ -6,14 +6,6 @@ local function start(job)
   local id, queue, key = job[1], job[2], job_key(job[1])
   local execution = string.format('%s%016x', prefix, job[3])
   local claim, ttl = id .. ':' .. execution, interval + 60
-  if job[4] == 'W' then
-    job[5] = ''
-    -- As RQ's dequeue leaves it: its worker takes it from there, and writes its name over ours.
-    call('ZADD', p .. ':wip:' .. queue, now_s + ttl + HELD, claim)
-    call('RPUSH', queue_key(queue) .. ':intermediate', id)
-    redis.call('HSET', key, 'worker_name', execution)
-    return
-  end
   local timeout = tonumber(job[6]) or 180
   if timeout > 0 then ttl = math.floor(math.min(timeout, interval)) + 60 end
   local record, index = p .. ':execution:' .. claim, p .. ':executions:' .. id
@@ -27,4 +19,5 @@ local function start(job)
   redis.call('PERSIST', key)
   redis.call('HSET', key, 'status', 'started', 'started_at', now_iso,
     'last_heartbeat', now_iso, 'worker_name', worker)
+  add_hash(job, execution)
 end
