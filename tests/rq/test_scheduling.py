@@ -37,6 +37,35 @@ def test_queues_are_served_in_turn(work, redis):
     assert notes(redis) == ['a0', 'b0', 'c0', 'a1', 'b1', 'c1']
 
 
+def test_queues_take_turns_in_a_burst_of_many_jobs(work, redis):
+    """Also when some are empty sooner, the tasks differ, and a job is gone."""
+    counts = {'a': 40, 'b': 3, 'c': 25}
+    expected = []
+    for name, count in counts.items():
+        for number in range(count):
+            function = jobs.note_and_fail if number % 5 == 4 else jobs.note
+            Queue(name, connection=redis).enqueue(function, f'{name}{number}', result_ttl=number % 2)
+    redis.lset('rq:queue:c', 1, 'gone')
+    waiting = {name: [f'{name}{number}' for number in range(count)] for name, count in counts.items()}
+    waiting['c'].remove('c1')
+    while any(waiting.values()):
+        expected += [tags.pop(0) for tags in waiting.values() if tags]
+    work.burst(*counts, dequeue_strategy='round_robin')
+    assert notes(redis) == expected
+
+
+def test_each_job_of_a_burst_is_drawn_anew(work, redis):
+    """No queue is served in a row for long, and none waits for the other's end."""
+    for name in ('a', 'b'):
+        queue = Queue(name, connection=redis)
+        queue.enqueue_many([Queue.prepare_data(jobs.note, (name,)) for _ in range(40)])
+    work.burst('a', 'b', dequeue_strategy='random')
+    order = ''.join(notes(redis))
+    assert len(order) == 80
+    turns = sum(one != other for one, other in zip(order[:50], order[1:50]))
+    assert 5 < turns < 45, order  # of 49; a draw that is farther off comes once in a hundred million
+
+
 def test_queues_are_served_at_random(work, redis):
     fill(redis, 'ab', 12)
     work.burst('a', 'b', dequeue_strategy='random')

@@ -90,8 +90,11 @@ local function take_in_turn()
   math.randomseed(tonumber(ARGV[12]))
   while limit > 0 and #queues > 0 do
     local at = ARGV[11] == 'random' and math.random(#queues) or 1
-    local queue = table.remove(queues, at)
-    if take_from(queue, 1) then queues[#queues + 1] = queue end
+    local queue, before = table.remove(queues, at), #answer
+    local has_more = take_from(queue, 1)
+    -- An id whose job is gone is no turn.
+    while has_more and #answer == before do has_more = take_from(queue, 1) end
+    if has_more then queues[#queues + 1] = queue end
   end
   return answer
 end
