@@ -67,6 +67,16 @@ impl Keys {
         format!("{}:group:{group}", self.prefix)
     }
 
+    /// Sorted set of supervisors, each with the end of its lease. RQ does not know it; see `lua/take_over.lua`.
+    pub fn leases(&self) -> String {
+        format!("{}:pool_leases", self.prefix)
+    }
+
+    /// Set of the queues that a supervisor serves. RQ does not know it.
+    pub fn lease(&self, execution_prefix: &str) -> String {
+        format!("{}:pool_lease:{execution_prefix}", self.prefix)
+    }
+
     /// Exists while all workers are suspended. Source: `rq/suspension.py`.
     pub fn suspended(&self) -> String {
         format!("{}:suspended", self.prefix)

@@ -7,7 +7,8 @@
 //!
 //! - [`options`]: what it is told; [`keys`]: every key with its source; [`text`]: how RQ writes times and errors;
 //! - [`held`]: what is in hand; [`intervals`]: what is due again after a time;
-//! - [`claim`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`]: waiting for one;
+//! - [`claim`], [`row`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`]: waiting for one;
+//! - [`maintain`]: housekeeping; [`take_over`]: what a dead supervisor held; [`hand_out`]: after-work as jobs;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
 //! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
 //! - [`called_off`]: what becomes of jobs between their claim and their begin; [`control`]: canceling and stopping;
@@ -41,6 +42,7 @@ mod row;
 mod scheduler;
 mod scripts;
 mod settle;
+mod take_over;
 mod text;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,6 +106,7 @@ pub struct RqBroker {
     roster: roster::Roster,
     orders: Subscription,
     scheduler: scheduler::Scheduler,
+    take_over: take_over::TakeOver,
     suspended: AtomicBool,
     closed: Arc<AtomicBool>,
 }
@@ -146,6 +149,7 @@ impl RqBroker {
             returned_began: Notify::new(),
             beats: Beats::default(),
             scheduler: scheduler::Scheduler::default(),
+            take_over: take_over::TakeOver::default(),
             suspended: AtomicBool::new(false),
             closed: Arc::default(),
         })
@@ -238,6 +242,7 @@ impl Pull for RqBroker {
     ) -> Result<Vec<Claimed>, BrokerError> {
         self.open_still()?;
         self.start_scheduler(queues).await?;
+        self.hold_lease(queues).await?;
         let found = self.take(queues, turns, limit).await?;
         self.set_suspended(found.suspended).await;
         Ok(found.jobs)

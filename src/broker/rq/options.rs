@@ -33,6 +33,26 @@ pub struct Options {
     pub job_monitoring_interval: Duration,
     /// Time between runs of the registries' housekeeping.
     pub maintenance_interval: Duration,
+    /// How supervisors take over from one that is no more; `None`: by RQ's rules alone.
+    pub recover: Option<Recover>,
+}
+
+/// How supervisors take over from one that is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recover {
+    /// From its end to the moment at which what it had not begun waits again, at the most.
+    pub within: Duration,
+    /// What becomes of jobs that had begun.
+    pub running: Running,
+}
+
+/// What becomes of jobs that had begun when their supervisor died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// They are abandoned, by RQ's rules.
+    Fail,
+    /// They run again.
+    Requeue,
 }
 
 /// How long results are kept.

@@ -302,6 +302,7 @@ impl RqBroker {
         self.recover_all().await?;
         self.give_all_back().await?;
         self.give_up_later().await;
+        self.give_up_lease().await?;
         let mut has_left = self.roster.has_left.lock().await;
         *has_left = true;
         self.register(Vec::new()).await

@@ -97,6 +97,14 @@ impl RqConfig {
             key!("maintenance_interval", "maintenance-interval" "TIME", "Time between clean-ups of RQ's registries"),
             &mut self.maintenance_interval,
         );
+        visit(
+            key!("recover", "recover" "TIME", "How soon other supervisors take over from one that was killed; none: by RQ's rules"),
+            &mut self.recover,
+        );
+        visit(
+            key!("recover_running", "recover-running" "WHAT", "What becomes of jobs that had begun when their supervisor was killed: fail or requeue"),
+            &mut self.recover_running,
+        );
     }
 }
 
@@ -117,4 +125,5 @@ impl Scalar for Keep {
     }
 }
 
+words!(Running: "fail" => Fail, "requeue" => Requeue);
 words!(DequeueStrategy: "default" => Default, "round_robin" => RoundRobin, "random" => Random);

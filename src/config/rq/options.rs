@@ -2,7 +2,7 @@
 
 use super::RqConfig;
 use crate::broker::redis::options as redis;
-use crate::broker::rq::options::Options;
+use crate::broker::rq::options::{Options, Recover};
 use crate::config::url::BrokerUrl;
 use crate::config::values::BrokerConfig;
 
@@ -32,5 +32,9 @@ pub(super) fn options(rq: &RqConfig, broker: &BrokerConfig) -> Option<Options> {
         worker_ttl: rq.worker_ttl,
         job_monitoring_interval: rq.job_monitoring_interval,
         maintenance_interval: rq.maintenance_interval,
+        recover: rq.recover.map(|within| Recover {
+            within,
+            running: rq.recover_running,
+        }),
     })
 }

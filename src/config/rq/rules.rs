@@ -7,6 +7,9 @@ use super::values::RqConfig;
 use crate::config::findings::{Rules, is_dotted};
 use crate::config::values::Config;
 
+/// A supervisor that is busy for half a second is no dead one.
+const RECOVER_MIN: Duration = Duration::from_secs(3);
+
 impl Rules<'_> {
     pub(super) fn rq(&mut self, rq: &RqConfig) {
         self.text(
@@ -42,6 +45,8 @@ impl Rules<'_> {
         self.positive("rq.worker_ttl", rq.worker_ttl);
         self.positive("rq.job_monitoring_interval", rq.job_monitoring_interval);
         self.positive("rq.maintenance_interval", rq.maintenance_interval);
+        let can_renew = rq.recover.is_none_or(|within| within >= RECOVER_MIN);
+        self.value("rq.recover", can_renew, "3s or more, or \"none\"");
     }
 
     /// One setting with two names: what was said by both must be the same.

@@ -39,6 +39,10 @@ pub struct RqConfig {
     pub job_monitoring_interval: Duration,
     /// Time between runs of the registries' housekeeping.
     pub maintenance_interval: Duration,
+    /// How soon other supervisors take over from one that was killed; `None`: by RQ's rules alone.
+    pub recover: Option<Duration>,
+    /// What becomes of jobs that had begun then.
+    pub recover_running: Running,
     /// Say nothing of a job's description in the log: it may hold its arguments.
     pub disable_job_desc_logging: bool,
     /// Directories to add to Python's module path.
@@ -90,6 +94,8 @@ impl Default for RqConfig {
             worker_ttl: Duration::from_secs(420),
             job_monitoring_interval: Duration::from_secs(30),
             maintenance_interval: Duration::from_secs(600),
+            recover: None,
+            recover_running: Running::Fail,
             disable_job_desc_logging: false,
             path: Vec::new(),
             workers_max: 0,
