@@ -132,6 +132,13 @@ impl Endpoint {
                     hint: "check user and password of the URL",
                 }
             }
+            ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::ClusterDown) => {
+                BrokerError::Unreachable {
+                    url,
+                    reason,
+                    hint: "the cluster has moved this slot, or has lost it; name the node that has it in broker.url",
+                }
+            }
             ErrorKind::Server(ServerErrorKind::NoPerm) => BrokerError::Unreachable {
                 url,
                 reason,

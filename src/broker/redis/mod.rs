@@ -1,9 +1,10 @@
 //! What every protocol over Redis needs, whatever its keys are: this folder knows no key but those it is told.
 //!
-//! - [`options`]: where the server is; [`endpoint`], [`connection`], [`version`]: how it is reached, whether it is new enough;
+//! - [`options`]: where the server is; [`endpoint`], [`connection`], [`version`]: how it is reached, whether it is new enough; [`cluster`]: whether it has all keys;
 //! - [`wake_up`], [`tracking`], [`subscription`]: hearing that something happened, without asking again and again;
 //! - [`unanswered`]: claims whose answer never came.
 
+pub(in crate::broker) mod cluster;
 pub(in crate::broker) mod connection;
 pub(in crate::broker) mod endpoint;
 pub mod options;

@@ -60,6 +60,7 @@ use self::scripts::Scripts;
 use super::parts::after_work::AfterWorks;
 use super::parts::turns::Turns;
 use super::presence::present;
+use super::redis::cluster::check_cluster;
 use super::redis::connection::Link;
 use super::redis::endpoint::Endpoint;
 use super::redis::subscription::Subscription;
@@ -76,6 +77,9 @@ use crate::job::{Claim, Claimed, QueueName, Settlement};
 /// Bounds of the time between two heartbeats of our workers.
 const ROSTER_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const ROSTER_INTERVAL_MAX: Duration = Duration::from_secs(30);
+/// The hint for a user of Redis Cluster.
+const ONE_SLOT: &str =
+    "set `rq.key_prefix`, and RQ_KEY_PREFIX of all producers, to a name with a hash tag, such as `{rq}`";
 /// The hint for a user who lacks rights.
 const RIGHTS: &str = "this user needs the commands and keys that docs/rq.md lists";
 
@@ -123,6 +127,7 @@ impl RqBroker {
         let keys = Keys::new(&options.key_prefix);
         let about = link.begin().await.map_err(|error| endpoint.error(&error))?;
         let words_max = words_max(check_version(&endpoint.shown, &about)?);
+        check_cluster(&link, &about, &keys.queues(), ONE_SLOT).await?;
         let serializer = data::Serializer::named(&options.serializer);
         let id = uuid::Uuid::now_v7();
         let execution_prefix = format!("{:016x}", id.as_u64_pair().1);
