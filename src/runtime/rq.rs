@@ -29,6 +29,10 @@ struct Options {
     job_class: Option<String>,
     /// See `job_class`.
     queue_class: Option<String>,
+    /// What the job class's keys begin with; `None`: as RQ's do.
+    job_key_prefix: Option<String>,
+    /// See `job_key_prefix`.
+    queue_key_prefix: Option<String>,
     /// See `job_class`; it configures, and finishes the jobs that need more than a plain one.
     worker_class: Option<String>,
     /// Dotted names of functions, in the order of `--exception-handler`.
@@ -89,6 +93,8 @@ pub(super) fn options(config: &Config) -> Map<String, Value> {
         serializer: other(&rq.serializer, stock.serializer),
         job_class: other(&rq.job_class, stock.job_class),
         queue_class: other(&rq.queue_class, stock.queue_class),
+        job_key_prefix: rq.job_key_prefix.clone(),
+        queue_key_prefix: rq.queue_key_prefix.clone(),
         worker_class: other(&rq.worker_class, stock.worker_class),
         exception_handlers: rq.exception_handlers.clone(),
         disable_default_exception_handler: rq.disable_default_exception_handler,

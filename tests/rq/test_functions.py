@@ -135,14 +135,33 @@ def test_a_custom_worker_class_ends_its_jobs(work, queue, redis):
     assert redis.lrange('notes', 0, -1) == [f'success {good.id}'.encode(), f'failure {bad.id}'.encode()]
 
 
-@pytest.mark.differs('A class that keeps its keys under a prefix of its own is refused')
+def own_classes(work):
+    """The options of a worker whose classes have keys of their own. Only a pool must be told of the prefixes."""
+    classes = {'job_class': 'custom.OwnNamespaceJob', 'queue_class': 'custom.OwnNamespaceQueue'}
+    told = {'job_key_prefix': 'own:job:', 'queue_key_prefix': 'own:queue:'}
+    return {**classes, **(told if work.target.name == 'pool' else {})}
+
+
 def test_custom_classes_may_have_keys_of_their_own(work, redis):
     job = custom.OwnNamespaceQueue('own', connection=redis).enqueue(jobs.add, 1, 2)
     assert redis.exists(f'own:job:{job.id}', 'own:queue:own') == 2
-    work.burst('own', job_class='custom.OwnNamespaceJob', queue_class='custom.OwnNamespaceQueue')
+    work.burst('own', **own_classes(work))
     assert job.return_value() == 3
     assert redis.hget(f'own:job:{job.id}', 'status') == b'finished'
     assert redis.exists(f'rq:job:{job.id}') == 0
+
+
+def test_jobs_of_all_kinds_may_have_keys_of_their_own(work, redis):
+    queue = custom.OwnNamespaceQueue('own', connection=redis)
+    first = queue.enqueue(jobs.add, 1, 2, on_success=Callback(jobs.succeeded))
+    later = queue.enqueue(jobs.note, 'later', depends_on=first)
+    failing = queue.enqueue(jobs.fail, retry=Retry(max=1), on_failure=Callback(jobs.failed))
+    repeated = queue.enqueue(jobs.note, 'again', repeat=Repeat(times=1))
+    work.burst('own', **own_classes(work))
+    told = sorted(note.split()[0] for note in redis.lrange('notes', 0, -1))
+    assert told == [b'again', b'again', b'failure', b'failure', b'later', b'success']
+    assert [job.get_status() for job in (first, later, failing, repeated)] == ['finished', 'finished', 'failed', 'finished']
+    assert redis.exists('own:queue:own') == 0 and redis.keys('rq:job:*') == redis.keys('rq:queue:*') == []
 
 
 def test_a_worker_class_brings_its_exception_handler(work, queue, redis):

@@ -464,7 +464,7 @@ def test_a_class_with_keys_of_its_own_does_not_load(server):
     environment = {'PYTHONPATH': str(APP), 'SUITE_REDIS_URL': server.url}
     with Template({}, python=sys.executable, environment=environment) as template:
         answer = template.load(dialect='rq', options={'url': server.url, 'job_class': 'custom.OwnNamespaceJob'})
-    assert answer['type'] == 'failed' and "'own:job:'" in answer['error'], answer
+    assert answer['type'] == 'failed' and "set `rq.job_key_prefix` to 'own:job:'" in answer['error'], answer
 
 
 def test_a_tracer_that_patches_rq_sees_each_job(queue, redis, server):

@@ -139,8 +139,9 @@ class RqCode:
         self._sentinels = settings.sentinel and Sentinels(settings.sentinel)
         self.job_class: Any = _import_class(settings.job_class, rq.job.Job)
         self.queue_class: Any = _import_class(settings.queue_class, rq.Queue)
-        _check_keys(self.job_class, rq.job.Job, "redis_job_namespace_prefix")
-        _check_keys(self.queue_class, rq.Queue, "redis_queue_namespace_prefix")
+        jobs, queues = settings.job_key_prefix, settings.queue_key_prefix
+        _check_keys(self.job_class, jobs, rq.job.Job, "redis_job_namespace_prefix", "job_key_prefix")
+        _check_keys(self.queue_class, queues, rq.Queue, "redis_queue_namespace_prefix", "queue_key_prefix")
         worker_class = _import_class(settings.worker_class, rq.Worker)
         self.worker_class: Any = type(worker_class.__name__, (InPool, worker_class), {})
         self.worker_class.pool_prepares = not _is_of_rq(worker_class.prepare_job_execution)
@@ -211,19 +212,21 @@ def _import_class(name: Optional[str], default: Any) -> Any:
     return import_attribute(name) if name else default
 
 
-def _check_keys(given: Any, stock: Any, name: str) -> None:
+def _check_keys(given: Any, said: Optional[str], stock: Any, name: str, setting: str) -> None:
     """The supervisor claims and settles without asking Python, so it must know the keys."""
-    ours, theirs = getattr(stock, name, None), getattr(given, name, None)
-    if ours != theirs:
+    known = said if said is not None else getattr(stock, name, None)
+    theirs = getattr(given, name, None)
+    if known != theirs:
         kind = f"{given.__module__}.{given.__qualname__}"
         raise ValueError(
-            f"`{kind}` keeps its keys under {theirs!r}, and only {ours!r} is supported; change all keys together, "
-            "by RQ_KEY_PREFIX"
+            f"`{kind}` keeps its keys under {theirs!r}, and the supervisor looks under {known!r}: "
+            f"set `rq.{setting}` to {theirs!r}"
         )
 
 
-def _functions(kind: type, but: Iterable[str] = ()) -> Iterable[Any]:
-    """All that can be called in a class and those that it inherits from, except `object`."""
+def _functions(kind: type, but: Iterable[str] = (), known: Optional[type] = None) -> Iterable[Any]:
+    """All that can be called in a class and those that it inherits from, except `object`. `known`: only what this class
+    has, too."""
     for base in kind.__mro__:
         for name, value in vars(base).items():
             if name not in but and base is not object and (known is None or hasattr(known, name)):

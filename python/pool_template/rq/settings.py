@@ -30,6 +30,9 @@ class RqSettings:
     serializer: Optional[str] = None
     job_class: Optional[str] = None
     queue_class: Optional[str] = None
+    #: What the keys of the job class begin with; None: as RQ's do.
+    job_key_prefix: Optional[str] = None
+    queue_key_prefix: Optional[str] = None
     worker_class: Optional[str] = None
     exception_handlers: list[str] = field(default_factory=list)
     disable_default_exception_handler: bool = False

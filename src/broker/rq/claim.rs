@@ -90,7 +90,7 @@ impl RqBroker {
         let line = line.map_err(|error| self.link.endpoint.error(&error))?;
         let (now, sent, number) = (Unix::now(), Mono::now(), self.hand().numbers(wanted));
         let mut call = self.scripts.claim.prepare_invoke();
-        call.arg(self.keys.prefix())
+        call.arg(self.keys.names())
             .arg(wanted)
             .arg(text::iso(now))
             .arg(text::score(now))
@@ -207,7 +207,7 @@ impl RqBroker {
         }
         let now = Unix::now();
         let mut call = self.scripts.settle.prepare_invoke();
-        call.arg(self.keys.prefix()).arg(text::score(now)).arg(0);
+        call.arg(self.keys.names()).arg(text::score(now)).arg(0);
         for job in &unreadable {
             let error = text::compressed(format!("pool can't run this job: {}", job.reason).as_bytes());
             call.arg("U")

@@ -32,7 +32,7 @@ impl RqBroker {
             return Ok(Vec::new());
         }
         let mut call = self.scripts.cancel.prepare_invoke();
-        call.arg(self.keys.prefix()).arg(text::score(Unix::now()));
+        call.arg(self.keys.names()).arg(text::score(Unix::now()));
         for id in ids {
             call.arg(id.as_str());
         }

@@ -190,7 +190,7 @@ impl RqBroker {
         }
         check_words(rows, self.words_max)?;
         let mut call = self.scripts.enqueue.prepare_invoke();
-        call.arg(self.keys.prefix())
+        call.arg(self.keys.names())
             .arg(group.as_ref().map_or("", |group| group.id.as_str()))
             .arg(group.as_ref().map_or(0, |group| group.members));
         for row in rows {

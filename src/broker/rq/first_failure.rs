@@ -37,7 +37,7 @@ impl RqBroker {
     /// RQ's own code has ended jobs, and looks at no group for its first failure.
     pub(super) async fn look_for_failures_after(&self, ended: &[AfterWork]) {
         let mut call = self.scripts.look_at_groups.prepare_invoke();
-        call.arg(self.keys.prefix()).arg(text::iso(Unix::now()));
+        call.arg(self.keys.names()).arg(text::iso(Unix::now()));
         let keeps_house = |work: &AfterWork| matches!(work, AfterWork::Maintain { .. });
         // Housekeeping ends jobs that it alone knows: all groups are looked at.
         if !ended.iter().any(keeps_house) {

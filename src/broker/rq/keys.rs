@@ -13,10 +13,15 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Source: `rq/defaults.py`, `RQ_KEY_PREFIX`.
-    pub fn new(prefix: &str) -> Self {
+    /// Source: `rq/defaults.py`, `RQ_KEY_PREFIX`; `rq/queue.py`, `redis_queue_namespace_prefix`; `rq/job.py`,
+    /// `redis_job_namespace_prefix`.
+    pub fn new(options: &Options) -> Self {
+        let prefix = &options.key_prefix;
+        let of = |own: &Option<String>, what| own.clone().unwrap_or_else(|| format!("{prefix}:{what}:"));
         Keys {
-            prefix: prefix.to_owned(),
+            queues: of(&options.queue_key_prefix, "queue"),
+            jobs: of(&options.job_key_prefix, "job"),
+            prefix: prefix.clone(),
         }
     }
 

@@ -14,7 +14,7 @@ impl RqBroker {
         }
         let at = Unix::now();
         let mut call = self.scripts.extend.prepare_invoke();
-        call.arg(self.keys.prefix())
+        call.arg(self.keys.names())
             .arg(text::score(at))
             .arg(text::seconds(at))
             .arg(text::iso(at))

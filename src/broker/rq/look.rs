@@ -38,7 +38,7 @@ impl Views {
     pub(super) fn look(&self, ids: &[JobId]) -> redis::Cmd {
         // Not by its hash: a server that does not know it yet would be asked three times.
         let mut look = redis::cmd("EVAL");
-        look.arg(LOOK).arg(0).arg(self.keys.prefix());
+        look.arg(LOOK).arg(0).arg(self.keys.names());
         for id in ids {
             look.arg(id.as_str());
         }
@@ -105,7 +105,7 @@ impl Views {
 impl RqBroker {
     pub(super) async fn count(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
         let mut call = self.scripts.backlog.prepare_invoke();
-        call.arg(self.keys.prefix());
+        call.arg(self.keys.names());
         for queue in queues {
             call.arg(queue.as_str());
         }
@@ -219,7 +219,7 @@ impl RqBroker {
     pub(super) async fn requeue(&self, ids: &[JobId], what: &str) -> Result<Vec<JobId>, BrokerError> {
         let mut call = self.scripts.requeue.prepare_invoke();
         let now = Unix::now();
-        call.arg(self.keys.prefix())
+        call.arg(self.keys.names())
             .arg(what)
             .arg(text::iso(now))
             .arg(text::score(now));

@@ -124,7 +124,7 @@ impl RqBroker {
     pub async fn open(options: &Options) -> Result<Self, BrokerError> {
         let endpoint = Arc::new(Endpoint::new(&options.redis, RIGHTS)?);
         let link = Arc::new(Link::new(Arc::clone(&endpoint)));
-        let keys = Keys::new(&options.key_prefix);
+        let keys = Keys::new(options);
         let about = link.begin().await.map_err(|error| endpoint.error(&error))?;
         let words_max = words_max(check_version(&endpoint.shown, &about)?);
         check_cluster(&link, &about, &keys.queues(), ONE_SLOT).await?;

@@ -17,6 +17,10 @@ pub struct Options {
     pub heartbeat: Duration,
     /// What all keys begin with. Source: `rq/defaults.py`, `RQ_KEY_PREFIX`.
     pub key_prefix: String,
+    /// What the keys of queues begin with, where a queue class says so; `None`: as RQ's do.
+    pub queue_key_prefix: Option<String>,
+    /// What the keys of jobs begin with, where a job class says so; `None`: as RQ's do.
+    pub job_key_prefix: Option<String>,
     /// Serializer of job data: `json`, `pickle` or a dotted name.
     pub serializer: String,
     /// The names under which workers register.

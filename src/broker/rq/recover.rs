@@ -18,7 +18,7 @@ impl RqBroker {
         }
         let began = Mono::now();
         let mut call = self.scripts.recover.prepare_invoke();
-        call.arg(self.keys.prefix())
+        call.arg(self.keys.names())
             .arg(&self.execution_prefix)
             .arg(ranges.len());
         for (first, end) in ranges {

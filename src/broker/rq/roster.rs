@@ -112,7 +112,7 @@ impl RqBroker {
             return Ok(()); // such as a client that leaves
         }
         let mut call = self.scripts.roster.prepare_invoke();
-        call.arg(self.keys.prefix())
+        call.arg(self.keys.names())
             .arg(text::iso(now))
             .arg(text::score(now))
             .arg(self.options.worker_ttl.as_secs())

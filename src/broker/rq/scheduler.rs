@@ -62,7 +62,7 @@ impl Pass {
     async fn run(&self) -> Result<(), RedisError> {
         let now = Unix::now();
         let mut call = self.script.prepare_invoke();
-        call.arg(self.keys.prefix())
+        call.arg(self.keys.names())
             .arg(&self.name)
             .arg(text::score(now))
             .arg(text::iso(now))

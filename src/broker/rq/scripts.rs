@@ -62,7 +62,7 @@ impl RqBroker {
     pub(super) async fn find_rights(&self) -> Result<(), BrokerError> {
         let unused = uuid::Uuid::now_v7().to_string();
         let mut call = self.scripts.rights.prepare_invoke();
-        call.arg(self.keys.prefix()).arg(&unused);
+        call.arg(self.keys.names()).arg(&unused);
         let mut refused: Vec<String> = self.link.run_script(&call).await?;
         let key = format!("{}:nothing:{unused}", self.keys.prefix());
         for (name, words) in [

@@ -184,7 +184,7 @@ impl RqBroker {
         }
         let now = Unix::now();
         let mut call = self.scripts.give_up.prepare_invoke();
-        call.arg(self.keys.prefix())
+        call.arg(self.keys.names())
             .arg(text::score(now))
             .arg(text::iso(now));
         for (job, reason) in jobs {
@@ -215,7 +215,7 @@ impl RqBroker {
         ended: &mut Ended,
     ) -> Result<(), BrokerError> {
         let mut call = self.scripts.settle.prepare_invoke();
-        call.arg(self.keys.prefix())
+        call.arg(self.keys.names())
             .arg(text::score(Unix::now()))
             .arg(self.options.results_ttl.seconds());
         let mut sent = Vec::with_capacity(lines.len());

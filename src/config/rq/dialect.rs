@@ -78,7 +78,12 @@ impl Dialect for RqConfig {
     }
 
     fn keys_of_jobs(&self) -> &'static [&'static str] {
-        &["rq.key_prefix", "rq.serializer"]
+        &[
+            "rq.key_prefix",
+            "rq.queue_key_prefix",
+            "rq.job_key_prefix",
+            "rq.serializer",
+        ]
     }
 
     fn give_way(&mut self, config: &mut Config, is_set: &dyn Fn(&str) -> bool) {

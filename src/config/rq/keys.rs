@@ -63,6 +63,14 @@ impl RqConfig {
             &mut self.key_prefix,
         );
         visit(
+            key!("queue_key_prefix", "queue-key-prefix" "PREFIX", "Prefix of the keys of queues, if the queue class has one of its own; none: as in RQ"),
+            &mut self.queue_key_prefix,
+        );
+        visit(
+            key!("job_key_prefix", "job-key-prefix" "PREFIX", "Prefix of the keys of jobs, if the job class has one of its own; none: as in RQ"),
+            &mut self.job_key_prefix,
+        );
+        visit(
             key!("serializer", "serializer" "NAME", "Serializer that the producers use: pickle, json or a dotted name"),
             &mut self.serializer,
         );

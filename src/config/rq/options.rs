@@ -24,6 +24,8 @@ pub(super) fn options(rq: &RqConfig, broker: &BrokerConfig) -> Option<Options> {
         payload_len_max: broker.max_payload,
         heartbeat: broker.heartbeat,
         key_prefix: rq.key_prefix.clone(),
+        queue_key_prefix: rq.queue_key_prefix.clone(),
+        job_key_prefix: rq.job_key_prefix.clone(),
         serializer: rq.serializer.clone(),
         names: rq.worker_names(),
         python: rq.python.clone(),

@@ -18,6 +18,19 @@ impl Rules<'_> {
             is_key_prefix(&rq.key_prefix),
             "letters, digits and `_ . : - { }`",
         );
+        for (path, prefix) in [
+            ("rq.queue_key_prefix", &rq.queue_key_prefix),
+            ("rq.job_key_prefix", &rq.job_key_prefix),
+        ] {
+            if let Some(prefix) = prefix {
+                self.text(
+                    path,
+                    prefix,
+                    is_key_prefix(prefix),
+                    "letters, digits and `_ . : - { }`",
+                );
+            }
+        }
         self.rq_classes(rq);
         let serializer = ["json", "pickle"].contains(&rq.serializer.as_str()) || rq.serializer.contains('.');
         self.text(

@@ -15,6 +15,10 @@ pub struct RqConfig {
     pub name: Option<String>,
     /// What all keys begin with. Source: `rq/defaults.py`, `RQ_KEY_PREFIX`.
     pub key_prefix: String,
+    /// What the keys of queues begin with, where the queue class says so; `None`: as RQ's do.
+    pub queue_key_prefix: Option<String>,
+    /// What the keys of jobs begin with, where the job class says so; `None`: as RQ's do.
+    pub job_key_prefix: Option<String>,
     /// Serializer of job data: `json`, `pickle` or a dotted name; must be the producers'.
     pub serializer: String,
     /// Dotted name of the job class.
@@ -82,6 +86,8 @@ impl Default for RqConfig {
             config: None,
             name: None,
             key_prefix: "rq".to_owned(),
+            queue_key_prefix: None,
+            job_key_prefix: None,
             serializer: "pickle".to_owned(),
             job_class: "rq.job.Job".to_owned(),
             queue_class: "rq.Queue".to_owned(),

@@ -1,11 +1,14 @@
--- What each script begins with. ARGV[1]: prefix.
-local p = ARGV[1]
+-- What each script begins with. ARGV[1]: the prefix of all keys, and those of queues and of jobs, a line each.
+local p, queue_prefix, job_prefix = string.match(ARGV[1], '^(.*)\n(.*)\n(.*)$')
 
 local function given(value) return value and value ~= '' end
 
-local function job_key(id) return p .. ':job:' .. id end
+local function job_key(id) return job_prefix .. id end
 
-local function queue_key(queue) return p .. ':queue:' .. queue end
+local function queue_key(queue) return queue_prefix .. queue end
+
+-- Source: rq/job.py, Job.dependencies_key_for.
+local function dependencies_key(id) return job_prefix .. ':' .. id .. ':dependencies' end
 
 -- What an error says: a text, or since Redis 7 a table.
 local function reason_of(error)
@@ -84,5 +87,5 @@ end
 local function delete(id, group)
   local key = job_key(id)
   if given(group) then redis.pcall('SREM', p .. ':group:' .. group, id) end
-  redis.call('DEL', key, key .. ':dependents', p .. ':job::' .. id .. ':dependencies', p .. ':results:' .. id)
+  redis.call('DEL', key, key .. ':dependents', dependencies_key(id), p .. ':results:' .. id)
 end

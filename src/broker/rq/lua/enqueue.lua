@@ -40,7 +40,7 @@ local function look(id, queue, place, held)
   if group == '' then return end
   -- What an earlier job of this id left behind.
   check(job_key(id) .. ':dependents', 'set')
-  check(p .. ':job::' .. id .. ':dependencies', 'set')
+  check(dependencies_key(id), 'set')
 end
 
 local ok, taken = pcall(function()
@@ -68,7 +68,7 @@ local function defer(id, queue, since, others)
   redis.call('ZADD', p .. ':deferred:' .. queue, since, id)
   for _, other in ipairs(others) do
     redis.call('SADD', job_key(other) .. ':dependents', id)
-    redis.call('SADD', p .. ':job::' .. id .. ':dependencies', other)
+    redis.call('SADD', dependencies_key(id), other)
   end
 end
 

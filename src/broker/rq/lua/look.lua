@@ -1,6 +1,7 @@
 -- What is known of jobs, in one step. ARGV: prefixes as in common.lua, id...
 -- Returns {hash, newest result, how many runs have failed or nil} of each; the hash of a job that is not there is empty.
 
+local p, _, job_prefix = string.match(ARGV[1], '^(.*)\n(.*)\n(.*)$')
 -- Source: rq/results.py, MAX_RESULTS_PER_JOB, Result.Type.
 local RESULTS_MAX = 10
 local FAILED = {['2'] = true, ['4'] = true, ['5'] = true}
@@ -33,7 +34,7 @@ end
 
 -- One key of another type must not hide the other jobs.
 local function look(id)
-  local job, results = ARGV[1] .. ':job:' .. id, ARGV[1] .. ':results:' .. id
+  local job, results = job_prefix .. id, p .. ':results:' .. id
   local newest = redis.pcall('XREVRANGE', results, '+', '-', 'COUNT', 1)
   local readable = not newest.err
   if readable and newest[1] then newest[1][2] = fields(newest[1][2]) end

@@ -46,7 +46,7 @@ local function expire(id, ttl, has_dependents, dependencies)
   local key = job_key(id)
   redis.call('EXPIRE', key, ttl)
   if has_dependents then redis.call('EXPIRE', key .. ':dependents', ttl) end
-  if given(dependencies) then redis.call('EXPIRE', p .. ':job::' .. id .. ':dependencies', ttl) end
+  if given(dependencies) then redis.call('EXPIRE', dependencies_key(id), ttl) end
 end
 
 local function result(id, ttl, kind, worker, execution, started, ended, field, value)

@@ -28,7 +28,7 @@ end
 -- job: origin, allow_dependency_failures, enqueue_at_front, timeout, ttl, enqueue_at_front_on_retry, ended_at.
 local function wake(id, job, now_iso)
   local key = job_key(id)
-  local dependencies = call('SMEMBERS', p .. ':job::' .. id .. ':dependencies')
+  local dependencies = call('SMEMBERS', dependencies_key(id))
   if not are_met(dependencies, job[2] == '1') or not call('ZSCORE', p .. ':deferred:' .. job[1], id) then return end
   local was_run = job[6] == '1' and given(job[7])
   push(id, job[1], was_run or job[3] == '1', job[5])
