@@ -7,6 +7,7 @@ import rq
 from rq import Queue
 
 from support.cli import Client
+from support.endpoint import hears_requests
 from support.server import RedisServer
 from support.worker import ROOT, TARGETS, Work
 
@@ -93,3 +94,10 @@ def cli(redis, server):
     yield start
     for client in started:
         client.close()
+
+
+@pytest.fixture
+def endpoint():
+    """An HTTP server that keeps what it was asked: `endpoint.url`, `endpoint.requests`."""
+    with hears_requests() as endpoint:
+        yield endpoint

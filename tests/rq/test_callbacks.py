@@ -1,8 +1,6 @@
 """Callbacks and webhooks: who is told about the end of a job."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from rq import Callback, Queue
@@ -91,32 +89,6 @@ def test_callbacks_see_meta_and_keep_the_connection_of_the_job(work, redis):
     assert notes(redis) == [f"success {job.id} {{'progress': 1}} finished"]
 
 
-@pytest.fixture
-def endpoint():
-    """An HTTP server that keeps what it was asked: `endpoint.url`, `endpoint.requests`."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self):
-            body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
-            self.server.requests.append((self.command, self.path, self.headers.get('X-Token'), body))
-            self.send_response(204)
-            self.end_headers()
-
-        do_GET = do_POST = answer
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(('127.0.0.1', 0), Handler) as endpoint:
-        endpoint.requests = []
-        endpoint.url = f'http://127.0.0.1:{endpoint.server_port}'
-        thread = threading.Thread(target=endpoint.serve_forever)
-        thread.start()
-        yield endpoint
-        endpoint.shutdown()
-        thread.join()
-
-
 def hooks(endpoint):
     return [
         Webhook(f'{endpoint.url}/finished', 'finished', headers={'X-Token': 'secret'}),
@@ -151,6 +123,16 @@ def test_a_webhook_is_called_for_a_job_that_died(work, queue, endpoint):
     queue.enqueue(jobs.die, webhooks=hooks(endpoint))
     work.burst()
     assert [path for _, path, _, _ in endpoint.requests] == ['/failed']
+
+
+def test_no_webhook_is_called_for_a_job_that_is_stopped(work, queue, redis, endpoint):
+    job = queue.enqueue(jobs.hold, webhooks=hooks(endpoint))
+    work.start()
+    entered(redis)
+    send_stop_job_command(redis, job.id)
+    assert queue.enqueue(jobs.add, 1, 2, webhooks=hooks(endpoint)).latest_result(timeout=30).return_value == 3
+    until(lambda: endpoint.requests, 'the webhook of the next job is called')
+    assert job.get_status() == 'stopped' and [path for _, path, _, _ in endpoint.requests] == ['/finished']
 
 
 def test_an_endpoint_that_is_away_changes_nothing(work, queue):

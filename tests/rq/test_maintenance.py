@@ -1,5 +1,6 @@
 """What is tidied up at the start and from time to time: the remains of workers that died."""
 
+import json
 import signal
 import time
 
@@ -9,9 +10,11 @@ from rq.executions import Execution
 from rq.job import Dependency, JobStatus
 from rq.registry import StartedJobRegistry
 from rq.results import Result
+from rq.webhook import Webhook
 
 import jobs
 from support.app import entered
+from support.versions import RateLimit
 from support.wait import until
 
 PAST = 1_000_000_000
@@ -54,6 +57,33 @@ def test_an_abandoned_job_has_failed(work, queue, redis, abandoned):
         f'handle {job.id} AbandonedJobError'.encode(),
     ]
     assert redis.exists('rq:wip:default') == 0
+
+
+@pytest.mark.rq3
+def test_an_abandoned_job_has_failed_though_its_callback_raises(work, queue, redis, abandoned):
+    job = abandoned(on_failure=Callback(jobs.raise_in_callback))
+    work.burst()
+    assert job.is_failed and 'AbandonedJobError' in job.latest_result().exc_string
+    assert redis.lrange('notes', 0, -1) == [f'raising {job.id}'.encode()]
+
+
+@pytest.mark.rq3
+def test_a_webhook_is_called_for_an_abandoned_job(work, queue, redis, abandoned, endpoint):
+    job = abandoned(webhooks=[Webhook(f'{endpoint.url}/failed', 'failed', method='POST')])
+    work.burst()
+    [(method, path, _, body)] = endpoint.requests
+    assert (method, path) == ('POST', '/failed')
+    told = json.loads(body)
+    assert told['job_id'] == job.id and 'AbandonedJobError' in told['exc_info']
+
+
+@pytest.mark.rq3
+def test_an_abandoned_job_frees_its_slot(work, queue, redis, abandoned):
+    job = abandoned(rate_limit=RateLimit('key', 1))
+    other = queue.enqueue(jobs.add, 1, 2, rate_limit=RateLimit('key', 1))
+    assert other.get_status() == JobStatus.RATE_LIMITED
+    work.burst()
+    assert job.is_failed and other.return_value() == 3
 
 
 def test_an_abandoned_job_is_run_again_if_it_may(work, queue, redis, abandoned):

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from rq import Callback, Retry, Worker
+from rq import Callback, Repeat, Retry, Worker
 from rq.command import send_command, send_kill_horse_command, send_stop_job_command
 from rq.executions import Execution
 from rq.job import Dependency, JobStatus
@@ -101,6 +101,49 @@ def test_the_heartbeat_of_a_deleted_job_does_not_bring_it_back(held, redis):
     until(lambda: redis.hget('rq:worker:web', 'last_heartbeat') != beat, 'a heartbeat')
     until(lambda: not redis.exists(job.key), 'the job is gone')
     redis.rpush('gate', 'open')
+
+
+KINDS = {
+    'plain': {},
+    'callbacks': {'on_success': Callback(jobs.succeeded), 'on_failure': Callback(jobs.failed)},
+    'repeat': {'repeat': Repeat(times=1)},
+}
+
+
+@pytest.mark.rq3
+@pytest.mark.parametrize('options', KINDS.values(), ids=KINDS)
+def test_a_heartbeat_does_not_bring_an_execution_back(held, redis, options):
+    """Others may have ended it: a heartbeat renews (`ZADD XX`) and never adds."""
+    job = held.start(worker={'job_monitoring_interval': 1}, **options)
+    execution = execution_of(job)
+    redis.zrem('rq:wip:default', execution.composite_key)
+    redis.zrem(f'rq:executions:{job.id}', execution.id)
+    beat = job.last_heartbeat
+
+    def has_beaten():
+        job.refresh()
+        return job.last_heartbeat > beat
+
+    until(has_beaten, 'a heartbeat')
+    assert redis.exists('rq:wip:default', f'rq:executions:{job.id}') == 0
+    redis.rpush('gate', *['open'] * 2)
+    until(lambda: job.latest_result(), 'the job ends')
+
+
+@pytest.mark.rq3
+@pytest.mark.parametrize('options', KINDS.values(), ids=KINDS)
+def test_each_kind_of_job_has_an_execution_while_it_runs(held, queue, redis, options):
+    job = held.start(**options)
+    execution = execution_of(job)
+    assert (execution.job_id, execution.worker_name) == (job.id, 'web')
+    assert redis.zscore('rq:wip:default', execution.composite_key) - time.time() == near(90)
+    assert redis.zscore(f'rq:executions:{job.id}', execution.id) - time.time() == near(150)
+    assert redis.smembers('rq:worker:web:executions') == {execution.composite_key.encode()}
+    redis.rpush('gate', *['open'] * 2)
+    first = until(lambda: job.results(), 'the job ends')[-1]
+    assert first.execution_id == execution.id
+    until(lambda: queue.started_job_registry.get_job_ids() == [], 'the registry is empty')
+    assert not redis.exists(execution.key)
 
 
 def test_a_worker_whose_record_expired_comes_back(held, redis):
