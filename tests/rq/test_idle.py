@@ -47,7 +47,7 @@ def test_reading_the_metrics_of_an_idle_pool_asks_nothing(server, work, queue, r
     if target.name != 'pool':
         pytest.skip('RQ has none')
     running = work.start('default', worker_ttl=600, scaling_period='100ms', metrics_listen='127.0.0.1:0')
-    url = re.search(r'serving metrics url=(\S+)', running.output())[1]
+    url = re.search(r'serving metrics and health url=(\S+)', running.output())[1]
     assert queue.enqueue(jobs.add, 1, 2).latest_result(timeout=30).return_value == 3
     done = 'pool_jobs_ended_total{pool="default",task="jobs.add",outcome="done"} 1'
     until(lambda: done in urlopen(url, timeout=30).read().decode(), 'the job is counted')
