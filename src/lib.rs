@@ -13,7 +13,8 @@
 //! - [`template`], [`worker`]: the process that loads the application; what it forks.
 //! - [`runtime`]: native tasks and commands as the worker runs them; how each template starts.
 //! - [`supervisor`]: the one loop that performs what `fleet` and `policy` decide.
-//! - [`sim`]: a supervisor simulated from a seed: the real fleet and traffic in virtual time.
+//! - [`sim`]: a supervisor simulated from a seed: the real fleet and traffic in virtual time, under any load.
+//! - [`picture`]: charts as SVG and PNG.
 //! - [`control`], [`telemetry`]: the Unix socket for people; logs and systemd. [`metrics`]: what Prometheus reads, [`http`]: where it and
 //!   probes read it.
 //! - [`cli`]: one file per verb. [`role`]: template or command line, decided before any thread exists.
@@ -28,6 +29,7 @@ pub mod fleet;
 pub mod http;
 pub mod job;
 pub mod metrics;
+pub mod picture;
 pub mod policy;
 pub mod role;
 pub mod runtime;

@@ -103,6 +103,45 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
+/// Reads a date with a time, as [`Unix`] prints it: `2026-03-01T09:05:00.250Z`. A blank may stand for the `T`, fraction and `Z`
+/// may be left out, and the time is UTC in any case. Digits beyond milliseconds are cut off.
+pub fn parse_timestamp(text: &str) -> Option<Unix> {
+    let (date, time) = text.trim().split_once(['T', ' '])?;
+    let numbers = |text: &str, between: char| -> Option<[i64; 3]> {
+        let numbers: Option<Vec<i64>> = text.split(between).map(|part| part.parse().ok()).collect();
+        numbers?.try_into().ok()
+    };
+    let (time, fraction) = time
+        .trim_end_matches('Z')
+        .split_once('.')
+        .unwrap_or((time.trim_end_matches('Z'), ""));
+    let ([year, month, day], [hour, minute, second]) = (numbers(date, '-')?, numbers(time, ':')?);
+    let is_time = (0..24).contains(&hour) && (0..60).contains(&minute) && (0..61).contains(&second);
+    let is_fraction = fraction.chars().all(|digit| digit.is_ascii_digit());
+    if !is_time || !is_fraction || !(1..=9999).contains(&year) {
+        return None;
+    }
+    let days = days_from_civil(year, month, day);
+    if civil_from_days(days) != (year, month, day) {
+        return None;
+    }
+    let millis: i64 = format!("{fraction:0<3.3}").parse().ok()?;
+    Some(Unix(
+        days * 86_400_000 + (hour * 3600 + minute * 60 + second) * 1000 + millis,
+    ))
+}
+
+/// Days from 1970-01-01 to a day of the Gregorian calendar.
+/// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let from_march = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 impl Add<Duration> for Unix {
     type Output = Unix;
     fn add(self, by: Duration) -> Unix {
@@ -252,6 +291,19 @@ mod tests {
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
         ] {
             assert_eq!(Unix(millis).to_string(), text);
+            assert_eq!(parse_timestamp(text), Some(Unix(millis)));
+        }
+        assert_eq!(parse_timestamp("1970-01-01 00:00:01.5"), Some(Unix(1500)));
+        assert_eq!(parse_timestamp("1970-01-01 00:00:01"), Some(Unix(1000)));
+        for text in [
+            "",
+            "2026-02-29 00:00:00",
+            "2026-13-01 00:00:00",
+            "2026-01-01",
+            "2026-01-01 24:00:00",
+            "2026-01-01 1:2",
+        ] {
+            assert_eq!(parse_timestamp(text), None, "{text}");
         }
     }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may name, besides itself and plain values. The arrows point one way.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("job", &[]),
     ("time", &[]),
     ("text", &[]),
@@ -62,10 +62,16 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "template",
             "wire",
             "sys",
+            "sim",
+            "picture",
         ],
     ),
     // Of the supervisor only its traffic.
-    ("sim", &["supervisor", "fleet", "config", "broker", "wire"]),
+    (
+        "sim",
+        &["supervisor", "fleet", "policy", "config", "broker", "wire"],
+    ),
+    ("picture", &[]),
     ("role", &["cli", "template", "runtime"]),
 ];
 
@@ -73,14 +79,14 @@ const ARROWS: [(&str, &[&str]); 20] = [
 const VALUES: [&str; 3] = ["job", "time", "text"];
 
 /// Where no event loop may be named: decisions, and the processes that fork.
-const WITHOUT_TOKIO: [&str; 8] = [
-    "policy", "fleet", "wire", "config", "sim", "template", "worker", "sys",
+const WITHOUT_TOKIO: [&str; 9] = [
+    "policy", "fleet", "wire", "config", "sim", "picture", "template", "worker", "sys",
 ];
 /// The one file of `sys/` that knows the supervisor's loop.
 const TOKIO_ALLOWED: [&str; 1] = ["src/sys/watch.rs"];
 
 /// Modules that decide and do nothing else.
-const PURE: [&str; 5] = ["policy", "fleet", "wire", "config", "sim"];
+const PURE: [&str; 6] = ["policy", "fleet", "wire", "config", "sim", "picture"];
 /// The files of a pure module that read: ours, and by an interpreter a settings module of RQ's.
 const READING_ALLOWED: [&str; 2] = ["src/config/load/mod.rs", "src/config/rq/module.rs"];
 /// What a pure module never says.

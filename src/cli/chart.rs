@@ -1,4 +1,4 @@
-//! A small chart of how a pool grew and shrank, for `pool demo`. Pure: samples in, text out.
+//! A small chart of how a pool grew and shrank, for `pool demo` and `pool simulate`. Pure: samples in, text out.
 
 /// A pool at one instant.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,8 +17,10 @@ pub struct Sample {
 
 /// Columns for the names of the rows, on the left.
 const MARGIN: usize = 13;
+/// Most rows of workers; of more workers a row stands for several.
+const ROWS_MAX: u32 = 16;
 
-/// The chart, at most `width` columns wide and as high as the most workers, each line ended.
+/// The chart, at most `width` columns wide and as high as the most workers, up to [`ROWS_MAX`], each line ended.
 ///
 /// A column is a stretch of time: its height the most workers in it, its dark part those busy on average.
 pub fn draw(samples: &[Sample], width: usize) -> String {
@@ -28,9 +30,11 @@ pub fn draw(samples: &[Sample], width: usize) -> String {
     let columns = columns(samples, width.saturating_sub(MARGIN).max(10));
     let highest = columns.iter().map(|column| column.workers).max().unwrap_or(0);
     let mut text = String::new();
-    for level in (1..=highest).rev() {
-        let bar: String = columns.iter().map(|column| column.cell(level)).collect();
-        let name = if level == highest { "workers" } else { "" };
+    let step = highest.div_ceil(ROWS_MAX).max(1);
+    let rows = highest.div_ceil(step);
+    for level in (1..=rows).rev().map(|row| row * step) {
+        let bar: String = columns.iter().map(|column| column.cell(level, step)).collect();
+        let name = if level == rows * step { "workers" } else { "" };
         text.push_str(&row(&format!("{name:<8}{level:>3}"), '┤', &bar));
     }
     text.push_str(&row("", '└', &axis(columns.len(), last.at_s - first.at_s).0));
@@ -73,10 +77,11 @@ impl Column {
         }
     }
 
-    fn cell(&self, level: u32) -> char {
-        if level > self.workers {
+    /// The cell of the workers up to `level`, of which it shows the last `step`.
+    fn cell(&self, level: u32, step: u32) -> char {
+        if level - step >= self.workers {
             ' '
-        } else if self.busy >= f64::from(level) - 0.5 {
+        } else if self.busy >= f64::from(level) - f64::from(step) / 2.0 {
             '█'
         } else {
             '░'
@@ -111,11 +116,18 @@ fn axis(columns: usize, seconds: f64) -> (String, String) {
     /// Columns from one number to the next, at least.
     const ROOM: f64 = 8.0;
     let per_second = columns as f64 / seconds.max(f64::MIN_POSITIVE);
-    let steps = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600];
+    let steps = [
+        1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14_400, 28_800, 86_400, 172_800,
+    ];
     let step = steps
         .into_iter()
         .find(|step| f64::from(*step) * per_second >= ROOM)
-        .unwrap_or(7200);
+        .unwrap_or(604_800);
+    let (unit, size) = match step {
+        3600.. => ("h", 3600),
+        120.. => ("m", 60),
+        _ => ("s", 1),
+    };
     let (mut line, mut numbers) = (vec!['─'; columns], String::new());
     for tick in 0.. {
         let at = (f64::from(tick * step) * per_second) as usize;
@@ -123,7 +135,7 @@ fn axis(columns: usize, seconds: f64) -> (String, String) {
             break;
         }
         line[at] = '┬';
-        let number = format!("{}s", tick * step);
+        let number = format!("{}{unit}", tick * step / size);
         numbers.push_str(&" ".repeat(at.saturating_sub(numbers.chars().count())));
         if at + number.len() <= columns {
             numbers.push_str(&number);

@@ -23,6 +23,7 @@ mod result;
 mod run;
 mod send;
 mod serving;
+mod simulate;
 mod status;
 mod steer;
 mod table;
@@ -91,6 +92,7 @@ enum Verb {
     Dead(dead::DeadArgs),
     Check(check::CheckArgs),
     Demo(demo::DemoArgs),
+    Simulate(Box<simulate::SimulateArgs>),
     Completions(completions::CompletionsArgs),
     /// Print the man page
     Man,
@@ -221,6 +223,7 @@ fn perform(cli: Cli) -> Outcome {
         Some(Verb::Dead(args)) => block_on(dead::run(args)),
         Some(Verb::Check(args)) => block_on(check::run(args)),
         Some(Verb::Demo(args)) => block_on(demo::run(args)),
+        Some(Verb::Simulate(args)) => simulate::run(&args),
         Some(Verb::Completions(args)) => completions::run(&args),
         Some(Verb::Man) => completions::man(),
     }

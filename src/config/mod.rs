@@ -34,8 +34,8 @@ mod values;
 pub use celery::CeleryConfig;
 pub use explained::Explained;
 pub use load::{
-    ClientArgs, ClientConfig, Lookup, RunArgs, Wanted, broker_address, explain, load, load_client,
-    misspelled_variables, own_line, spelled_out,
+    ClientArgs, ClientConfig, Lookup, RunArgs, SettingsArgs, Wanted, broker_address, explain, load,
+    load_client, misspelled_variables, own_line, spelled_out,
 };
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reload::{Change, Effect, reload_changes};

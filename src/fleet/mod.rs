@@ -35,6 +35,7 @@ use std::time::Duration;
 use crate::broker::Backlog;
 use crate::config::{Config, PoolConfig};
 use crate::job::{Delivery, Job, JobError, NAME_LEN_MAX, PoolName, Settlement, Token, Verdict};
+use crate::policy::scaling::wish::ScalingPolicy;
 use crate::policy::share::Totals;
 use crate::policy::shutdown;
 use crate::time::Mono;
@@ -138,6 +139,13 @@ impl Fleet {
         }
         self.balance_all(now, out);
         self.forget_pools();
+    }
+
+    /// Another policy finds the size of a pool from now on, until a reload changes the settings of the policy.
+    pub fn set_policy(&mut self, pool: &PoolName, policy: Box<dyn ScalingPolicy>) {
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.set_policy(policy);
+        }
     }
 
     /// Takes note of an event.

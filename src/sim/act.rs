@@ -1,5 +1,7 @@
 //! What templates and workers do by themselves, what befalls them, and what the supervisor hears of them.
 
+use std::ops::Range;
+
 use super::World;
 use super::process::{Call, Ends, FromTemplate, Process, Running, Said, ToTemplate};
 use super::script::{Script, Seen};
@@ -175,7 +177,8 @@ impl<S: Script> World<S> {
     // ---- workers ----
 
     fn worker_is_forked(&mut self, id: u64) {
-        let after = self.between(500, 20_000);
+        let Range { start, end } = self.conditions.pace.start;
+        let after = self.between(start, end);
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -228,7 +231,7 @@ impl<S: Script> World<S> {
             jobs: &frames,
         });
         for frame in &frames {
-            let settings = self.config.tasks.get(frame.task.as_str());
+            let settings = self.config.tasks.get(&*frame.task);
             let of_a_batch = settings.is_some_and(|task| task.batch_size.is_some());
             self.supply.ledger.begins(frame.token(), of_a_batch);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
+use super::numbered::Numbered;
 use crate::broker::Backlog;
 use crate::broker::parts::turns::Turns;
 use crate::job::{Delivery, Job, JobId, Loss, QueueName, Settlement, Token, Verdict, Work};
@@ -57,24 +58,52 @@ pub struct Record {
     began: Option<Token>,
 }
 
-/// All jobs that there ever were.
+/// All jobs that there ever were, but for those that were forgotten.
 ///
 /// It asserts what a supervisor owes its broker: a delivery is settled once and begins once, and no job that has not begun counts
 /// as failed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
-    jobs: Vec<Record>,
+    /// Somebody wants to know when every other delivery begins.
+    tells_begin: bool,
+    jobs: Numbered<Record>,
+    /// Jobs that have ended.
+    ended: u64,
     queues: BTreeMap<QueueName, VecDeque<usize>>,
     /// Jobs that are due later.
     scheduled: BTreeSet<(Unix, usize)>,
     /// The job of each delivery, the first of which has token 1.
-    deliveries: Vec<usize>,
+    deliveries: Numbered<usize>,
 }
 
 impl Ledger {
+    pub(super) fn new(tells_begin: bool) -> Self {
+        Ledger {
+            tells_begin,
+            jobs: Numbered::default(),
+            ended: 0,
+            queues: BTreeMap::new(),
+            scheduled: BTreeSet::new(),
+            deliveries: Numbered::default(),
+        }
+    }
+
     /// All jobs, in the order of their coming.
-    pub fn jobs(&self) -> &[Record] {
-        &self.jobs
+    pub fn jobs(&self) -> impl ExactSizeIterator<Item = &Record> {
+        self.jobs.iter()
+    }
+
+    /// Jobs that have ended, forgotten ones included.
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    /// Forgets the oldest jobs, up to the first that has not ended: what a long run needs not to fill the memory.
+    pub(super) fn forget_ended(&mut self) {
+        self.jobs
+            .forget_while(|job| matches!(job.place, Place::Finished | Place::Dead));
+        let first = self.jobs.first();
+        self.deliveries.forget_while(|job| *job < first);
     }
 
     /// Jobs that are there.
@@ -88,21 +117,22 @@ impl Ledger {
         self.jobs.iter().filter(open)
     }
 
-    /// What waits in these queues.
+    /// What waits in these queues. The oldest is the oldest of their heads, and of the jobs that are due since.
     pub fn backlog(&self, queues: &[QueueName], now: Unix) -> Backlog {
-        let of_pool = || self.jobs.iter().filter(|job| queues.contains(&job.queue));
-        let ready = |job: &&Record| match job.place {
-            Place::Waiting => true,
-            Place::Scheduled(due) => due <= now,
-            Place::Deferred | Place::Running | Place::Finished | Place::Dead => false,
+        let queued = |queue: &QueueName| self.queues.get(queue);
+        let heads = queues.iter().filter_map(queued).filter_map(VecDeque::front);
+        let scheduled = self.scheduled.iter();
+        let scheduled = scheduled.filter(|(_, job)| queues.contains(&self.jobs[*job].queue));
+        let (due, later): (Vec<_>, Vec<_>) = scheduled.partition(|(due, _)| *due <= now);
+        let count = |queue: &QueueName| {
+            let due = due.iter().filter(|(_, job)| self.jobs[*job].queue == *queue);
+            (queued(queue).map_or(0, VecDeque::len) + due.count()) as u64
         };
-        let waiting = of_pool().filter(ready);
-        let count = |queue: &QueueName| waiting.clone().filter(|job| job.queue == *queue).count() as u64;
-        let scheduled = of_pool().filter(|job| matches!(job.place, Place::Scheduled(due) if due > now));
+        let oldest = heads.chain(due.iter().map(|(_, job)| job));
         Backlog {
             by_queue: queues.iter().map(|queue| (queue.clone(), count(queue))).collect(),
-            scheduled: scheduled.count() as u64,
-            oldest: waiting.map(|job| job.enqueued).min(),
+            scheduled: later.len() as u64,
+            oldest: oldest.map(|job| self.jobs[*job].enqueued).min(),
         }
     }
 
@@ -133,7 +163,7 @@ impl Ledger {
     }
 
     fn add(&mut self, queue: QueueName, task: Arc<str>, payload: Arc<[u8]>, now: Unix) -> usize {
-        let index = self.jobs.len();
+        let index = self.jobs.next();
         self.jobs.push(Record {
             id: JobId::new(&format!("job-{index}")).expect("a valid name"),
             queue,
@@ -185,8 +215,7 @@ impl Ledger {
     }
 
     fn hand_out(&mut self, index: usize) -> Delivery {
-        self.deliveries.push(index);
-        let token = Token(self.deliveries.len() as u64);
+        let token = Token(self.deliveries.push(index) as u64 + 1);
         let job = &mut self.jobs[index];
         assert_eq!(job.place, Place::Waiting, "{} stands in a queue", job.id);
         job.place = Place::Running;
@@ -209,7 +238,7 @@ impl Ledger {
         };
         Delivery {
             token,
-            tells_begin: token.0.is_multiple_of(2),
+            tells_begin: self.tells_begin && token.0.is_multiple_of(2),
             job,
         }
     }
@@ -273,6 +302,7 @@ impl Ledger {
             }
         }
         if matches!(self.jobs[index].place, Place::Finished | Place::Dead) {
+            self.ended += 1;
             self.member_ended(index);
         }
     }
@@ -301,7 +331,7 @@ impl Ledger {
 
     /// What was held by the supervisor waits again.
     pub(super) fn lease_ends(&mut self) {
-        for index in 0..self.jobs.len() {
+        for index in self.jobs.first()..self.jobs.next() {
             if self.jobs[index].place == Place::Running {
                 self.put_back(index, true);
             }
@@ -324,8 +354,7 @@ impl Ledger {
 
     /// The supervisor says that a delivery has begun: it has.
     pub(super) fn began(&self, token: Token) {
-        let index = self.deliveries[usize::try_from(token.0 - 1).expect("a delivery")];
-        let job = &self.jobs[index];
+        let job = &self.jobs[self.index_of(token)];
         assert!(
             job.began >= Some(token),
             "delivery {token} is said to have begun: {job:?}"

@@ -7,11 +7,16 @@
 //! - [`script`]: the interface to whoever simulates. `time`: what is on its way, and one turn after another.
 //! - [`process`]: templates and workers. `act`: what they do by themselves, and how they die.
 //! - [`broker`]: where the jobs are. [`source`]: how they come to the supervisor.
-//! - `shell`: the supervisor's loop around the fleet.
+//! - [`load`]: what comes. [`replay`]: a pool under a load, in numbers.
+//! - `shell`: the supervisor's loop around the fleet. `pace`: how long things take.
 
 mod act;
 pub mod broker;
+pub mod load;
+mod numbered;
+mod pace;
 pub mod process;
+pub mod replay;
 pub mod script;
 mod shell;
 pub mod source;
@@ -25,9 +30,11 @@ use fastrand::Rng;
 use crate::config::Config;
 use crate::fleet::{Action, Event, Fleet};
 use crate::job::PoolName;
+use crate::policy::scaling::wish::ScalingPolicy;
 use crate::supervisor::traffic::Traffic;
 use crate::time::{Mono, Now, Unix};
 
+pub use pace::Pace;
 use process::{Template, Worker};
 use script::{Scene, Script, Seen};
 use source::Supply;
@@ -48,6 +55,10 @@ pub struct Conditions {
     pub shared_memory: u64,
     /// Most bytes of each pool, and half of what all of them may use; `None`: no limit.
     pub budget: Option<u64>,
+    /// The broker wants to know when jobs begin: when every other one does.
+    pub tells_begin: bool,
+    /// How long things take.
+    pub pace: Pace,
 }
 
 impl Default for Conditions {
@@ -59,6 +70,8 @@ impl Default for Conditions {
             private_memory: 5 << 20..40 << 20,
             shared_memory: 10 << 20,
             budget: None,
+            tells_begin: true,
+            pace: Pace::default(),
         }
     }
 }
@@ -83,6 +96,10 @@ pub struct World<S> {
     /// Pools whose next scaling period is pending.
     periods: BTreeSet<PoolName>,
     left: bool,
+    /// Something was told to the supervisor since its last turn.
+    told: bool,
+    /// When something is due for the supervisor, as of its last turn.
+    deadline: Option<Mono>,
     /// Decided and not performed yet.
     actions: Vec<Action>,
     /// What performing actions brought about.
@@ -97,7 +114,7 @@ impl<S: Script> World<S> {
             mono: Mono(3_600_000_000_000),
             unix: Unix(1_700_003_600_000),
         };
-        let mut supply = Supply::new(rng.u64(..));
+        let mut supply = Supply::new(rng.u64(..), conditions.tells_begin);
         let traffic = shell::traffic(supply.connect());
         let mut world = World {
             fleet: Fleet::new(&config, rng.u64(..), now),
@@ -113,6 +130,8 @@ impl<S: Script> World<S> {
             workers: BTreeMap::new(),
             periods: BTreeSet::new(),
             left: false,
+            told: true,
+            deadline: None,
             actions: Vec::new(),
             events: VecDeque::new(),
         };
@@ -143,6 +162,16 @@ impl<S: Script> World<S> {
     /// Where the jobs are.
     pub fn supply(&self) -> &Supply {
         &self.supply
+    }
+
+    /// Another policy finds the size of a pool from now on, until a reload changes the settings of the policy.
+    pub fn set_policy(&mut self, pool: &PoolName, policy: Box<dyn ScalingPolicy>) {
+        self.fleet.set_policy(pool, policy);
+    }
+
+    /// The broker forgets the oldest jobs, up to the first that has not ended.
+    pub fn forget_ended_jobs(&mut self) {
+        self.supply.ledger.forget_ended();
     }
 
     /// Templates that live, and those whose end the supervisor has not seen, by number.

@@ -1,6 +1,7 @@
 //! Pretended templates and workers, and the supervisor's links to them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fleet::{Done, Execution, Unread};
@@ -93,7 +94,9 @@ pub struct Frame {
     /// Which job.
     pub id: JobId,
     /// What it calls.
-    pub task: String,
+    pub task: Arc<str>,
+    /// With what.
+    pub payload: Arc<[u8]>,
     /// Longest run.
     pub timeout: Option<Duration>,
     /// It is longer than a packet.
@@ -112,7 +115,8 @@ impl Frame {
         Frame {
             execution,
             id: job.job.id.clone(),
-            task: job.job.task.to_string(),
+            task: job.job.task.clone(),
+            payload: job.job.payload.clone(),
             timeout: job.timeout,
             is_long: job.job.payload.len() > PACKET_LEN_MAX - HEADERS_MAX,
             another_follows,

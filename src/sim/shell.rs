@@ -1,5 +1,6 @@
 //! The supervisor's loop around the real fleet and its traffic: events in, actions performed, jobs, scaling periods.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +27,8 @@ impl<S: Script> World<S> {
     // ---- what people and programs do ----
 
     /// A program enqueues a job.
-    pub fn enqueue(&mut self, queue: QueueName, task: &str, payload: Arc<[u8]>) {
-        self.supply
-            .ledger
-            .enqueue(queue, task.into(), payload, self.now.unix);
+    pub fn enqueue(&mut self, queue: QueueName, task: Arc<str>, payload: Arc<[u8]>) {
+        self.supply.ledger.enqueue(queue, task, payload, self.now.unix);
         self.call_broker();
     }
 
@@ -48,6 +47,7 @@ impl<S: Script> World<S> {
 
     /// Somebody asks for this. Some ask for what is not there; the fleet tells them so.
     pub fn command(&mut self, command: Command) {
+        self.told = true;
         // A job that was to be sent before a pause or a stop is sent.
         self.perform_all();
         self.show(&Seen::Asked(&command));
@@ -58,6 +58,7 @@ impl<S: Script> World<S> {
 
     /// The settings are read again; `new_generation`: the application is loaded again.
     pub fn reload(&mut self, config: Config, new_generation: bool) {
+        self.told = true;
         self.show(&Seen::Reload(&config));
         self.config = config;
         let known = self.actions.len();
@@ -80,6 +81,7 @@ impl<S: Script> World<S> {
     }
 
     pub(super) fn start(&mut self) {
+        self.told = true;
         let scene = Scene {
             now: self.now,
             fleet: &self.fleet,
@@ -93,6 +95,7 @@ impl<S: Script> World<S> {
     // ---- the loop ----
 
     pub(super) fn tell(&mut self, event: Event) {
+        self.told = true;
         self.show(&Seen::Told(&event));
         let known = self.actions.len();
         self.fleet.on(event, self.now, &mut self.actions);
@@ -154,6 +157,7 @@ impl<S: Script> World<S> {
                     self.traffic.delivered(&pool, &jobs);
                     self.tell(Event::Delivered { pool, jobs });
                 }
+                // Nothing is decided by it.
                 source::Event::Settled { count, late } => self.traffic.settled(count, &late),
                 source::Event::Waiting { pool } => {
                     self.traffic.filled(&pool);
@@ -302,7 +306,8 @@ impl<S: Script> World<S> {
             ..Template::default()
         };
         self.templates.insert(id, template);
-        let time = self.between(10_000, 2_000_000);
+        let Range { start, end } = self.conditions.pace.load;
+        let time = self.between(start, end);
         self.after(time, Happening::TemplateLoads(id));
     }
 

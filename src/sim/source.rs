@@ -85,9 +85,9 @@ pub struct Supply {
 }
 
 impl Supply {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, tells_begin: bool) -> Self {
         Supply {
-            ledger: Ledger::default(),
+            ledger: Ledger::new(tells_begin),
             is_away: false,
             is_called: false,
             inbox: Inbox::default(),

@@ -1,6 +1,7 @@
 //! Virtual time: what is on its way, and one turn of the supervisor's loop after another.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::World;
@@ -92,8 +93,13 @@ impl<S: Script> World<S> {
 
     /// As fast as a message between two processes takes, mostly.
     pub(super) fn soon(&mut self, happening: Happening) {
-        let slow = self.rng.u8(..50) == 0;
-        let time = self.between(1, if slow { 20_000 } else { 200 });
+        let Range { start, mut end } = self.conditions.pace.message;
+        if let Some((rare, late)) = self.conditions.pace.late
+            && self.rng.u8(..rare) == 0
+        {
+            end = late;
+        }
+        let time = self.between(start, end);
         self.after(time, happening);
     }
 
@@ -115,10 +121,12 @@ impl<S: Script> World<S> {
                 self.advance(at.min(self.now.mono + Duration::from_millis(1)));
             }
         }
-        if self.left {
+        let is_due = self.deadline.is_some_and(|at| at <= self.now.mono);
+        // What processes do among themselves wakes no supervisor.
+        if self.left || !self.told && !is_due {
             return;
         }
-        if self.fleet.next_deadline().is_some_and(|at| at <= self.now.mono) {
+        if is_due && self.fleet.next_deadline().is_some_and(|at| at <= self.now.mono) {
             self.pending.ticks_in_place += 1;
             assert!(
                 self.pending.ticks_in_place < TICKS_MAX,
@@ -128,15 +136,24 @@ impl<S: Script> World<S> {
             self.tell(Event::Tick);
         }
         self.end_turn();
+        let deadlines = [self.fleet.next_deadline(), self.traffic.next_deadline()];
+        self.deadline = deadlines.into_iter().flatten().min();
+        self.told = false;
     }
 
     /// To the next instant at which there is something to do. Returns whether the loop is busy there.
     fn go_on(&mut self) -> bool {
-        let deadlines = [self.fleet.next_deadline(), self.traffic.next_deadline()];
-        let deadlines = deadlines.into_iter().flatten().filter(|_| !self.left);
+        let deadline = self.deadline.filter(|_| !self.left);
         let idle = self.now.mono + NOTHING;
-        self.advance(deadlines.chain(self.pending.next()).min().unwrap_or(idle));
-        self.rng.u8(..4) == 0
+        // Who was told something meanwhile has its turn at once.
+        let next = if self.told && !self.left {
+            Some(self.now.mono)
+        } else {
+            self.pending.next()
+        };
+        self.advance(deadline.into_iter().chain(next).min().unwrap_or(idle));
+        let rare = self.conditions.pace.busy_turns;
+        rare.is_some_and(|rare| self.rng.u8(..rare) == 0)
     }
 
     fn advance(&mut self, to: Mono) {

@@ -34,6 +34,7 @@ help_of! {
     help_of_dead_retry: "dead" "retry";
     help_of_dead_delete: "dead" "delete";
     help_of_demo: "demo";
+    help_of_simulate: "simulate";
     help_of_completions: "completions";
 }
 

@@ -10,4 +10,5 @@ mod mistakes;
 mod output;
 mod own_lines;
 mod rq_words;
+mod simulate;
 mod surroundings;

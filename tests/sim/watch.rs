@@ -242,7 +242,7 @@ impl Watch {
 
 impl Script for Watch {
     fn call(&mut self, jobs: &[Frame], rng: &mut Rng) -> Call {
-        let task = jobs[0].task.as_str();
+        let task = &*jobs[0].task;
         let mut between = |from, to| Duration::from_micros(rng.u64(from..to));
         let takes = match task {
             "noop" | "large" => between(5, 60),
@@ -309,7 +309,7 @@ enum Spoils {
 fn spoils(frame: &Frame) -> Option<Spoils> {
     let number = frame.id.as_str().trim_start_matches("job-").parse::<u32>();
     let number = number.expect("the broker numbers its jobs");
-    match frame.task.as_str() {
+    match &*frame.task {
         "mixed" if number.is_multiple_of(13) => Some(Spoils::Worker),
         "mixed" if number.is_multiple_of(7) => Some(Spoils::Call),
         _ => None,
@@ -330,7 +330,7 @@ fn jobs_arrive(world: &mut World<Watch>) {
     } else {
         for (task, queue) in tasks.into_iter().zip(queues) {
             let payload = world.script.payload(task);
-            world.enqueue(queue, task, payload);
+            world.enqueue(queue, task.into(), payload);
         }
     }
     let pause = world.between(1_000, 4_000_000);

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
+use super::unknown::closest;
 use super::words;
 use crate::config::dialect::{GivenLine, Word};
-use crate::config::keys::{Key, SOCKET, Section};
+use crate::config::keys::{Key, SOCKET, Section, names_of};
 use crate::config::scalars::setting::{Arity, Setting};
 use crate::config::values::{
     AppConfig, BrokerConfig, DialectKind, Dialects, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig,
@@ -61,12 +62,30 @@ impl RunArgs {
     pub(super) fn update(&mut self, matches: &ArgMatches, but: &[Word]) {
         self.burst |= matches.get_flag("burst");
         self.print_config |= matches.get_flag("print-config");
+        self.take_settings(matches, but);
+    }
+
+    fn take_settings(&mut self, matches: &ArgMatches, but: &[Word]) {
         let ours = |flag: &Flag| !but.iter().any(|word| word.flag == flag.key.flag);
         for flag in flags().into_iter().filter(ours) {
             if let Some(texts) = matches.get_many::<String>(flag.key.flag) {
                 self.values.insert(flag.key.flag, texts.cloned().collect());
             }
         }
+    }
+
+    /// As if this key of a pool had been set by its flag. `key`: by its name in the file, or that of its flag.
+    ///
+    /// The error is the key that was probably meant, if there is one like it.
+    pub fn and_key(mut self, key: &str, text: &str) -> Result<Self, Option<&'static str>> {
+        let names = names_of(&mut PoolConfig::default());
+        let named =
+            |flag: &Flag| [flag.key.name, flag.key.flag].contains(&key) && names.contains(&flag.key.name);
+        match flags().iter().find(|flag| named(flag)) {
+            Some(flag) => _ = self.values.insert(flag.key.flag, vec![text.to_owned()]),
+            None => return Err(closest(key, &names)),
+        }
+        Ok(self)
     }
 
     /// As if these queues had been named by `--queue`, behind those that were.
@@ -170,6 +189,57 @@ impl FromArgMatches for RunArgs {
         }
         self.update(matches, &[]);
         self.words.extend(words::given(matches));
+        Ok(())
+    }
+}
+
+/// The settings alone, for verbs that start no supervisor: all flags of `run` that set a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingsArgs(RunArgs);
+
+impl SettingsArgs {
+    /// The settings with this file; `None`: with that which `run` would find.
+    pub fn with_config(&self, config: Option<PathBuf>) -> RunArgs {
+        RunArgs {
+            config,
+            ..self.0.clone()
+        }
+    }
+}
+
+/// Settings that decide about a pool's size: the help of a verb that starts no supervisor shows these.
+const SCALING_FLAGS: [&str; 7] = [
+    "min-workers",
+    "max-workers",
+    "policy",
+    "utilization-threshold",
+    "scaling-period",
+    "utilization-window",
+    "target-wait",
+];
+
+impl Args for SettingsArgs {
+    fn augment_args(command: Command) -> Command {
+        flags().into_iter().fold(command, |command, flag| {
+            let is_shown = SCALING_FLAGS.contains(&flag.key.flag);
+            command.arg(flag.arg().hide(!is_shown))
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingsArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut args = SettingsArgs::default();
+        args.update_from_arg_matches(matches)?;
+        Ok(args)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.take_settings(matches, &[]);
         Ok(())
     }
 }

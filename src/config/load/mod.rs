@@ -22,7 +22,7 @@ use super::scalars::setting::Base;
 use super::url::BrokerUrl;
 use super::values::{BrokerConfig, Config, DialectKind, Dialects};
 
-pub use flags::{ClientArgs, Lookup, RunArgs, misspelled_variables};
+pub use flags::{ClientArgs, Lookup, RunArgs, SettingsArgs, misspelled_variables};
 pub use lines::own_line;
 pub use words::spelled_out;
 

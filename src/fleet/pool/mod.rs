@@ -35,6 +35,7 @@ use crate::broker::Backlog;
 use crate::config::PoolConfig;
 use crate::job::{JobId, PoolName};
 use crate::policy::memory::{Budget, Occupied, WorkerMemory, cost_of_one_more};
+use crate::policy::scaling::wish::ScalingPolicy;
 use crate::policy::share::{Member, floor};
 use crate::time::Mono;
 
@@ -128,6 +129,11 @@ impl Pool {
             self.measures.set_window(config.utilization_window, now);
             self.config = config;
         }
+    }
+
+    /// Another policy than that of the settings.
+    pub fn set_policy(&mut self, policy: Box<dyn ScalingPolicy>) {
+        self.size.set_policy(policy);
     }
 
     // ---- what others ask ----

@@ -74,6 +74,10 @@ impl Size {
         }
     }
 
+    pub fn set_policy(&mut self, policy: Box<dyn ScalingPolicy>) {
+        self.policy = policy;
+    }
+
     pub fn limits(&self) -> (u32, u32) {
         (self.min, self.max)
     }

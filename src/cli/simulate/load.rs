@@ -1,0 +1,287 @@
+//! The load that the flags describe.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::sim::load::Load;
+use crate::sim::load::service::ServiceTime;
+use crate::sim::load::shape::{JOBS_MAX, Shape, Work};
+use crate::sim::load::trace::{self, Columns};
+use crate::time::{Human, parse_duration};
+
+use super::super::report::{Code, Failure};
+use super::usage;
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Load")]
+pub(super) struct LoadArgs {
+    /// Jobs a second at random instants: `2`, `90/m` or `100/h`
+    #[arg(long, value_name = "RATE")]
+    poisson: Option<Rate>,
+    /// Jobs a second at even intervals
+    #[arg(long, value_name = "RATE")]
+    steady: Option<Rate>,
+    /// Random jobs at one rate, and at another in the middle third of the time
+    #[arg(long, value_name = "RATE..RATE")]
+    step: Option<Rates>,
+    /// So many jobs at once: at the start, or each so often, as in `200/10m`
+    #[arg(long = "burst", id = "burst_of", value_name = "JOBS[/TIME]")]
+    burst: Option<Burst>,
+    /// Random jobs at a rate that follows the day, at midnight and at noon
+    #[arg(long, value_name = "RATE..RATE")]
+    diurnal: Option<Rates>,
+    /// A CSV file with a header: columns `arrival` and `service`, and if need be `count`, `task` and `queue`
+    #[arg(long, value_name = "FILE")]
+    arrivals: Option<PathBuf>,
+    /// Which columns of the file say what: `arrival=when,service=tokens*20ms`
+    #[arg(long, value_name = "ROLE=COLUMN,…", requires = "arrivals")]
+    columns: Option<Columns>,
+    /// Let the jobs of the file come so many times faster
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor, requires = "arrivals")]
+    speed: f64,
+    /// How long a job takes: `1s`, `0.5s..2s` or `exp:1s` (exponential with that mean)
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    service: ServiceTime,
+    /// A share of the jobs that takes longer, as in `5%=1m`
+    #[arg(long, value_name = "SHARE=TIME")]
+    long: Option<Long>,
+    /// How long jobs come
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
+    span: Duration,
+    /// Seed of all that is random
+    #[arg(long, value_name = "N", default_value = "1")]
+    seed: u64,
+}
+
+impl LoadArgs {
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn shapes(&self) -> Vec<Shape> {
+        let shapes = [
+            self.poisson.map(|rate| Shape::Poisson(rate.0)),
+            self.steady.map(|rate| Shape::Steady(rate.0)),
+            self.step.map(|rates| Shape::Step(rates.0, rates.1)),
+            self.burst.map(|burst| Shape::Burst(burst.jobs, burst.every)),
+            self.diurnal.map(|rates| Shape::Diurnal(rates.0, rates.1)),
+        ];
+        shapes.into_iter().flatten().collect()
+    }
+
+    /// All that was asked for, together.
+    pub fn load(&self) -> Result<Load, Failure> {
+        let mut rng = Rng::with_seed(self.seed);
+        let work = Work {
+            service: self.service,
+            long: self.long.map(|long| (long.share, long.service)),
+        };
+        let mut load: Option<Load> = None;
+        for shape in self.shapes() {
+            let more = shape.load(&work, self.span, &mut rng);
+            let more = more.ok_or_else(|| usage(format!("the load has more than {JOBS_MAX} jobs")))?;
+            load = Some(load.map_or_else(|| more.clone(), |load| load.and(more.clone())));
+        }
+        if let Some(path) = &self.arrivals {
+            let more = self.read(path, &mut rng)?;
+            load = Some(load.map_or_else(|| more.clone(), |load| load.and(more.clone())));
+        }
+        let load = load.ok_or_else(|| {
+            usage("no load")
+                .hint("give one or several of --poisson, --steady, --step, --burst, --diurnal and --arrivals")
+        })?;
+        if load.arrivals.is_empty() {
+            return Err(usage("the load has no jobs").hint("jobs come for the time that --for says"));
+        }
+        Ok(load)
+    }
+
+    fn read(&self, path: &Path, rng: &mut Rng) -> Result<Load, Failure> {
+        let file = File::open(path).map_err(|error| {
+            Failure::new(Code::Usage, format!("cannot read `{}`: {error}", path.display()))
+        })?;
+        let options = trace::Options {
+            columns: self.columns.clone(),
+            service: self.service,
+            speed: self.speed,
+        };
+        let load = trace::read(BufReader::new(file), &options, rng);
+        load.map_err(|error| {
+            let failure = usage(format!("`{}`: {error}", path.display()));
+            match self.columns {
+                None if error.line == 1 => {
+                    failure.hint("name the columns with --columns arrival=COLUMN,service=COLUMN")
+                }
+                _ => failure,
+            }
+        })
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        let mut words = Vec::new();
+        let span = format!("for {}", Human(self.span));
+        for shape in self.shapes() {
+            words.push(match shape {
+                Shape::Steady(rate) => format!("{rate} jobs a second {span}"),
+                Shape::Poisson(rate) => format!("{rate} random jobs a second {span}"),
+                Shape::Step(low, high) => {
+                    format!("{low} random jobs a second {span}, in its middle third {high}")
+                }
+                Shape::Burst(jobs, None) => format!("{jobs} jobs at once"),
+                Shape::Burst(jobs, Some(every)) => {
+                    format!("{jobs} jobs at once each {} {span}", Human(every))
+                }
+                Shape::Diurnal(night, noon) => {
+                    format!("{night} random jobs a second at midnight to {noon} at noon {span}")
+                }
+            });
+        }
+        if !words.is_empty() {
+            let long = self
+                .long
+                .map(|long| format!(", {:.3} of them {}", long.share, long.service));
+            words.push(format!("{} each{}", self.service, long.unwrap_or_default()));
+        }
+        if let Some(path) = &self.arrivals {
+            let speed = if self.speed == 1.0 {
+                String::new()
+            } else {
+                format!(" {} times faster", self.speed)
+            };
+            words.push(format!("{}{speed}", path.display()));
+        }
+        words.join(", ")
+    }
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok();
+    number
+        .filter(|number| number.is_finite() && *number > 0.0)
+        .ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+/// Jobs a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Rate(f64);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, seconds) = match text.split_once('/') {
+            None | Some((_, "s")) => (text.trim_end_matches("/s"), 1.0),
+            Some((number, "m")) => (number, 60.0),
+            Some((number, "h")) => (number, 3600.0),
+            Some((number, "d")) => (number, 86_400.0),
+            Some(_) => (text, 1.0),
+        };
+        let number = number
+            .parse::<f64>()
+            .ok()
+            .filter(|rate| (0.0..=1e9).contains(rate));
+        number
+            .map(|number| Rate(number / seconds))
+            .ok_or_else(|| "expected jobs a second such as `2`, or `90/m`, `100/h`, `500/d`".to_owned())
+    }
+}
+
+/// Two rates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Rates(f64, f64);
+
+impl FromStr for Rates {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rates = text.split_once("..");
+        let (one, other) = rates.ok_or("expected two rates such as `2..40`")?;
+        Ok(Rates(one.parse::<Rate>()?.0, other.parse::<Rate>()?.0))
+    }
+}
+
+/// Jobs at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Burst {
+    jobs: u32,
+    every: Option<Duration>,
+}
+
+impl FromStr for Burst {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (jobs, every) = match text.split_once('/') {
+            Some((jobs, every)) => (
+                jobs,
+                Some(parse_duration(every).map_err(|error| error.to_string())?),
+            ),
+            None => (text, None),
+        };
+        if every.is_some_and(|every| every.is_zero()) {
+            return Err("the time between two bursts is 0".to_owned());
+        }
+        let jobs = jobs.parse().ok();
+        let jobs = jobs.ok_or("expected a number of jobs such as `200`, or `200/10m`")?;
+        Ok(Burst { jobs, every })
+    }
+}
+
+/// A share of the jobs that takes longer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Long {
+    share: f64,
+    service: ServiceTime,
+}
+
+impl FromStr for Long {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = "expected a share and a time such as `5%=1m`";
+        let (share, service) = text.split_once('=').ok_or(expected)?;
+        let number = |text: &str| text.parse::<f64>().ok();
+        let share = match share.strip_suffix('%') {
+            Some(percent) => number(percent).map(|percent| percent / 100.0),
+            None => number(share),
+        };
+        let share = share
+            .filter(|share| (0.0..=1.0).contains(share))
+            .ok_or(expected)?;
+        let service = service
+            .parse::<ServiceTime>()
+            .map_err(|error| error.to_string())?;
+        Ok(Long { share, service })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_bursts_and_shares_read_as_people_write_them() {
+        assert_eq!("2".parse(), Ok(Rate(2.0)));
+        assert_eq!("90/m".parse(), Ok(Rate(1.5)));
+        assert_eq!("2..40".parse(), Ok(Rates(2.0, 40.0)));
+        let every = Some(Duration::from_secs(600));
+        assert_eq!("200/10m".parse(), Ok(Burst { jobs: 200, every }));
+        let service = ServiceTime::Fixed(Duration::from_secs(60));
+        assert_eq!("5%=1m".parse(), Ok(Long { share: 0.05, service }));
+        for text in ["", "-1", "2/x", "nan"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+        for text in ["", "-1", "2/0s", "2/"] {
+            assert!(text.parse::<Burst>().is_err(), "{text}");
+        }
+        for text in ["5%", "200%=1s", "x=1s"] {
+            assert!(text.parse::<Long>().is_err(), "{text}");
+        }
+    }
+}

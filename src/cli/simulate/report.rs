@@ -1,0 +1,175 @@
+//! What came out, for people and for programs.
+
+use serde::Serialize;
+
+use crate::sim::load::Load;
+use crate::sim::replay::{Change, Sample};
+use crate::time::Human;
+
+use super::super::chart;
+use super::super::report::{Out, Outcome, print};
+use super::super::table::Table;
+use super::{Figures, SimulateArgs, Trial};
+
+/// Columns of the chart, and of a table that is not for a terminal.
+const WIDTH: usize = 100;
+
+pub(super) fn print_text(args: &SimulateArgs, load: &Load, trials: &[Trial]) -> Outcome {
+    let mut text = format!(
+        "{} jobs: {}, seed {}\n",
+        load.arrivals.len(),
+        args.load.words(),
+        args.load.seed()
+    );
+    if let [trial] = trials {
+        let pool = &trial.variant.config.pools[&trial.variant.pool];
+        text.push_str(&format!(
+            "pool {}: {} to {} workers, policy {}\n\n",
+            trial.variant.pool,
+            pool.min_workers,
+            pool.max_workers,
+            pool.scaling.policy.as_str(),
+        ));
+        text.push_str(&chart::draw(&chart_samples(trial), WIDTH));
+    }
+    text.push('\n');
+    text.push_str(&table(args, trials));
+    print(&text)
+}
+
+fn chart_samples(trial: &Trial) -> Vec<chart::Sample> {
+    let sample = |sample: &Sample| chart::Sample {
+        at_s: sample.at.as_secs_f64(),
+        workers: sample.workers,
+        busy: sample.busy,
+        utilization: Some((sample.busy_average / f64::from(sample.workers.max(1))).min(1.0)),
+        waiting: sample.waiting,
+    };
+    trial.run.samples.iter().map(sample).collect()
+}
+
+fn table(args: &SimulateArgs, trials: &[Trial]) -> String {
+    let over = format!(">OVER {}", Human(args.slo));
+    let best = front(trials);
+    let mut table = Table::new(&[
+        "SETTINGS",
+        ">P50",
+        ">P95",
+        ">P99",
+        ">LONGEST",
+        &over,
+        ">RECOVERY",
+        ">WORKER-S",
+        ">×BOUND",
+        ">MOST",
+        ">CHANGES",
+        ">REVERSALS",
+    ]);
+    for (trial, is_best) in trials.iter().zip(best) {
+        let figures = &trial.figures;
+        let mark = if is_best && trials.len() > 1 { " *" } else { "" };
+        table.row([
+            format!("{}{mark}", trial.variant.name),
+            seconds(figures.wait_p50),
+            seconds(figures.wait_p95),
+            seconds(figures.wait_p99),
+            seconds(figures.wait_max),
+            format!("{:.1}%", figures.late_share * 100.0),
+            seconds(figures.recovery),
+            format!("{:.0}", figures.worker_seconds),
+            format!("{:.2}", figures.worker_ratio),
+            figures.workers_max.to_string(),
+            figures.changes.to_string(),
+            figures.reversals.to_string(),
+        ]);
+    }
+    let mut text = table.print();
+    if trials.len() > 1 {
+        text.push_str("* no other has both a shorter p95 wait and fewer worker-seconds\n");
+    }
+    let unfinished: u64 = trials.iter().map(|trial| trial.figures.unfinished).sum();
+    if unfinished > 0 {
+        text.push_str(&format!(
+            "{unfinished} jobs never began: the pool had no worker for them\n"
+        ));
+    }
+    text
+}
+
+/// Which of them no other one is better than in both p95 wait and worker-seconds.
+pub(super) fn front(trials: &[Trial]) -> Vec<bool> {
+    let point = |trial: &Trial| (trial.figures.wait_p95, trial.figures.worker_seconds);
+    let beats = |a: (f64, f64), b: (f64, f64)| a.0 <= b.0 && a.1 <= b.1 && a != b;
+    let is_best = |trial: &Trial| !trials.iter().any(|other| beats(point(other), point(trial)));
+    trials.iter().map(is_best).collect()
+}
+
+/// A time with as many digits as say something.
+fn seconds(time: f64) -> String {
+    match time {
+        _ if time < 1.0 => format!("{:.1} ms", time * 1e3),
+        _ if time < 100.0 => format!("{time:.2} s"),
+        _ => format!("{time:.0} s"),
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    load: LoadView,
+    slo: f64,
+    trials: Vec<TrialView<'a>>,
+}
+
+#[derive(Serialize)]
+struct LoadView {
+    words: String,
+    jobs: usize,
+    span: f64,
+    work: f64,
+    seed: u64,
+}
+
+#[derive(Serialize)]
+struct TrialView<'a> {
+    settings: &'a str,
+    #[serde(flatten)]
+    figures: &'a Figures,
+    /// No other has both a shorter p95 wait and fewer worker-seconds.
+    on_front: bool,
+    /// Each change of the size: seconds, and the size since then.
+    sizes: Vec<(f64, u32)>,
+}
+
+impl<'a> TrialView<'a> {
+    fn of((trial, on_front): (&'a Trial, bool)) -> Self {
+        let change = |change: &Change| (change.at.as_secs_f64(), change.to);
+        let first = (0.0, trial.run.first_workers);
+        TrialView {
+            settings: &trial.variant.name,
+            figures: &trial.figures,
+            on_front,
+            sizes: std::iter::once(first)
+                .chain(trial.run.changes.iter().map(change))
+                .collect(),
+        }
+    }
+}
+
+pub(super) fn print_json(args: &SimulateArgs, load: &Load, trials: &[Trial]) -> Outcome {
+    let document = Document {
+        load: LoadView {
+            words: args.load.words(),
+            jobs: load.arrivals.len(),
+            span: load.span.as_secs_f64(),
+            work: load.work().as_secs_f64(),
+            seed: args.load.seed(),
+        },
+        slo: args.slo.as_secs_f64(),
+        trials: trials.iter().zip(front(trials)).map(TrialView::of).collect(),
+    };
+    let json = serde_json::to_string_pretty(&document).expect("numbers and text");
+    let mut out = Out::new();
+    out.json(&json)?;
+    out.flush()
+}

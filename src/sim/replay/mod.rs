@@ -1,0 +1,114 @@
+//! A pool under a load: the supervisor of [`super::World`] runs the jobs of a [`Load`], and what matters is written down.
+//!
+//! [`figures`]: a run in numbers. [`bound`]: what a pool that knows the future would need.
+
+pub mod bound;
+pub mod figures;
+mod script;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::job::PoolName;
+use crate::policy::scaling::wish::ScalingPolicy;
+
+use super::load::Load;
+use super::{Conditions, Pace, World};
+use script::Replay;
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The settings, with this one pool.
+    pub config: Config,
+    /// The pool that the load comes to.
+    pub pool: PoolName,
+    /// What comes.
+    pub load: Arc<Load>,
+    /// Where everything that is not certain is drawn from.
+    pub seed: u64,
+}
+
+/// A change of a pool's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// When, since the start of the load.
+    pub at: Duration,
+    /// From so many workers.
+    pub from: u32,
+    /// To so many.
+    pub to: u32,
+}
+
+/// A pool at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Since the start of the load.
+    pub at: Duration,
+    /// Workers that there are to be.
+    pub workers: u32,
+    /// Busy workers.
+    pub busy: u32,
+    /// Jobs that have not begun.
+    pub waiting: u64,
+    /// Workers that were busy on average since the sample before.
+    pub busy_average: f64,
+}
+
+/// What became of a load.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// How long each job waited until it began, by its place in the load; `None`: it did not.
+    pub waits: Vec<Option<Duration>>,
+    /// Workers at the start of the load.
+    pub first_workers: u32,
+    /// Changes of the size since then.
+    pub changes: Vec<Change>,
+    /// The pool from time to time.
+    pub samples: Vec<Sample>,
+    /// Worker time that the pool had, in worker-nanoseconds.
+    pub worker_ns: u128,
+    /// Of that, busy.
+    pub busy_ns: u128,
+    /// Workers that were started, those of the start included.
+    pub forks: u64,
+    /// From the start of the load until all of it was done, and not less than its span.
+    pub took: Duration,
+}
+
+/// How long things take beside the jobs on an ordinary host, as the real pool measures there.
+fn ordinary() -> Conditions {
+    Conditions {
+        // It costs a look at each job, and decides nothing.
+        tells_begin: false,
+        pace: Pace {
+            message: 40..160,
+            late: None,
+            load: 100_000..300_000,
+            start: 1_000..3_000,
+            busy_turns: None,
+        },
+        ..Conditions::default()
+    }
+}
+
+/// Runs the load through the policy of the settings.
+pub fn run(setup: &Setup) -> Run {
+    run_with(setup, None)
+}
+
+/// Runs it through this policy; `None`: that of the settings.
+pub fn run_with(setup: &Setup, policy: Option<Box<dyn ScalingPolicy>>) -> Run {
+    let script = Replay::new(setup);
+    let mut world = World::new(setup.seed, setup.config.clone(), ordinary(), script);
+    if let Some(policy) = policy {
+        world.set_policy(&setup.pool, policy);
+    }
+    script::warm_up(&mut world);
+    while !script::is_over(&world) {
+        world.step();
+    }
+    let now = world.now().mono;
+    world.script.into_run(now)
+}

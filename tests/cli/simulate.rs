@@ -1,0 +1,106 @@
+//! `pool simulate`: what it prints, and what it says of mistakes.
+
+use crate::kit::Place;
+
+#[test]
+fn a_simulation_shows_a_chart_and_a_table() {
+    let place = Place::new();
+    let args = ["simulate", "--steady", "2", "--for", "2m"];
+    insta::assert_snapshot!(place.transcript(&args, &place.run(&args)));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_result() {
+    let place = Place::new();
+    let args = [
+        "simulate",
+        "--poisson",
+        "3",
+        "--long",
+        "5%=20s",
+        "--for",
+        "10m",
+        "--json",
+        "--seed",
+        "7",
+    ];
+    let (first, second) = (place.lines(&args), place.lines(&args));
+    assert_eq!(first, second);
+    let other = [&args[..9], &["8"]].concat();
+    assert_ne!(place.lines(&other), first);
+}
+
+#[test]
+fn settings_are_compared_side_by_side() {
+    let place = Place::new();
+    place.write("small.toml", "[defaults]\nmax_workers = 3\n");
+    place.write("large.toml", "[defaults]\nmax_workers = 30\n");
+    let args = [
+        "simulate",
+        "--burst",
+        "60/5m",
+        "--for",
+        "10m",
+        "--config",
+        "small.toml",
+        "--config",
+        "large.toml",
+        "--sweep",
+        "utilization-threshold=0.4,0.8",
+        "--svg",
+        "compared.svg",
+        "--png",
+        "compared.png",
+    ];
+    let table = place.lines(&args);
+    let rows: Vec<&String> = table.iter().filter(|line| line.contains(".toml ")).collect();
+    assert_eq!(rows.len(), 4, "{table:?}");
+    assert!(
+        rows.iter().any(|row| row.contains(" * ")),
+        "one is not beaten: {rows:?}"
+    );
+    let svg = std::fs::read_to_string(place.path("compared.svg")).unwrap();
+    assert!(svg.contains("large.toml utilization-threshold=0.4"), "{svg}");
+    let png = std::fs::read(place.path("compared.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"));
+}
+
+#[test]
+fn a_recorded_load_is_read_with_its_columns() {
+    let place = Place::new();
+    place.write(
+        "jobs.csv",
+        "when,tokens\n2026-03-01 09:00:00,10\n2026-03-01 09:00:05,100\n",
+    );
+    let args = [
+        "simulate",
+        "--arrivals",
+        "jobs.csv",
+        "--columns",
+        "arrival=when,service=tokens*20ms",
+        "--json",
+    ];
+    let json: serde_json::Value = serde_json::from_str(&place.lines(&args).join("\n")).unwrap();
+    assert_eq!(json["load"]["jobs"], 2);
+    assert_eq!(json["load"]["work"], 2.2);
+    assert_eq!(json["trials"][0]["unfinished"], 0);
+}
+
+#[test]
+fn mistakes_are_told_with_their_place() {
+    let place = Place::new();
+    place.write("jobs.csv", "arrival,service\n1,0.5\n2,soon\n");
+    place.write("other.csv", "when\n1\n");
+    place.write("two.toml", "[pools.a]\n[pools.b]\nqueues = [\"b\"]\n");
+    insta::assert_snapshot!(place.transcripts(&[
+        &["simulate"],
+        &["simulate", "--arrivals", "jobs.csv"],
+        &["simulate", "--arrivals", "other.csv"],
+        &["simulate", "--arrivals", "none.csv"],
+        &["simulate", "--poisson", "fast"],
+        &["simulate", "--poisson", "1", "--sweep", "max_worker=1..3"],
+        &["simulate", "--poisson", "1", "--sweep", "max_workers=9..3"],
+        &["simulate", "--poisson", "1", "--config", "two.toml"],
+        &["simulate", "--poisson", "1", "--utilization-threshold", "7"],
+    ]));
+}
