@@ -136,6 +136,7 @@ fn config(dir: &Path) -> Config {
 fn options() -> Options {
     Options {
         burst: false,
+        dry_run: false,
         reload: Arc::new(|| Err("there is nothing to reload".to_owned())),
     }
 }

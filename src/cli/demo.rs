@@ -66,6 +66,7 @@ pub async fn run(args: DemoArgs) -> Outcome {
     let broker = broker::open(&config.broker.options()?).await?;
     let (calls, received) = mpsc::channel(1);
     let options = Options {
+        dry_run: false,
         burst: false,
         reload: Arc::new(|| Err("the demonstration can't be reloaded".into())),
     };

@@ -11,6 +11,7 @@ mod dead;
 mod default_file;
 mod demo;
 mod enqueue;
+mod explain;
 mod flow;
 mod health;
 mod json;
@@ -77,6 +78,7 @@ enum Verb {
     Wait(wait::WaitArgs),
     Result(result::ResultArgs),
     Status(status::StatusArgs),
+    Explain(explain::ExplainArgs),
     Metrics(metrics::MetricsArgs),
     Health(health::HealthArgs),
     Scale(steer::ScaleArgs),
@@ -212,6 +214,7 @@ fn perform(cli: Cli) -> Outcome {
         Some(Verb::Wait(args)) => block_on(wait::run(args)),
         Some(Verb::Result(args)) => block_on(result::run(args)),
         Some(Verb::Status(args)) => status::run(&args),
+        Some(Verb::Explain(args)) => explain::run(&args),
         Some(Verb::Metrics(args)) => metrics::run(&args),
         Some(Verb::Health(args)) => health::run(&args),
         Some(Verb::Scale(args)) => steer::scale(args),

@@ -64,6 +64,7 @@ pub async fn run(args: RunArgs) -> Outcome {
     default_file::note_project(&explained);
     let options = Options {
         burst: args.burst,
+        dry_run: args.dry_run,
         reload: Arc::new(move || load(&args).map_err(|errors| errors.to_string())),
     };
     supervise(explained.config, jobs, (listener, pages), options)

@@ -236,6 +236,10 @@ impl Section for SupervisorConfig {
             key!("pid_file", "pid-file" "PATH", "File for the supervisor's process id"),
             &mut self.pid_file,
         );
+        visit(
+            key!("history", "history" "KIND", "Where decisions are kept, for pool explain: file (beside the control socket) or none"),
+            &mut self.history,
+        );
     }
 }
 

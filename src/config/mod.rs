@@ -44,8 +44,8 @@ pub use rules::WORKERS_MAX;
 pub use scalars::{Size, parse_size};
 pub use url::{BrokerUrl, RedisUrl, encoded};
 pub use values::{
-    AppConfig, BATCH_SIZE_MAX, BrokerConfig, Config, DialectKind, Dialects, Immortal, Isolation, LogConfig,
-    LogFormat, MetricsConfig, PoolConfig, Protocol, RuntimeKind, SupervisorConfig, TaskConfig,
+    AppConfig, BATCH_SIZE_MAX, BrokerConfig, Config, DialectKind, Dialects, History, Immortal, Isolation,
+    LogConfig, LogFormat, MetricsConfig, PoolConfig, Protocol, RuntimeKind, SupervisorConfig, TaskConfig,
 };
 
 pub use crate::broker::rq::options::Keep;

@@ -79,8 +79,8 @@ fn effect(key: &str) -> Effect {
         key.rsplit('.').next().unwrap_or(key),
     );
     match (table, name) {
-        // It was written at the start.
-        ("supervisor", "pid_file") => Effect::Restart,
+        // They were opened at the start.
+        ("supervisor", "pid_file" | "history") => Effect::Restart,
         ("pools" | "supervisor", _)
         | ("tasks", "timeout" | "retries" | "batch_size" | "batch_linger" | "batch_split") => Effect::Live,
         // The template carries them, and workers are its copies.

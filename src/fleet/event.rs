@@ -10,7 +10,7 @@ use crate::time::Mono;
 use crate::wire::message::LoadReport;
 
 use super::JobRun;
-use super::snapshot::Decision;
+use super::snapshot::{Decision, QueueFlow};
 
 /// What lay unread on a worker's socket and is taken from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -334,6 +334,15 @@ pub enum Action {
     Look {
         /// Which pool.
         pool: PoolName,
+    },
+    /// Keep a decision in the history.
+    Keep {
+        /// Which pool's.
+        pool: PoolName,
+        /// The decision.
+        decision: Box<Decision>,
+        /// At the end of a period, what passed through its queues since the last one.
+        queues: Vec<QueueFlow>,
     },
     /// Settle an execution.
     Settle(Settlement),

@@ -92,6 +92,8 @@ pub struct Fleet {
     renewing: Option<u64>,
     /// Limits on all pools together, and what they occupy.
     totals: Totals,
+    /// What policies wish is told, and not done.
+    is_dry_run: bool,
 }
 
 impl Fleet {
@@ -111,7 +113,13 @@ impl Fleet {
                 workers: config.supervisor.max_total_workers,
                 ..Totals::default()
             },
+            is_dry_run: false,
         }
+    }
+
+    /// From now on, what policies wish is told, and not done. Limits hold, and a pool without workers starts one for a job.
+    pub fn run_dry(&mut self) {
+        self.is_dry_run = true;
     }
 
     /// Loads the app for the first time.
@@ -253,6 +261,7 @@ impl Fleet {
         let cx = Context {
             now,
             running: self.shutdown.is_running(),
+            is_dry_run: self.is_dry_run,
             app: &self.app,
             templates: &mut self.templates,
             register: &mut self.register,

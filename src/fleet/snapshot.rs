@@ -189,6 +189,53 @@ pub struct Decision {
     /// The limit that held: `max_workers`, `max_memory` …; `None`: none did.
     #[serde(default)]
     pub limit: Option<String>,
+    /// It was not carried out: the supervisor only says what it would do.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What passed through a queue of a pool in some time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QueueFlow {
+    /// Its name.
+    pub queue: String,
+    /// Executions that became due: those that ended, and what more waits or runs now than before.
+    pub arrived: u64,
+    /// Executions that ended.
+    pub ended: u64,
+    /// How long these ran together, in seconds.
+    pub service_s: f64,
+    /// The sum of the squares of these times: with it their deviation is known.
+    pub service_s2: f64,
+}
+
+impl QueueFlow {
+    /// An execution ran for so long.
+    pub fn ran(&mut self, took_s: f64) {
+        self.ended += 1;
+        self.service_s += took_s;
+        self.service_s2 += took_s * took_s;
+    }
+
+    /// With what passed at another time.
+    pub fn add(&mut self, other: &QueueFlow) {
+        self.arrived += other.arrived;
+        self.ended += other.ended;
+        self.service_s += other.service_s;
+        self.service_s2 += other.service_s2;
+    }
+
+    /// How long an execution ran on average, in seconds; `None`: none ended.
+    pub fn mean_s(&self) -> Option<f64> {
+        (self.ended > 0).then(|| self.service_s / self.ended as f64)
+    }
+
+    /// The standard deviation of these times, in seconds; `None`: none ended.
+    pub fn deviation_s(&self) -> Option<f64> {
+        let mean = self.mean_s()?;
+        let variance = self.service_s2 / self.ended as f64 - mean * mean;
+        Some(variance.max(0.0).sqrt())
+    }
 }
 
 /// The size that one term of a policy asked for.

@@ -23,17 +23,6 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// All of them.
-    pub const ALL: [Limit; 7] = [
-        Limit::Minimum,
-        Limit::Maximum,
-        Limit::Memory,
-        Limit::TotalMemory,
-        Limit::TotalWorkers,
-        Limit::Paused,
-        Limit::NotLoadable,
-    ];
-
     /// The setting that it comes from, or in words.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -285,7 +285,7 @@ impl<S: Script> World<S> {
             Action::Abandon { worker } => self.abandon(worker),
             Action::Look { pool } => self.soon(Happening::Look(pool)),
             Action::Settle(settlement) => self.traffic.settle(settlement),
-            Action::Notice(_) => {}
+            Action::Notice(_) | Action::Keep { .. } => {}
             Action::Leave => self.leave(),
         }
     }

@@ -49,12 +49,13 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::broker::Broker;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::server::Call;
 use crate::fleet::{Action, Command, Event, Fleet, Now};
 use crate::job::PoolName;
 use crate::sys::title::Title;
 use crate::sys::{process, signal};
+use crate::telemetry::history;
 use crate::time::Mono;
 
 use ends::Ending;
@@ -82,6 +83,8 @@ pub type Reload = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 pub struct Options {
     /// Leave when the queues are empty and nothing runs.
     pub burst: bool,
+    /// Tell what policies wish, and do not do it.
+    pub dry_run: bool,
     /// Where a reload gets its configuration.
     pub reload: Reload,
 }
@@ -161,6 +164,16 @@ fn awake(mut config: Config) -> Config {
     config
 }
 
+/// Keeps decisions beside the socket, if that is wanted.
+fn keeper(config: &Config, now: Now) -> Option<history::writer::Writer> {
+    if config.supervisor.history == config::History::None {
+        return None;
+    }
+    let started = history::writer::Writer::start(history::path_of(&config.socket), now.unix);
+    let kept = started.inspect_err(|error| tracing::warn!(%error, "decisions are not kept in a history"));
+    kept.ok()
+}
+
 struct Supervisor {
     config: Config,
     options: Options,
@@ -181,6 +194,8 @@ struct Supervisor {
     reloads: Reloads,
     /// Who wants to see how things are.
     view: View,
+    /// Keeps decisions; `None`: nobody does.
+    history: Option<history::writer::Writer>,
     started: crate::time::Unix,
     ending: Ending,
 }
@@ -193,7 +208,11 @@ impl Supervisor {
         (inputs, signals): (UnboundedSender<Input>, Signals),
         now: Now,
     ) -> Self {
-        let fleet = Fleet::new(&config, fastrand::u64(..), now);
+        let mut fleet = Fleet::new(&config, fastrand::u64(..), now);
+        if options.dry_run {
+            fleet.run_dry();
+        }
+        let history = keeper(&config, now);
         let tells_empty = options.burst || config.supervisor.max_idle_time.is_some();
         let mut traffic = Traffic::new(tells_empty);
         let broker = opened.map(|Opened { broker, source }| {
@@ -221,6 +240,7 @@ impl Supervisor {
             watchdog: Watchdog::new(now.mono),
             reloads: Reloads::default(),
             view: View::default(),
+            history,
             started: now.unix,
         }
     }
@@ -307,6 +327,7 @@ impl Supervisor {
     async fn farewell(&mut self) {
         self.processes.close();
         self.roster.leave();
+        self.history = None;
         self.traffic.close(FAREWELL, Mono::now()).await;
         self.ending.dismiss();
         tracing::info!("stopped");

@@ -5,6 +5,7 @@ use super::{Supervisor, notices};
 use crate::config::RuntimeKind;
 use crate::fleet::{Action, Event, Notice, Now};
 use crate::runtime;
+use crate::telemetry::history::record::Decided;
 use crate::telemetry::notify;
 use crate::wire::frame::Run;
 
@@ -53,6 +54,19 @@ impl Supervisor {
                 status: None,
             }),
             Action::Look { pool } => self.measure(&pool, true),
+            Action::Keep {
+                pool,
+                decision,
+                queues,
+            } => {
+                if let Some(history) = &self.history {
+                    history.keep(Decided {
+                        pool: pool.to_string(),
+                        decision: *decision,
+                        queues,
+                    });
+                }
+            }
             Action::Settle(settlement) => self.traffic.settle(settlement),
             Action::Notice(notice) => self.notice(&notice, now),
             Action::Leave => self.ending.leave(),

@@ -70,8 +70,20 @@ fn wants_color() -> bool {
 /// Logs a change of a pool's size: the line that people look for when they ask why it grew.
 /// `decision` is the very record that `status` shows.
 pub fn scaled(pool: &str, decision: &Decision) {
+    // `tracing` wants the message at compile time.
+    macro_rules! scaled {
+        ($($field:tt)*) => {
+            match (decision.to > decision.from, decision.dry_run) {
+                (true, false) => tracing::info!($($field)* "scaled up"),
+                (false, false) => tracing::info!($($field)* "scaled down"),
+                (true, true) => tracing::info!($($field)* "would scale up"),
+                (false, true) => tracing::info!($($field)* "would scale down"),
+            }
+        };
+    }
+    let limit = decision.limit.as_deref();
     if decision.reason == "jobs waiting" && decision.from > 0 {
-        return tracing::info!(
+        return scaled!(
             pool,
             workers = decision.from,
             workers_to = decision.to,
@@ -80,33 +92,22 @@ pub fn scaled(pool: &str, decision: &Decision) {
             work_s = decision.work_s,
             oldest_s = decision.oldest_waiting_s,
             target_wait_s = decision.target_wait_s,
-            limit = decision.limit.as_deref(),
-            "scaled up"
+            limit,
         );
     }
     // The usual reason is said by the figures themselves.
     let reason = (decision.reason != "utilization").then_some(decision.reason.as_str());
-    macro_rules! scaled {
-        ($message:literal) => {
-            tracing::info!(
-                pool,
-                workers = decision.from,
-                workers_to = decision.to,
-                utilization = decision.utilization,
-                busy_average = decision.busy_average,
-                threshold = decision.threshold,
-                window_s = decision.window_s,
-                waiting = decision.waiting,
-                reason,
-                $message
-            )
-        };
-    }
-    if decision.to > decision.from {
-        scaled!("scaled up");
-    } else {
-        scaled!("scaled down");
-    }
+    scaled!(
+        pool,
+        workers = decision.from,
+        workers_to = decision.to,
+        utilization = decision.utilization,
+        busy_average = decision.busy_average,
+        threshold = decision.threshold,
+        window_s = decision.window_s,
+        waiting = decision.waiting,
+        reason,
+    );
 }
 
 struct StderrLayer {

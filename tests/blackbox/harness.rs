@@ -40,11 +40,16 @@ impl Pool {
 
     /// As [`Pool::start`], without waiting.
     pub fn new(settings: &str) -> Pool {
+        Pool::new_with_flags(&[], settings)
+    }
+
+    /// The same, with flags of `pool run`.
+    pub fn new_with_flags(flags: &[&str], settings: &str) -> Pool {
         let dir = tempfile::tempdir().expect("a directory for the test");
         let mut pool = Pool { dir, child: None };
         fs::write(pool.path("app.py"), APP).expect("the app is written");
         pool.configure(settings);
-        pool.launch();
+        pool.launch_with(flags);
         pool
     }
 
@@ -122,13 +127,18 @@ impl Pool {
 
     /// Starts the supervisor (again) on the same directory.
     pub fn launch(&mut self) {
+        self.launch_with(&[]);
+    }
+
+    /// The same, with flags.
+    fn launch_with(&mut self, flags: &[&str]) {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("log"))
             .expect("the log opens");
         let child = self
-            .command(&["run"])
+            .command(&[&["run"], flags].concat())
             .env("POOL_LOG_LEVEL", self.log_level())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -9,6 +9,7 @@ mod faults;
 mod hang;
 mod harness;
 mod health;
+mod history;
 mod lifecycle;
 mod measure;
 mod metrics;

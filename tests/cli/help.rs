@@ -20,6 +20,7 @@ help_of! {
     help_of_wait: "wait";
     help_of_result: "result";
     help_of_status: "status";
+    help_of_explain: "explain";
     help_of_metrics: "metrics";
     help_of_health: "health";
     help_of_scale: "scale";

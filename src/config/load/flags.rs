@@ -26,6 +26,8 @@ pub struct RunArgs {
     pub lookup: Lookup,
     /// Run until the queues are empty and nothing runs, then exit.
     pub burst: bool,
+    /// Tell what policies wish, and do not do it.
+    pub dry_run: bool,
     /// The texts of each flag that was given, by flag.
     pub(in crate::config) values: BTreeMap<&'static str, Vec<String>>,
     /// Flags that only another program knows, with their values.
@@ -61,6 +63,7 @@ impl RunArgs {
     /// Takes in what was given by flags of ours, but for those that these words of another program stand for.
     pub(super) fn update(&mut self, matches: &ArgMatches, but: &[Word]) {
         self.burst |= matches.get_flag("burst");
+        self.dry_run |= matches.get_flag("dry-run");
         self.print_config |= matches.get_flag("print-config");
         self.take_settings(matches, but);
     }
@@ -131,6 +134,7 @@ impl ClientArgs {
             config: self.config.clone(),
             lookup: Lookup::ProjectOrService,
             burst: false,
+            dry_run: false,
             words: BTreeMap::new(),
             line: None,
             print_config: false,
@@ -158,6 +162,12 @@ impl Args for RunArgs {
                     .short('b')
                     .action(ArgAction::SetTrue)
                     .help("Run until the queues are empty and nothing runs, then exit"),
+            )
+            .arg(
+                Arg::new("dry-run")
+                    .long("dry-run")
+                    .action(ArgAction::SetTrue)
+                    .help("Run jobs, but only say how many workers the policy would want"),
             )
             .arg(
                 Arg::new("print-config")

@@ -65,9 +65,21 @@ pub struct SupervisorConfig {
     pub max_idle_time: Option<Duration>,
     /// A file that its process id is written to.
     pub pid_file: Option<PathBuf>,
+    /// Whether decisions are kept.
+    pub history: History,
     /// It ends when `max_jobs` were run and nobody is left to go on: in a burst, and with one worker in all. Else a
     /// worker that ran `max_jobs` is replaced. No key: the dialect of the jobs says it.
     pub ends_after_max_jobs: bool,
+}
+
+/// `supervisor.history`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum History {
+    /// In a file beside the control socket.
+    #[default]
+    File,
+    /// Not at all.
+    None,
 }
 
 /// `[metrics]`

@@ -85,6 +85,12 @@ impl Jobs {
         self.executions.len()
     }
 
+    /// The jobs among them; after-work is none.
+    pub fn in_hand(&self) -> impl Iterator<Item = &Job> {
+        let jobs = self.executions.values().map(|execution| &execution.job);
+        jobs.filter(|job| job.work == Work::Job)
+    }
+
     /// Whether there is a job among them; after-work is none.
     pub fn has_jobs(&self) -> bool {
         let mut all = self.executions.values();

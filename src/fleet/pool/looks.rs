@@ -14,7 +14,7 @@ use super::{Context, Pool};
 /// The broker is asked at most so often in a scaling period.
 const QUESTIONS_A_PERIOD: u32 = 5;
 /// And so often at most the policy looks at what is known.
-const LOOKS_A_PERIOD: u32 = 250;
+const LOOKS_A_PERIOD: u32 = 50;
 
 /// When one pool looks.
 #[derive(Debug)]

@@ -1,15 +1,18 @@
 //! What a pool measures and counts: how busy its workers are, how long tasks take, what became of jobs.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fleet::Now;
+use crate::fleet::snapshot::QueueFlow;
 use crate::fleet::tally::Tally;
 use crate::job::{Job, QueueName, Work};
 use crate::policy::meter::Meter;
 use crate::policy::prefetch::ServiceTimes;
 use crate::time::Mono;
+
+use super::flows::Flows;
 
 /// Tasks remembered for printing; names come with jobs, so their number is bounded.
 const PRINTING_MAX: usize = 1024;
@@ -23,6 +26,7 @@ pub(super) struct Measures {
     queues: ServiceTimes<QueueName>,
     /// Tasks that have printed something, by name.
     printing: HashSet<Arc<str>>,
+    flows: Flows,
     tally: Tally,
 }
 
@@ -33,6 +37,7 @@ impl Measures {
             service: ServiceTimes::default(),
             queues: ServiceTimes::default(),
             printing: HashSet::new(),
+            flows: Flows::default(),
             tally: Tally::default(),
         }
     }
@@ -67,6 +72,11 @@ impl Measures {
         &mut self.tally
     }
 
+    /// What passed through its queues since the last period; `there`: executions that wait or run now.
+    pub fn take_flows(&mut self, there: BTreeMap<QueueName, u64>) -> Vec<QueueFlow> {
+        self.flows.take(there)
+    }
+
     /// Another window.
     pub fn set_window(&mut self, window: Duration, now: Mono) {
         if window != self.meter.window() {
@@ -83,6 +93,7 @@ impl Measures {
         let took = ended.since(started);
         self.service.record(&job.task, took);
         self.queues.record(&job.queue, took);
+        self.flows.ran(&job.queue, took);
         // Later runs waited for a retry, not for a worker.
         let first = job.failures + job.losses == 0;
         let waited = first.then(|| {

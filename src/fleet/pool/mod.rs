@@ -6,13 +6,14 @@
 //! - `size`: how many workers there should be, and why. `looks`: when its policy looks at jobs that wait. `balance`: so many
 //!   there are. `starts`: when the next is forked.
 //! - `renewal`: a newer generation takes over.
-//! - `measures`: what is measured and counted. `deadlines`: what happens because nothing happened. `picture`: what readers see.
+//! - `measures`: what is measured and counted. `flows`: what passes through its queues. `deadlines`: what happens because nothing happened. `picture`: what readers see.
 
 mod balance;
 mod begin;
 mod deadlines;
 mod dispatch;
 mod fate;
+mod flows;
 mod gather;
 mod hand;
 mod jobs;
@@ -63,6 +64,8 @@ pub(super) struct Context<'a> {
     pub now: Now,
     /// Nobody asked to stop.
     pub running: bool,
+    /// What policies wish is told, and not done.
+    pub is_dry_run: bool,
     pub app: &'a App,
     pub templates: &'a mut Templates,
     pub register: &'a mut Register,

@@ -1,10 +1,12 @@
 //! How many workers a pool should have: its limits, what was decided, and why.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::PoolConfig;
-use crate::fleet::Notice;
-use crate::fleet::snapshot::{Candidate, Decision};
+use crate::fleet::snapshot::{Candidate, Decision, QueueFlow};
+use crate::fleet::{Action, Notice};
+use crate::job::QueueName;
 use crate::policy::decision;
 use crate::policy::limits::{self, Limits};
 use crate::policy::memory::Budget;
@@ -28,6 +30,8 @@ pub(super) struct Size {
     policy: Box<dyn ScalingPolicy>,
     settings: Settings,
     last_decision: Option<Decision>,
+    /// The size that was told last, where it is only told.
+    would: Option<u32>,
     /// The veto that was told last.
     veto: Option<String>,
 }
@@ -62,6 +66,7 @@ impl Size {
             policy: config.scaling.start(),
             settings: config.scaling,
             last_decision: None,
+            would: None,
             veto: None,
         }
     }
@@ -250,16 +255,51 @@ impl Pool {
         self.measures
             .tally_mut()
             .decided((decided.from, decided.to), decided.reason);
-        let decision = self.record(decided, occasion, cx);
-        self.size.target = decided.to;
+        let mut decision = self.record(decided, occasion, cx);
+        decision.dry_run = cx.is_dry_run && is_wish(decided);
         self.size.last_decision = Some(decision.clone());
-        if decided.is_change() {
+        if decision.dry_run {
+            self.tell_what_it_would_do(&decision, cx);
+        } else {
+            self.size.target = decided.to;
+            if decided.is_change() {
+                cx.tell(Notice::Scaled {
+                    pool: self.name.clone(),
+                    decision: decision.clone(),
+                });
+            }
+        }
+        let queues = match occasion {
+            Occasion::Period => self.take_flows(),
+            Occasion::Look | Occasion::Limits => Vec::new(),
+        };
+        cx.act(Action::Keep {
+            pool: self.name.clone(),
+            decision: Box::new(decision.clone()),
+            queues,
+        });
+        decision
+    }
+
+    /// Told once, until it would do something else.
+    fn tell_what_it_would_do(&mut self, decision: &Decision, cx: &mut Context) {
+        let would = (decision.from != decision.to).then_some(decision.to);
+        if self.size.would != would && would.is_some() {
             cx.tell(Notice::Scaled {
                 pool: self.name.clone(),
                 decision: decision.clone(),
             });
         }
-        decision
+        self.size.would = would;
+    }
+
+    /// What passed through its queues since the last period.
+    fn take_flows(&mut self) -> Vec<QueueFlow> {
+        let mut there: BTreeMap<QueueName, u64> = self.backlog.by_queue.iter().cloned().collect();
+        for job in self.jobs.in_hand() {
+            *there.entry(job.queue.clone()).or_default() += 1;
+        }
+        self.measures.take_flows(there)
     }
 
     /// The record of a decision, for people and programs.
@@ -293,6 +333,13 @@ impl Pool {
             term: decided.term.map(|term| term.as_str().to_owned()),
             wished: decided.wished,
             limit: decided.limit.map(|limit| limit.as_str().to_owned()),
+            dry_run: false,
         }
     }
+}
+
+/// A change that is the policy's wish; limits and the first worker are not.
+fn is_wish(decided: &decision::Decision) -> bool {
+    let is_limit = matches!(decided.reason, Reason::BelowMinimum | Reason::AboveMaximum);
+    decided.is_change() && !is_limit && decided.from > 0
 }

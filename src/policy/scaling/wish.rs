@@ -51,17 +51,6 @@ pub enum Term {
 }
 
 impl Term {
-    /// All of them.
-    pub const ALL: [Term; 7] = [
-        Term::OneMore,
-        Term::OneFewer,
-        Term::Clears,
-        Term::Average,
-        Term::Peak,
-        Term::Used,
-        Term::Unused,
-    ];
-
     /// In words.
     pub fn as_str(self) -> &'static str {
         match self {
