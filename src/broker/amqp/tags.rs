@@ -2,9 +2,14 @@
 
 use std::collections::BTreeSet;
 
-/// Those of one channel that are neither acknowledged nor rejected.
+/// Those of one channel that are neither acknowledged nor rejected. A server numbers all deliveries of a channel from 1 on.
 #[derive(Debug, Default)]
-pub struct Tags(BTreeSet<u64>);
+pub struct Tags {
+    open: BTreeSet<u64>,
+    /// All up to this one were seen. A later one may be seen first, by another consumer.
+    seen_to: u64,
+    seen_later: BTreeSet<u64>,
+}
 
 /// An acknowledgement, as `basic.ack` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,18 +23,24 @@ pub struct Ack {
 impl Tags {
     /// One was delivered.
     pub fn delivered(&mut self, tag: u64) {
-        self.0.insert(tag);
+        self.open.insert(tag);
+        self.seen_later.insert(tag);
+        while self.seen_later.remove(&(self.seen_to + 1)) {
+            self.seen_to += 1;
+        }
     }
 
     /// One was rejected.
     pub fn rejected(&mut self, tag: u64) {
-        self.0.remove(&tag);
+        self.open.remove(&tag);
     }
 
-    /// How these are acknowledged. One word stands for several only where nothing before the last of them is left.
+    /// How these are acknowledged. One word stands for several only where nothing before the last of them is left, and
+    /// nothing is on its way that was not seen yet: it would be acknowledged, too.
     pub fn acknowledge(&mut self, tags: &[u64]) -> Vec<Ack> {
-        let settled: BTreeSet<u64> = tags.iter().copied().filter(|tag| self.0.remove(tag)).collect();
-        let first_left = self.0.first().copied().unwrap_or(u64::MAX);
+        let settled: BTreeSet<u64> = tags.iter().copied().filter(|tag| self.open.remove(tag)).collect();
+        let first_open = self.open.first().copied().unwrap_or(u64::MAX);
+        let first_left = first_open.min(self.seen_to + 1);
         let whole = settled.range(..first_left).count();
         let last_of_whole = settled.iter().nth(whole.saturating_sub(1)).copied();
         let one_for_all = last_of_whole.filter(|_| whole > 1);
@@ -65,6 +76,15 @@ mod tests {
         tags.rejected(4);
         assert_eq!(tags.acknowledge(&[7, 8]), [ack(8, true)]);
         assert_eq!(tags.acknowledge(&[8, 9]), [], "each is acknowledged once");
+    }
+
+    #[test]
+    fn what_was_not_seen_yet_is_not_acknowledged() {
+        let mut tags = Tags::default();
+        [1, 3, 4].into_iter().for_each(|tag| tags.delivered(tag));
+        assert_eq!(tags.acknowledge(&[1, 3, 4]), [1, 3, 4].map(|tag| ack(tag, false)));
+        [2, 5].into_iter().for_each(|tag| tags.delivered(tag));
+        assert_eq!(tags.acknowledge(&[2, 5]), [ack(5, true)]);
     }
 
     proptest! {
