@@ -192,10 +192,6 @@ fn what_cannot_hold_is_refused_with_the_reason() {
         (&["-c", "many"], "`--concurrency` is `many`: it is no number"),
         (&["--autoscale", "1,2,3"], "it is not one or two numbers"),
         (&["-l", "LOUD"], "`--loglevel` is `LOUD`: no level has this name"),
-        (
-            &["-b", "amqp://guest:secret@localhost//"],
-            "RabbitMQ is not spoken yet",
-        ),
     ] {
         assert_refused(&[&["celery", "-A", "proj", "worker"], option].concat(), why);
     }

@@ -2,14 +2,12 @@
 
 use super::values::CeleryConfig;
 use crate::config::findings::{Rules, is_dotted};
-use crate::config::url::BrokerUrl;
-use crate::config::values::{BrokerConfig, Config, DialectKind, RuntimeKind};
+use crate::config::values::{Config, DialectKind, RuntimeKind};
 
 impl Rules<'_> {
     pub(super) fn celery(&mut self, celery: &CeleryConfig, config: &Config) {
         if config.app.runtime == RuntimeKind::Dialect(DialectKind::Celery) {
             self.celery_app(celery);
-            self.celery_broker(&config.broker);
         }
         for module in &celery.include {
             let ok = is_dotted(module);
@@ -41,17 +39,6 @@ impl Rules<'_> {
         } else {
             let expected = "an application such as `proj`, `proj.celery` or `proj:app`";
             self.text("celery.app", &celery.app, ok, expected);
-        }
-    }
-
-    fn celery_broker(&mut self, broker: &BrokerConfig) {
-        let BrokerUrl::Kombu(url) = &broker.url else {
-            return;
-        };
-        if url.is_amqp() && !self.is_bad("broker.url") {
-            let name = self.origin("broker.url").name("broker.url");
-            let message = format!("`{name}` is {url}: RabbitMQ is not spoken yet, only Redis is");
-            self.add("broker.url", message, "keep `celery worker` for this application");
         }
     }
 }
