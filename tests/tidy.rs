@@ -22,8 +22,8 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("sys", &[]),
     // Of the broker only plain values.
     ("fleet", &["policy", "config", "wire", "broker"]),
-    // Its options are values of its own, which the settings fill.
-    ("broker", &[]),
+    // Its options are values of its own, which the settings fill. Of the system it reads the local time zone.
+    ("broker", &["sys"]),
     // Of the broker only plain values.
     ("runtime", &["config", "broker", "wire", "sys"]),
     ("worker", &["runtime", "wire", "sys"]),

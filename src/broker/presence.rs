@@ -129,6 +129,22 @@ pub enum Ask {
         /// Most workers.
         max: Option<u32>,
     },
+    /// A pool serves one queue more.
+    AddQueue {
+        /// Which pool.
+        pool: PoolName,
+        /// The queue; behind those that it serves.
+        queue: QueueName,
+    },
+    /// A pool serves this queue no more. What it has taken of it runs.
+    DropQueue {
+        /// Which pool.
+        pool: PoolName,
+        /// The queue.
+        queue: QueueName,
+    },
+    /// Load the application anew, as a reload does.
+    Reload,
     /// Let running jobs finish, then leave.
     Leave,
 }

@@ -1,6 +1,6 @@
 //! What people ask of the fleet.
 
-use crate::job::{JobId, PoolName, Token};
+use crate::job::{JobId, PoolName, QueueName, Token};
 use crate::policy::shutdown;
 
 use super::{Action, CallOff, Command, Fleet, Now};
@@ -10,6 +10,14 @@ impl Fleet {
     pub fn command(&mut self, command: Command, now: Now, out: &mut Vec<Action>) -> Result<String, String> {
         let answer = match command {
             Command::Scale { pool, min, max } => self.scale(&pool, (min, max), now, out),
+            Command::AddQueue { pool, queue } => self.change_queues(&pool, |queues| {
+                if !queues.contains(&queue) {
+                    queues.push(queue);
+                }
+            }),
+            Command::DropQueue { pool, queue } => {
+                self.change_queues(&pool, |queues| queues.retain(|served| *served != queue))
+            }
             Command::Pause { pool } => self.pause(pool.as_ref(), true, now, out),
             Command::Resume { pool } => self.pause(pool.as_ref(), false, now, out),
             Command::StopJob { job } => self.end_job(&job, CallOff::Stopped, now, out),
@@ -98,6 +106,20 @@ impl Fleet {
         self.give_way(now, out);
         self.balance_all(now, out);
         Ok(format!("pool {name}: min {min}, max {max}"))
+    }
+
+    /// Other queues for a pool, until the next reload: its demand tells the broker.
+    fn change_queues(
+        &mut self,
+        name: &PoolName,
+        change: impl FnOnce(&mut Vec<QueueName>),
+    ) -> Result<String, String> {
+        let Some(pool) = self.pools.get_mut(name) else {
+            return Err(self.no_such_pool(name));
+        };
+        pool.change_queues(change);
+        let queues: Vec<&str> = pool.config().queues.iter().map(QueueName::as_str).collect();
+        Ok(format!("pool {name}: queues {}", queues.join(", ")))
     }
 
     /// Names the pools that there are.

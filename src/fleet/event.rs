@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::broker::Backlog;
-use crate::job::{Begun, Delivery, JobError, JobId, Outcome, PoolName, Settlement, Token};
+use crate::job::{Begun, Delivery, JobError, JobId, Outcome, PoolName, QueueName, Settlement, Token};
 use crate::policy::memory::{Budget, Occupied};
 use crate::time::Mono;
 use crate::wire::message::LoadReport;
@@ -210,6 +210,20 @@ pub enum Command {
         min: Option<u32>,
         /// New maximum.
         max: Option<u32>,
+    },
+    /// A pool serves one queue more, until the next reload.
+    AddQueue {
+        /// Which pool.
+        pool: PoolName,
+        /// The queue.
+        queue: QueueName,
+    },
+    /// A pool serves a queue no more, until the next reload.
+    DropQueue {
+        /// Which pool.
+        pool: PoolName,
+        /// The queue.
+        queue: QueueName,
     },
     /// Claim no more.
     Pause {

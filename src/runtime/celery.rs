@@ -29,12 +29,14 @@ struct Options {
     /// Seconds.
     time_limit: Option<f64>,
     soft_time_limit: Option<f64>,
-    /// They would need connections that only the supervisor has.
+    task_events: bool,
     without_gossip: bool,
     without_mingle: bool,
     without_heartbeat: bool,
     /// Tasks whose batches run again in halves when they fail as a whole.
     batch_split: Vec<String>,
+    /// Seconds.
+    heartbeat_interval: Option<f64>,
 }
 
 /// What the template's Celery runner is told.
@@ -62,10 +64,12 @@ pub(super) fn options(config: &Config) -> Map<String, Value> {
         loglevel: celery.loglevel.name(),
         time_limit: seconds(celery.time_limit),
         soft_time_limit: seconds(celery.soft_time_limit),
-        without_gossip: true,
-        without_mingle: true,
-        without_heartbeat: true,
         batch_split: batch_split(config),
+        task_events: celery.task_events,
+        without_gossip: !celery.gossip,
+        without_mingle: !celery.mingle,
+        without_heartbeat: celery.heartbeat_interval.is_none(),
+        heartbeat_interval: seconds(celery.heartbeat_interval),
     };
     match serde_json::to_value(options) {
         Ok(Value::Object(options)) => options,

@@ -39,7 +39,6 @@ const FILES: &[(&str, &str)] = files![
     "pool_template/celery/facts.py",
     "pool_template/celery/gathered.py",
     "pool_template/celery/incoming.py",
-    "pool_template/celery/missing.py",
     "pool_template/celery/outcome.py",
     "pool_template/celery/plans.py",
     "pool_template/celery/process.py",

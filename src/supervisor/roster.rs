@@ -106,6 +106,12 @@ impl Supervisor {
             Ask::ReplaceWorker(worker) => Ok(Command::ReplaceWorker { worker }),
             Ask::KillWorker(worker) => Ok(Command::KillWorker { worker }),
             Ask::Scale { pool, min, max } => Ok(Command::Scale { pool, min, max }),
+            Ask::AddQueue { pool, queue } => Ok(Command::AddQueue { pool, queue }),
+            Ask::DropQueue { pool, queue } => Ok(Command::DropQueue { pool, queue }),
+            Ask::Reload => {
+                self.reload(None, now);
+                Err(Told::Done("reloading".to_owned()))
+            }
         };
         let answer = match command {
             Err(told) => Ok(told),

@@ -5,6 +5,7 @@
 //! - [`pidfd`]: a process as a descriptor: signal it, see it end, reap it;
 //! - [`spawn`]: fork+exec of a template, ready to serve;
 //! - [`fork`]: the copy of a single-threaded process;
+//! - [`local_time`]: the local time zone;
 //! - [`process`]: limits, threads, reaping; what an exit status means in words; [`signal`]: what signals do;
 //! - [`memory`]: huge pages, proportional set size;
 //! - [`memory_file`]: a file in memory alone;
@@ -16,6 +17,7 @@
 
 pub mod fork;
 pub mod lifeline;
+pub mod local_time;
 pub mod memory;
 pub mod memory_file;
 pub mod pidfd;

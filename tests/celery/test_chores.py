@@ -85,7 +85,7 @@ def test_the_hard_limit_stores_what_a_stock_worker_stores(pool, stock, side, sto
     'chore, reason',
     [
         ({}, 'revoked'),
-        ({'terminated': True, 'signum': 'SIGTERM'}, 'terminated'),
+        ({'terminated': True, 'signum': 15}, 'terminated'),
         ({'expired': True}, 'expired'),
     ],
 )

@@ -100,6 +100,8 @@ include = ["a.tasks", "b.tasks"]
 hostname = "w1@%h"
 time_limit = "30s"
 soft_time_limit = "20s500ms"
+mingle = false
+gossip = false
 
 [app]
 runtime = "celery"
@@ -177,7 +179,6 @@ fn what_cannot_hold_is_refused_with_the_reason() {
         (&["-B"][..], "the scheduler is a program of its own"),
         (&["-s", "file"], "the scheduler is a program of its own"),
         (&["-D"], "it stays in the foreground"),
-        (&["-E"], "task events are not sent yet"),
         (&["--purge"], "it deletes nobody's tasks"),
         (&["-S", "state"], "kept in memory only"),
         (&["-P", "gevent"], "a process that runs one task at a time"),
@@ -188,7 +189,10 @@ fn what_cannot_hold_is_refused_with_the_reason() {
             &["--executable", "python"],
             "workers are forks of one interpreter",
         ),
-        (&["--heartbeat-interval", "2"], "none are sent yet"),
+        (
+            &["--heartbeat-interval", "often"],
+            "`--heartbeat-interval` is \"often\"",
+        ),
         (&["-c", "many"], "`--concurrency` is `many`: it is no number"),
         (&["--autoscale", "1,2,3"], "it is not one or two numbers"),
         (&["-l", "LOUD"], "`--loglevel` is `LOUD`: no level has this name"),

@@ -20,7 +20,7 @@ from celery.utils.nodenames import default_nodename, host_format
 from kombu.asynchronous import set_event_loop
 from kombu.utils import eventio
 
-from pool_template.celery import batches, missing
+from pool_template.celery import batches
 from pool_template.celery.settings import CelerySettings
 from pool_template.jobs.coroutines import complete_without_deadline
 
@@ -163,7 +163,7 @@ class Application:
         for name, task in sorted(self.app.tasks.items()):
             if task.Strategy != _STOCK_STRATEGY and not batches.takes_requests(task):
                 found.append(f"the strategy of the task `{name}` ({_name_of(task.Strategy)}) is not called")
-        return found + missing.warnings(self.app, self.worker)
+        return found
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ class Chores:
             reason = "expired" if is_expired else "terminated" if is_terminated else "revoked"
             request._announce_revoked(reason, is_terminated, chore.get("signum"), is_expired)
             return self._incoming.answer(request, verdict)
-        verdict.events = [(kind, _with_true_exception(values, error)) for kind, values in verdict.events]
+        verdict.show(error)
         return self._incoming.answer(request, verdict)
 
     def _mark_revoked(self, chore: dict[str, Any]) -> None:
@@ -130,10 +130,6 @@ def info_of(error: BaseException) -> ExceptionInfo:
         info = ExceptionInfo()
     info.exception = error
     return info
-
-
-def _with_true_exception(values: dict[str, Any], error: BaseException) -> dict[str, Any]:
-    return {**values, "exception": outcome.safe_repr(error)} if "exception" in values else values
 
 
 def _unfailed(answer: Outcome) -> Outcome:

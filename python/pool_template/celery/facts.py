@@ -20,7 +20,8 @@ from pool_template.celery.application import Application, closing_pollers
 from pool_template.celery.capture import Capture
 
 _SETTINGS = (
-    "accept_content", "broker_connection_timeout", "broker_heartbeat", "broker_pool_limit", "control_exchange",
+    "accept_content", "broker_connection_timeout", "broker_heartbeat", "broker_native_delayed_delivery_queue_type",
+    "broker_pool_limit", "control_exchange",
     "control_queue_durable", "control_queue_exclusive", "control_queue_expires", "control_queue_ttl", "enable_utc",
     "event_exchange", "event_exchange_type", "event_queue_expires", "event_queue_prefix", "event_queue_ttl",
     "event_serializer", "result_expires", "result_persistent", "result_serializer", "task_acks_late",
@@ -53,7 +54,7 @@ def _collected(application: Application, capture: Capture) -> dict[str, Any]:
         "broker": _broker(app, connection, info),
         "queues": [_queue(queue) for queue in app.amqp.queues.consume_from.values()],
         "results": _results(app.backend, capture),
-        "settings": _settings(app, worker),
+        "settings": _settings(application),
         "tasks": {str(name): _task(application, capture, task) for name, task in app.tasks.items()},
         "control": sorted(
             name for name, handler in Panel.data.items() if not handler.__module__.startswith("celery.worker.")
@@ -137,7 +138,8 @@ def _results(backend: Any, capture: Capture) -> dict[str, Any]:
     }
 
 
-def _settings(app: Any, worker: Any) -> dict[str, Any]:
+def _settings(application: Application) -> dict[str, Any]:
+    app, worker = application.app, application.worker
     conf = app.conf
     found = {name: conf.get(name) for name in _SETTINGS}
     # What options of the command line changed.
@@ -148,6 +150,10 @@ def _settings(app: Any, worker: Any) -> dict[str, Any]:
     found["disable_rate_limits"] = bool(worker.disable_rate_limits)
     found["timezone"] = str(app.timezone)
     found["concurrency"] = worker.concurrency
+    settings = application.settings
+    found["heartbeat_interval"] = None if settings.without_heartbeat else float(settings.heartbeat_interval or 2)
+    found["mingle"] = not settings.without_mingle
+    found["gossip"] = not settings.without_gossip
     return found
 
 

@@ -68,6 +68,12 @@ class Verdict:
         """An event of this task."""
         self.events.append((kind, {"uuid": request.id, **values}))
 
+    def show(self, error: BaseException) -> None:
+        """The event of the failure shows this error: a wrapper stands in its place where it came from a process."""
+        for kind, values in self.events:
+            if kind == "task-failed":
+                values["exception"] = outcome.safe_repr(error)
+
     @property
     def state(self) -> Optional[str]:
         """The state that the events tell of. A rejection follows the failure that it goes with."""

@@ -69,6 +69,13 @@ class Plans:
         )
         return plan
 
+    def limit(self, name: Any, hard_s: Optional[float], soft_s: Optional[float]) -> None:
+        """The limits of a task that somebody changed while it runs. Source: `celery/worker/control.py`, `time_limit`."""
+        task = self._tasks.get(name)
+        if task is not None and (task.time_limit, task.soft_time_limit) != (hard_s, soft_s):
+            task.time_limit, task.soft_time_limit = hard_s, soft_s
+            self.forget(name)
+
     def forget(self, name: str) -> None:
         """It is made anew should it be asked for again."""
         self._known.pop(name, None)

@@ -147,6 +147,8 @@ class CeleryRunner:
             if kind == _CHORE:
                 self._deadline.set(0, started_ns)
                 return self._chores.do(meta, body)
+            if "limits" in meta:
+                self._plans.limit((meta.get("headers") or {}).get("task"), *meta["limits"])
             return self.run_message(meta, body, started_ns, kind != _WHOLE)
         except BaseException as error:
             return self.unrun(error)
@@ -330,6 +332,7 @@ class CeleryRunner:
         if isinstance(error, MemoryError):
             return self._without_memory(request, verdict, error)
         request.on_failure(info, return_ok=True)
+        verdict.show(error)
         return self._incoming.answer(request, verdict, error, **({} if store is None else {"store": store}))
 
     def after_process(self, error: BaseException, request: Any, verdict: Any) -> Outcome:

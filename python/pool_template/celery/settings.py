@@ -35,7 +35,7 @@ class CelerySettings:
     without_gossip: bool = False
     without_mingle: bool = False
     without_heartbeat: bool = False
-    heartbeat_interval: Optional[int] = None
+    heartbeat_interval: Optional[float] = None
     #: Batch tasks whose failed calls run again in halves.
     batch_split: list[str] = field(default_factory=list)
 

@@ -9,20 +9,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::Notify;
 
 use super::abilities::no_results;
-use super::envelope::Message;
-use super::held::{Chore, Hand, Held, InHand, KIND_CHORE, KIND_TASK, KIND_WHOLE, Why};
+use super::clock::Clock;
+use super::envelope::{Message, with_member};
+use super::events::{Events, task};
+use super::held::{Came, Chore, Hand, Held, InHand, KIND_CHORE, KIND_TASK, KIND_WHOLE, Why};
 use super::options::{Application, RESULTS, Task, limit};
-use super::remote::Node;
+use super::remote::{Node, TaskOption};
 use super::results::{NoWatch, ResultStore};
 use crate::broker::parts::after_work::AfterWorks;
 use crate::broker::source::StopHow;
 use crate::broker::{Broker, BrokerError, Watch, check};
 use crate::job::{Claim, Claimed, Job, JobId, JobState, JobView, Loss, NAME_LEN_MAX, QueueName, Work};
 use crate::text;
-use crate::time::Unix;
+use crate::time::{Mono, Unix};
 
 /// Further tries of a chore that failed.
 const CHORE_RETRIES: u32 = 5;
@@ -40,8 +43,12 @@ pub(super) struct Consumer {
     hand: Mutex<Hand>,
     pub chores: AfterWorks<Chore>,
     pub node: Node,
+    /// What monitors are told.
+    pub events: Events,
     /// A message that we hold turned out to be somebody else's, or was revoked.
     pub lost: Notify,
+    /// Some that wait may begin sooner.
+    pub limits_changed: Notify,
     pub results: Option<ResultStore>,
     closed: Arc<AtomicBool>,
 }
@@ -57,13 +64,16 @@ impl Consumer {
         let results = results
             .map(|results| ResultStore::new(results, &closed))
             .transpose()?;
+        let clock = Arc::<Clock>::default();
         Ok(Consumer {
-            node: Node::new(&app.node.name, std::mem::take(&mut app.about)),
+            events: Events::new(&app.node.name, Arc::clone(&clock), app.events.clone()),
+            node: Node::new(&app.node.name, clock, std::mem::take(&mut app.about)),
             tasks: RwLock::new(Arc::new(std::mem::take(&mut app.tasks))),
             app,
             hand: Mutex::default(),
             chores: AfterWorks::default(),
             lost: Notify::new(),
+            limits_changed: Notify::new(),
             results,
             closed,
         })
@@ -115,32 +125,39 @@ impl Consumer {
         Ok(changed.into_iter().map(str::to_owned).collect())
     }
 
-    /// A message that was taken: a job, in hand from now on; or none, if it is not due or came too late. `due`: it waited
-    /// for its time until now.
-    pub fn admit(
-        &self,
-        number: i64,
-        queue: &QueueName,
-        message: Message,
-        due: Option<Unix>,
-    ) -> Option<Claimed> {
+    /// A message that was taken: a job, in hand from now on; or none, if it has to wait or came too late.
+    pub fn admit(&self, number: i64, queue: &QueueName, message: Message, came: Came) -> Option<Claimed> {
         let now = Unix::now();
         let mut hand = self.hand();
         let is_expired = message.expires.is_some_and(|expires| expires <= now);
-        let is_revoked = message.id.as_deref().is_some_and(|id| self.node.is_revoked(id));
+        let is_revoked = message.id.as_deref().is_some_and(|id| self.node.is_revoked(id))
+            || self.node.is_stamp_revoked(&message.payload);
         let ends = match (is_expired, is_revoked) {
             (true, _) => Some(Why::Expired),
             (false, true) => Some(Why::Revoked),
             (false, false) => None,
         };
+        if ends.is_none() && came == Came::New {
+            self.tell_received(&message);
+        }
         if let Some(eta) = message
             .eta
-            .filter(|eta| *eta > now && ends.is_none() && due.is_none())
+            .filter(|eta| *eta > now && ends.is_none() && came == Came::New)
         {
             hand.etas.add(queue, eta, number);
             return None;
         }
-        let (held, claimed) = self.job(number, queue, message, due.unwrap_or(now));
+        if ends.is_none()
+            && !matches!(came, Came::Released(_))
+            && self.is_over_rate(&mut hand, number, queue, &message)
+        {
+            return None;
+        }
+        let ready = match came {
+            Came::Due(eta) => eta,
+            Came::New | Came::Released(_) => now,
+        };
+        let (held, claimed) = self.job(number, queue, message, ready);
         if let Some(why) = ends {
             let chore = Chore::new(number, &held, why);
             let held = Held {
@@ -153,6 +170,79 @@ impl Consumer {
         }
         hand.all.insert(number, InHand::Message(held));
         Some(claimed)
+    }
+
+    /// Whether too many of this task began; this message waits then.
+    fn is_over_rate(&self, hand: &mut Hand, number: i64, queue: &QueueName, message: &Message) -> bool {
+        let tasks = self.tasks();
+        let Some((name, rate)) = message
+            .task
+            .as_ref()
+            .and_then(|name| Some((name, tasks.get(name)?.rate?)))
+        else {
+            return false;
+        };
+        let (name, now): (Arc<str>, _) = (name.as_str().into(), Mono::now());
+        if hand.limits.admits(&name, rate, number, queue, now) {
+            return false;
+        }
+        let wait = i64::try_from(hand.limits.wait_of(&name, now).as_millis()).unwrap_or(i64::MAX);
+        hand.etas.score(Unix(Unix::now().0.saturating_add(wait)), number);
+        true
+    }
+
+    /// Somebody changed an option of a task of this node, until the next reload.
+    pub fn change_task(&self, name: &str, what: &TaskOption) {
+        let mut tasks = self.tasks.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(task) = Arc::make_mut(&mut tasks).get_mut(name) else {
+            return;
+        };
+        match what {
+            TaskOption::Rate(rate) => {
+                task.rate = *rate;
+                self.hand().limits.set_rate(name, *rate, Mono::now());
+            }
+            TaskOption::Time { hard, soft } => {
+                task.changed_limits = Some([*hard, *soft]);
+                task.time_limit = hard.or(self.node.about().time_limit()).and_then(limit);
+            }
+        }
+    }
+
+    /// Whether the application has a task of this name.
+    pub fn has_task(&self, name: &str) -> bool {
+        self.tasks().contains_key(name)
+    }
+
+    /// Monitors are told that a message has come, if they want to know it.
+    fn tell_received(&self, message: &Message) {
+        if !self.events.tells_tasks() {
+            return;
+        }
+        let tasks = self.tasks();
+        let of = message.task.as_ref().and_then(|task| tasks.get(task));
+        if of.is_some_and(|task| task.sends_events) {
+            let id = message.id.as_deref().unwrap_or_default();
+            self.events.add(vec![task::received(id, &message.payload)]);
+        }
+    }
+
+    /// These have begun, and monitors are told so if they want to know it. Those that are over soon are told of together
+    /// with their end.
+    pub fn have_begun(&self, claims: &[Claim]) {
+        if !self.events.tells_tasks() {
+            return;
+        }
+        let (mut hand, mut events) = (self.hand(), Vec::new());
+        for claim in claims {
+            let held = hand.message_mut(claim.handle);
+            if let Some(held) = held.filter(|held| held.sends_events && !held.is_told_begun) {
+                held.is_told_begun = true;
+                events.push(task::started(held.job.as_str(), Unix::now()));
+            }
+        }
+        drop(hand);
+        self.events.add(events);
     }
 
     fn job(&self, number: i64, queue: &QueueName, message: Message, ready: Unix) -> (Held, Claimed) {
@@ -171,12 +261,16 @@ impl Consumer {
             None => UNNAMED.into(),
         };
         let timeout = message.time_limit.and_then(limit).or(of.time_limit);
+        let payload = match &of.changed_limits {
+            Some(limits) => with_member(&message.payload, "limits", &json!(limits)),
+            None => message.payload,
+        };
         let runs_again = of.acks_late && of.reject_on_worker_lost;
         let held = Held {
             job: id.clone(),
             queue: queue.clone(),
             task: Arc::clone(&task),
-            payload: Arc::clone(&message.payload),
+            payload: Arc::clone(&payload),
             acks_early: !of.acks_late,
             may_be_early: message.is_odd && message.eta.is_none(),
             timeout,
@@ -187,6 +281,8 @@ impl Consumer {
             signal: None,
             losses: message.losses,
             has_chore: false,
+            sends_events: of.sends_events,
+            is_told_begun: false,
         };
         let job = Job {
             id: id.clone(),
@@ -199,7 +295,7 @@ impl Consumer {
             } else {
                 KIND_WHOLE
             },
-            payload: message.payload,
+            payload,
             timeout,
             retries: Some(0),
             retry_after: None,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::consumer::Consumer;
+use super::events::{Event, task};
 use super::held::{Chore, Held, InHand, Why};
 use super::options::StoredIn;
 use super::outcome::{Outcome, Store, Then};
@@ -66,6 +67,8 @@ pub(super) struct Plan {
     pub after: Vec<After>,
     /// Tasks that ran, by name.
     ended: Vec<Arc<str>>,
+    /// What monitors are told.
+    events: Vec<Event>,
 }
 
 impl Plan {
@@ -89,11 +92,18 @@ impl Consumer {
                     if !matches!(settlement.verdict, Verdict::GiveBack | Verdict::Canceled) {
                         plan.ended.push(Arc::clone(&held.task));
                     }
+                    if self.events.tells_tasks() && is_ours {
+                        plan.events
+                            .extend(events_of(&held, &settlement.verdict, settlement.run));
+                    }
                     plan.message(number, held, settlement.verdict, settlement.run, at);
                     is_ours
                 }
                 Some(InHand::Chore(pending)) => {
                     let of = hand.message(pending.work.of).cloned();
+                    if self.events.tells_tasks() {
+                        plan.events.extend(events_of_chore(&settlement.verdict));
+                    }
                     plan.chore(number, pending, of, settlement.verdict, at);
                     true
                 }
@@ -163,7 +173,39 @@ impl Consumer {
             *hand.ended.entry(task).or_default() += 1;
         }
         drop(hand);
+        self.events.add(plan.events);
         self.chores.add(begun);
+    }
+}
+
+/// What monitors are told of a task's end. What a chore ends, its own code tells.
+fn events_of(held: &Held, verdict: &Verdict, run: Option<RunStamp>) -> Vec<Event> {
+    let uuid = held.job.as_str();
+    let ran_since = run.map(|run| run.started).filter(|_| !held.is_told_begun);
+    let words = match verdict {
+        Verdict::GiveBack | Verdict::Canceled | Verdict::Forget => return Vec::new(),
+        Verdict::Finish { result } => Some(&**result),
+        Verdict::Bury { error, .. } if !error.broker.is_empty() => Some(error.broker.as_bytes()),
+        Verdict::Again { .. } | Verdict::Bury { .. } | Verdict::Stopped => None,
+    };
+    if let Some(words) = words {
+        return task::ended(uuid, words, ran_since, held.sends_events);
+    }
+    let mut events = Vec::new();
+    if held.sends_events {
+        events.extend(ran_since.map(|at| task::started(uuid, at)));
+        if !held.acks_early && matches!(verdict, Verdict::Again { .. }) {
+            events.push(task::rejected(uuid, true));
+        }
+    }
+    events
+}
+
+fn events_of_chore(verdict: &Verdict) -> Vec<Event> {
+    match verdict {
+        Verdict::Finish { result } => task::ended("", result, None, false),
+        Verdict::Bury { error, .. } => task::ended("", error.broker.as_bytes(), None, false),
+        _ => Vec::new(),
     }
 }
 

@@ -158,7 +158,7 @@ impl Message {
     /// The same, once it has waited for its time.
     pub fn come_due(self) -> Self {
         Message {
-            payload: with(&self.payload, r#""due":true"#),
+            payload: with_member(&self.payload, "due", &true.into()),
             ..self
         }
     }
@@ -261,11 +261,11 @@ fn payload(meta: &str, body: &[u8]) -> Result<Arc<[u8]>, String> {
 
 /// The payload of a message, with a chore for Celery's own code: what is said of the body says which.
 pub(super) fn with_chore(payload: &[u8], chore: &serde_json::Value) -> Arc<[u8]> {
-    with(payload, &format!(r#""chore":{chore}"#))
+    with_member(payload, "chore", chore)
 }
 
-/// The payload of a message, with one member more in what is said of the body.
-fn with(payload: &[u8], member: &str) -> Arc<[u8]> {
+/// The payload of a message, with one word more of what is said of the body.
+pub(super) fn with_member(payload: &[u8], name: &str, value: &serde_json::Value) -> Arc<[u8]> {
     let split = || {
         let (len, rest) = payload.split_first_chunk::<4>()?;
         rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)
@@ -273,8 +273,8 @@ fn with(payload: &[u8], member: &str) -> Arc<[u8]> {
     let (meta, body) = split().expect("a payload that we have made");
     let meta = String::from_utf8_lossy(meta);
     let open = meta.strip_suffix('}').expect("an object that we have made");
-    let meta = format!("{open},{member}}}");
-    // It is longer by a little only: its length was checked.
+    let meta = format!(r#"{open},"{name}":{value}}}"#);
+    // It is longer by this only: its length was checked.
     self::payload(&meta, body).unwrap_or_else(|_| payload.into())
 }
 

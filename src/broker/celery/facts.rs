@@ -14,6 +14,9 @@ pub(super) struct Facts {
     /// Its name among Celery's nodes.
     #[serde(default)]
     pub node: Option<String>,
+    /// The version of Celery.
+    #[serde(default)]
+    pub celery: String,
     #[serde(default)]
     pub about: Option<About>,
     pub broker: BrokerFacts,
@@ -55,6 +58,7 @@ pub(super) struct TransportOptions {
     pub sentinel_kwargs: Option<SentinelOptions>,
     /// A text, or whether there is one.
     pub fanout_prefix: Option<Value>,
+    pub fanout_patterns: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -152,6 +156,14 @@ pub(super) struct Settings {
     pub eta_task_limit: Option<usize>,
     pub enable_remote_control: Option<bool>,
     pub control_exchange: Option<String>,
+    pub broker_native_delayed_delivery_queue_type: Option<String>,
+    pub disable_rate_limits: Option<bool>,
+    pub event_exchange: Option<String>,
+    pub send_task_events: Option<bool>,
+    /// Seconds.
+    pub heartbeat_interval: Option<f64>,
+    pub mingle: Option<bool>,
+    pub gossip: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -164,6 +176,8 @@ pub(super) struct TaskFacts {
     pub time_limit: Option<f64>,
     #[serde(deserialize_with = "unset")]
     pub capture: bool,
+    pub send_events: Option<bool>,
+    pub rate_limit: Option<String>,
     pub batches: Option<Value>,
 }
 

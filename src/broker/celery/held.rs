@@ -4,12 +4,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::envelope::with_chore;
+use super::limits::Limits;
 use crate::broker::parts::after_work::Pending;
 use crate::job::{Claimed, JobId, QueueName};
-use crate::time::Unix;
+use crate::time::{Mono, Unix};
 
 /// [`Job::kind`](crate::job::Job::kind) of a task whose final result its worker hands over.
 pub(super) const KIND_TASK: u8 = 1;
@@ -46,6 +48,18 @@ pub(super) struct Held {
     pub losses: u32,
     /// A chore ends it.
     pub has_chore: bool,
+    /// Monitors are told of it.
+    pub sends_events: bool,
+    /// They were told that it began.
+    pub is_told_begun: bool,
+}
+
+impl Held {
+    /// By which signal somebody ended it, as Celery tells it.
+    fn signal_number(&self) -> i32 {
+        let signal = self.signal.and_then(|name| name.parse().ok());
+        signal.unwrap_or(Signal::SIGTERM) as i32
+    }
 }
 
 /// What is in hand under a number.
@@ -130,7 +144,7 @@ impl Chore {
             Why::Revoked => ("revoked", json!({"do": "revoked", "expired": false})),
             Why::Terminated => (
                 "revoked",
-                json!({"do": "revoked", "terminated": true, "signum": held.signal.unwrap_or("SIGTERM"), "expired": false, "acked": acked}),
+                json!({"do": "revoked", "terminated": true, "signum": held.signal_number(), "expired": false, "acked": acked}),
             ),
         };
         Chore {
@@ -140,6 +154,25 @@ impl Chore {
             payload: with_chore(&held.payload, &chore),
         }
     }
+}
+
+/// How a message comes to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    /// It was just taken.
+    New,
+    /// It waited for this time.
+    Due(Unix),
+    /// It waited until its task, which has this name, might begin again.
+    Released(Arc<str>),
+}
+
+/// A message that need not wait any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    pub number: i64,
+    pub queue: QueueName,
+    pub came: Came,
 }
 
 /// All of it.
@@ -152,6 +185,8 @@ pub(super) struct Hand {
     pub unreadable: Vec<i64>,
     /// Not due yet.
     pub etas: Etas,
+    /// May not begin yet, as too many of their task began.
+    pub limits: Limits,
     /// Tasks that ran and ended, by name.
     pub ended: HashMap<Arc<str>, u64>,
     /// The number of the newest claim.
@@ -203,10 +238,60 @@ impl Hand {
         })
     }
 
+    /// How many wait for their time.
+    pub fn waiting(&self) -> usize {
+        self.etas.len() + self.limits.len()
+    }
+
+    /// When the first one of these queues need not wait any more.
+    pub fn next_due(&self, queues: &[QueueName], now: Unix, tick: Mono) -> Option<Duration> {
+        let eta = self.etas.next(queues).map(|at| at.since(now));
+        let token = self.limits.next(queues).map(|at| at.since(tick));
+        eta.into_iter().chain(token).min()
+    }
+
+    /// Takes those of these queues that need not wait any more, at most `count`.
+    pub fn take_due(&mut self, queues: &[QueueName], now: Unix, tick: Mono, count: usize) -> Vec<Due> {
+        let etas = self.etas.take_due(queues, now, count).into_iter();
+        let mut due: Vec<Due> = etas
+            .map(|(eta, number, queue)| Due {
+                number,
+                queue,
+                came: Came::Due(eta),
+            })
+            .collect();
+        let limited = self.limits.take_due(queues, tick, count - due.len());
+        due.extend(limited.into_iter().map(|(number, queue, task)| Due {
+            number,
+            queue,
+            came: Came::Released(task),
+        }));
+        due
+    }
+
+    /// These could not be taken after all.
+    pub fn put_back(&mut self, due: Vec<Due>, tick: Mono) {
+        for Due { number, queue, came } in due.into_iter().rev() {
+            match came {
+                Came::New => unreachable!("message {number} waited for something"),
+                Came::Due(eta) => self.etas.add(&queue, eta, number),
+                Came::Released(task) => self.limits.put_back(&task, number, queue, tick),
+            }
+        }
+    }
+
+    /// Takes all that wait, with their queues.
+    pub fn take_waiting(&mut self) -> Vec<(i64, QueueName)> {
+        let mut all = self.etas.take_all();
+        all.extend(self.limits.take_all());
+        all
+    }
+
     /// These are not ours any more.
     pub fn forget(&mut self, numbers: &HashSet<i64>) {
         numbers.iter().for_each(|number| drop(self.all.remove(number)));
         self.etas.forget(numbers);
+        self.limits.forget(numbers);
     }
 
     /// What was found of these queues, the oldest first, at most `room` of them.
@@ -236,6 +321,11 @@ impl Etas {
             None => self.of.entry(queue.clone()).or_default().insert((eta, number)),
         };
         self.fresh.push((eta, number));
+    }
+
+    /// One that waits elsewhere gets this time as its score.
+    pub fn score(&mut self, at: Unix, number: i64) {
+        self.fresh.push((at, number));
     }
 
     /// Takes those whose score does not say yet when they are due.

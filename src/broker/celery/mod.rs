@@ -11,21 +11,27 @@
 //! - `consumer`, `held`, `ending`: what is known, what is in hand, and what outcomes ask for, whatever the transport;
 //! - `remote`, `control`: what `celery inspect` and `celery control` ask, and how it is carried out; `results`: looking
 //!   them up, and waiting for them; `abilities`: what Celery has otherwise;
+//! - `events`: what monitors are told; `clock`: the time by which events and answers are ordered; `publish`: a message that
+//!   we send by ourselves; `limits`: how often tasks begin;
 //! - `redis`, `amqp`: the transports over Redis and RabbitMQ.
 
 mod abilities;
 mod address;
 mod amqp;
+mod clock;
 mod consumer;
 mod control;
 mod ending;
 mod envelope;
+mod events;
 mod facts;
 mod held;
 mod iso;
+mod limits;
 mod new_task;
 pub mod options;
 mod outcome;
+mod publish;
 mod redis;
 mod remote;
 mod results;

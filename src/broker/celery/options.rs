@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::address;
 use super::amqp::options::AmqpTransport;
+use super::events;
 use super::facts::{Facts, QueueFacts, ResultFacts, TaskFacts, millis};
+use super::limits::{Rate, rate};
 use super::redis::options::RedisTransport;
 use super::remote::About;
 use crate::broker::BrokerError;
@@ -70,6 +72,8 @@ pub(super) struct Application {
     pub tasks: HashMap<String, Task>,
     /// What others call us, and where they ask us.
     pub node: Node,
+    /// Who is told what.
+    pub events: events::Settings,
     /// What it says of itself to those who ask.
     pub about: About,
     /// Tasks with an ETA that are held at most. Source: `worker_eta_task_limit`.
@@ -140,6 +144,12 @@ pub(super) struct Task {
     pub time_limit: Option<Duration>,
     /// Its final result may be stored by us.
     pub captured: bool,
+    /// Monitors are told of it.
+    pub sends_events: bool,
+    /// How many may begin in a second.
+    pub rate: Rate,
+    /// Its own hard and soft limit, in seconds, where somebody changed them since the application was loaded.
+    pub changed_limits: Option<[Option<f64>; 2]>,
     /// Several of its messages make one call.
     pub batches: bool,
 }
@@ -170,10 +180,19 @@ impl Application {
         let captures = results
             .as_ref()
             .is_some_and(|results| results.stored_by_us.is_some());
-        let task = |(name, task): (String, TaskFacts)| (name, task_of(&task, captures));
+        let is_limited = !facts.settings.disable_rate_limits.unwrap_or(false);
+        let task = |(name, task): (String, TaskFacts)| {
+            let rate = is_limited.then(|| rate_of(&name, &task)).flatten();
+            let task = Task {
+                rate,
+                ..task_of(&task, captures)
+            };
+            (name, task)
+        };
         Ok(Application {
             node: node(&facts),
             transport,
+            events: events_of(&facts),
             about: facts.about.unwrap_or_default(),
             queues: facts.queues.into_iter().map(queue).collect(),
             tasks: facts.tasks.into_iter().map(task).collect(),
@@ -201,6 +220,7 @@ impl Application {
             ("the queues", self.queues != other.queues),
             (RESULTS, self.results != other.results),
             ("the name of the node, or remote control", self.node != other.node),
+            ("the settings of events", self.events != other.events),
             ("the limit of tasks with an ETA", self.etas_max != other.etas_max),
         ];
         let changed = parts.into_iter().filter(|(_, is_other)| *is_other);
@@ -218,6 +238,19 @@ fn node(facts: &Facts) -> Node {
             .clone()
             .unwrap_or_else(|| "celery@localhost".to_owned()),
         exchange: is_on.then(|| format!("{exchange}.pidbox")),
+    }
+}
+
+fn events_of(facts: &Facts) -> events::Settings {
+    let settings = &facts.settings;
+    events::Settings {
+        exchange: settings
+            .event_exchange
+            .clone()
+            .unwrap_or_else(|| "celeryev".to_owned()),
+        tells_tasks: settings.send_task_events.unwrap_or(false),
+        heartbeat: settings.heartbeat_interval.and_then(limit),
+        version: facts.celery.clone(),
     }
 }
 
@@ -269,8 +302,24 @@ fn task_of(facts: &TaskFacts, captures: bool) -> Task {
         reject_on_worker_lost: facts.reject_on_worker_lost,
         time_limit: facts.time_limit.and_then(limit),
         captured: facts.capture && captures,
+        sends_events: facts.send_events.unwrap_or(true),
+        rate: None,
+        changed_limits: None,
         batches: facts.batches.is_some(),
     }
+}
+
+/// One that can't be read ends a stock worker.
+fn rate_of(name: &str, facts: &TaskFacts) -> Rate {
+    let text = facts.rate_limit.as_deref().unwrap_or_default();
+    rate(text).unwrap_or_else(|_| {
+        tracing::error!(
+            task = name,
+            limit = text,
+            "the rate limit of this task is none, and is not kept"
+        );
+        None
+    })
 }
 
 /// A time limit in seconds; none where nothing is asked for, or what no clock can tell.

@@ -48,6 +48,22 @@ impl Section for CeleryConfig {
             &mut self.soft_time_limit,
         );
         visit(
+            key!("task_events", "task-events" "BOOL", "Send events of tasks from the start on, for Flower and other monitors"),
+            &mut self.task_events,
+        );
+        visit(
+            key!("heartbeat_interval", "heartbeat-interval" "TIME", "Time between events that say that the node is there; none: send none"),
+            &mut self.heartbeat_interval,
+        );
+        visit(
+            key!("mingle", "mingle" "BOOL", "Ask other nodes at the start which tasks were revoked"),
+            &mut self.mingle,
+        );
+        visit(
+            key!("gossip", "gossip" "BOOL", "Answer elections among nodes"),
+            &mut self.gossip,
+        );
+        visit(
             key!("skip_checks", "skip-checks" "BOOL", "Skip Django's checks when the application is loaded"),
             &mut self.skip_checks,
         );

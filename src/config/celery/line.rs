@@ -72,12 +72,13 @@ const WORDS: [Word; 45] = [
         list("exclude-queue", names)
     }),
     word("include", Some('I'), "MODULES", |names| list("include", names)),
-    // There are no gossip, no mingle and no heartbeats to leave out.
-    word("without-gossip", None, "", |_| nothing()),
-    word("without-mingle", None, "", |_| nothing()),
-    word("without-heartbeat", None, "", |_| nothing()),
-    word("heartbeat-interval", None, "SECONDS", |_| {
-        Refused("heartbeats are events, and none are sent yet", "leave it out")
+    word("without-gossip", None, "", |_| as_here("gossip", "false")),
+    word("without-mingle", None, "", |_| as_here("mingle", "false")),
+    word("without-heartbeat", None, "", |_| {
+        as_here("heartbeat-interval", "none")
+    }),
+    word("heartbeat-interval", None, "SECONDS", |seconds| {
+        as_here("heartbeat-interval", seconds)
     }),
     word("statedb", Some('S'), "PATH", |_| {
         Refused("what was revoked is kept in memory only", "leave it out")
@@ -199,10 +200,7 @@ fn level(name: &str) -> Meaning {
 }
 
 fn events(_: &str) -> Meaning {
-    Refused(
-        "task events are not sent yet",
-        "leave it out; `pool status` and the metrics tell what runs",
-    )
+    as_here("task-events", "true")
 }
 
 fn purge(_: &str) -> Meaning {

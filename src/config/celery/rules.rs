@@ -16,6 +16,7 @@ impl Rules<'_> {
         for (path, limit) in [
             ("celery.time_limit", celery.time_limit),
             ("celery.soft_time_limit", celery.soft_time_limit),
+            ("celery.heartbeat_interval", celery.heartbeat_interval),
         ] {
             self.timeout(path, limit);
             self.value(

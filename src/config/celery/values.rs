@@ -28,6 +28,14 @@ pub struct CeleryConfig {
     pub time_limit: Option<Duration>,
     /// A task gets `SoftTimeLimitExceeded` after so long; `None`: the application's `task_soft_time_limit`.
     pub soft_time_limit: Option<Duration>,
+    /// Events of tasks are sent from the start on; else once somebody asks for them, or where the application says so.
+    pub task_events: bool,
+    /// Time between the events that say that the node is there; `None`: it sends none.
+    pub heartbeat_interval: Option<Duration>,
+    /// Other nodes are asked at the start which tasks were revoked.
+    pub mingle: bool,
+    /// Elections of other nodes are answered.
+    pub gossip: bool,
     /// Django's checks are not run.
     pub skip_checks: bool,
 }
@@ -102,6 +110,10 @@ impl Default for CeleryConfig {
             loglevel: Level::Warning,
             time_limit: None,
             soft_time_limit: None,
+            task_events: false,
+            heartbeat_interval: Some(Duration::from_secs(2)),
+            mingle: true,
+            gossip: true,
             skip_checks: false,
         }
     }

@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 
 use crate::broker::Backlog;
 use crate::config::PoolConfig;
-use crate::job::{JobId, PoolName};
+use crate::job::{JobId, PoolName, QueueName};
 use crate::policy::memory::{Budget, Occupied, WorkerMemory, cost_of_one_more};
 use crate::policy::scaling::wish::ScalingPolicy;
 use crate::policy::share::{Member, floor};
@@ -137,6 +137,11 @@ impl Pool {
     /// Another policy than that of the settings.
     pub fn set_policy(&mut self, policy: Box<dyn ScalingPolicy>) {
         self.size.set_policy(policy);
+    }
+
+    /// Other queues, until the next settings.
+    pub fn change_queues(&mut self, change: impl FnOnce(&mut Vec<QueueName>)) {
+        change(&mut self.config.queues);
     }
 
     // ---- what others ask ----

@@ -122,16 +122,6 @@ def test_a_worker_is_replaced_after_so_many_tasks(alone):
     assert len(set(pids)) >= 3, pids
 
 
-def test_what_is_not_there_yet_is_said(alone, tmp_path):
-    side = alone('pool', {'worker_send_task_events': True})
-    (tmp_path / 'limited.py').write_text(
-        'from shop import app\n@app.task(name="limited.task", rate_limit="10/m")\ndef task():\n    pass\n'
-    )
-    side.start('-A', 'limited', '--workdir', str(tmp_path))
-    assert '`worker_send_task_events` is set: no events are sent yet' in side.output()
-    assert '`rate_limit` is not kept yet (limited.task)' in side.output()
-
-
 def test_an_application_with_batch_tasks_is_refused(alone, tmp_path):
     """Called one by one its tasks would fail for good."""
     side = alone('pool')

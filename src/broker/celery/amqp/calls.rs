@@ -8,8 +8,10 @@ use lapin::{Channel, Connection};
 
 use super::AmqpBroker;
 use super::declare::{Declaring, table};
+use super::deliveries::{Identity, Place};
 use super::outbox::Batch;
 use crate::broker::BrokerError;
+use crate::broker::celery::envelope::Message;
 use crate::job::{PoolName, QueueName};
 
 /// What may fail by itself.
@@ -52,10 +54,24 @@ pub(super) enum Answer {
         at: (u64, u64),
         result: Result<u64, BrokerError>,
     },
+    Delayed {
+        delayed: Delayed,
+        result: Result<(), BrokerError>,
+    },
     Stored {
         batch: Batch,
         result: Result<(), BrokerError>,
     },
+}
+
+/// A message on its way into the chain.
+#[derive(Debug)]
+pub(super) struct Delayed {
+    pub pool: PoolName,
+    pub queue: QueueName,
+    pub task: Message,
+    pub identity: Identity,
+    pub place: Place,
 }
 
 /// A consumer that began.

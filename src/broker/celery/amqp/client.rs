@@ -18,7 +18,8 @@ impl AmqpBroker {
             let declared = declaring.queue(queue).await;
             declared.map_err(|error| self.link.error(&error))?;
         }
-        Ok(())
+        let declared = self.declare_native_delays(&connection).await;
+        declared.map_err(|error| self.link.error(&error))
     }
 
     /// Messages that wait in these queues; none in one that is not there.

@@ -78,7 +78,8 @@ impl Feed {
         self.take_arrivals();
         let waiting = self.check(Kind::Count, result, now);
         let settled = self.outcomes.settled();
-        let is_busy = !self.outcomes.is_empty() || self.broker.consumer.chores.holds_any();
+        let is_busy =
+            !self.outcomes.is_empty() || self.delaying > 0 || self.broker.consumer.chores.holds_any();
         let Some(pool) = self.pools.get_mut(name) else {
             return;
         };
@@ -193,7 +194,8 @@ impl Feed {
 
     pub(super) fn ask_if_empty(&mut self, name: &PoolName, now: Mono) {
         let settled = self.outcomes.settled();
-        let is_busy = !self.outcomes.is_empty() || self.broker.consumer.chores.holds_any();
+        let is_busy =
+            !self.outcomes.is_empty() || self.delaying > 0 || self.broker.consumer.chores.holds_any();
         let Some(pool) = self.pools.get_mut(name) else {
             return;
         };

@@ -4,11 +4,12 @@
 //! What exists with other arguments, or may not be declared by this user, is taken as it is, and the log says so.
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString};
+use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 use lapin::{Channel, Connection, ExchangeKind};
 use serde_json::{Map, Value};
 
 use super::options::{Declared, Exchange};
+use crate::text;
 
 /// Declares on a channel that is made anew when the server closes it, which is how it refuses.
 pub(super) struct Declaring<'c> {
@@ -87,7 +88,7 @@ impl<'c> Declaring<'c> {
         Ok(queue.message_count())
     }
 
-    async fn exchange(&mut self, exchange: &Exchange) -> lapin::Result<()> {
+    pub async fn exchange(&mut self, exchange: &Exchange) -> lapin::Result<()> {
         if exchange.no_declare || exchange.name.starts_with("amq.") {
             return Ok(());
         }
@@ -137,6 +138,11 @@ impl<'c> Declaring<'c> {
             bound => bound,
         }
     }
+}
+
+/// A name as AMQP has it, of 255 bytes at most. A longer one is cut: the server knows no such name, and says so.
+pub(super) fn short(name: &str) -> ShortString {
+    ShortString::try_new(text::head(name, 255)).unwrap_or_default()
 }
 
 /// Arguments as AMQP has them.

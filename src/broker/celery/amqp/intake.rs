@@ -1,17 +1,26 @@
 //! Deliveries as they come: most are jobs. Others wait for their time, have expired, are copies of what runs, or can't be read.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use lapin::message::Delivery;
 
+use super::calls::{Answer, Delayed};
 use super::deliveries::{CopyOf, Identity, Place, Taken};
 use super::message;
 use super::pool::Way;
 use super::source::Feed;
+use crate::broker::BrokerError;
 use crate::broker::celery::envelope::Message;
+use crate::broker::celery::held::{Came, Due};
 use crate::job::{JobId, PoolName, QueueName};
 use crate::time::{Mono, Unix};
 
 /// Tasks that wait for their time and are held at most where the application sets no limit.
 const ETAS_MAX: usize = 100_000;
+
+/// A task that is due within so long is held.
+const HOLD_MAX: Duration = Duration::from_secs(60);
 
 impl Feed {
     /// A delivery of one of a pool's consumers, which may have ended since.
@@ -43,7 +52,16 @@ impl Feed {
                 if delivery.redelivered && self.is_copy(&identity, place) {
                     return;
                 }
-                self.admit(name, queue, task, identity, place);
+                let delayed = Delayed {
+                    pool: name.clone(),
+                    queue: queue.clone(),
+                    task,
+                    identity,
+                    place,
+                };
+                if let Some(Delayed { task, identity, .. }) = self.delay(delayed, delivery) {
+                    self.admit(name, queue, task, identity, place);
+                }
             }
             Err(reason) => {
                 // Source: `celery/worker/strategy.py`, of an eta that is no time: `req.reject(requeue=False)`.
@@ -70,7 +88,48 @@ impl Feed {
         true
     }
 
-    fn admit(
+    /// Sends a task that is due much later into the chain. Gives it back if it is due sooner.
+    pub(super) fn delay(&mut self, delayed: Delayed, delivery: Delivery) -> Option<Delayed> {
+        let now = Unix::now();
+        let Some(due) = delayed.task.eta.filter(|due| due.since(now) > HOLD_MAX) else {
+            return Some(delayed);
+        };
+        self.delaying += 1;
+        let broker = Arc::clone(&self.broker);
+        self.call(async move {
+            let result = broker.delay(&delayed.queue, due, &delivery).await;
+            Answer::Delayed { delayed, result }
+        });
+        None
+    }
+
+    /// The chain has it, or it is held.
+    pub(super) fn delayed(&mut self, delayed: Delayed, result: Result<(), BrokerError>) {
+        self.delaying -= 1;
+        let Delayed {
+            pool,
+            queue,
+            task,
+            identity,
+            place,
+        } = delayed;
+        match result {
+            Ok(()) => self.acknowledge_at(&[place]),
+            Err(error) if self.is_open_still(&pool, place) => {
+                tracing::warn!(%queue, job = %identity.id, %error, "a task that is due much later can't be put aside: it is held");
+                self.admit(&pool, &queue, task, identity, place);
+            }
+            Err(_) => {} // its channel is lost: it comes again
+        }
+    }
+
+    /// Whether what was delivered there may still be acknowledged.
+    pub(super) fn is_open_still(&self, name: &PoolName, place: Place) -> bool {
+        let way = self.pools.get(name).map(|pool| &pool.channel);
+        matches!(way, Some(Way::Open(open)) if open.number == place.channel)
+    }
+
+    pub(super) fn admit(
         &mut self,
         name: &PoolName,
         queue: &QueueName,
@@ -81,8 +140,8 @@ impl Feed {
         task.id.get_or_insert_with(|| identity.id.to_string());
         let consumer = &self.broker.consumer;
         let number = consumer.hand().numbers(1);
-        let kept = task.eta.map(|_| task.clone());
-        let claimed = consumer.admit(number, queue, task, None);
+        let kept = task.clone();
+        let claimed = consumer.admit(number, queue, task, Came::New);
         // What is no job and in hand came too late, or was revoked: a chore ends it.
         let has_begun = claimed.is_none() && consumer.hand().message(number).is_some();
         consumer.hand().etas.take_fresh(); // the server knows nothing of times
@@ -98,40 +157,49 @@ impl Feed {
                 was_stopped: false,
             },
         );
-        match (claimed, kept) {
-            (Some(claimed), _) => {
+        match claimed {
+            Some(claimed) => {
                 if let Some(pool) = self.pools.get_mut(name) {
                     pool.surplus.push_back(claimed);
                 }
             }
-            (None, Some(kept)) if !has_begun => drop(self.waiting.insert(number, kept)),
-            (None, _) => {}
+            None if has_begun => {}
+            None => drop(self.broker.waiting().insert(number, kept)),
         }
     }
 
-    /// Takes those that are due, as far as there is room.
+    /// Takes those that need not wait any more, as far as there is room.
     pub(super) fn come_due(&mut self, name: &PoolName) {
         let Some(pool) = self.pools.get_mut(name) else {
             return;
         };
         let room = pool.room.jobs().saturating_sub(pool.surplus.len());
-        if room == 0 || self.waiting.is_empty() {
+        if room == 0 || self.broker.waiting().is_empty() {
             return;
         }
         let consumer = &self.broker.consumer;
-        let due = consumer.hand().etas.take_due(&pool.queues(), Unix::now(), room);
-        for (eta, number, queue) in due {
-            let Some(task) = self.waiting.remove(&number) else {
+        let due = consumer
+            .hand()
+            .take_due(&pool.queues(), Unix::now(), Mono::now(), room);
+        for Due { number, queue, came } in due {
+            let Some(task) = self.broker.waiting().remove(&number) else {
                 continue;
             };
-            let claimed = consumer.admit(number, &queue, task.come_due(), Some(eta));
-            match claimed {
+            let task = if matches!(came, Came::Due(_)) {
+                task.come_due()
+            } else {
+                task
+            };
+            let kept = task.clone();
+            match consumer.admit(number, &queue, task, came) {
                 Some(claimed) => pool.surplus.push_back(claimed),
-                None => {
+                None if consumer.hand().message(number).is_some() => {
                     if let Some(taken) = self.deliveries.get_mut(number) {
                         taken.has_begun = true;
                     }
                 }
+                // It was due, and too many of its task began.
+                None => drop(self.broker.waiting().insert(number, kept)),
             }
         }
     }
@@ -139,6 +207,6 @@ impl Feed {
     /// Whether nothing may be taken that might have to wait, too.
     pub(super) fn holds_all_etas_it_may(&self) -> bool {
         let most = self.broker.consumer.app.etas_max.unwrap_or(ETAS_MAX);
-        self.waiting.len() >= most
+        self.broker.waiting().len() >= most
     }
 }

@@ -8,17 +8,14 @@ use std::fmt::Write;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable};
 
+use super::chain::without_delay;
 use crate::broker::celery::envelope::{Message, Parts};
 
 /// What dead-lettering adds; nobody in a worker asks for it, and it holds what JSON can't say.
 const OF_THE_SERVER: &str = "x-death";
 /// Reads a delivery. `losses`: workers that died with it, as far as is known here. The error says why nobody could read it.
 pub(super) fn read(delivery: &Delivery, losses: u32) -> Result<Message, String> {
-    let mut headers = String::with_capacity(512);
-    match delivery.properties.headers() {
-        Some(table) => write_table(&mut headers, table, true),
-        None => headers.push_str("{}"),
-    }
+    let headers = written_headers(delivery);
     let properties = &delivery.properties;
     let text = |value: Option<&lapin::types::ShortString>| {
         value.map_or_else(|| "null".to_owned(), |text| quoted(text.as_str()))
@@ -41,15 +38,30 @@ pub(super) fn read(delivery: &Delivery, losses: u32) -> Result<Message, String> 
     )
 }
 
+fn written_headers(delivery: &Delivery) -> String {
+    let mut headers = String::with_capacity(512);
+    match delivery.properties.headers() {
+        Some(table) => write_table(&mut headers, table, true),
+        None => headers.push_str("{}"),
+    }
+    headers
+}
+
+/// Its headers; null where they are none that JSON could say.
+pub(super) fn headers_of(delivery: &Delivery) -> serde_json::Value {
+    serde_json::from_str(&written_headers(delivery)).unwrap_or_default()
+}
+
 /// Its properties, with what is said of its delivery, as kombu's messages have them.
 fn of_delivery(delivery: &Delivery) -> String {
     let properties = &delivery.properties;
+    let (exchange, key) = route_of(delivery);
     let mut written = String::with_capacity(256);
     let _ = write!(
         written,
         r#"{{"delivery_info":{{"exchange":{},"routing_key":{},"redelivered":{}}}"#,
-        quoted(delivery.exchange.as_str()),
-        quoted(delivery.routing_key.as_str()),
+        quoted(exchange),
+        quoted(key),
         delivery.redelivered,
     );
     for (name, value) in [
@@ -73,6 +85,16 @@ fn of_delivery(delivery: &Delivery) -> String {
     }
     written.push('}');
     written
+}
+
+/// The exchange and the key by which it came. One that was delayed has the bits of its delay in the key, which a retry would
+/// carry on: it came as if it had been sent to its queue.
+fn route_of(delivery: &Delivery) -> (&str, &str) {
+    let key = delivery.routing_key.as_str();
+    match without_delay(key) {
+        plain if plain.len() < key.len() => ("", plain),
+        _ => (delivery.exchange.as_str(), key),
+    }
 }
 
 fn quoted(text: &str) -> String {

@@ -8,14 +8,18 @@
 //! - [`source`]: the task that feeds a supervisor; [`session`], [`pool`], [`deliveries`], [`outbox`]: what it knows of the
 //!   server, of a pool, of each delivery, and of outcomes; [`calls`]: what the server is asked;
 //! - what it does: [`reach`] the server, [`consume`] queues, [`intake`] of messages, [`settle`] them;
-//! - [`client`], [`publish`]: what producers and readers ask.
+//! - [`delay`], [`chain`]: tasks that are due much later; [`mailbox`]: remote control, and [`publish`] what we send;
+//! - [`client`]: what producers and readers ask.
 
 mod calls;
+mod chain;
 mod client;
 mod consume;
 mod declare;
+mod delay;
 mod deliveries;
 mod intake;
+mod mailbox;
 mod message;
 pub(super) mod options;
 mod outbox;
@@ -26,20 +30,23 @@ mod session;
 mod settle;
 mod source;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use self::delay::Delays;
+use self::mailbox::Requests;
 use self::options::{AmqpTransport, Declared};
 use self::publish::Publisher;
 use super::abilities;
 use super::consumer::Consumer;
+use super::envelope::Message;
 use super::options::{Application, Options};
 use crate::broker::amqp::link::Link;
 use crate::broker::{
-    Abilities, Broker, BrokerError, Chains, Control, DeadLetters, Events, Groups, NotHere, Queues, Reader,
-    Source,
+    Abilities, Broker, BrokerError, Chains, Control, DeadLetters, Events, Groups, NotHere, Orders, Presence,
+    Queues, Reader, Source,
 };
 use crate::job::QueueName;
 
@@ -51,6 +58,10 @@ pub struct AmqpBroker {
     options: Options,
     consumer: Arc<Consumer>,
     publisher: Publisher,
+    delays: Delays,
+    requests: Requests,
+    /// Tasks that wait for their time here: the server does not tell their messages again.
+    waiting: Mutex<HashMap<i64, Message>>,
     /// Queues in which nothing waits: the server would have pushed it.
     drained: Mutex<HashSet<QueueName>>,
 }
@@ -69,6 +80,9 @@ impl AmqpBroker {
             options: options.clone(),
             consumer: Arc::new(Consumer::new(app)?),
             publisher: Publisher::default(),
+            delays: Delays::default(),
+            requests: Requests::default(),
+            waiting: Mutex::default(),
             drained: Mutex::default(),
         })
     }
@@ -79,6 +93,10 @@ impl AmqpBroker {
 
     fn drained(&self) -> MutexGuard<'_, HashSet<QueueName>> {
         self.drained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<i64, Message>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A queue as it is declared.
@@ -135,6 +153,10 @@ impl Broker for AmqpBroker {
         self.consumer.reloaded(facts)
     }
 
+    fn presence(self: Arc<Self>, orders: Orders) -> Option<Box<dyn Presence>> {
+        Some(Box::new(self.listen(orders)))
+    }
+
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
         self.open_still()?;
         self.declare_all().await?;
@@ -143,6 +165,7 @@ impl Broker for AmqpBroker {
 
     async fn close(&self) -> Result<(), BrokerError> {
         if self.open_still().is_ok() {
+            self.consumer.events.leave(self, self.consumer.load_of(0)).await;
             self.consumer.close();
             self.publisher.close().await;
             self.link.close().await;

@@ -16,6 +16,8 @@ const PORT_TLS: u16 = 5671;
 pub(in crate::broker::celery) struct AmqpTransport {
     pub server: Options,
     pub queues: Vec<Declared>,
+    /// Queues in which delayed messages wait are quorum queues, if those that are consumed are.
+    pub delays_in_quorum: bool,
 }
 
 /// A queue as a stock worker declares it.
@@ -67,6 +69,11 @@ impl AmqpTransport {
                     .map_or(0, |seconds| seconds.clamp(0.0, 3600.0) as u16),
             },
             queues: facts.queues.iter().map(declared).collect(),
+            delays_in_quorum: facts
+                .settings
+                .broker_native_delayed_delivery_queue_type
+                .as_deref()
+                .is_none_or(|kind| kind == "quorum"),
         })
     }
 }

@@ -101,7 +101,7 @@ impl Feed {
         hand.forget(&numbers);
         drop(hand);
         for (number, taken) in void {
-            self.waiting.remove(&number);
+            self.broker.waiting().remove(&number);
             if let Some(token) = taken.token {
                 self.events.send(Event::Void { token });
             }

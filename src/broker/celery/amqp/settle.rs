@@ -118,7 +118,7 @@ impl Feed {
                 return Some(None);
             }
             End::Hold(eta) => {
-                self.waiting.insert(number, later(held));
+                self.broker.waiting().insert(number, later(held));
                 if let Some(taken) = self.deliveries.get_mut(number) {
                     (taken.token, taken.has_begun) = (None, false);
                 }

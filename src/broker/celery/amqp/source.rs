@@ -1,6 +1,6 @@
 //! The task that feeds a supervisor from a server that pushes.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,6 @@ use super::deliveries::Deliveries;
 use super::outbox::{Batch, Outcomes};
 use super::pool::{Pool, came};
 use super::session::Server;
-use crate::broker::celery::envelope::Message as Task;
 use crate::broker::parts::backoff::Backoff;
 use crate::broker::parts::held::Held;
 use crate::broker::parts::inbox::{self, Message};
@@ -42,8 +41,8 @@ pub(super) struct Feed {
     /// What was delivered to the supervisor and has not ended.
     pub tokens: Held<Claim>,
     pub deliveries: Deliveries,
-    /// Tasks that wait for their time: the server does not tell their messages again.
-    pub waiting: HashMap<i64, Task>,
+    /// Tasks on their way to where they wait at the server.
+    pub delaying: usize,
     pub outcomes: Outcomes,
     /// Tasks that are acknowledged when they begin, and when this is said of each.
     begins: VecDeque<(Mono, i64)>,
@@ -79,7 +78,7 @@ impl Feed {
             pools: BTreeMap::new(),
             tokens: Held::default(),
             deliveries: Deliveries::default(),
-            waiting: HashMap::new(),
+            delaying: 0,
             outcomes: Outcomes::default(),
             begins: VecDeque::new(),
             server: Server::Away,
@@ -119,6 +118,7 @@ impl Feed {
                 told = server.told() => Turn::Told(told),
                 () = lost => Turn::Revoked,
                 () = chores => Turn::Due,
+                () = consumer.limits_changed.notified() => Turn::Due,
                 () = sleep_until(deadline, now) => Turn::Due,
             };
             match turn {
@@ -140,6 +140,11 @@ impl Feed {
         }
     }
 
+    /// Asks the server something; its answer comes in a later turn.
+    pub(super) fn call(&mut self, asks: impl Future<Output = Answer> + Send + 'static) {
+        self.calls.spawn(asks);
+    }
+
     fn hear(&mut self, message: Message) {
         match message {
             Message::Demand(demand) => self.pools.entry(demand.pool.clone()).or_default().want(demand),
@@ -154,6 +159,11 @@ impl Feed {
 
     fn began(&mut self, begun: &[Begun]) {
         let at = Mono::now() + MOMENT;
+        let claims: Vec<Claim> = begun
+            .iter()
+            .filter_map(|begun| self.tokens.get(begun.token).cloned())
+            .collect();
+        self.broker.consumer.have_begun(&claims);
         for Begun { token, .. } in begun {
             let number = self.tokens.get(*token).map(|claim| claim.handle);
             let number = number.unwrap_or_else(|| panic!("delivery {token} begins after its end"));
@@ -182,6 +192,7 @@ impl Feed {
                 result,
             }) => self.arranged(&pool, channel, result, now),
             Ok(Answer::Counted { pool, at, result }) => self.counted(&pool, at, result, now),
+            Ok(Answer::Delayed { delayed, result }) => self.delayed(delayed, result),
             Ok(Answer::Stored { batch, result }) => {
                 let is_stored = self.check(Kind::Store, result, now).is_some();
                 self.stored(batch, is_stored);
@@ -315,8 +326,9 @@ impl Feed {
         };
         let has_room = |pool: &&Pool| pool.room.jobs() > pool.surplus.len();
         let etas = self.pools.values().filter(has_room).filter_map(|pool| {
-            let next = self.broker.consumer.hand().etas.next(&pool.queues())?;
-            Some(now + next.since(Unix::now()))
+            let hand = self.broker.consumer.hand();
+            let within = hand.next_due(&pool.queues(), Unix::now(), now)?;
+            Some(now + within)
         });
         backoffs
             .chain(pools)
@@ -331,7 +343,7 @@ impl Feed {
     /// All is handed over, or the time for it is up.
     fn is_closed(&self, now: Mono) -> bool {
         let closing = self.closing.as_ref();
-        closing.is_some_and(|closing| self.outcomes.is_empty() || now >= closing.until)
+        closing.is_some_and(|closing| self.outcomes.is_empty() && self.delaying == 0 || now >= closing.until)
     }
 
     async fn finish(mut self) {

@@ -8,11 +8,12 @@ use super::RedisBroker;
 use super::turns::Plan;
 use crate::broker::BrokerError;
 use crate::broker::celery::envelope::Message;
+use crate::broker::celery::held::Came;
 use crate::broker::parts::turns::Turns;
 use crate::broker::redis::connection::{IN_TIME, is_broken};
 use crate::job::{Claimed, QueueName};
 use crate::text;
-use crate::time::{Mono, Unix};
+use crate::time::Mono;
 
 /// Messages that one script call takes at most: the server does nothing else meanwhile.
 const BATCH_MAX: usize = 500;
@@ -164,7 +165,7 @@ impl RedisBroker {
         let mut number = first;
         for (queue, raw) in pairs(answer.taken) {
             let Some(queue) = queues.get(queue) else { continue };
-            jobs.extend(self.admit(number, queue, &raw, None));
+            jobs.extend(self.admit(number, queue, &raw, Came::New));
             gave.push(queue);
             number += 1;
         }
@@ -174,18 +175,11 @@ impl RedisBroker {
     }
 
     /// A message that was taken: a job, in hand from now on; or none, if it is not due, came too late, or can't be read.
-    /// `due`: it waited for its time until now.
-    pub(super) fn admit(
-        &self,
-        number: i64,
-        queue: &QueueName,
-        raw: &[u8],
-        due: Option<Unix>,
-    ) -> Option<Claimed> {
-        match Message::read(raw, due.is_some()) {
+    pub(super) fn admit(&self, number: i64, queue: &QueueName, raw: &[u8], came: Came) -> Option<Claimed> {
+        match Message::read(raw, came != Came::New) {
             Ok(mut message) => {
                 message.id.get_or_insert_with(|| self.tag(number));
-                self.consumer.admit(number, queue, message, due)
+                self.consumer.admit(number, queue, message, came)
             }
             Err(reason) => {
                 tracing::error!(%queue, %reason, list = self.keys.unreadable(), "a message can't be read: it is put aside");

@@ -6,8 +6,9 @@ use redis::Value;
 use super::RedisBroker;
 use crate::broker::BrokerError;
 use crate::broker::celery::envelope::unacked;
+use crate::broker::celery::held::Due;
 use crate::job::{Claimed, QueueName};
-use crate::time::Unix;
+use crate::time::{Mono, Unix};
 
 /// Tasks that are held at most where the application sets no limit. Of each some 40 bytes are kept.
 const ETAS_MAX: usize = 1_000_000;
@@ -18,7 +19,7 @@ impl RedisBroker {
     /// Whether nothing may be taken that might have to wait, too.
     pub(super) fn holds_all_etas_it_may(&self) -> bool {
         let most = self.consumer.app.etas_max.unwrap_or(ETAS_MAX);
-        self.consumer.hand().etas.len() >= most
+        self.consumer.hand().waiting() >= most
     }
 
     /// Takes those that are due by now.
@@ -31,28 +32,28 @@ impl RedisBroker {
         self.score_etas().await?;
         while jobs.len() < room {
             let most = (room - jobs.len()).min(BATCH_MAX);
-            let due = self.consumer.hand().etas.take_due(queues, Unix::now(), most);
+            let due = self
+                .consumer
+                .hand()
+                .take_due(queues, Unix::now(), Mono::now(), most);
             if due.is_empty() {
                 return Ok(());
             }
-            let numbers: Vec<i64> = due.iter().map(|(_, number, _)| *number).collect();
+            let numbers: Vec<i64> = due.iter().map(|due| due.number).collect();
             let entries = match self.entries(&numbers).await {
                 Ok(entries) => entries,
                 Err(error) => {
-                    let mut hand = self.consumer.hand();
-                    for (eta, number, queue) in due {
-                        hand.etas.add(&queue, eta, number);
-                    }
+                    self.consumer.hand().put_back(due, Mono::now());
                     return Err(error);
                 }
             };
-            for ((eta, number, queue), entry) in due.into_iter().zip(entries) {
+            for (Due { number, queue, came }, entry) in due.into_iter().zip(entries) {
                 let Some(entry) = entry else {
                     tracing::warn!(%queue, "a task that waited for its time was given back by somebody else meanwhile");
                     continue;
                 };
                 let raw = unacked(&entry).map_or(entry, |(raw, _)| raw);
-                jobs.extend(self.admit(number, &queue, &raw, Some(eta)));
+                jobs.extend(self.admit(number, &queue, &raw, came));
             }
         }
         Ok(())

@@ -60,7 +60,7 @@ impl RedisBroker {
 
     fn holds_any(&self) -> bool {
         let hand = self.consumer.hand();
-        hand.etas.len() > 0 || hand.unacked().next().is_some()
+        hand.waiting() > 0 || hand.unacked().next().is_some()
     }
 
     async fn renew_some(&self, numbers: &[i64]) -> Result<(), BrokerError> {
@@ -99,15 +99,15 @@ impl RedisBroker {
         self.recover_all().await?;
         let mut all: Vec<(i64, QueueName, u32)> = {
             let mut hand = self.consumer.hand();
-            let etas = hand.etas.take_all();
-            let etas = etas.into_iter().map(|(number, queue)| (number, queue, 0));
+            let waiting = hand.take_waiting();
+            let waiting = waiting.into_iter().map(|(number, queue)| (number, queue, 0));
             // A chore that was not done will be needed again: its message says how often its worker died.
             let held = hand
                 .unacked()
                 .map(|(number, held)| (number, held.queue.clone(), held.losses));
             let held: Vec<_> = held.collect();
             hand.recovered.clear();
-            etas.chain(held).collect()
+            waiting.chain(held).collect()
         };
         // Each one goes in front of those before it.
         all.sort_by_key(|(number, ..)| std::cmp::Reverse(*number));

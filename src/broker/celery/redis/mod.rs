@@ -6,7 +6,7 @@
 //!
 //! - [`options`]: what it is told; [`keys`], [`scripts`]: every key, and what is done in one step;
 //! - [`claim`], [`recover`], [`settle`], [`lease`], [`takeover`], [`eta`]: the life of a message; [`ready`]: waiting for one;
-//! - [`mailbox`]: requests of remote control;
+//! - [`mailbox`]: requests of remote control; [`publish`]: what we send by ourselves;
 //! - [`declare`]: what a consumer says of its queues; [`client`]: what producers and readers ask.
 
 mod claim;
@@ -17,6 +17,7 @@ mod keys;
 mod lease;
 mod mailbox;
 pub(super) mod options;
+mod publish;
 mod ready;
 mod recover;
 pub(super) mod scripts;
@@ -177,9 +178,7 @@ impl Broker for RedisBroker {
     }
 
     fn presence(self: Arc<Self>, orders: Orders) -> Option<Box<dyn Presence>> {
-        let exchange = self.consumer.app.node.exchange.as_ref()?;
-        let channel = self.transport.channel(exchange);
-        Some(Box::new(self.listen(channel, orders)))
+        Some(Box::new(self.listen(orders)))
     }
 
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
@@ -191,6 +190,7 @@ impl Broker for RedisBroker {
     async fn close(&self) -> Result<(), BrokerError> {
         if self.open_still().is_ok() {
             self.leave().await?;
+            self.consumer.events.leave(self, self.consumer.load_of(0)).await;
             self.consumer.close();
         }
         Ok(())
@@ -228,7 +228,7 @@ impl Pull for RedisBroker {
     }
 
     fn holds_more(&self) -> bool {
-        self.consumer.hand().etas.len() > 0 || self.consumer.chores.holds_any()
+        self.consumer.hand().waiting() > 0 || self.consumer.chores.holds_any()
     }
 
     async fn extend(&self) -> Result<(), BrokerError> {
@@ -238,6 +238,7 @@ impl Pull for RedisBroker {
 
     async fn note_begun(&self, claims: Vec<Claim>) -> Result<(), BrokerError> {
         self.open_still()?;
+        self.consumer.have_begun(&claims);
         self.acknowledge_early(&claims).await
     }
 

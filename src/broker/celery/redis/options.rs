@@ -32,6 +32,8 @@ pub(in crate::broker::celery) struct RedisTransport {
     pub unacked_index: String,
     /// What channels of exchanges begin with: `fanout_prefix`.
     fanout: String,
+    /// Their names end with the key of a message: `fanout_patterns`.
+    has_patterns: bool,
 }
 
 /// Which queue comes first. Source: `kombu/utils/scheduling.py`.
@@ -80,6 +82,7 @@ impl RedisTransport {
             unacked: name(&options.unacked_key, "unacked"),
             unacked_index: name(&options.unacked_index_key, "unacked_index"),
             fanout: fanout(options),
+            has_patterns: options.fanout_patterns.unwrap_or(true),
             server,
         })
     }
@@ -89,6 +92,15 @@ impl RedisTransport {
         let database = address::database(&self.server).to_string();
         let fanout = self.fanout.replace("{db}", &database);
         format!("{}{fanout}{exchange}", self.prefix)
+    }
+
+    /// The channel for messages with this key.
+    pub fn channel_for(&self, exchange: &str, routing_key: &str) -> String {
+        let channel = self.channel(exchange);
+        match self.has_patterns && !routing_key.is_empty() {
+            true => format!("{channel}/{routing_key}"),
+            false => channel,
+        }
     }
 }
 

@@ -23,12 +23,13 @@ impl RedisBroker {
         {
             return Ok(());
         }
-        let next_eta = self.consumer.hand().etas.next(queues);
+        let next_due = self.consumer.hand().next_due(queues, Unix::now(), Mono::now());
         tokio::select! {
             biased;
             woken = self.woken(queues) => woken,
             () = came => Ok(()),
-            () = sleep_until(next_eta) => Ok(()),
+            () = sleep(next_due) => Ok(()),
+            () = self.consumer.limits_changed.notified() => Ok(()),
             () = self.unanswered_due(queues) => Ok(()),
             taken_over = self.watch_peers() => taken_over,
         }
@@ -73,9 +74,9 @@ impl RedisBroker {
     }
 }
 
-async fn sleep_until(at: Option<Unix>) {
-    match at {
-        Some(at) => tokio::time::sleep(at.since(Unix::now())).await,
+async fn sleep(within: Option<Duration>) {
+    match within {
+        Some(within) => tokio::time::sleep(within).await,
         None => std::future::pending().await,
     }
 }

@@ -3,6 +3,7 @@
 use super::RedisBroker;
 use crate::broker::BrokerError;
 use crate::broker::celery::envelope::unacked;
+use crate::broker::celery::held::Came;
 use crate::broker::redis::unanswered::Pause;
 use crate::job::{Claimed, QueueName};
 use crate::time::Mono;
@@ -32,7 +33,7 @@ impl RedisBroker {
                     continue;
                 };
                 match QueueName::new(&queue) {
-                    Ok(queue) => jobs.extend(self.admit(*number, &queue, &raw, None)),
+                    Ok(queue) => jobs.extend(self.admit(*number, &queue, &raw, Came::New)),
                     Err(why) => self.admit_unreadable(*number, &format!("its queue's name {why}")),
                 }
             }

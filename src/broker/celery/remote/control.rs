@@ -63,7 +63,7 @@ impl Revocation {
 }
 
 /// The name of a signal. Source: `celery/platforms.py`, `Signals.signum`.
-fn signal(asked: Option<&Value>) -> Result<&'static str, String> {
+pub(super) fn signal(asked: Option<&Value>) -> Result<&'static str, String> {
     let found = match asked {
         None | Some(Value::Null) => Some(Signal::SIGTERM),
         Some(Value::String(name)) if name.is_empty() => Some(Signal::SIGTERM),
@@ -167,14 +167,7 @@ pub(super) fn without_effect(request: &Request) -> Option<Answer> {
     };
     match request.method.as_str() {
         "pool_restart" => Some(Err("ValueError('Pool restarts not enabled')".to_owned())),
-        // No events are sent, whatever is asked for.
-        "enable_events" | "disable_events" => Some(Ok(json!({"error": "event dispatcher unavailable"}))),
-        "heartbeat" | "election" => Some(Ok(Value::Null)),
-        "revoke_by_stamped_headers" => Some(Ok(
-            json!({"error": "tasks can't be revoked by their stamps here"}),
-        )),
-        "rate_limit" => not_here("the rate limit of a task"),
-        "time_limit" => not_here("the time limit of a task"),
+        "election" => Some(Ok(Value::Null)),
         "add_consumer" | "cancel_consumer" => not_here("the queues of a worker"),
         _ => None,
     }

@@ -28,6 +28,8 @@ pub(in crate::broker::celery) struct View {
     pub about: Arc<About>,
     pub picture: Picture,
     pub tasks: Vec<Shown>,
+    /// How many are in hand, those that wait for their time among them.
+    pub held: usize,
     /// Tasks that began, by name.
     pub totals: BTreeMap<String, u64>,
     pub clock: i64,
@@ -47,6 +49,16 @@ pub(in crate::broker::celery) fn looks(request: &Request) -> bool {
             | "stats"
             | "active_queues"
     )
+}
+
+/// Whether tasks in this state are asked for, of those that wait at the server.
+pub(in crate::broker::celery) fn shows(request: &Request, state: &str) -> bool {
+    match request.method.as_str() {
+        "query_task" => true,
+        "scheduled" | "dump_schedule" => state == "scheduled",
+        "reserved" | "dump_reserved" => state == "reserved",
+        _ => false,
+    }
 }
 
 /// The answers that are made of what the application says of itself alone; `None`: it is another command.
@@ -145,7 +157,7 @@ impl View {
                 "writes": "N/A",
             },
             "broker": self.about.broker,
-            "prefetch_count": self.tasks.len(),
+            "prefetch_count": self.held,
             "rusage": rusage(),
         });
         if min != max {

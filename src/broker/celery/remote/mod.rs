@@ -5,7 +5,8 @@
 //!
 //! - `request`: a request as it comes, and who is meant by it; `reply`: an answer as it goes out;
 //! - `inspect`, `control`: the commands; `about`: what the application says of itself; `task`: a task as it is shown;
-//! - `revoked`: tasks that must not run; `python`: texts as Python shows them.
+//! - `revoked`, `stamps`: tasks that must not run; `task_options`: other options for tasks; `python`: texts as Python shows
+//!   them.
 
 mod about;
 mod control;
@@ -14,21 +15,26 @@ mod python;
 mod reply;
 mod request;
 mod revoked;
+mod stamps;
 mod task;
+mod task_options;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde_json::{Value, json};
 
 pub(super) use self::about::About;
 pub(super) use self::control::{Change, Revocation, resize, resizes};
-pub(super) use self::inspect::{Shown, View, looks};
-pub(super) use self::reply::Reply;
+pub(super) use self::inspect::{Shown, View, looks, shows};
 pub(super) use self::request::Request;
 use self::revoked::Revoked;
+pub(super) use self::stamps::{StampRevocation, Stamps};
 pub(super) use self::task::Task;
+pub(super) use self::task_options::{TaskChange, TaskOption};
+use super::clock::Clock;
+use super::publish::Publication;
 use crate::time::Mono;
 
 /// Kinds of unreadable requests that are remembered, so that each is logged once.
@@ -39,13 +45,15 @@ const COMPLAINTS_MAX: usize = 100;
 pub(super) struct Node {
     /// Its name: `celery@HOST`.
     name: String,
-    /// Logical time, after Lamport. Source: `kombu/clocks.py`.
-    clock: AtomicI64,
+    clock: Arc<Clock>,
     /// A reload may change it.
     about: RwLock<Arc<About>>,
     revoked: Mutex<Revoked>,
     /// There was one: most nodes never hear of any.
     has_revoked: AtomicBool,
+    stamps: Mutex<Stamps>,
+    /// The same of these.
+    has_stamps: AtomicBool,
     /// What was complained of.
     complaints: Mutex<HashSet<String>>,
 }
@@ -54,9 +62,10 @@ pub(super) struct Node {
 pub(super) type Answer = Result<Value, String>;
 
 impl Node {
-    pub fn new(name: &str, about: About) -> Self {
+    pub fn new(name: &str, clock: Arc<Clock>, about: About) -> Self {
         Node {
             name: name.to_owned(),
+            clock,
             about: RwLock::new(Arc::new(about)),
             ..Node::default()
         }
@@ -75,8 +84,14 @@ impl Node {
         *self.about.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(about);
     }
 
+    /// What it tells of itself changes until the application is loaded anew.
+    pub fn amend(&self, amend: impl FnOnce(&mut About)) {
+        let mut about = self.about.write().unwrap_or_else(PoisonError::into_inner);
+        amend(Arc::make_mut(&mut about));
+    }
+
     pub fn clock(&self) -> i64 {
-        self.clock.load(Ordering::Relaxed)
+        self.clock.value()
     }
 
     fn revoked(&self) -> MutexGuard<'_, Revoked> {
@@ -96,6 +111,26 @@ impl Node {
         self.has_revoked.load(Ordering::Relaxed) && self.revoked().contains(id, Mono::now())
     }
 
+    /// Tasks with one of these stamps must not run.
+    pub fn revoke_stamps(&self, stamps: &Stamps) {
+        self.has_stamps.store(true, Ordering::Relaxed);
+        self.stamps
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(stamps);
+    }
+
+    /// This task must not run, for a stamp that it has. `payload`: what its worker gets.
+    pub fn is_stamp_revoked(&self, payload: &[u8]) -> bool {
+        self.has_stamps.load(Ordering::Relaxed)
+            && !self
+                .stamps
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .of_task(payload)
+                .is_empty()
+    }
+
     /// What a message asks of this node, if it means it.
     pub fn hear(&self, message: &[u8]) -> Option<Request> {
         let request = match Request::read(message) {
@@ -105,8 +140,8 @@ impl Node {
                 return None;
             }
         };
-        self.forward(); // a message was received
-        self.adjust(request.clock);
+        self.clock.forward(); // a message was received
+        self.clock.adjust(request.clock);
         match request.means(&self.name) {
             Ok(is_meant) => is_meant.then_some(request),
             Err(reason) => {
@@ -117,19 +152,20 @@ impl Node {
     }
 
     /// The answer to a request, if somebody waits for one.
-    pub fn reply(&self, request: Request, answer: Answer) -> Option<Reply> {
+    pub fn reply(&self, request: Request, answer: Answer) -> Option<Publication> {
         let answer = answer.unwrap_or_else(|exception| {
             tracing::warn!(method = request.method, %exception, "a remote control command was not carried out");
             json!({ "error": exception })
         });
         let to = request.reply_to?;
-        Some(Reply {
-            node: self.name.clone(),
-            answer,
+        let ticket = request.ticket;
+        Some(reply::message(
+            &self.name,
+            &answer,
             to,
-            ticket: request.ticket,
-            clock: self.forward(),
-        })
+            ticket,
+            self.clock.forward(),
+        ))
     }
 
     /// Answers what needs nobody else.
@@ -146,7 +182,7 @@ impl Node {
                 let theirs = request.texts("revoked").unwrap_or_default();
                 self.revoke(theirs);
                 let all = self.revoked().list(Mono::now());
-                return Ok(json!({"revoked": all, "clock": self.forward()}));
+                return Ok(json!({"revoked": all, "clock": self.clock.forward()}));
             }
             "revoked" | "dump_revoked" => return Ok(json!(self.revoked().list(Mono::now()))),
             "clock" => return Ok(json!({"clock": self.clock()})),
@@ -157,19 +193,6 @@ impl Node {
         answer
             .or_else(|| control::without_effect(request))
             .unwrap_or_else(unknown)
-    }
-
-    /// One more event; the time of it.
-    fn forward(&self) -> i64 {
-        self.clock.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Another one's time was seen.
-    fn adjust(&self, seen: i64) {
-        let later = |own: i64| Some(own.max(seen).saturating_add(1));
-        let _ = self
-            .clock
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
     }
 
     /// A request that can't be read is logged; once for each reason, for anybody may send such without end.
@@ -189,14 +212,13 @@ mod tests {
         let request = node.hear(&request::tests::message(body))?;
         let answer = node.answer(&request);
         let reply = node.reply(request, answer)?;
-        let message: Value = serde_json::from_str(&reply.message()).unwrap();
-        assert_eq!(message["headers"]["ticket"], body["ticket"]);
-        Some(reply::tests::body(&message))
+        assert_eq!(reply.headers["ticket"], body["ticket"]);
+        Some(serde_json::from_str(&reply.body).unwrap())
     }
 
     #[test]
     fn a_node_answers_who_waits_for_it() {
-        let node = Node::new("w@host", About::default());
+        let node = Node::new("w@host", Arc::default(), About::default());
         let mut asked = json!({"method": "ping", "arguments": {}, "destination": null, "ticket": "t",
             "reply_to": {"exchange": "reply.celery.pidbox", "routing_key": "k"}});
         assert_eq!(ask(&node, &asked), Some(json!({"w@host": {"ok": "pong"}})));
@@ -217,19 +239,8 @@ mod tests {
     }
 
     #[test]
-    fn time_goes_on_with_each_message_and_answer() {
-        let node = Node::new("w@host", About::default());
-        node.adjust(41);
-        assert_eq!((node.forward(), node.forward()), (43, 44));
-        node.adjust(7);
-        assert_eq!(node.forward(), 46);
-        node.adjust(i64::MAX);
-        node.adjust(1);
-    }
-
-    #[test]
     fn what_can_not_be_read_is_logged_once() {
-        let node = Node::new("w@host", About::default());
+        let node = Node::new("w@host", Arc::default(), About::default());
         for _ in 0..3 {
             assert!(node.hear(b"no message").is_none());
             assert!(node.hear(b"{}").is_none());

@@ -2,8 +2,30 @@
 
 use std::fmt::Write;
 
+use serde_json::Value;
+
+/// A value of JSON as `repr` shows it in Python.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "None".to_owned(),
+        Value::Bool(true) => "True".to_owned(),
+        Value::Bool(false) => "False".to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => quoted(text),
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(shown).collect();
+            format!("[{}]", values.join(", "))
+        }
+        Value::Object(values) => {
+            let pair = |(name, value): (&String, &Value)| format!("{}: {}", quoted(name), shown(value));
+            let pairs: Vec<String> = values.iter().map(pair).collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+    }
+}
+
 /// A text as `repr` shows it.
-pub(super) fn quoted(text: &str) -> String {
+pub(in crate::broker::celery) fn quoted(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') {
         '"'
     } else {
@@ -30,6 +52,12 @@ pub(super) fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_shown_as_python_shows_them() {
+        let value = serde_json::json!({"a": [1, 2.5, null, true], "b": {"c": "it's"}});
+        assert_eq!(shown(&value), "{'a': [1, 2.5, None, True], 'b': {'c': \"it's\"}}");
+    }
 
     #[test]
     fn texts_are_quoted_as_python_quotes_them() {

@@ -62,6 +62,11 @@ impl Task<'_> {
     }
 }
 
+/// The headers of a message. `payload`: what its worker gets.
+pub(super) fn headers(payload: &[u8]) -> Value {
+    parts(payload).0.headers
+}
+
 /// What is said of the body, and the body. Nothing where it can't be read: workers say what is wrong with it.
 fn parts(payload: &[u8]) -> (Meta, &[u8]) {
     let split = || {

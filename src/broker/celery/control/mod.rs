@@ -1,0 +1,148 @@
+//! What remote control asks of a node, carried out: whichever transport brings the requests.
+//!
+//! - this file: requests come, answers and events go; `supervisor`: what we ask of our own;
+//! - `look`: tasks in hand and their figures; `revoke`: tasks that must not run; `change`: limits and options.
+
+mod change;
+mod look;
+mod revoke;
+mod supervisor;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::task::AbortHandle;
+
+use self::supervisor::Supervisor;
+use super::consumer::Consumer;
+use super::envelope::Message;
+use super::publish::Publish;
+use super::remote::{Answer, Request, Revocation, StampRevocation, looks, resizes};
+use crate::broker::{Ask, BrokerError, Orders, Presence, WorkerView};
+
+/// Where requests come from. Answers go by the same connection as all that we send by ourselves.
+#[async_trait]
+pub(super) trait Mailbox: Publish {
+    /// The next request, as kombu writes messages into lists.
+    async fn next(&self) -> Vec<u8>;
+
+    /// The messages that wait for their time under these numbers, as far as they are there still.
+    async fn waiting(&self, numbers: &[i64]) -> Result<Vec<Message>, BrokerError>;
+}
+
+/// Hears requests and tells events as long as it lives.
+#[derive(Debug)]
+pub(super) struct Hearing(Vec<AbortHandle>);
+
+impl Hearing {
+    /// Begins to. `orders`: who carries out what is asked.
+    pub fn begin(consumer: &Arc<Consumer>, mailbox: &Arc<dyn Mailbox>, orders: Orders) -> Self {
+        let supervisor = Supervisor::new(orders);
+        let (teller, sends, asks) = (Arc::clone(consumer), Arc::clone(mailbox), supervisor.clone());
+        let tells = async move { teller.events.run(&*sends, || teller.load(&asks)).await };
+        let mut tasks = vec![tokio::spawn(tells).abort_handle()];
+        if consumer.app.node.exchange.is_some() {
+            let (consumer, mailbox) = (Arc::clone(consumer), Arc::clone(mailbox));
+            let hears = async move { consumer.hear(&*mailbox, &supervisor).await };
+            tasks.push(tokio::spawn(hears).abort_handle());
+        }
+        Hearing(tasks)
+    }
+}
+
+impl Presence for Hearing {
+    fn every(&self) -> Option<Duration> {
+        None // it asks by itself
+    }
+
+    fn show(&mut self, _workers: Vec<WorkerView>) {}
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Consumer {
+    async fn hear(&self, mailbox: &dyn Mailbox, supervisor: &Supervisor) {
+        loop {
+            let message = mailbox.next().await;
+            let Some(request) = self.node.hear(&message) else {
+                continue;
+            };
+            tracing::debug!(method = request.method, "remote control");
+            let Some(answer) = self.carry_out_request(&request, mailbox, supervisor).await else {
+                continue;
+            };
+            let Some(reply) = self.node.reply(request, answer) else {
+                continue;
+            };
+            if let Err(error) = mailbox.publish(&reply).await {
+                tracing::warn!(%error, "the answer to a remote control request can't be sent");
+            }
+        }
+    }
+
+    /// Does what is asked; `None`: a stock worker gives no answer.
+    async fn carry_out_request(
+        &self,
+        request: &Request,
+        mailbox: &dyn Mailbox,
+        supervisor: &Supervisor,
+    ) -> Option<Answer> {
+        match request.method.as_str() {
+            "shutdown" => {
+                tracing::warn!("told to shut down by remote control");
+                let _ = supervisor.ask(Ask::Leave).await;
+                return None;
+            }
+            "heartbeat" => {
+                self.events.heartbeat(mailbox).await;
+                return Some(Ok(Value::Null));
+            }
+            "enable_events" => return Some(Ok(self.tell_events(true))),
+            "disable_events" => return Some(Ok(self.tell_events(false))),
+            _ => {}
+        }
+        if let Some(answer) = self.change_option(request) {
+            return Some(answer);
+        }
+        if let Some(revocation) = Revocation::of(request) {
+            return Some(match revocation {
+                Ok(revocation) => self.revoke(&revocation, supervisor).await,
+                Err(exception) => Err(exception),
+            });
+        }
+        if let Some(revocation) = StampRevocation::of(request) {
+            return Some(match revocation {
+                Ok(revocation) => self.revoke_stamps(&revocation, supervisor).await,
+                Err(exception) => Err(exception),
+            });
+        }
+        Some(if looks(request) {
+            self.view(request, mailbox, supervisor)
+                .await
+                .and_then(|view| view.answer(request))
+        } else if resizes(request) {
+            self.resize_pool(request, supervisor).await
+        } else {
+            self.node.answer(request)
+        })
+    }
+
+    /// Source: `celery/worker/control.py`, `enable_events`, `disable_events`.
+    fn tell_events(&self, are_wanted: bool) -> Value {
+        let is_news = self.events.tell_tasks(are_wanted);
+        let done = if are_wanted { "enabled" } else { "disabled" };
+        match is_news {
+            true => {
+                tracing::info!("events of tasks {done} by remote control");
+                json!({"ok": format!("task events {done}")})
+            }
+            false => json!({"ok": format!("task events already {done}")}),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+"""What only RabbitMQ does to a worker."""
+
+import pytest
+from kombu import Exchange, Queue
+
+from harness.rabbit import RabbitServer
+from support.wait import until
+from worker.brokers import RabbitBroker
+from worker.sides import Side, together
+
+pytestmark = pytest.mark.over('rabbitmq')
+
+#: Bits of a delay. Source: kombu/transport/native_delayed_delivery.py
+BITS = 28
+
+
+def delayed(side, prefix):
+    """Messages that wait for their time at the server."""
+    queues = side.broker.server.queues(side.broker.vhost)
+    return sum(ready for name, (ready, _) in queues.items() if name.startswith(f'{prefix}celery_delayed_'))
+
+
+def test_a_task_that_is_due_much_later_waits_at_the_server(alone):
+    """And comes to its queue as if it had been sent there then."""
+    side = alone('pool')
+    side.start()
+    later = side.send('shop.add', 1, 2, countdown=3600, expires=7200)
+    until(lambda: delayed(side, 'pool_') == 1, 'it waits at the server')
+    until(lambda: side.broker.unacked() == 0, 'nobody holds it')
+    bits = '.'.join(f'{1:0{BITS}b}')
+    first = Exchange(f'pool_celery_delayed_{BITS - 1}', type='topic', no_declare=True)
+    sent = side.app.send_task('shop.request', exchange=first, routing_key=f'{bits}.celery')
+    request = sent.get(timeout=30)
+    assert (request['exchange'], request['routing_key']) == ('', 'celery')
+    assert not later.ready() and delayed(side, 'pool_') == 1
+
+
+QUORUM = '''
+from kombu import Exchange, Queue
+from shop import app
+app.conf.task_queues = [
+    Queue('celery', Exchange('celery', type='topic'), routing_key='celery', queue_arguments={'x-queue-type': 'quorum'})
+]
+app.conf.task_default_exchange_type = 'topic'
+'''
+
+
+def test_quorum_queues_and_the_delays_of_their_producers(alone, tmp_path):
+    (tmp_path / 'quorum.py').write_text(QUORUM)
+    sides = [alone('stock'), alone('pool')]
+    for side in sides:
+        side.app.conf.task_queues = [
+            Queue('celery', Exchange('celery', type='topic'), routing_key='celery', queue_arguments={'x-queue-type': 'quorum'})
+        ]
+        side.start('-A', 'quorum', '--workdir', str(tmp_path))
+
+    def run(side):
+        result = side.send('shop.request', countdown=2)
+        until(lambda: delayed(side, '') == 1, 'it waits at the server')
+        again = side.send('shop.killed_once', 'once')
+        assert again.get(timeout=30) == 'survived' and side.runs('once') == 2
+        request = result.get(timeout=30)
+        # A stock worker shows the bits of the delay, which its retries carry on.
+        assert request.pop('routing_key').endswith('celery')
+        request.pop('exchange')
+        return {name: value for name, value in request.items() if 'id' not in name}
+
+    stock, pool = together(sides, run)
+    assert stock == pool
+    for side in sides:
+        until(side.is_quiet, 'no message is left')
+
+
+def test_a_queue_that_is_deleted_is_declared_and_consumed_again(alone):
+    side = alone('pool')
+    side.start()
+    side.broker.server.api('DELETE', f'/queues/{side.broker.vhost}/celery')
+    assert side.send('shop.add', 1, 2).get(timeout=30) == 3
+
+
+def test_an_alarm_holds_up_no_acknowledgement(alone):
+    """While the server is short of memory, it takes no messages, and what is there runs."""
+    side = alone('pool')
+    results = [side.send('shop.sleeps_late', f'late {n}', 0.05) for n in range(20)]
+    side.start('-E', ready=False)
+    until(lambda: side.runs('late 0'), 'they run')
+    side.broker.server.set_memory_alarm(True)
+    try:
+        until(lambda: all(result.ready() for result in results), 'all end')
+        until(side.is_quiet, 'all are acknowledged')
+    finally:
+        side.broker.server.set_memory_alarm(False)
+    assert side.send('shop.add', 1, 2).get(timeout=30) == 3
+
+
+def test_a_task_longer_than_the_servers_patience_runs_once(worker_server):
+    """The server closes the channel and delivers it again, while it runs."""
+    server = RabbitServer('consumer_timeout = 2000\n')
+    side = Side('pool', RabbitBroker(server), worker_server, 7)
+    try:
+        side.start()
+        long = side.send('shop.sleeps_late', 'long', 6)
+        until(lambda: 'the server closed a channel' in side.output(), 'the server loses its patience', 60)
+        assert side.send('shop.add', 1, 2).get(timeout=30) == 3
+        assert long.get(timeout=60) == 'long'
+        until(side.is_quiet, 'no message is left')
+        assert side.runs('long') == 1
+    finally:
+        side.close()
+        server.stop()
+
+
+def test_closed_connections_are_made_anew(alone):
+    side = alone('pool')
+    side.start('-E')
+    running = side.send('shop.sleeps_late', 'runs', 3)
+    until(lambda: side.runs('runs'), 'it runs')
+    side.broker.server.close_connections(side.broker.vhost)
+    assert side.send('shop.add', 1, 2).get(timeout=30) == 3
+    assert running.get(timeout=30) == 'runs'
+    until(side.is_quiet, 'no message is left')
+    assert side.runs('runs') == 1
