@@ -61,7 +61,8 @@ def _run() -> int:
     facts, unfit = app.dialect.facts(), app.dialect.warnings()
     at_fork.look_no_more()
     rehearsal.rehearse(setup)
-    report = _report(what, unfit, open_before)
+    report = _report(what, open_before)
+    report["unfit"] = unfit
     report["batches"] = app.dialect.batches()
     template = Template(control, LIFELINE_FD, setup)
     title.set("pool-template", about)
@@ -81,9 +82,9 @@ def _first_message(control: ControlSocket) -> Optional[Load]:
     return Load.from_message(received[0])
 
 
-def _report(what: Load, unfit: list[str], open_before: dict[int, str]) -> dict[str, Any]:
-    """Gets memory ready for forks, and says what was found. `unfit`: what the dialect can't run."""
-    warnings = unfit + fork_safety.report(open_before)
+def _report(what: Load, open_before: dict[int, str]) -> dict[str, Any]:
+    """Gets memory ready for forks, and says what was found."""
+    warnings = fork_safety.report(open_before)
     arenas.release()
     heap.clean()
     made_immortal = immortal.make(what.immortal)

@@ -204,6 +204,11 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
         Vec::new()
     }
 
+    /// The queue of a job of this task, where its producer names none; `None`: `default`.
+    fn queue_of(&self, _task: &str) -> Option<QueueName> {
+        None
+    }
+
     /// The application was loaded anew, and says this about its broker. What can hold at once is put in force; returns
     /// what only a restart puts in force, in words such as "the queues". An error keeps the former application.
     fn app_reloaded(&self, _facts: &str) -> Result<Vec<String>, BrokerError> {

@@ -15,6 +15,11 @@ pub trait Reader: Send + Sync {
 
     /// Watches jobs until they end. Nothing is asked of the broker before the first [`Watch::next`].
     fn watch(&self, ids: Vec<JobId>) -> Box<dyn Watch>;
+
+    /// Whether a job that failed for good is kept with its arguments, and can run again.
+    fn can_retry(&self) -> bool {
+        true
+    }
 }
 
 /// Waits until all of these jobs have ended, at most `within`, and returns each as it is then, in order.

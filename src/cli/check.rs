@@ -173,6 +173,9 @@ fn app(report: &LoadReport) -> String {
             .iter()
             .for_each(|warning| text.push_str(&format!("\n# fork safety: {warning}"))),
     }
+    for what in &report.unfit {
+        text.push_str(&format!("\n# not as elsewhere: {what}"));
+    }
     text
 }
 

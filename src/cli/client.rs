@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::{self, Broker};
-use crate::config::{BrokerUrl, ClientArgs, ClientConfig, ConfigErrors, Wanted, broker_address, load_client};
+use crate::config::{
+    BrokerUrl, ClientArgs, ClientConfig, Config, ConfigErrors, Wanted, broker_address, load_client,
+};
 use crate::control::client::call_addressed;
 use crate::control::request::Addressed;
 use crate::control::{Reply, Request};
 use crate::fleet::health::Health;
 use crate::fleet::snapshot::Snapshot;
+use crate::supervisor::check::load_app;
 
 use super::report::{Code, Failure, note};
 
@@ -49,7 +52,39 @@ pub async fn open(config: &ClientConfig, access: Access) -> Result<Arc<dyn Broke
         }
         note(&format!("note: {url} is not there yet, and is made"));
     }
-    Ok(broker::open(&config.broker.options()?).await?)
+    let options = match &config.loads {
+        None => config.broker.options()?,
+        Some(loads) => config.broker.options_by_app(&facts(config, loads).await?)?,
+    };
+    Ok(broker::open(&options).await?)
+}
+
+/// What the application says about its broker: the supervisor that has loaded it knows; else it is loaded.
+async fn facts(config: &ClientConfig, loads: &Config) -> Result<String, Failure> {
+    if !config.socket.as_os_str().is_empty()
+        && let Ok(Reply::Facts { facts: Some(facts) }) =
+            call_addressed(&config.socket, &told_of(config), Some(PATIENCE))
+    {
+        return Ok(facts);
+    }
+    let loaded = load_app(loads, |_| {}).await.map_err(|reason| {
+        let reason = reason.trim_end();
+        Failure::new(
+            Code::Failed,
+            format!("{} can't be asked for its broker: {reason}", config.broker.url),
+        )
+        .hint("its interpreter is that of POOL_PYTHON, of the file or of the activated environment")
+    })?;
+    Ok(loaded.report.facts.unwrap_or_default())
+}
+
+/// The question for what the application says, to the supervisor of this broker alone.
+fn told_of(config: &ClientConfig) -> Addressed {
+    let url = &config.broker.url;
+    Addressed {
+        request: Request::Facts,
+        broker: config.broker_is_named.then(|| broker_address(url)),
+    }
 }
 
 impl From<ConfigErrors> for Failure {
@@ -123,6 +158,7 @@ fn unexpected(reply: Reply) -> Failure {
         | Reply::Metrics { .. }
         | Reply::Health { .. }
         | Reply::Serving { .. }
+        | Reply::Facts { .. }
         | Reply::OtherBroker { .. } => Failure::new(
             Code::Failed,
             "the supervisor answered something else than was asked",

@@ -12,7 +12,7 @@ use crate::job::{JobId, JobView, QueueName};
 use crate::time::Unix;
 
 use super::client::{self, Access};
-use super::report::{Code, Failure, Out, Outcome, print, print_json};
+use super::report::{Code, Failure, Out, Outcome, note, print, print_json};
 use super::{json, render, wait};
 
 /// Jobs that are looked up, retried or deleted at once.
@@ -116,7 +116,14 @@ pub async fn run(args: DeadArgs) -> Outcome {
     };
     let broker = client::broker(client, Access::Look).await?;
     let outcome = match &args.verb {
-        Verb::List(args) => list(broker.dead_letters()?, args).await,
+        Verb::List(args) => match broker.dead_letters() {
+            Ok(dead) => list(dead, args).await,
+            // There are none: no mistake of who asks.
+            Err(none) => {
+                note(&format!("note: {none}"));
+                Ok(())
+            }
+        },
         Verb::Show(args) => show(broker.reader()?, args).await,
         Verb::Retry(args) => change(broker.dead_letters()?, args, Change::Retry).await,
         Verb::Delete(args) => change(broker.dead_letters()?, args, Change::Delete).await,

@@ -21,6 +21,9 @@ use super::report::{Code, Failure, Out, Outcome, note};
 use super::send::{CHUNK_BYTES_MAX, CHUNK_JOBS_MAX, send};
 use super::{json, lines, result, serving, wait};
 
+/// Where jobs wait of which nothing else is known.
+const DEFAULT_QUEUE: &str = "default";
+
 /// Add a job to a queue and print its id
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
@@ -43,15 +46,9 @@ pub struct EnqueueArgs {
     #[arg(value_name = "ARGS-JSON", allow_hyphen_values = true)]
     args: Option<String>,
 
-    /// Queue to add it to
-    #[arg(
-        long,
-        short,
-        value_name = "NAME",
-        default_value = "default",
-        help_heading = "Job"
-    )]
-    queue: QueueName,
+    /// Queue to add it to [default: that of the task, else `default`]
+    #[arg(long, short, value_name = "NAME", help_heading = "Job")]
+    queue: Option<QueueName>,
     /// Run it after this time, such as `30s` or `2h`
     #[arg(long = "in", value_name = "TIME", value_parser = parse_duration, help_heading = "Job")]
     delay: Option<Duration>,
@@ -149,12 +146,16 @@ pub async fn run(args: EnqueueArgs) -> Outcome {
     let job = new_job(&args, payload(args.args.as_deref())?);
     let group = args.group.as_deref().map(|file| flow::read_group(file, &job));
     let group = group.transpose()?;
+    let config = client::config(&args.client, Wanted::Broker)?;
+    let broker = client::open(&config, Access::Add).await?;
+    let job = match (&args.queue, broker.queue_of(&job.task)) {
+        (None, Some(queue)) => NewJob { queue, ..job },
+        _ => job,
+    };
     let queues = match &group {
         Some(jobs) => jobs.iter().map(|job| job.queue.clone()).collect(),
         None => BTreeSet::from([job.queue.clone()]),
     };
-    let config = client::config(&args.client, Wanted::Broker)?;
-    let broker = client::open(&config, Access::Add).await?;
     let outcome = async {
         let added = match group {
             Some(jobs) => add_group(&args, &job, jobs, &*broker).await?,
@@ -313,7 +314,9 @@ fn read_stdin() -> Result<String, Failure> {
 fn new_job(args: &EnqueueArgs, payload: Vec<u8>) -> NewJob {
     // Without a task it is the pattern for the jobs of a group.
     let task = args.task.as_deref().unwrap_or_default();
-    let mut job = NewJob::new(args.queue.clone(), task, payload);
+    let queue = args.queue.clone();
+    let queue = queue.unwrap_or_else(|| QueueName::new(DEFAULT_QUEUE).expect("it is short"));
+    let mut job = NewJob::new(queue, task, payload);
     if let Some(id) = &args.id {
         job.id = id.clone();
     }

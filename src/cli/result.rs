@@ -48,7 +48,7 @@ pub async fn run(args: ResultArgs) -> Outcome {
 
 async fn look_up_and_print(reader: &dyn Reader, id: &JobId, raw: bool) -> Outcome {
     let found = reader.find(std::slice::from_ref(id)).await?;
-    print(id, found.into_iter().next().flatten().as_ref(), raw)
+    print(reader, id, found.into_iter().next().flatten().as_ref(), raw)
 }
 
 /// Waits for one job and prints its result alone.
@@ -68,11 +68,11 @@ pub async fn wait_and_print(
     drop(progress);
     match timeout {
         Some(timeout) if !open.is_empty() => Err(wait::open_after(timeout, 1, &open)),
-        _ => print(id, job.as_ref(), raw),
+        _ => print(reader, id, job.as_ref(), raw),
     }
 }
 
-fn print(id: &JobId, job: Option<&JobView>, raw: bool) -> Outcome {
+fn print(reader: &dyn Reader, id: &JobId, job: Option<&JobView>, raw: bool) -> Outcome {
     let Some(job) = job else {
         let message = format!("there is no job {id}, or its result has expired");
         return Err(Failure::new(Code::Failed, message)
@@ -80,7 +80,7 @@ fn print(id: &JobId, job: Option<&JobView>, raw: bool) -> Outcome {
     };
     match job.state {
         JobState::Finished => print_value(job.result.as_deref().unwrap_or(b"null"), raw),
-        JobState::Dead => Err(failed(job)),
+        JobState::Dead => Err(failed(job, reader.can_retry())),
         JobState::Waiting | JobState::Scheduled | JobState::Deferred | JobState::Running => {
             Err(not_ended(job, Unix::now()))
         }
@@ -97,7 +97,7 @@ fn print_value(result: &[u8], raw: bool) -> Outcome {
     out.flush()
 }
 
-fn failed(job: &JobView) -> Failure {
+fn failed(job: &JobView, can_retry: bool) -> Failure {
     let unknown = JobError::new("unknown", "it left no error");
     let error = job.error.as_ref().unwrap_or(&unknown);
     let detail = if error.detail.is_empty() {
@@ -105,9 +105,13 @@ fn failed(job: &JobView) -> Failure {
     } else {
         format!("\n{}", error.detail)
     };
-    let message = format!("job {} of task {} failed: {error}{detail}", job.id, job.task);
+    let of_task = match &*job.task {
+        "" => String::new(), // the broker does not say
+        task => format!(" of task {task}"),
+    };
+    let message = format!("job {}{of_task} failed: {error}{detail}", job.id);
     let failure = Failure::new(Code::Failed, message);
-    if error.kind == EARLIER_JOB_FAILED {
+    if error.kind == EARLIER_JOB_FAILED || !can_retry {
         // It can't be retried by itself; the error says what can.
         return failure;
     }
@@ -119,6 +123,8 @@ fn not_ended(job: &JobView, now: Unix) -> Failure {
         (JobState::Scheduled, Some(due)) => format!("it is due in {}", render::age(due.since(now))),
         (JobState::Running, _) => "it is running".to_owned(),
         (JobState::Deferred, _) => "it waits for other jobs to end".to_owned(),
+        // The broker knows of it by its result alone.
+        _ if job.enqueued == Unix::default() => "it waits, or there is no such job".to_owned(),
         _ => format!(
             "it waits in the queue `{}` for {} now",
             job.queue,

@@ -12,7 +12,7 @@ impl BrokerConfig {
     pub fn options(&self) -> Result<broker::Options, BrokerError> {
         match self.protocol {
             Protocol::Dialect(kind) if self.app_names_broker() => Err(BrokerError::Refused(format!(
-                "{} is known to its loaded application alone: use {}'s own tools instead",
+                "{} is known to the loaded application of {} alone",
                 self.url,
                 self.dialects.of(kind).title(),
             ))),

@@ -25,6 +25,11 @@ pub enum Reply {
         /// The queues of all its pools.
         queues: Vec<String>,
     },
+    /// What the loaded application says about its broker.
+    Facts {
+        /// With passwords: not for a log. `None`: nothing, or nothing yet.
+        facts: Option<String>,
+    },
     /// The request names another broker than the one that is served; nothing was done.
     OtherBroker {
         /// The supervisor's process id.

@@ -10,6 +10,8 @@ pub enum Request {
     Status,
     /// Who serves what; answered at once with [`super::Reply::Serving`], from memory.
     Serving,
+    /// What the loaded application says about its broker; answered at once with [`super::Reply::Facts`].
+    Facts,
     /// The metrics as text; answered at once with [`super::Reply::Metrics`], without asking the broker.
     Metrics {
         /// In the format of OpenMetrics, not in that of Prometheus.

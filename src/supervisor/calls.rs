@@ -45,6 +45,11 @@ impl Supervisor {
                 let _ = reply.send(Reply::Health { health });
                 return;
             }
+            Request::Facts => {
+                let facts = self.opening.facts().map(str::to_owned);
+                let _ = reply.send(Reply::Facts { facts });
+                return;
+            }
             Request::Metrics { openmetrics } => return self.show_metrics(openmetrics, reply),
             Request::Reload => return self.reload(Some(reply), now),
             Request::Drain => {

@@ -248,6 +248,9 @@ fn loaded(generation: u64, report: &LoadReport) {
     for warning in &report.warnings {
         tracing::warn!(warning = %warning, "fork safety");
     }
+    for what in &report.unfit {
+        tracing::warn!("not as elsewhere: {what}");
+    }
 }
 
 /// Why no preloaded objects are immortal: a warning, where the settings say that they are to be.

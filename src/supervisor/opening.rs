@@ -66,6 +66,11 @@ impl Opening {
             ..Opening::default()
         }
     }
+
+    /// What the application said last about its broker.
+    pub fn facts(&self) -> Option<&str> {
+        self.facts.as_deref()
+    }
 }
 
 impl fmt::Debug for Opening {

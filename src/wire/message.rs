@@ -158,6 +158,8 @@ pub struct LoadReport {
     pub immortal_skipped: Option<String>,
     /// Fork-safety: what workers would share or miss, each with culprit and remedy.
     pub warnings: Vec<String>,
+    /// What of the application can't run here, a sentence each.
+    pub unfit: Vec<String>,
     /// What the application says about its broker, put together from `facts` messages; `None`: nothing. It may hold
     /// passwords: not for a log.
     #[serde(skip)]

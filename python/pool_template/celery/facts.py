@@ -9,7 +9,7 @@ import json
 import math
 from datetime import timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, Optional
 
 import celery
 from celery.worker.control import Panel
@@ -165,6 +165,7 @@ def _task(application: Application, capture: Capture, task: Any) -> dict[str, An
     facts["time_limit"] = application.hard_limit_of(task)
     facts["soft_time_limit"] = application.soft_limit_of(task)
     facts["capture"] = capture.allows(task) and task.Request == "celery.worker.request:Request"
+    facts["queue"] = _queue_of(application.app, task)
     rule = batches.rule_of(task)
     facts["batches"] = rule and rule._asdict()
     if batches.takes_requests(task):
@@ -172,6 +173,20 @@ def _task(application: Application, capture: Capture, task: Any) -> dict[str, An
         # One that is acknowledged late and whose worker died is never acknowledged.
         facts["reject_on_worker_lost"] = facts["acks_late"]
     return facts
+
+
+def _queue_of(app: Any, task: Any) -> Optional[str]:
+    """Where a producer that knows the application would send this task; None: where all go, or its route is a function
+    that has to see the arguments. Source: `celery/app/task.py`, `Task.apply_async`; `celery/app/routes.py`."""
+    named = getattr(task, "queue", None)
+    if named or not app.conf.task_routes:
+        return named and str(getattr(named, "name", named))
+    try:
+        queue = app.amqp.router.route({}, task.name, (), {}, task=task).get("queue")
+    except Exception:
+        return None
+    name = getattr(queue, "name", queue)
+    return None if name in (None, app.conf.task_default_queue) else str(name)
 
 
 def _plain(value: Any) -> Any:

@@ -112,6 +112,12 @@ impl Consumer {
             .collect()
     }
 
+    /// The queue into which a producer puts a task who names none.
+    pub fn queue_of(&self, task: &str) -> Option<QueueName> {
+        let of_task = self.tasks().get(task).and_then(|task| task.queue.clone());
+        of_task.or_else(|| self.app.default_queue.clone())
+    }
+
     /// The application was loaded anew. Returns what only a restart puts in force.
     pub fn reloaded(&self, facts: &str) -> Result<Vec<String>, BrokerError> {
         let mut app = Application::read(facts)?;

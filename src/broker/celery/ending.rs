@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::consumer::Consumer;
 use super::events::{Event, task};
 use super::held::{Chore, Held, InHand, Why};
+use super::mark::Mark;
 use super::options::StoredIn;
 use super::outcome::{Outcome, Store, Then};
 use crate::broker::BrokerError;
@@ -96,7 +97,7 @@ impl Consumer {
                         plan.events
                             .extend(events_of(&held, &settlement.verdict, settlement.run));
                     }
-                    plan.message(number, held, settlement.verdict, settlement.run, at);
+                    plan.message(self, number, held, settlement.verdict, settlement.run, at);
                     is_ours
                 }
                 Some(InHand::Chore(pending)) => {
@@ -104,7 +105,7 @@ impl Consumer {
                     if self.events.tells_tasks() {
                         plan.events.extend(events_of_chore(&settlement.verdict));
                     }
-                    plan.chore(number, pending, of, settlement.verdict, at);
+                    plan.chore(self, number, pending, of, settlement.verdict, at);
                     true
                 }
                 // Another handle's claims have the same numbers.
@@ -139,6 +140,11 @@ impl Consumer {
             }
         }
         Ok(())
+    }
+
+    /// What is stored of a task that no worker can end.
+    fn marked(&self, held: &Held, mark: Mark) -> Option<Store> {
+        mark.stored(self.app.results.as_ref(), &held.job, &held.payload)
     }
 
     /// The server has carried out what was asked of it: the rest is done.
@@ -210,13 +216,26 @@ fn events_of_chore(verdict: &Verdict) -> Vec<Event> {
 }
 
 impl Plan {
-    fn message(&mut self, number: i64, held: Held, verdict: Verdict, run: Option<RunStamp>, at: usize) {
+    fn message(
+        &mut self,
+        consumer: &Consumer,
+        number: i64,
+        held: Held,
+        verdict: Verdict,
+        run: Option<RunStamp>,
+        at: usize,
+    ) {
         let is_early = held.acks_early;
         let end = match verdict {
             // Somebody else has it: its own outcome counts, ours is not needed.
             Verdict::Canceled if held.is_lost => End::Acknowledge(None),
             Verdict::Finish { result } => ended(Outcome::read(&result), &held),
             Verdict::Forget => End::Acknowledge(None),
+            Verdict::GiveBack if held.is_acked => {
+                let (job, task) = (&held.job, &held.task);
+                tracing::warn!(%job, %task, "this task was interrupted; it was acknowledged when it began and does not run again");
+                End::Acknowledge(consumer.marked(&held, Mark::Interrupted))
+            }
             Verdict::GiveBack => End::GiveBack,
             Verdict::Again { losses, .. } if !is_early => End::Requeue(losses),
             Verdict::Again { error, losses, .. } | Verdict::Bury { error, losses, .. } => {
@@ -261,8 +280,18 @@ impl Plan {
         End::Chore
     }
 
-    fn chore(&mut self, number: i64, pending: Pending<Chore>, of: Option<Held>, verdict: Verdict, at: usize) {
+    fn chore(
+        &mut self,
+        consumer: &Consumer,
+        number: i64,
+        pending: Pending<Chore>,
+        of: Option<Held>,
+        verdict: Verdict,
+        at: usize,
+    ) {
         let (message, what) = (pending.work.of, pending.work.what);
+        let mark = pending.work.mark;
+        let given_up = || Outcome::over(of.as_ref().and_then(|held| consumer.marked(held, mark)));
         let outcome = match verdict {
             Verdict::Finish { result } => Outcome::read(&result),
             Verdict::GiveBack => return self.after.push(After::PutBack(number, pending)),
@@ -284,9 +313,9 @@ impl Plan {
             Verdict::Bury { error, .. } => {
                 let job = of.as_ref().map_or("", |held| held.job.as_str());
                 tracing::error!(job, %error, detail = error.detail, "Celery's own code failed at {what}, it is given up");
-                Outcome::default()
+                given_up()
             }
-            Verdict::Stopped | Verdict::Canceled | Verdict::Forget => Outcome::default(),
+            Verdict::Stopped | Verdict::Canceled | Verdict::Forget => given_up(),
         };
         self.after.push(After::Forget(number));
         if let Some(held) = of {

@@ -278,6 +278,16 @@ pub(super) fn with_member(payload: &[u8], name: &str, value: &serde_json::Value)
     self::payload(&meta, body).unwrap_or_else(|_| payload.into())
 }
 
+/// The headers of a message, of its payload; null where there are none.
+pub(super) fn said_of(payload: &[u8]) -> serde_json::Value {
+    let meta = || {
+        let (len, rest) = payload.split_first_chunk::<4>()?;
+        let meta = rest.get(..usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
+        serde_json::from_slice::<serde_json::Value>(meta).ok()
+    };
+    meta().map_or(serde_json::Value::Null, |mut meta| meta["headers"].take())
+}
+
 /// The message as it goes back into its list, and the priority by which it is served.
 ///
 /// Marked as delivered again, and with the number of workers that died with it, if any did.

@@ -146,6 +146,11 @@ pub(super) struct ResultFacts {
     pub ssl: Option<Value>,
     #[serde(default)]
     pub prefix: Option<String>,
+    /// In seconds.
+    #[serde(default)]
+    pub expires: Option<f64>,
+    #[serde(default)]
+    pub failure_expires: Option<f64>,
     #[serde(default)]
     pub capture: bool,
 }
@@ -164,6 +169,7 @@ pub(super) struct Settings {
     pub heartbeat_interval: Option<f64>,
     pub mingle: Option<bool>,
     pub gossip: Option<bool>,
+    pub task_default_queue: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -179,6 +185,8 @@ pub(super) struct TaskFacts {
     pub send_events: Option<bool>,
     pub rate_limit: Option<String>,
     pub batches: Option<Value>,
+    /// Where a producer would send it, if not where all go.
+    pub queue: Option<String>,
 }
 
 /// `null` is the default.

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::envelope::with_chore;
 use super::limits::Limits;
+use super::mark::Mark;
 use crate::broker::parts::after_work::Pending;
 use crate::job::{Claimed, JobId, QueueName};
 use crate::time::{Mono, Unix};
@@ -80,6 +81,8 @@ pub(super) struct Chore {
     pub queue: QueueName,
     /// What its worker gets: the message, and what is to be done about it.
     pub payload: Arc<[u8]>,
+    /// What is stored of its task if Celery's own code can't.
+    pub mark: Mark,
 }
 
 /// Why a chore is needed.
@@ -119,18 +122,20 @@ impl Chore {
             what: "mark_revoked",
             queue,
             payload: [&length[..], meta.as_bytes()].concat().into(),
+            mark: Mark::Revoked("revoked"),
         }
     }
 
     /// What ends this message. The words are those of docs/design-celery.md.
     pub fn new(of: i64, held: &Held, why: Why) -> Self {
         let acked = held.acks_early;
-        let (what, chore) = match why {
+        let (what, chore, mark) = match why {
             Why::WorkerLost(status) => {
                 let status = status.map_or(KILLED, exit_status);
                 (
                     "worker_lost",
                     json!({"do": "worker_lost", "status": status, "acked": acked, "final": true}),
+                    Mark::WorkerLost(status),
                 )
             }
             Why::Timeout => {
@@ -138,13 +143,23 @@ impl Chore {
                 (
                     "timeout",
                     json!({"do": "timeout", "seconds": seconds, "acked": acked}),
+                    Mark::Timeout(seconds.unwrap_or_default()),
                 )
             }
-            Why::Expired => ("revoked", json!({"do": "revoked", "expired": true})),
-            Why::Revoked => ("revoked", json!({"do": "revoked", "expired": false})),
+            Why::Expired => (
+                "revoked",
+                json!({"do": "revoked", "expired": true}),
+                Mark::Revoked("expired"),
+            ),
+            Why::Revoked => (
+                "revoked",
+                json!({"do": "revoked", "expired": false}),
+                Mark::Revoked("revoked"),
+            ),
             Why::Terminated => (
                 "revoked",
                 json!({"do": "revoked", "terminated": true, "signum": held.signal_number(), "expired": false, "acked": acked}),
+                Mark::Revoked("terminated"),
             ),
         };
         Chore {
@@ -152,6 +167,7 @@ impl Chore {
             what,
             queue: held.queue.clone(),
             payload: with_chore(&held.payload, &chore),
+            mark,
         }
     }
 }

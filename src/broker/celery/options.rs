@@ -13,6 +13,7 @@ use super::redis::options::RedisTransport;
 use super::remote::About;
 use crate::broker::BrokerError;
 use crate::broker::redis::options as redis;
+use crate::job::QueueName;
 
 /// How Celery's tasks are taken and settled.
 #[derive(Clone, PartialEq)]
@@ -66,6 +67,8 @@ pub(super) struct Application {
     pub transport: Transport,
     /// The queues that the application consumes.
     pub queues: Vec<Queue>,
+    /// Where its tasks go of which it says nothing else.
+    pub default_queue: Option<QueueName>,
     /// Where results are; `None`: they are the application's own affair.
     pub results: Option<Results>,
     /// What the application says of its tasks, by name.
@@ -122,6 +125,9 @@ pub(super) struct Results {
     pub prefix: String,
     /// Where we may store results; `None`: workers store them.
     pub stored_by_us: Option<StoredIn>,
+    /// How long they are kept, in seconds, and how long failures are; `None`: for good.
+    pub expires: Option<u64>,
+    pub failure_expires: Option<u64>,
 }
 
 /// Where we store results.
@@ -152,6 +158,8 @@ pub(super) struct Task {
     pub changed_limits: Option<[Option<f64>; 2]>,
     /// Several of its messages make one call.
     pub batches: bool,
+    /// Where its messages go, if not to the queue of all.
+    pub queue: Option<QueueName>,
 }
 
 impl Application {
@@ -197,6 +205,11 @@ impl Application {
             queues: facts.queues.into_iter().map(queue).collect(),
             tasks: facts.tasks.into_iter().map(task).collect(),
             etas_max: facts.settings.eta_task_limit.filter(|limit| *limit > 0),
+            default_queue: facts
+                .settings
+                .task_default_queue
+                .as_deref()
+                .and_then(|name| QueueName::new(name).ok()),
             results,
         })
     }
@@ -293,6 +306,11 @@ fn results_of(facts: &ResultFacts, broker: &Transport) -> Option<Results> {
             .clone()
             .unwrap_or_else(|| "celery-task-meta-".to_owned()),
         stored_by_us,
+        expires: facts.expires.map(|seconds| seconds.max(0.0) as u64),
+        failure_expires: facts
+            .failure_expires
+            .or(facts.expires)
+            .map(|seconds| seconds.max(0.0) as u64),
     })
 }
 
@@ -306,6 +324,7 @@ fn task_of(facts: &TaskFacts, captures: bool) -> Task {
         rate: None,
         changed_limits: None,
         batches: facts.batches.is_some(),
+        queue: facts.queue.as_deref().and_then(|name| QueueName::new(name).ok()),
     }
 }
 

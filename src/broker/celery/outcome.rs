@@ -62,6 +62,14 @@ impl From<f64> for WholeSeconds {
 }
 
 impl Outcome {
+    /// It is over, and this is stored of it.
+    pub fn over(store: Option<Store>) -> Self {
+        Outcome {
+            store,
+            ..Outcome::default()
+        }
+    }
+
     /// Reads it; what can't be read is an acknowledgement, for the task has ended.
     pub fn read(text: &[u8]) -> Self {
         serde_json::from_slice(text).unwrap_or_else(|error| {

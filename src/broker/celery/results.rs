@@ -147,7 +147,7 @@ fn view(id: &JobId, meta: Option<&[u8]>) -> JobView {
     let pending = JobView {
         id: id.clone(),
         queue: QueueName::new(ANY_QUEUE).expect("it is short"),
-        task: "celery".into(),
+        task: "".into(),
         payload: Vec::new(),
         state: JobState::Waiting,
         enqueued: Unix::default(),
@@ -170,7 +170,7 @@ fn view(id: &JobId, meta: Option<&[u8]>) -> JobView {
     };
     let state = state(&meta.status);
     JobView {
-        task: meta.name.as_deref().unwrap_or("celery").into(),
+        task: meta.name.as_deref().unwrap_or_default().into(),
         queue: meta
             .queue
             .as_deref()

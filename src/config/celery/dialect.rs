@@ -79,6 +79,14 @@ impl Dialect for CeleryConfig {
         Some(BrokerUrl::App(self.app.clone()))
     }
 
+    fn be_led_by(&mut self, url: &BrokerUrl) {
+        if let BrokerUrl::App(name) = url
+            && !name.is_empty()
+        {
+            self.app.clone_from(name);
+        }
+    }
+
     fn is_spoken_at(&self, url: &BrokerUrl) -> bool {
         matches!(url, BrokerUrl::Redis(_) | BrokerUrl::Kombu(_) | BrokerUrl::App(_))
     }

@@ -88,6 +88,8 @@ pub(super) trait Dialect: Section {
     fn own_place(&self) -> Option<BrokerUrl> {
         None
     }
+    /// Of a place that names an application, its settings name that one.
+    fn be_led_by(&mut self, _url: &BrokerUrl) {}
     /// Its broker is known once the application is loaded, with the queues of pools that name none.
     fn app_names_broker(&self) -> bool {
         false

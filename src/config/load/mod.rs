@@ -20,7 +20,7 @@ use super::keys::variable_of;
 use super::problem::{ConfigErrors, Origin, Problem};
 use super::scalars::setting::Base;
 use super::url::BrokerUrl;
-use super::values::{BrokerConfig, Config, DialectKind, Dialects};
+use super::values::{BrokerConfig, Config, DialectKind, Dialects, Protocol, RuntimeKind};
 
 pub use flags::{ClientArgs, Lookup, RunArgs, SettingsArgs, misspelled_variables};
 pub use lines::own_line;
@@ -62,6 +62,8 @@ pub struct ClientConfig {
     pub broker_is_named: bool,
     /// The control socket of the broker's supervisor; empty if it has no place, which is an error for whom it concerns.
     pub socket: PathBuf,
+    /// How the application is loaded that alone knows the broker; `None`: the settings name the broker.
+    pub loads: Option<Box<Config>>,
 }
 
 /// The settings of a verb, from the same sources as the supervisor's.
@@ -81,9 +83,25 @@ pub fn load_client(
     let explained = read_all(&args.as_run_args(), env, matters)?;
     Ok(ClientConfig {
         broker_is_named: *explained.origin("broker.url") != Origin::Default,
-        broker: explained.config.broker,
-        socket: explained.config.socket,
+        broker: explained.config.broker.clone(),
+        socket: explained.config.socket.clone(),
+        loads: loading(explained.config).map(Box::new),
     })
+}
+
+/// Settings that load the application which names the broker, for who runs no jobs of it.
+fn loading(mut config: Config) -> Option<Config> {
+    let Protocol::Dialect(kind) = config.broker.protocol else {
+        return None;
+    };
+    if !config.broker.app_names_broker() {
+        return None;
+    }
+    config.app.runtime = RuntimeKind::Dialect(kind);
+    config.pools.values_mut().for_each(|pool| pool.queues.clear());
+    let url = config.broker.url.clone();
+    config.broker.dialects.of_mut(kind).be_led_by(&url);
+    Some(config)
 }
 
 /// Whether a problem matters to a verb that asks the supervisor: not so what pools, application and tasks are.

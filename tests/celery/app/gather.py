@@ -90,3 +90,21 @@ if batch is not None:
         if 13 in numbers:
             raise RuntimeError('13')
         return [self.name for _ in calls]
+
+
+def _broken_request():
+    from celery.worker.request import Request
+
+    class Broken(Request):
+        def on_failure(self, *_, **__):
+            raise RuntimeError('this hook never works')
+
+    return Broken
+
+
+BrokenRequest = _broken_request()
+
+
+@app.task(Request='gather:BrokenRequest')
+def lost_without_a_hook():
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -79,6 +79,10 @@ impl Queues for AmqpBroker {
 
 #[async_trait]
 impl Reader for AmqpBroker {
+    fn can_retry(&self) -> bool {
+        false
+    }
+
     async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
         self.open_still()?;
         self.consumer.find(self, ids).await

@@ -149,6 +149,10 @@ impl Broker for AmqpBroker {
         self.consumer.app_queues()
     }
 
+    fn queue_of(&self, task: &str) -> Option<QueueName> {
+        self.consumer.queue_of(task)
+    }
+
     fn app_reloaded(&self, facts: &str) -> Result<Vec<String>, BrokerError> {
         self.consumer.reloaded(facts)
     }

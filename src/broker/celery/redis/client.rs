@@ -75,6 +75,10 @@ impl Queues for RedisBroker {
 
 #[async_trait]
 impl Reader for RedisBroker {
+    fn can_retry(&self) -> bool {
+        false
+    }
+
     async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
         self.open_still()?;
         self.consumer.find(self, ids).await

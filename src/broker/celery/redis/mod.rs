@@ -173,6 +173,10 @@ impl Broker for RedisBroker {
         self.consumer.app_queues()
     }
 
+    fn queue_of(&self, task: &str) -> Option<QueueName> {
+        self.consumer.queue_of(task)
+    }
+
     fn app_reloaded(&self, facts: &str) -> Result<Vec<String>, BrokerError> {
         self.consumer.reloaded(facts)
     }

@@ -87,7 +87,7 @@ impl RedisBroker {
         let numbers: Vec<i64> = plan
             .ends
             .iter()
-            .filter(|(_, held, end, _)| matches!(end, End::GiveBack | End::Requeue(_)) && !held.is_acked)
+            .filter(|(_, _, end, _)| matches!(end, End::GiveBack | End::Requeue(_)))
             .map(|(number, ..)| *number)
             .collect();
         let mut entries = Vec::with_capacity(numbers.len());
@@ -106,11 +106,6 @@ impl RedisBroker {
             let line = match end {
                 // There are no dead letters.
                 End::Acknowledge(store) | End::Reject(store) => Line::acknowledged(tag, store),
-                End::GiveBack | End::Requeue(_) if held.is_acked => {
-                    let job = &held.job;
-                    tracing::warn!(%job, "this task was interrupted; it was acknowledged when it began and does not run again");
-                    Line::acknowledged(tag, None)
-                }
                 End::GiveBack => self.line_back("B", tag, held, held.losses, entries.next()),
                 End::Requeue(losses) => self.line_back("Q", tag, held, losses, entries.next()),
                 End::Hold(eta) => {
