@@ -101,7 +101,7 @@ def test_what_can_not_run_here_is_named(start, tmp_path):
         "@app.task(Strategy='steps:strategy')\ndef own(): pass\n"
     )
     pool = start(app='steps:app', environment={'PYTHONPATH': f'{APP}:{tmp_path}'})
-    told = ' '.join(pool.answer['warnings'])
+    told = ' '.join(pool.answer['unfit'])
     assert 'bootsteps of the worker (steps.Step)' in told
     assert "`worker_pool` is 'gevent'" in told
     assert 'the strategy of the task `steps.own`' in told

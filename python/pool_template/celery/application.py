@@ -13,6 +13,7 @@ import os
 import sys
 from typing import Any, Iterator, Optional
 
+import celery
 from celery import signals
 from celery.app import trace
 from celery.app.utils import find_app
@@ -26,6 +27,8 @@ from pool_template.jobs.coroutines import complete_without_deadline
 
 #: Worker pools whose tasks run in processes, one at a time.
 _PROCESS_POOLS = ("prefork", "processes", "solo", "celery.concurrency.prefork:TaskPool")
+#: The oldest version with which the tests pass.
+_TRIED_SINCE = (5, 5)
 _STOCK_CONSUMER = "celery.worker.consumer:Consumer"
 _STOCK_STRATEGY = "celery.worker.strategy:default"
 
@@ -148,6 +151,9 @@ class Application:
         """What of the application can't run here, a sentence each."""
         conf = self.app.conf
         found = []
+        if celery.VERSION < _TRIED_SINCE:
+            least = ".".join(map(str, _TRIED_SINCE))
+            found.append(f"Celery {celery.__version__} is older than {least}, and was never tried here: use a newer one")
         for blueprint in ("worker", "consumer"):
             steps = sorted(_name_of(step) for step in self.app.steps[blueprint])
             if steps:
