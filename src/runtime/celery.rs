@@ -66,7 +66,7 @@ pub(super) fn options(config: &Config) -> Map<String, Value> {
         soft_time_limit: seconds(celery.soft_time_limit),
         batch_split: batch_split(config),
         task_events: celery.task_events,
-        without_gossip: !celery.gossip,
+        without_gossip: true,
         without_mingle: !celery.mingle,
         without_heartbeat: celery.heartbeat_interval.is_none(),
         heartbeat_interval: seconds(celery.heartbeat_interval),

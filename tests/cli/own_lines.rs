@@ -101,7 +101,6 @@ hostname = "w1@%h"
 time_limit = "30s"
 soft_time_limit = "20s500ms"
 mingle = false
-gossip = false
 
 [app]
 runtime = "celery"

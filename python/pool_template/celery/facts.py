@@ -153,7 +153,6 @@ def _settings(application: Application) -> dict[str, Any]:
     settings = application.settings
     found["heartbeat_interval"] = None if settings.without_heartbeat else float(settings.heartbeat_interval or 2)
     found["mingle"] = not settings.without_mingle
-    found["gossip"] = not settings.without_gossip
     return found
 
 

@@ -49,6 +49,8 @@ pub(super) struct Consumer {
     pub lost: Notify,
     /// Some that wait may begin sooner.
     pub limits_changed: Notify,
+    /// Queues that are served no more: what waits of them still runs.
+    left: Mutex<Vec<QueueName>>,
     pub results: Option<ResultStore>,
     closed: Arc<AtomicBool>,
 }
@@ -74,6 +76,7 @@ impl Consumer {
             chores: AfterWorks::default(),
             lost: Notify::new(),
             limits_changed: Notify::new(),
+            left: Mutex::default(),
             results,
             closed,
         })
@@ -213,6 +216,21 @@ impl Consumer {
                 task.time_limit = hard.or(self.node.about().time_limit()).and_then(limit);
             }
         }
+    }
+
+    /// A queue is served from now on, or no more.
+    pub fn serves(&self, queue: &QueueName, is_served: bool) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|name| name != queue);
+        if !is_served {
+            left.push(queue.clone());
+        }
+    }
+
+    /// These queues, and those that nobody serves any more of which something may wait.
+    pub fn with_left(&self, queues: &[QueueName]) -> Vec<QueueName> {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.iter().chain(&*left).cloned().collect()
     }
 
     /// Whether the application has a task of this name.

@@ -18,6 +18,8 @@ pub(super) struct Facts {
     #[serde(default)]
     pub celery: String,
     #[serde(default)]
+    pub pool_restarts: bool,
+    #[serde(default)]
     pub about: Option<About>,
     pub broker: BrokerFacts,
     #[serde(default)]
@@ -168,7 +170,6 @@ pub(super) struct Settings {
     /// Seconds.
     pub heartbeat_interval: Option<f64>,
     pub mingle: Option<bool>,
-    pub gossip: Option<bool>,
     pub task_default_queue: Option<String>,
 }
 

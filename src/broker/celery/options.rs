@@ -88,6 +88,10 @@ pub(super) struct Application {
 pub(super) struct Node {
     /// `celery@HOST`.
     pub name: String,
+    /// Others are asked at the start what was revoked.
+    pub mingles: bool,
+    /// `pool_restart` does what it says.
+    pub restarts_pools: bool,
     /// The exchange by which requests come; `None`: nobody may ask.
     pub exchange: Option<String>,
 }
@@ -102,7 +106,7 @@ pub(super) enum Transport {
 }
 
 /// A queue that is consumed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Queue {
     /// Its name.
     pub name: String,
@@ -250,6 +254,8 @@ fn node(facts: &Facts) -> Node {
             .node
             .clone()
             .unwrap_or_else(|| "celery@localhost".to_owned()),
+        mingles: facts.settings.mingle.unwrap_or(true),
+        restarts_pools: facts.pool_restarts,
         exchange: is_on.then(|| format!("{exchange}.pidbox")),
     }
 }

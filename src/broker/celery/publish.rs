@@ -33,6 +33,5 @@ pub(super) enum ExchangeType {
     /// Those whose pattern fits its key: events. On Redis a channel.
     Topic,
     /// All: requests of remote control. On Redis a channel.
-    #[expect(dead_code, reason = "no question is put to other nodes yet")]
     Fanout,
 }

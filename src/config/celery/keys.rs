@@ -60,10 +60,6 @@ impl Section for CeleryConfig {
             &mut self.mingle,
         );
         visit(
-            key!("gossip", "gossip" "BOOL", "Answer elections among nodes"),
-            &mut self.gossip,
-        );
-        visit(
             key!("skip_checks", "skip-checks" "BOOL", "Skip Django's checks when the application is loaded"),
             &mut self.skip_checks,
         );

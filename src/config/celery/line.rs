@@ -72,7 +72,8 @@ const WORDS: [Word; 45] = [
         list("exclude-queue", names)
     }),
     word("include", Some('I'), "MODULES", |names| list("include", names)),
-    word("without-gossip", None, "", |_| as_here("gossip", "false")),
+    // There is no gossip to leave out.
+    word("without-gossip", None, "", |_| nothing()),
     word("without-mingle", None, "", |_| as_here("mingle", "false")),
     word("without-heartbeat", None, "", |_| {
         as_here("heartbeat-interval", "none")

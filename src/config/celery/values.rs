@@ -34,8 +34,6 @@ pub struct CeleryConfig {
     pub heartbeat_interval: Option<Duration>,
     /// Other nodes are asked at the start which tasks were revoked.
     pub mingle: bool,
-    /// Elections of other nodes are answered.
-    pub gossip: bool,
     /// Django's checks are not run.
     pub skip_checks: bool,
 }
@@ -113,7 +111,6 @@ impl Default for CeleryConfig {
             task_events: false,
             heartbeat_interval: Some(Duration::from_secs(2)),
             mingle: true,
-            gossip: true,
             skip_checks: false,
         }
     }

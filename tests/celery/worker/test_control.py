@@ -317,3 +317,66 @@ def test_answers_to_revocations(both, method, arguments):
 def test_revocations_come_from_mingling_workers(both):
     stock, pool = of_both(both, 'hello', {'from_node': 'w2@host', 'revoked': ['theirs']})
     assert 'theirs' in stock['revoked'] and 'theirs' in pool['revoked']
+
+
+@pytest.mark.over('redis')
+def test_queues_come_and_go(alone):
+    """A queue is added and cancelled; a task of it that waits for its time still runs."""
+    sides = [alone('stock'), alone('pool')]
+    for side in sides:
+        side.start('-Q', 'celery', workers=1)
+        heard(side)
+    for method, arguments in [
+        ('add_consumer', {}),
+        ('add_consumer', {'queue': 'extra'}),
+        ('add_consumer', {'queue': 'extra'}),
+        ('cancel_consumer', {'queue': 'nothing'}),
+    ]:
+        stock, pool = of_both(sides, method, arguments)
+        assert stock == pool, (method, arguments)
+    shown = []
+    for side in sides:
+        queues = looked_at(side, 'active_queues', lambda queues: len(queues) == 2)
+        shown.append(sorted(queues, key=lambda queue: queue['name']))
+        assert side.send('shop.add', 1, 2, queue='extra').get(timeout=30) == 3
+    assert shown[0] == shown[1]
+    laters = [side.send('shop.add', 3, 4, queue='extra', countdown=2) for side in sides]
+    for side in sides:
+        looked_at(side, 'scheduled', lambda tasks: tasks)
+    stock, pool = of_both(sides, 'cancel_consumer', {'queue': 'extra'})
+    assert stock == pool == {'ok': 'no longer consuming from extra'}
+    for side, later in zip(sides, laters):
+        looked_at(side, 'active_queues', lambda queues: [queue['name'] for queue in queues] == ['celery'])
+        side.send('shop.quiet', 'left', queue='extra')
+        assert side.send('shop.add', 5, 6).get(timeout=30) == 11
+        assert later.get(timeout=30) == 7 and side.runs('left') == 0
+
+
+@pytest.mark.over('redis')
+def test_the_pool_is_restarted_where_the_application_allows_it(alone):
+    side = alone('pool', {'worker_pool_restarts': True})
+    side.start(workers=1)
+    heard(side)
+    before = side.send('shop.pid').get(timeout=30)
+    assert ask(side, 'pool_restart')[NODE] == {'ok': 'reload started'}
+    until(lambda: side.send('shop.pid').get(timeout=30) != before, 'another process runs tasks')
+
+
+@pytest.mark.over('redis')
+def test_a_node_that_begins_learns_what_was_revoked(alone):
+    """From a stock worker to a pool, and the other way."""
+    for first, second in [('stock', 'pool'), ('pool', 'stock')]:
+        elder = alone(first)
+        elder.start('-n', 'elder@%h', '-Q', 'other', workers=1, ready=False)
+        until(lambda: ask(elder, 'ping', node=f'elder@{HOST}', timeout=1), 'it answers')
+        ask(elder, 'revoke', {'task_id': f'of-{first}'}, node=f'elder@{HOST}')
+        younger = alone(second)
+        younger.serve_as(elder)
+        if second == 'stock':
+            line = [sys.executable, '-m', 'celery', '-A', 'shop', 'worker', '-c', '1', '-Q', 'celery', '--without-gossip']
+            younger.spawn(line)
+        else:
+            younger.start('-Q', 'celery', workers=1, ready=False)
+        until(lambda: ask(younger, 'ping', timeout=1), 'it answers')
+        assert f'of-{first}' in ask(younger, 'revoked')[NODE]
+        assert ask(younger, 'clock')[NODE]['clock'] > 1

@@ -1,10 +1,12 @@
 //! What remote control asks of a node, carried out: whichever transport brings the requests.
 //!
 //! - this file: requests come, answers and events go; `supervisor`: what we ask of our own;
-//! - `look`: tasks in hand and their figures; `revoke`: tasks that must not run; `change`: limits and options.
+//! - `look`: tasks in hand and their figures; `revoke`: tasks that must not run; `change`: limits, options, queues;
+//!   `mingle`: other nodes.
 
 mod change;
 mod look;
+mod mingle;
 mod revoke;
 mod supervisor;
 
@@ -18,9 +20,13 @@ use tokio::task::AbortHandle;
 use self::supervisor::Supervisor;
 use super::consumer::Consumer;
 use super::envelope::Message;
-use super::publish::Publish;
-use super::remote::{Answer, Request, Revocation, StampRevocation, looks, resizes};
+use super::options::Queue;
+use super::publish::{Publication, Publish};
+use super::remote::{Answer, ReplyTo, Request, Revocation, StampRevocation, looks, resizes};
 use crate::broker::{Ask, BrokerError, Orders, Presence, WorkerView};
+
+/// Why queues are not changed.
+const QUEUES_STAY: &str = "the queues of a worker can't be changed here while it runs";
 
 /// Where requests come from. Answers go by the same connection as all that we send by ourselves.
 #[async_trait]
@@ -28,8 +34,32 @@ pub(super) trait Mailbox: Publish {
     /// The next request, as kombu writes messages into lists.
     async fn next(&self) -> Vec<u8>;
 
+    /// A queue is to be served from now on: what binds it to its exchange is declared. The error: queues can't change while
+    /// this transport runs.
+    async fn declare_queue(&self, _queue: &Queue) -> Result<(), BrokerError> {
+        Err(BrokerError::Refused(QUEUES_STAY.to_owned()))
+    }
+
+    /// Whether queues may change while it runs.
+    fn changes_queues(&self) -> bool {
+        false
+    }
+
     /// The messages that wait for their time under these numbers, as far as they are there still.
     async fn waiting(&self, numbers: &[i64]) -> Result<Vec<Message>, BrokerError>;
+}
+
+/// Puts questions to other nodes.
+#[async_trait]
+pub(super) trait Question: Send + Sync {
+    /// Sends a question to all nodes, and returns the answers that came within this time, as kombu writes messages into
+    /// lists. Whoever knows how many were asked waits for no more than those.
+    async fn ask(
+        &self,
+        question: &Publication,
+        reply_to: &ReplyTo,
+        within: Duration,
+    ) -> Result<Vec<Vec<u8>>, BrokerError>;
 }
 
 /// Hears requests and tells events as long as it lives.
@@ -102,6 +132,12 @@ impl Consumer {
             "heartbeat" => {
                 self.events.heartbeat(mailbox).await;
                 return Some(Ok(Value::Null));
+            }
+            // It never stands, and gives no voice: a stock worker that stands alone ends when it is elected.
+            "election" => return Some(Ok(Value::Null)),
+            "pool_restart" => return Some(self.restart(supervisor).await),
+            "add_consumer" | "cancel_consumer" => {
+                return Some(self.change_queues(request, mailbox, supervisor).await);
             }
             "enable_events" => return Some(Ok(self.tell_events(true))),
             "disable_events" => return Some(Ok(self.tell_events(false))),

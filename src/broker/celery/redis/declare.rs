@@ -52,7 +52,7 @@ impl RedisBroker {
             .await
     }
 
-    async fn bind<'q>(&self, queues: impl Iterator<Item = &'q Queue>) -> Result<(), BrokerError> {
+    pub(super) async fn bind<'q>(&self, queues: impl Iterator<Item = &'q Queue>) -> Result<(), BrokerError> {
         let mut pipeline = redis::pipe();
         pipeline.atomic();
         for queue in queues {

@@ -30,12 +30,13 @@ impl RedisBroker {
         jobs: &mut Vec<Claimed>,
     ) -> Result<(), BrokerError> {
         self.score_etas().await?;
+        let queues = self.consumer.with_left(queues);
         while jobs.len() < room {
             let most = (room - jobs.len()).min(BATCH_MAX);
             let due = self
                 .consumer
                 .hand()
-                .take_due(queues, Unix::now(), Mono::now(), most);
+                .take_due(&queues, Unix::now(), Mono::now(), most);
             if due.is_empty() {
                 return Ok(());
             }

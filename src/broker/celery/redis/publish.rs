@@ -13,6 +13,13 @@ use crate::broker::celery::publish::{ExchangeType, Publication, Publish};
 #[async_trait]
 impl Publish for RedisBroker {
     async fn publish(&self, message: &Publication) -> Result<(), BrokerError> {
+        self.send(message).await.map(drop)
+    }
+}
+
+impl RedisBroker {
+    /// Sends a message. Returns how many got it.
+    pub(super) async fn send(&self, message: &Publication) -> Result<usize, BrokerError> {
         let routing_key = match message.exchange_type {
             ExchangeType::Direct => return self.push(message).await,
             // Both are channels; with a key only where somebody may want some keys alone.
@@ -22,14 +29,11 @@ impl Publish for RedisBroker {
         let channel = self.transport.channel_for(&message.exchange, routing_key);
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(channel).arg(envelope(message));
-        self.link.run_command::<i64>(&publish).await?;
-        Ok(())
+        self.link.run_command(&publish).await
     }
-}
 
-impl RedisBroker {
     /// Into each queue that is bound to the exchange by that key.
-    async fn push(&self, message: &Publication) -> Result<(), BrokerError> {
+    async fn push(&self, message: &Publication) -> Result<usize, BrokerError> {
         let bindings = self.keys.bindings(&message.exchange);
         let bindings: Vec<String> = self
             .link
@@ -39,13 +43,14 @@ impl RedisBroker {
             .iter()
             .filter(|binding| self.keys.routing_key_of(binding) == Some(&*message.routing_key))
             .filter_map(|binding| self.keys.queue_of(binding));
-        let envelope = envelope(message);
+        let (envelope, mut count) = (envelope(message), 0);
         for queue in queues {
+            count += 1;
             let mut push = redis::cmd("LPUSH");
             push.arg(self.keys.list_for(queue, 0)).arg(&envelope);
             self.link.run_command::<i64>(&push).await?;
         }
-        Ok(())
+        Ok(count)
     }
 }
 

@@ -23,7 +23,8 @@ impl RedisBroker {
         {
             return Ok(());
         }
-        let next_due = self.consumer.hand().next_due(queues, Unix::now(), Mono::now());
+        let waiting = self.consumer.with_left(queues);
+        let next_due = self.consumer.hand().next_due(&waiting, Unix::now(), Mono::now());
         tokio::select! {
             biased;
             woken = self.woken(queues) => woken,

@@ -3,7 +3,6 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::Answer;
 use super::python::quoted;
 use super::request::Request;
 use crate::broker::{Ask, PoolView};
@@ -156,21 +155,6 @@ pub(in crate::broker::celery) fn resize(request: &Request, pools: &[PoolView]) -
     let (ask, ..) = scale(size, size)?;
     let answer = json!({"ok": format!("pool will {done}")});
     Ok(Change { ask, answer })
-}
-
-/// Commands that are not here yet, or that do nothing here; `None`: it is another one.
-pub(super) fn without_effect(request: &Request) -> Option<Answer> {
-    let not_here = |what: &str| {
-        Some(Ok(
-            json!({"error": format!("{what} can't be changed here while it runs")}),
-        ))
-    };
-    match request.method.as_str() {
-        "pool_restart" => Some(Err("ValueError('Pool restarts not enabled')".to_owned())),
-        "election" => Some(Ok(Value::Null)),
-        "add_consumer" | "cancel_consumer" => not_here("the queues of a worker"),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

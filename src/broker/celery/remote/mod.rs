@@ -5,13 +5,16 @@
 //!
 //! - `request`: a request as it comes, and who is meant by it; `reply`: an answer as it goes out;
 //! - `inspect`, `control`: the commands; `about`: what the application says of itself; `task`: a task as it is shown;
-//! - `revoked`, `stamps`: tasks that must not run; `task_options`: other options for tasks; `python`: texts as Python shows
+//! - `revoked`, `stamps`: tasks that must not run; `task_options`, `queues`: what changes while it runs; `hello`: what nodes
+//!   tell each other; `python`: texts as Python shows
 //!   them.
 
 mod about;
 mod control;
+mod hello;
 mod inspect;
 mod python;
+mod queues;
 mod reply;
 mod request;
 mod revoked;
@@ -27,8 +30,10 @@ use serde_json::{Value, json};
 
 pub(super) use self::about::About;
 pub(super) use self::control::{Change, Revocation, resize, resizes};
+pub(super) use self::hello::PATIENCE;
 pub(super) use self::inspect::{Shown, View, looks, shows};
-pub(super) use self::request::Request;
+pub(super) use self::queues::{QueueChange, shown as shown_queue};
+pub(super) use self::request::{ReplyTo, Request};
 use self::revoked::Revoked;
 pub(super) use self::stamps::{StampRevocation, Stamps};
 pub(super) use self::task::Task;
@@ -190,9 +195,7 @@ impl Node {
         }
         let answer = inspect::of_application(request, &self.about());
         let unknown = || Err(format!("KeyError({})", python::quoted(&request.method)));
-        answer
-            .or_else(|| control::without_effect(request))
-            .unwrap_or_else(unknown)
+        answer.unwrap_or_else(unknown)
     }
 
     /// A request that can't be read is logged; once for each reason, for anybody may send such without end.

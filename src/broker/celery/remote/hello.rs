@@ -1,0 +1,100 @@
+//! What nodes tell each other when one of them begins. Source: `celery/worker/consumer/mingle.py`, `kombu/pidbox.py`.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::Node;
+use super::request::ReplyTo;
+use crate::broker::celery::publish::{ExchangeType, Publication};
+use crate::time::{Mono, Unix};
+
+/// How long answers are waited for.
+pub(in crate::broker::celery) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The body of a message as kombu writes it into a list; null where it can't be read.
+fn body_of(message: &[u8]) -> Value {
+    let read = || {
+        let envelope: Value = serde_json::from_slice(message).ok()?;
+        let body = STANDARD.decode(envelope["body"].as_str()?).ok()?;
+        serde_json::from_slice(&body).ok()
+    };
+    read().unwrap_or_default()
+}
+
+impl Node {
+    /// The question to all others, which come by this exchange; and where their answers go.
+    pub fn hello(&self, exchange: &str) -> (Publication, ReplyTo) {
+        let reply_to = ReplyTo {
+            exchange: format!("reply.{exchange}"),
+            routing_key: uuid::Uuid::now_v7().to_string(),
+        };
+        let revoked = self.revoked().list(Mono::now());
+        let body = json!({
+            "method": "hello",
+            "arguments": {"from_node": self.name, "revoked": revoked},
+            "destination": null, "pattern": null, "matcher": null,
+            "ticket": uuid::Uuid::now_v7().to_string(),
+            "reply_to": {"exchange": reply_to.exchange, "routing_key": reply_to.routing_key},
+        });
+        let expires = (Unix::now().0 as f64) / 1000.0 + PATIENCE.as_secs_f64();
+        let question = Publication {
+            exchange: exchange.to_owned(),
+            exchange_type: ExchangeType::Fanout,
+            routing_key: String::new(),
+            headers: Map::from_iter([
+                ("clock".to_owned(), json!(self.clock.forward())),
+                ("expires".to_owned(), json!(expires)),
+            ]),
+            body: body.to_string(),
+            is_persistent: true,
+        };
+        (question, reply_to)
+    }
+
+    /// Takes in an answer, as kombu writes messages into lists. What can't be read of it is left out.
+    pub fn meet(&self, answer: &[u8]) {
+        let Value::Object(answers) = body_of(answer) else {
+            return;
+        };
+        for (node, told) in answers {
+            if node == self.name || !told.is_object() {
+                continue;
+            }
+            self.clock.adjust(told["clock"].as_i64().unwrap_or(0));
+            let revoked = told["revoked"].as_array().map_or(&[][..], Vec::as_slice);
+            let revoked: Vec<String> = revoked
+                .iter()
+                .filter_map(|id| Some(id.as_str()?.to_owned()))
+                .collect();
+            tracing::debug!(node, revoked = revoked.len(), "met another node");
+            self.revoke(revoked);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::broker::celery::remote::About;
+
+    #[test]
+    fn what_others_revoked_is_revoked_here() {
+        let node = Node::new("w@host", Arc::default(), About::default());
+        let (question, reply_to) = node.hello("celery.pidbox");
+        assert_eq!(
+            (&*question.exchange, &*reply_to.exchange),
+            ("celery.pidbox", "reply.celery.pidbox")
+        );
+        let answer = |body: Value| json!({"body": STANDARD.encode(body.to_string())}).to_string();
+        node.meet(answer(json!({"v@host": {"revoked": ["a", 5], "clock": 40}})).as_bytes());
+        node.meet(answer(json!({"w@host": {"revoked": ["own"], "clock": 90}, "u@host": null})).as_bytes());
+        node.meet(b"?");
+        assert!(node.is_revoked("a") && !node.is_revoked("own"));
+        assert_eq!(node.clock(), 41);
+    }
+}
