@@ -270,6 +270,10 @@ impl PoolConfig {
             &mut self.max_workers,
         );
         visit(
+            key!("floors", "Times of day at which there are more workers at least"),
+            &mut self.floors,
+        );
+        visit(
             key!(
                 "reserve_workers", "reserve-workers" "N",
                 "Workers that always have room, however far other pools grow; at least min_workers, and 1"

@@ -59,6 +59,11 @@ impl Fleet {
         self.pools.get(pool).map(Pool::config)
     }
 
+    /// The limits of a pool's settings, or what `pool scale` said since.
+    pub fn pool_limits(&self, pool: &PoolName) -> Option<(u32, u32)> {
+        self.pools.get(pool).map(Pool::limits)
+    }
+
     /// How many jobs to claim for a pool now; 0: none.
     pub fn wants(&self, pool: &PoolName) -> usize {
         let pool = self.pools.get(pool);

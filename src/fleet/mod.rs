@@ -124,6 +124,8 @@ impl Fleet {
 
     /// Loads the app for the first time.
     pub fn start(&mut self, now: Now, out: &mut Vec<Action>) {
+        // The floors of this time of day.
+        self.give_way(now, out);
         self.templates.next_generation(now, out);
     }
 

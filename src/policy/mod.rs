@@ -2,6 +2,7 @@
 //!
 //! - [`meter`]: how busy workers were, exactly, over a sliding window.
 //! - [`scaling`]: how many workers a pool wishes. [`limits`]: how many it may have. [`decision`]: the record of a decision.
+//! - [`floors`]: fewest workers by time of day.
 //! - [`share`]: limits over all pools, with a floor for each.
 //! - [`memory`]: what the pool uses, what one more worker would cost, what is left.
 //! - [`retry`]: an execution's outcome becomes the job's fate.
@@ -12,6 +13,7 @@
 //! - [`recycle`]: when a worker has run long enough to be replaced.
 
 pub mod decision;
+pub mod floors;
 pub mod limits;
 pub mod memory;
 pub mod meter;

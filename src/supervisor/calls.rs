@@ -197,16 +197,11 @@ impl Supervisor {
     /// TTIN and TTOU: one worker more or less on every pool's maximum.
     pub(super) fn change_max(&mut self, by: i64, now: Now) {
         for pool in self.fleet.pool_names() {
-            let Some(shown) = self
-                .snapshot(now)
-                .pools
-                .get(pool.as_str())
-                .map(|pool| (pool.min, pool.max))
-            else {
+            let Some((old_min, old_max)) = self.fleet.pool_limits(&pool) else {
                 continue;
             };
-            let max = u32::try_from(i64::from(shown.1) + by).unwrap_or(0).max(1);
-            let min = (shown.0 > max).then_some(max);
+            let max = u32::try_from(i64::from(old_max) + by).unwrap_or(0).max(1);
+            let min = (old_min > max).then_some(max);
             let command = Command::Scale {
                 pool,
                 min,

@@ -248,3 +248,22 @@ fn it_leaves_after_its_idle_time_and_tells_its_process_id() {
     let told: i32 = written.trim().parse().unwrap();
     assert!(!crate::harness::is_alive(told));
 }
+
+#[test]
+fn a_floor_of_this_time_of_day_holds_and_ends_with_a_reload() {
+    let all_day = "floors = [{ from = \"00:00\", until = \"24:00\", min_workers = 3 }]\n";
+    let settings = "[defaults]\nmin_workers = 1\nmax_workers = 5\nscaling_period = \"200ms\"\nutilization_window = \"1s\"\n";
+    let mut pool = Pool::start(&format!("{settings}{all_day}"));
+    pool.wait_for("the floor", |pool| pool.workers().len() == 3);
+    let shown = pool.default_pool();
+    assert_eq!((&shown["min"], &shown["max"]), (&3.into(), &5.into()));
+    // Who changes the maximum does not make the floor the minimum.
+    assert!(pool.run(&["scale", "--max", "2"]).1);
+    pool.wait_for("the maximum to win", |pool| pool.workers().len() == 2);
+    pool.configure(settings);
+    assert!(pool.run(&["reload"]).1);
+    pool.wait_for("the floor to be gone", |pool| {
+        pool.default_pool()["min"] == 1 && pool.workers().len() == 1
+    });
+    pool.assert_clean_stop();
+}

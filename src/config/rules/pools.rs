@@ -35,6 +35,8 @@ impl Rules<'_> {
         if pool.max_workers > 0 {
             let ok = pool.min_workers <= pool.max_workers;
             self.pair(&path("max_workers"), ok, "below", &path("min_workers"), "");
+            let ok = pool.floors.highest() <= pool.max_workers;
+            self.pair(&path("max_workers"), ok, "below", &path("floors"), "");
             let ok = pool.reserve_workers <= pool.max_workers;
             self.pair(&path("max_workers"), ok, "below", &path("reserve_workers"), "");
         }

@@ -1,5 +1,6 @@
 //! The types that keys may have: how each reads and prints.
 
+mod floors;
 pub(super) mod raw;
 pub(super) mod setting;
 mod size;

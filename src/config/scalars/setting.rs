@@ -302,7 +302,7 @@ impl Setting for BTreeMap<String, String> {
 }
 
 /// All items, or everything that is wrong with some.
-fn all_or_wrongs<T, C: FromIterator<T>>(
+pub(super) fn all_or_wrongs<T, C: FromIterator<T>>(
     items: impl IntoIterator<Item = Result<T, Wrong>>,
 ) -> Result<C, Vec<Wrong>> {
     let mut wrongs = Vec::new();

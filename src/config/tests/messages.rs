@@ -389,3 +389,67 @@ fn broker_protocol_and_runtime_must_fit_each_other() {
       line 2: `broker.protocol` is the string "amqp"; expected "embedded", "rq" or "celery"
     "#);
 }
+
+#[test]
+fn what_is_wrong_with_a_floor_is_told_with_its_place() {
+    insta::assert_snapshot!(problems("\
+[defaults]
+floors = 5
+[pools.a]
+floors = [7, { from = '8', until = '18:00', min_workers = 4 }]
+[[pools.b.floors]]
+from = '08:00'
+until = '08:00'
+min_workers = 4
+[[pools.b.floors]]
+from = '08:00'
+min_workers = 4
+[[pools.c.floors]]
+from = '08:00'
+until = '25:00'
+min_workers = 4
+[[pools.d.floors]]
+from = '22:00'
+until = '06:00'
+days = ['mon', 'someday']
+min_workers = 4
+[[pools.e.floors]]
+from = '22:00'
+until = '06:00'
+days = []
+min_workers = -4
+[[pools.f.floors]]
+from = '22:00'
+until = '06:00'
+time_zone = 'Europe/Atlantis'
+min_workers = 4
+[[pools.g.floors]]
+from = '22:00'
+until = '06:00'
+min_worker = 4
+"), @r#"
+    10 problems in `config.toml`
+      line 2: `defaults.floors` is 5; expected an array of tables such as `[{ from = "08:00", until = "18:00", min_workers = 4 }]`
+      line 4: `pools.a.floors[0]` is 7; expected an array of tables such as `[{ from = "08:00", until = "18:00", min_workers = 4 }]`
+      line 4: `pools.a.floors[1].from` is the string "8"; expected a time of day such as "08:00", or "24:00"
+      line 6: `pools.b.floors[0].from` is the string "08:00"; expected another time than `until`; for all day, "00:00" and "24:00"
+      line 9: `pools.b.floors[1].until` is nothing; expected a time of day such as "08:00", or "24:00"
+      line 14: `pools.c.floors[0].until` is the string "25:00"; expected a time of day such as "08:00", or "24:00"
+      line 19: `pools.d.floors[0].days` is the string "someday"; expected days such as `["mon", "sat"]` or `["mon-fri"]`
+      line 24: `pools.e.floors[0].days` is an array; expected days such as `["mon", "sat"]` or `["mon-fri"]`
+      line 29: `pools.f.floors[0].time_zone` is the string "Europe/Atlantis"; expected the name of a time zone such as "Europe/Berlin" or "UTC"
+      line 34: `pools.g.floors[0].min_worker` is an unknown key; expected from, until, days, min_workers, time_zone
+    "#);
+}
+
+#[test]
+fn a_floor_above_the_maximum_is_refused() {
+    insta::assert_snapshot!(problems("\
+[pools.mail]
+max_workers = 8
+floors = [{ from = '08:00', until = '18:00', min_workers = 9 }]
+"), @r#"
+    1 problem in `config.toml`
+      line 3: `pools.mail.max_workers` is 8, below `pools.mail.floors`, which is [{ from = "08:00", until = "18:00", days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], min_workers = 9, time_zone = "UTC" }]
+    "#);
+}

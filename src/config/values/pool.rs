@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::job::{QueueName, QueueOrder};
+use crate::policy::floors::Floors;
 use crate::policy::memory::MemoryLimit;
 use crate::policy::prefetch::Prefetch;
 use crate::policy::retry::Rules as RetryConfig;
@@ -22,6 +23,8 @@ pub struct PoolConfig {
     pub min_workers: u32,
     /// Never more; at least 1.
     pub max_workers: u32,
+    /// Times of day at which `min_workers` is higher.
+    pub floors: Floors,
     /// Workers whose room no other pool's growth takes; at least `min_workers` and 1 are kept in any case.
     pub reserve_workers: u32,
     /// `policy`, and the keys of each: what decides about the number of workers.
@@ -55,9 +58,10 @@ pub struct PoolConfig {
 }
 
 impl PoolConfig {
-    /// Workers that the pool may always have, whatever the others of its supervisor take.
+    /// Workers that the pool may always have, whatever the others of its supervisor take, at its busiest time of day.
     pub fn floor(&self) -> u32 {
-        share::floor(self.min_workers, self.max_workers, self.reserve_workers)
+        let min = self.min_workers.max(self.floors.highest());
+        share::floor(min, self.max_workers, self.reserve_workers)
     }
 }
 
@@ -94,6 +98,7 @@ impl Default for PoolConfig {
             order: QueueOrder::Strict,
             min_workers: 2,
             max_workers: 5,
+            floors: Floors::default(),
             reserve_workers: 0,
             scaling: ScalingSettings::default(),
             scaling_period: Duration::from_secs(5),

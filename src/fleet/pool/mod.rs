@@ -151,7 +151,7 @@ impl Pool {
         &self.config
     }
 
-    /// Limits in force.
+    /// The limits of its settings, or what `pool scale` said since.
     pub fn limits(&self) -> (u32, u32) {
         self.size.limits()
     }
@@ -265,12 +265,13 @@ impl Pool {
         if self.removed {
             return 0;
         }
-        let (min, max) = self.size.limits();
+        let (min, max) = self.size.limits_now();
         floor(min, max, self.config.reserve_workers)
     }
 
     /// Its floor if its limits were these.
-    pub fn floor_with(&self, (min, max): (u32, u32)) -> u32 {
+    pub fn floor_with(&self, limits: (u32, u32)) -> u32 {
+        let (min, max) = self.size.at_this_time(limits);
         floor(min, max, self.config.reserve_workers)
     }
 

@@ -19,7 +19,7 @@ use super::worker::Worker;
 impl Pool {
     /// The picture at `now`; `kept_bytes`: memory that the others leave it.
     pub fn snapshot(&self, kept_bytes: u64, app: &App, now: Now) -> PoolSnapshot {
-        let (min, max) = self.size.limits();
+        let (min, max) = self.size.limits_now();
         let tally = self.measures.tally();
         let held: usize = self.workers.values().map(Worker::prefetched).sum();
         let busy = self

@@ -21,9 +21,11 @@ use super::{Context, Pool};
 /// The size of one pool.
 #[derive(Debug)]
 pub(super) struct Size {
-    /// Limits in force: the configured ones, or what `pool scale` said since.
+    /// The configured limits, or what `pool scale` said since.
     min: u32,
     max: u32,
+    /// Fewest workers at this time of day, see `policy::floors`; as it was at the last decision.
+    time_floor: u32,
     /// Workers wanted.
     target: u32,
     /// What finds the size within the limits, and the settings that it was started with.
@@ -62,6 +64,7 @@ impl Size {
         Size {
             min: config.min_workers,
             max: config.max_workers,
+            time_floor: 0,
             target: config.min_workers,
             policy: config.scaling.start(),
             settings: config.scaling,
@@ -83,8 +86,19 @@ impl Size {
         self.policy = policy;
     }
 
+    /// The limits of the settings, or what `pool scale` said since.
     pub fn limits(&self) -> (u32, u32) {
         (self.min, self.max)
+    }
+
+    /// The limits in force at this time of day.
+    pub fn limits_now(&self) -> (u32, u32) {
+        self.at_this_time((self.min, self.max))
+    }
+
+    /// The limits in force at this time of day if the settings said these.
+    pub fn at_this_time(&self, (min, max): (u32, u32)) -> (u32, u32) {
+        (min.max(self.time_floor).min(max), max)
     }
 
     pub fn set_limits(&mut self, (min, max): (u32, u32)) {
@@ -113,6 +127,7 @@ impl Pool {
             return;
         }
         self.measures.meter_mut().forget(cx.now.mono);
+        self.size.time_floor = self.config.floors.at(cx.now.unix);
         let sample = self.sample(cx);
         let wish = match occasion {
             Occasion::Period => {
@@ -169,6 +184,7 @@ impl Pool {
         if self.removed {
             return;
         }
+        self.size.time_floor = self.config.floors.at(cx.now.unix);
         let sample = self.sample(cx);
         let decided = limits::decide(&self.scaling_limits(share, budget, cx), &sample, None);
         if decided.is_change() {
@@ -177,9 +193,10 @@ impl Pool {
     }
 
     fn scaling_limits(&self, share: Share, budget: Budget, cx: &Context) -> Limits {
+        let (min, max) = self.size.limits_now();
         Limits {
-            min: self.size.min,
-            max: self.size.max,
+            min,
+            max,
             paused: self.paused,
             loadable: cx.templates.is_loaded(),
             memory: budget,
