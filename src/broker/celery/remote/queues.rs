@@ -47,7 +47,6 @@ impl QueueChange {
             exchange_type: text("exchange_type", "direct"),
             routing_key: text("routing_key", queue.as_str()),
             expires: None,
-            ..Queue::default()
         };
         Ok(QueueChange {
             answer: json!({"ok": format!("add consumer {queue}")}),
