@@ -3,6 +3,7 @@
 import datetime
 import signal
 import time
+from itertools import groupby
 
 import pytest
 
@@ -214,7 +215,9 @@ def test_many_events_go_in_groups(watched):
     is_told = lambda events: len({event['uuid'] for event in events if event['type'] == 'task-succeeded'} & set(ids)) == 300
     watch.until(is_told, 'all are told', 60)
     told = by_task(watch.events())
-    assert all(told[task_id] == ['task-received', 'task-started', 'task-succeeded'] for task_id in ids)
+    # What goes back to its queue and comes again is received again.
+    runs = {task_id: [kind for kind, _ in groupby(told[task_id])] for task_id in ids}
+    assert all(run == ['task-received', 'task-started', 'task-succeeded'] for run in runs.values())
     assert max(len(listed(message.body)) for message in watch.messages) <= 24
 
 

@@ -41,10 +41,10 @@ def test_early_tasks_that_had_not_begun_survive_a_killed_supervisor(alone):
 
 
 def test_a_stopped_pool_gives_back_what_it_held(alone):
-    """An ETA and what was only prefetched are in their queue at once, for whoever comes next."""
+    """A near ETA and what was only prefetched are in their queue at once, for whoever comes next."""
     side = alone('pool')
     side.start()
-    later = [side.send('shop.add', n, n, countdown=3600) for n in range(5)]
+    later = [side.send('shop.add', n, n, countdown=45) for n in range(5)]
     until(lambda: side.broker.waiting('celery') == 0, 'they are taken')
     assert side.stop() == [0]
     assert side.broker.waiting('celery') == 5

@@ -120,16 +120,3 @@ def test_a_worker_is_replaced_after_so_many_tasks(alone):
     side.start('--max-tasks-per-child', '2', workers=1)
     pids = [side.send('shop.pid').get(timeout=30) for _ in range(6)]
     assert len(set(pids)) >= 3, pids
-
-
-def test_an_application_with_batch_tasks_is_refused(alone, tmp_path):
-    """Called one by one its tasks would fail for good."""
-    side = alone('pool')
-    (tmp_path / 'batched.py').write_text(
-        'from celery import Task\nfrom shop import app\n'
-        'Batches = type("Batches", (Task,), {"__module__": "celery_batches", "flush_every": 2, "flush_interval": 1})\n'
-        '@app.task(base=Batches, name="batched.task")\ndef task(requests):\n    pass\n'
-    )
-    process = side.start('-A', 'batched', '--workdir', str(tmp_path), ready=False)
-    assert process.wait(60) == 1, side.output()
-    assert "batch tasks of celery_batches (batched.task) can't run here yet" in side.output()

@@ -64,7 +64,10 @@ def test_quorum_queues_and_the_delays_of_their_producers(alone, tmp_path):
 def test_a_queue_that_is_deleted_is_declared_and_consumed_again(alone):
     side = alone('pool')
     side.start()
-    side.broker.server.api('DELETE', f'/queues/{side.broker.vhost}/celery')
+    server, vhost = side.broker.server, side.broker.vhost
+    server.api('DELETE', f'/queues/{vhost}/celery')
+    # What is sent to a queue that is not there, the server drops.
+    until(lambda: 'celery' in server.queues(vhost), 'it is declared anew')
     assert side.send('shop.add', 1, 2).get(timeout=30) == 3
 
 
