@@ -29,7 +29,7 @@ from poolhouse import check
 from poolhouse.errors import BrokerError, IdTaken, PoolhouseError, Refused
 from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob
 from poolhouse.rq.look import Look, newest, results_key
-from poolhouse.rq.rows import PREFIX, Rows, publish_stop
+from poolhouse.rq.rows import NAMES, PREFIX, Rows, publish_stop
 
 #: A blocking read is renewed after this time, and its jobs are looked at again: a job that is canceled or deleted, or that
 #: keeps no result, wakes nobody.
@@ -99,7 +99,7 @@ class RqBroker:
         if not ids:
             return []
         with self._told():
-            words = [word.decode() for word in self._cancel(args=[PREFIX, int(time.time()), *ids])]
+            words = [word.decode() for word in self._cancel(args=[NAMES, int(time.time()), *ids])]
             answers = []
             for id, word in zip(ids, words):
                 try:
@@ -181,7 +181,7 @@ class RqBroker:
         twice = next((row[0] for row in rows if row[3] == "taken" and row[0] in keys), None)
         if twice is not None:
             raise IdTaken(twice)
-        taken, *added = self._enqueue(args=[PREFIX, group, members, *(value for row in rows for value in row)])
+        taken, *added = self._enqueue(args=[NAMES, group, members, *(value for row in rows for value in row)])
         taken = taken.decode()
         if taken:
             raise IdTaken(group, "group") if taken == _GROUP_TAKEN else IdTaken(taken)

@@ -21,6 +21,8 @@ except ImportError:  # before RQ 3
 
 #: What all keys begin with.
 PREFIX: str = RQ_KEY_PREFIX
+#: For the scripts: the prefix of all keys, then those of queues and of jobs, a line each. See common.lua.
+NAMES = f"{PREFIX}\n{PREFIX}:queue:\n{PREFIX}:job:"
 
 
 class Rows:
