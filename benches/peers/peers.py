@@ -165,12 +165,15 @@ class CeleryOverRabbit(Celery):
             task.apply_async(connection=connection)
             message = channel.basic_get('celery', no_ack=True)
             kept = {name: message.properties[name] for name in ('delivery_mode', 'reply_to')}
-            for _ in range(count):
+            for number in range(1, count + 1):
                 new = str(uuid.uuid4())
                 headers = {**message.headers, 'id': new, 'root_id': new}
                 properties = {**kept, 'correlation_id': new}
                 copy = channel.prepare_message(message.body, 0, 'application/json', 'utf-8', headers, properties)
                 channel.basic_publish(copy, exchange='', routing_key='celery')
+                if number % 1000 == 0 or number == count:
+                    # Answered once the server has all before it: what it holds up is lost with the connection.
+                    channel.queue_declare('celery', passive=True)
 
     def left(self):
         return sum(map(sum, self.server.queues(self.broker.rsplit('/', 1)[1]).values()))
