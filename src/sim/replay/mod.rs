@@ -77,7 +77,7 @@ pub struct Run {
     pub took: Duration,
 }
 
-/// How long things take beside the jobs on an ordinary host, as the real pool measures there.
+/// How long things take beside the jobs on an ordinary host: estimates, of which docs/simulate.md tells how near they come.
 fn ordinary() -> Conditions {
     Conditions {
         // It costs a look at each job, and decides nothing.

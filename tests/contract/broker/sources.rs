@@ -78,7 +78,7 @@ const HAS_NOT: &[(&[&str], &str, &[&str])] = &[
     ),
     (
         &["amqp"],
-        "it is told by words that no answer follows; `celery_amqp.rs` counts them at the server",
+        "the kit counts calls to Redis or SQLite, and can't make this server refuse what is acknowledged",
         &["idle_asks_nothing", "refused_writes_back_off"],
     ),
     (
