@@ -85,6 +85,7 @@ impl Rule {
             config: self.config.clone(),
             pool: pool_name(),
             load: Arc::clone(load),
+            begins: None,
             seed,
         };
         let run = replay::run_with(&setup, self.start.map(|start| start()));

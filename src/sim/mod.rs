@@ -59,7 +59,12 @@ pub struct Conditions {
     pub tells_begin: bool,
     /// How long things take.
     pub pace: Pace,
+    /// The time of day at which the supervisor starts.
+    pub starts: Unix,
 }
+
+/// The host started an hour before the supervisor.
+const STARTED: Mono = Mono(3_600_000_000_000);
 
 impl Default for Conditions {
     fn default() -> Self {
@@ -72,6 +77,7 @@ impl Default for Conditions {
             budget: None,
             tells_begin: true,
             pace: Pace::default(),
+            starts: Unix(1_700_003_600_000),
         }
     }
 }
@@ -111,8 +117,8 @@ impl<S: Script> World<S> {
     pub fn new(seed: u64, config: Config, conditions: Conditions, script: S) -> Self {
         let mut rng = Rng::with_seed(seed);
         let now = Now {
-            mono: Mono(3_600_000_000_000),
-            unix: Unix(1_700_003_600_000),
+            mono: STARTED,
+            unix: conditions.starts,
         };
         let mut supply = Supply::new(rng.u64(..), conditions.tells_begin);
         let traffic = shell::traffic(supply.connect());

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::World;
 use super::script::Script;
+use super::{STARTED, World};
 use crate::fleet::Event;
 use crate::job::PoolName;
 use crate::time::{Mono, Now, Unix};
@@ -159,10 +159,10 @@ impl<S: Script> World<S> {
     fn advance(&mut self, to: Mono) {
         if to > self.now.mono {
             self.pending.ticks_in_place = 0;
-            let since_boot_ms = i64::try_from(to.0 / 1_000_000).unwrap_or(i64::MAX);
+            let passed_ms = i64::try_from(to.since(STARTED).as_millis()).unwrap_or(i64::MAX);
             self.now = Now {
                 mono: to,
-                unix: Unix(1_700_000_000_000_i64.saturating_add(since_boot_ms)),
+                unix: Unix(self.conditions.starts.0.saturating_add(passed_ms)),
             };
         }
     }

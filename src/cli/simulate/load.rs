@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::sim::load::Load;
 use crate::sim::load::service::ServiceTime;
 use crate::sim::load::shape::{JOBS_MAX, Shape, Work};
 use crate::sim::load::trace::{self, Columns};
-use crate::time::{Human, parse_duration};
+use crate::sim::load::{Load, counted};
+use crate::time::{Human, Unix, parse_duration};
 
 use super::super::report::{Code, Failure};
+use super::history::{History, Part};
 use super::usage;
+
+/// How long jobs come if nobody says it.
+const SPAN: Duration = Duration::from_secs(3600);
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Load")]
@@ -50,9 +54,15 @@ pub(super) struct LoadArgs {
     /// A share of the jobs that takes longer, as in `5%=1m`
     #[arg(long, value_name = "SHARE=TIME")]
     long: Option<Long>,
-    /// How long jobs come
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
-    span: Duration,
+    /// What came to the pool, from its history: that beside the control socket, or another file
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    history: Option<Option<PathBuf>>,
+    /// Begin so long ago in the history [default: as far as it goes]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "history")]
+    since: Option<Duration>,
+    /// How long jobs come [default: 1h; of a history all]
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    span: Option<Duration>,
     /// Seed of all that is random
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
@@ -74,8 +84,27 @@ impl LoadArgs {
         shapes.into_iter().flatten().collect()
     }
 
+    fn span(&self) -> Duration {
+        self.span.unwrap_or(SPAN)
+    }
+
+    /// The history that was asked for, of the supervisor with this control socket.
+    pub fn history(&self, socket: &Path, pool: Option<&str>) -> Result<Option<History>, Failure> {
+        let Some(path) = &self.history else {
+            return Ok(None);
+        };
+        let part = Part {
+            path: path.as_deref(),
+            socket,
+            pool,
+            since: self.since,
+            lasts: self.span,
+        };
+        History::read(&part, Unix::now()).map(Some)
+    }
+
     /// All that was asked for, together.
-    pub fn load(&self) -> Result<Load, Failure> {
+    pub fn load(&self, history: Option<&History>) -> Result<Load, Failure> {
         let mut rng = Rng::with_seed(self.seed);
         let work = Work {
             service: self.service,
@@ -83,17 +112,23 @@ impl LoadArgs {
         };
         let mut load: Option<Load> = None;
         for shape in self.shapes() {
-            let more = shape.load(&work, self.span, &mut rng);
-            let more = more.ok_or_else(|| usage(format!("the load has more than {JOBS_MAX} jobs")))?;
+            let more = shape.load(&work, self.span(), &mut rng);
+            let more = more.ok_or_else(too_many)?;
             load = Some(load.map_or_else(|| more.clone(), |load| load.and(more.clone())));
         }
         if let Some(path) = &self.arrivals {
             let more = self.read(path, &mut rng)?;
             load = Some(load.map_or_else(|| more.clone(), |load| load.and(more.clone())));
         }
+        if let Some(history) = history {
+            let more = counted::rebuild(&history.stretches(), self.service, history.span, &mut rng);
+            let more = more.ok_or_else(too_many)?;
+            load = Some(load.map_or_else(|| more.clone(), |load| load.and(more.clone())));
+        }
         let load = load.ok_or_else(|| {
-            usage("no load")
-                .hint("give one or several of --poisson, --steady, --step, --burst, --diurnal and --arrivals")
+            usage("no load").hint(
+                "give one or several of --poisson, --steady, --step, --burst, --diurnal, --arrivals and --history",
+            )
         })?;
         if load.arrivals.is_empty() {
             return Err(usage("the load has no jobs").hint("jobs come for the time that --for says"));
@@ -123,9 +158,9 @@ impl LoadArgs {
     }
 
     /// In words.
-    pub fn words(&self) -> String {
+    pub fn words(&self, history: Option<&History>) -> String {
         let mut words = Vec::new();
-        let span = format!("for {}", Human(self.span));
+        let span = format!("for {}", Human(self.span()));
         for shape in self.shapes() {
             words.push(match shape {
                 Shape::Steady(rate) => format!("{rate} jobs a second {span}"),
@@ -156,8 +191,13 @@ impl LoadArgs {
             };
             words.push(format!("{}{speed}", path.display()));
         }
+        words.extend(history.map(History::words));
         words.join(", ")
     }
+}
+
+fn too_many() -> Failure {
+    usage(format!("the load has more than {JOBS_MAX} jobs"))
 }
 
 fn factor(text: &str) -> Result<f64, String> {

@@ -1,8 +1,9 @@
 //! `pool simulate`: what the settings would make of a load, in virtual time.
 //!
-//! - `load`: the load that the flags describe. `variants`: the settings side by side.
+//! - `load`: the load that the flags describe. `history`: the load that came to the pool. `variants`: the settings side by side.
 //! - `report`: tables and JSON. `pictures`: SVG and PNG.
 
+mod history;
 mod load;
 mod pictures;
 mod report;
@@ -17,8 +18,9 @@ use crate::config::SettingsArgs;
 use crate::sim::load::Load;
 use crate::sim::replay::figures::Figures;
 use crate::sim::replay::{self, Run, Setup, bound};
-use crate::time::parse_duration;
+use crate::time::{Unix, parse_duration};
 
+use self::history::Recorded;
 use self::load::LoadArgs;
 use super::report::{Code, Failure, Outcome};
 use variants::{Sweep, Variant};
@@ -34,7 +36,8 @@ Examples:
   pool simulate --step 2..40 --max-workers 60 --svg a.svg    how fast a pool gets over a step
   pool simulate --poisson 5 --sweep utilization_threshold=0.3..0.9
   pool simulate --burst 500/10m --config a.toml --config b.toml --svg both.svg
-  pool simulate --arrivals jobs.csv --columns arrival=when,service=seconds")]
+  pool simulate --arrivals jobs.csv --columns arrival=when,service=seconds
+  pool simulate --history --since 1d --max-workers 12        what would 12 workers at most have done with the last day?")]
 pub struct SimulateArgs {
     #[command(flatten)]
     load: LoadArgs,
@@ -63,6 +66,33 @@ pub struct SimulateArgs {
     settings: SettingsArgs,
 }
 
+/// What comes.
+#[derive(Debug)]
+struct Given {
+    load: Arc<Load>,
+    /// In words.
+    words: String,
+    /// The time of day at which it begins; `None`: any.
+    begins: Option<Unix>,
+    /// What the pool itself made of it, where it is its history.
+    recorded: Option<Recorded>,
+}
+
+impl Given {
+    fn of(args: &SimulateArgs, variants: &[Variant]) -> Result<Self, Failure> {
+        let history = args
+            .load
+            .history(&variants[0].config.socket, args.pool.as_deref())?;
+        let history = history.as_ref();
+        Ok(Given {
+            load: Arc::new(args.load.load(history)?),
+            words: args.load.words(history),
+            begins: history.map(|history| history.begins),
+            recorded: history.and_then(|history| history.recorded()),
+        })
+    }
+}
+
 /// A variant of the settings, and what it made of the load.
 #[derive(Debug)]
 struct Trial {
@@ -75,20 +105,20 @@ struct Trial {
 pub fn run(args: &SimulateArgs) -> Outcome {
     let cannot = |failure: Failure| failure.context("cannot simulate");
     let variants = variants::all(args).map_err(cannot)?;
-    let load = Arc::new(args.load.load().map_err(cannot)?);
+    let given = Given::of(args, &variants).map_err(cannot)?;
     for variant in &variants {
-        variant.check_queues(&load).map_err(cannot)?;
+        variant.check_queues(&given.load).map_err(cannot)?;
     }
-    let trials = try_all(variants, &load, args);
-    pictures::write(args, &trials).map_err(cannot)?;
+    let trials = try_all(variants, &given, args);
+    pictures::write(args, &given.words, &trials).map_err(cannot)?;
     if args.json {
-        return report::print_json(args, &load, &trials);
+        return report::print_json(args, &given, &trials);
     }
-    report::print_text(args, &load, &trials)
+    report::print_text(args, &given, &trials)
 }
 
 /// Runs all of them, as many at once as there are processors.
-fn try_all(variants: Vec<Variant>, load: &Arc<Load>, args: &SimulateArgs) -> Vec<Trial> {
+fn try_all(variants: Vec<Variant>, given: &Given, args: &SimulateArgs) -> Vec<Trial> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     let work = || {
@@ -96,7 +126,7 @@ fn try_all(variants: Vec<Variant>, load: &Arc<Load>, args: &SimulateArgs) -> Vec
         while let at = next.fetch_add(1, Ordering::Relaxed)
             && let Some(variant) = variants.get(at)
         {
-            done.push((at, try_one(variant, load, args)));
+            done.push((at, try_one(variant, given, args)));
         }
         done
     };
@@ -123,16 +153,18 @@ fn try_all(variants: Vec<Variant>, load: &Arc<Load>, args: &SimulateArgs) -> Vec
     variants.into_iter().zip(results).map(trial).collect()
 }
 
-fn try_one(variant: &Variant, load: &Arc<Load>, args: &SimulateArgs) -> (Run, Figures) {
+fn try_one(variant: &Variant, given: &Given, args: &SimulateArgs) -> (Run, Figures) {
     let pool = &variant.config.pools[&variant.pool];
     let limits = (pool.min_workers, pool.max_workers);
     let run = replay::run(&Setup {
         config: variant.config.clone(),
         pool: variant.pool.clone(),
-        load: Arc::clone(load),
+        load: Arc::clone(&given.load),
+        begins: given.begins,
         seed: args.load.seed(),
     });
-    let figures = Figures::of(&run, load, args.slo, bound::clairvoyant(load, limits));
+    let bound = bound::clairvoyant(&given.load, limits);
+    let figures = Figures::of(&run, &given.load, args.slo, bound);
     (run, figures)
 }
 

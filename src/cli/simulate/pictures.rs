@@ -17,13 +17,13 @@ const CHART: (u32, u32) = (960, 300);
 const COMPARISON: (u32, u32) = (960, 600);
 
 /// Writes the pictures that were asked for.
-pub(super) fn write(args: &SimulateArgs, trials: &[Trial]) -> Outcome {
+pub(super) fn write(args: &SimulateArgs, words: &str, trials: &[Trial]) -> Outcome {
     if args.svg.is_none() && args.png.is_none() {
         return Ok(());
     }
     let picture = match trials {
-        [trial] => over_time(&args.load.words(), trial),
-        trials => comparison(&args.load.words(), trials),
+        [trial] => over_time(words, trial),
+        trials => comparison(words, trials),
     };
     if let Some(path) = &args.svg {
         save(path, svg::encode(&picture).as_bytes())?;

@@ -2,25 +2,28 @@
 
 use serde::Serialize;
 
-use crate::sim::load::Load;
 use crate::sim::replay::{Change, Sample};
 use crate::time::Human;
 
 use super::super::chart;
 use super::super::report::{Out, Outcome, print};
 use super::super::table::Table;
-use super::{Figures, SimulateArgs, Trial};
+use super::history::Recorded;
+use super::{Figures, Given, SimulateArgs, Trial};
 
 /// Columns of the chart, and of a table that is not for a terminal.
 const WIDTH: usize = 100;
 
-pub(super) fn print_text(args: &SimulateArgs, load: &Load, trials: &[Trial]) -> Outcome {
+pub(super) fn print_text(args: &SimulateArgs, given: &Given, trials: &[Trial]) -> Outcome {
     let mut text = format!(
         "{} jobs: {}, seed {}\n",
-        load.arrivals.len(),
-        args.load.words(),
+        given.load.arrivals.len(),
+        given.words,
         args.load.seed()
     );
+    if let Some(recorded) = &given.recorded {
+        text.push_str(&format!("{}\n", recorded.words()));
+    }
     if let [trial] = trials {
         let pool = &trial.variant.config.pools[&trial.variant.pool];
         text.push_str(&format!(
@@ -116,14 +119,17 @@ fn seconds(time: f64) -> String {
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Document<'a> {
-    load: LoadView,
+    load: LoadView<'a>,
+    /// What the pool itself made of its history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded: Option<&'a Recorded>,
     slo: f64,
     trials: Vec<TrialView<'a>>,
 }
 
 #[derive(Serialize)]
-struct LoadView {
-    words: String,
+struct LoadView<'a> {
+    words: &'a str,
     jobs: usize,
     span: f64,
     work: f64,
@@ -156,15 +162,17 @@ impl<'a> TrialView<'a> {
     }
 }
 
-pub(super) fn print_json(args: &SimulateArgs, load: &Load, trials: &[Trial]) -> Outcome {
+pub(super) fn print_json(args: &SimulateArgs, given: &Given, trials: &[Trial]) -> Outcome {
+    let load = &given.load;
     let document = Document {
         load: LoadView {
-            words: args.load.words(),
+            words: &given.words,
             jobs: load.arrivals.len(),
             span: load.span.as_secs_f64(),
             work: load.work().as_secs_f64(),
             seed: args.load.seed(),
         },
+        recorded: given.recorded.as_ref(),
         slo: args.slo.as_secs_f64(),
         trials: trials.iter().zip(front(trials)).map(TrialView::of).collect(),
     };

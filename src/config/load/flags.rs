@@ -65,12 +65,12 @@ impl RunArgs {
         self.burst |= matches.get_flag("burst");
         self.dry_run |= matches.get_flag("dry-run");
         self.print_config |= matches.get_flag("print-config");
-        self.take_settings(matches, but);
+        let ours = |flag: &Flag| !but.iter().any(|word| word.flag == flag.key.flag);
+        self.take_settings(matches, flags().into_iter().filter(ours));
     }
 
-    fn take_settings(&mut self, matches: &ArgMatches, but: &[Word]) {
-        let ours = |flag: &Flag| !but.iter().any(|word| word.flag == flag.key.flag);
-        for flag in flags().into_iter().filter(ours) {
+    fn take_settings(&mut self, matches: &ArgMatches, flags: impl Iterator<Item = Flag>) {
+        for flag in flags {
             if let Some(texts) = matches.get_many::<String>(flag.key.flag) {
                 self.values.insert(flag.key.flag, texts.cloned().collect());
             }
@@ -203,7 +203,7 @@ impl FromArgMatches for RunArgs {
     }
 }
 
-/// The settings alone, for verbs that start no supervisor: all flags of `run` that set a key.
+/// The settings alone, for verbs that start no supervisor: all flags of `run` that set a key, but [`KEEPS_HISTORY`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettingsArgs(RunArgs);
 
@@ -228,9 +228,17 @@ const SCALING_FLAGS: [&str; 7] = [
     "target-wait",
 ];
 
+/// A verb that keeps no history may read one, by a flag of this name.
+const KEEPS_HISTORY: &str = "history";
+
+fn flags_of_settings() -> impl Iterator<Item = Flag> {
+    let flags = flags().into_iter();
+    flags.filter(|flag| flag.key.flag != KEEPS_HISTORY)
+}
+
 impl Args for SettingsArgs {
     fn augment_args(command: Command) -> Command {
-        flags().into_iter().fold(command, |command, flag| {
+        flags_of_settings().fold(command, |command, flag| {
             let is_shown = SCALING_FLAGS.contains(&flag.key.flag);
             command.arg(flag.arg().hide(!is_shown))
         })
@@ -249,7 +257,7 @@ impl FromArgMatches for SettingsArgs {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        self.0.take_settings(matches, &[]);
+        self.0.take_settings(matches, flags_of_settings());
         Ok(())
     }
 }

@@ -1,7 +1,9 @@
 //! What comes: jobs with the instant of their arrival and the time that they take.
 //!
-//! [`shape`]: loads that are described in a few words. [`service`]: how long their jobs take. [`trace`]: loads that were recorded.
+//! [`shape`]: loads that are described in a few words. [`service`]: how long their jobs take. [`trace`]: loads that were
+//! recorded job by job. [`counted`]: loads that were counted.
 
+pub mod counted;
 pub mod service;
 pub mod shape;
 pub mod trace;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::job::PoolName;
 use crate::policy::scaling::wish::ScalingPolicy;
+use crate::time::Unix;
 
 use super::load::Load;
 use super::{Conditions, Pace, World};
@@ -26,6 +27,8 @@ pub struct Setup {
     pub pool: PoolName,
     /// What comes.
     pub load: Arc<Load>,
+    /// The time of day at which it begins, for what goes by it; `None`: midnight, UTC.
+    pub begins: Option<Unix>,
     /// Where everything that is not certain is drawn from.
     pub seed: u64,
 }
@@ -77,9 +80,13 @@ pub struct Run {
     pub took: Duration,
 }
 
+/// Tuesday, 14 November 2023, 00:00 UTC.
+const MIDNIGHT: Unix = Unix(1_699_920_000_000);
+
 /// How long things take beside the jobs on an ordinary host: estimates, of which docs/simulate.md tells how near they come.
-fn ordinary() -> Conditions {
+fn ordinary(begins: Option<Unix>) -> Conditions {
     Conditions {
+        starts: begins.unwrap_or(MIDNIGHT),
         // It costs a look at each job, and decides nothing.
         tells_begin: false,
         pace: Pace {
@@ -101,7 +108,7 @@ pub fn run(setup: &Setup) -> Run {
 /// Runs it through this policy; `None`: that of the settings.
 pub fn run_with(setup: &Setup, policy: Option<Box<dyn ScalingPolicy>>) -> Run {
     let script = Replay::new(setup);
-    let mut world = World::new(setup.seed, setup.config.clone(), ordinary(), script);
+    let mut world = World::new(setup.seed, setup.config.clone(), ordinary(setup.begins), script);
     if let Some(policy) = policy {
         world.set_policy(&setup.pool, policy);
     }

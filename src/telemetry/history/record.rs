@@ -78,5 +78,19 @@ pub struct Step {
     /// How often each limit held.
     pub limits: BTreeMap<String, u32>,
     /// The flow through each queue.
-    pub queues: Vec<QueueFlow>,
+    pub queues: Vec<QueueStep>,
+}
+
+/// How long a slot of a step is, in seconds: arrivals are counted in each.
+pub const SLOT_S: u32 = 5;
+
+/// What passed through a queue in a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QueueStep {
+    /// All of it.
+    #[serde(flatten)]
+    pub flow: QueueFlow,
+    /// Executions that became due in each slot of [`SLOT_S`]; those of the end without any are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrivals: Vec<u64>,
 }

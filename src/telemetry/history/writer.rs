@@ -181,7 +181,7 @@ mod tests {
 
     fn steps(records: &[Record]) -> Vec<(i64, u64)> {
         let step = |record: &Record| match record {
-            Record::Step(step) => Some((step.at.0 - NOON.0, step.queues[0].arrived)),
+            Record::Step(step) => Some((step.at.0 - NOON.0, step.queues[0].flow.arrived)),
             Record::Decision(_) => None,
         };
         records.iter().filter_map(step).collect()
