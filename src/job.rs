@@ -1,5 +1,7 @@
 //! What a job is: its identity, what a producer asks for, what a claim hands out, how it ends.
 
+mod view;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Unix;
+
+pub use view::{Attempt, JobState, JobView};
 
 /// Longest job id, queue name and task name, in bytes.
 pub const NAME_LEN_MAX: usize = 255;
@@ -441,62 +445,6 @@ pub struct RunStamp {
     pub ended: Unix,
     /// How its worker died with it: the raw wait status, where known.
     pub death: Option<i32>,
-}
-
-/// Where a job is; exactly one place at any instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum JobState {
-    /// In its queue.
-    Waiting,
-    /// Due later.
-    Scheduled,
-    /// Waits for other jobs to end: see [`crate::broker::flow`].
-    Deferred,
-    /// Under a lease.
-    Running,
-    /// Ended well.
-    Finished,
-    /// Dead-lettered.
-    Dead,
-}
-
-impl JobState {
-    /// Finished or dead: nothing more happens unless somebody asks.
-    pub fn is_final(self) -> bool {
-        matches!(self, JobState::Finished | JobState::Dead)
-    }
-}
-
-/// A job as inspection shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct JobView {
-    /// Its id.
-    pub id: JobId,
-    /// Its queue.
-    pub queue: QueueName,
-    /// What runs.
-    pub task: Arc<str>,
-    /// Its arguments.
-    #[serde(skip)]
-    pub payload: Vec<u8>,
-    /// Where it is.
-    pub state: JobState,
-    /// When it was enqueued.
-    pub enqueued: Unix,
-    /// When it is due, if scheduled.
-    pub due: Option<Unix>,
-    /// When it ended.
-    pub ended: Option<Unix>,
-    /// Failed executions; `None`: nobody counted them.
-    pub failures: Option<u32>,
-    /// Executions that ended with their worker's death; `None`: nobody counted them.
-    pub losses: Option<u32>,
-    /// What it returned, when finished.
-    #[serde(skip)]
-    pub result: Option<Vec<u8>>,
-    /// Why it failed last.
-    pub error: Option<JobError>,
 }
 
 #[cfg(test)]

@@ -25,19 +25,10 @@ pub trait DeadLetters: Send + Sync {
 /// stored.
 pub(super) fn unreadable(id: &[u8], queue: QueueName, task: &[u8], why: String) -> JobView {
     let id = shown(id);
+    let id = JobId::new(&id).unwrap_or_else(|_| JobId::generate());
     JobView {
-        id: JobId::new(&id).unwrap_or_else(|_| JobId::generate()),
-        queue,
-        task: shown(task).into(),
-        payload: Vec::new(),
-        state: JobState::Dead,
-        enqueued: Unix::default(),
-        due: None,
-        ended: None,
-        failures: None,
-        losses: None,
-        result: None,
         error: Some(JobError::new("unreadable", why)),
+        ..JobView::new(id, queue, &shown(task), JobState::Dead)
     }
 }
 

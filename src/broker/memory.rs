@@ -5,6 +5,7 @@ mod client;
 mod control;
 mod flow;
 mod inspect;
+mod search;
 mod store;
 mod ties;
 
@@ -107,6 +108,7 @@ impl Broker for MemoryBroker {
     fn abilities(&self) -> Abilities<'_> {
         Abilities {
             chains: Some(self),
+            search: Some(self),
             ..Abilities::of(self)
         }
     }

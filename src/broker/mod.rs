@@ -10,6 +10,7 @@ mod check;
 mod control;
 mod dead;
 mod error;
+pub mod filter;
 pub mod flow;
 pub mod groups;
 pub mod memory;
@@ -22,6 +23,7 @@ mod queues;
 mod read;
 pub mod redis;
 pub mod rq;
+pub mod search;
 pub mod source;
 pub mod sqlite;
 mod wait;
@@ -33,12 +35,14 @@ use async_trait::async_trait;
 pub use control::{Canceled, Control};
 pub use dead::{DeadFilter, DeadLetters};
 pub use error::{BrokerError, NotHere};
+pub use filter::{ArgumentIs, JobFilter, StateName};
 pub use groups::{Chains, GroupView, Groups, NewGroup};
 pub use presence::{Ask, Order, Orders, Picture, PoolView, Presence, RunningJob, Told, WorkerView};
 pub use produce::{Enqueued, Producer};
 pub use pull::Pull;
 pub use queues::{Backlog, Queues};
 pub use read::{Reader, wait_all};
+pub use search::{Budget, Cursor, IdsFound, Page, Search, Searched, Unseen};
 pub use source::{Events, Source};
 pub use wait::{Ended, Watch};
 
@@ -99,6 +103,8 @@ pub struct Abilities<'a> {
     pub producer: Option<&'a dyn Producer>,
     /// See [`Broker::reader`].
     pub reader: Option<&'a dyn Reader>,
+    /// See [`Broker::search`].
+    pub search: Option<&'a dyn Search>,
     /// See [`Broker::dead_letters`].
     pub dead_letters: Option<&'a dyn DeadLetters>,
     /// See [`Broker::control`].
@@ -156,6 +162,13 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
         let instead = "use the tools of its protocol";
         let found = self.abilities().reader;
         found.ok_or_else(|| self.lacks("record of jobs", instead))
+    }
+
+    /// Looks through jobs.
+    fn search(&self) -> Result<&dyn Search, NotHere> {
+        let instead = "use the tools of its protocol";
+        let found = self.abilities().search;
+        found.ok_or_else(|| self.lacks("way to look through jobs", instead))
     }
 
     /// Jobs that failed for good.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::fleet::snapshot::{Decision, PoolSnapshot, ProcessSnapshot, Snapshot};
-use crate::job::{JobState, JobView};
+use crate::job::JobView;
 use crate::text::{escaped, escaped_lines};
 use crate::time::{Human, Unix, seconds_to_duration};
 
@@ -225,7 +225,7 @@ pub fn job(job: &JobView) -> String {
     fact("job", escaped(job.id.as_str()).into_owned());
     fact("queue", escaped(job.queue.as_str()).into_owned());
     fact("task", escaped(&job.task).into_owned());
-    fact("state", state(job.state).to_owned());
+    fact("state", job.state.as_str().to_owned());
     fact("enqueued", job.enqueued.to_string());
     if let Some(ended) = job.ended {
         fact("ended", ended.to_string());
@@ -243,18 +243,6 @@ pub fn job(job: &JobView) -> String {
         }
     }
     escaped_lines(&text).into_owned()
-}
-
-/// A job's state as a word of our own contract.
-pub fn state(state: JobState) -> &'static str {
-    match state {
-        JobState::Waiting => "waiting",
-        JobState::Scheduled => "scheduled",
-        JobState::Deferred => "deferred",
-        JobState::Running => "running",
-        JobState::Finished => "finished",
-        JobState::Dead => "dead",
-    }
 }
 
 /// How long ago, in the two largest units that matter: `0.4s`, `42s`, `12m5s`, `3h20m`, `4d3h`.
@@ -285,7 +273,7 @@ mod tests {
 
     use super::*;
     use crate::fleet::snapshot::TaskSnapshot;
-    use crate::job::{JobError, JobId, NewJob, QueueName};
+    use crate::job::{JobError, JobId, JobState, NewJob, QueueName};
 
     const NOW: Unix = Unix(1_772_355_900_250);
 
@@ -430,6 +418,7 @@ mod tests {
                 detail: "Traceback (most recent call last):\n  File \"mail.py\", line 3\n".into(),
                 ..JobError::default()
             }),
+            attempts: Vec::new(),
         }
     }
 

@@ -12,9 +12,9 @@ use crate::job::{GroupId, JobError, JobId, JobState, JobView};
 use crate::time::{Human, parse_duration};
 
 use super::client::{self, Access};
+use super::json;
 use super::progress::Progress;
 use super::report::{Code, Failure, Out, Outcome};
-use super::{json, render};
 
 /// After the time is up: how long those not watched yet may be looked at.
 const LAST_LOOK_MAX: Duration = Duration::from_secs(1);
@@ -235,7 +235,7 @@ struct Line<'a> {
 
 fn line(id: &JobId, job: Option<&JobView>) -> String {
     let unknown = JobError::new("unknown job", "there is no such job, or its result has expired");
-    let state = job.map_or("unknown", |job| render::state(job.state));
+    let state = job.map_or("unknown", |job| job.state.as_str());
     let error = match job {
         None => Some(&unknown),
         Some(job) if job.state == JobState::Finished => None,

@@ -20,6 +20,7 @@ mod model;
 mod push;
 mod queues;
 mod rq;
+mod search;
 mod settling;
 mod sources;
 mod upgrade;

@@ -24,7 +24,7 @@ use crate::broker::redis::endpoint::Endpoint;
 use crate::broker::wait::{WaitAny, watch};
 use crate::broker::{BrokerError, Ended, Watch, check};
 use crate::job::{JobError, JobId, JobState, JobView, QueueName};
-use crate::time::{Mono, Unix};
+use crate::time::Mono;
 
 /// The hint for a user who lacks rights.
 const RIGHTS: &str = "this user needs the commands and keys that Celery's own workers need";
@@ -144,20 +144,8 @@ impl ResultStore {
 
 /// A task as its result shows it.
 fn view(id: &JobId, meta: Option<&[u8]>) -> JobView {
-    let pending = JobView {
-        id: id.clone(),
-        queue: QueueName::new(ANY_QUEUE).expect("it is short"),
-        task: "".into(),
-        payload: Vec::new(),
-        state: JobState::Waiting,
-        enqueued: Unix::default(),
-        due: None,
-        ended: None,
-        failures: None,
-        losses: None,
-        result: None,
-        error: None,
-    };
+    let queue = QueueName::new(ANY_QUEUE).expect("it is short");
+    let pending = JobView::new(id.clone(), queue, "", JobState::Waiting);
     let Some(meta) = meta else { return pending };
     let Ok(meta) = serde_json::from_slice::<Meta<'_>>(meta) else {
         // Another serializer wrote it: it has ended, or is on its way.
@@ -367,6 +355,7 @@ impl Watch for NoWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Unix;
 
     fn of(meta: &str) -> JobView {
         view(&JobId::new("1").unwrap(), Some(meta.as_bytes()))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::store::{Place, Store};
 use crate::broker::Canceled;
 use crate::broker::source::StopHow;
-use crate::job::{Claim, JobError, JobId};
+use crate::job::{Attempt, Claim, JobError, JobId};
 use crate::time::Unix;
 
 impl Store {
@@ -131,7 +131,9 @@ impl Store {
             };
             if begun && lost {
                 job.losses += 1;
-                job.error = Some(JobError::supervisor_lost());
+                let error = JobError::supervisor_lost();
+                job.note(Attempt::new(&error, None));
+                job.error = Some(error);
             }
             match stop {
                 Some(how) => self.bury(handle, how.error(), result_ttl, now),

@@ -49,6 +49,7 @@ impl Store {
             };
             if let Some(job) = store.jobs.get_mut(&handle) {
                 (job.failures, job.losses, job.error) = (0, 0, None);
+                job.attempts.clear();
             }
             store.put(handle, Place::Waiting(slot));
             store.after_retry(handle);
@@ -82,23 +83,30 @@ impl Store {
 }
 
 impl Job {
-    fn view(&self) -> JobView {
-        let (state, due, ended, result) = match &self.place {
-            Place::Waiting(_) => (JobState::Waiting, None, None, None),
-            Place::Scheduled(due) => (JobState::Scheduled, Some(*due), None, None),
-            Place::Deferred => (JobState::Deferred, None, None, None),
-            Place::Running { .. } => (JobState::Running, None, None, None),
-            Place::Finished { ended, result, .. } => {
-                (JobState::Finished, None, Some(*ended), Some(result.clone()))
-            }
-            Place::Dead { ended } => (JobState::Dead, None, Some(*ended), None),
+    pub(super) fn state(&self) -> JobState {
+        match self.place {
+            Place::Waiting(_) => JobState::Waiting,
+            Place::Scheduled(_) => JobState::Scheduled,
+            Place::Deferred => JobState::Deferred,
+            Place::Running { .. } => JobState::Running,
+            Place::Finished { .. } => JobState::Finished,
+            Place::Dead { .. } => JobState::Dead,
+        }
+    }
+
+    pub(super) fn view(&self) -> JobView {
+        let (due, ended, result) = match &self.place {
+            Place::Scheduled(due) => (Some(*due), None, None),
+            Place::Finished { ended, result, .. } => (None, Some(*ended), Some(result.clone())),
+            Place::Dead { ended } => (None, Some(*ended), None),
+            Place::Waiting(_) | Place::Deferred | Place::Running { .. } => (None, None, None),
         };
         JobView {
             id: self.new.id.clone(),
             queue: self.new.queue.clone(),
             task: Arc::clone(&self.new.task),
             payload: self.payload.to_vec(),
-            state,
+            state: self.state(),
             enqueued: self.enqueued,
             due,
             ended,
@@ -106,6 +114,7 @@ impl Job {
             losses: Some(self.losses),
             result,
             error: self.error.clone(),
+            attempts: self.attempts.iter().cloned().collect(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The jobs themselves: plain data, time as an argument.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,9 @@ use super::ties::{Group, Ties};
 use crate::broker::parts::turns::Turns;
 use crate::broker::source::StopHow;
 use crate::broker::{Backlog, BrokerError, Enqueued, Maintained};
-use crate::job::{Claim, Claimed, JobError, JobId, Loss, NewJob, QueueName, Settlement, Verdict, Work};
+use crate::job::{
+    Attempt, Claim, Claimed, JobError, JobId, Loss, NewJob, QueueName, Settlement, Verdict, Work,
+};
 use crate::time::Unix;
 
 /// Expired results deleted by one call of `maintain`.
@@ -25,6 +27,8 @@ pub(super) struct Job {
     pub(super) failures: u32,
     pub(super) losses: u32,
     pub(super) error: Option<JobError>,
+    /// Runs that did not succeed, the newest last.
+    pub(super) attempts: VecDeque<Attempt>,
     pub(super) place: Place,
     pub(super) ties: Ties,
 }
@@ -144,6 +148,7 @@ impl Store {
             failures: 0,
             losses: 0,
             error: None,
+            attempts: VecDeque::new(),
             place: place.clone(),
             ties,
         };
@@ -252,6 +257,9 @@ impl Store {
             } if holder == session => (slot, stop),
             _ => return false,
         };
+        if let Some(attempt) = Attempt::of(&settled.verdict, settled.run.as_ref()) {
+            job.note(attempt);
+        }
         // What was called off meanwhile does not come back.
         if let (Verdict::GiveBack | Verdict::Again { .. }, Some(how)) = (&settled.verdict, stop) {
             self.bury(handle, how.error(), result_ttl, now);
@@ -461,6 +469,14 @@ impl Store {
 }
 
 impl Job {
+    /// Keeps a run that did not succeed.
+    pub(super) fn note(&mut self, attempt: Attempt) {
+        if self.attempts.len() >= Attempt::KEPT_MAX {
+            self.attempts.pop_front();
+        }
+        self.attempts.push_back(attempt);
+    }
+
     fn since(&self) -> Option<Unix> {
         match self.place {
             Place::Waiting(slot) => Some(slot.since),

@@ -136,18 +136,13 @@ mod tests {
 
     fn member(id: &str, state: JobState, ended: Option<i64>) -> JobView {
         JobView {
-            id: JobId::new(id).unwrap(),
-            queue: QueueName::new("default").unwrap(),
-            task: "work".into(),
-            payload: Vec::new(),
-            state,
-            enqueued: Unix(1),
-            due: None,
             ended: ended.map(Unix),
-            failures: None,
-            losses: None,
-            result: None,
-            error: None,
+            ..JobView::new(
+                JobId::new(id).unwrap(),
+                QueueName::new("default").unwrap(),
+                "work",
+                state,
+            )
         }
     }
 

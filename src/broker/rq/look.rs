@@ -88,6 +88,7 @@ impl Views {
             losses: None,
             result: self.result(state, entry),
             error,
+            attempts: Vec::new(),
         })
     }
 

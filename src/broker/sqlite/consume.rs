@@ -228,7 +228,9 @@ impl Store {
         let mut done = Vec::with_capacity(settlements.len());
         for settlement in settlements {
             let Settlement {
-                of: claim, verdict, ..
+                of: claim,
+                verdict,
+                run,
             } = settlement;
             done.push(match verdict {
                 Verdict::Finish { result } => self.finish(claim, result)?,
@@ -238,6 +240,7 @@ impl Store {
                     None => false,
                     Some(slot) => {
                         self.unwind(claim, slot, verdict)?;
+                        self.note_attempt(claim.handle, verdict, run.as_ref())?;
                         true
                     }
                 },
@@ -412,24 +415,6 @@ impl Store {
             .conn
             .prepare_cached("INSERT INTO dead (handle, ended, epoch) VALUES (?1, ?2, ?3)")?;
         bury.execute((handle, self.now.0, epoch))?;
-        Ok(())
-    }
-
-    /// Keeps what went wrong.
-    pub(super) fn remember(
-        &self,
-        handle: i64,
-        failures: u32,
-        losses: u32,
-        error: &JobError,
-    ) -> Result<(), Failure> {
-        let error = serde_json::to_string(error).map_err(|problem| Failure::Corrupt(problem.to_string()))?;
-        let mut remember = self.conn.prepare_cached(
-            "INSERT INTO attempts (handle, failures, losses, error) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (handle) DO UPDATE SET failures = excluded.failures, losses = excluded.losses,
-                                                error = excluded.error, returned = 0",
-        )?;
-        remember.execute((handle, failures, losses, error))?;
         Ok(())
     }
 

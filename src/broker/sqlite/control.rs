@@ -27,7 +27,7 @@ fn number_of(how: StopHow) -> i64 {
 /// A job that came back so often is taken alone: if it takes its supervisor down, no other is under suspicion with it.
 pub(super) const RETURNS_ALONE: i64 = 2;
 /// When a job has come back so often, it counts as lost each time: that it had not begun is not believed any more.
-const RETURNS_MAX: u32 = 3;
+pub(super) const RETURNS_MAX: u32 = 3;
 
 /// Why a job that was called off does not come back: by the column `stop`.
 pub(super) fn called_off(stop: i64) -> Option<JobError> {
@@ -183,7 +183,8 @@ impl Store {
                  ON CONFLICT (handle) DO UPDATE SET losses = losses + 1, error = excluded.error",
             )?
             .execute((session, &error))?;
-        self.count_returned(session, &error)
+        self.count_returned(session, &error)?;
+        self.note_lost(session)
     }
 
     /// Counts how often claims that are not known to have begun came back: one that takes its supervisor down at once

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row};
+use serde::de::DeserializeOwned;
 
 use super::error::Failure;
 use super::store::{Store, job_id, text};
@@ -19,7 +20,7 @@ const VIEW: &str = "
     CASE WHEN f.handle NOTNULL THEN 'finished' WHEN d.handle NOTNULL THEN 'dead'
          WHEN r.handle NOTNULL THEN 'running' WHEN s.handle NOTNULL THEN 'scheduled'
          WHEN EXISTS (SELECT 1 FROM deferred w WHERE w.handle = j.handle) THEN 'deferred'
-         ELSE 'waiting' END";
+         ELSE 'waiting' END, a.history";
 const PLACES: &str = "
     JOIN queues q ON q.queue = j.queue
     LEFT JOIN attempts a ON a.handle = j.handle
@@ -222,20 +223,10 @@ impl Store {
     }
 }
 
-fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
-    let state = match row.get_ref(12)?.as_str()? {
-        "finished" => JobState::Finished,
-        "dead" => JobState::Dead,
-        "running" => JobState::Running,
-        "scheduled" => JobState::Scheduled,
-        "deferred" => JobState::Deferred,
-        _ => JobState::Waiting,
-    };
-    let error = row.get_ref(11)?.as_bytes_or_null()?;
-    let error = error
-        .map(serde_json::from_slice)
-        .transpose()
-        .map_err(|problem| Failure::Corrupt(format!("`attempts.error`: {problem}")))?;
+/// Reads the columns of [`VIEW`].
+pub(super) fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
+    let state = row.get_ref(12)?.as_str()?;
+    let state = JobState::ALL.into_iter().find(|known| known.as_str() == state);
     let count = |at, column| {
         let count: Option<i64> = row.get(at)?;
         u32::try_from(count.unwrap_or(0))
@@ -246,20 +237,28 @@ fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
         queue: queue_name(text(row, 2, "queues.name")?)?,
         task: text(row, 3, "jobs.task")?.into(),
         payload: row.get(4)?,
-        state,
+        state: state.unwrap_or(JobState::Waiting),
         enqueued: Unix(row.get(5)?),
         due: row.get::<_, Option<i64>>(6)?.map(Unix),
         ended: row.get::<_, Option<i64>>(7)?.map(Unix),
         failures: Some(count(8, "attempts.failures")?),
         losses: Some(count(9, "attempts.losses")?),
         result: row.get(10)?,
-        error,
+        error: read_json(row, 11, "attempts.error")?,
+        attempts: read_json(row, 13, "attempts.history")?.unwrap_or_default(),
     };
     Ok((row.get(0)?, view))
 }
 
+/// A column that holds JSON, or nothing.
+fn read_json<T: DeserializeOwned>(row: &Row<'_>, at: usize, name: &str) -> Result<Option<T>, Failure> {
+    let json = row.get_ref(at)?.as_bytes_or_null()?;
+    let value = json.map(serde_json::from_slice).transpose();
+    value.map_err(|problem| Failure::Corrupt(format!("`{name}`: {problem}")))
+}
+
 /// See [`unreadable`].
-fn unreadable_view(row: &Row<'_>, reason: String) -> Result<JobView, Failure> {
+pub(super) fn unreadable_view(row: &Row<'_>, reason: String) -> Result<JobView, Failure> {
     let bytes = |at: usize| row.get_ref(at)?.as_bytes().map_err(Failure::from);
     let queue = queue_name(&shown(bytes(2)?)).or_else(|_| queue_name("?"))?;
     Ok(unreadable(bytes(1)?, queue, bytes(3)?, reason))

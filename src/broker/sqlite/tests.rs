@@ -251,7 +251,7 @@ async fn a_reader_says_which_job_and_column_cannot_be_read() {
             "`jobs.task` is not UTF-8",
         ),
         (
-            "UPDATE jobs SET task = 'work'; INSERT INTO attempts SELECT handle, 1, 1, 'no', 0 FROM jobs",
+            "UPDATE jobs SET task = 'work'; INSERT INTO attempts SELECT handle, 1, 1, 'no', 0, NULL FROM jobs",
             "`attempts.error`: expected",
         ),
         (

@@ -231,8 +231,8 @@ macro_rules! otherwise {
 
 /// Abilities that Celery has otherwise or not at all.
 fn is_of_an_ability_that_lacks(rule: &str) -> bool {
-    use super::{control, dead, flow};
-    [control::RULES, dead::RULES, flow::RULES]
+    use super::{control, dead, flow, search};
+    [control::RULES, dead::RULES, flow::RULES, search::RULES]
         .concat()
         .contains(&rule)
 }
@@ -285,15 +285,19 @@ fn what_holds_otherwise_is_a_rule_and_has_a_reason() {
 async fn abilities_that_lack_say_what_to_use(kit: &Kit) {
     let broker = kit.handle().await;
     let said = [
+        broker.search().err().map(|lacks| lacks.to_string()),
         broker.dead_letters().err().map(|lacks| lacks.to_string()),
         broker.control().err().map(|lacks| lacks.to_string()),
         broker.groups().err().map(|lacks| lacks.to_string()),
         broker.chains().err().map(|lacks| lacks.to_string()),
     ];
-    for (said, instead) in said
-        .into_iter()
-        .zip(["pool result", "control revoke", "group(", "chain("])
-    {
+    for (said, instead) in said.into_iter().zip([
+        "tools of its protocol",
+        "pool result",
+        "control revoke",
+        "group(",
+        "chain(",
+    ]) {
         let said = said.expect("Celery has it otherwise");
         assert!(said.contains(instead), "{said}");
     }

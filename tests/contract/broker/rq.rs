@@ -234,12 +234,18 @@ otherwise! {
         [a_chain_hands_each_result_on, a_deferred_job_is_in_no_queue, a_failure_ends_the_chain_and_is_named,
          a_chain_goes_on_when_what_failed_is_retried, a_follower_is_not_retried_alone,
          jobs_that_cannot_wait_for_others_are_refused] => chains_are_refused,
+    "no search yet":
+        [each_state_lists_its_jobs, pages_go_on_behind_their_cursor, a_look_ends_with_its_budget,
+         jobs_are_found_by_queue_and_task, jobs_are_found_by_their_arguments, jobs_are_found_by_their_error,
+         jobs_are_found_by_their_time, jobs_that_come_and_go_hide_no_others, a_cursor_of_another_broker_is_refused,
+         ids_are_found_by_their_beginning, runs_that_failed_are_kept_with_who_ran_them] => searches_are_refused,
 }
 
 #[test]
 fn what_holds_otherwise_is_a_rule_and_has_a_reason() {
-    use super::{control, dead, fanout, flow, leases, queues, settling, waiting};
+    use super::{control, dead, fanout, flow, leases, queues, search, settling, waiting};
     let rules = [
+        search::RULES,
         control::RULES,
         dead::RULES,
         fanout::RULES,
@@ -254,6 +260,11 @@ fn what_holds_otherwise_is_a_rule_and_has_a_reason() {
         assert!(rules.contains(rule), "`{rule}` ({reason}) is no rule");
         assert!(!reason.is_empty(), "{rule}");
     }
+}
+
+async fn searches_are_refused(kit: &Kit) {
+    let broker = kit.handle().await;
+    assert!(broker.search().is_err());
 }
 
 async fn expired_claims_come_back_with_the_next_claim(kit: &Kit) {
