@@ -35,6 +35,7 @@ const FILES: &[(&str, &str)] = files![
     "pool_template/celery/batches.py",
     "pool_template/celery/capture.py",
     "pool_template/celery/chores.py",
+    "pool_template/celery/commands.py",
     "pool_template/celery/dialect.py",
     "pool_template/celery/facts.py",
     "pool_template/celery/gathered.py",

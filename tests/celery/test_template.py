@@ -19,7 +19,7 @@ def test_the_facts_say_where_the_broker_is_and_what_is_consumed(pool, side):
     queues = [(queue['name'], queue['routing_key']) for queue in facts['queues']]
     assert queues == [('celery', 'celery'), ('mail', 'mail.#')]
     assert facts['settings']['accept_content'] == ['json', 'yaml']
-    assert facts['control'] == ['hello_there']
+    assert facts['about']['commands'] == ['hello_there']
 
 
 def test_the_facts_say_where_results_go(pool, side):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from types import SimpleNamespace
 from typing import Any, Callable
 
 from celery.worker import control
+from kombu.serialization import prepare_accept_content
+
+from pool_template.celery.commands import own_commands
 
 
 def about(app: Any, worker: Any, info: dict[str, Any]) -> dict[str, Any]:
@@ -21,6 +25,10 @@ def about(app: Any, worker: Any, info: dict[str, Any]) -> dict[str, Any]:
         "registered": dict(zip(sorted(app.tasks), control.registered(state, builtins=True))),
         "queues": {queue.name: queue.as_dict(recurse=True) for queue in app.amqp.queues.consume_from.values()},
         "broker": {**_without_password(info), "heartbeat": app.conf.broker_heartbeat},
+        "commands": own_commands(),
+        "serializer": app.conf.task_serializer,
+        "refuses_json": app.conf.accept_content is not None
+        and "application/json" not in prepare_accept_content(app.conf.accept_content),
         "timeouts": [worker.soft_time_limit or 0, worker.time_limit or 0],
     }
 
@@ -31,7 +39,11 @@ def _without_password(info: dict[str, Any]) -> dict[str, Any]:
 
 def _answer(command: Callable[[], Any]) -> Any:
     """What a command answers, or what Celery says of one that failed: that is no reason not to load."""
+    connections = logging.getLogger("kombu.connection")
+    was_disabled, connections.disabled = connections.disabled, True  # it warns of each setting that is no whole address
     try:
         return command()
     except Exception as error:
         return {"error": repr(error)}
+    finally:
+        connections.disabled = was_disabled

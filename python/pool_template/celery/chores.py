@@ -12,6 +12,7 @@ from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
 
 from pool_template.celery import outcome
 from pool_template.celery.application import Application
+from pool_template.celery.commands import Commands
 from pool_template.celery.incoming import Incoming, Refused, Verdict
 from pool_template.jobs.loop import Outcome
 
@@ -42,11 +43,14 @@ class Chores:
         self._application = application
         self._app = application.app
         self._incoming = incoming
+        self._commands = Commands(application)
 
     def do(self, meta: dict[str, Any], body: bytes) -> Outcome:
         """One of them; the message is that of the task it concerns."""
         chore = meta["chore"]
         what = chore.get("do")
+        if what == "encode":
+            return outcome.told(outcome.IGNORED, None, answer=self._commands.encode(chore["value"]))
         if what in ("mark_revoked", "shutdown"):
             getattr(self, f"_{what}")(chore)
             return _DONE
@@ -54,13 +58,17 @@ class Chores:
             if what in ("worker_lost", "timeout", "revoked"):
                 return self._end_task(chore, meta, body)
             message = self._incoming.message(meta, body)
+            if what == "decode":
+                return outcome.told(outcome.IGNORED, None, answer=self._commands.decode(message))
+            if what == "command":
+                return outcome.told(outcome.IGNORED, None, answer=self._commands.command(message, chore["node"]))
             if what == "unknown":
                 raise self._incoming.unknown(message, None, NotRegistered(message.headers.get("task")))
             if what == "rejected":
                 raise self._incoming.rejected(message, None)
         except Refused as refused:
             return _unfailed(refused.answer)
-        known = "worker_lost, timeout, revoked, unknown, rejected, mark_revoked or shutdown"
+        known = "worker_lost, timeout, revoked, unknown, rejected, mark_revoked, shutdown, decode, encode or command"
         raise UnknownChore(f"an order to do {what!r}; expected {known}")
 
     def _end_task(self, chore: dict[str, Any], meta: dict[str, Any], body: bytes) -> Outcome:

@@ -12,7 +12,6 @@ from enum import Enum
 from typing import Any, Optional
 
 import celery
-from celery.worker.control import Panel
 
 from pool_template.celery import batches
 from pool_template.celery.about import about
@@ -56,9 +55,6 @@ def _collected(application: Application, capture: Capture) -> dict[str, Any]:
         "results": _results(app.backend, capture),
         "settings": _settings(application),
         "tasks": {str(name): _task(application, capture, task) for name, task in app.tasks.items()},
-        "control": sorted(
-            name for name, handler in Panel.data.items() if not handler.__module__.startswith("celery.worker.")
-        ),
         "pool_restarts": bool(worker.pool_restarts),
         "about": about(app, worker, info),
     }

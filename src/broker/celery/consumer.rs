@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use super::abilities::no_results;
+use super::answers::Answers;
 use super::clock::Clock;
 use super::envelope::{Message, with_member};
 use super::events::{Events, task};
@@ -42,6 +43,8 @@ pub(super) struct Consumer {
     tasks: RwLock<Arc<HashMap<String, Task>>>,
     hand: Mutex<Hand>,
     pub chores: AfterWorks<Chore>,
+    /// Who waits for what a chore answers.
+    pub answers: Answers,
     pub node: Node,
     /// What monitors are told.
     pub events: Events,
@@ -74,6 +77,7 @@ impl Consumer {
             app,
             hand: Mutex::default(),
             chores: AfterWorks::default(),
+            answers: Answers::default(),
             lost: Notify::new(),
             limits_changed: Notify::new(),
             left: Mutex::default(),
@@ -354,9 +358,13 @@ impl Consumer {
                 kind: KIND_CHORE,
                 payload: Arc::clone(&pending.work.payload),
                 timeout: Some(CHORE_TIMEOUT),
-                retries: Some(CHORE_RETRIES),
+                retries: Some(if pending.work.is_once { 0 } else { CHORE_RETRIES }),
                 retry_after: Some(Duration::ZERO),
-                loss: Loss::RunsAgain,
+                loss: if pending.work.is_once {
+                    Loss::Fails
+                } else {
+                    Loss::RunsAgain
+                },
                 work: Work::After,
                 batches: false,
                 failures: pending.failures,

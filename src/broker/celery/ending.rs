@@ -56,6 +56,8 @@ pub(super) enum After {
     Begin(Chore, u32),
     /// A chore is tried again.
     Retry(i64, Pending<Chore>),
+    /// A chore that ends no message has said this.
+    Answered(i64, Result<serde_json::Value, String>),
     /// A chore was not begun.
     PutBack(i64, Pending<Chore>),
 }
@@ -169,6 +171,7 @@ impl Consumer {
                     hand.all.remove(&number);
                     self.chores.try_again(number, pending);
                 }
+                After::Answered(of, answer) => self.answers.came(of, answer),
                 After::PutBack(number, pending) => {
                     hand.all.remove(&number);
                     self.chores.put_back(pending);
@@ -292,8 +295,13 @@ impl Plan {
         let (message, what) = (pending.work.of, pending.work.what);
         let mark = pending.work.mark;
         let given_up = || Outcome::over(of.as_ref().and_then(|held| consumer.marked(held, mark)));
+        let mut answer = Err("it was not carried out".to_owned());
         let outcome = match verdict {
-            Verdict::Finish { result } => Outcome::read(&result),
+            Verdict::Finish { result } => {
+                let mut outcome = Outcome::read(&result);
+                answer = Ok(outcome.answer.take().unwrap_or_default());
+                outcome
+            }
             Verdict::GiveBack => return self.after.push(After::PutBack(number, pending)),
             Verdict::Again {
                 error,
@@ -313,14 +321,18 @@ impl Plan {
             Verdict::Bury { error, .. } => {
                 let job = of.as_ref().map_or("", |held| held.job.as_str());
                 tracing::error!(job, %error, detail = error.detail, "Celery's own code failed at {what}, it is given up");
+                answer = Err(error.to_string());
                 given_up()
             }
             Verdict::Stopped | Verdict::Canceled | Verdict::Forget => given_up(),
         };
         self.after.push(After::Forget(number));
-        if let Some(held) = of {
-            let end = ended(outcome, &held);
-            self.ends.push((message, held, end, at));
+        match of {
+            Some(held) => {
+                let end = ended(outcome, &held);
+                self.ends.push((message, held, end, at));
+            }
+            None => self.after.push(After::Answered(message, answer)),
         }
     }
 }

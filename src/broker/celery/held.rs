@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::envelope::with_chore;
 use super::limits::Limits;
 use super::mark::Mark;
+use super::publish::Content;
 use crate::broker::parts::after_work::Pending;
 use crate::job::{Claimed, JobId, QueueName};
 use crate::time::{Mono, Unix};
@@ -83,6 +84,8 @@ pub(super) struct Chore {
     pub payload: Arc<[u8]>,
     /// What is stored of its task if Celery's own code can't.
     pub mark: Mark,
+    /// It does not run again if it fails.
+    pub is_once: bool,
 }
 
 /// Why a chore is needed.
@@ -114,15 +117,30 @@ fn exit_status(raw: i32) -> i32 {
 impl Chore {
     /// Says of these tasks, whose messages may be anywhere, that they were revoked. `number`: one of ours.
     pub fn mark_revoked(number: i64, ids: &[String], queue: QueueName) -> Self {
-        let meta =
-            json!({"headers": {}, "properties": {}, "chore": {"do": "mark_revoked", "ids": ids}}).to_string();
-        let length = u32::try_from(meta.len()).unwrap_or(0).to_le_bytes();
+        let meta = json!({"headers": {}, "properties": {}, "chore": {"do": "mark_revoked", "ids": ids}});
         Chore {
             of: -number, // no message has such a number
             what: "mark_revoked",
             queue,
-            payload: [&length[..], meta.as_bytes()].concat().into(),
+            payload: payload(&meta, b""),
             mark: Mark::Revoked("revoked"),
+            is_once: false,
+        }
+    }
+
+    /// Something that remote control asks of the application's own code: it answers. `number`: one of ours.
+    pub fn command(number: i64, message: &Content, chore: &Value, queue: QueueName) -> Self {
+        let meta = json!({
+            "headers": {"compression": message.compression}, "properties": {}, "content_type": message.content_type,
+            "content_encoding": message.encoding, "chore": chore,
+        });
+        Chore {
+            of: -number, // no message has such a number
+            what: "command",
+            queue,
+            payload: payload(&meta, &message.body),
+            mark: Mark::Revoked("revoked"), // there is no task
+            is_once: true,
         }
     }
 
@@ -168,8 +186,16 @@ impl Chore {
             queue: held.queue.clone(),
             payload: with_chore(&held.payload, &chore),
             mark,
+            is_once: false,
         }
     }
+}
+
+/// What a worker gets: what is said of the body, and the body.
+fn payload(meta: &Value, body: &[u8]) -> Arc<[u8]> {
+    let meta = meta.to_string();
+    let length = u32::try_from(meta.len()).unwrap_or(0).to_le_bytes();
+    [&length[..], meta.as_bytes(), body].concat().into()
 }
 
 /// How a message comes to be run.

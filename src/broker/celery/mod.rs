@@ -9,7 +9,7 @@
 //! - [`options`]: what it is told, made of the application's facts; addresses as kombu reads them;
 //! - `envelope`, `iso`: messages that come; `new_task`: one that is sent; `outcome`: what a worker says of a task's end;
 //! - `consumer`, `held`, `ending`: what is known, what is in hand, and what outcomes ask for, whatever the transport;
-//! - `mark`: states that no worker can store any more;
+//! - `mark`: states that no worker can store any more; `answers`: what chores answer;
 //! - `remote`, `control`: what `celery inspect` and `celery control` ask, and how it is carried out; `results`: looking
 //!   them up, and waiting for them; `abilities`: what Celery has otherwise;
 //! - `events`: what monitors are told; `clock`: the time by which events and answers are ordered; `publish`: a message that
@@ -19,6 +19,7 @@
 mod abilities;
 mod address;
 mod amqp;
+mod answers;
 mod clock;
 mod consumer;
 mod control;

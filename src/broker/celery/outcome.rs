@@ -14,6 +14,9 @@ pub(super) struct Outcome {
     pub then: Option<Then>,
     #[serde(default)]
     pub store: Option<Store>,
+    /// What a chore says that ends no message.
+    #[serde(default)]
+    pub answer: Option<serde_json::Value>,
     /// When it is due, in seconds: of the state `LATER`.
     #[serde(default)]
     eta: Option<f64>,

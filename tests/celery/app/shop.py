@@ -7,6 +7,7 @@ import time
 
 from celery import Celery
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.worker.control import control_command, inspect_command
 from kombu import Queue
 from redis import Redis
 
@@ -14,10 +15,12 @@ NOWHERE = 'redis://127.0.0.1:1/0'
 LEDGER = os.environ.get('SHOP_LEDGER', NOWHERE)
 app = Celery('shop', broker=os.environ.get('SHOP_BROKER', NOWHERE), backend=os.environ.get('SHOP_RESULTS', NOWHERE))
 app.conf.update(
-    task_queues=[Queue('celery'), Queue('mail', exchange='mail', routing_key='mail')],
-    result_expires=3600,
-    accept_content=['json', 'yaml', 'pickle'],
-    **json.loads(os.environ.get('SHOP_CONF', '{}')),
+    {
+        'task_queues': [Queue('celery'), Queue('mail', exchange='mail', routing_key='mail')],
+        'result_expires': 3600,
+        'accept_content': ['json', 'yaml', 'pickle'],
+        **json.loads(os.environ.get('SHOP_CONF', '{}')),
+    }
 )
 
 
@@ -116,6 +119,18 @@ def catches_soft_limit():
 @app.task(soft_time_limit=0.3)
 def misses_soft_limit():
     time.sleep(30)
+
+
+@inspect_command(args=[('price', float)])
+def offer(state, price=1.0, **_):
+    """What the shop has."""
+    return {'app': state.app.main, 'node': state.hostname, 'price': price, 'tasks': len(state.tset(['a', 'a']))}
+
+
+@control_command()
+def close_shop(state, why):
+    count(f'closed for {why}')
+    raise KeyError(why)
 
 
 @app.task

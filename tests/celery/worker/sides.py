@@ -41,7 +41,7 @@ class Side:
         self.ledger.flushdb()
         self.conf = conf or {}
         self.app = Celery('producer', broker=self.url, backend=self.results_url, set_as_current=False)
-        self.app.conf.update(accept_content=['json', 'yaml', 'pickle'], result_accept_content=['json'], **self.conf)
+        self.app.conf.update({'accept_content': ['json', 'yaml', 'pickle'], 'result_accept_content': ['json'], **self.conf})
         self.processes = []
         self.log = tempfile.TemporaryFile('a+b')  # read while others write: they append
 

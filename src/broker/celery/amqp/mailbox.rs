@@ -171,6 +171,7 @@ fn envelope(delivery: &Delivery) -> Vec<u8> {
     let message = json!({
         "body": STANDARD.encode(&delivery.data),
         "content-type": text(delivery.properties.content_type()),
+        "content-encoding": text(delivery.properties.content_encoding()),
         "headers": headers_of(delivery),
         "properties": {"body_encoding": "base64"},
     });

@@ -119,10 +119,14 @@ impl Publisher {
         } else {
             TRANSIENT
         };
-        let properties = json_properties(mode).with_headers(table(&message.headers));
+        let content = &message.content;
+        let properties = json_properties(mode)
+            .with_content_type(short(&content.content_type))
+            .with_content_encoding(short(&content.encoding))
+            .with_headers(table(&message.headers));
         let (to, key) = (short(&exchange.name), short(&message.routing_key));
         let options = BasicPublishOptions::default();
-        let sent = channel.basic_publish(to, key, options, message.body.as_bytes(), properties);
+        let sent = channel.basic_publish(to, key, options, &content.body, properties);
         in_time(broker, async { sent.await.map(drop) }).await
     }
 

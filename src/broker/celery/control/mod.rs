@@ -2,8 +2,9 @@
 //!
 //! - this file: requests come, answers and events go; `supervisor`: what we ask of our own;
 //! - `look`: tasks in hand and their figures; `revoke`: tasks that must not run; `change`: limits, options, queues;
-//!   `mingle`: other nodes.
+//!   `mingle`: other nodes; `application`: what the application's own code does.
 
+mod application;
 mod change;
 mod look;
 mod mingle;
@@ -15,16 +16,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use self::supervisor::Supervisor;
 use super::consumer::Consumer;
 use super::envelope::Message;
 use super::options::Queue;
 use super::publish::{Publication, Publish};
-use super::remote::{Answer, ReplyTo, Request, Revocation, StampRevocation, looks, resizes};
+use super::remote::{Answer, Heard, ReplyTo, Request, Revocation, StampRevocation, looks, resizes};
 use crate::broker::{Ask, BrokerError, Orders, Presence, WorkerView};
 
+/// Requests that wait for a worker; more are not heard.
+const WAITING_MAX: usize = 100;
 /// Why queues are not changed.
 const QUEUES_STAY: &str = "the queues of a worker can't be changed here while it runs";
 
@@ -75,7 +78,7 @@ impl Hearing {
         let mut tasks = vec![tokio::spawn(tells).abort_handle()];
         if consumer.app.node.exchange.is_some() {
             let (consumer, mailbox) = (Arc::clone(consumer), Arc::clone(mailbox));
-            let hears = async move { consumer.hear(&*mailbox, &supervisor).await };
+            let hears = async move { consumer.hear(&mailbox, &supervisor).await };
             tasks.push(tokio::spawn(hears).abort_handle());
         }
         Hearing(tasks)
@@ -97,22 +100,53 @@ impl Drop for Hearing {
 }
 
 impl Consumer {
-    async fn hear(&self, mailbox: &dyn Mailbox, supervisor: &Supervisor) {
+    /// Requests one after the other. Those for which a worker is needed hold up no others.
+    async fn hear(self: &Arc<Self>, mailbox: &Arc<dyn Mailbox>, supervisor: &Supervisor) {
+        let mut waiting = JoinSet::new();
         loop {
             let message = mailbox.next().await;
-            let Some(request) = self.node.hear(&message) else {
-                continue;
+            while waiting.try_join_next().is_some() {}
+            let heard = match self.node.hear(&message) {
+                None => continue,
+                Some(Heard::Plain(request)) if !self.node.needs_application(&request) => {
+                    self.respond(request, &**mailbox, supervisor).await;
+                    continue;
+                }
+                Some(heard) => heard,
             };
-            tracing::debug!(method = request.method, "remote control");
-            let Some(answer) = self.carry_out_request(&request, mailbox, supervisor).await else {
+            if waiting.len() == WAITING_MAX {
+                tracing::warn!("a remote control request is dropped: {WAITING_MAX} others wait for a worker");
                 continue;
-            };
-            let Some(reply) = self.node.reply(request, answer) else {
-                continue;
-            };
-            if let Err(error) = mailbox.publish(&reply).await {
-                tracing::warn!(%error, "the answer to a remote control request can't be sent");
             }
+            let consumer = Arc::clone(self);
+            waiting.spawn(consumer.respond_by_application(heard, Arc::clone(mailbox), supervisor.clone()));
+        }
+    }
+
+    /// Carries out a request, and answers who waits for it.
+    async fn respond(&self, request: Request, mailbox: &dyn Mailbox, supervisor: &Supervisor) {
+        tracing::debug!(method = request.method, "remote control");
+        let Some(answer) = self.carry_out_request(&request, mailbox, supervisor).await else {
+            return;
+        };
+        let reply = if request.reply_to.is_none() || self.node.answers_in_json() {
+            self.node.reply(request, answer)
+        } else {
+            match self.encoded(answer, supervisor).await {
+                Ok(content) => self.node.reply_with(request, content),
+                Err(reason) => {
+                    tracing::warn!(%reason, "a remote control request can't be answered");
+                    return;
+                }
+            }
+        };
+        self.send_reply(reply, mailbox).await;
+    }
+
+    async fn send_reply(&self, reply: Option<Publication>, mailbox: &dyn Mailbox) {
+        let Some(reply) = reply else { return };
+        if let Err(error) = mailbox.publish(&reply).await {
+            tracing::warn!(%error, "the answer to a remote control request can't be sent");
         }
     }
 

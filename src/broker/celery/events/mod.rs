@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use self::buffer::Buffer;
 use super::clock::Clock;
-use super::publish::{ExchangeType, Publication, Publish};
+use super::publish::{Content, ExchangeType, Publication, Publish};
 use crate::sys;
 use crate::time::{Mono, Unix};
 
@@ -215,7 +215,7 @@ impl Events {
             exchange_type: ExchangeType::Topic,
             routing_key: routing_key.to_owned(),
             headers: Map::from_iter([("hostname".to_owned(), json!(self.node))]),
-            body,
+            content: Content::json(body),
             is_persistent: false,
         }
     }
@@ -287,7 +287,7 @@ mod tests {
             let read = |sent: &Publication| {
                 (
                     sent.routing_key.clone(),
-                    serde_json::from_str(&sent.body).unwrap(),
+                    serde_json::from_slice(&sent.content.body).unwrap(),
                 )
             };
             sent.iter().map(read).collect()

@@ -57,9 +57,9 @@ impl RedisBroker {
 /// As kombu writes a message of its own.
 fn envelope(message: &Publication) -> String {
     json!({
-        "body": STANDARD.encode(&message.body),
-        "content-encoding": "utf-8",
-        "content-type": "application/json",
+        "body": STANDARD.encode(&message.content.body),
+        "content-encoding": message.content.encoding,
+        "content-type": message.content.content_type,
         "headers": message.headers,
         "properties": {
             "delivery_mode": if message.is_persistent { 2 } else { 1 },

@@ -21,6 +21,12 @@ pub(in crate::broker::celery) struct About {
     pub broker: Value,
     /// Soft and hard limit of all tasks, in seconds; 0: none.
     pub timeouts: Value,
+    /// Commands of remote control that are the application's own.
+    pub commands: Vec<String>,
+    /// How answers are written: kombu's name of a serializer; empty: JSON.
+    pub serializer: String,
+    /// Requests in JSON are not accepted.
+    pub refuses_json: bool,
 }
 
 impl About {

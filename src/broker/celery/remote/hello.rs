@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Node;
 use super::request::ReplyTo;
-use crate::broker::celery::publish::{ExchangeType, Publication};
+use crate::broker::celery::publish::{Content, ExchangeType, Publication};
 use crate::time::{Mono, Unix};
 
 /// How long answers are waited for.
@@ -48,7 +48,7 @@ impl Node {
                 ("clock".to_owned(), json!(self.clock.forward())),
                 ("expires".to_owned(), json!(expires)),
             ]),
-            body: body.to_string(),
+            content: Content::json(body.to_string()),
             is_persistent: true,
         };
         (question, reply_to)

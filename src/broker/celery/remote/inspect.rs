@@ -74,14 +74,13 @@ pub(super) fn of_application(request: &Request, about: &About) -> Option<Answer>
     })
 }
 
+/// Whether it asks for attributes of tasks which only the application can tell.
+pub(super) fn wants_attributes(request: &Request) -> bool {
+    let items = request.arguments.get("taskinfoitems").and_then(Value::as_array);
+    matches!(&*request.method, "registered" | "dump_tasks") && items.is_some_and(|items| !items.is_empty())
+}
+
 fn registered(request: &Request, about: &About) -> Answer {
-    let items = request.arguments.get("taskinfoitems");
-    if items
-        .and_then(Value::as_array)
-        .is_some_and(|items| !items.is_empty())
-    {
-        return Err("NotImplementedError('only the usual attributes of tasks are told here')".to_owned());
-    }
     let builtins = request.is_true("builtins");
     let all = about.registered.iter();
     let all = all.filter(|(name, _)| builtins || !name.starts_with("celery."));

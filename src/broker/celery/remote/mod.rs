@@ -33,13 +33,13 @@ pub(super) use self::control::{Change, Revocation, resize, resizes};
 pub(super) use self::hello::PATIENCE;
 pub(super) use self::inspect::{Shown, View, looks, shows};
 pub(super) use self::queues::{QueueChange, shown as shown_queue};
-pub(super) use self::request::{ReplyTo, Request};
+pub(super) use self::request::{Heard, ReplyTo, Request};
 use self::revoked::Revoked;
 pub(super) use self::stamps::{StampRevocation, Stamps};
 pub(super) use self::task::Task;
 pub(super) use self::task_options::{TaskChange, TaskOption};
 use super::clock::Clock;
-use super::publish::Publication;
+use super::publish::{Content, Publication};
 use crate::time::Mono;
 
 /// Kinds of unreadable requests that are remembered, so that each is logged once.
@@ -137,16 +137,40 @@ impl Node {
     }
 
     /// What a message asks of this node, if it means it.
-    pub fn hear(&self, message: &[u8]) -> Option<Request> {
-        let request = match Request::read(message) {
-            Ok(request) => request,
+    pub fn hear(&self, message: &[u8]) -> Option<Heard> {
+        let heard = match Request::read(message, !self.about().refuses_json) {
+            Ok(heard) => heard,
             Err(reason) => {
                 self.complain(reason);
                 return None;
             }
         };
         self.clock.forward(); // a message was received
-        self.clock.adjust(request.clock);
+        match heard {
+            Heard::Plain(request) => {
+                self.clock.adjust(request.clock);
+                self.if_meant(request).map(Heard::Plain)
+            }
+            Heard::Encoded { content, clock } => {
+                self.clock.adjust(clock);
+                Some(Heard::Encoded { content, clock })
+            }
+        }
+    }
+
+    /// The same of a message that the application's code has read; its body as JSON.
+    pub fn hear_decoded(&self, body: &Value, content: Content) -> Option<Request> {
+        let read = Request::of_body(body.to_string().as_bytes());
+        match read {
+            Ok(request) => self.if_meant(Request { content, ..request }),
+            Err(reason) => {
+                self.complain(reason);
+                None
+            }
+        }
+    }
+
+    fn if_meant(&self, request: Request) -> Option<Request> {
         match request.means(&self.name) {
             Ok(is_meant) => is_meant.then_some(request),
             Err(reason) => {
@@ -156,21 +180,40 @@ impl Node {
         }
     }
 
-    /// The answer to a request, if somebody waits for one.
-    pub fn reply(&self, request: Request, answer: Answer) -> Option<Publication> {
+    /// Whether a command is the application's own, or about what only its code knows.
+    pub fn is_for_application(&self, request: &Request) -> bool {
+        self.about().commands.contains(&request.method) || inspect::wants_attributes(request)
+    }
+
+    /// Whether a worker is needed to carry out this request or to write the answer.
+    pub fn needs_application(&self, request: &Request) -> bool {
+        self.is_for_application(request) || request.reply_to.is_some() && !self.answers_in_json()
+    }
+
+    /// Whether who asks expects JSON. Source: `celery/app/control.py`, `Control`, `serializer`.
+    pub fn answers_in_json(&self) -> bool {
+        matches!(&*self.about().serializer, "" | "json")
+    }
+
+    /// The body of an answer.
+    pub fn shown(&self, answer: Answer) -> Value {
         let answer = answer.unwrap_or_else(|exception| {
-            tracing::warn!(method = request.method, %exception, "a remote control command was not carried out");
+            tracing::warn!(%exception, "a remote control command was not carried out");
             json!({ "error": exception })
         });
+        json!({ &*self.name: answer })
+    }
+
+    /// The answer to a request, if somebody waits for one.
+    pub fn reply(&self, request: Request, answer: Answer) -> Option<Publication> {
+        let body = self.shown(answer).to_string();
+        self.reply_with(request, Content::json(body))
+    }
+
+    /// The same with an answer that is written already.
+    pub fn reply_with(&self, request: Request, content: Content) -> Option<Publication> {
         let to = request.reply_to?;
-        let ticket = request.ticket;
-        Some(reply::message(
-            &self.name,
-            &answer,
-            to,
-            ticket,
-            self.clock.forward(),
-        ))
+        Some(reply::message(content, to, request.ticket, self.clock.forward()))
     }
 
     /// Answers what needs nobody else.
@@ -212,11 +255,13 @@ mod tests {
     use super::*;
 
     fn ask(node: &Node, body: &Value) -> Option<Value> {
-        let request = node.hear(&request::tests::message(body))?;
+        let Heard::Plain(request) = node.hear(&request::tests::message(body))? else {
+            panic!("{body} is plain JSON")
+        };
         let answer = node.answer(&request);
         let reply = node.reply(request, answer)?;
         assert_eq!(reply.headers["ticket"], body["ticket"]);
-        Some(serde_json::from_str(&reply.body).unwrap())
+        Some(serde_json::from_slice(&reply.content.body).unwrap())
     }
 
     #[test]

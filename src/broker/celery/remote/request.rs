@@ -6,11 +6,28 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::broker::celery::publish::Content;
+
+/// The content that is read here.
+const JSON: &str = "application/json";
+
 /// Where an answer goes.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(in crate::broker::celery) struct ReplyTo {
     pub exchange: String,
     pub routing_key: String,
+}
+
+/// A request as it came.
+#[derive(Debug)]
+pub(in crate::broker::celery) enum Heard {
+    Plain(Request),
+    /// Its content is not plain JSON: the application's own code reads it.
+    Encoded {
+        content: Content,
+        /// The time of who asks.
+        clock: i64,
+    },
 }
 
 /// What somebody asks.
@@ -28,6 +45,8 @@ pub(in crate::broker::celery) struct Request {
     pub destination: Vec<String>,
     /// Pattern and the name of who reads it.
     pub pattern: Option<(String, String)>,
+    /// The message's own.
+    pub content: Content,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +54,8 @@ struct Envelope {
     body: String,
     #[serde(default, rename = "content-type")]
     content_type: Option<String>,
+    #[serde(default, rename = "content-encoding")]
+    content_encoding: Option<String>,
     #[serde(default)]
     headers: Option<Headers>,
     #[serde(default)]
@@ -80,16 +101,12 @@ enum Destination {
 }
 
 impl Request {
-    /// Reads it. The error says why nobody could, in words that don't change with what was sent.
-    pub fn read(message: &[u8]) -> Result<Self, String> {
+    /// Reads it. `takes_json`: the application accepts that. The error says why nobody could, in words that don't change
+    /// with what was sent.
+    pub fn read(message: &[u8], takes_json: bool) -> Result<Heard, String> {
         let envelope: Envelope = read(message, "it is no message of kombu's")?;
         let headers = envelope.headers.unwrap_or_default();
-        let kind = envelope.content_type.as_deref().unwrap_or("application/json");
-        if kind != "application/json" || headers.compression.is_some() {
-            return Err(
-                "its content is not plain JSON, and only that is read here (`task_serializer`)".to_owned(),
-            );
-        }
+        let clock = headers.clock.as_i64().unwrap_or(0);
         let encoding = envelope
             .properties
             .and_then(|properties| properties.body_encoding);
@@ -99,7 +116,27 @@ impl Request {
                 .map_err(|_| "its body is no base64")?,
             _ => envelope.body.into_bytes(),
         };
-        let body: Body = read(&body, "its body is no request")?;
+        let content = Content {
+            content_type: envelope.content_type.unwrap_or_else(|| JSON.to_owned()).into(),
+            encoding: envelope
+                .content_encoding
+                .unwrap_or_else(|| "utf-8".to_owned())
+                .into(),
+            compression: headers.compression,
+            body,
+        };
+        if !takes_json || content.content_type != JSON || content.compression.is_some() {
+            return Ok(Heard::Encoded { content, clock });
+        }
+        let mut request = Self::of_body(&content.body)?;
+        request.clock = clock;
+        request.content = content;
+        Ok(Heard::Plain(request))
+    }
+
+    /// Reads what is asked, without what goes with it in its message: JSON.
+    pub fn of_body(body: &[u8]) -> Result<Self, String> {
+        let body: Body = read(body, "its body is no request")?;
         let destination = match body.destination {
             None => Vec::new(),
             Some(Destination::Nodes(nodes)) => nodes,
@@ -109,11 +146,12 @@ impl Request {
         Ok(Request {
             method: body.method,
             arguments: body.arguments.unwrap_or_default(),
-            clock: headers.clock.as_i64().unwrap_or(0),
+            clock: 0,
             reply_to: body.reply_to,
             ticket: body.ticket,
             destination,
             pattern: some(body.pattern).zip(some(body.matcher)),
+            content: Content::default(),
         })
     }
 
@@ -228,11 +266,29 @@ pub(super) mod tests {
         message.to_string().into_bytes()
     }
 
+    fn plain(message: &[u8]) -> Request {
+        match Request::read(message, true).unwrap() {
+            Heard::Plain(request) => request,
+            Heard::Encoded { content, .. } => panic!("{content:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_json_is_for_the_application() {
+        let yaml = br#"{"body": "{}", "content-type": "application/x-yaml", "headers": {"clock": 7}}"#;
+        let zipped = br#"{"body": "{}", "headers": {"compression": "application/x-gzip", "clock": 7}}"#;
+        let json = message(&json!({"method": "ping"}));
+        for (message, takes_json) in [(&yaml[..], true), (zipped, true), (&json, false)] {
+            let heard = Request::read(message, takes_json).unwrap();
+            assert!(matches!(heard, Heard::Encoded { clock: 3 | 7, .. }), "{heard:?}");
+        }
+    }
+
     #[test]
     fn patterns_mean_the_nodes_that_they_mean_to_stock_workers() {
         let means = |pattern: &str, matcher: &str| {
             let body = json!({"method": "ping", "pattern": pattern, "matcher": matcher});
-            Request::read(&message(&body)).unwrap().means("celery@host.1")
+            plain(&message(&body)).means("celery@host.1")
         };
         for (pattern, is_meant) in [
             ("celery@*", true),
@@ -255,23 +311,26 @@ pub(super) mod tests {
     #[test]
     fn all_kinds_of_bad_requests_are_told() {
         let bare = json!({"method": "ping"});
-        assert_eq!(Request::read(&message(&bare)).unwrap().clock, 3);
+        assert_eq!(plain(&message(&bare)).clock, 3);
         let plain = json!({"body": bare.to_string()}).to_string();
-        assert_eq!(Request::read(plain.as_bytes()).unwrap().method, "ping");
+        assert_eq!(self::plain(plain.as_bytes()).method, "ping");
         for bad in [
             &b"\xff"[..],
             b"null",
             b"[]",
             b"{\"body\": 5}",
             br#"{"body": "?", "properties": {"body_encoding": "base64"}}"#,
-            br#"{"body": "{}", "content-type": "application/x-yaml"}"#,
             br#"{"body": "{}"}"#,
             br#"{"body": "{\"method\": 5}"}"#,
             br#"{"body": "{\"method\": \"ping\", \"arguments\": [1]}"}"#,
             br#"{"body": "{\"method\": \"ping\", \"destination\": 5}"}"#,
             br#"{"body": "{\"method\": \"ping\", \"reply_to\": {\"exchange\": \"e\"}}"}"#,
         ] {
-            assert!(Request::read(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+            assert!(
+                Request::read(bad, true).is_err(),
+                "{}",
+                String::from_utf8_lossy(bad)
+            );
         }
     }
 }
