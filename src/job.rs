@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::death::Death;
 use crate::time::Unix;
 
 pub use view::{Attempt, JobState, JobView};
@@ -297,6 +298,9 @@ pub struct JobError {
     /// Traceback or the tail of standard error; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// How the process that ran it ended, where that is what went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub death: Option<Box<Death>>,
     /// What the runtime tells the job's broker besides, in a text that only these two understand; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub broker: String,
@@ -309,6 +313,7 @@ impl JobError {
             kind: kind.into(),
             message: message.into(),
             detail: String::new(),
+            death: None,
             broker: String::new(),
         }
     }
@@ -372,6 +377,8 @@ pub enum Outcome {
     Lost {
         /// How: `killed by signal 9`, `exit status 1` …
         how: String,
+        /// The same as data.
+        death: Box<Death>,
     },
     /// It did not run, or was interrupted by a shutdown: back to the front of its queue.
     GivenBack,

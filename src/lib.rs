@@ -3,7 +3,8 @@
 //! It loads an application once, forks workers from it on demand, measures exactly how busy
 //! they are, and adds or retires one worker at a time. The modules, in reading order:
 //!
-//! - [`job`], [`time`], [`text`]: what a job is; the two clocks as two types; text within limits.
+//! - [`job`], [`death`], [`time`], [`text`]: what a job is; how a process ended; the two clocks as two types; text within
+//!   limits.
 //! - [`policy`]: decisions as pure functions: numbers in, a decision and its reason out.
 //! - [`fleet`]: the template and its workers as data: event and time in, actions out.
 //! - [`config`]: flags, environment and TOML become one checked [`config::Config`].
@@ -25,6 +26,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod death;
 pub mod fleet;
 pub mod http;
 pub mod job;

@@ -11,8 +11,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may name, besides itself and plain values. The arrows point one way.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("job", &[]),
+    ("death", &[]),
     ("time", &[]),
     ("text", &[]),
     ("policy", &[]),
@@ -76,7 +77,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
 ];
 
 /// Plain values, which every module may name.
-const VALUES: [&str; 3] = ["job", "time", "text"];
+const VALUES: [&str; 4] = ["job", "death", "time", "text"];
 
 /// Where no event loop may be named: decisions, and the processes that fork.
 const WITHOUT_TOKIO: [&str; 9] = [

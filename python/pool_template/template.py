@@ -87,11 +87,12 @@ class Template:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
             number = self._workers.pop(pid, None)
             if number is not None:  # else a process that the preload started
-                self._control.send("exited", worker=number, status=status)
+                peak = usage.ru_maxrss << 10  # in kibibytes: getrusage(2)
+                self._control.send("exited", worker=number, status=status, peak_memory=peak)

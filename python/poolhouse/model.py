@@ -105,6 +105,9 @@ class JobError:
     kind: str
     message: str
     detail: str = ""
+    death: Optional[dict[str, Any]] = None
+    """How the process that ran it ended, where that is what went wrong: `exit_code`, `signal`, `out_of_memory`,
+    `peak_memory` in bytes, `killed_for`."""
 
     @property
     def is_cancellation(self) -> bool:

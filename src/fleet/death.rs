@@ -4,6 +4,8 @@ use std::fmt;
 
 use nix::sys::signal::Signal;
 
+use crate::death::ProcessEnd;
+
 /// Why a worker is killed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KillReason {
@@ -59,15 +61,17 @@ impl fmt::Display for KillReason {
     }
 }
 
-/// What a death is counted as: why we killed the worker, else its signal or its own exit, as the raw wait status says.
-pub(super) fn counted_as(killed: Option<&KillReason>, status: Option<i32>) -> &'static str {
+/// What a death is counted as: why we killed the worker, else that memory had run out, its signal or its own exit.
+pub(super) fn counted_as(killed: Option<&KillReason>, end: &ProcessEnd) -> &'static str {
     if let Some(reason) = killed {
         return reason.label();
     }
-    // Source: wait(2): the low seven bits are the signal, 0 for an exit.
-    match status.map(|status| status & 0x7f) {
-        None => "unknown",
-        Some(0) => "exit",
+    if end.out_of_memory {
+        return "out of memory";
+    }
+    match end.signal() {
+        None if end.status.is_none() => "unknown",
+        None => "exit",
         Some(signal) => match Signal::try_from(signal) {
             Ok(Signal::SIGKILL) => "signal kill",
             Ok(Signal::SIGSEGV) => "signal segv",
@@ -85,10 +89,17 @@ mod tests {
 
     #[test]
     fn a_death_is_counted_by_who_is_to_blame() {
-        assert_eq!(counted_as(None, Some(3 << 8)), "exit");
-        assert_eq!(counted_as(None, Some(9)), "signal kill");
-        assert_eq!(counted_as(None, Some(11 | 0x80)), "signal segv");
-        assert_eq!(counted_as(None, None), "unknown");
-        assert_eq!(counted_as(Some(&KillReason::Timeout), Some(9)), "timeout");
+        let end = |status| ProcessEnd {
+            status,
+            ..ProcessEnd::default()
+        };
+        assert_eq!(counted_as(None, &end(Some(3 << 8))), "exit");
+        assert_eq!(counted_as(None, &end(Some(9))), "signal kill");
+        assert_eq!(counted_as(None, &end(Some(11 | 0x80))), "signal segv");
+        assert_eq!(counted_as(None, &end(None)), "unknown");
+        let mut starved = end(Some(9));
+        starved.out_of_memory = true;
+        assert_eq!(counted_as(None, &starved), "out of memory");
+        assert_eq!(counted_as(Some(&KillReason::Timeout), &starved), "timeout");
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::broker::Backlog;
+use crate::death::ProcessEnd;
 use crate::job::{Begun, Delivery, JobError, JobId, Outcome, PoolName, QueueName, Settlement, Token};
 use crate::policy::memory::{Budget, Occupied};
 use crate::time::Mono;
@@ -138,8 +139,8 @@ pub enum Event {
         unread: Unread,
         /// How, such as `killed by signal 9`.
         how: String,
-        /// Its raw wait status, where known.
-        status: Option<i32>,
+        /// The same as data.
+        end: ProcessEnd,
     },
     /// Jobs came.
     Delivered {
@@ -473,6 +474,8 @@ pub enum Notice {
         pool: PoolName,
         /// How.
         how: String,
+        /// The same as data.
+        end: ProcessEnd,
         /// The job that it ran.
         job: Option<JobId>,
     },

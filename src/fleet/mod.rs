@@ -195,10 +195,10 @@ impl Fleet {
                 worker,
                 unread,
                 how,
-                status,
+                end,
             } => {
                 self.at_home(worker, now, out, |pool, cx| {
-                    pool.exited(worker, &unread, (&how, status), cx);
+                    pool.exited(worker, &unread, (&how, &end), cx);
                 });
             }
             Event::Delivered { pool, jobs } => self.delivered(&pool, jobs, now, out),

@@ -113,7 +113,7 @@ impl Default for Tally {
             started: 0,
             start_failures: 0,
             retired: from_zero(&["scaled down", "reload", "stopping"]),
-            deaths: from_zero(&["exit", "signal kill", "timeout"]),
+            deaths: from_zero(&["exit", "signal kill", "out of memory", "timeout"]),
             splits: 0,
         }
     }
@@ -238,7 +238,10 @@ mod tests {
     #[test]
     fn only_what_does_not_end_by_itself_is_cut_short() {
         let mut tally = Tally::default();
-        let lost = || Outcome::Lost { how: "killed".into() };
+        let lost = || Outcome::Lost {
+            how: "killed".into(),
+            death: Box::default(),
+        };
         [Outcome::Success(Vec::new()), lost(), Outcome::GivenBack, lost()]
             .iter()
             .for_each(|outcome| tally.ended(outcome));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::unit;
+use crate::death::Death;
 use crate::job::{Job, JobError, Loss, Outcome, Verdict};
 use crate::time::{Human, Unix};
 
@@ -55,9 +56,9 @@ pub fn verdict(job: &Job, outcome: Outcome, rules: &Rules, now: Unix, jitter: f6
             execution.failed(error, None)
         }
         Outcome::Retry { after, reason } => execution.failed(JobError::new("retry", reason), after),
-        Outcome::Lost { how } => match job.loss {
-            Loss::RunsAgain => execution.lost(&how),
-            Loss::Fails => execution.failed(JobError::new("worker lost", how), None),
+        Outcome::Lost { how, death } => match job.loss {
+            Loss::RunsAgain => execution.lost(&how, death),
+            Loss::Fails => execution.failed(worker_lost(how, death), None),
         },
         Outcome::Stopped => Verdict::Stopped,
         Outcome::Settled => Verdict::Forget,
@@ -138,12 +139,12 @@ impl Execution<'_> {
         }
     }
 
-    fn lost(&self, how: &str) -> Verdict {
+    fn lost(&self, how: &str, death: Box<Death>) -> Verdict {
         let (failures, losses) = (self.job.failures, self.job.losses.saturating_add(1));
         if losses >= self.rules.max_worker_losses {
             let message = format!("its worker died {losses} times, the last time: {how}");
             return Verdict::Bury {
-                error: JobError::new("worker lost", message),
+                error: worker_lost(message, death),
                 failures,
                 losses,
             };
@@ -153,8 +154,16 @@ impl Execution<'_> {
             at_front: true,
             failures,
             losses,
-            error: JobError::new("worker lost", how),
+            error: worker_lost(how, death),
         }
+    }
+}
+
+/// Of a job whose worker died with it.
+fn worker_lost(message: impl Into<String>, death: Box<Death>) -> JobError {
+    JobError {
+        death: Some(death),
+        ..JobError::new("worker lost", message)
     }
 }
 
@@ -208,6 +217,7 @@ mod tests {
     fn lost() -> Outcome {
         Outcome::Lost {
             how: "killed by signal 9".into(),
+            death: Box::default(),
         }
     }
 
@@ -302,7 +312,7 @@ mod tests {
             at_front: true,
             failures: 2,
             losses: 2,
-            error: JobError::new("worker lost", "killed by signal 9"),
+            error: worker_lost("killed by signal 9", Box::default()),
         };
         assert_eq!(decide(&job(2, 1), lost()), again);
         let poison = "worker lost: its worker died 3 times, the last time: killed by signal 9";

@@ -63,6 +63,7 @@ pub(super) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, JobError> {
             place if place.is_empty() => place,
             place => format!("at {place}"),
         },
+        death: None,
         broker: String::new(),
     })
 }

@@ -10,6 +10,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
+use crate::death::ProcessEnd;
+use crate::sys::out_of_memory::OutOfMemory;
 use crate::sys::pidfd::{PidFd, Waited, kill_group};
 use crate::sys::{SysError, lifeline, spawn};
 use crate::time::Mono;
@@ -34,8 +36,8 @@ pub struct Limits {
 /// Why a run is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// It ended by itself: its raw wait status.
-    Ended(i32),
+    /// It ended by itself.
+    Ended(ProcessEnd),
     /// It was ended at its deadline.
     TimedOut,
     /// It was killed because it printed too much.
@@ -58,16 +60,18 @@ pub struct Ended {
 ///
 /// Fails, in words, when it can't be started or attended.
 pub fn run(command: &mut Command, input: &[u8], limits: &Limits) -> Result<Ended, String> {
+    let mut memory = OutOfMemory::default();
     let mut child = Child::start(command)?;
     let attended = child.attend(input, limits);
     let finished = child.finish(limits);
     let lost = |error: SysError| format!("lost touch with the program: {error}");
-    let (stopped, status) = (attended.map_err(lost)?, finished.map_err(lost)?);
+    let (stopped, mut end) = (attended.map_err(lost)?, finished.map_err(lost)?);
+    end.out_of_memory = end.was_killed() && memory.killed_one(Mono::now());
     // Its last words may have been too many.
     let too_long = child.stdout.bytes.len() > limits.output_len_max;
     let stopped = stopped.or(too_long.then_some(Stop::OutputTooLong));
     Ok(Ended {
-        stop: stopped.unwrap_or(Stop::Ended(status)),
+        stop: stopped.unwrap_or(Stop::Ended(end)),
         stdout: child.stdout.bytes,
         stderr_tail: child.stderr.bytes,
     })
@@ -199,8 +203,8 @@ impl Child {
         let _ = kill_group(self.group, signal);
     }
 
-    /// Kills what is left of the group, takes what was printed last, and reaps. Returns the raw wait status.
-    fn finish(&mut self, limits: &Limits) -> Result<i32, SysError> {
+    /// Kills what is left of the group, takes what was printed last, and reaps.
+    fn finish(&mut self, limits: &Limits) -> Result<ProcessEnd, SysError> {
         // Not reaped yet, the program keeps its number and its group from being anybody else's.
         self.signal(Signal::SIGKILL);
         self.stdin = None;
@@ -210,7 +214,7 @@ impl Child {
         // A daemon that left the group may hold the pipes and print for ever: no wait for their end.
         let _ = (0..LAST_READS_MAX).find(|_| !self.listen(limits));
         match self.pidfd.wait()? {
-            Waited::Ended(status) => Ok(status),
+            Waited::Ended(end) => Ok(end),
             Waited::Running | Waited::NotOurs => Err(SysError::Call {
                 call: "waitid on our own child",
                 errno: Errno::ECHILD,
@@ -292,6 +296,24 @@ mod tests {
         run(Command::new("sh").args(["-c", script]), input, limits).unwrap()
     }
 
+    fn exit(code: i32) -> Stop {
+        Stop::Ended(ProcessEnd {
+            status: Some(code << 8),
+            ..ProcessEnd::default()
+        })
+    }
+
+    /// Without the memory that it took, which differs.
+    fn stop(ended: &Ended) -> Stop {
+        match ended.stop {
+            Stop::Ended(end) => Stop::Ended(ProcessEnd {
+                peak_memory: None,
+                ..end
+            }),
+            other => other,
+        }
+    }
+
     fn unlimited() -> Limits {
         Limits {
             deadline: None,
@@ -333,7 +355,7 @@ mod tests {
     fn a_program_gets_its_input_whole_and_gives_its_output_whole() {
         let input: Vec<u8> = (0..3_000_000u32).map(|i| i as u8).collect();
         let ended = shell("cat; echo done >&2; exit 3", &input, &unlimited());
-        assert_eq!(ended.stop, Stop::Ended(3 << 8));
+        assert_eq!(stop(&ended), exit(3));
         assert!(ended.stdout == input);
         assert_eq!(ended.stderr_tail, b"done\n");
     }
@@ -341,7 +363,7 @@ mod tests {
     #[test]
     fn a_program_need_not_read_its_input() {
         let ended = shell("exit 0", &[7; 1_000_000], &unlimited());
-        assert_eq!(ended.stop, Stop::Ended(0));
+        assert_eq!(stop(&ended), exit(0));
     }
 
     #[test]
@@ -375,7 +397,7 @@ mod tests {
     #[test]
     fn what_a_program_leaves_running_ends_with_it() {
         let ended = shell("sleep 1000 & echo $!", b"", &unlimited());
-        assert_eq!(ended.stop, Stop::Ended(0));
+        assert_eq!(stop(&ended), exit(0));
         assert!(is_gone(&String::from_utf8(ended.stdout).unwrap()));
     }
 
@@ -391,7 +413,7 @@ mod tests {
             assert_eq!(ended.stdout.len(), 1001, "{script}");
         }
         let ended = shell("head -c 1000 /dev/zero", b"", &limits);
-        assert_eq!((ended.stop, ended.stdout.len()), (Stop::Ended(0), 1000));
+        assert_eq!((stop(&ended), ended.stdout.len()), (exit(0), 1000));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::child::{self, Ended, Limits, Stop};
 use super::executor::{Ending, Executor, timeout_of, unknown_task};
 use super::task::timeout_error;
 use super::variables::Variables;
+use crate::death::Death;
 use crate::job::JobError;
 use crate::sys::process;
 use crate::time::Mono;
@@ -135,13 +136,11 @@ fn ending(ended: Ended, task: &CommandTask, timeout: Option<Duration>, result: &
     let program = &task.command[0];
     let detail = String::from_utf8_lossy(&ended.stderr_tail).into_owned();
     let error = |kind: &str, message: String| JobError {
-        kind: kind.into(),
-        message,
         detail: detail.clone(),
-        broker: String::new(),
+        ..JobError::new(kind, message)
     };
-    let status = match ended.stop {
-        Stop::Ended(status) => status,
+    let end = match ended.stop {
+        Stop::Ended(end) => end,
         Stop::TimedOut => {
             let error = timeout_error(timeout.unwrap_or_default());
             return Ending::TimedOut(JobError { detail, ..error });
@@ -153,8 +152,13 @@ fn ending(ended: Ended, task: &CommandTask, timeout: Option<Duration>, result: &
             return Ending::Failure(error("output too large", message));
         }
     };
+    let status = end.status.unwrap_or_default();
+    let died = |kind: &str, message: String| JobError {
+        death: Some(Box::new(Death::new(&end, None))),
+        ..error(kind, message)
+    };
     let how = process::describe_status(status);
-    match exit_code(status) {
+    match end.exit_code() {
         Some(0) => {
             to_json(&ended.stdout, result);
             Ending::Success
@@ -166,14 +170,13 @@ fn ending(ended: Ended, task: &CommandTask, timeout: Option<Duration>, result: &
                 None => format!("`{program}` ended with {how}, which asks for another run"),
             },
         },
-        Some(_) => Ending::Failure(error("exit status", format!("`{program}` ended with {how}"))),
-        None => Ending::Failure(error("signal", format!("`{program}` was {how}"))),
+        Some(_) => Ending::Failure(died("exit status", format!("`{program}` ended with {how}"))),
+        None if end.out_of_memory => {
+            let message = format!("`{program}` was {how}: memory had run out");
+            Ending::Failure(died("out of memory", message))
+        }
+        None => Ending::Failure(died("signal", format!("`{program}` was {how}"))),
     }
-}
-
-fn exit_code(status: i32) -> Option<i32> {
-    use std::os::unix::process::ExitStatusExt;
-    std::process::ExitStatus::from_raw(status).code()
 }
 
 /// Standard output as a result: JSON as it is, nothing as `null`, text as a JSON string, and bytes that are no UTF-8
@@ -198,6 +201,14 @@ fn to_json(stdout: &[u8], result: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::death::ProcessEnd;
+
+    fn ended_with(status: i32) -> Stop {
+        Stop::Ended(ProcessEnd {
+            status: Some(status),
+            ..ProcessEnd::default()
+        })
+    }
 
     fn task(command: &[&str]) -> CommandTask {
         CommandTask {
@@ -230,7 +241,7 @@ mod tests {
             ("{\"a\": NaN}", r#""{\"a\": NaN}""#),
         ] {
             assert_eq!(
-                end(Stop::Ended(0), stdout, ""),
+                end(ended_with(0), stdout, ""),
                 (Ending::Success, result.to_owned())
             );
         }
@@ -253,7 +264,7 @@ mod tests {
             (3 << 8, "exit status", "`convert` ended with exit status 3"),
             (11, "signal", "`convert` was killed by signal 11 (SIGSEGV)"),
         ] {
-            let (Ending::Failure(error), _) = end(Stop::Ended(status), "42", "oops\n") else {
+            let (Ending::Failure(error), _) = end(ended_with(status), "42", "oops\n") else {
                 panic!("not a failure");
             };
             assert_eq!((&*error.kind, &*error.message), (kind, message));
@@ -274,7 +285,7 @@ mod tests {
                 after: None,
                 reason: reason.into(),
             };
-            assert_eq!(end(Stop::Ended(75 << 8), "", stderr).0, expected);
+            assert_eq!(end(ended_with(75 << 8), "", stderr).0, expected);
         }
     }
 

@@ -92,6 +92,7 @@ impl<E: Error> From<E> for TaskError {
             kind: std::any::type_name::<E>().to_owned(),
             message: error.to_string(),
             detail,
+            death: None,
             broker: String::new(),
         }))
     }

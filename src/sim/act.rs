@@ -6,6 +6,7 @@ use super::World;
 use super::process::{Call, Ends, FromTemplate, Process, Running, Said, ToTemplate};
 use super::script::{Script, Seen};
 use super::time::Happening;
+use crate::death::ProcessEnd;
 use crate::fleet::{Done, Event};
 use crate::job::Outcome;
 use crate::wire::message::LoadReport;
@@ -322,7 +323,7 @@ impl<S: Script> World<S> {
             worker: id,
             unread: worker.unread(),
             how: "killed by signal 9".into(),
-            status: None,
+            end: ProcessEnd::default(),
         });
     }
 }

@@ -12,6 +12,7 @@ use super::script::{Scene, Script, Seen};
 use super::time::Happening;
 use crate::broker::source::{self, Source};
 use crate::config::Config;
+use crate::death::ProcessEnd;
 use crate::fleet::{Action, Command, Event, Fleet, Memory, Occupied, Unread};
 use crate::job::{PoolName, QueueName};
 use crate::supervisor::traffic::Traffic;
@@ -378,7 +379,7 @@ impl<S: Script> World<S> {
             worker: id,
             unread,
             how: "ended with its template".into(),
-            status: None,
+            end: ProcessEnd::default(),
         });
     }
 }

@@ -7,6 +7,7 @@ use super::printed::Printed;
 use crate::broker::{Backlog, BrokerError, Events, Order};
 use crate::config::Config;
 use crate::control::server::Call;
+use crate::death::ProcessEnd;
 use crate::fleet::{Command, Done, Memory};
 use crate::job::PoolName;
 use crate::wire::message::FromTemplate;
@@ -39,14 +40,14 @@ pub(super) enum Input {
     WorkerExited {
         worker: u64,
         how: String,
-        status: Option<i32>,
+        end: ProcessEnd,
     },
     /// A process printed lines.
     Printed(Printed),
     /// A signal arrived.
     Signal(Signal),
-    /// A child ended and was reaped: its raw wait status.
-    Reaped { pid: i32, status: i32 },
+    /// A child ended and was reaped.
+    Reaped { pid: i32, end: ProcessEnd },
     /// Somebody asks something.
     Call(Call),
     /// The configuration was read again, because of a signal or for somebody who waits.

@@ -14,6 +14,7 @@ use super::output::Output;
 use super::printed::Source;
 use super::reader::Reader;
 use super::unsent::Unsent;
+use crate::death::ProcessEnd;
 use crate::fleet::Unread;
 use crate::sys::pidfd::{PidFd, Stranger};
 use crate::sys::socket::{self, Received, Sent, Wait};
@@ -34,7 +35,7 @@ pub(super) struct Link {
     process: Option<Arc<PidFd>>,
     /// Hands the process over to the reader, which waits for its death; `None` once done.
     born: Option<oneshot::Sender<Option<Arc<PidFd>>>>,
-    status: Option<oneshot::Sender<i32>>,
+    end: Option<oneshot::Sender<ProcessEnd>>,
     /// Packets for which the socket had no room yet.
     unsent: Arc<Unsent>,
     /// It is to be killed as soon as its process id is known.
@@ -63,7 +64,7 @@ impl Link {
         let (stderr, stderr_theirs) = pipe()?;
         let socket = Arc::new(watch(ours, Interest::READABLE)?);
         let (born, on_birth) = oneshot::channel();
-        let (status, on_status) = oneshot::channel();
+        let (end, on_end) = oneshot::channel();
         let unsent = Arc::new(Unsent::default());
         let reader = Reader {
             worker,
@@ -73,7 +74,7 @@ impl Link {
             assembler: Assembler::new(frame_len_max),
             inputs: inputs.clone(),
         };
-        tokio::spawn(reader.run(on_birth, on_status));
+        tokio::spawn(reader.run(on_birth, on_end));
         let theirs_copy = theirs.try_clone()?;
         let link = Link {
             socket,
@@ -81,7 +82,7 @@ impl Link {
             _lifeline: lifeline,
             process: None,
             born: Some(born),
-            status: Some(status),
+            end: Some(end),
             unsent,
             doomed: false,
         };
@@ -115,9 +116,9 @@ impl Link {
     }
 
     /// How it ended, as its parent learned.
-    pub fn ended(&mut self, status: i32) {
-        if let Some(tell) = self.status.take() {
-            let _ = tell.send(status);
+    pub fn ended(&mut self, end: ProcessEnd) {
+        if let Some(tell) = self.end.take() {
+            let _ = tell.send(end);
         }
     }
 

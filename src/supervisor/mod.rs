@@ -53,6 +53,7 @@ use crate::config::{self, Config};
 use crate::control::server::Call;
 use crate::fleet::{Action, Command, Event, Fleet, Now};
 use crate::job::PoolName;
+use crate::sys::out_of_memory::OutOfMemory;
 use crate::sys::title::Title;
 use crate::sys::{process, signal};
 use crate::telemetry::history;
@@ -184,6 +185,7 @@ struct Supervisor {
     traffic: Traffic,
     roster: Roster,
     processes: Processes,
+    out_of_memory: OutOfMemory,
     inputs: UnboundedSender<Input>,
     signals: Signals,
     /// Events that the performing of actions brought about.
@@ -226,6 +228,7 @@ impl Supervisor {
             traffic,
             roster: Roster::new(broker.clone(), inputs.clone()),
             processes: Processes::new(inputs.clone()),
+            out_of_memory: OutOfMemory::default(),
             ending: Ending::new(options.burst, config.supervisor.max_idle_time),
             config,
             options,

@@ -192,10 +192,12 @@ fn worker(notice: &Notice) {
             worker,
             pool,
             how,
+            end,
             job,
         } => {
             let job = job.as_ref().map(ToString::to_string);
-            tracing::warn!(pool = %pool, worker, how = %how, job, "worker died");
+            let peak_mib = end.peak_memory.map(|bytes| bytes >> 20);
+            tracing::warn!(pool = %pool, worker, how = %how, job, peak_mib, "worker died");
         }
         Notice::ForkFailed {
             worker,

@@ -3,6 +3,7 @@
 use super::told_jobs::JobLines;
 use super::{Supervisor, notices};
 use crate::config::RuntimeKind;
+use crate::death::ProcessEnd;
 use crate::fleet::{Action, Event, Notice, Now};
 use crate::runtime;
 use crate::telemetry::history::record::Decided;
@@ -51,7 +52,7 @@ impl Supervisor {
                 worker,
                 unread: self.processes.abandon(worker),
                 how: "ended with its template".into(),
-                status: None,
+                end: ProcessEnd::default(),
             }),
             Action::Look { pool } => self.measure(&pool, true),
             Action::Keep {

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::input::Input;
 use super::link::Link;
 use super::template::Template;
+use crate::death::ProcessEnd;
 use crate::fleet::Unread;
 use crate::job::PoolName;
 use crate::runtime::TemplateCommand;
@@ -188,18 +189,18 @@ impl Processes {
     // ---- how they ended ----
 
     /// A template says how its worker ended.
-    pub fn worker_ended(&mut self, worker: u64, status: i32) {
+    pub fn worker_ended(&mut self, worker: u64, end: ProcessEnd) {
         if let Some(link) = self.links.get_mut(&worker) {
-            link.ended(status);
+            link.ended(end);
         }
     }
 
     /// A child of ours was reaped: a template, a worker whose template died, or an orphan that a job left.
-    pub fn reaped(&mut self, pid: i32, status: i32) {
+    pub fn reaped(&mut self, pid: i32, end: ProcessEnd) {
         if let Some(template) = self.templates.values_mut().find(|template| template.pid() == pid) {
-            template.ended(status);
+            template.ended(end);
         } else if let Some(link) = self.links.values_mut().find(|link| link.pid() == Some(pid)) {
-            link.ended(status);
+            link.ended(end);
         }
     }
 }

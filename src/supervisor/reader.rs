@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::input::Input;
 use super::output::Output;
 use super::unsent::{Unsent, flush};
+use crate::death::ProcessEnd;
 use crate::fleet::Done;
 use crate::job::{JobError, Outcome};
 use crate::sys::pidfd::{PidFd, Waited};
@@ -48,7 +49,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub async fn run(mut self, born: oneshot::Receiver<Option<Arc<PidFd>>>, status: oneshot::Receiver<i32>) {
+    pub async fn run(
+        mut self,
+        born: oneshot::Receiver<Option<Arc<PidFd>>>,
+        end: oneshot::Receiver<ProcessEnd>,
+    ) {
         let mut buffer = vec![0; PACKET_LEN_MAX];
         let mut death = std::pin::pin!(death(born));
         let (socket, unsent) = (self.socket.clone(), self.unsent.clone());
@@ -71,9 +76,9 @@ impl Reader {
         };
         while self.read_frames(&mut buffer) == Read::Some {}
         let worker = self.worker;
-        let (how, status) = how_it_ended(pidfd, status).await;
+        let (how, end) = how_it_ended(pidfd, end).await;
         self.output.end_of_process();
-        let _ = self.inputs.send(Input::WorkerExited { worker, how, status });
+        let _ = self.inputs.send(Input::WorkerExited { worker, how, end });
     }
 
     /// Reads the frames that are there, some at most.
@@ -189,18 +194,24 @@ async fn death(born: oneshot::Receiver<Option<Arc<PidFd>>>) -> Option<AsyncFd<Ar
     }
 }
 
-/// How a dead process ended, in words and as its raw wait status: from the kernel when it is our child, else from its parent.
+/// How a dead process ended, in words and as data: from the kernel when it is our child, else from its parent.
 pub(super) async fn how_it_ended(
     pidfd: Option<AsyncFd<Arc<PidFd>>>,
-    status: oneshot::Receiver<i32>,
-) -> (String, Option<i32>) {
-    if let Some(pidfd) = pidfd
-        && let Ok(Waited::Ended(status)) = pidfd.get_ref().wait()
-    {
-        return (process::describe_status(status), Some(status));
-    }
-    match tokio::time::timeout(STATUS_PATIENCE, status).await {
-        Ok(Ok(status)) => (process::describe_status(status), Some(status)),
-        Ok(Err(_)) | Err(_) => ("ended".to_owned(), None),
-    }
+    end: oneshot::Receiver<ProcessEnd>,
+) -> (String, ProcessEnd) {
+    let ours = pidfd.and_then(|pidfd| match pidfd.get_ref().wait() {
+        Ok(Waited::Ended(end)) => Some(end),
+        _ => None,
+    });
+    let end = match ours {
+        Some(end) => end,
+        None => match tokio::time::timeout(STATUS_PATIENCE, end).await {
+            Ok(Ok(end)) => end,
+            Ok(Err(_)) | Err(_) => ProcessEnd::default(),
+        },
+    };
+    let how = end
+        .status
+        .map_or_else(|| "ended".to_owned(), process::describe_status);
+    (how, end)
 }

@@ -77,7 +77,7 @@ impl Signals {
 /// Reaps every child that ended. One process reaps, in one place: workers of a dead template are our children
 /// too, and so are orphans that jobs left behind.
 pub(super) fn reap(inputs: &UnboundedSender<Input>) {
-    while let Ok(Some((pid, status))) = process::wait_any_nohang() {
-        let _ = inputs.send(Input::Reaped { pid, status });
+    while let Ok(Some((pid, end))) = process::wait_any_nohang() {
+        let _ = inputs.send(Input::Reaped { pid, end });
     }
 }

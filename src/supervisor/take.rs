@@ -4,6 +4,7 @@ use super::input::{Input, Signal};
 use super::printed::{Printed, Source};
 use super::{Supervisor, SupervisorError, notices, signals};
 use crate::broker::source::{self, StopHow};
+use crate::death::ProcessEnd;
 use crate::fleet::{CallOff, Command, Event, Now};
 use crate::telemetry::notify;
 use crate::wire::message::FromTemplate;
@@ -30,7 +31,7 @@ impl Supervisor {
             }
             Input::Pong { worker, execution } => Some(Event::Pong { worker, execution }),
             Input::Garbage { worker, error } => Some(Event::Garbage { worker, error }),
-            Input::WorkerExited { worker, how, status } => self.worker_exited(worker, (how, status), now),
+            Input::WorkerExited { worker, how, end } => self.worker_exited(worker, (how, end), now),
             Input::Printed(printed) => {
                 self.printed(&printed);
                 None
@@ -39,8 +40,8 @@ impl Supervisor {
                 self.signal(signal, now);
                 None
             }
-            Input::Reaped { pid, status } => {
-                self.processes.reaped(pid, status);
+            Input::Reaped { pid, end } => {
+                self.processes.reaped(pid, end);
                 None
             }
             Input::Call(call) => {
@@ -145,17 +146,20 @@ impl Supervisor {
     fn worker_exited(
         &mut self,
         worker: u64,
-        (how, status): (String, Option<i32>),
+        (how, mut end): (String, ProcessEnd),
         now: Now,
     ) -> Option<Event> {
         // A job that was to be sent to it is one that it has not read: it must be on the socket by now.
         self.act(now);
         let unread = self.processes.bury(worker)?;
+        if end.was_killed() {
+            end.out_of_memory = self.out_of_memory.killed_one(now.mono);
+        }
         Some(Event::Exited {
             worker,
             unread,
             how,
-            status,
+            end,
         })
     }
 
@@ -178,8 +182,19 @@ impl Supervisor {
                 self.processes.forget_worker(worker);
                 Some(Event::ForkFailed { worker, error })
             }
-            FromTemplate::Exited { worker, status } => {
-                self.processes.worker_ended(worker, status);
+            FromTemplate::Exited {
+                worker,
+                status,
+                peak_memory,
+            } => {
+                self.processes.worker_ended(
+                    worker,
+                    ProcessEnd {
+                        status: Some(status),
+                        peak_memory,
+                        ..ProcessEnd::default()
+                    },
+                );
                 None
             }
         }

@@ -13,6 +13,7 @@ use super::input::Input;
 use super::output::Output;
 use super::printed::Source;
 use super::reader::{how_it_ended, readable};
+use crate::death::ProcessEnd;
 use crate::runtime::TemplateCommand;
 use crate::sys::pidfd::PidFd;
 use crate::sys::socket::{self, Received, Sent, Wait};
@@ -27,7 +28,7 @@ use crate::wire::message::{CONTROL_LEN_MAX, FromTemplate, Load, LoadReport, ToTe
 pub(super) struct Template {
     process: Arc<PidFd>,
     control: Arc<AsyncFd<OwnedFd>>,
-    status: Option<oneshot::Sender<i32>>,
+    end: Option<oneshot::Sender<ProcessEnd>>,
     _lifeline: OwnedFd,
 }
 
@@ -43,7 +44,7 @@ impl Template {
         let refused = |error: std::io::Error| format!("cannot watch the template: {error}");
         let control = watch(spawned.control, Interest::READABLE).map_err(refused)?;
         let control = Arc::new(control);
-        let (status, on_status) = oneshot::channel();
+        let (end, on_end) = oneshot::channel();
         let process = Arc::new(spawned.pidfd);
         let reader = Reader {
             number,
@@ -59,11 +60,11 @@ impl Template {
             inputs: inputs.clone(),
         };
         let pidfd = watch_process(process.clone()).map_err(refused)?;
-        tokio::spawn(reader.run(pidfd, on_status));
+        tokio::spawn(reader.run(pidfd, on_end));
         let template = Template {
             process,
             control,
-            status: Some(status),
+            end: Some(end),
             _lifeline: spawned.lifeline,
         };
         // One that has left already is told of by its end.
@@ -107,9 +108,9 @@ impl Template {
     }
 
     /// How it ended, as the reaper learned.
-    pub fn ended(&mut self, status: i32) {
-        if let Some(tell) = self.status.take() {
-            let _ = tell.send(status);
+    pub fn ended(&mut self, end: ProcessEnd) {
+        if let Some(tell) = self.end.take() {
+            let _ = tell.send(end);
         }
     }
 }
@@ -126,7 +127,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self, pidfd: AsyncFd<Arc<PidFd>>, status: oneshot::Receiver<i32>) {
+    async fn run(mut self, pidfd: AsyncFd<Arc<PidFd>>, end: oneshot::Receiver<ProcessEnd>) {
         let mut buffer = vec![0; CONTROL_LEN_MAX];
         let mut open = true;
         loop {
@@ -139,7 +140,7 @@ impl Reader {
         }
         self.read_messages(&mut buffer);
         self.output.end_of_process();
-        let (how, _) = how_it_ended(Some(pidfd), status).await;
+        let (how, _) = how_it_ended(Some(pidfd), end).await;
         let _ = self.inputs.send(Input::TemplateExited {
             template: self.number,
             how,

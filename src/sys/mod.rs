@@ -20,6 +20,7 @@ pub mod lifeline;
 pub mod local_time;
 pub mod memory;
 pub mod memory_file;
+pub mod out_of_memory;
 pub mod pidfd;
 pub mod process;
 pub mod signal;

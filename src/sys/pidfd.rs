@@ -4,11 +4,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::process::raw_status;
+use super::process::peak_memory;
 use super::{SysError, failed, retry};
+use crate::death::ProcessEnd;
 
 /// Signals the group that the process leads. Source: Linux 6.9, include/uapi/linux/pidfd.h.
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
@@ -42,10 +42,20 @@ pub enum Stranger {
 pub enum Waited {
     /// It has not ended.
     Running,
-    /// It ended and is reaped: its raw wait status, as waitpid(2) gives it.
-    Ended(i32),
+    /// It ended and is reaped. Whether memory had run out is not known here.
+    Ended(ProcessEnd),
     /// It is not our child, or was reaped before.
     NotOurs,
+}
+
+impl Waited {
+    /// The raw wait status of a process that ended.
+    pub fn status(&self) -> Option<i32> {
+        match self {
+            Waited::Ended(end) => end.status,
+            Waited::Running | Waited::NotOurs => None,
+        }
+    }
 }
 
 impl PidFd {
@@ -157,12 +167,45 @@ impl PidFd {
 
     /// Reaps the process if it is a child of ours that has ended. Never waits.
     pub fn wait(&self) -> Result<Waited, SysError> {
-        let options = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        match retry(|| waitid(Id::PIDFd(self.fd.as_fd()), options)) {
-            Ok(status) => Ok(raw_status(status).map_or(Waited::Running, Waited::Ended)),
+        // By number, since neither nix nor the C library hands on what the child used. All zero is a valid value of both.
+        // SAFETY: plain integers and pointers.
+        let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
+        let answer = retry(|| {
+            // SAFETY: a live descriptor; the kernel writes to two places of ours, which outlive the call.
+            Errno::result(unsafe {
+                libc::syscall(
+                    libc::SYS_waitid,
+                    libc::P_PIDFD,
+                    self.fd.as_raw_fd(),
+                    &raw mut info,
+                    libc::WEXITED | libc::WNOHANG,
+                    &raw mut usage,
+                )
+            })
+        });
+        match answer {
+            Ok(_) => Ok(raw_status(&info).map_or(Waited::Running, |status| {
+                Waited::Ended(ProcessEnd {
+                    status: Some(status),
+                    peak_memory: peak_memory(&usage),
+                    ..ProcessEnd::default()
+                })
+            })),
             Err(Errno::ECHILD) => Ok(Waited::NotOurs),
             Err(errno) => Err(failed("waitid")(errno)),
         }
+    }
+}
+
+/// The status as waitpid(2) gives it; `None` unless it says that the process has ended. Source: waitid(2).
+fn raw_status(info: &libc::siginfo_t) -> Option<i32> {
+    // SAFETY: waitid(2) fills it, or leaves the zeros.
+    let status = unsafe { info.si_status() };
+    match info.si_code {
+        libc::CLD_EXITED => Some((status & 0xff) << 8),
+        libc::CLD_KILLED => Some(status),
+        libc::CLD_DUMPED => Some(status | 0x80),
+        _ => None,
     }
 }
 
@@ -233,7 +276,7 @@ mod tests {
         assert!(pidfd.send_signal(Signal::SIGKILL).unwrap());
         let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut polled, PollTimeout::from(10_000u16)).unwrap(), 1);
-        assert_eq!(pidfd.wait().unwrap(), Waited::Ended(Signal::SIGKILL as i32));
+        assert_eq!(pidfd.wait().unwrap().status(), Some(Signal::SIGKILL as i32));
         assert_eq!(pidfd.wait().unwrap(), Waited::NotOurs);
         assert!(!pidfd.send_signal(Signal::SIGKILL).unwrap());
         assert!(PidFd::open(i32::try_from(child.id()).unwrap()).unwrap().is_none());
@@ -256,7 +299,7 @@ mod tests {
         std::io::Read::read_to_string(&mut child.stdout.unwrap(), &mut printed).unwrap();
         let member = PidFd::open(printed.trim().parse().unwrap()).unwrap().unwrap();
         wait_for_end(&leader);
-        assert_eq!(leader.wait().unwrap(), Waited::Ended(0));
+        assert_eq!(leader.wait().unwrap().status(), Some(0));
         (leader, member)
     }
 

@@ -1,14 +1,15 @@
 //! Properties of this process, and the reaping of children.
 
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::{SysError, failed, retry};
+use crate::death::ProcessEnd;
 
 /// The limit of open files (soft) before [`raise_nofile_limit`], which children get back.
 static NOFILE_BEFORE: OnceLock<u64> = OnceLock::new();
@@ -48,19 +49,39 @@ pub fn redirect_output(stdout: impl AsFd, stderr: impl AsFd) -> Result<(), SysEr
     nix::unistd::dup2_stderr(stderr).map_err(failed("dup2"))
 }
 
-/// Reaps one child that has ended, whichever it is: its number and raw wait status; `None` when none has.
+/// Reaps one child that has ended, whichever it is: its process id and its end; `None` when none has. Whether memory had
+/// run out is not known here.
 ///
 /// For a process that starts its children through this module alone: it would take the status away
 /// from a `std::process::Child`.
-pub fn wait_any_nohang() -> Result<Option<(i32, i32)>, SysError> {
-    match retry(|| waitpid(None, Some(WaitPidFlag::WNOHANG))) {
-        Ok(status) => Ok(status
-            .pid()
-            .zip(raw_status(status))
-            .map(|(pid, raw)| (pid.as_raw(), raw))),
+pub fn wait_any_nohang() -> Result<Option<(i32, ProcessEnd)>, SysError> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // nix has no wait4(2), which alone tells what the child used.
+    let answer = retry(|| {
+        // SAFETY: the kernel writes to two places of ours, which outlive the call.
+        Errno::result(unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) })
+    });
+    match answer {
+        Ok(0) => Ok(None),
+        Ok(pid) => {
+            // SAFETY: wait4(2) fills it for each child that it reaps.
+            let usage = unsafe { usage.assume_init() };
+            let end = ProcessEnd {
+                status: Some(status),
+                peak_memory: peak_memory(&usage),
+                ..ProcessEnd::default()
+            };
+            Ok(Some((pid, end)))
+        }
         Err(Errno::ECHILD) => Ok(None),
-        Err(errno) => Err(failed("waitpid")(errno)),
+        Err(errno) => Err(failed("wait4")(errno)),
     }
+}
+
+/// The most memory that a process that ended had resident at once, in bytes. Source: getrusage(2): in kibibytes.
+pub(super) fn peak_memory(usage: &libc::rusage) -> Option<u64> {
+    u64::try_from(usage.ru_maxrss).ok().map(|kib| kib << 10)
 }
 
 /// The number of threads of this process that can still run code of ours.
@@ -127,15 +148,6 @@ pub fn describe_status(raw: i32) -> String {
     match Signal::try_from(signal) {
         Ok(name) => format!("killed by signal {signal} ({name}{core})"),
         Err(_) => format!("killed by signal {signal}{core}"),
-    }
-}
-
-/// The status as waitpid(2) gives it; `None` unless it says that the process has ended.
-pub(super) fn raw_status(status: WaitStatus) -> Option<i32> {
-    match status {
-        WaitStatus::Exited(_, code) => Some((code & 0xff) << 8),
-        WaitStatus::Signaled(_, signal, core) => Some(signal as i32 | if core { 0x80 } else { 0 }),
-        _ => None,
     }
 }
 

@@ -230,7 +230,7 @@ mod tests {
         let timeout = PollTimeout::from(20_000u16);
         assert_eq!(poll(&mut polled, timeout).unwrap(), 1, "it does not end");
         match spawned.pidfd.wait().unwrap() {
-            Waited::Ended(status) => status,
+            Waited::Ended(end) => end.status.unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -308,7 +308,7 @@ mod tests {
             let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
             assert_eq!(poll(&mut polled, PollTimeout::from(20_000u16)).unwrap(), 1);
         }
-        assert_eq!(pidfd.wait().unwrap(), Waited::Ended(libc::SIGKILL));
+        assert_eq!(pidfd.wait().unwrap().status(), Some(libc::SIGKILL));
     }
 
     #[test]

@@ -211,10 +211,14 @@ impl Template {
 
     /// Reaps every worker that has ended, and tells.
     fn reap(&mut self) -> Result<(), ControlError> {
-        while let Some((pid, status)) = process::wait_any_nohang()? {
+        while let Some((pid, end)) = process::wait_any_nohang()? {
             // Else it is a child that the load left behind.
             if let Some(worker) = self.workers.remove(&pid) {
-                self.control.send(FromTemplate::Exited { worker, status })?;
+                self.control.send(FromTemplate::Exited {
+                    worker,
+                    status: end.status.unwrap_or_default(),
+                    peak_memory: end.peak_memory,
+                })?;
             }
         }
         Ok(())

@@ -120,6 +120,9 @@ pub enum FromTemplate {
         worker: u64,
         /// Its raw wait status, as waitpid(2) gives it.
         status: i32,
+        /// The most memory that it had resident at once, in bytes, where its template knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peak_memory: Option<u64>,
     },
 }
 

@@ -86,6 +86,7 @@ fn tell(error: &JobError) -> Vec<u8> {
         kind: head(&error.kind, MESSAGE_LEN_MAX).to_owned(),
         message: head(&error.message, MESSAGE_LEN_MAX).to_owned(),
         detail: tail(&error.detail, DETAIL_LEN_MAX).to_owned(),
+        death: error.death.clone(),
         broker: error.broker.clone(),
     };
     serde_json::to_vec(&bounded).expect("strings are always JSON")
@@ -165,6 +166,7 @@ mod tests {
             kind: "x".into(),
             message: "ä".repeat(MESSAGE_LEN_MAX),
             detail: format!("{}the end", "ä".repeat(DETAIL_LEN_MAX)),
+            death: None,
             broker: String::new(),
         };
         let (_, _, data) = sent(&Ending::Failure(error), b"");

@@ -137,8 +137,11 @@ impl Pool {
             .append(true)
             .open(self.path("log"))
             .expect("the log opens");
-        let child = self
-            .command(&[&["run"], flags].concat())
+        let mut command = match fs::read_to_string(self.path("group")) {
+            Ok(group) => within(&group, self.command(&[&["run"], flags].concat())),
+            Err(_) => self.command(&[&["run"], flags].concat()),
+        };
+        let child = command
             .env("POOL_LOG_LEVEL", self.log_level())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -153,6 +156,17 @@ impl Pool {
         let settings = fs::read_to_string(self.path("pool.toml")).unwrap_or_default();
         // An empty variable counts as not set.
         if settings.contains("level =") { "" } else { "debug" }
+    }
+
+    /// Starts the supervisor as a member of a control group: `members` is the group's file of process ids.
+    pub fn start_within(members: &std::path::Path, settings: &str) -> Pool {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let mut pool = Pool { dir, child: None };
+        fs::write(pool.path("app.py"), APP).expect("the app is written");
+        fs::write(pool.path("group"), members.as_os_str().as_encoded_bytes()).expect("the group is noted");
+        pool.configure(settings);
+        pool.launch();
+        pool
     }
 
     /// A file in the test's directory.
@@ -374,4 +388,22 @@ pub fn is_alive(pid: i32) -> bool {
         .next()
         .and_then(|rest| rest.trim().chars().next());
     !matches!(state, None | Some('Z' | 'X'))
+}
+
+/// The same command, run by a process that has joined a control group.
+fn within(members: &str, command: Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "echo $$ > \"$0\" && exec \"$@\"", members])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    if let Some(directory) = command.get_current_dir() {
+        shell.current_dir(directory);
+    }
+    shell
 }

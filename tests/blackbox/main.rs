@@ -4,6 +4,7 @@ mod batches;
 mod fairness;
 mod flow;
 
+mod death;
 mod demand;
 mod faults;
 mod hang;

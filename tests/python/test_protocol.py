@@ -49,7 +49,9 @@ class Protocol(unittest.TestCase):
             self.assert_matches(worker.socket.recv(PACKET_LEN_MAX), frame("Pong"))
             worker.hang_up()
             exited = json.loads(template.control.recv(PACKET_LEN_MAX))
-            self.assertEqual(exited, message("exited"))
+            documented = message("exited")
+            self.assertEqual({**exited, "peak_memory": documented["peak_memory"]}, documented)
+            self.assertGreater(exited["peak_memory"], 1 << 20)
 
 
 if __name__ == "__main__":

@@ -77,9 +77,13 @@ fn a_megabyte_passes_through_a_program() {
 fn an_exit_status_is_a_failure_with_the_end_of_stderr() {
     let mut worker = shell("echo no such parcel >&2; exit 3").fork();
     let done = worker.run("run", "");
-    let told =
-        r#"{"kind":"exit status","message":"`sh` ended with exit status 3","detail":"no such parcel\n"}"#;
-    assert_eq!((done.code, &*done.data), (Code::Failure, told));
+    let told: pool::job::JobError = serde_json::from_str(&done.data).unwrap();
+    assert_eq!(done.code, Code::Failure);
+    assert_eq!(told.to_string(), "exit status: `sh` ended with exit status 3");
+    assert_eq!(told.detail, "no such parcel\n");
+    let death = told.death.unwrap();
+    assert_eq!((death.exit_code, death.out_of_memory), (Some(3), false));
+    assert!(death.peak_memory > Some(0));
     assert_eq!(line(&worker.stderr), "no such parcel", "it is logged too");
     let done = shell("kill -SEGV $$").fork().run("run", "");
     assert!(

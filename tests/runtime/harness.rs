@@ -142,7 +142,7 @@ impl Template {
     /// The next report, which must be a worker's end: its number, and how it ended in words.
     pub fn hear_exit(&self) -> (u64, String) {
         match self.hear() {
-            Some(FromTemplate::Exited { worker, status }) => (worker, process::describe_status(status)),
+            Some(FromTemplate::Exited { worker, status, .. }) => (worker, process::describe_status(status)),
             other => panic!("no exit: {other:?}"),
         }
     }

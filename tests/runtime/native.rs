@@ -4,7 +4,6 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::signal::Signal;
 
-use pool::sys::pidfd::Waited;
 use pool::sys::socket::{Received, Sent, Wait, recv, send};
 use pool::sys::spawn::spawn_template;
 use pool::wire::frame::{Code, PACKET_LEN_MAX};
@@ -236,7 +235,7 @@ fn a_worker_outlives_its_template() {
     worker.retire();
     let pidfd = worker.pidfd.as_ref().unwrap();
     wait_for_end(pidfd);
-    assert_eq!(pidfd.wait().unwrap(), Waited::Ended(0), "it became our child");
+    assert_eq!(pidfd.wait().unwrap().status(), Some(0), "it became our child");
 }
 
 fn what_a_job_prints_comes_out_of_its_worker() {
@@ -283,7 +282,7 @@ fn load_error(app: &str) -> String {
         panic!("it loaded");
     };
     wait_for_end(&spawned.pidfd);
-    assert_eq!(spawned.pidfd.wait().unwrap(), Waited::Ended(1 << 8));
+    assert_eq!(spawned.pidfd.wait().unwrap().status(), Some(1 << 8));
     error
 }
 
@@ -325,7 +324,7 @@ fn a_template_leaves_when_told_and_its_workers_stay() {
     let mut worker = template.fork();
     template.tell(&ToTemplate::Stop, &[]);
     wait_for_end(&template.spawned.pidfd);
-    assert_eq!(template.spawned.pidfd.wait().unwrap(), Waited::Ended(0));
+    assert_eq!(template.spawned.pidfd.wait().unwrap().status(), Some(0));
     assert_eq!(worker.run("square", r#"{"number": 6}"#).data, "36");
 }
 
@@ -335,7 +334,7 @@ fn a_template_leaves_on_sigterm_and_passes_over_sigint() {
     let _worker = template.fork();
     assert!(template.spawned.pidfd.send_signal(Signal::SIGTERM).unwrap());
     wait_for_end(&template.spawned.pidfd);
-    assert_eq!(template.spawned.pidfd.wait().unwrap(), Waited::Ended(0));
+    assert_eq!(template.spawned.pidfd.wait().unwrap().status(), Some(0));
 }
 
 fn a_fork_without_descriptors_is_refused() {

@@ -82,7 +82,8 @@ def _view(row: Tuple[Any, ...]) -> JobView:
 
 def _error(text: str) -> JobError:
     value = json.loads(text)
-    return JobError(value.get("kind", ""), value.get("message", ""), value.get("detail", ""))
+    text_of = (value.get(name, "") for name in ("kind", "message", "detail"))
+    return JobError(*text_of, death=value.get("death"))
 
 
 def _instant(ms: Optional[int]) -> Optional[datetime]:

@@ -288,6 +288,7 @@ fn error(status: String, kept: Option<&Vec<u8>>) -> JobError {
         kind,
         message,
         detail,
+        death: None,
         broker: String::new(),
     }
 }

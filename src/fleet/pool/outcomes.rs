@@ -1,5 +1,6 @@
 //! Outcomes out: what becomes of a job that ended, and of one that did not begin.
 
+use crate::death::{Death, ProcessEnd};
 use crate::fleet::death::KillReason;
 use crate::fleet::event::Done;
 use crate::fleet::{Action, CallOff, Execution, JobRun, Notice, Now, PICKUP_LIMIT, Unread};
@@ -137,11 +138,12 @@ impl Pool {
         (id, ordinal): (u64, u16),
         remains: Remains,
         unread: &Unread,
-        (how, status): (&str, Option<i32>),
+        (how, end): (&str, &ProcessEnd),
         cx: &mut Context,
     ) {
         let Some(hand) = remains.hand else { return };
         let since = hand.since();
+        let death = Death::new(end, remains.why.as_ref().map(ToString::to_string));
         let torn = unread.torn || remains.fate == Fate::Unbegun;
         let mut parted = hand.part(torn, &unread.executions);
         self.measures.tally_mut().took_back(parted.unbegun.len(), "death");
@@ -149,10 +151,10 @@ impl Pool {
             let off = self.jobs.put_back(&parted.unbegun, parted.is_batch, cx.now.mono);
             self.drop_called_off(off, cx);
         }
-        let run = stamp((id, ordinal), (since, cx.now.mono), status, cx.now);
+        let run = stamp((id, ordinal), (since, cx.now.mono), end.status, cx.now);
         for execution in parted.begun {
             let job = self.jobs.held(execution);
-            let outcome = outcome_of_death(remains.fate, execution, job, how);
+            let outcome = outcome_of_death(remains.fate, execution, job, (how, &death));
             let fails_as_a_whole = parted.is_batch && fails_as_a_whole(&outcome, true);
             if fails_as_a_whole && cx.app.splits(&job.job.task) {
                 parted.failed_together.push(execution);
@@ -292,7 +294,7 @@ fn fails_as_a_whole(outcome: &Outcome, whole: bool) -> bool {
 }
 
 /// What the death of its worker is for a job that had begun.
-fn outcome_of_death(fate: Fate, execution: u64, job: &Execution, how: &str) -> Outcome {
+fn outcome_of_death(fate: Fate, execution: u64, job: &Execution, (how, death): (&str, &Death)) -> Outcome {
     match (fate, job.timeout) {
         _ if job.called_off == Some(CallOff::Stopped) => Outcome::Stopped,
         (Fate::Stopped(stopped), _) if stopped == execution => Outcome::Stopped,
@@ -302,7 +304,10 @@ fn outcome_of_death(fate: Fate, execution: u64, job: &Execution, how: &str) -> O
             after,
             detail: String::new(),
         },
-        (Fate::TimedOut | Fate::Lost | Fate::Unbegun, _) => Outcome::Lost { how: how.to_owned() },
+        (Fate::TimedOut | Fate::Lost | Fate::Unbegun, _) => Outcome::Lost {
+            how: how.to_owned(),
+            death: Box::new(death.clone()),
+        },
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::death::ProcessEnd;
 use crate::fleet::death::{self, KillReason};
 use crate::fleet::{Action, Notice, Unread};
 use crate::job::JobId;
@@ -136,7 +137,7 @@ impl Pool {
     }
 
     /// A worker is dead: what it had not read goes first again, and what it had read is lost with it.
-    pub fn exited(&mut self, id: u64, unread: &Unread, (how, status): (&str, Option<i32>), cx: &mut Context) {
+    pub fn exited(&mut self, id: u64, unread: &Unread, (how, end): (&str, &ProcessEnd), cx: &mut Context) {
         let Some((worker, remains)) = self.remove(id, cx) else {
             return;
         };
@@ -147,15 +148,16 @@ impl Pool {
         meter.worker_gone(id, cx.now.mono);
         let how = match &remains.why {
             Some(reason) => format!("{how}: {reason}"),
+            None if end.out_of_memory => format!("{how}: memory had run out"),
             None => how.to_owned(),
         };
         let job = remains.hand.as_ref().map(|hand| hand.front().execution);
         let job = job.filter(|execution| !unread.executions.contains(execution));
         let job = job.map(|execution| self.jobs.held(execution).job.id.clone());
         let exit = (remains.state, remains.leave_reason);
-        let counted_as = death::counted_as(remains.why.as_ref(), status);
-        self.bury_hand((id, worker.ordinal()), remains, unread, (&how, status), cx);
-        self.tell_exit((id, &worker), exit, (how, counted_as), job, cx);
+        let counted_as = death::counted_as(remains.why.as_ref(), end);
+        self.bury_hand((id, worker.ordinal()), remains, unread, (&how, end), cx);
+        self.tell_exit((id, &worker), exit, (how, end, counted_as), job, cx);
         self.balance(cx);
         self.dispatch(cx);
     }
@@ -164,7 +166,7 @@ impl Pool {
         &mut self,
         (id, worker): (u64, &Worker),
         (state, leave_reason): (State, Option<&'static str>),
-        (how, counted_as): (String, &'static str),
+        (how, end, counted_as): (String, &ProcessEnd, &'static str),
         job: Option<JobId>,
         cx: &mut Context,
     ) {
@@ -185,6 +187,7 @@ impl Pool {
                 worker: id,
                 pool,
                 how,
+                end: *end,
                 job,
             });
         }

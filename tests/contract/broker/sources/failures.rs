@@ -134,6 +134,7 @@ impl Tries {
         let outcome = match dies {
             true => Outcome::Lost {
                 how: "killed by signal 9".to_owned(),
+                death: Box::default(),
             },
             false => Outcome::Failure {
                 error: JobError::new("ConnectionError", "nobody is there"),
