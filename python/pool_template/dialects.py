@@ -20,6 +20,8 @@ class Dialect(Protocol):
 
     #: Whether a process that a worker forks for a job keeps the worker's answers to signals.
     signals_are_inherited: bool
+    #: Signals that are for the job: a worker with a process for each job passes them on.
+    signals_of_jobs: tuple[int, ...]
 
     def before_app(self, attempt: Attempt) -> None:
         """Called once, ahead of the application's modules."""

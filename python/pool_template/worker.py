@@ -87,6 +87,7 @@ def _fork_for_each_job(setup: Setup, number: int, pool: str) -> None:
     """A process for each job: see `fresh`."""
     children = fresh.Children()
     setup.app.dialect.set_up_signals(children.leave_when_done)
+    children.pass_on(setup.app.dialect.signals_of_jobs)
     setup.title.set_state(FORKS)
     has_hooks = bool(setup.app.after_fork)
     needs_more = setup.reseed is not None or has_hooks or not setup.app.dialect.signals_are_inherited

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nix::sys::signal::Signal;
 use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
@@ -112,6 +113,8 @@ pub struct PoolView {
 pub enum Ask {
     /// Stop a job that runs, for good.
     StopJob(JobId),
+    /// Send this signal to the worker that runs a job, which knows what to do about it.
+    SignalJob(JobId, Signal),
     /// A job that has not begun does not run.
     CancelJob(JobId),
     /// Let a worker finish its job, then replace it.

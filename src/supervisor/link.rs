@@ -197,6 +197,13 @@ impl Link {
         let _ = nix::sys::socket::shutdown(fd, nix::sys::socket::Shutdown::Write);
     }
 
+    /// Sends it a signal, and nobody else.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.process {
+            let _ = process.send_signal(signal); // it may just have ended
+        }
+    }
+
     /// Kills the worker and the processes that its job started.
     pub fn kill(&mut self) {
         match &self.process {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use nix::sys::signal::Signal;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::input::Input;
@@ -169,6 +170,13 @@ impl Processes {
     pub fn kill(&mut self, worker: u64) {
         if let Some(link) = self.links.get_mut(&worker) {
             link.kill();
+        }
+    }
+
+    /// Sends a signal to a worker alone.
+    pub fn signal(&self, worker: u64, signal: Signal) {
+        if let Some(link) = self.links.get(&worker) {
+            link.signal(signal);
         }
     }
 

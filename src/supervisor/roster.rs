@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Supervisor;
 use super::input::Input;
 use crate::broker::{Ask, Broker, Order, Picture, PoolView, Presence, Told, WorkerView};
 use crate::fleet::{Command, Fleet, Now, Revision};
-use crate::job::PoolName;
+use crate::job::{JobId, PoolName};
 use crate::time::Mono;
 
 /// The broker is told of changes so often at most, so that telling of jobs never costs more than running them: one that
@@ -101,6 +102,10 @@ impl Supervisor {
                 self.stop(Command::Drain { patient: false }, now);
                 Err(Told::Done("draining".to_owned()))
             }
+            Ask::SignalJob(job, signal) => match self.signal_job(&job, signal, now) {
+                true => Err(Told::Done(format!("sent {signal} to the worker of job {job}"))),
+                false => Err(Told::Done(format!("job {job} does not run here"))),
+            },
             Ask::StopJob(job) => Ok(Command::StopJob { job }),
             Ask::CancelJob(job) => Ok(Command::CancelJob { job }),
             Ask::ReplaceWorker(worker) => Ok(Command::ReplaceWorker { worker }),
@@ -125,6 +130,18 @@ impl Supervisor {
         if let Some(reply) = reply {
             let _ = reply.send(answer); // who asked may be gone
         }
+    }
+
+    /// Signals the worker that runs a job, if one does.
+    fn signal_job(&mut self, job: &JobId, signal: Signal, now: Now) -> bool {
+        let workers = self.fleet.roster(now).into_iter();
+        let runs = |worker: &WorkerView| worker.job.as_ref().is_some_and(|running| running.job == *job);
+        let Some(worker) = workers.into_iter().find(runs) else {
+            return false;
+        };
+        self.processes.signal(worker.worker, signal);
+        tracing::info!("asked through the broker: sent {signal} to the worker of job {job}");
+        true
     }
 
     fn picture(&self, now: Now) -> Picture {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any, Callable
 
 from pool_template.celery.settings import CelerySettings
@@ -17,6 +18,7 @@ class Dialect:
     """Celery's."""
 
     signals_are_inherited = False
+    signals_of_jobs: tuple[int, ...] = (signal.SIGUSR1,)
 
     def __init__(self, load: Load) -> None:
         self._settings = CelerySettings.from_message(load.options)

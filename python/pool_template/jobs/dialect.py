@@ -14,6 +14,7 @@ class Dialect:
     """The pool's own."""
 
     signals_are_inherited = False
+    signals_of_jobs: tuple[int, ...] = ()
 
     def __init__(self, load: Load) -> None:
         self._modules = load.modules or load.preload

@@ -19,7 +19,7 @@ import os
 import resource
 import signal
 import time
-from typing import Any, Callable, NoReturn, Optional
+from typing import Any, Callable, Iterable, NoReturn, Optional
 
 from pool_template.memory import heap
 from pool_template.process import at_fork, lifeline
@@ -125,6 +125,15 @@ class Children:
         self._leaving = True
         if self._child:
             os.kill(self._child, signal.SIGTERM)
+
+    def pass_on(self, numbers: Iterable[int]) -> None:
+        """These are for the child that runs the job."""
+        for number in numbers:
+            quick.signal(number, self._signal_child)
+
+    def _signal_child(self, number: int, _frame: Any) -> None:
+        if self._child and self._progress[_POINT] == TOOK_JOB:
+            os.kill(self._child, number)
 
     def _fork(self) -> int:
         if quick.getsignal(quick.SIGTERM) == quick.SIG_DFL:  # it ends the worker, and with it the child

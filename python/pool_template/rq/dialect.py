@@ -20,6 +20,7 @@ class Dialect:
     """RQ's."""
 
     signals_are_inherited = True
+    signals_of_jobs: tuple[int, ...] = ()
 
     def __init__(self, load: Load) -> None:
         self._settings = RqSettings.from_message(load.options)

@@ -116,6 +116,16 @@ def catches_soft_limit():
         return 'caught'
 
 
+@app.task
+def cleans_up(name):
+    """Ends in its own way when somebody tells it to."""
+    count(name)
+    try:
+        time.sleep(30)
+    except SoftTimeLimitExceeded:
+        return 'cleaned up'
+
+
 @app.task(soft_time_limit=0.3)
 def misses_soft_limit():
     time.sleep(30)

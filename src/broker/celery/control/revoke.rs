@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::supervisor::Supervisor;
@@ -11,6 +12,9 @@ use crate::broker::celery::remote::{Answer, Revocation, StampRevocation};
 use crate::broker::{Ask, Picture};
 use crate::text;
 
+/// What raises the soft limit in a task, which may end in its own way. Source: `celery/app/trace.py`,
+/// `setup_worker_optimizations`; `celery/concurrency/prefork.py`, `process_initializer`.
+const SOFT_LIMIT: Signal = Signal::SIGUSR1;
 /// Bytes of ids that a line of the log holds.
 const LOGGED_MAX: usize = 400;
 
@@ -92,6 +96,9 @@ impl Consumer {
             held.signal = signal;
             match (is_running, signal) {
                 (true, None) => {}
+                (true, Some(name)) if name == SOFT_LIMIT.as_str() => {
+                    asked.push(Ask::SignalJob(held.job.clone(), SOFT_LIMIT));
+                }
                 (true, Some(_)) => asked.push(Ask::StopJob(held.job.clone())),
                 (false, _) => asked.push(Ask::CancelJob(held.job.clone())),
             }
