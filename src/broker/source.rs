@@ -44,6 +44,9 @@ pub struct Demand {
     pub credit: u32,
     /// How many of these may be jobs.
     pub jobs: u32,
+    /// It runs jobs: what comes without room for it waits for a worker. A pool that is paused, or that stops, runs none, and
+    /// what its source holds for it goes back.
+    pub runs: bool,
     /// The number of the last delivery to this pool that it had taken in. They are counted from 1.
     pub seen: u64,
     /// It has no workers, or none is free and its policy would look at jobs that wait: it wants to be told once when a job

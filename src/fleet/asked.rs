@@ -70,6 +70,12 @@ impl Fleet {
         pool.map_or(0, |pool| pool.wants(self.running()))
     }
 
+    /// Whether a pool runs jobs: it is neither paused nor at its end.
+    pub fn serves(&self, pool: &PoolName) -> bool {
+        let pool = self.pools.get(pool);
+        pool.is_some_and(|pool| pool.serves(self.running()))
+    }
+
     /// Jobs due later, as last counted.
     pub fn scheduled(&self, pool: &PoolName) -> u64 {
         self.pools.get(pool).map_or(0, Pool::scheduled)

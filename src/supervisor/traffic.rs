@@ -239,13 +239,14 @@ impl Traffic {
             order: config.order,
             credit,
             jobs: credit.min(u32::try_from(left).unwrap_or(u32::MAX)),
+            runs: fleet.serves(pool) && !lane.is_spent(),
             seen: lane.seen,
             wake: (fleet.asleep(pool) && !lane.told || fleet.is_open_to_looks(pool)) && !lane.is_spent(),
             tell_empty: self.tells_empty,
         };
         // What came since takes room: where the sum is the same, nothing is new.
         let sum = |of: &Demand| of.seen + u64::from(of.credit);
-        let rest = |of: &Demand| (of.order, of.wake, of.tell_empty);
+        let rest = |of: &Demand| (of.order, of.runs, of.wake, of.tell_empty);
         let says_the_same = |said: &Demand| match &lane.quota {
             None => {
                 sum(said) == sum(&demand)
@@ -272,6 +273,7 @@ impl Traffic {
                     queues: Arc::default(),
                     credit: 0,
                     jobs: 0,
+                    runs: false,
                     seen: lane.seen,
                     wake: false,
                     ..said.clone()

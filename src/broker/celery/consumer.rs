@@ -185,6 +185,22 @@ impl Consumer {
         Some(claimed)
     }
 
+    /// Ends by a chore what was revoked, or came too late, while it waited for room. Returns whether it does.
+    pub fn ends_unbegun(&self, number: i64, expires: Option<Unix>) -> bool {
+        let is_expired = expires.is_some_and(|expires| expires <= Unix::now());
+        let mut hand = self.hand();
+        let held = hand.message_mut(number);
+        let Some(held) = held.filter(|held| is_expired || held.is_revoked) else {
+            return false;
+        };
+        let why = if is_expired { Why::Expired } else { Why::Revoked };
+        let chore = Chore::new(number, held, why);
+        held.has_chore = true;
+        drop(hand);
+        self.chores.add_own(chore);
+        true
+    }
+
     /// Whether too many of this task began; this message waits then.
     fn is_over_rate(&self, hand: &mut Hand, number: i64, queue: &QueueName, message: &Message) -> bool {
         let tasks = self.tasks();

@@ -177,7 +177,7 @@ impl Pool {
     }
 
     /// Whether it runs jobs: nobody stops, and it is not paused and not on its way out.
-    fn serves(&self, running: bool) -> bool {
+    pub fn serves(&self, running: bool) -> bool {
         running && !self.paused && !self.removed
     }
 

@@ -157,6 +157,12 @@ def sleeps_late(name, seconds):
     return name
 
 
+@app.task(bind=True, acks_late=True)
+def came_again(self, seconds=0):
+    time.sleep(seconds)
+    return self.request.delivery_info['redelivered']
+
+
 def noted(name, seconds):
     """Says when it begins and when it ends."""
     count(f'begun {name}')

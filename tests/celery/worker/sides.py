@@ -51,14 +51,19 @@ class Side:
         if self.kind == 'stock':
             command = [sys.executable, '-m', 'celery', *line, '--without-mingle', '--without-gossip']
         else:
-            socket = tempfile.mktemp(prefix='pool-', suffix='.sock')
-            command = [POOL, 'celery', *line, '--python', sys.executable, '--socket', socket]
+            self.socket = tempfile.mktemp(prefix='pool-', suffix='.sock')
+            command = [POOL, 'celery', *line, '--python', sys.executable, '--socket', self.socket]
         process = self.spawn(command)
         if ready:
             marker = self.send('shop.add', 1, 1)
             until(lambda: marker.ready() or process.poll() is not None, f'{self.kind} runs tasks', 15)
             assert process.poll() is None, self.output()
         return process
+
+    def verb(self, *words):
+        """What a verb of pool prints about the last one that was started."""
+        command = [POOL, *words, '--socket', self.socket]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
 
     def spawn(self, command, env=None):
         """Starts a program in the application's surroundings."""

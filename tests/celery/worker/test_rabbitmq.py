@@ -35,6 +35,29 @@ def test_a_task_that_is_due_much_later_waits_at_the_server(alone):
     assert not later.ready() and delayed(side) == 1
 
 
+def test_an_undisturbed_run_gives_nothing_back(alone):
+    """Neither when short tasks are followed by long ones, nor with several queues. A quorum queue counts each return."""
+    side = alone('pool')
+    side.start('-Q', 'celery,mail,other')
+    queues = ('celery', 'mail', 'other')
+    seconds = [0] * 300 + [1.2] * 9
+    results = [side.send('shop.came_again', each, queue=queues[n % 3]) for n, each in enumerate(seconds)]
+    assert [result.get(timeout=60) for result in results] == [False] * len(results)
+    until(side.is_quiet, 'no message is left')
+
+
+def test_a_paused_pool_gives_back_what_has_not_begun(alone):
+    side = alone('pool')
+    side.start(workers=1)
+    results = [side.send('shop.came_again', 0.5) for _ in range(30)]
+    until(results[0].ready, 'they run')
+    side.verb('pause')
+    until(lambda: side.broker.unacked() == 0, 'what had not begun is in its queue again')
+    assert side.broker.waiting('celery') > 20
+    side.verb('resume')
+    assert side.send('shop.add', 1, 2, queue='mail').get(timeout=30) == 3
+
+
 QUORUM = '''
 from kombu import Exchange, Queue
 from shop import app

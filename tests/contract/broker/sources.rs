@@ -133,6 +133,7 @@ macro_rules! stores {
             demand::a_pool_without_room_hears_that_more_came
             demand::empty_follows_the_last_settlement
             demand::what_is_given_back_comes_again_in_its_order
+            demand::a_paused_pool_holds_nothing
             demand::a_token_is_never_used_twice
             demand::closing_gives_back
             demand::empty_waits_for_after_work

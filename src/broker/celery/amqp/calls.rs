@@ -54,8 +54,9 @@ pub(super) enum Answer {
         at: (u64, u64),
         result: Result<u64, BrokerError>,
     },
+    /// The chain of delaying queues has it, or not.
     Delayed {
-        delayed: Delayed,
+        arrival: Arrival,
         result: Result<(), BrokerError>,
     },
     Stored {
@@ -64,14 +65,16 @@ pub(super) enum Answer {
     },
 }
 
-/// A message on its way into the chain.
+/// A message that came and can be read.
 #[derive(Debug)]
-pub(super) struct Delayed {
+pub(super) struct Arrival {
     pub pool: PoolName,
     pub queue: QueueName,
     pub task: Message,
     pub identity: Identity,
     pub place: Place,
+    /// How often it came back to its queue, as far as the server counts that.
+    pub returns: u32,
 }
 
 /// A consumer that began.

@@ -7,8 +7,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::job::{JobId, PoolName, Token};
-use crate::time::Mono;
+use crate::job::{Job, JobId, PoolName, Token};
+use crate::time::{Mono, Unix};
 
 /// Acknowledgements that are remembered, of which the server may not have heard.
 const ACKED_MAX: usize = 4096;
@@ -34,6 +34,14 @@ pub(super) struct Place {
 pub(super) struct Taken {
     pub pool: PoolName,
     pub identity: Identity,
+    /// How often it came back to its queue, as far as the server counts that.
+    pub returns: u32,
+    /// Not to run from then on.
+    pub expires: Option<Unix>,
+    /// Since when it may run.
+    pub since: Mono,
+    /// What its pool was given, for when that comes back.
+    pub job: Option<Job>,
     /// `None`: it was acknowledged, or its channel is lost.
     pub place: Option<Place>,
     /// What the supervisor knows it by.
@@ -161,6 +169,10 @@ mod tests {
         Taken {
             pool: PoolName::new("default").unwrap(),
             identity: identity(id, 0),
+            returns: 0,
+            expires: None,
+            since: Mono::default(),
+            job: None,
             place: Some(place(1, tag)),
             token: Some(Token(tag)),
             has_begun,

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use lapin::message::Delivery;
 
-use super::calls::{Answer, Delayed};
+use super::calls::{Answer, Arrival};
 use super::deliveries::{CopyOf, Identity, Place, Taken};
 use super::message;
 use super::pool::Way;
 use super::source::Feed;
+use super::surplus::Waiting;
 use crate::broker::BrokerError;
-use crate::broker::celery::envelope::Message;
 use crate::broker::celery::held::{Came, Due};
-use crate::job::{JobId, PoolName, QueueName};
+use crate::job::{Claimed, JobId, PoolName, QueueName};
 use crate::time::{Mono, Unix};
 
 /// Tasks that wait for their time and are held at most where the application sets no limit.
@@ -40,8 +40,9 @@ impl Feed {
             consumer,
         };
         open.tags.delivered(place.tag);
-        let losses = delivery.properties.correlation_id().as_ref();
-        let losses = losses.map_or(0, |id| self.outcomes.losses_of(id.as_str()));
+        let returns = message::returns(&delivery);
+        let id = delivery.properties.correlation_id().as_ref();
+        let losses = id.map_or(0, |id| self.outcomes.losses_of(id.as_str(), returns));
         match message::read(&delivery, losses) {
             Ok(task) => {
                 let id = task.id.as_deref().and_then(|id| JobId::new(id).ok());
@@ -52,15 +53,16 @@ impl Feed {
                 if delivery.redelivered && self.is_copy(&identity, place) {
                     return;
                 }
-                let delayed = Delayed {
+                let arrival = Arrival {
                     pool: name.clone(),
                     queue: queue.clone(),
                     task,
                     identity,
                     place,
+                    returns,
                 };
-                if let Some(Delayed { task, identity, .. }) = self.delay(delayed, delivery) {
-                    self.admit(name, queue, task, identity, place);
+                if let Some(arrival) = self.delay(arrival, delivery) {
+                    self.admit(arrival);
                 }
             }
             Err(reason) => {
@@ -89,35 +91,29 @@ impl Feed {
     }
 
     /// Sends a task that is due much later into the chain. Gives it back if it is due sooner.
-    pub(super) fn delay(&mut self, delayed: Delayed, delivery: Delivery) -> Option<Delayed> {
+    fn delay(&mut self, arrival: Arrival, delivery: Delivery) -> Option<Arrival> {
         let now = Unix::now();
-        let Some(due) = delayed.task.eta.filter(|due| due.since(now) > HOLD_MAX) else {
-            return Some(delayed);
+        let Some(due) = arrival.task.eta.filter(|due| due.since(now) > HOLD_MAX) else {
+            return Some(arrival);
         };
         self.delaying += 1;
         let broker = Arc::clone(&self.broker);
         self.call(async move {
-            let result = broker.delay(&delayed.queue, due, &delivery).await;
-            Answer::Delayed { delayed, result }
+            let result = broker.delay(&arrival.queue, due, &delivery).await;
+            Answer::Delayed { arrival, result }
         });
         None
     }
 
     /// The chain has it, or it is held.
-    pub(super) fn delayed(&mut self, delayed: Delayed, result: Result<(), BrokerError>) {
+    pub(super) fn delayed(&mut self, arrival: Arrival, result: Result<(), BrokerError>) {
         self.delaying -= 1;
-        let Delayed {
-            pool,
-            queue,
-            task,
-            identity,
-            place,
-        } = delayed;
         match result {
-            Ok(()) => self.acknowledge_at(&[place]),
-            Err(error) if self.is_open_still(&pool, place) => {
-                tracing::warn!(%queue, job = %identity.id, %error, "a task that is due much later can't be put aside: it is held");
-                self.admit(&pool, &queue, task, identity, place);
+            Ok(()) => self.acknowledge_at(&[arrival.place]),
+            Err(error) if self.is_open_still(&arrival.pool, arrival.place) => {
+                let (queue, job) = (&arrival.queue, &arrival.identity.id);
+                tracing::warn!(%queue, %job, %error, "a task that is due much later can't be put aside: it is held");
+                self.admit(arrival);
             }
             Err(_) => {} // its channel is lost: it comes again
         }
@@ -129,27 +125,32 @@ impl Feed {
         matches!(way, Some(Way::Open(open)) if open.number == place.channel)
     }
 
-    pub(super) fn admit(
-        &mut self,
-        name: &PoolName,
-        queue: &QueueName,
-        mut task: Message,
-        identity: Identity,
-        place: Place,
-    ) {
+    fn admit(&mut self, arrival: Arrival) {
+        let Arrival {
+            pool,
+            queue,
+            mut task,
+            identity,
+            place,
+            returns,
+        } = arrival;
         task.id.get_or_insert_with(|| identity.id.to_string());
         let consumer = &self.broker.consumer;
         let number = consumer.hand().numbers(1);
         let kept = task.clone();
-        let claimed = consumer.admit(number, queue, task, Came::New);
+        let claimed = consumer.admit(number, &queue, task, Came::New);
         // What is no job and in hand came too late, or was revoked: a chore ends it.
         let has_begun = claimed.is_none() && consumer.hand().message(number).is_some();
         consumer.hand().etas.take_fresh(); // the server knows nothing of times
         self.deliveries.add(
             number,
             Taken {
-                pool: name.clone(),
+                pool: pool.clone(),
                 identity,
+                returns,
+                expires: kept.expires,
+                since: Mono::now(),
+                job: None,
                 place: Some(place),
                 token: None,
                 has_begun,
@@ -158,13 +159,21 @@ impl Feed {
             },
         );
         match claimed {
-            Some(claimed) => {
-                if let Some(pool) = self.pools.get_mut(name) {
-                    pool.surplus.push_back(claimed);
-                }
-            }
+            Some(job) => self.wait_for_room(job),
             None if has_begun => {}
             None => drop(self.broker.waiting().insert(number, kept)),
+        }
+    }
+
+    fn wait_for_room(&mut self, job: Claimed) {
+        let since = Mono::now();
+        let Some(taken) = self.deliveries.get_mut(job.claim.handle) else {
+            return;
+        };
+        taken.since = since;
+        let returns = taken.returns;
+        if let Some(pool) = self.pools.get_mut(&taken.pool) {
+            pool.surplus.push(Waiting { job, since, returns });
         }
     }
 
@@ -177,7 +186,7 @@ impl Feed {
         if room == 0 || self.broker.waiting().is_empty() {
             return;
         }
-        let consumer = &self.broker.consumer;
+        let consumer = Arc::clone(&self.broker.consumer);
         let due = consumer
             .hand()
             .take_due(&pool.queues(), Unix::now(), Mono::now(), room);
@@ -192,7 +201,7 @@ impl Feed {
             };
             let kept = task.clone();
             match consumer.admit(number, &queue, task, came) {
-                Some(claimed) => pool.surplus.push_back(claimed),
+                Some(job) => self.wait_for_room(job),
                 None if consumer.hand().message(number).is_some() => {
                     if let Some(taken) = self.deliveries.get_mut(number) {
                         taken.has_begun = true;

@@ -13,6 +13,22 @@ use crate::broker::celery::envelope::{Message, Parts};
 
 /// What dead-lettering adds; nobody in a worker asks for it, and it holds what JSON can't say.
 const OF_THE_SERVER: &str = "x-death";
+/// How often a message of a quorum queue came back. Source: RabbitMQ, "Quorum Queues", "Poison Message Handling".
+const RETURNS: &str = "x-delivery-count";
+
+/// How often it came back to its queue. Classic queues do not count that.
+pub(super) fn returns(delivery: &Delivery) -> u32 {
+    // Celery's retries carry all headers on: what comes for the first time may have the count of another message.
+    let headers = delivery.properties.headers().as_ref();
+    let headers = headers.filter(|_| delivery.redelivered);
+    let count = headers.and_then(|headers| headers.inner().get(RETURNS));
+    match count {
+        Some(AMQPValue::LongLongInt(count)) => u32::try_from(*count).unwrap_or(0),
+        Some(AMQPValue::LongInt(count)) => u32::try_from(*count).unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// Reads a delivery. `losses`: workers that died with it, as far as is known here. The error says why nobody could read it.
 pub(super) fn read(delivery: &Delivery, losses: u32) -> Result<Message, String> {
     let headers = written_headers(delivery);
@@ -230,6 +246,16 @@ mod tests {
         assert_eq!(meta["headers"]["stamps"], json!({}));
         assert_eq!(meta["headers"].get("x-death"), None);
         assert_eq!(meta["content_type"], "application/json");
+    }
+
+    #[test]
+    fn returns_are_those_of_this_message() {
+        let mut again = delivery(vec![(RETURNS, AMQPValue::LongLongInt(3))], "");
+        assert!(again.redelivered);
+        assert_eq!(returns(&again), 3);
+        again.redelivered = false;
+        assert_eq!(returns(&again), 0, "it is a retry of one that came back");
+        assert_eq!(returns(&delivery(vec![(RETURNS, text("many"))], "")), 0);
     }
 
     #[test]

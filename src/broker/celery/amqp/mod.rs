@@ -5,8 +5,8 @@
 //! pool has room for. The connection is the lease: what was not acknowledged on it comes again when it is lost.
 //!
 //! - [`options`]: what it is told; [`declare`]: exchanges, queues, bindings; [`message`]: what comes;
-//! - [`source`]: the task that feeds a supervisor; [`session`], [`pool`], [`deliveries`], [`outbox`]: what it knows of the
-//!   server, of a pool, of each delivery, and of outcomes; [`calls`]: what the server is asked;
+//! - [`source`]: the task that feeds a supervisor; [`session`], [`pool`], [`surplus`], [`deliveries`], [`outbox`]: what it
+//!   knows of the server, of a pool, of what waits for room, of each delivery, and of outcomes; [`calls`]: what the server is asked;
 //! - what it does: [`reach`] the server, [`consume`] queues, [`intake`] of messages, [`settle`] them;
 //! - [`delay`], [`chain`]: tasks that are due much later; [`mailbox`]: remote control, and [`publish`] what we send;
 //! - [`client`]: what producers and readers ask.
@@ -29,6 +29,7 @@ mod reach;
 mod session;
 mod settle;
 mod source;
+mod surplus;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -175,5 +176,38 @@ impl Broker for AmqpBroker {
             self.link.close().await;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::job::{Claim, Claimed, Job, JobId, Loss, QueueName, Work};
+    use crate::time::Unix;
+
+    /// A job of this id from this queue.
+    pub fn job(id: &str, queue: &str) -> Claimed {
+        let id = JobId::new(id).unwrap();
+        let claim = Claim {
+            job: id.clone(),
+            handle: 0,
+            epoch: 0,
+        };
+        let job = Job {
+            id,
+            queue: QueueName::new(queue).unwrap(),
+            task: "task".into(),
+            kind: 0,
+            payload: [].into(),
+            timeout: None,
+            retries: None,
+            retry_after: None,
+            loss: Loss::RunsAgain,
+            work: Work::Job,
+            batches: false,
+            failures: 0,
+            losses: 0,
+            ready: Unix::default(),
+        };
+        Claimed { claim, job }
     }
 }

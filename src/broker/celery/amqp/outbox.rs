@@ -12,8 +12,11 @@ use crate::time::Mono;
 
 /// How long a copy is waited for once the server is back. Somebody else may have got it.
 const COPY: Duration = Duration::from_secs(60);
-/// Tasks whose workers died that are remembered.
-const LOSSES_MAX: usize = 10_000;
+/// Tasks that went back to their queue and are remembered.
+const REQUEUED_MAX: usize = 10_000;
+/// A message may come back so often without a reason that is known here: supervisors were restarted, connections lost. With
+/// the 3 losses that a task has by default it ends before RabbitMQ 4 would drop it, after 20 returns.
+const RETURNS_FREE: u32 = 12;
 
 /// Outcomes of one call of the supervisor's.
 #[derive(Debug)]
@@ -32,6 +35,14 @@ pub(super) struct Pending {
     pub since: Mono,
 }
 
+/// A task that went back to its queue, since its worker died or since it asked for that.
+#[derive(Clone, Copy, Debug, Default)]
+struct Requeued {
+    /// Workers that died with it.
+    losses: u32,
+    times: u32,
+}
+
 /// Outcomes that the server does not have yet.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
@@ -47,8 +58,8 @@ pub(super) struct Outcomes {
     back: Mono,
     /// Outcomes that the server has.
     settled: u64,
-    /// Workers that died with a task.
-    losses: HashMap<JobId, u32>,
+    /// What became of tasks that went back to their queue.
+    requeued: HashMap<JobId, Requeued>,
 }
 
 impl Outcomes {
@@ -75,10 +86,14 @@ impl Outcomes {
         self.settled += count as u64;
     }
 
-    /// Workers died with a task so often.
-    pub fn note_losses(&mut self, id: JobId, losses: u32) {
-        if self.losses.len() < LOSSES_MAX {
-            self.losses.insert(id, losses);
+    /// A task goes back to its queue, after so many losses.
+    pub fn requeues(&mut self, id: JobId, losses: u32) {
+        if self.requeued.len() < REQUEUED_MAX || self.requeued.contains_key(&id) {
+            let requeued = self.requeued.entry(id).or_default();
+            *requeued = Requeued {
+                losses,
+                times: requeued.times + 1,
+            };
         }
     }
 
@@ -114,9 +129,13 @@ impl Outcomes {
         self.pending.extract_if(is_old).collect()
     }
 
-    pub fn losses_of(&self, id: &str) -> u32 {
-        let id = (!self.losses.is_empty()).then(|| JobId::new(id).ok()).flatten();
-        id.and_then(|id| self.losses.get(&id).copied()).unwrap_or(0)
+    /// How many workers died with a task that came back to its queue so often. If its supervisors died with it, only the
+    /// server knows: most returns that nobody here asked for count as deaths then.
+    pub fn losses_of(&self, id: &str, returns: u32) -> u32 {
+        let id = (!self.requeued.is_empty()).then(|| JobId::new(id).ok()).flatten();
+        let known = id.and_then(|id| self.requeued.get(&id).copied());
+        let Requeued { losses, times } = known.unwrap_or_default();
+        losses.max(returns.saturating_sub(times).saturating_sub(RETURNS_FREE))
     }
 
     /// The results that are to be stored next, if no call is on its way.
@@ -143,5 +162,27 @@ impl Outcomes {
     pub fn deadline(&self) -> Option<Mono> {
         let sinces = self.pending.values().map(|pending| pending.since.max(self.back));
         sinces.min().map(|since| since + COPY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn returns_without_a_reason_count_as_deaths_in_the_end() {
+        let mut outcomes = Outcomes::default();
+        assert_eq!(
+            outcomes.losses_of("a", RETURNS_FREE),
+            0,
+            "supervisors may be restarted"
+        );
+        assert_eq!(outcomes.losses_of("a", RETURNS_FREE + 3), 3);
+        // A task may ask to come again as often as it likes.
+        let id = JobId::new("a").unwrap();
+        (0..50).for_each(|_| outcomes.requeues(id.clone(), 0));
+        assert_eq!(outcomes.losses_of("a", 50), 0);
+        outcomes.requeues(id, 2);
+        assert_eq!(outcomes.losses_of("a", 51), 2, "these died here");
     }
 }

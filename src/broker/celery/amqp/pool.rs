@@ -1,10 +1,10 @@
 //! What the source knows of one pool: what it wants, its channel, and the consumers on it.
 //!
 //! A consumer may hold so many messages as the pool had room for when it began; a server knows no other credit. So one whose
-//! share has become much too small begins anew. Messages of several queues may come at once, and be more than there is room
-//! for: they wait here until there is. If that takes a second, consumers are canceled and the messages go back.
+//! share has become much too small begins anew. Messages of several queues may come at once, and room may fall: what there
+//! is no room for waits in the [`Surplus`]. If that lasts, consumers are canceled, so that no more comes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::Channel;
 use lapin::message::Delivery;
 
+use super::surplus::{Surplus, Waiting};
 use crate::broker::amqp::tags::Tags;
 use crate::broker::parts::room::Room;
 use crate::broker::parts::turns::Turns;
@@ -21,8 +22,8 @@ use crate::broker::source::Demand;
 use crate::job::{Claimed, PoolName, QueueName};
 use crate::time::Mono;
 
-/// How long messages wait for room before they go back.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// After so long without room nothing more is to come.
+const FULL_MAX: Duration = Duration::from_secs(1);
 /// A consumer begins anew when it falls short of the room by this share of what it may hold.
 const SHORT: usize = 4;
 
@@ -34,12 +35,12 @@ pub(super) struct Pool {
     pub channel: Way,
     pub consumers: Vec<Consuming>,
     /// Delivered by the server, and not to the pool yet.
-    pub surplus: VecDeque<Claimed>,
+    pub surplus: Surplus,
     /// A call about its consumers is on its way.
     pub is_calling: bool,
     /// There is no room, and nothing more is to come.
     is_recalled: bool,
-    /// Since when there is no room, although messages wait here or may come.
+    /// Since when there is no room for what may come, or much more waits here than the pool has in hand.
     full_since: Option<Mono>,
     /// The queue of its last job, after which the next one has its turn.
     last: Option<QueueName>,
@@ -153,11 +154,21 @@ impl Pool {
         self.room.say(demand.seen, demand.credit, demand.jobs);
         self.wake = demand.wake && (self.wake || !self.demand.as_ref().is_some_and(|before| before.wake));
         self.demand = Some(demand);
-        if self.room.jobs() > 0 {
+        if self.room.jobs() > self.surplus.len() {
             (self.is_recalled, self.full_since) = (false, None);
-        } else if fell {
-            self.is_recalled = true;
+        } else if fell || !self.runs() {
+            self.recall();
         }
+    }
+
+    /// Whether it runs jobs: what comes without room for it may wait.
+    pub fn runs(&self) -> bool {
+        self.demand.as_ref().is_some_and(|demand| demand.runs)
+    }
+
+    /// Keeps what was delivered to it and did not begin, if it may wait.
+    pub fn takes_back(&self, queue: &QueueName) -> bool {
+        self.runs() && self.is_open() && self.queues().contains(queue)
     }
 
     /// Its queues.
@@ -201,57 +212,48 @@ impl Pool {
             return Vec::new();
         };
         let turns = Turns::new(demand.order, &demand.queues, self.last.as_ref());
-        let in_order = match demand.queues.len() {
-            1 => self.surplus.drain(..room).collect(),
-            _ => {
-                let waiting =
-                    |queue: &QueueName| self.surplus.iter().filter(|job| job.job.queue == *queue).count();
-                let has: Vec<usize> = demand.queues.iter().map(waiting).collect();
-                let mut taken = Vec::with_capacity(room);
-                for at in turns.share(&has, room, rng) {
-                    let of_queue = |job: &Claimed| job.job.queue == demand.queues[at];
-                    if let Some(at) = self.surplus.iter().position(of_queue) {
-                        taken.extend(self.surplus.remove(at));
-                    }
-                }
-                taken
-            }
-        };
-        let in_order: Vec<Claimed> = in_order;
+        let in_order = self.surplus.take(room, &demand.queues, turns, rng);
         if let Some(last) = in_order.last() {
             self.last = Some(last.job.queue.clone());
         }
         in_order
     }
 
-    /// What waits here and can't stay: of queues that it does not serve any more, or because there was no room for long.
-    pub fn take_unwanted(&mut self) -> Vec<Claimed> {
+    /// What waits here and can't stay: of queues that it does not serve any more, if it runs none now, or since it has waited
+    /// for long.
+    pub fn take_unwanted(&mut self, now: Mono) -> Vec<Claimed> {
         let queues = self.queues();
-        let goes_back = self.is_recalled && !self.may_get_more() && !self.is_calling;
-        let (unwanted, wanted): (VecDeque<_>, _) = std::mem::take(&mut self.surplus)
-            .into_iter()
-            .partition(|job| goes_back || !queues.contains(&job.job.queue));
-        self.surplus = wanted;
-        unwanted.into()
+        let may_go = self.is_recalled && !self.may_get_more() && !self.is_calling;
+        let runs = self.runs();
+        self.surplus.extract(|waiting: &Waiting| {
+            let is_unwanted = !runs || Surplus::is_overdue(waiting, now);
+            !queues.contains(&waiting.job.job.queue) || may_go && is_unwanted
+        })
     }
 
-    /// Notes since when there is no room for what waits here or may come.
+    /// Notes since when too much waits here, or may come, for the room that there is.
     pub fn note_fullness(&mut self, now: Mono) {
-        let is_over = !self.surplus.is_empty() || self.consumers.iter().any(|consumer| consumer.free() > 0);
-        if self.room.jobs() > 0 || !is_over || self.wake {
+        let in_hand: usize = self.consumers.iter().map(|consumer| consumer.unacked).sum();
+        let in_hand = in_hand.saturating_sub(self.surplus.len());
+        // Each queue may bring as much as there is room for.
+        let is_over = self.surplus.len() > in_hand.max(1) * self.queues().len();
+        let may_bring = self.room.jobs() == 0 && self.consumers.iter().any(|consumer| consumer.free() > 0);
+        if !(is_over || may_bring) || self.wake {
             self.full_since = None;
-        } else if now.since(*self.full_since.get_or_insert(now)) >= PATIENCE {
+        } else if now.since(*self.full_since.get_or_insert(now)) >= FULL_MAX {
+            self.is_recalled = true;
+        }
+        if self.surplus.patience_ends().is_some_and(|at| at <= now) {
             self.is_recalled = true;
         }
     }
 
-    /// When its patience ends.
+    /// When it has been full for long enough, or something has waited for long enough.
     pub fn deadline(&self) -> Option<Mono> {
-        let full = self
-            .full_since
-            .filter(|_| !self.is_recalled)
-            .map(|since| since + PATIENCE);
-        full.into_iter().chain(self.empty.not_before).min()
+        let full = self.full_since.map(|since| since + FULL_MAX);
+        let patience = self.surplus.patience_ends();
+        let recall = full.into_iter().chain(patience).filter(|_| !self.is_recalled);
+        recall.chain(self.empty.not_before).min()
     }
 
     /// What its consumers are to be. `may_take`: messages may be taken at all.

@@ -7,12 +7,13 @@ use super::deliveries::Place;
 use super::outbox::{Batch, Pending};
 use super::pool::{Pool, Way};
 use super::source::Feed;
+use super::surplus::Waiting;
 use crate::broker::amqp::tags::Ack;
 use crate::broker::celery::ending::{After, End, Plan};
 use crate::broker::celery::envelope::Message;
 use crate::broker::celery::held::Held;
 use crate::broker::source::{Event, Late};
-use crate::job::{PoolName, Settlement, Token};
+use crate::job::{Claim, Claimed, PoolName, QueueName, Settlement, Token};
 use crate::time::{Mono, Unix};
 
 impl Feed {
@@ -58,12 +59,11 @@ impl Feed {
         }
     }
 
-    /// Pools that give messages back.
+    /// Pools that give messages back to the server.
     fn given_back_by(&self, plan: &Plan) -> Vec<PoolName> {
-        let back = plan
-            .ends
-            .iter()
-            .filter(|(_, _, end, _)| matches!(end, End::GiveBack));
+        let back = plan.ends.iter().filter(|(number, held, end, _)| {
+            matches!(end, End::GiveBack) && !self.may_wait_here(*number, &held.queue)
+        });
         let mut pools: Vec<PoolName> = back
             .filter_map(|(number, ..)| Some(self.deliveries.get(*number)?.pool.clone()))
             .collect();
@@ -130,13 +130,45 @@ impl Feed {
                 let job = &held.job;
                 tracing::warn!(%job, "this task was interrupted; it was acknowledged when it began and does not run again");
             }
+            End::GiveBack if self.may_wait_here(number, &held.queue) => {
+                self.wait_again(number);
+                return Some(None);
+            }
             End::GiveBack => self.reject(number, true),
             End::Requeue(losses) => {
-                self.outcomes.note_losses(held.job.clone(), losses);
+                self.outcomes.requeues(held.job.clone(), losses);
                 self.reject(number, true);
             }
         }
         None
+    }
+
+    /// Whether what a pool gives back waits here until it has room again.
+    fn may_wait_here(&self, number: i64, queue: &QueueName) -> bool {
+        let Some(taken) = self.deliveries.get(number) else {
+            return false;
+        };
+        let pool = self.pools.get(&taken.pool);
+        let may_run = !taken.has_begun && taken.place.is_some() && taken.job.is_some();
+        may_run && !self.is_closing() && pool.is_some_and(|pool| pool.takes_back(queue))
+    }
+
+    /// It came before all that wait here.
+    fn wait_again(&mut self, number: i64) {
+        let Some(taken) = self.deliveries.get_mut(number) else {
+            return;
+        };
+        taken.token = None;
+        let (returns, since) = (taken.returns, taken.since);
+        if let (Some(job), Some(pool)) = (taken.job.take(), self.pools.get_mut(&taken.pool)) {
+            let claim = Claim {
+                job: job.id.clone(),
+                handle: number,
+                epoch: 0,
+            };
+            let job = Claimed { claim, job };
+            pool.surplus.push_front(Waiting { job, since, returns });
+        }
     }
 
     /// Tells the supervisor of outcomes that the server has.

@@ -192,7 +192,7 @@ impl Feed {
                 result,
             }) => self.arranged(&pool, channel, result, now),
             Ok(Answer::Counted { pool, at, result }) => self.counted(&pool, at, result, now),
-            Ok(Answer::Delayed { delayed, result }) => self.delayed(delayed, result),
+            Ok(Answer::Delayed { arrival, result }) => self.delayed(arrival, result),
             Ok(Answer::Stored { batch, result }) => {
                 let is_stored = self.check(Kind::Store, result, now).is_some();
                 self.stored(batch, is_stored);
@@ -267,8 +267,11 @@ impl Feed {
         let names: Vec<PoolName> = self.pools.keys().cloned().collect();
         for name in &names {
             self.come_due(name);
-            self.deliver(name);
             self.put_back_unwanted(name, now);
+            self.deliver(name);
+            if let Some(pool) = self.pools.get_mut(name) {
+                pool.note_fullness(now);
+            }
             self.arrange(name, now);
             self.ask_if_empty(name, now);
         }
@@ -310,8 +313,7 @@ impl Feed {
         let Some(pool) = self.pools.get_mut(name) else {
             return;
         };
-        pool.note_fullness(now);
-        for Claimed { claim, .. } in pool.take_unwanted().into_iter().rev() {
+        for Claimed { claim, .. } in pool.take_unwanted(now).into_iter().rev() {
             self.put_back(claim.handle);
         }
     }
@@ -378,23 +380,31 @@ impl Feed {
             pool.wake = false;
             self.events.send(Event::Waiting { pool: name.clone() });
         }
-        for Claimed { claim, job } in pool.take_surplus(&mut self.rng) {
-            pool.room.deliver(Work::Job);
-            let number = claim.handle;
-            let token = self.tokens.add(claim);
-            if let Some(taken) = self.deliveries.get_mut(number) {
-                taken.token = Some(token);
-            }
-            jobs.push(Delivery {
-                token,
-                tells_begin: true,
-                job,
-            });
+        for job in pool.take_surplus(&mut self.rng) {
+            jobs.extend(self.hand_out(name, job));
         }
         if !jobs.is_empty() {
             let pool = name.clone();
             self.events.send(Event::Delivered { pool, jobs });
         }
+    }
+
+    /// What a pool is given; `None`: it ends without a run.
+    fn hand_out(&mut self, name: &PoolName, Claimed { claim, job }: Claimed) -> Option<Delivery> {
+        let number = claim.handle;
+        let taken = self.deliveries.get_mut(number)?;
+        if self.broker.consumer.ends_unbegun(number, taken.expires) {
+            taken.has_begun = true;
+            return None;
+        }
+        self.pools.get_mut(name)?.room.deliver(Work::Job);
+        let token = self.tokens.add(claim);
+        (taken.token, taken.job) = (Some(token), Some(job.clone()));
+        Some(Delivery {
+            token,
+            tells_begin: true,
+            job,
+        })
     }
 }
 

@@ -37,6 +37,7 @@ pub async fn an_early_ack_comes_with_the_begin(store: &dyn Store) {
     let jobs = fed.jobs(2).await;
     assert_eq!(server.counts(), (0, 2), "nothing has begun");
     fed.began(&jobs[0]);
+    fed.pause();
     fed.settle(&jobs[1..], &give_back());
     while !matches!(fed.next().await, Event::Settled { count: 1, .. }) {}
     assert!(server.was_acked_early("00000") && !server.was_acked_early("00001"));

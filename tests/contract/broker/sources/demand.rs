@@ -231,6 +231,19 @@ pub async fn what_is_given_back_comes_again_in_its_order(store: &dyn Store) {
     assert_eq!(fed.ids(4).await, ["00000", "00001", "00002", "00003"]);
 }
 
+pub async fn a_paused_pool_holds_nothing(store: &dyn Store) {
+    let producer = store.handle().await;
+    add(&producer, 0..3, "default").await;
+    let mut fed = Fed::over(store.handle().await).await;
+    fed.want(&["default"], 3);
+    let jobs = fed.jobs(3).await;
+    fed.settle(&jobs, &give_back());
+    fed.pause();
+    let mut other = Fed::over(store.handle().await).await;
+    other.want(&["default"], 9);
+    assert_eq!(other.ids(3).await, ["00000", "00001", "00002"]);
+}
+
 pub async fn a_token_is_never_used_twice(store: &dyn Store) {
     let producer = store.handle().await;
     add(&producer, 0..1, "default").await;

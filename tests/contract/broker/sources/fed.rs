@@ -34,6 +34,7 @@ pub fn demand(pool: &str, queues: &[&str], credit: u32) -> Demand {
         order: QueueOrder::Strict,
         credit,
         jobs: credit,
+        runs: true,
         seen: 0,
         wake: false,
         tell_empty: true,
@@ -76,6 +77,13 @@ impl Fed {
             order,
             ..demand("default", queues, credit)
         };
+        self.source.demand(self.demand.clone());
+    }
+
+    /// It runs no more jobs for now.
+    pub fn pause(&mut self) {
+        (self.credit, self.demand.credit, self.demand.jobs) = (0, 0, 0);
+        (self.demand.runs, self.demand.seen) = (false, self.seen);
         self.source.demand(self.demand.clone());
     }
 
