@@ -70,6 +70,12 @@ impl Unix {
     pub fn since(self, earlier: Unix) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
+
+    /// So long before `self`.
+    pub fn before(self, by: Duration) -> Unix {
+        let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        Unix(self.0.saturating_sub(millis))
+    }
 }
 
 /// RFC 3339 in UTC with milliseconds: `2026-03-01T09:05:00.250Z`.

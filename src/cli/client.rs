@@ -19,6 +19,9 @@ use super::report::{Code, Failure, note};
 /// How long a supervisor that is alive may take for an answer that it need not work for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long it may take for one without which the verb goes on.
+pub const BRIEFLY: Duration = Duration::from_millis(500);
+
 /// What a verb does with jobs at the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {

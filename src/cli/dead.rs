@@ -2,18 +2,16 @@
 
 use std::collections::HashSet;
 
-use clap::ArgGroup;
-use serde::Serialize;
-use serde_json::value::RawValue;
-
-use crate::broker::{DeadFilter, DeadLetters, Reader};
+use crate::broker::{Broker, DeadFilter, DeadLetters};
 use crate::config::ClientArgs;
-use crate::job::{JobId, JobView, QueueName};
+use crate::job::{JobId, QueueName};
 use crate::time::Unix;
+use clap::ArgGroup;
 
 use super::client::{self, Access};
-use super::report::{Code, Failure, Out, Outcome, note, print, print_json};
-use super::{json, render, wait};
+use super::jobs::{ShowArgs, as_json, show};
+use super::report::{Code, Failure, Out, Outcome, note, print};
+use super::{listing, screen, wait};
 
 /// Jobs that are looked up, retried or deleted at once.
 const CHUNK: usize = 1_000;
@@ -58,22 +56,9 @@ struct ListArgs {
 }
 
 #[derive(clap::Args, Clone, Debug)]
-struct ShowArgs {
-    /// Id of the job
-    #[arg(value_name = "JOB")]
-    job: JobId,
-    /// One JSON object for programs
-    #[arg(long)]
-    json: bool,
-
-    #[command(flatten, next_help_heading = "Connection")]
-    client: ClientArgs,
-}
-
-#[derive(clap::Args, Clone, Debug)]
 #[command(group = ArgGroup::new("which").required(true))]
 struct ChosenArgs {
-    /// Ids of jobs; `-` reads them from standard input, one a line
+    /// Ids of jobs, or their first letters; `-` reads whole ids from standard input, one a line
     #[arg(value_name = "JOB", group = "which")]
     jobs: Vec<String>,
     /// All jobs that failed for good, or those that match --queue and --task
@@ -124,9 +109,9 @@ pub async fn run(args: DeadArgs) -> Outcome {
                 Ok(())
             }
         },
-        Verb::Show(args) => show(broker.reader()?, args).await,
-        Verb::Retry(args) => change(broker.dead_letters()?, args, Change::Retry).await,
-        Verb::Delete(args) => change(broker.dead_letters()?, args, Change::Delete).await,
+        Verb::Show(args) => show(&*broker, args).await,
+        Verb::Retry(args) => change(&*broker, args, Change::Retry).await,
+        Verb::Delete(args) => change(&*broker, args, Change::Delete).await,
     };
     broker.close().await?;
     outcome
@@ -142,36 +127,7 @@ async fn list(dead: &dyn DeadLetters, args: &ListArgs) -> Outcome {
     if jobs.is_empty() {
         return print("no dead letters\n");
     }
-    print(&render::dead_letters(&jobs, Unix::now()))
-}
-
-async fn show(reader: &dyn Reader, args: &ShowArgs) -> Outcome {
-    let found = reader.find(std::slice::from_ref(&args.job)).await?;
-    let Some(job) = found.into_iter().next().flatten() else {
-        return Err(Failure::new(
-            Code::Failed,
-            format!("there is no job {}, or it was deleted", args.job),
-        ));
-    };
-    if args.json {
-        return print_json(&as_json(&job));
-    }
-    print(&render::job(&job))
-}
-
-/// A job with its arguments, as programs read it.
-fn as_json(job: &JobView) -> String {
-    #[derive(Serialize)]
-    struct WithArguments<'a> {
-        #[serde(flatten)]
-        job: &'a JobView,
-        arguments: Option<Box<RawValue>>,
-    }
-    let arguments = match job.payload.as_slice() {
-        [] => None,
-        payload => RawValue::from_string(json::one_line(payload).into_owned()).ok(),
-    };
-    serde_json::to_string(&WithArguments { job, arguments }).expect("text keys and valid values")
+    print(&listing::dead_letters(&jobs, Unix::now(), screen::width()))
 }
 
 #[derive(Clone, Copy)]
@@ -196,12 +152,13 @@ impl Change {
     }
 }
 
-async fn change(dead: &dyn DeadLetters, args: &ChosenArgs, change: Change) -> Outcome {
+async fn change(broker: &dyn Broker, args: &ChosenArgs, change: Change) -> Outcome {
+    let dead = broker.dead_letters()?;
     if args.all {
         let changed = change_all(dead, &args.filter, change).await?;
         return print(&counted(change, changed));
     }
-    let ids = wait::job_ids(&args.jobs)?;
+    let ids = wait::job_ids(broker, &args.jobs).await?;
     let mut found = HashSet::new();
     for chunk in ids.chunks(CHUNK) {
         found.extend(change.carry_out(dead, chunk).await?);

@@ -1,10 +1,11 @@
 //! The command line: one file per verb.
 //!
-//! - `report`: how a verb ends; `render`, `tasks`, `chart`, `json`, `progress`: what people and programs read.
-//! - `client`: how verbs find the broker and the supervisor.
+//! - `report`: how a verb ends; `render`, `tasks`, `listing`, `chart`, `json`, `progress`: what people and programs read.
+//! - `client`: how verbs find the broker and the supervisor; `choice`: which jobs they are about.
 
 mod chart;
 mod check;
+mod choice;
 mod client;
 mod completions;
 mod dead;
@@ -14,14 +15,17 @@ mod enqueue;
 mod explain;
 mod flow;
 mod health;
+mod jobs;
 mod json;
 mod lines;
+mod listing;
 mod metrics;
 mod progress;
 mod render;
 mod report;
 mod result;
 mod run;
+mod screen;
 mod send;
 mod serving;
 mod simulate;
@@ -77,6 +81,7 @@ enum Verb {
     Enqueue(Box<enqueue::EnqueueArgs>),
     Wait(wait::WaitArgs),
     Result(result::ResultArgs),
+    Jobs(Box<jobs::JobsArgs>),
     Status(status::StatusArgs),
     Explain(explain::ExplainArgs),
     Metrics(metrics::MetricsArgs),
@@ -213,6 +218,7 @@ fn perform(cli: Cli) -> Outcome {
         Some(Verb::Enqueue(args)) => block_on(enqueue::run(*args)),
         Some(Verb::Wait(args)) => block_on(wait::run(args)),
         Some(Verb::Result(args)) => block_on(result::run(args)),
+        Some(Verb::Jobs(args)) => block_on(jobs::run(*args)),
         Some(Verb::Status(args)) => status::run(&args),
         Some(Verb::Explain(args)) => explain::run(&args),
         Some(Verb::Metrics(args)) => metrics::run(&args),

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use crate::fleet::snapshot::{Decision, PoolSnapshot, ProcessSnapshot, Snapshot};
-use crate::job::JobView;
-use crate::text::{escaped, escaped_lines};
 use crate::time::{Human, Unix, seconds_to_duration};
 
-use super::table::{Table, one_line, shortened};
+use super::table::{Table, one_line};
 use super::tasks;
 
 /// `pool status`: the supervisor, a row a pool, what was decided last, a row a task, a row a worker.
@@ -194,57 +192,6 @@ fn task_cell(process: &ProcessSnapshot) -> String {
     }
 }
 
-/// `pool dead list`: a row a dead letter.
-pub fn dead_letters(jobs: &[JobView], now: Unix) -> String {
-    let mut table = Table::new(&["JOB", "QUEUE", "TASK", ">ENDED", ">FAILURES", ">LOSSES", "ERROR"]);
-    for job in jobs {
-        let error = job.error.as_ref().map_or(String::new(), ToString::to_string);
-        table.row([
-            job.id.to_string(),
-            shortened(job.queue.as_str(), 60),
-            shortened(&one_line(&job.task), 60),
-            job.ended
-                .map_or("-".to_owned(), |ended| format!("{} ago", age(now.since(ended)))),
-            count(job.failures),
-            count(job.losses),
-            shortened(&one_line(&error), 60),
-        ]);
-    }
-    table.print()
-}
-
-/// A number, where one is known.
-fn count(known: Option<u32>) -> String {
-    known.map_or("-".to_owned(), |count| count.to_string())
-}
-
-/// `pool dead show`: all that is known of a job.
-pub fn job(job: &JobView) -> String {
-    let mut text = String::new();
-    let mut fact = |name: &str, value: String| text.push_str(&format!("{name:<9} {value}\n"));
-    fact("job", escaped(job.id.as_str()).into_owned());
-    fact("queue", escaped(job.queue.as_str()).into_owned());
-    fact("task", escaped(&job.task).into_owned());
-    fact("state", job.state.as_str().to_owned());
-    fact("enqueued", job.enqueued.to_string());
-    if let Some(ended) = job.ended {
-        fact("ended", ended.to_string());
-    }
-    for (name, count) in [("failures", job.failures), ("losses", job.losses)] {
-        if let Some(count) = count {
-            fact(name, count.to_string());
-        }
-    }
-    fact("arguments", String::from_utf8_lossy(&job.payload).into_owned());
-    if let Some(error) = &job.error {
-        fact("error", error.to_string().replace('\n', "\n          "));
-        if !error.detail.is_empty() {
-            text.push_str(&format!("\n{}\n", error.detail.trim_end()));
-        }
-    }
-    escaped_lines(&text).into_owned()
-}
-
 /// How long ago, in the two largest units that matter: `0.4s`, `42s`, `12m5s`, `3h20m`, `4d3h`.
 pub fn age(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -273,7 +220,6 @@ mod tests {
 
     use super::*;
     use crate::fleet::snapshot::TaskSnapshot;
-    use crate::job::{JobError, JobId, JobState, NewJob, QueueName};
 
     const NOW: Unix = Unix(1_772_355_900_250);
 
@@ -395,41 +341,6 @@ mod tests {
     #[test]
     fn a_supervisor_without_anything_can_be_shown() {
         insta::assert_snapshot!(status(&Snapshot::default(), Unix(0)));
-    }
-
-    fn dead_letter() -> JobView {
-        let queue = QueueName::new("mail").unwrap();
-        let new = NewJob::new(queue, "mail.send", r#"{"to": "ada@example.org"}"#);
-        JobView {
-            id: JobId::new("0199aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee").unwrap(),
-            queue: new.queue,
-            task: new.task,
-            payload: new.payload,
-            state: JobState::Dead,
-            enqueued: Unix(NOW.0 - 70_000),
-            due: None,
-            ended: Some(Unix(NOW.0 - 65_000)),
-            failures: Some(4),
-            losses: Some(0),
-            result: None,
-            error: Some(JobError {
-                kind: "SMTPRecipientsRefused".into(),
-                message: "mailbox unavailable:\n".to_owned() + &"x".repeat(99),
-                detail: "Traceback (most recent call last):\n  File \"mail.py\", line 3\n".into(),
-                ..JobError::default()
-            }),
-            attempts: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn dead_letters_take_a_line_each() {
-        insta::assert_snapshot!(dead_letters(&[dead_letter()], NOW));
-    }
-
-    #[test]
-    fn a_dead_letter_shows_everything() {
-        insta::assert_snapshot!(job(&dead_letter()));
     }
 
     #[test]

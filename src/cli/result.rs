@@ -8,6 +8,7 @@ use crate::config::ClientArgs;
 use crate::job::{JobError, JobId, JobState, JobView};
 use crate::time::{Unix, parse_duration};
 
+use super::choice::resolve;
 use super::client::{self, Access};
 use super::progress::Progress;
 use super::report::{Code, Failure, Out, Outcome};
@@ -21,7 +22,7 @@ The exit code is 1 if the job failed (its error goes to standard error), has not
 Example:
   pool result 0199d1c5-6f3a-7c8e-9d55-0a1b2c3d4e5f --wait=30s")]
 pub struct ResultArgs {
-    /// Id as `pool enqueue` prints it
+    /// Id as `pool enqueue` prints it, or its first letters
     #[arg(value_name = "JOB")]
     job: JobId,
     /// Wait until it has ended, at most TIME
@@ -38,9 +39,10 @@ pub struct ResultArgs {
 /// Looks the job up and prints its result.
 pub async fn run(args: ResultArgs) -> Outcome {
     let broker = client::broker(&args.client, Access::Look).await?;
+    let job = resolve(&*broker, &args.job).await?;
     let outcome = match args.wait {
-        Some(timeout) => wait_and_print(broker.reader()?, &args.job, timeout, args.raw).await,
-        None => look_up_and_print(broker.reader()?, &args.job, args.raw).await,
+        Some(timeout) => wait_and_print(broker.reader()?, &job, timeout, args.raw).await,
+        None => look_up_and_print(broker.reader()?, &job, args.raw).await,
     };
     broker.close().await?;
     outcome

@@ -5,25 +5,35 @@ use crate::text::escaped;
 /// Characters of a cell: the longest id of a job fits, a name that would fill the screen does not.
 const CELL_MAX: usize = 255;
 
+/// Columns between two cells of a row.
+const GAP: usize = 2;
+
+/// Characters that a column which may shrink keeps.
+const SHRUNK_MIN: usize = 8;
+
 /// Columns of text, as wide as their widest cell, two spaces apart.
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
     /// Columns whose cells stand at their right edge: numbers.
     right: Vec<bool>,
+    /// Columns whose cells may be cut where there is no room: names and sentences.
+    shrinks: Vec<bool>,
 }
 
 impl Table {
-    /// A table with these headings; one that begins with `>` stands, with its column, at the right.
+    /// A table with these headings; one that begins with `>` stands, with its column, at the right. One that begins with
+    /// `~` may be cut.
     pub fn new(headings: &[&str]) -> Self {
-        let right = headings.iter().map(|heading| heading.starts_with('>')).collect();
+        let marked = |mark: char| headings.iter().map(|heading| heading.starts_with(mark)).collect();
         let heading = headings
             .iter()
-            .map(|heading| heading.trim_start_matches('>').to_owned())
+            .map(|heading| heading.trim_start_matches(['>', '~']).to_owned())
             .collect();
         Table {
             rows: vec![heading],
-            right,
+            right: marked('>'),
+            shrinks: marked('~'),
         }
     }
 
@@ -36,25 +46,47 @@ impl Table {
 
     /// The whole table, each line ended.
     pub fn print(&self) -> String {
+        self.print_with(&self.widths())
+    }
+
+    /// The same in lines of so many characters, as far as cells may be cut.
+    pub fn fit(&self, line: usize) -> String {
+        let mut widths = self.widths();
+        let taken = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+        for _ in line..taken {
+            // The widest gives way, so that what is short stays whole.
+            let can_shrink = widths.iter_mut().zip(&self.shrinks);
+            let can_shrink = can_shrink.filter(|(width, shrinks)| **shrinks && **width > SHRUNK_MIN);
+            match can_shrink.max_by_key(|(width, _)| **width) {
+                Some((widest, _)) => *widest -= 1,
+                None => break,
+            }
+        }
+        self.print_with(&widths)
+    }
+
+    fn widths(&self) -> Vec<usize> {
         let width = |column: usize| {
-            self.rows
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
+            let cells = self.rows.iter().map(|row| row[column].chars().count());
+            cells.max().unwrap_or(0)
         };
-        let widths: Vec<usize> = (0..self.right.len()).map(width).collect();
+        (0..self.right.len()).map(width).collect()
+    }
+
+    fn print_with(&self, widths: &[usize]) -> String {
+        let gap = " ".repeat(GAP);
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
-            for ((cell, width), right) in row.iter().zip(&widths).zip(&self.right) {
+            for ((cell, width), right) in row.iter().zip(widths).zip(&self.right) {
+                let cell = shortened(cell, *width);
                 let padding = " ".repeat(width - cell.chars().count());
                 let (before, after) = if *right {
                     (padding.as_str(), "")
                 } else {
                     ("", padding.as_str())
                 };
-                line.extend([before, cell, after, "  "]);
+                line.extend([before, &cell, after, &gap]);
             }
             text.push_str(line.trim_end());
             text.push('\n');
@@ -90,5 +122,23 @@ mod tests {
             assert_eq!(line.chars().count(), CELL_MAX + 2 + 4, "{line}");
         }
         assert!(table.print().contains(&"b".repeat(CELL_MAX)));
+    }
+
+    #[test]
+    fn a_table_fits_where_its_cells_may_be_cut() {
+        let mut table = Table::new(&["ID", "~TASK", "~ERROR"]);
+        table.row(["0199".to_owned(), "mail.send".to_owned(), "x".repeat(50)]);
+        table.row(["0200".to_owned(), "web".to_owned(), "short".to_owned()]);
+        let text = table.fit(40);
+        let expected = "ID    TASK       ERROR\n\
+                        0199  mail.send  xxxxxxxxxxxxxxxxxxxxxx…\n\
+                        0200  web        short\n";
+        assert_eq!(text, expected);
+        assert_eq!(table.fit(200), table.print());
+        let narrow = table.fit(3);
+        assert!(
+            narrow.contains("0199  mail.se…  xxxxxxx…"),
+            "what names a job stays whole: {narrow}"
+        );
     }
 }

@@ -11,6 +11,7 @@ use crate::config::ClientArgs;
 use crate::job::{GroupId, JobError, JobId, JobState, JobView};
 use crate::time::{Human, parse_duration};
 
+use super::choice::resolve;
 use super::client::{self, Access};
 use super::json;
 use super::progress::Progress;
@@ -36,7 +37,7 @@ Examples:
   pool enqueue thumbnail '{\"size\": 64}' --count 100 | pool wait -
   pool wait --group $(pool enqueue --group jobs.jsonl)")]
 pub struct WaitArgs {
-    /// Ids as `pool enqueue` prints them; `-` reads them from standard input, one a line
+    /// Ids as `pool enqueue` prints them, or their first letters; `-` reads whole ids from standard input, one a line
     #[arg(value_name = "JOB", required_unless_present = "group")]
     jobs: Vec<String>,
     /// All jobs of this group, as `pool enqueue --group` printed its id
@@ -52,22 +53,24 @@ pub struct WaitArgs {
 
 /// Waits and prints.
 pub async fn run(args: WaitArgs) -> Outcome {
-    let ids = job_ids(&args.jobs)?;
     let broker = client::broker(&args.client, Access::Look).await?;
     let outcome = match &args.group {
-        None => wait_and_print(broker.reader()?, &ids, args.timeout).await,
+        None => {
+            let ids = job_ids(&*broker, &args.jobs).await?;
+            wait_and_print(broker.reader()?, &ids, args.timeout).await
+        }
         Some(group) => wait_for_group(&*broker, group, args.timeout).await,
     };
     broker.close().await?;
     outcome
 }
 
-/// Ids as given, those from standard input in the place of `-`.
-pub fn job_ids(given: &[String]) -> Result<Vec<JobId>, Failure> {
+/// Ids as given, those from standard input in the place of `-`. One that was given may be shortened.
+pub async fn job_ids(broker: &dyn Broker, given: &[String]) -> Result<Vec<JobId>, Failure> {
     let mut ids = Vec::with_capacity(given.len());
     for text in given {
         if text != "-" {
-            ids.push(job_id(text)?);
+            ids.push(resolve(broker, &job_id(text)?).await?);
             continue;
         }
         for line in std::io::stdin().lock().lines() {

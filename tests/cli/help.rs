@@ -19,6 +19,8 @@ help_of! {
     help_of_enqueue: "enqueue";
     help_of_wait: "wait";
     help_of_result: "result";
+    help_of_jobs: "jobs";
+    help_of_jobs_show: "jobs" "show";
     help_of_status: "status";
     help_of_explain: "explain";
     help_of_metrics: "metrics";

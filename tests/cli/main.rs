@@ -4,6 +4,7 @@
 mod brokers;
 mod flow;
 mod help;
+mod jobs;
 mod kit;
 mod limits;
 mod mistakes;

@@ -1,0 +1,126 @@
+//! `pool jobs`: lists, searches, and ids by their first letters.
+
+use crate::kit::{Place, Supervisor};
+
+/// Jobs of two queues that nobody runs, two hours away or waiting.
+fn with_jobs(place: &Place) {
+    for (id, queue, to) in [
+        ("order-1", "mail", "ada"),
+        ("order-2", "mail", "bob"),
+        ("print-3", "hihg", "ada"),
+    ] {
+        let arguments = format!(r#"{{"to": "{to}@example.org"}}"#);
+        place.lines(&["enqueue", "mail.send", &arguments, "--id", id, "-q", queue]);
+    }
+    place.lines(&["enqueue", "report", "--id", "later-4", "--in", "2h"]);
+}
+
+/// The ids that a list of JSON lines names, and the cursor to go on with.
+fn listed(place: &Place, args: &[&str]) -> (Vec<String>, Option<String>) {
+    let lines = place.lines(&[&["jobs", "--json"], args].concat());
+    let mut ids = Vec::new();
+    for line in lines {
+        let job: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if let Some(next) = job["next"].as_str() {
+            return (ids, Some(next.to_owned()));
+        }
+        ids.push(job["id"].as_str().unwrap().to_owned());
+    }
+    (ids, None)
+}
+
+#[test]
+fn jobs_are_found_by_what_is_known_of_them() {
+    let place = Place::new();
+    with_jobs(&place);
+    for (args, expected) in [
+        (
+            &["--state", "waiting", "--queue", "mail"][..],
+            &["order-2", "order-1"][..],
+        ),
+        (&["--state", "scheduled"], &["later-4"]),
+        (&["--arg", "to=ada@example.org", "--queue", "hihg"], &["print-3"]),
+        (&["--task", "report", "--since", "1h"], &["later-4"]),
+        (&["--state", "dead,canceled"], &[]),
+    ] {
+        let (found, next) = listed(&place, args);
+        assert_eq!(found, expected, "{args:?}");
+        assert_eq!(next, None);
+    }
+}
+
+#[test]
+fn a_list_goes_on_where_an_earlier_one_ended() {
+    let place = Place::new();
+    with_jobs(&place);
+    let (mut all, mut next) = listed(&place, &["--limit", "1"]);
+    for _ in 0..4 {
+        let Some(after) = &next else { break };
+        let (more, then) = listed(&place, &["--limit", "1", "--after", after]);
+        all.extend(more);
+        next = then;
+    }
+    all.sort();
+    assert_eq!(all, ["later-4", "order-1", "order-2", "print-3"]);
+    let said = place.run(&["jobs", "--limit", "1"]);
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(
+        said.starts_with("there may be more; go on with --after 'waiting:"),
+        "{said}"
+    );
+    assert_eq!(place.run(&["jobs", "--after", "7"]).status.code(), Some(2));
+    assert_eq!(place.run(&["jobs", "--state", "lost"]).status.code(), Some(2));
+}
+
+#[test]
+fn an_id_may_be_given_by_its_first_letters() {
+    let place = Place::new();
+    with_jobs(&place);
+    let shown = place.lines(&["jobs", "show", "pr"]);
+    assert_eq!(shown[0], "job       print-3");
+    assert!(
+        shown.contains(&r#"arguments {"to": "ada@example.org"}"#.to_owned()),
+        "{shown:?}"
+    );
+    insta::assert_snapshot!(place.transcripts(&[
+        &["jobs", "show", "order"],
+        &["result", "order"],
+        &["wait", "pr", "--timeout", "0"],
+        &["jobs", "show", "none"],
+    ]));
+}
+
+#[test]
+fn a_job_that_failed_is_found_by_its_error_and_shows_its_runs() {
+    let place = Place::new();
+    let _supervisor = Supervisor::start(&place, &[]);
+    let fails = ["enqueue", "fib", r#"{"n": 94}"#, "--id", "too-large", "--wait"];
+    assert_eq!(place.run(&fails).status.code(), Some(1));
+    place.lines(&["enqueue", "fib", r#"{"n": 4}"#, "--id", "small", "--wait"]);
+    let (found, _) = listed(&place, &["--error", "EXPECTED a whole number"]);
+    assert_eq!(found, ["too-large"]);
+    assert_eq!(listed(&place, &["--state", "finished"]).0, ["small"]);
+    let lines = place.lines(&["jobs", "show", "too", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    let run = &shown["attempts"][0];
+    assert_eq!(shown["state"], "dead");
+    assert!(
+        run["worker"].is_u64() && run["started"].is_i64() && run["ended"].is_i64(),
+        "{run}"
+    );
+    assert!(
+        run["error"]["message"].as_str().unwrap().contains("whole number"),
+        "{run}"
+    );
+    // A job that runs says where, and the other verbs take its letters too.
+    place.lines(&["enqueue", "sleep", "600", "--id", "sleeper"]);
+    let runs = (0..600).any(|_| {
+        let lines = place.lines(&["jobs", "show", "slee"]);
+        lines
+            .iter()
+            .any(|line| line.contains("running for ") && line.contains("by worker "))
+    });
+    assert!(runs, "nobody is said to run it");
+    place.lines(&["dead", "retry", "too"]);
+    place.lines(&["stop", "--now"]);
+}
