@@ -38,6 +38,7 @@ impl World {
             loadable: true,
             memory: Budget::UNLIMITED,
             share: Share::UNLIMITED,
+            held: None,
         };
         let settings = Settings {
             utilization: utilization::Settings { threshold },

@@ -86,6 +86,7 @@ impl Rule {
             pool: pool_name(),
             load: Arc::clone(load),
             begins: None,
+            cores: None,
             seed,
         };
         let run = replay::run_with(&setup, self.start.map(|start| start()));

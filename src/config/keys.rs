@@ -229,6 +229,13 @@ impl Section for SupervisorConfig {
             &mut self.max_total_memory,
         );
         visit(
+            key!(
+                "permits",
+                "What there is downstream for all pools together, such as { database = 40 } for connections"
+            ),
+            &mut self.permits,
+        );
+        visit(
             key!("max_idle_time", "max-idle-time" "TIME", "Stop after this long without a job"),
             &mut self.max_idle_time,
         );
@@ -272,6 +279,17 @@ impl PoolConfig {
         visit(
             key!("floors", "Times of day at which there are more workers at least"),
             &mut self.floors,
+        );
+        visit(
+            key!(
+                "permits",
+                "What each worker takes of supervisor.permits, such as { database = 2 }"
+            ),
+            &mut self.permits,
+        );
+        visit(
+            key!("throughput_hold", "throughput-hold" "TIME", "How long growth is held that brought no throughput; 0: it is not looked at"),
+            &mut self.throughput_hold,
         );
         visit(
             key!(

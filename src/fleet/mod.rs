@@ -111,6 +111,7 @@ impl Fleet {
             renewing: None,
             totals: Totals {
                 workers: config.supervisor.max_total_workers,
+                permits: config.supervisor.permits.clone(),
                 ..Totals::default()
             },
             is_dry_run: false,
@@ -142,6 +143,7 @@ impl Fleet {
             self.pools.entry(name.clone()).or_insert_with(new);
         }
         self.totals.workers = config.supervisor.max_total_workers;
+        self.totals.permits = config.supervisor.permits.clone();
         self.at_all(now, out, |pool, cx| pool.wear_out_all(cx));
         self.give_way(now, out);
         if new_generation && self.running() {

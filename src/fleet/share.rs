@@ -3,6 +3,7 @@
 use crate::config::WORKERS_MAX;
 use crate::job::PoolName;
 use crate::policy::memory::{Budget, COST_UNKNOWN};
+use crate::policy::permits::{Holder, room};
 use crate::policy::share::{Member, Share, promised};
 
 use super::pool::Pool;
@@ -30,7 +31,25 @@ impl Fleet {
         let Some(pool) = self.pools.get(name) else {
             return Share::UNLIMITED;
         };
-        Share::of(&self.member(pool), &self.others(name), &self.totals)
+        let share = Share::of(&self.member(pool), &self.others(name), &self.totals);
+        let kinds = pool.permits().0.keys().enumerate();
+        kinds.fold(share, |share, (place, kind)| {
+            let others = self.pools.iter().filter(|(other, _)| *other != name);
+            let others: Vec<Holder> = others.map(|(_, other)| self.holder(other, kind)).collect();
+            let total = self.totals.permits.of(kind);
+            share.within(place, room(total, &self.holder(pool, kind), &others))
+        })
+    }
+
+    /// A pool, as it counts for the permits of a kind.
+    fn holder(&self, pool: &Pool, kind: &str) -> Holder {
+        let member = self.member(pool);
+        Holder {
+            each: pool.permits().of(kind),
+            floor: member.floor,
+            claim: member.claim(),
+            workers: member.workers,
+        }
     }
 
     /// The other pools.
@@ -94,6 +113,7 @@ impl Fleet {
             ));
         }
         let why = self.floors_too_high(name, (min, max));
+        let why = why.or_else(|| self.too_few_permits(name, (min, max)));
         why.or_else(|| self.too_little_memory(name, (min, max)))
             .map_or(Ok(()), Err)
     }
@@ -128,18 +148,49 @@ impl Fleet {
         })
     }
 
-    /// Why this pool's `min` and `max` can't be these: the floors of all would not fit below the limit on all workers.
-    fn floors_too_high(&self, name: &PoolName, limits: (u32, u32)) -> Option<String> {
-        let total = self.totals.workers?;
-        let floor_of = |(other, pool): (&PoolName, &Pool)| {
+    /// The floor of each pool, if the limits of this one were these.
+    fn floors_with(
+        &self,
+        name: &PoolName,
+        limits: (u32, u32),
+    ) -> impl Iterator<Item = (&PoolName, &Pool, u32)> {
+        self.pools.iter().map(move |(other, pool)| {
             let floor = if other == name {
                 pool.floor_with(limits)
             } else {
                 pool.floor()
             };
-            (other.to_string(), floor)
-        };
-        let floors: Vec<(String, u32)> = self.pools.iter().map(floor_of).collect();
+            (other, pool, floor)
+        })
+    }
+
+    /// Why this pool's `min` can't be raised to this: the floors of all would take more permits than there are.
+    fn too_few_permits(&self, name: &PoolName, limits: (u32, u32)) -> Option<String> {
+        let kinds = &self.pools.get(name)?.permits().0;
+        kinds.keys().find_map(|kind| {
+            let taken =
+                |(_, pool, floor): (&PoolName, &Pool, u32)| floor.saturating_mul(pool.permits().of(kind));
+            let sum = self
+                .floors_with(name, limits)
+                .map(taken)
+                .fold(0, u32::saturating_add);
+            let total = self.totals.permits.of(kind);
+            (sum > total).then(|| {
+                format!(
+                    "the workers that the pools are promised would take {sum} permits of `{kind}`, above \
+                     supervisor.permits, which has {total}"
+                )
+            })
+        })
+    }
+
+    /// Why this pool's `min` and `max` can't be these: the floors of all would not fit below the limit on all workers.
+    fn floors_too_high(&self, name: &PoolName, limits: (u32, u32)) -> Option<String> {
+        let total = self.totals.workers?;
+        let floors: Vec<(String, u32)> = self
+            .floors_with(name, limits)
+            .map(|(other, _, floor)| (other.to_string(), floor))
+            .collect();
         let sum = floors
             .iter()
             .map(|(_, floor)| *floor)

@@ -189,6 +189,9 @@ pub struct Decision {
     /// The limit that held: `max_workers`, `max_memory` …; `None`: none did.
     #[serde(default)]
     pub limit: Option<String>,
+    /// Of growth that is taken back: the share of the added workers that brought something, as estimated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth_gain: Option<f64>,
     /// It was not carried out: the supervisor only says what it would do.
     #[serde(default)]
     pub dry_run: bool,

@@ -16,6 +16,10 @@ pub enum Limit {
     TotalMemory,
     /// `supervisor.max_total_workers`, or the floors of the other pools below it.
     TotalWorkers,
+    /// The permits of one kind that all pools share, or what they take for the floors of the other pools.
+    Permits,
+    /// Growth that brought no throughput is held, see [`super::throughput`].
+    Throughput,
     /// Somebody paused the pool.
     Paused,
     /// No template is ready to fork from.
@@ -31,6 +35,8 @@ impl Limit {
             Limit::Memory => "max_memory",
             Limit::TotalMemory => "max_total_memory",
             Limit::TotalWorkers => "max_total_workers",
+            Limit::Permits => "permits",
+            Limit::Throughput => "throughput_hold",
             Limit::Paused => "paused",
             Limit::NotLoadable => "app not loadable",
         }

@@ -22,6 +22,8 @@ pub struct Limits {
     pub memory: Budget,
     /// What is left of what all pools share.
     pub share: Share,
+    /// More workers than these brought no throughput; `None`: nothing is known of that. Never below the minimum.
+    pub held: Option<u32>,
 }
 
 /// The size that a pool is to have.
@@ -32,9 +34,12 @@ pub struct Limits {
 ///
 /// A worker is only retired when it is idle, so going down may take the caller a while.
 pub fn decide(limits: &Limits, sample: &Sample, wish: Option<Wish>) -> Decision {
+    let floor = limits.min.min(limits.max);
+    let held = limits.held.map(|held| held.max(floor));
     let size = Size {
         now: sample.workers,
-        floor: limits.min.min(limits.max),
+        floor,
+        max: limits.max.min(held.unwrap_or(u32::MAX)),
         limits,
     };
     let (is_asked, wish) = (wish.is_some(), wish.unwrap_or_else(|| Wish::stay(sample)));
@@ -62,6 +67,8 @@ pub fn decide(limits: &Limits, sample: &Sample, wish: Option<Wish>) -> Decision 
 struct Size<'a> {
     now: u32,
     floor: u32,
+    /// The most of its own: `max_workers`, or what is held.
+    max: u32,
     limits: &'a Limits,
 }
 
@@ -83,13 +90,23 @@ impl Size<'_> {
     /// although the pool is paused or no worker can be forked yet.
     fn put_right(&self, is_asked: bool) -> Option<Bounded> {
         let ceiling = self.limits.share.ceiling;
-        let max = self.limits.max.min(ceiling);
-        if self.now > max {
+        if self.now > ceiling.min(self.limits.max) {
             let limit = match self.limits.max <= ceiling {
                 true => Limit::Maximum,
-                false => Limit::TotalWorkers,
+                false => self.shared(),
             };
-            return Some(Bounded::to(max, Reason::AboveMaximum, Some(limit)));
+            return Some(Bounded::to(
+                ceiling.min(self.max),
+                Reason::AboveMaximum,
+                Some(limit),
+            ));
+        }
+        if self.now > self.max {
+            return Some(Bounded::to(
+                self.max,
+                Reason::NoThroughput,
+                Some(Limit::Throughput),
+            ));
         }
         if self.now >= self.floor {
             return None;
@@ -103,14 +120,16 @@ impl Size<'_> {
 
     /// The wish of a pool inside its limits.
     fn follow(&self, wished: u32, reason: Reason) -> Bounded {
-        let max = self.limits.max;
+        let max = self.max;
+        let (limit_of_own, at_most) = match max < self.limits.max {
+            true => (Limit::Throughput, Reason::NoThroughput),
+            false => (Limit::Maximum, Reason::AtMaximum),
+        };
         match wished {
             same if same == self.now => Bounded::to(self.now, Reason::Steady, None),
-            more if more > self.now && self.now >= max => {
-                Bounded::to(self.now, Reason::AtMaximum, Some(Limit::Maximum))
-            }
+            more if more > self.now && self.now >= max => Bounded::to(self.now, at_most, Some(limit_of_own)),
             more if more > self.now => {
-                let limit = (more > max).then_some(Limit::Maximum);
+                let limit = (more > max).then_some(limit_of_own);
                 self.grow(more.min(max), reason, limit)
             }
             fewer if fewer.max(self.floor) >= self.now => {
@@ -157,7 +176,20 @@ impl Size<'_> {
             };
             return Bounded::to(affordable, Reason::MemoryBudget, Some(limit));
         }
-        Bounded::to(seats, Reason::TotalWorkers, Some(Limit::TotalWorkers))
+        let limit = self.shared();
+        let reason = match limit {
+            Limit::Permits => Reason::Permits,
+            _ => Reason::TotalWorkers,
+        };
+        Bounded::to(seats, reason, Some(limit))
+    }
+
+    /// What all pools share and have least of: workers, or permits.
+    fn shared(&self) -> Limit {
+        match self.limits.share.permits {
+            Some(_) => Limit::Permits,
+            None => Limit::TotalWorkers,
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! - [`meter`]: how busy workers were, exactly, over a sliding window.
 //! - [`scaling`]: how many workers a pool wishes. [`limits`]: how many it may have. [`decision`]: the record of a decision.
 //! - [`floors`]: fewest workers by time of day.
-//! - [`share`]: limits over all pools, with a floor for each.
+//! - [`share`]: limits over all pools, with a floor for each. [`permits`]: limits by what is downstream.
+//! - [`throughput`]: growth that brings nothing is taken back.
 //! - [`memory`]: what the pool uses, what one more worker would cost, what is left.
 //! - [`retry`]: an execution's outcome becomes the job's fate.
 //! - [`restart`]: when a dead template is started again, and when it is a crash loop.
@@ -17,6 +18,7 @@ pub mod floors;
 pub mod limits;
 pub mod memory;
 pub mod meter;
+pub mod permits;
 pub mod prefetch;
 pub mod recycle;
 pub mod restart;
@@ -25,6 +27,7 @@ pub mod scaling;
 pub mod settling;
 pub mod share;
 pub mod shutdown;
+pub mod throughput;
 
 /// A random number for a jitter, put right: inside `0.0..=1.0`, 0 when it is not a number.
 fn unit(jitter: f64) -> f64 {

@@ -4,6 +4,7 @@
 //! A pool reaches its floor whatever the others do; beyond it, who comes first is served first.
 
 use super::memory::Budget;
+use super::permits::{Permits, Room};
 
 /// The workers that a pool may always have, from its `min_workers`, `max_workers` and `reserve_workers`: at least
 /// one, since a queue that nobody may serve is an outage.
@@ -12,7 +13,7 @@ pub fn floor(min: u32, max: u32, reserve: u32) -> u32 {
 }
 
 /// Limits on all pools together; `None`: no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Most workers.
     pub workers: Option<u32>,
@@ -20,6 +21,8 @@ pub struct Totals {
     pub memory: Option<u64>,
     /// What they occupy now, in bytes.
     pub memory_used: u64,
+    /// Permits of each kind that there are for all.
+    pub permits: Permits,
 }
 
 /// One pool, as it counts for the others.
@@ -39,7 +42,7 @@ pub struct Member {
 
 impl Member {
     /// Workers to count with, as a limit on the others.
-    fn claim(&self) -> u32 {
+    pub fn claim(&self) -> u32 {
         self.floor.max(self.target)
     }
 
@@ -73,6 +76,8 @@ pub struct Share {
     pub workers: u32,
     /// The memory of all; what is kept for others counts as taken.
     pub memory: Budget,
+    /// The kind of permits that `workers` comes from, by its place among the pool's; `None`: it comes from the workers of all.
+    pub permits: Option<usize>,
 }
 
 impl Share {
@@ -82,6 +87,7 @@ impl Share {
         ceiling: u32::MAX,
         workers: u32::MAX,
         memory: Budget::UNLIMITED,
+        permits: None,
     };
 
     /// What is left of `totals` for `pool` beside the `others`.
@@ -103,7 +109,17 @@ impl Share {
                 kept,
                 cost: pool.cost,
             },
+            permits: None,
         }
+    }
+
+    /// The same, where the permits of the kind at this place leave so much room.
+    pub fn within(mut self, place: usize, room: Room) -> Share {
+        if room.workers < self.workers {
+            (self.workers, self.permits) = (room.workers, Some(place));
+        }
+        self.ceiling = self.ceiling.min(room.ceiling);
+        self
     }
 }
 
@@ -130,6 +146,7 @@ mod tests {
             workers: Some(workers),
             memory: Some(memory_mib * MIB),
             memory_used: all.map(|member| member.private).sum(),
+            ..Totals::default()
         };
         Share::of(&pool, others, &totals)
     }

@@ -54,6 +54,9 @@ impl<S: Script> World<S> {
     pub fn kill_worker(&mut self, id: u64) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.process = Process::Dead;
+            if let Some(processors) = &mut self.processors {
+                processors.leaves(id, self.now.mono);
+            }
             self.soon(Happening::Reap(id));
         }
     }
@@ -237,6 +240,7 @@ impl<S: Script> World<S> {
             self.supply.ledger.begins(frame.token(), of_a_batch);
         }
         let Call { takes, ends } = self.script.call(&frames, &mut self.rng);
+        let shares = self.processors.is_some();
         let others = frames.split_off(1);
         let Some(frame) = frames.pop() else { return };
         let execution = frame.execution;
@@ -245,15 +249,40 @@ impl<S: Script> World<S> {
                 frame,
                 others,
                 started: now,
-                until: now + takes,
+                // A call that shares the processors has no certain end.
+                until: if shares { now } else { now + takes },
                 ends,
             });
+        }
+        if let Some(processors) = &mut self.processors {
+            processors.begins((id, execution), takes, now);
+            return self.wait_for_computed();
         }
         let ends = Happening::CallEnds {
             worker: id,
             execution,
         };
         self.after(takes, ends);
+    }
+
+    /// Waits for the next end of a call that shares the processors. What was waited for before comes too, and finds nothing.
+    fn wait_for_computed(&mut self) {
+        let next = self.processors.as_ref().and_then(|processors| processors.next());
+        if let Some(at) = next {
+            self.after(at.since(self.now.mono), Happening::ComputedEnds);
+        }
+    }
+
+    pub(super) fn computed_ends(&mut self) {
+        let now = self.now.mono;
+        let mut any = false;
+        while let Some((worker, execution)) = self.processors.as_mut().and_then(|host| host.take_ended(now)) {
+            any = true;
+            self.call_ends(worker, execution);
+        }
+        if any {
+            self.wait_for_computed();
+        }
     }
 
     pub(super) fn call_ends(&mut self, id: u64, execution: u64) {

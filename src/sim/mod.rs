@@ -8,7 +8,7 @@
 //! - [`process`]: templates and workers. `act`: what they do by themselves, and how they die.
 //! - [`broker`]: where the jobs are. [`source`]: how they come to the supervisor.
 //! - [`load`]: what comes. [`replay`]: a pool under a load, in numbers.
-//! - `shell`: the supervisor's loop around the fleet. `pace`: how long things take.
+//! - `shell`: the supervisor's loop around the fleet. `pace`: how long things take. `processors`: what calls share.
 
 mod act;
 pub mod broker;
@@ -16,6 +16,7 @@ pub mod load;
 mod numbered;
 mod pace;
 pub mod process;
+mod processors;
 pub mod replay;
 pub mod script;
 mod shell;
@@ -36,6 +37,7 @@ use crate::time::{Mono, Now, Unix};
 
 pub use pace::Pace;
 use process::{Template, Worker};
+use processors::Processors;
 use script::{Scene, Script, Seen};
 use source::Supply;
 use time::EventQueue;
@@ -61,6 +63,8 @@ pub struct Conditions {
     pub pace: Pace,
     /// The time of day at which the supervisor starts.
     pub starts: Unix,
+    /// Calls compute, and share so many processors; `None`: they wait, and each goes on by itself.
+    pub cores: Option<u32>,
 }
 
 /// The host started an hour before the supervisor.
@@ -78,6 +82,7 @@ impl Default for Conditions {
             tells_begin: true,
             pace: Pace::default(),
             starts: Unix(1_700_003_600_000),
+            cores: None,
         }
     }
 }
@@ -99,6 +104,7 @@ pub struct World<S> {
     supply: Supply,
     templates: BTreeMap<u64, Template>,
     workers: BTreeMap<u64, Worker>,
+    processors: Option<Processors>,
     /// Pools whose next scaling period is pending.
     periods: BTreeSet<PoolName>,
     left: bool,
@@ -120,6 +126,7 @@ impl<S: Script> World<S> {
             mono: STARTED,
             unix: conditions.starts,
         };
+        let processors = conditions.cores.map(|cores| Processors::new(cores, now.mono));
         let mut supply = Supply::new(rng.u64(..), conditions.tells_begin);
         let traffic = shell::traffic(supply.connect());
         let mut world = World {
@@ -134,6 +141,7 @@ impl<S: Script> World<S> {
             supply,
             templates: BTreeMap::new(),
             workers: BTreeMap::new(),
+            processors,
             periods: BTreeSet::new(),
             left: false,
             told: true,

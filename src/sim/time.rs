@@ -33,6 +33,8 @@ pub(super) enum Happening {
         worker: u64,
         execution: u64,
     },
+    /// A call may have ended that shares the processors.
+    ComputedEnds,
     HearWorker(u64),
     Reap(u64),
 }
@@ -179,6 +181,7 @@ impl<S: Script> World<S> {
             Happening::HearTemplate(id) => self.hear_template(id),
             Happening::WorkerActs(id) => self.worker_acts(id),
             Happening::CallEnds { worker, execution } => self.call_ends(worker, execution),
+            Happening::ComputedEnds => self.computed_ends(),
             Happening::HearWorker(id) => self.hear_worker(id),
             Happening::Reap(id) => self.reap(id),
         }

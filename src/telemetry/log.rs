@@ -106,6 +106,7 @@ pub fn scaled(pool: &str, decision: &Decision) {
         threshold = decision.threshold,
         window_s = decision.window_s,
         waiting = decision.waiting,
+        growth_gain = decision.growth_gain,
         reason,
     );
 }

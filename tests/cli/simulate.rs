@@ -87,6 +87,45 @@ fn a_recorded_load_is_read_with_its_columns() {
 }
 
 #[test]
+fn growth_beyond_the_processors_is_taken_back_by_the_guard() {
+    let place = Place::new();
+    let sizes = |flags: &[&str]| {
+        let load = [
+            "simulate",
+            "--json",
+            "--steady",
+            "8",
+            "--service",
+            "500ms",
+            "--for",
+            "5m",
+            "--policy",
+            "demand",
+        ];
+        let json = place.lines(&[&load, flags].concat()).join("\n");
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let trial = &json["trials"][0];
+        let sizes = trial["sizes"].as_array().unwrap();
+        let sizes: Vec<u64> = sizes.iter().map(|change| change[1].as_u64().unwrap()).collect();
+        let held_s = trial["worker_seconds"].as_f64().unwrap() / trial["took"].as_f64().unwrap();
+        (sizes.iter().max().copied().unwrap(), held_s)
+    };
+    let limits = ["--max-workers", "24"];
+    let guard = ["--cores", "2", "--throughput-hold", "5m"];
+    let (most, mean) = sizes(&[&limits[..], &guard[..2]].concat());
+    assert!(
+        most == 24 && mean > 15.0,
+        "without the guard: {mean} workers on average"
+    );
+    let (most, mean) = sizes(&[&limits[..], &guard].concat());
+    assert!(most > 4 && mean < 5.0, "taken back: {mean} workers on average");
+    // Jobs that sleep are cleared by 24 workers.
+    let (_, mean) = sizes(&[&limits[..], &guard[2..]].concat());
+    let (_, without) = sizes(&limits);
+    assert_eq!(mean, without, "the guard holds nothing that helps");
+}
+
+#[test]
 fn mistakes_are_told_with_their_place() {
     let place = Place::new();
     place.write("jobs.csv", "arrival,service\n1,0.5\n2,soon\n");

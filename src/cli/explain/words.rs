@@ -93,6 +93,13 @@ fn cause(decision: &Decision) -> String {
             "it was above {}",
             decision.limit.as_deref().unwrap_or("max_workers")
         ),
+        (_, "no throughput") => match decision.growth_gain {
+            Some(gain) => format!(
+                "its growth brought no throughput. Jobs took so much longer that {} of the added workers counted",
+                percent(gain.max(0.0))
+            ),
+            None => "more workers had brought no throughput".to_owned(),
+        },
         (_, "jobs waiting") if decision.from == 0 => "a job waited, and there was no worker".to_owned(),
         (Some("clears what waits"), _) => clears(decision),
         (Some("one more"), _) => format!(
@@ -181,7 +188,12 @@ fn stays(decision: &Decision) -> String {
         ),
         "paused" => "somebody paused the pool".to_owned(),
         "app not loadable" => "no template is ready to fork from".to_owned(),
-        "memory budget" | "total workers" => format!(
+        "no throughput" => format!(
+            "{}. It wished for {}, and more workers had brought no throughput",
+            load(decision),
+            workers(decision.wished)
+        ),
+        "memory budget" | "total workers" | "permits" => format!(
             "{}. It wished for {}, and {} held",
             load(decision),
             workers(decision.wished),
@@ -361,6 +373,29 @@ mod tests {
             dry_run: true,
             ..jump(3)
         };
+        let held = Decision {
+            reason: "no throughput".into(),
+            limit: Some("throughput_hold".into()),
+            growth_gain: Some(0.02),
+            wished: 25,
+            ..decision(20, (24, 4))
+        };
+        let still_held = Decision {
+            growth_gain: None,
+            ..decision(3, (4, 4))
+        };
+        let still_held = Decision {
+            reason: held.reason.clone(),
+            limit: held.limit.clone(),
+            wished: 5,
+            ..still_held
+        };
+        let permits = Decision {
+            reason: "permits".into(),
+            limit: Some("permits.database".into()),
+            wished: 9,
+            ..decision(3, (8, 8))
+        };
         let idle = Decision {
             limit: Some("min_workers".into()),
             utilization: Some(0.0),
@@ -374,6 +409,8 @@ mod tests {
             vec![full],
             vec![dry],
             vec![idle],
+            vec![held, still_held],
+            vec![permits],
             vec![],
         ];
         insta::assert_snapshot!(stories.map(told).join("\n\n"));

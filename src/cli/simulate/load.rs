@@ -60,6 +60,9 @@ pub(super) struct LoadArgs {
     /// Begin so long ago in the history [default: as far as it goes]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "history")]
     since: Option<Duration>,
+    /// Jobs compute, and share so many processors; by default each goes on by itself, as if it waited for others
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    cores: Option<u32>,
     /// How long jobs come [default: 1h; of a history all]
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     span: Option<Duration>,
@@ -82,6 +85,10 @@ impl LoadArgs {
             self.diurnal.map(|rates| Shape::Diurnal(rates.0, rates.1)),
         ];
         shapes.into_iter().flatten().collect()
+    }
+
+    pub fn cores(&self) -> Option<u32> {
+        self.cores
     }
 
     fn span(&self) -> Duration {
@@ -192,6 +199,7 @@ impl LoadArgs {
             words.push(format!("{}{speed}", path.display()));
         }
         words.extend(history.map(History::words));
+        words.extend(self.cores.map(|cores| format!("on {cores} processors")));
         words.join(", ")
     }
 }

@@ -161,6 +161,7 @@ fn try_one(variant: &Variant, given: &Given, args: &SimulateArgs) -> (Run, Figur
         pool: variant.pool.clone(),
         load: Arc::clone(&given.load),
         begins: given.begins,
+        cores: args.load.cores(),
         seed: args.load.seed(),
     });
     let bound = bound::clairvoyant(&given.load, limits);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::pools::WORKERS_MAX;
 use crate::config::findings::Rules;
 use crate::config::scalars::setting::bare_or_quoted;
-use crate::config::values::{Config, SupervisorConfig};
+use crate::config::values::{Config, PoolConfig, SupervisorConfig};
 use crate::policy::memory::MemoryLimit;
 
 impl Rules<'_> {
@@ -17,6 +17,7 @@ impl Rules<'_> {
             max_idle_time,
             ..
         } = config.supervisor;
+        self.permits_fit(config);
         let ok = max_idle_time != Some(Duration::ZERO);
         self.value("supervisor.max_idle_time", ok, "more than 0s, or \"none\"");
         let path = "supervisor.max_total_workers";
@@ -34,6 +35,41 @@ impl Rules<'_> {
             };
             let own = format!("pools.{}.max_memory", bare_or_quoted(name.as_str()));
             self.pair(&own, ok, "above", "supervisor.max_total_memory", "");
+        }
+    }
+
+    /// Each kind of permits is there, and enough for the floors of all pools.
+    fn permits_fit(&mut self, config: &Config) {
+        let there = &config.supervisor.permits;
+        for (name, pool) in &config.pools {
+            for kind in pool.permits.0.keys().filter(|kind| !there.0.contains_key(*kind)) {
+                let path = format!("pools.{}.permits", bare_or_quoted(name.as_str()));
+                let message = format!(
+                    "`{}` takes `{kind}`, which `supervisor.permits` does not have",
+                    self.origin(&path).name(&path)
+                );
+                let hint = format!(
+                    "say how many there are for all pools, such as `permits = {{ {} = 40 }}` in `[supervisor]`",
+                    bare_or_quoted(kind)
+                );
+                self.add(&path, message, &hint);
+            }
+        }
+        for (kind, total) in &there.0 {
+            let taken = |pool: &PoolConfig| u64::from(pool.floor()) * u64::from(pool.permits.of(kind));
+            let sum: u64 = config.pools.values().map(taken).sum();
+            if sum > u64::from(total.get()) {
+                let path = "supervisor.permits";
+                let message = format!(
+                    "`{}` has {total} of `{kind}`, below the {sum} that the pools take with the workers that they are promised",
+                    self.origin(path).name(path)
+                );
+                self.add(
+                    path,
+                    message,
+                    "a pool is promised the most of `min_workers`, `reserve_workers` and 1",
+                );
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The types that keys may have: how each reads and prints.
 
 mod floors;
+mod permits;
 pub(super) mod raw;
 pub(super) mod setting;
 mod size;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::job::PoolName;
 use crate::policy::memory::MemoryLimit;
+use crate::policy::permits::Permits;
 
 pub use app::{AppConfig, Immortal, Isolation, RuntimeKind};
 pub use broker::BrokerConfig;
@@ -61,6 +62,8 @@ pub struct SupervisorConfig {
     pub max_total_workers: Option<u32>,
     /// PSS of templates and workers above which no worker is added; `None`: no limit.
     pub max_total_memory: Option<MemoryLimit>,
+    /// What there is of each kind of permits, for all pools together.
+    pub permits: Permits,
     /// It ends when no job was in hand for so long; `None`: it stays.
     pub max_idle_time: Option<Duration>,
     /// A file that its process id is written to.

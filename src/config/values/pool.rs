@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::job::{QueueName, QueueOrder};
 use crate::policy::floors::Floors;
 use crate::policy::memory::MemoryLimit;
+use crate::policy::permits::Permits;
 use crate::policy::prefetch::Prefetch;
 use crate::policy::retry::Rules as RetryConfig;
 use crate::policy::scaling::Settings as ScalingSettings;
@@ -33,6 +34,10 @@ pub struct PoolConfig {
     pub scaling_period: Duration,
     /// The window that utilization is measured over.
     pub utilization_window: Duration,
+    /// What each worker takes of `supervisor.permits`.
+    pub permits: Permits,
+    /// How long growth is held that brought no throughput; 0: it is not looked at.
+    pub throughput_hold: Duration,
     /// PSS of the whole pool above which no worker is added; `None`: no limit.
     pub max_memory: Option<MemoryLimit>,
     /// Jobs that a worker may hold beyond the one it runs.
@@ -103,6 +108,8 @@ impl Default for PoolConfig {
             scaling: ScalingSettings::default(),
             scaling_period: Duration::from_secs(5),
             utilization_window: Duration::from_secs(30),
+            permits: Permits::default(),
+            throughput_hold: Duration::ZERO,
             max_memory: None,
             prefetch: Prefetch::Auto,
             max_jobs: None,

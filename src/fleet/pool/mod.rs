@@ -36,6 +36,7 @@ use crate::broker::Backlog;
 use crate::config::PoolConfig;
 use crate::job::{JobId, PoolName, QueueName};
 use crate::policy::memory::{Budget, Occupied, WorkerMemory, cost_of_one_more};
+use crate::policy::permits::Permits;
 use crate::policy::scaling::wish::ScalingPolicy;
 use crate::policy::share::{Member, floor};
 use crate::time::Mono;
@@ -111,7 +112,7 @@ impl Pool {
             name,
             paused: false,
             removed: false,
-            size: Size::new(&config),
+            size: Size::new(&config, now),
             looks: Looks::new(now),
             workers: BTreeMap::new(),
             jobs: Jobs::new(now),
@@ -128,7 +129,7 @@ impl Pool {
     pub fn configure(&mut self, config: Option<PoolConfig>, now: Mono) {
         self.removed = config.is_none();
         if let Some(config) = config {
-            self.size.configure(&config);
+            self.size.configure(&config, now);
             self.measures.set_window(config.utilization_window, now);
             self.config = config;
         }
@@ -273,6 +274,11 @@ impl Pool {
     pub fn floor_with(&self, limits: (u32, u32)) -> u32 {
         let (min, max) = self.size.at_this_time(limits);
         floor(min, max, self.config.reserve_workers)
+    }
+
+    /// Permits that each of its workers takes.
+    pub fn permits(&self) -> &Permits {
+        &self.config.permits
     }
 
     /// Takes note of what one of its workers occupies.

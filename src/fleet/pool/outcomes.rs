@@ -45,6 +45,7 @@ impl Pool {
         let (started, ended) = finished.times;
         let run = stamp((id, worker.ordinal()), finished.times, None, cx.now);
         let meter = self.measures.meter_mut();
+        let busy = meter.busy();
         meter.job_ended(id, started, ended, cx.now.mono);
         if !finished.is_last {
             meter.job_started(id, ended);
@@ -52,6 +53,7 @@ impl Pool {
         }
         let job = &self.jobs.held(execution).job;
         self.measures.ran(job, finished.times, cx.now);
+        self.size.ran(job, finished.times, busy);
         cx.register.jobs_changed();
         let error = match &outcome {
             Outcome::Failure { error, .. } => error.to_string(),

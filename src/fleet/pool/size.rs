@@ -6,13 +6,14 @@ use std::time::Duration;
 use crate::config::PoolConfig;
 use crate::fleet::snapshot::{Candidate, Decision, QueueFlow};
 use crate::fleet::{Action, Notice};
-use crate::job::QueueName;
-use crate::policy::decision;
+use crate::job::{Job, QueueName, Work};
+use crate::policy::decision::{self, Limit};
 use crate::policy::limits::{self, Limits};
 use crate::policy::memory::Budget;
 use crate::policy::scaling::Settings;
 use crate::policy::scaling::wish::{self, Reason, Sample, ScalingPolicy, Wish};
 use crate::policy::share::Share;
+use crate::policy::throughput::{Guard, Verdict};
 use crate::time::{Mono, Unix};
 
 use super::life::State;
@@ -31,6 +32,9 @@ pub(super) struct Size {
     /// What finds the size within the limits, and the settings that it was started with.
     policy: Box<dyn ScalingPolicy>,
     settings: Settings,
+    /// Watches what growth brings, and for how long it holds what brought nothing.
+    guard: Option<Guard>,
+    throughput_hold: Duration,
     last_decision: Option<Decision>,
     /// The size that was told last, where it is only told.
     would: Option<u32>,
@@ -60,7 +64,7 @@ impl Occasion {
 }
 
 impl Size {
-    pub fn new(config: &PoolConfig) -> Self {
+    pub fn new(config: &PoolConfig, now: Mono) -> Self {
         Size {
             min: config.min_workers,
             max: config.max_workers,
@@ -68,6 +72,8 @@ impl Size {
             target: config.min_workers,
             policy: config.scaling.start(),
             settings: config.scaling,
+            guard: Guard::new(config.throughput_hold, config.min_workers, now),
+            throughput_hold: config.throughput_hold,
             last_decision: None,
             would: None,
             veto: None,
@@ -75,11 +81,37 @@ impl Size {
     }
 
     /// New settings overrule what `pool scale` said. With other settings the policy learns anew.
-    pub fn configure(&mut self, config: &PoolConfig) {
+    pub fn configure(&mut self, config: &PoolConfig, now: Mono) {
         self.set_limits((config.min_workers, config.max_workers));
         if config.scaling != self.settings {
             (self.policy, self.settings) = (config.scaling.start(), config.scaling);
         }
+        if config.throughput_hold != self.throughput_hold {
+            self.throughput_hold = config.throughput_hold;
+            self.guard = Guard::new(config.throughput_hold, self.target, now);
+        }
+    }
+
+    /// A worker ran a job by its own stamps, while so many were busy.
+    pub fn ran(&mut self, job: &Job, (started, ended): (Mono, Mono), busy: u32) {
+        if let Some(guard) = self.guard.as_mut().filter(|_| job.work != Work::After) {
+            guard.ran(&job.task, (started, ended.since(started)), busy);
+        }
+    }
+
+    /// A period ended. Of growth that is taken back, what it brought.
+    fn end_period(&mut self, now: Mono) -> Option<f64> {
+        match self.guard.as_mut()?.period(now) {
+            Verdict::TakenBack { gain, .. } => Some(gain),
+            Verdict::None | Verdict::Released => None,
+        }
+    }
+
+    fn resize(&mut self, to: u32, now: Mono) {
+        if let Some(guard) = self.guard.as_mut().filter(|_| to != self.target) {
+            guard.resized(to, now);
+        }
+        self.target = to;
     }
 
     pub fn set_policy(&mut self, policy: Box<dyn ScalingPolicy>) {
@@ -129,8 +161,10 @@ impl Pool {
         self.measures.meter_mut().forget(cx.now.mono);
         self.size.time_floor = self.config.floors.at(cx.now.unix);
         let sample = self.sample(cx);
+        let mut gain = None;
         let wish = match occasion {
             Occasion::Period => {
+                gain = self.size.end_period(cx.now.mono);
                 self.measures.meter_mut().take_peak();
                 self.size.policy.period(&sample)
             }
@@ -140,7 +174,7 @@ impl Pool {
         // A look makes it grow, or nothing.
         let wished = wish.workers;
         if occasion == Occasion::Period || wished > sample.workers {
-            self.follow(occasion, wish, &sample, (share, budget), cx);
+            self.follow((occasion, gain), wish, &sample, (share, budget), cx);
         }
         let refused = wished > sample.workers && self.size.target == sample.workers;
         self.looks
@@ -150,20 +184,21 @@ impl Pool {
     /// Carries out a wish as far as it goes; what forbids more of it is told once.
     fn follow(
         &mut self,
-        occasion: Occasion,
+        (occasion, gain): (Occasion, Option<f64>),
         wish: Wish,
         sample: &Sample,
         (share, budget): (Share, Budget),
         cx: &mut Context,
     ) {
         let decided = limits::decide(&self.scaling_limits(share, budget, cx), sample, Some(wish));
-        let decision = self.carry_out(&decided, occasion, cx);
+        let decision = self.carry_out(&decided, (occasion, gain), &share, cx);
         let scarcer = if share.memory.room() < budget.room() {
             share.memory
         } else {
             budget
         };
-        let veto = decided.reason.is_veto().then(|| decision.reason.clone());
+        let is_veto = decided.reason.is_veto() && decided.to >= decided.from;
+        let veto = is_veto.then(|| decision.reason.clone());
         if veto.is_some() && veto != self.size.veto {
             cx.tell(Notice::Vetoed {
                 pool: self.name.clone(),
@@ -188,7 +223,7 @@ impl Pool {
         let sample = self.sample(cx);
         let decided = limits::decide(&self.scaling_limits(share, budget, cx), &sample, None);
         if decided.is_change() {
-            self.carry_out(&decided, Occasion::Limits, cx);
+            self.carry_out(&decided, (Occasion::Limits, None), &share, cx);
         }
     }
 
@@ -201,6 +236,7 @@ impl Pool {
             loadable: cx.templates.is_loaded(),
             memory: budget,
             share,
+            held: self.size.guard.as_ref().and_then(Guard::cap),
         }
     }
 
@@ -264,7 +300,13 @@ impl Pool {
         sample.utilization()
     }
 
-    fn carry_out(&mut self, decided: &decision::Decision, occasion: Occasion, cx: &mut Context) -> Decision {
+    fn carry_out(
+        &mut self,
+        decided: &decision::Decision,
+        (occasion, gain): (Occasion, Option<f64>),
+        share: &Share,
+        cx: &mut Context,
+    ) -> Decision {
         assert_eq!(
             decided.from, self.size.target,
             "a decision is about the size that it is"
@@ -273,12 +315,17 @@ impl Pool {
             .tally_mut()
             .decided((decided.from, decided.to), decided.reason);
         let mut decision = self.record(decided, occasion, cx);
+        decision.growth_gain = gain;
+        if decided.limit == Some(Limit::Permits) {
+            let kind = share.permits.and_then(|place| self.config.permits.kind(place));
+            decision.limit = kind.map(|kind| format!("permits.{kind}"));
+        }
         decision.dry_run = cx.is_dry_run && is_wish(decided);
         self.size.last_decision = Some(decision.clone());
         if decision.dry_run {
             self.tell_what_it_would_do(&decision, cx);
         } else {
-            self.size.target = decided.to;
+            self.size.resize(decided.to, cx.now.mono);
             if decided.is_change() {
                 cx.tell(Notice::Scaled {
                     pool: self.name.clone(),
@@ -350,6 +397,7 @@ impl Pool {
             term: decided.term.map(|term| term.as_str().to_owned()),
             wished: decided.wished,
             limit: decided.limit.map(|limit| limit.as_str().to_owned()),
+            growth_gain: None,
             dry_run: false,
         }
     }
@@ -357,6 +405,9 @@ impl Pool {
 
 /// A change that is the policy's wish; limits and the first worker are not.
 fn is_wish(decided: &decision::Decision) -> bool {
-    let is_limit = matches!(decided.reason, Reason::BelowMinimum | Reason::AboveMaximum);
+    let is_limit = matches!(
+        decided.reason,
+        Reason::BelowMinimum | Reason::AboveMaximum | Reason::NoThroughput
+    );
     decided.is_change() && !is_limit && decided.from > 0
 }

@@ -29,6 +29,7 @@ struct Pool {
     loadable: bool,
     memory: Budget,
     share: Share,
+    held: Option<u32>,
 }
 
 impl Pool {
@@ -40,6 +41,7 @@ impl Pool {
             loadable: self.loadable,
             memory: self.memory,
             share: self.share,
+            held: self.held,
         }
     }
 
@@ -78,6 +80,7 @@ fn sample(workers: u32, utilization: f64) -> Pool {
         loadable: true,
         memory: Budget::UNLIMITED,
         share: Share::UNLIMITED,
+        held: None,
     }
 }
 
@@ -353,6 +356,7 @@ fn share(floor: u32, workers: u32, memory: u64) -> Share {
         ceiling: workers,
         workers,
         memory: room_for(memory),
+        permits: None,
     }
 }
 
@@ -368,6 +372,37 @@ fn what_all_pools_share_holds_growth_but_never_below_the_floor() {
     assert_eq!(with(share(1, 9, 0), 3, 0.9), (3, "memory budget"));
     assert_eq!(with(share(4, 4, 0), 3, 0.9), (4, "utilization"));
     assert_eq!(with(share(2, 9, 0), 0, 0.0), (2, "below minimum"));
+}
+
+#[test]
+fn permits_hold_growth_like_the_workers_of_all() {
+    let permits = Share {
+        permits: Some(0),
+        ..share(1, 3, 9)
+    };
+    let with = |workers, utilization| {
+        decide(Pool {
+            share: permits,
+            ..sample(workers, utilization)
+        })
+    };
+    assert_eq!(with(3, 0.9), (3, "permits"));
+    assert_eq!(with(4, 0.9), (3, "above maximum"));
+}
+
+#[test]
+fn growth_that_brought_nothing_is_taken_back_and_not_done_again() {
+    let with = |held, workers, utilization| {
+        decide(Pool {
+            held: Some(held),
+            ..sample(workers, utilization)
+        })
+    };
+    assert_eq!(with(3, 4, 0.9), (3, "no throughput"), "although it is busy");
+    assert_eq!(with(3, 3, 0.9), (3, "no throughput"));
+    assert_eq!(with(4, 3, 0.9), (4, "utilization"));
+    assert_eq!(with(1, 4, 0.4), (2, "no throughput"), "never below the minimum");
+    assert_eq!(with(3, 3, 0.1), (2, "utilization"), "it still shrinks");
 }
 
 #[test]

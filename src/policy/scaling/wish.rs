@@ -144,6 +144,10 @@ pub enum Reason {
     MemoryBudget,
     /// Growth was due, and what is left of the workers of all pools is kept for the others' floors.
     TotalWorkers,
+    /// Growth was due, and what is left of the permits is too little.
+    Permits,
+    /// Growth brought no throughput: it is taken back, or not done again for a while.
+    NoThroughput,
     /// Growth was due, and the pool is paused.
     Paused,
     /// A change was due, and no worker could be forked now.
@@ -157,7 +161,12 @@ impl Reason {
     pub fn is_veto(self) -> bool {
         matches!(
             self,
-            Reason::MemoryBudget | Reason::TotalWorkers | Reason::Paused | Reason::NotLoadable
+            Reason::MemoryBudget
+                | Reason::TotalWorkers
+                | Reason::Permits
+                | Reason::NoThroughput
+                | Reason::Paused
+                | Reason::NotLoadable
         )
     }
 
@@ -172,6 +181,8 @@ impl Reason {
             Reason::AtMaximum => "at maximum",
             Reason::MemoryBudget => "memory budget",
             Reason::TotalWorkers => "total workers",
+            Reason::Permits => "permits",
+            Reason::NoThroughput => "no throughput",
             Reason::Paused => "paused",
             Reason::NotLoadable => "app not loadable",
             Reason::Steady => "steady",

@@ -29,6 +29,8 @@ pub struct Setup {
     pub load: Arc<Load>,
     /// The time of day at which it begins, for what goes by it; `None`: midnight, UTC.
     pub begins: Option<Unix>,
+    /// Jobs compute, and share so many processors; `None`: each goes on by itself, as jobs that wait do.
+    pub cores: Option<u32>,
     /// Where everything that is not certain is drawn from.
     pub seed: u64,
 }
@@ -84,9 +86,10 @@ pub struct Run {
 const MIDNIGHT: Unix = Unix(1_699_920_000_000);
 
 /// How long things take beside the jobs on an ordinary host: estimates, of which docs/simulate.md tells how near they come.
-fn ordinary(begins: Option<Unix>) -> Conditions {
+fn ordinary(setup: &Setup) -> Conditions {
     Conditions {
-        starts: begins.unwrap_or(MIDNIGHT),
+        starts: setup.begins.unwrap_or(MIDNIGHT),
+        cores: setup.cores,
         // It costs a look at each job, and decides nothing.
         tells_begin: false,
         pace: Pace {
@@ -108,7 +111,7 @@ pub fn run(setup: &Setup) -> Run {
 /// Runs it through this policy; `None`: that of the settings.
 pub fn run_with(setup: &Setup, policy: Option<Box<dyn ScalingPolicy>>) -> Run {
     let script = Replay::new(setup);
-    let mut world = World::new(setup.seed, setup.config.clone(), ordinary(setup.begins), script);
+    let mut world = World::new(setup.seed, setup.config.clone(), ordinary(setup), script);
     if let Some(policy) = policy {
         world.set_policy(&setup.pool, policy);
     }

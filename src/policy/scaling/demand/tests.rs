@@ -26,6 +26,7 @@ impl Rules {
             loadable: true,
             memory: Budget::UNLIMITED,
             share: Share::UNLIMITED,
+            held: None,
         }
     }
 
