@@ -6,8 +6,8 @@
 
 use jiff::Timestamp;
 use jiff::civil::Weekday;
-use jiff::tz::TimeZone;
 
+use super::zone::Zone;
 use crate::time::Unix;
 
 /// Minutes of a day.
@@ -54,25 +54,6 @@ impl Days {
     }
 }
 
-/// A time zone with the name that it was asked for by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Zone {
-    /// Such as `Europe/Berlin`.
-    pub name: String,
-    /// Its rules.
-    pub rules: TimeZone,
-}
-
-impl Default for Zone {
-    /// UTC.
-    fn default() -> Self {
-        Zone {
-            name: "UTC".to_owned(),
-            rules: TimeZone::UTC,
-        }
-    }
-}
-
 impl Floor {
     /// Whether it holds at this instant.
     pub fn holds(&self, now: Unix) -> bool {
@@ -108,6 +89,8 @@ impl Floors {
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
+
     use super::*;
 
     /// A floor in this zone, from and until as `[hour, minute]`.

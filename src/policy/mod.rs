@@ -3,6 +3,7 @@
 //! - [`meter`]: how busy workers were, exactly, over a sliding window.
 //! - [`scaling`]: how many workers a pool wishes. [`limits`]: how many it may have. [`decision`]: the record of a decision.
 //! - [`floors`]: fewest workers by time of day.
+//! - [`schedule`]: when schedules fire, and what becomes of times that were missed. [`zone`]: time zones by name.
 //! - [`share`]: limits over all pools, with a floor for each. [`permits`]: limits by what is downstream.
 //! - [`throughput`]: growth that brings nothing is taken back.
 //! - [`memory`]: what the pool uses, what one more worker would cost, what is left.
@@ -24,10 +25,12 @@ pub mod recycle;
 pub mod restart;
 pub mod retry;
 pub mod scaling;
+pub mod schedule;
 pub mod settling;
 pub mod share;
 pub mod shutdown;
 pub mod throughput;
+pub mod zone;
 
 /// A random number for a jitter, put right: inside `0.0..=1.0`, 0 when it is not a number.
 fn unit(jitter: f64) -> f64 {

@@ -1,11 +1,11 @@
 //! `[[pools.NAME.floors]]`: an array of tables.
 
 use jiff::civil::Weekday;
-use jiff::tz::TimeZone;
 
 use super::raw::{Node, Table, Value};
 use super::setting::{Arity, Base, Given, Setting, Wrong, all_or_wrongs, bare_or_quoted, describe, quoted};
-use crate::policy::floors::{DAY, Days, Floor, Floors, Zone};
+use crate::policy::floors::{DAY, Days, Floor, Floors};
+use crate::policy::zone::Zone;
 
 /// The keys of one floor.
 const KEYS: [&str; 5] = ["from", "until", "days", "min_workers", "time_zone"];
@@ -162,12 +162,8 @@ fn zone(at: &str, node: &Node) -> Result<Zone, Wrong> {
     } else {
         ""
     };
-    let rules = TimeZone::get(name);
     let expected = "the name of a time zone such as \"Europe/Berlin\" or \"UTC\"";
-    Ok(Zone {
-        rules: rules.map_err(|_| wrong(&format!("{at}.time_zone"), node, expected))?,
-        name: name.to_owned(),
-    })
+    Zone::named(name).ok_or_else(|| wrong(&format!("{at}.time_zone"), node, expected))
 }
 
 fn print(floor: &Floor) -> String {
