@@ -5,6 +5,7 @@ mod client;
 mod control;
 mod flow;
 mod inspect;
+mod schedules;
 mod search;
 mod store;
 mod ties;
@@ -109,6 +110,7 @@ impl Broker for MemoryBroker {
         Abilities {
             chains: Some(self),
             search: Some(self),
+            schedules: Some(self),
             ..Abilities::of(self)
         }
     }

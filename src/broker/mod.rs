@@ -23,6 +23,7 @@ mod queues;
 mod read;
 pub mod redis;
 pub mod rq;
+mod schedules;
 pub mod search;
 pub mod source;
 pub mod sqlite;
@@ -42,6 +43,7 @@ pub use produce::{Enqueued, Producer};
 pub use pull::Pull;
 pub use queues::{Backlog, Queues};
 pub use read::{Reader, wait_all};
+pub use schedules::{Fired, Firing, Overlap, Ruled, ScheduleView, Schedules};
 pub use search::{Budget, Cursor, IdsFound, Page, Search, Searched, Unseen};
 pub use source::{Events, Source};
 pub use wait::{Ended, Watch};
@@ -113,6 +115,8 @@ pub struct Abilities<'a> {
     pub groups: Option<&'a dyn Groups>,
     /// See [`Broker::chains`].
     pub chains: Option<&'a dyn Chains>,
+    /// See [`Broker::schedules`].
+    pub schedules: Option<&'a dyn Schedules>,
     /// What its users do where there are no chains, if there is something better than another broker.
     pub instead_of_chains: Option<&'static str>,
 }
@@ -195,6 +199,13 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
         let abilities = self.abilities();
         let instead = abilities.instead_of_chains.unwrap_or(EMBEDDED_HAS_THEM);
         abilities.chains.ok_or_else(|| self.lacks("chains", instead))
+    }
+
+    /// Schedules that make jobs.
+    fn schedules(&self) -> Result<&dyn Schedules, NotHere> {
+        let instead = "use the scheduler of its protocol";
+        let found = self.abilities().schedules;
+        found.ok_or_else(|| self.lacks("schedules", instead))
     }
 
     /// That this broker has no such ability, and what has. `ability`: in the plural, as in `chains`.

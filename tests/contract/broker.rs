@@ -20,6 +20,7 @@ mod model;
 mod push;
 mod queues;
 mod rq;
+mod schedules;
 mod search;
 mod settling;
 mod sources;

@@ -28,3 +28,9 @@ pub(super) fn no_groups(broker: &dyn Broker) -> NotHere {
 pub(super) fn no_chains(broker: &dyn Broker) -> NotHere {
     broker.lacks("chains", "use Celery's own: `chain(…).apply_async()`")
 }
+
+/// What a user of Celery does instead.
+pub(super) fn no_schedules(broker: &dyn Broker) -> NotHere {
+    let instead = "use Celery's own: `beat_schedule`, and `celery -A APP beat` beside the pool";
+    broker.lacks("schedules", instead)
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ties::{Group, Ties};
 use crate::broker::parts::turns::Turns;
 use crate::broker::source::StopHow;
-use crate::broker::{Backlog, BrokerError, Enqueued, Maintained};
+use crate::broker::{Backlog, BrokerError, Enqueued, Maintained, ScheduleView};
 use crate::job::{
     Attempt, Claim, Claimed, JobError, JobId, Loss, NewJob, QueueName, Settlement, Verdict, Work,
 };
@@ -71,6 +71,13 @@ pub(super) struct Queue {
     pub(super) scheduled: u64,
 }
 
+/// A schedule and its rule.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    pub(super) rule: String,
+    pub(super) view: ScheduleView,
+}
+
 /// All jobs of a memory broker.
 #[derive(Debug, Default)]
 pub(super) struct Store {
@@ -80,6 +87,7 @@ pub(super) struct Store {
     pub(super) keys: HashMap<Arc<str>, i64>,
     pub(super) queues: BTreeMap<QueueName, Queue>,
     pub(super) scheduled: BTreeSet<(Unix, i64)>,
+    pub(super) schedules: BTreeMap<Arc<str>, Schedule>,
     expiring: BTreeSet<(Unix, i64)>,
     /// When each lease ends.
     leases: HashMap<u64, Unix>,

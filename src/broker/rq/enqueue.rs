@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use redis::Value;
+use redis::{ScriptInvocation, Value};
 
 use super::data::{Call, Serializer};
 use super::{RqBroker, text};
@@ -140,6 +140,26 @@ impl Row {
         self
     }
 
+    /// Adds it to the arguments of the script that enqueues.
+    pub(super) fn write(&self, call: &mut ScriptInvocation<'_>) {
+        call.arg(self.id.as_str()).arg(self.queue.as_str());
+        match self.place {
+            Place::Back => call.arg("R"),
+            Place::Front => call.arg("L"),
+            Place::Due(second) => call.arg(second),
+            Place::Deferred(since) => call.arg(format!("D{since}")),
+            Place::FirstFailure(since) => call.arg(format!("F{since}")),
+        };
+        call.arg(match self.held {
+            Held::Taken => "taken",
+            Held::Open => "open",
+        });
+        call.arg(self.fields.len());
+        for (name, value) in &self.fields {
+            call.arg(*name).arg(value.as_slice());
+        }
+    }
+
     /// It waits for something else than its turn, with this status.
     pub(super) fn is_not_queued(&mut self, status: &str) {
         self.fields.retain(|(name, _)| *name != "enqueued_at");
@@ -194,22 +214,7 @@ impl RqBroker {
             .arg(group.as_ref().map_or("", |group| group.id.as_str()))
             .arg(group.as_ref().map_or(0, |group| group.members));
         for row in rows {
-            call.arg(row.id.as_str()).arg(row.queue.as_str());
-            match row.place {
-                Place::Back => call.arg("R"),
-                Place::Front => call.arg("L"),
-                Place::Due(second) => call.arg(second),
-                Place::Deferred(since) => call.arg(format!("D{since}")),
-                Place::FirstFailure(since) => call.arg(format!("F{since}")),
-            };
-            call.arg(match row.held {
-                Held::Taken => "taken",
-                Held::Open => "open",
-            });
-            call.arg(row.fields.len());
-            for (name, value) in &row.fields {
-                call.arg(*name).arg(value.as_slice());
-            }
+            row.write(&mut call);
         }
         let mut answer = self.link.run_script::<Vec<Value>>(&call).await?.into_iter();
         let taken: String = answer

@@ -10,7 +10,7 @@
 //! - [`claim`], [`row`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`]: waiting for one;
 //! - [`maintain`]: housekeeping; [`take_over`]: what a dead supervisor held; [`hand_out`]: after-work as jobs;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
-//! - [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
+//! - [`schedules`]: jobs that are made again and again; [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
 //! - [`called_off`]: what becomes of jobs between their claim and their begin; [`control`]: canceling and stopping;
 //! - [`client`]: what producers and readers ask; [`enqueue`], [`group`], [`first_failure`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
 //!
@@ -40,6 +40,7 @@ mod results;
 mod roster;
 mod row;
 mod scheduler;
+mod schedules;
 mod scripts;
 mod settle;
 mod take_over;
@@ -203,6 +204,7 @@ impl Broker for RqBroker {
                 "RQ hands no result on; enqueue with `Queue.enqueue(…, depends_on=job)`, and the function reads \
                  `get_current_job().dependency.return_value()`",
             ),
+            schedules: Some(self),
             ..Abilities::of(self)
         }
     }

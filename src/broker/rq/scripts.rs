@@ -33,6 +33,8 @@ pub(super) struct Scripts {
     pub rights: Script,
     pub give_up: Script,
     pub cancel: Script,
+    pub schedules: Script,
+    pub fire: Script,
 }
 
 impl Scripts {
@@ -53,6 +55,15 @@ impl Scripts {
             rights: script!("rights"),
             give_up: script!("fail", "first_failure", "wake", "give_up"),
             cancel: script!("cancel"),
+            schedules: script!("schedules"),
+            // The due time and the job are one: what adds jobs is a function of what fires.
+            fire: Script::new(concat!(
+                include_str!("lua/common.lua"),
+                "local function enqueue_jobs()\n",
+                include_str!("lua/enqueue.lua"),
+                "\nend\n",
+                include_str!("lua/fire.lua")
+            )),
         }
     }
 }

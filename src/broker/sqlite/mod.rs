@@ -2,7 +2,7 @@
 //!
 //! Each handle has a thread that owns its connection (`engine.rs`). What producers and readers ask goes through
 //! `client.rs`. The verbs are SQL in
-//! `produce.rs`, `consume.rs`, `control.rs`, `attempts.rs`, `flow.rs`, `inspect.rs` and `search.rs` over the tables of `schema.sql` and what follows it; those who wait are in
+//! `produce.rs`, `consume.rs`, `control.rs`, `attempts.rs`, `flow.rs`, `inspect.rs`, `schedules.rs` and `search.rs` over the tables of `schema.sql` and what follows it; those who wait are in
 //! `waiters.rs`; processes hear of each other through a bell file (`bell.rs`).
 //! `docs/embedded-broker.md` says what users need to know.
 
@@ -18,6 +18,7 @@ mod inspect;
 mod open;
 mod patience;
 mod produce;
+mod schedules;
 mod search;
 mod store;
 #[cfg(test)]
@@ -106,6 +107,7 @@ impl Broker for SqliteBroker {
         Abilities {
             chains: Some(self),
             search: Some(self),
+            schedules: Some(self),
             ..Abilities::of(self)
         }
     }

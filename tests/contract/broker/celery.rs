@@ -13,7 +13,7 @@ use pool::broker::parts::turns::Turns;
 use pool::broker::source::StopHow;
 use pool::broker::{
     Abilities, Broker, BrokerError, Chains, Control, DeadLetters, Events, Groups, Maintained, NotHere, Pull,
-    Queues, Reader, Source, pulled,
+    Queues, Reader, Schedules, Source, pulled,
 };
 use pool::config::BrokerConfig;
 use pool::job::{Claim, Claimed, JobId, JobState, NewJob, QueueName, Settlement, Verdict};
@@ -154,6 +154,10 @@ impl Broker for Worked {
     fn chains(&self) -> Result<&dyn Chains, NotHere> {
         self.0.chains()
     }
+
+    fn schedules(&self) -> Result<&dyn Schedules, NotHere> {
+        self.0.schedules()
+    }
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
         self.begin().await?;
         Ok(pulled::start(self, Duration::from_secs(10), events))
@@ -231,10 +235,16 @@ macro_rules! otherwise {
 
 /// Abilities that Celery has otherwise or not at all.
 fn is_of_an_ability_that_lacks(rule: &str) -> bool {
-    use super::{control, dead, flow, search};
-    [control::RULES, dead::RULES, flow::RULES, search::RULES]
-        .concat()
-        .contains(&rule)
+    use super::{control, dead, flow, schedules, search};
+    [
+        control::RULES,
+        dead::RULES,
+        flow::RULES,
+        schedules::RULES,
+        search::RULES,
+    ]
+    .concat()
+    .contains(&rule)
 }
 
 otherwise! {
@@ -290,6 +300,7 @@ async fn abilities_that_lack_say_what_to_use(kit: &Kit) {
         broker.control().err().map(|lacks| lacks.to_string()),
         broker.groups().err().map(|lacks| lacks.to_string()),
         broker.chains().err().map(|lacks| lacks.to_string()),
+        broker.schedules().err().map(|lacks| lacks.to_string()),
     ];
     for (said, instead) in said.into_iter().zip([
         "tools of its protocol",
@@ -297,6 +308,7 @@ async fn abilities_that_lack_say_what_to_use(kit: &Kit) {
         "control revoke",
         "group(",
         "chain(",
+        "beat_schedule",
     ]) {
         let said = said.expect("Celery has it otherwise");
         assert!(said.contains(instead), "{said}");

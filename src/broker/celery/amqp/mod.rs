@@ -47,7 +47,7 @@ use super::options::{Application, Options};
 use crate::broker::amqp::link::Link;
 use crate::broker::{
     Abilities, Broker, BrokerError, Chains, Control, DeadLetters, Events, Groups, NotHere, Orders, Presence,
-    Queues, Reader, Source,
+    Queues, Reader, Schedules, Source,
 };
 use crate::job::QueueName;
 
@@ -144,6 +144,10 @@ impl Broker for AmqpBroker {
 
     fn chains(&self) -> Result<&dyn Chains, NotHere> {
         Err(abilities::no_chains(self))
+    }
+
+    fn schedules(&self) -> Result<&dyn Schedules, NotHere> {
+        Err(abilities::no_schedules(self))
     }
 
     fn app_queues(&self) -> Vec<QueueName> {

@@ -49,7 +49,7 @@ use crate::broker::redis::wake_up::WakeUps;
 use crate::broker::source::StopHow;
 use crate::broker::{
     Abilities, Broker, BrokerError, Chains, Control, DeadLetters, Events, Groups, Maintained, NotHere,
-    Orders, Presence, Pull, Queues, Reader, Source, pulled,
+    Orders, Presence, Pull, Queues, Reader, Schedules, Source, pulled,
 };
 use crate::job::{Claim, Claimed, QueueName, Settlement};
 
@@ -167,6 +167,10 @@ impl Broker for RedisBroker {
 
     fn chains(&self) -> Result<&dyn Chains, NotHere> {
         Err(abilities::no_chains(self))
+    }
+
+    fn schedules(&self) -> Result<&dyn Schedules, NotHere> {
+        Err(abilities::no_schedules(self))
     }
 
     fn app_queues(&self) -> Vec<QueueName> {

@@ -10,7 +10,7 @@ local probes = {
   {'LPOP', key},
   {'SADD', key, 'a'}, {'SMEMBERS', key}, {'SISMEMBER', key, 'a'}, {'SCARD', key}, {'SREM', key, 'a'},
   {'ZADD', key, 1, 'a'}, {'ZSCORE', key, 'a'}, {'ZCARD', key}, {'ZRANGE', key, 0, 0}, {'ZRANGEBYSCORE', key, 0, 1},
-  {'ZREM', key, 'a'}, {'ZPOPMIN', key},
+  {'ZREM', key, 'a'}, {'ZPOPMIN', key}, {'ZREMRANGEBYRANK', key, 0, 0},
   {'XADD', key, 'NOMKSTREAM', '*', 'a', 1}, {'XRANGE', key, '-', '+'}, {'XREVRANGE', key, '+', '-'},
 }
 local refused, told = {}, {}
