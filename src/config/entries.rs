@@ -56,6 +56,9 @@ pub(super) fn all(config: &Config) -> Vec<Entry> {
     for (name, task) in &mut config.tasks {
         add(&format!("tasks.{}", bare_or_quoted(name)), task);
     }
+    for (name, schedule) in &mut config.schedules {
+        add(&format!("schedules.{}", bare_or_quoted(name)), schedule);
+    }
     add("metrics", &mut config.metrics);
     add("log", &mut config.log);
     all

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use super::scalars::Program;
 use super::scalars::setting::Setting;
 use super::values::{
-    AppConfig, BrokerConfig, DialectKind, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig, TaskConfig,
+    AppConfig, BrokerConfig, DialectKind, LogConfig, MetricsConfig, PoolConfig, ScheduleConfig,
+    SupervisorConfig, TaskConfig,
 };
 
 /// What is known of a key besides its value.
@@ -441,6 +442,81 @@ impl Section for TaskConfig {
                 "Run a failed batch again in halves, down to the job at fault"
             ),
             &mut self.batch_split,
+        );
+    }
+}
+
+impl Section for ScheduleConfig {
+    fn each_key(&mut self, visit: Visit<'_>) {
+        visit(key!("task", "Task to run"), &mut self.task);
+        visit(
+            key!(
+                "args",
+                "Its arguments: an array, a table, or JSON in a string; none: \"\""
+            ),
+            &mut self.args,
+        );
+        visit(key!("queue", "Queue of its jobs"), &mut self.queue);
+        visit(
+            key!(
+                "cron",
+                "Times at which it is due: minute, hour, day of month, month, day of week"
+            ),
+            &mut self.cron,
+        );
+        visit(
+            key!(
+                "every",
+                "How often it is due, instead of cron: at each multiple of this time since 1970 in UTC"
+            ),
+            &mut self.every,
+        );
+        visit(
+            key!("time_zone", "Time zone whose clock cron goes by"),
+            &mut self.time_zone,
+        );
+        visit(
+            key!("jitter", "It fires later by a random time up to this one"),
+            &mut self.jitter,
+        );
+        visit(
+            key!(
+                "catch_up",
+                "Due times at which no supervisor ran: none are run, the last or all"
+            ),
+            &mut self.catch_up,
+        );
+        visit(
+            key!(
+                "catch_up_max",
+                "Missed due times that are run at the most, the newest (catch_up = \"all\")"
+            ),
+            &mut self.catch_up_max,
+        );
+        visit(
+            key!(
+                "overlap",
+                "While its last job has not ended: skip the due time, queue it until then, or allow two jobs"
+            ),
+            &mut self.overlap,
+        );
+        visit(
+            key!("timeout", "Longest run; none: that of the task or the pool"),
+            &mut self.timeout,
+        );
+        visit(
+            key!(
+                "retries",
+                "How often a failed job runs again; none: as task or pool say"
+            ),
+            &mut self.retries,
+        );
+        visit(
+            key!(
+                "result_ttl",
+                "How long its results are kept; none: broker.result_ttl"
+            ),
+            &mut self.result_ttl,
         );
     }
 }

@@ -45,7 +45,8 @@ pub use scalars::{Size, parse_size};
 pub use url::{BrokerUrl, RedisUrl, encoded};
 pub use values::{
     AppConfig, BATCH_SIZE_MAX, BrokerConfig, Config, DialectKind, Dialects, History, Immortal, Isolation,
-    LogConfig, LogFormat, MetricsConfig, PoolConfig, Protocol, RuntimeKind, SupervisorConfig, TaskConfig,
+    LogConfig, LogFormat, MetricsConfig, PoolConfig, Protocol, RuntimeKind, ScheduleConfig, SupervisorConfig,
+    TaskConfig,
 };
 
 pub use crate::broker::rq::options::Keep;

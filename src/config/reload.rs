@@ -81,7 +81,7 @@ fn effect(key: &str) -> Effect {
     match (table, name) {
         // They were opened at the start.
         ("supervisor", "pid_file" | "history") => Effect::Restart,
-        ("pools" | "supervisor", _)
+        ("pools" | "supervisor" | "schedules", _)
         | ("tasks", "timeout" | "retries" | "batch_size" | "batch_linger" | "batch_split") => Effect::Live,
         // The template carries them, and workers are its copies.
         ("app" | "tasks", _) => Effect::Generation,

@@ -38,6 +38,22 @@ pub struct Snapshot {
     pub max_total_workers: Option<u32>,
     /// By name.
     pub pools: BTreeMap<String, PoolSnapshot>,
+    /// By name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schedules: BTreeMap<String, ScheduleSnapshot>,
+}
+
+/// One schedule, as this supervisor knows it since its start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleSnapshot {
+    /// Jobs that this supervisor made for it.
+    pub fired: u64,
+    /// Due times that this supervisor left out, by reason: `missed`, `overlap`, `paused`.
+    pub left_out: BTreeMap<String, u64>,
+    /// How late the last one was fired, in seconds.
+    pub late_s: f64,
+    /// When it fires next; `None`: not known yet, or never again.
+    pub next: Option<Unix>,
 }
 
 /// One pool.

@@ -14,6 +14,7 @@ pub fn all() -> impl Iterator<Item = &'static Metric> {
         .iter()
         .chain(WORKERS)
         .chain(SCALING)
+        .chain(SCHEDULES)
         .chain(jobs::QUEUES)
         .chain(jobs::ENDS)
         .chain(jobs::PREFETCH)
@@ -257,6 +258,49 @@ const SCALING: &[Metric] = &[
                         ("reason", &word(reason)),
                     ];
                     out.count(&labels, *count);
+                }
+            }
+        },
+    ),
+];
+
+const SCHEDULES: &[Metric] = &[
+    counter(
+        "pool_schedule_fired_total",
+        "Due times of a schedule for which this supervisor enqueued the job",
+        |figures, out| {
+            for (name, schedule) in &figures.snapshot.schedules {
+                out.count(&[("schedule", name)], schedule.fired);
+            }
+        },
+    ),
+    counter(
+        "pool_schedule_skipped_total",
+        "Due times that this supervisor left out, by reason: missed, overlap, paused",
+        |figures, out| {
+            for (name, schedule) in &figures.snapshot.schedules {
+                for (reason, count) in &schedule.left_out {
+                    out.count(&[("schedule", name), ("reason", reason)], *count);
+                }
+            }
+        },
+    ),
+    gauge(
+        "pool_schedule_late_seconds",
+        "How late this supervisor fired a schedule the last time",
+        |figures, out| {
+            for (name, schedule) in &figures.snapshot.schedules {
+                out.add(&[("schedule", name)], schedule.late_s);
+            }
+        },
+    ),
+    gauge(
+        "pool_schedule_next_time_seconds",
+        "When a schedule fires next, in Unix time; absent if it never does",
+        |figures, out| {
+            for (name, schedule) in &figures.snapshot.schedules {
+                if let Some(next) = schedule.next {
+                    out.add(&[("schedule", name)], next.0 as f64 / 1000.0);
                 }
             }
         },

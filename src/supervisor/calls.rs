@@ -153,6 +153,7 @@ impl Supervisor {
             },
             broker_error: self.traffic.error(),
             template_pid: self.processes.template_pids().max(),
+            schedules: self.schedules.snapshot(),
             ..self.fleet.snapshot(now)
         }
     }
@@ -248,6 +249,7 @@ impl Supervisor {
                     ..config
                 };
                 self.reloads.begin(needs_restart, reply);
+                self.schedules.change(self.config.schedules.clone());
                 self.ending.limit_idleness(self.config.supervisor.max_idle_time);
                 tracing::info!("reloading");
                 let config = self.with_app_queues();

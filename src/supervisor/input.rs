@@ -4,6 +4,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::opened::Opened;
 use super::printed::Printed;
+use super::schedules::Told;
 use crate::broker::{Backlog, BrokerError, Events, Order};
 use crate::config::Config;
 use crate::control::server::Call;
@@ -59,6 +60,8 @@ pub(super) enum Input {
     Opened(Result<Opened, BrokerError>),
     /// The source of jobs has something to say.
     Broker(crate::broker::source::Event),
+    /// Something happened with a schedule.
+    Scheduled(Told),
     /// Somebody asks something through the broker.
     Ordered(Order),
     /// What was measured, at the end of a scaling period or for a look.

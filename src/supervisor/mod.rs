@@ -11,6 +11,7 @@
 //! - `take`, `perform`, `periods`: the three parts of a turn: inputs, actions, time.
 //! - `ends`: when and why to leave. `reloads`: who waits for a reload.
 //! - `roster`: our workers as the broker shows them to others.
+//! - `schedules`, `wall_timer`: jobs that are enqueued again and again.
 //! - `memory`: what the processes occupy. `notices`: what people are told.
 //! - `calls`: what people ask over the control socket. `view`: what readers see.
 
@@ -34,6 +35,7 @@ mod reader;
 mod records;
 mod reloads;
 mod roster;
+mod schedules;
 mod signals;
 mod take;
 mod template;
@@ -41,6 +43,7 @@ mod told_jobs;
 pub mod traffic;
 mod unsent;
 mod view;
+mod wall_timer;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -67,6 +70,7 @@ use periods::{Periods, Watchdog};
 use processes::Processes;
 use reloads::Reloads;
 use roster::Roster;
+use schedules::Schedules;
 use signals::Signals;
 use traffic::Traffic;
 use view::View;
@@ -184,6 +188,7 @@ struct Supervisor {
     fleet: Fleet,
     traffic: Traffic,
     roster: Roster,
+    schedules: Schedules,
     processes: Processes,
     out_of_memory: OutOfMemory,
     inputs: UnboundedSender<Input>,
@@ -229,6 +234,7 @@ impl Supervisor {
             roster: Roster::new(broker.clone(), inputs.clone()),
             processes: Processes::new(inputs.clone()),
             out_of_memory: OutOfMemory::default(),
+            schedules: Schedules::new(config.schedules.clone()),
             ending: Ending::new(options.burst, config.supervisor.max_idle_time),
             config,
             options,
@@ -251,6 +257,7 @@ impl Supervisor {
     async fn run(mut self, mut inputs: UnboundedReceiver<Input>) -> Result<(), SupervisorError> {
         let now = Now::read();
         self.fleet.start(now, &mut self.actions);
+        self.start_schedules();
         self.turn(now);
         let mut batch = Vec::with_capacity(INPUTS_A_TURN);
         let timer = tokio::time::sleep(Duration::ZERO);
@@ -285,6 +292,15 @@ impl Supervisor {
         drop(inputs);
         self.farewell().await;
         Ok(())
+    }
+
+    /// Begins to fire schedules, once there is a broker. A burst fires none: it runs what is there.
+    fn start_schedules(&mut self) {
+        if let Some(broker) = self.broker.clone().filter(|_| !self.options.burst) {
+            let inputs = self.inputs.clone();
+            let tell = move |told| drop(inputs.send(Input::Scheduled(told)));
+            self.schedules.start(broker, tell);
+        }
     }
 
     fn next_deadline(&self) -> Option<Mono> {
@@ -330,6 +346,7 @@ impl Supervisor {
     async fn farewell(&mut self) {
         self.processes.close();
         self.roster.leave();
+        self.schedules.stop();
         self.history = None;
         self.traffic.close(FAREWELL, Mono::now()).await;
         self.ending.dismiss();

@@ -133,6 +133,7 @@ impl Supervisor {
         self.traffic.open(source, broker.url());
         self.roster = Roster::new(Some(broker.clone()), self.inputs.clone());
         self.broker = Some(broker.clone());
+        self.start_schedules();
         let config = self.with_app_queues();
         say_queues(&config, broker.url());
         self.fleet.reload(&config, false, now, &mut self.actions);

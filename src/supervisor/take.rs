@@ -57,6 +57,10 @@ impl Supervisor {
                 None
             }
             Input::Broker(event) => self.hear(event),
+            Input::Scheduled(told) => {
+                self.schedules.count(told);
+                None
+            }
             Input::Ordered(order) => {
                 self.ordered(order, now);
                 None

@@ -17,4 +17,5 @@ mod metrics;
 mod output;
 mod reload;
 mod routing;
+mod schedules;
 mod stop;

@@ -42,6 +42,7 @@ pub fn draw(rng: &mut Rng, pools: usize) -> Config {
         },
         pools,
         tasks: batch_tasks(rng),
+        schedules: BTreeMap::new(),
         metrics: MetricsConfig::default(),
         log: LogConfig::default(),
     }

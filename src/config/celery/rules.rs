@@ -2,12 +2,24 @@
 
 use super::values::CeleryConfig;
 use crate::config::findings::{Rules, is_dotted};
-use crate::config::values::{Config, DialectKind, RuntimeKind};
+use crate::config::scalars::setting::bare_or_quoted;
+use crate::config::values::{Config, DialectKind, Protocol, RuntimeKind};
 
 impl Rules<'_> {
     pub(super) fn celery(&mut self, celery: &CeleryConfig, config: &Config) {
         if config.app.runtime == RuntimeKind::Dialect(DialectKind::Celery) {
             self.celery_app(celery);
+        }
+        let is_spoken = config.broker.protocol == Protocol::Dialect(DialectKind::Celery);
+        if let Some(name) = config.schedules.keys().next().filter(|_| is_spoken) {
+            let path = format!("schedules.{}.", bare_or_quoted(name));
+            let message =
+                "`[schedules]` is not for Celery's tasks, which have a scheduler of their own".to_owned();
+            self.add(
+                &path,
+                message,
+                "leave them in `beat_schedule`, and run `celery -A APP beat` beside the pool",
+            );
         }
         for module in &celery.include {
             let ok = is_dotted(module);

@@ -11,6 +11,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use self::places::{PROJECT_FILE, Places, SERVICE_DIRECTORY};
 use self::reader::{File, Sources};
@@ -20,7 +21,7 @@ use super::keys::variable_of;
 use super::problem::{ConfigErrors, Origin, Problem};
 use super::scalars::setting::Base;
 use super::url::BrokerUrl;
-use super::values::{BrokerConfig, Config, DialectKind, Dialects, Protocol, RuntimeKind};
+use super::values::{BrokerConfig, Config, DialectKind, Dialects, Protocol, RuntimeKind, ScheduleConfig};
 
 pub use flags::{ClientArgs, Lookup, RunArgs, SettingsArgs, misspelled_variables};
 pub use lines::own_line;
@@ -51,6 +52,8 @@ pub enum Wanted {
     Supervisor,
     /// The broker.
     Broker,
+    /// The broker, and the schedules.
+    Schedules,
 }
 
 /// Where a verb finds the supervisor and the broker.
@@ -62,6 +65,8 @@ pub struct ClientConfig {
     pub broker_is_named: bool,
     /// The control socket of the broker's supervisor; empty if it has no place, which is an error for whom it concerns.
     pub socket: PathBuf,
+    /// The schedules; not checked unless they are wanted.
+    pub schedules: BTreeMap<Arc<str>, ScheduleConfig>,
     /// How the application is loaded that alone knows the broker; `None`: the settings name the broker.
     pub loads: Option<Box<Config>>,
 }
@@ -79,12 +84,14 @@ pub fn load_client(
     let matters = match wanted {
         Wanted::Supervisor => concerns_clients,
         Wanted::Broker => concerns_producers,
+        Wanted::Schedules => concerns_schedules,
     };
     let explained = read_all(&args.as_run_args(), env, matters)?;
     Ok(ClientConfig {
         broker_is_named: *explained.origin("broker.url") != Origin::Default,
         broker: explained.config.broker.clone(),
         socket: explained.config.socket.clone(),
+        schedules: explained.config.schedules.clone(),
         loads: loading(explained.config).map(Box::new),
     })
 }
@@ -115,6 +122,11 @@ fn concerns_producers(problem: &Problem) -> bool {
     let mut of_jobs = dialects.each().flat_map(|dialect| dialect.keys_of_jobs());
     let of_jobs = of_jobs.any(|key| *key == problem.key);
     of_jobs || concerns_clients(problem) && problem.key != "socket"
+}
+
+/// Whether it matters to a verb that looks at the schedules and talks to the broker.
+fn concerns_schedules(problem: &Problem) -> bool {
+    concerns_producers(problem) || problem.key.starts_with("schedules.")
 }
 
 /// [`BrokerUrl::address`] with the path of a file as the file system knows it, whatever links lead there.

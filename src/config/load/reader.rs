@@ -19,7 +19,7 @@ use crate::config::scalars::setting::{Base, Given, Setting, bare_or_quoted, desc
 use crate::config::url::BrokerUrl;
 use crate::config::values::{
     AppConfig, BrokerConfig, Config, DialectKind, Dialects, LogConfig, MetricsConfig, PoolConfig, Protocol,
-    RuntimeKind, SupervisorConfig, TaskConfig,
+    RuntimeKind, ScheduleConfig, SupervisorConfig, TaskConfig,
 };
 use crate::job::{PoolName, check_name};
 
@@ -133,6 +133,7 @@ impl<'a> Reader<'a> {
         self.whole("metrics.", &mut metrics, table.get("metrics"));
         let pools = self.pools(table);
         let tasks = self.tasks(table.get("tasks"));
+        let schedules = self.schedules(table.get("schedules"));
         let socket = self.socket(table, &broker.url);
         let file = self.sources.file.as_ref().map(|file| file.path.clone());
         Config {
@@ -143,6 +144,7 @@ impl<'a> Reader<'a> {
             supervisor,
             pools,
             tasks,
+            schedules,
             metrics,
             log,
         }
@@ -269,9 +271,23 @@ impl<'a> Reader<'a> {
     }
 
     fn tasks(&mut self, node: Option<&Node>) -> BTreeMap<Arc<str>, TaskConfig> {
-        let mut tasks = BTreeMap::new();
-        for (name, node) in self.table("tasks.", node).into_iter().flatten() {
-            let path = format!("tasks.{}.", bare_or_quoted(name));
+        self.named("tasks.", "task", node)
+    }
+
+    fn schedules(&mut self, node: Option<&Node>) -> BTreeMap<Arc<str>, ScheduleConfig> {
+        self.named("schedules.", "schedule", node)
+    }
+
+    /// Tables by name that only the file has. `kind`: what one of them is.
+    fn named<S: Section + Default>(
+        &mut self,
+        tables: &str,
+        kind: &str,
+        node: Option<&Node>,
+    ) -> BTreeMap<Arc<str>, S> {
+        let mut sections = BTreeMap::new();
+        for (name, node) in self.table(tables, node).into_iter().flatten() {
+            let path = format!("{tables}{}.", bare_or_quoted(name));
             // Where to point at when a key is missing.
             self.origins.insert(
                 path.clone(),
@@ -280,14 +296,14 @@ impl<'a> Reader<'a> {
                     key: path.clone(),
                 },
             );
-            let mut task = TaskConfig::default();
-            self.inside(&path, &mut task, Some(node));
+            let mut section = S::default();
+            self.inside(&path, &mut section, Some(node));
             if let Err(error) = check_name(name) {
-                self.at(node.line, &path, format!("a task's name {error}"));
+                self.at(node.line, &path, format!("a {kind}'s name {error}"));
             }
-            tasks.insert(name.as_str().into(), task);
+            sections.insert(name.as_str().into(), section);
         }
-        tasks
+        sections
     }
 
     /// Whether somebody said something about the key, be it wrong.

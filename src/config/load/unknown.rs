@@ -5,17 +5,19 @@ use crate::config::problem::{Origin, Problem};
 use crate::config::scalars::raw::{Node, Table};
 use crate::config::scalars::setting::bare_or_quoted;
 use crate::config::values::{
-    AppConfig, BrokerConfig, DialectKind, LogConfig, MetricsConfig, PoolConfig, SupervisorConfig, TaskConfig,
+    AppConfig, BrokerConfig, DialectKind, LogConfig, MetricsConfig, PoolConfig, ScheduleConfig,
+    SupervisorConfig, TaskConfig,
 };
 
 /// What may stand at the top of the file, beside the dialects.
-const TOP: [&str; 9] = [
+const TOP: [&str; 10] = [
     "app",
     "broker",
     "defaults",
     "log",
     "metrics",
     "pools",
+    "schedules",
     "socket",
     "supervisor",
     "tasks",
@@ -66,7 +68,7 @@ pub(in crate::config) fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'
 
 /// The key of another table that has this name, or nearly so, and where it belongs.
 fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
-    let homes: [(&mut dyn Section, &str); 7] = [
+    let homes: [(&mut dyn Section, &str); 8] = [
         (&mut PoolConfig::default(), "`[defaults]` or `[pools.NAME]`"),
         (&mut BrokerConfig::default(), "`[broker]`"),
         (&mut AppConfig::default(), "`[app]`"),
@@ -74,6 +76,7 @@ fn elsewhere(name: &str) -> Option<(&'static str, &'static str)> {
         (&mut MetricsConfig::default(), "`[metrics]`"),
         (&mut TaskConfig::default(), "`[tasks.NAME]`"),
         (&mut SupervisorConfig::default(), "`[supervisor]`"),
+        (&mut ScheduleConfig::default(), "`[schedules.NAME]`"),
     ];
     homes
         .into_iter()

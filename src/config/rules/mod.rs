@@ -4,6 +4,7 @@ mod app;
 mod metrics;
 mod pools;
 mod protocol;
+mod schedules;
 mod totals;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,9 @@ pub(super) fn broken(
     rules.totals(config);
     for (name, task) in &config.tasks {
         rules.task(&format!("tasks.{}", bare_or_quoted(name)), task, config);
+    }
+    for (name, schedule) in &config.schedules {
+        rules.schedule(&format!("schedules.{}", bare_or_quoted(name)), schedule, config);
     }
     rules.runtime_has_tasks(config);
     rules.metrics(&config.metrics);

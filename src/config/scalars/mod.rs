@@ -3,6 +3,7 @@
 mod floors;
 mod permits;
 pub(super) mod raw;
+mod schedule;
 pub(super) mod setting;
 mod size;
 

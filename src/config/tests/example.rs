@@ -41,6 +41,9 @@ fn the_example_file_shows_every_key_with_its_flag_and_variable() {
     let raw::Value::Table(tasks) = &table["tasks"].value else {
         panic!("{table:?}")
     };
+    let raw::Value::Table(schedules) = &table["schedules"].value else {
+        panic!("{table:?}")
+    };
     let lines: Vec<&str> = EXAMPLE.lines().collect();
     let check = |section: &mut dyn keys::Section, table: &raw::Table| {
         section.each_key(&mut |key, _| {
@@ -75,6 +78,7 @@ fn the_example_file_shows_every_key_with_its_flag_and_variable() {
     check(&mut MetricsConfig::default(), &table_of(&table["metrics"]));
     check(&mut LogConfig::default(), &table_of(&table["log"]));
     check(&mut TaskConfig::default(), &table_of(&tasks["thumbnail"]));
+    check(&mut ScheduleConfig::default(), &table_of(&schedules["report"]));
     assert!(table.contains_key("socket"));
 }
 
@@ -84,4 +88,5 @@ fn what_the_example_file_shows_in_comments_is_right_too() {
     let config = load_from(&text, &[], &[]).unwrap();
     assert_eq!(config.pools.len(), 2);
     assert_eq!(config.tasks.len(), 1);
+    assert_eq!(config.schedules.len(), 1);
 }

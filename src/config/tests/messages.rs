@@ -453,3 +453,35 @@ floors = [{ from = '08:00', until = '18:00', min_workers = 9 }]
       line 3: `pools.mail.max_workers` is 8, below `pools.mail.floors`, which is [{ from = "08:00", until = "18:00", days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], min_workers = 9, time_zone = "UTC" }]
     "#);
 }
+
+#[test]
+fn what_is_wrong_with_a_schedule_is_told() {
+    let said = problems(
+        "[schedules.a]\ncron = '99 * * * *'\n[schedules.b]\ntask = 't'\n[schedules.c]\ntask = 't'\nevery = '10ms'\njitter = '1m'\n\
+         time_zone = 'Berlin'\n[schedules.d]\ntask = 't'\nevery = '1m'\ncron = '@daily'\nargs = 'no json'\ncatch_up_max = 5\noverlap = 'never'\n",
+    );
+    for part in [
+        "`schedules.a.task` is missing; expected the task that it runs",
+        "`schedules.a.cron` is the string \"99 * * * *\"; expected a cron expression such as",
+        "nothing says when `schedules.b` is due; expected `cron` or `every`",
+        "`schedules.c.every` is 10ms; expected from 1s to 366 days",
+        "`schedules.c.jitter` is 1m, longer than `schedules.c.every`, which is 10ms",
+        "`schedules.c.time_zone` is the string \"Berlin\"; expected the name of a time zone",
+        "`schedules.d` has both `cron` and `every`; expected one of them",
+        "`schedules.d.args` is the string \"no json\"; expected an array such as",
+        "`schedules.d.catch_up_max` is only for `catch_up = \"all\"`",
+        "`schedules.d.overlap` is the string \"never\"; expected \"skip\", \"queue\" or \"allow\"",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+}
+
+#[test]
+fn arguments_of_a_schedule_are_toml_or_json() {
+    let text = "[schedules.a]\ntask = 't'\nevery = '1m'\nargs = { to = ['a', 1, 2.5, true] }\n\
+                [schedules.b]\ntask = 't'\nevery = '1m'\nargs = '[null]'\n";
+    let config = load_from(text, &[], &[]).unwrap();
+    let args = |name: &str| config.schedules[name].args.0.clone();
+    assert_eq!(args("a"), r#"{"to":["a",1,2.5,true]}"#);
+    assert_eq!(args("b"), "[null]");
+}

@@ -5,6 +5,7 @@ mod broker;
 mod dialects;
 mod pool;
 mod protocol;
+mod schedule;
 
 use core::net::SocketAddr; // the value alone, where nothing is listened on
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use broker::BrokerConfig;
 pub use dialects::{DialectKind, Dialects};
 pub use pool::{BATCH_SIZE_MAX, PoolConfig, TaskConfig};
 pub use protocol::Protocol;
+pub use schedule::{Arguments, ScheduleConfig};
 
 /// All settings of one supervisor, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +41,8 @@ pub struct Config {
     pub pools: BTreeMap<PoolName, PoolConfig>,
     /// Per-task settings, and the command runtime's programs.
     pub tasks: BTreeMap<Arc<str>, TaskConfig>,
+    /// Jobs that are enqueued again and again.
+    pub schedules: BTreeMap<Arc<str>, ScheduleConfig>,
     /// Metrics over HTTP.
     pub metrics: MetricsConfig,
     /// Logging.
