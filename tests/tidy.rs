@@ -55,6 +55,8 @@ const ARROWS: [(&str, &[&str]); 22] = [
         &[
             "supervisor",
             "config",
+            // Of the policy only when schedules are due.
+            "policy",
             "control",
             "broker",
             "fleet",

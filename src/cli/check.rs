@@ -1,14 +1,19 @@
 //! `pool check`: would it start? The configuration in force, whether the broker answers and the app loads.
 
 use crate::broker;
-use crate::config::{self, COST_UNKNOWN, Config, RunArgs};
+use crate::config::{self, COST_UNKNOWN, Config, RunArgs, ScheduleConfig};
 use crate::job::QueueName;
+use crate::time::Unix;
 
 use crate::supervisor::check::{Loaded, load_app, total_memory};
 use crate::wire::message::LoadReport;
 
 use super::render::bytes;
 use super::report::{Code, Failure, Out, Outcome, note};
+use super::{at, schedules};
+
+/// Due times of a schedule that are shown.
+const DUES_SHOWN: usize = 3;
 
 /// Check the configuration, the broker and the application without running a job
 #[derive(clap::Args, Clone, Debug)]
@@ -56,6 +61,25 @@ pub async fn run(args: CheckArgs) -> Outcome {
     out.flush()
 }
 
+/// When schedules are due next, as comments.
+fn next_due(config: &Config, now: Unix) -> Vec<String> {
+    let timed = config.schedules.iter();
+    let line = |(name, schedule): (_, &ScheduleConfig)| {
+        let timing = schedule.timing()?;
+        let dues = std::iter::successors(schedules::next(&timing, None, now), |due| {
+            timing.rule.next_after(*due)
+        });
+        let zone = schedules::zone_of(&timing);
+        let shown: Vec<String> = dues.take(DUES_SHOWN).map(|due| at::shown(due, &zone)).collect();
+        Some(format!(
+            "# schedule {name}: {}: due {}",
+            timing.rule,
+            shown.join(", ")
+        ))
+    };
+    timed.filter_map(line).collect()
+}
+
 /// Whether the broker answers, and lets us do what a pool does.
 async fn check_broker(out: &mut Out, config: &Config, options: &broker::Options) -> Outcome {
     let broker = broker::open(options).await?;
@@ -79,6 +103,12 @@ async fn check_broker(out: &mut Out, config: &Config, options: &broker::Options)
         let queues = broker.app_queues();
         let names: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
         out.line(format_args!("# queues of the application: {}", names.join(", ")))?;
+    }
+    if !config.schedules.is_empty() {
+        broker.schedules()?;
+        next_due(config, Unix::now())
+            .into_iter()
+            .try_for_each(|line| out.line(line))?;
     }
     broker.check_rights().await?;
     broker.close().await?;

@@ -14,6 +14,7 @@ use crate::config::{ClientArgs, Wanted};
 use crate::job::{GroupId, JobId, NameError, NewJob, QueueName, check_name};
 use crate::time::{Unix, parse_duration};
 
+use super::at;
 use super::client::{self, Access};
 use super::flow::{self, Step};
 use super::progress::Progress;
@@ -30,6 +31,7 @@ const DEFAULT_QUEUE: &str = "default";
 Examples:
   pool enqueue fib '{\"n\": 30}' --wait             run it now and print the result
   pool enqueue mail.send '[\"ada@example.org\"]' --in 10m --retries 3
+  pool enqueue mail.send '[\"ada@example.org\"]' --at '2026-12-01 09:00'
   pool enqueue report - < arguments.json          arguments from standard input
   pool enqueue noop --count 100000 | wc -l        many at once
   pool enqueue shop.insert --jsonl orders.jsonl   one for each line of a file
@@ -52,6 +54,10 @@ pub struct EnqueueArgs {
     /// Run it after this time, such as `30s` or `2h`
     #[arg(long = "in", value_name = "TIME", value_parser = parse_duration, help_heading = "Job")]
     delay: Option<Duration>,
+    /// Run it at this time or soon after: `2026-12-01T09:00:00Z`, `2026-12-01 09:00` in the time zone of this system, or with a zone behind
+    /// it, such as `2026-12-01 09:00 Europe/Berlin`
+    #[arg(long, value_name = "TIME", value_parser = at::parse, conflicts_with = "delay", help_heading = "Job")]
+    at: Option<Unix>,
     /// Longest run [default: that of the task or the pool]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Job")]
     timeout: Option<Duration>,
@@ -320,7 +326,7 @@ fn new_job(args: &EnqueueArgs, payload: Vec<u8>) -> NewJob {
     if let Some(id) = &args.id {
         job.id = id.clone();
     }
-    job.due = args.delay.map(|delay| Unix::now() + delay);
+    job.due = args.at.or_else(|| args.delay.map(|delay| Unix::now() + delay));
     job.at_front = args.front;
     job.timeout = args.timeout;
     job.retries = args.retries;

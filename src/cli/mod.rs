@@ -2,7 +2,9 @@
 //!
 //! - `report`: how a verb ends; `render`, `tasks`, `listing`, `chart`, `json`, `progress`: what people and programs read.
 //! - `client`: how verbs find the broker and the supervisor; `choice`: which jobs they are about.
+//! - `at`: times of the calendar.
 
+mod at;
 mod chart;
 mod check;
 mod choice;
@@ -25,6 +27,7 @@ mod render;
 mod report;
 mod result;
 mod run;
+mod schedules;
 mod screen;
 mod send;
 mod serving;
@@ -97,6 +100,7 @@ enum Verb {
     Drain(steer::SupervisorArgs),
     Stop(steer::StopArgs),
     Dead(dead::DeadArgs),
+    Schedules(schedules::SchedulesArgs),
     Check(check::CheckArgs),
     Demo(demo::DemoArgs),
     Simulate(Box<simulate::SimulateArgs>),
@@ -230,6 +234,7 @@ fn perform(cli: Cli) -> Outcome {
         Some(Verb::Drain(args)) => steer::drain(&args),
         Some(Verb::Stop(args)) => steer::stop(&args),
         Some(Verb::Dead(args)) => block_on(dead::run(args)),
+        Some(Verb::Schedules(args)) => block_on(schedules::run(args)),
         Some(Verb::Check(args)) => block_on(check::run(args)),
         Some(Verb::Demo(args)) => block_on(demo::run(args)),
         Some(Verb::Simulate(args)) => simulate::run(&args),

@@ -36,6 +36,9 @@ help_of! {
     help_of_dead_show: "dead" "show";
     help_of_dead_retry: "dead" "retry";
     help_of_dead_delete: "dead" "delete";
+    help_of_schedules: "schedules";
+    help_of_schedules_list: "schedules" "list";
+    help_of_schedules_pause: "schedules" "pause";
     help_of_demo: "demo";
     help_of_simulate: "simulate";
     help_of_completions: "completions";

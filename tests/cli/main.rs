@@ -11,5 +11,6 @@ mod mistakes;
 mod output;
 mod own_lines;
 mod rq_words;
+mod schedules;
 mod simulate;
 mod surroundings;

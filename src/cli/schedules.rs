@@ -1,0 +1,236 @@
+//! `pool schedules`: what is enqueued again and again: list it, run it now, pause it for all supervisors.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use crate::broker::{Broker, Fired, Firing, Ruled, ScheduleView, Schedules};
+use crate::config::{ClientArgs, ScheduleConfig, Wanted};
+use crate::policy::schedule::{Rule, Timing};
+use crate::time::Unix;
+
+use super::at::shown;
+use super::client::{self, Access};
+use super::report::{Code, Failure, Out, Outcome, print};
+use super::table::Table;
+
+/// See, run and pause the schedules of the configuration file
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  pool schedules list
+  pool schedules run report                      enqueue its job now
+  pool schedules pause report                    for all supervisors of the broker
+  pool schedules resume --all")]
+pub struct SchedulesArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Verb {
+    /// List them with their next due times
+    List(ListArgs),
+    /// Enqueue the job of one now and print its id; its due times stay as they are
+    Run(RunArgs),
+    /// Enqueue nothing for them, until they are resumed
+    Pause(ChosenArgs),
+    /// End a pause; what was due meanwhile is left out
+    Resume(ChosenArgs),
+}
+
+#[derive(clap::Args, Clone, Debug)]
+struct ListArgs {
+    /// One JSON object a line for programs
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten, next_help_heading = "Connection")]
+    client: ClientArgs,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+struct RunArgs {
+    /// Name of the schedule
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    #[command(flatten, next_help_heading = "Connection")]
+    client: ClientArgs,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+struct ChosenArgs {
+    /// Names of schedules
+    #[arg(value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
+    names: Vec<String>,
+    /// All schedules of the file
+    #[arg(long)]
+    all: bool,
+
+    #[command(flatten, next_help_heading = "Connection")]
+    client: ClientArgs,
+}
+
+type Configs = BTreeMap<Arc<str>, ScheduleConfig>;
+
+/// Runs the verb below `schedules`.
+pub async fn run(args: SchedulesArgs) -> Outcome {
+    let (client, access) = match &args.verb {
+        Verb::List(args) => (&args.client, Access::Look),
+        Verb::Run(args) => (&args.client, Access::Add),
+        Verb::Pause(args) | Verb::Resume(args) => (&args.client, Access::Add),
+    };
+    let config = client::config(client, Wanted::Schedules)?;
+    if config.schedules.is_empty() {
+        return none(&args.verb);
+    }
+    let broker = client::open(&config, access).await?;
+    let outcome = perform(&args.verb, &config.schedules, &*broker).await;
+    broker.close().await?;
+    outcome
+}
+
+async fn perform(verb: &Verb, configs: &Configs, broker: &dyn Broker) -> Outcome {
+    let schedules = broker.schedules()?;
+    match verb {
+        Verb::List(args) => list(schedules, configs, args.json).await,
+        Verb::Run(args) => run_now(schedules, configs, &args.name).await,
+        Verb::Pause(args) => pause(schedules, configs, args, true).await,
+        Verb::Resume(args) => pause(schedules, configs, args, false).await,
+    }
+}
+
+/// What is said where the configuration has no schedules.
+fn none(verb: &Verb) -> Outcome {
+    match verb {
+        Verb::List(ListArgs { json: true, .. }) => Ok(()),
+        Verb::List(_) => print("no schedules\n"),
+        Verb::Run(_) | Verb::Pause(_) | Verb::Resume(_) => {
+            let failure = Failure::new(Code::Usage, "the configuration has no schedules");
+            Err(failure.hint("name the file with `--config PATH`, or add `[schedules.NAME]` to it"))
+        }
+    }
+}
+
+/// The next due time of a schedule; `None`: there is none any more.
+pub fn next(timing: &Timing, known: Option<&ScheduleView>, now: Unix) -> Option<Unix> {
+    let after = known.map_or(now, |known| known.mark.max(now));
+    timing.rule.next_after(after)
+}
+
+/// The zone that a schedule's times are shown in.
+pub fn zone_of(timing: &Timing) -> TimeZone {
+    match &timing.rule {
+        Rule::Cron(_, zone) => zone.rules.clone(),
+        Rule::Every(_) => TimeZone::UTC,
+    }
+}
+
+async fn list(schedules: &dyn Schedules, configs: &Configs, json: bool) -> Outcome {
+    let names: Vec<Arc<str>> = configs.keys().cloned().collect();
+    let views = schedules.look(&names).await?;
+    let now = Unix::now();
+    let mut table = Table::new(&["NAME", "WHEN", "NEXT", "LAST", "STATE"]);
+    let mut out = Out::new();
+    for ((name, config), view) in configs.iter().zip(views) {
+        let Some(timing) = config.timing() else { continue };
+        let next = next(&timing, view.as_ref(), now);
+        if json {
+            out.json(&as_json(name, config, &timing, next, view.as_ref()))?;
+            continue;
+        }
+        let zone = zone_of(&timing);
+        let time =
+            |at: Option<Unix>| at.map_or_else(|| "-".to_owned(), |at| shown(at, &zone)[..16].to_owned());
+        table.row([
+            name.to_string(),
+            timing.rule.to_string(),
+            time(next),
+            time(view.as_ref().and_then(|view| view.fired)),
+            state(view.as_ref()).to_owned(),
+        ]);
+    }
+    if json { out.flush() } else { print(&table.print()) }
+}
+
+fn state(view: Option<&ScheduleView>) -> &'static str {
+    match view {
+        None => "new",
+        Some(view) if view.paused => "paused",
+        Some(view) if view.held.is_some() => "waits for its last job",
+        Some(_) => "active",
+    }
+}
+
+fn as_json(
+    name: &str,
+    config: &ScheduleConfig,
+    timing: &Timing,
+    next: Option<Unix>,
+    view: Option<&ScheduleView>,
+) -> String {
+    serde_json::json!({
+        "name": name,
+        "task": config.task,
+        "queue": config.queue,
+        "rule": timing.rule.to_string(),
+        "next": next,
+        "state": state(view),
+        "known": view,
+    })
+    .to_string()
+}
+
+async fn run_now(schedules: &dyn Schedules, configs: &Configs, name: &str) -> Outcome {
+    let (name, config) = find(configs, name)?;
+    let firing = Firing {
+        schedule: Arc::clone(name),
+        due: None,
+        job: Some(config.job()),
+        overlap: config.overlap,
+    };
+    // So that it is known by its rule, should no supervisor have met it.
+    schedules.meet(&[ruled(name, config)]).await?;
+    match schedules.fire(vec![firing]).await?.pop() {
+        Some(Fired::Enqueued(id)) => print(&format!("{id}\n")),
+        other => Err(Failure::new(
+            Code::Failed,
+            format!("`{name}` was not run: the broker answered {other:?}"),
+        )),
+    }
+}
+
+async fn pause(schedules: &dyn Schedules, configs: &Configs, args: &ChosenArgs, paused: bool) -> Outcome {
+    let chosen: Vec<Ruled> = if args.all {
+        configs.iter().map(|(name, config)| ruled(name, config)).collect()
+    } else {
+        let found = args.names.iter().map(|name| find(configs, name));
+        found
+            .map(|found| found.map(|(name, config)| ruled(name, config)))
+            .collect::<Result<_, _>>()?
+    };
+    schedules.pause(&chosen, paused).await?;
+    let names: Vec<&str> = chosen.iter().map(|ruled| &*ruled.name).collect();
+    let done = if paused { "paused" } else { "resumed" };
+    print(&format!("{done} {}\n", names.join(", ")))
+}
+
+fn ruled(name: &Arc<str>, config: &ScheduleConfig) -> Ruled {
+    Ruled {
+        name: Arc::clone(name),
+        rule: config
+            .timing()
+            .map(|timing| timing.rule.to_string())
+            .unwrap_or_default(),
+    }
+}
+
+fn find<'c>(configs: &'c Configs, name: &str) -> Result<(&'c Arc<str>, &'c ScheduleConfig), Failure> {
+    configs.get_key_value(name).ok_or_else(|| {
+        let names: Vec<&str> = configs.keys().map(|name| &**name).collect();
+        Failure::new(Code::Usage, format!("there is no schedule `{name}`"))
+            .hint(format!("the configuration has {}", names.join(", ")))
+    })
+}

@@ -1,0 +1,89 @@
+//! Contracts of schedules and of times of the calendar on the command line.
+
+use serde_json::Value;
+
+use crate::kit::Place;
+
+const REPORT: &str =
+    "[schedules.report]\ntask = \"echo\"\nargs = [1]\ncron = \"30 2 * * *\"\ntime_zone = \"Europe/Berlin\"\n";
+
+fn with(file: &str) -> Place {
+    let place = Place::new();
+    place.write("pool.toml", file);
+    place
+}
+
+#[test]
+fn a_list_shows_each_schedule_before_any_supervisor_has_met_it() {
+    let place = with(REPORT);
+    place.lines(&["enqueue", "noop"]); // makes the database
+    let lines = place.lines(&["schedules", "list"]);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let row = &lines[1];
+    assert!(
+        row.starts_with("report  30 2 * * * Europe/Berlin  ") && row.ends_with(" 02:30  -     new"),
+        "{row}"
+    );
+    let json: Value = serde_json::from_str(&place.lines(&["schedules", "list", "--json"])[0]).unwrap();
+    assert_eq!((&json["name"], &json["known"]), (&"report".into(), &Value::Null));
+    assert_eq!(with("").lines(&["schedules", "list"]), ["no schedules"]);
+}
+
+#[test]
+fn a_schedule_that_is_not_there_is_a_mistake_that_names_those_that_are() {
+    let place = with(REPORT);
+    for args in [
+        &["schedules", "run", "raport"][..],
+        &["schedules", "pause", "raport"],
+    ] {
+        let output = place.run(args);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.contains("no schedule `raport`") && said.contains("has report"),
+            "{said}"
+        );
+    }
+    let output = with("").run(&["schedules", "run", "report"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn a_wrong_schedule_keeps_its_own_verbs_from_working_and_no_others() {
+    let place = with("[schedules.report]\ntask = \"echo\"\ncron = \"99 2 * * *\"\n");
+    assert_eq!(place.run(&["schedules", "list"]).status.code(), Some(2));
+    assert_eq!(place.run(&["enqueue", "noop"]).status.code(), Some(0));
+}
+
+#[test]
+fn check_shows_the_next_due_times() {
+    let lines = with(REPORT).lines(&["check"]);
+    let found = lines
+        .iter()
+        .find(|line| line.starts_with("# schedule report: 30 2 * * * Europe/Berlin: due 20"));
+    assert!(
+        found.is_some_and(|line| line.matches(" 02:30:00 +0").count() == 3),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_job_waits_for_its_time_or_comes_at_once() {
+    let place = Place::new();
+    place.lines(&["enqueue", "noop", "--at", "2100-01-01 09:00 Europe/Berlin"]);
+    place.lines(&["enqueue", "noop", "--at", "2000-01-01T09:00:00Z"]);
+    let check = place.lines(&["check"]);
+    let broker = check.iter().find(|line| line.starts_with("# broker: "));
+    assert!(
+        broker.is_some_and(|line| line.contains("1 jobs wait, 1 are scheduled")),
+        "{check:?}"
+    );
+    let both = place.run(&["enqueue", "noop", "--in", "1s", "--at", "2100-01-01T09:00:00Z"]);
+    assert_eq!(both.status.code(), Some(2));
+    let wrong = place.run(&["enqueue", "noop", "--at", "tomorrow"]);
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(
+        wrong.status.code() == Some(2) && said.contains("2026-12-01 09:00"),
+        "{said}"
+    );
+}
