@@ -43,7 +43,7 @@ pub use produce::{Enqueued, Producer};
 pub use pull::Pull;
 pub use queues::{Backlog, Queues};
 pub use read::{Reader, wait_all};
-pub use schedules::{Fired, Firing, Overlap, Ruled, ScheduleView, Schedules};
+pub use schedules::{AppDue, AppSchedule, Fired, Firing, Make, Overlap, Ruled, ScheduleView, Schedules};
 pub use search::{Budget, Cursor, IdsFound, Page, Search, Searched, Unseen};
 pub use source::{Events, Source};
 pub use wait::{Ended, Watch};
@@ -225,6 +225,11 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 
     /// Queues that the loaded application names, in its order: a pool serves them that names none itself.
     fn app_queues(&self) -> Vec<QueueName> {
+        Vec::new()
+    }
+
+    /// Schedules that the loaded application names: a supervisor fires them beside those of its settings.
+    fn app_schedules(&self) -> Vec<AppSchedule> {
         Vec::new()
     }
 

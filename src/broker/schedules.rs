@@ -1,6 +1,7 @@
 //! Schedules as a broker keeps them: each due time makes one job, however many supervisors ask.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -62,9 +63,51 @@ pub struct Firing {
     /// The due time; `None`: a person asks for a job now, and no due time is used up.
     pub due: Option<Unix>,
     /// What is enqueued; `None`: nothing, because the due time was missed.
-    pub job: Option<NewJob>,
+    pub job: Option<Make>,
     /// While the last job has not ended. It does not matter to a person who asks.
     pub overlap: Overlap,
+}
+
+/// What a schedule enqueues.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Make {
+    /// This job.
+    Job(Box<NewJob>),
+    /// A job of the application's schedule of this name, see [`super::Broker::app_schedules`].
+    OfApp,
+}
+
+impl Firing {
+    /// The job that it names itself.
+    pub fn new_job(&self) -> Option<&NewJob> {
+        match &self.job {
+            Some(Make::Job(job)) => Some(job),
+            Some(Make::OfApp) | None => None,
+        }
+    }
+}
+
+/// A schedule that the loaded application names, of whose jobs only its broker knows what they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppSchedule {
+    /// Its name.
+    pub name: Arc<str>,
+    /// When it is due.
+    pub due: AppDue,
+}
+
+/// When an [`AppSchedule`] is due.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AppDue {
+    /// By a cron expression on the clock of this zone; `None`: that of the system.
+    Cron {
+        /// The expression, with seconds first if there are six fields.
+        expression: String,
+        /// The zone's name.
+        time_zone: Option<String>,
+    },
+    /// At each multiple of this time.
+    Every(Duration),
 }
 
 /// What became of a [`Firing`].

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use crate::broker::{Broker, Fired, Firing, Ruled, ScheduleView, Schedules};
+use crate::broker::{Broker, Fired, Firing, Make, Ruled, ScheduleView, Schedules};
 use crate::config::{ClientArgs, ScheduleConfig, Wanted};
 use crate::policy::schedule::{Rule, Timing};
 use crate::time::Unix;
@@ -188,7 +188,7 @@ async fn run_now(schedules: &dyn Schedules, configs: &Configs, name: &str) -> Ou
     let firing = Firing {
         schedule: Arc::clone(name),
         due: None,
-        job: Some(config.job()),
+        job: Some(Make::Job(Box::new(config.job()))),
         overlap: config.overlap,
     };
     // So that it is known by its rule, should no supervisor have met it.

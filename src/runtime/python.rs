@@ -81,6 +81,7 @@ const FILES: &[(&str, &str)] = files![
     "pool_template/rq/__init__.py",
     "pool_template/rq/batch.py",
     "pool_template/rq/code.py",
+    "pool_template/rq/cron.py",
     "pool_template/rq/current.py",
     "pool_template/rq/dialect.py",
     "pool_template/rq/django_tasks.py",

@@ -51,6 +51,8 @@ struct Options {
     path: Vec<String>,
     /// Module of RQ's settings; the template puts its `DICT_CONFIG` in force.
     config: Option<String>,
+    /// Module or file of cron jobs, as `rq cron` takes it.
+    cron: Option<String>,
     /// Tasks whose batches run again in halves when they fail as a whole.
     batch_split: Vec<String>,
 }
@@ -104,6 +106,7 @@ pub(super) fn options(config: &Config) -> Map<String, Value> {
         disable_job_desc_logging: rq.disable_job_desc_logging,
         path: rq.path.clone(),
         config: rq.config.clone(),
+        cron: rq.cron.clone(),
         batch_split: config
             .tasks
             .iter()

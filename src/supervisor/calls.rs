@@ -249,7 +249,7 @@ impl Supervisor {
                     ..config
                 };
                 self.reloads.begin(needs_restart, reply);
-                self.schedules.change(self.config.schedules.clone());
+                self.schedules.change(&self.config.schedules);
                 self.ending.limit_idleness(self.config.supervisor.max_idle_time);
                 tracing::info!("reloading");
                 let config = self.with_app_queues();

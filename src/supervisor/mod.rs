@@ -234,7 +234,7 @@ impl Supervisor {
             roster: Roster::new(broker.clone(), inputs.clone()),
             processes: Processes::new(inputs.clone()),
             out_of_memory: OutOfMemory::default(),
-            schedules: Schedules::new(config.schedules.clone()),
+            schedules: Schedules::new(&config.schedules),
             ending: Ending::new(options.burst, config.supervisor.max_idle_time),
             config,
             options,

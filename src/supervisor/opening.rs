@@ -85,11 +85,13 @@ impl fmt::Debug for Opening {
 impl Supervisor {
     /// A template is loaded. It forks once the broker is open.
     pub(super) fn loaded(&mut self, template: u64, report: LoadReport) -> Option<Event> {
-        let Some(open) = &self.opening.open else {
-            return Some(Event::TemplateReady { template, report });
+        let facts = report.facts.clone();
+        let (facts, open) = match (facts, &self.opening.open) {
+            (facts, Some(open)) => (facts.unwrap_or_default(), open),
+            (Some(facts), None) => return self.heed(template, report, facts),
+            (None, None) => return Some(Event::TemplateReady { template, report }),
         };
-        let facts = report.facts.clone().unwrap_or_default();
-        let Some(broker) = &self.broker else {
+        if self.broker.is_none() {
             if self.opening.waiting.is_empty() {
                 let opened = open(facts.clone());
                 let inputs = self.inputs.clone();
@@ -104,8 +106,17 @@ impl Supervisor {
             }
             self.opening.waiting.push((template, report));
             return None;
-        };
-        if self.opening.facts.as_ref() != Some(&facts) {
+        }
+        self.heed(template, report, facts)
+    }
+
+    /// Tells the broker what the application says about it, if that is news. It may be what the application does not load for.
+    fn heed(&mut self, template: u64, report: LoadReport, facts: String) -> Option<Event> {
+        let broker = self
+            .broker
+            .clone()
+            .filter(|_| self.opening.facts.as_ref() != Some(&facts));
+        if let Some(broker) = broker {
             match broker.app_reloaded(&facts) {
                 Ok(needs_restart) => {
                     for what in &needs_restart {
@@ -119,6 +130,7 @@ impl Supervisor {
                     return Some(Event::TemplateFailed { template, error });
                 }
             }
+            self.schedules.load(broker.app_schedules());
             self.opening.facts = Some(facts);
         }
         Some(Event::TemplateReady { template, report })

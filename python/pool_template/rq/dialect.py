@@ -26,6 +26,7 @@ class Dialect:
         self._settings = RqSettings.from_message(load.options)
         self._max_result = load.max_result
         self._code: RqCode
+        self._facts = ""
 
     def before_app(self, attempt: Any) -> None:
         """As in `rq worker`, RQ and its settings come ahead of the application."""
@@ -36,18 +37,25 @@ class Dialect:
             attempt(f"cannot use the settings of `{config}`", lambda: _use_config(config))
 
     def after_app(self, attempt: Any) -> None:
-        """The options may name classes of the application."""
+        """The options may name classes of the application, and cron jobs its functions."""
         from pool_template.rq.code import RqCode
 
         self._code = attempt("cannot set up RQ", lambda: RqCode(self._settings))
+        module = self._settings.cron
+        if module is not None:
+            from pool_template.rq import cron
+
+            self._facts = attempt(
+                f"cannot use the cron jobs of `{module}`", lambda: cron.facts(module, self._code)
+            )
 
     def after_hooks(self) -> None:
         """They may have patched RQ."""
         self._code.look()
 
     def facts(self) -> str:
-        """It has none to tell."""
-        return ""
+        """Its cron jobs."""
+        return self._facts
 
     def warnings(self) -> list[str]:
         """It has none."""

@@ -43,6 +43,8 @@ class RqSettings:
     path: list[str] = field(default_factory=list)
     #: Module of RQ's settings, of which `DICT_CONFIG` holds here.
     config: Optional[str] = None
+    #: Module or file of cron jobs, as `rq cron` takes it.
+    cron: Optional[str] = None
     #: Tasks whose batches run again in halves when they fail as a whole.
     batch_split: list[str] = field(default_factory=list)
 

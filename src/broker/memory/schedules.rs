@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::MemoryBroker;
 use super::store::{Place, Store};
 use super::ties::Ties;
-use crate::broker::{BrokerError, Fired, Firing, Overlap, Ruled, ScheduleView, Schedules, check};
+use crate::broker::{BrokerError, Fired, Firing, Make, Overlap, Ruled, ScheduleView, Schedules, check};
 use crate::job::JobId;
 use crate::time::Unix;
 
@@ -29,7 +29,7 @@ impl Schedules for MemoryBroker {
 
     async fn fire(&self, firings: Vec<Firing>) -> Result<Vec<Fired>, BrokerError> {
         check::new_jobs(
-            firings.iter().filter_map(|firing| firing.job.as_ref()),
+            firings.iter().filter_map(|firing| firing.new_job()),
             self.options.payload_len_max,
         )?;
         self.changing(|store| store.fire(firings, Unix::now()))
@@ -94,10 +94,11 @@ impl Store {
                 return left_out;
             }
         }
-        let Some(job) = firing.job else {
+        // There are no schedules of an application here.
+        let Some(Make::Job(job)) = firing.job else {
             return Fired::LeftOut;
         };
-        let id = self.enqueue_one(job, Ties::default(), now).id().clone();
+        let id = self.enqueue_one(*job, Ties::default(), now).id().clone();
         let known = self.schedules.entry(firing.schedule).or_default();
         known.view.job = Some(id.clone());
         known.view.fired = Some(now);

@@ -1,5 +1,6 @@
 //! Adding jobs, as RQ's own producers write them.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub(super) struct Row {
     pub place: Place,
     pub held: Held,
     /// Fields of the hash. Source: `rq/job.py`, `Job.to_dict`.
-    pub fields: Vec<(&'static str, Vec<u8>)>,
+    pub fields: Vec<(Cow<'static, str>, Vec<u8>)>,
 }
 
 /// Where a job goes.
@@ -70,10 +71,12 @@ impl Row {
         };
         let now = text::iso(now);
         let mut fields = vec![
-            ("created_at", now.clone().into_bytes()),
-            ("data", text::compressed(&call.data(serializer)?)),
+            ("created_at".into(), now.clone().into_bytes()),
+            ("data".into(), text::compressed(&call.data(serializer)?)),
         ];
-        let mut field = |name, value: &str| fields.push((name, value.as_bytes().to_vec()));
+        let mut field = |name: &'static str, value: &str| {
+            fields.push((Cow::from(name), value.as_bytes().to_vec()));
+        };
         for empty in [
             "success_callback_name",
             "failure_callback_name",
@@ -156,7 +159,7 @@ impl Row {
         });
         call.arg(self.fields.len());
         for (name, value) in &self.fields {
-            call.arg(*name).arg(value.as_slice());
+            call.arg(&**name).arg(value.as_slice());
         }
     }
 
@@ -171,7 +174,7 @@ impl Row {
         let value = value.into();
         match self.fields.iter_mut().find(|(field, _)| *field == name) {
             Some((_, known)) => *known = value,
-            None => self.fields.push((name, value)),
+            None => self.fields.push((name.into(), value)),
         }
     }
 }

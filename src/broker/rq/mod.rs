@@ -10,7 +10,7 @@
 //! - [`claim`], [`row`], [`recover`], [`settle`], [`lease`]: the life of a job; [`ready`]: waiting for one;
 //! - [`maintain`]: housekeeping; [`take_over`]: what a dead supervisor held; [`hand_out`]: after-work as jobs;
 //! - [`roster`], [`orders`]: workers as others see them, and what others ask of them;
-//! - [`schedules`]: jobs that are made again and again; [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
+//! - [`schedules`], [`cron`]: jobs that are made again and again; [`scheduler`]: jobs that come due; [`look`]: inspection; [`results`]: waiting for jobs to end;
 //! - [`called_off`]: what becomes of jobs between their claim and their begin; [`control`]: canceling and stopping;
 //! - [`client`]: what producers and readers ask; [`enqueue`], [`group`], [`first_failure`]: adding jobs; [`data`]: what they carry and return, made of the values of [`python`].
 //!
@@ -20,6 +20,7 @@ mod called_off;
 mod claim;
 mod client;
 mod control;
+mod cron;
 mod data;
 mod enqueue;
 mod first_failure;
@@ -71,7 +72,8 @@ use super::redis::version::{check_version, words_max};
 use super::redis::wake_up::WakeUps;
 use super::source::StopHow;
 use super::{
-    Abilities, Broker, BrokerError, Events, Maintained, Orders, Presence, Pull, Queues, Source, check, pulled,
+    Abilities, AppSchedule, Broker, BrokerError, Events, Maintained, Orders, Presence, Pull, Queues, Source,
+    check, pulled,
 };
 use crate::job::{Claim, Claimed, QueueName, Settlement};
 
@@ -112,6 +114,7 @@ pub struct RqBroker {
     orders: Subscription,
     scheduler: scheduler::Scheduler,
     take_over: take_over::TakeOver,
+    cron: cron::CronJobs,
     suspended: AtomicBool,
     closed: Arc<AtomicBool>,
 }
@@ -156,6 +159,7 @@ impl RqBroker {
             beats: Beats::default(),
             scheduler: scheduler::Scheduler::default(),
             take_over: take_over::TakeOver::default(),
+            cron: cron::CronJobs::default(),
             suspended: AtomicBool::new(false),
             closed: Arc::default(),
         })
@@ -207,6 +211,18 @@ impl Broker for RqBroker {
             schedules: Some(self),
             ..Abilities::of(self)
         }
+    }
+
+    fn app_schedules(&self) -> Vec<AppSchedule> {
+        self.cron.schedules()
+    }
+
+    fn app_reloaded(&self, facts: &str) -> Result<Vec<String>, BrokerError> {
+        self.cron.replace(facts).map_err(|reason| BrokerError::Corrupt {
+            url: self.url().to_owned(),
+            reason: format!("the application's cron jobs can't be read: {reason}"),
+        })?;
+        Ok(Vec::new())
     }
 
     fn presence(self: Arc<Self>, orders: Orders) -> Option<Box<dyn Presence>> {

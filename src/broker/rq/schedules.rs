@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::RqBroker;
+use super::cron::CronJob;
 use super::enqueue::Row;
-use crate::broker::{BrokerError, Fired, Firing, Overlap, Ruled, ScheduleView, Schedules, check};
+use crate::broker::{BrokerError, Fired, Firing, Make, Overlap, Ruled, ScheduleView, Schedules, check};
 use crate::job::JobId;
 use crate::time::Unix;
 
@@ -31,14 +32,16 @@ impl Schedules for RqBroker {
 
     async fn fire(&self, firings: Vec<Firing>) -> Result<Vec<Fired>, BrokerError> {
         self.open_still()?;
-        let jobs = firings.iter().filter_map(|firing| firing.job.as_ref());
-        check::new_jobs(jobs, self.options.payload_len_max)?;
+        check::new_jobs(
+            firings.iter().filter_map(Firing::new_job),
+            self.options.payload_len_max,
+        )?;
         let now = Unix::now();
-        let row = |firing: &Firing| firing.job.as_ref().map(|job| self.row(job, now)).transpose();
-        let rows: Vec<Option<Row>> = firings.iter().map(row).collect::<Result<_, _>>()?;
+        let made = firings.iter().map(|firing| self.make(firing, now));
+        let made: Vec<Made> = made.collect::<Result<_, _>>()?;
         let mut fired = Vec::with_capacity(firings.len());
-        for (firing, row) in firings.iter().zip(&rows) {
-            fired.push(self.fire_one(firing, row.as_ref(), "", now).await?);
+        for (firing, made) in firings.iter().zip(&made) {
+            fired.push(self.fire_one(firing, made, now).await?);
         }
         Ok(fired)
     }
@@ -49,7 +52,37 @@ impl Schedules for RqBroker {
     }
 }
 
+/// What a due time makes.
+#[derive(Default)]
+struct Made {
+    /// `None`: nothing.
+    row: Option<Row>,
+    /// The cron job of RQ's that it is made for.
+    cron: Option<Arc<CronJob>>,
+}
+
 impl RqBroker {
+    /// The job of a due time.
+    fn make(&self, firing: &Firing, now: Unix) -> Result<Made, BrokerError> {
+        match &firing.job {
+            None => Ok(Made::default()),
+            Some(Make::Job(job)) => Ok(Made {
+                row: Some(self.row(job, now)?),
+                cron: None,
+            }),
+            Some(Make::OfApp) => {
+                let cron = self.cron.find(&firing.schedule).ok_or_else(|| {
+                    let name = &firing.schedule;
+                    BrokerError::Refused(format!("the application has no cron job `{name}` any more"))
+                })?;
+                Ok(Made {
+                    row: Some(cron.row(now)),
+                    cron: Some(cron),
+                })
+            }
+        }
+    }
+
     /// Does something with schedules, and tells what is known of them then.
     async fn schedules_as(
         &self,
@@ -93,19 +126,14 @@ impl RqBroker {
         }))
     }
 
-    /// Handles one due time. `cron`: the name of the cron job of RQ's whose history gets the job, or nothing.
-    async fn fire_one(
-        &self,
-        firing: &Firing,
-        row: Option<&Row>,
-        cron: &str,
-        now: Unix,
-    ) -> Result<Fired, BrokerError> {
+    /// Handles one due time.
+    async fn fire_one(&self, firing: &Firing, made: &Made, now: Unix) -> Result<Fired, BrokerError> {
         let mut call = self.scripts.fire.prepare_invoke();
         call.arg(self.keys.names()).arg("").arg(0);
-        if let Some(row) = row {
+        if let Some(row) = &made.row {
             row.write(&mut call);
         }
+        let cron = made.cron.as_deref();
         call.arg(&*firing.schedule)
             .arg(firing.due.map_or_else(String::new, |due| due.0.to_string()))
             .arg(match firing.overlap {
@@ -114,7 +142,11 @@ impl RqBroker {
                 Overlap::Allow => "allow",
             })
             .arg(now.0)
-            .arg(cron);
+            .arg(
+                cron.and_then(|cron| cron.ttl_s)
+                    .map_or_else(String::new, |ttl| ttl.to_string()),
+            )
+            .arg(cron.map_or("", |cron| &cron.history));
         let (what, job): (String, String) = self.link.run_script(&call).await?;
         let about = || JobId::new(&job).map_err(|_| self.unexpected(&job));
         Ok(match what.as_str() {

@@ -32,7 +32,7 @@ impl Schedules for SqliteBroker {
     }
 
     async fn fire(&self, firings: Vec<Firing>) -> Result<Vec<Fired>, BrokerError> {
-        let jobs = firings.iter().filter_map(|firing| firing.job.as_ref());
+        let jobs = firings.iter().filter_map(|firing| firing.new_job());
         check::new_jobs(jobs, self.payload_len_max)?;
         self.engine
             .run(Access::Write, move |store| store.fire(&firings))
@@ -110,7 +110,8 @@ impl Store {
                 return Ok(left_out);
             }
         }
-        match &firing.job {
+        // There are no schedules of an application here.
+        match firing.new_job() {
             Some(job) => Ok(Fired::Enqueued(self.enqueue_scheduled(name, job)?)),
             None => Ok(Fired::LeftOut),
         }

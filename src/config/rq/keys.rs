@@ -31,6 +31,10 @@ impl Section for RqConfig {
             &mut self.with_scheduler,
         );
         visit(
+            key!("cron", "rq-cron" "MODULE", "Module or file of cron jobs, as rq cron takes it: they are enqueued once, by all supervisors together"),
+            &mut self.cron,
+        );
+        visit(
             key!(
                 "dequeue_strategy", "dequeue-strategy" "STRATEGY",
                 "How to choose among the queues: default, round_robin or random"

@@ -33,6 +33,8 @@ pub struct RqConfig {
     pub disable_default_exception_handler: bool,
     /// Move scheduled jobs that are due into their queues.
     pub with_scheduler: bool,
+    /// Module or file of RQ's cron jobs, which the supervisor fires; `None`: none.
+    pub cron: Option<String>,
     /// How a worker chooses among its queues.
     pub dequeue_strategy: DequeueStrategy,
     /// How long results are kept when the job does not say.
@@ -95,6 +97,7 @@ impl Default for RqConfig {
             exception_handlers: Vec::new(),
             disable_default_exception_handler: false,
             with_scheduler: false,
+            cron: None,
             dequeue_strategy: DequeueStrategy::Default,
             results_ttl: Keep::For(Duration::from_secs(500)),
             worker_ttl: Duration::from_secs(420),

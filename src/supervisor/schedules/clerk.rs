@@ -12,12 +12,11 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use super::super::wall_timer::WallTimer;
-use super::{Configs, Told, What};
+use super::{ByName, Schedule, Told, What};
 use crate::broker::parts::backoff::Backoff;
 use crate::broker::{Broker, BrokerError, Fired, Firing, Ruled, Schedules};
-use crate::config::ScheduleConfig;
 use crate::job::JobId;
-use crate::policy::schedule::{Known, Plan, Timing, plan};
+use crate::policy::schedule::{Known, Plan, plan};
 use crate::time::{Human, Mono, Unix};
 
 /// Due times that the broker is asked to handle at once.
@@ -29,8 +28,7 @@ const AHEAD: Duration = Duration::from_secs(60);
 
 /// One schedule, as far as this supervisor knows it.
 struct Entry {
-    config: ScheduleConfig,
-    timing: Timing,
+    schedule: Schedule,
     known: Known,
     /// Its last job is watched: nothing is due before that has ended.
     watched: bool,
@@ -41,7 +39,7 @@ struct Entry {
 /// Fires all schedules of a supervisor.
 pub(super) struct Clerk {
     broker: Arc<dyn Broker>,
-    configs: watch::Receiver<Configs>,
+    all: watch::Receiver<ByName>,
     tell: Box<dyn Fn(Told) + Send + Sync>,
     entries: BTreeMap<Arc<str>, Entry>,
     /// The broker has been asked what it knows of them.
@@ -54,12 +52,12 @@ pub(super) struct Clerk {
 impl Clerk {
     pub fn new(
         broker: Arc<dyn Broker>,
-        configs: watch::Receiver<Configs>,
+        all: watch::Receiver<ByName>,
         tell: Box<dyn Fn(Told) + Send + Sync>,
     ) -> Self {
         Clerk {
             broker,
-            configs,
+            all,
             tell,
             entries: BTreeMap::new(),
             is_met: false,
@@ -80,7 +78,7 @@ impl Clerk {
                 woken = timer.until(wake) => if let Err(error) = woken {
                     return tracing::error!(%error, "no schedule fires any more: their timer failed");
                 },
-                changed = self.configs.changed() => {
+                changed = self.all.changed() => {
                     if changed.is_err() {
                         return;
                     }
@@ -116,7 +114,7 @@ impl Clerk {
 
     async fn fire_all(&mut self) -> Result<Option<Unix>, BrokerError> {
         let broker = Arc::clone(&self.broker);
-        if self.entries.is_empty() && self.configs.borrow().is_empty() {
+        if self.entries.is_empty() && self.all.borrow().is_empty() {
             return Ok(None);
         }
         let schedules = broker.schedules()?;
@@ -142,17 +140,12 @@ impl Clerk {
 
     /// Asks the broker what it knows of the schedules that the settings name now.
     async fn meet(&mut self, schedules: &dyn Schedules) -> Result<(), BrokerError> {
-        let configs = self.configs.borrow_and_update().clone();
-        let timed = configs
-            .into_iter()
-            .filter_map(|(name, config)| Some((name, config.timing()?, config)));
-        let timed: Vec<(Arc<str>, Timing, ScheduleConfig)> = timed.collect();
-        let views = schedules
-            .meet(&timed.iter().map(ruled).collect::<Vec<_>>())
-            .await?;
+        let all = self.all.borrow_and_update().clone();
+        let ruled: Vec<Ruled> = all.iter().map(ruled).collect();
+        let views = schedules.meet(&ruled).await?;
         let now = Unix::now();
         let watched = |name: &Arc<str>| self.entries.get(name).is_some_and(|entry| entry.watched);
-        let entries = timed.into_iter().zip(views).map(|((name, timing, config), view)| {
+        let entries = all.into_iter().zip(views).map(|((name, schedule), view)| {
             if view.mark > now + AHEAD {
                 tracing::warn!(
                     schedule = %name,
@@ -162,8 +155,7 @@ impl Clerk {
             }
             let entry = Entry {
                 watched: watched(&name),
-                config,
-                timing,
+                schedule,
                 known: Known {
                     mark: view.mark,
                     held: view.held,
@@ -180,7 +172,10 @@ impl Clerk {
     fn plans(&self, now: Unix) -> BTreeMap<Arc<str>, Plan> {
         let open = self.entries.iter().filter(|(_, entry)| !entry.watched);
         let plan = |(name, entry): (&Arc<str>, &Entry)| {
-            (Arc::clone(name), plan(&entry.timing, name, entry.known, now))
+            (
+                Arc::clone(name),
+                plan(&entry.schedule.timing, name, entry.known, now),
+            )
         };
         open.map(plan).collect()
     }
@@ -193,12 +188,12 @@ impl Clerk {
             let fire = plan
                 .fire
                 .iter()
-                .map(move |due| (*due, entry.map(|entry| entry.config.job())));
+                .map(move |due| (*due, entry.map(|entry| entry.schedule.make())));
             missed.into_iter().chain(fire).map(move |(due, job)| Firing {
                 schedule: Arc::clone(name),
                 due: Some(due),
                 job,
-                overlap: entry.map(|entry| entry.config.overlap).unwrap_or_default(),
+                overlap: entry.map(|entry| entry.schedule.overlap).unwrap_or_default(),
             })
         })
     }
@@ -226,7 +221,7 @@ impl Clerk {
         let left_out = |reason, count| What::LeftOut { reason, count };
         let what = match fired {
             Fired::Enqueued(job) => {
-                let late = Unix::now().since(entry.timing.fires_at(name, due));
+                let late = Unix::now().since(entry.schedule.timing.fires_at(name, due));
                 tracing::info!(schedule = %name, %due, %job, late_ms = late.as_millis() as u64, "schedule fired");
                 What::Fired {
                     late_s: late.as_secs_f64(),
@@ -262,10 +257,10 @@ impl Clerk {
     }
 }
 
-fn ruled((name, timing, _): &(Arc<str>, Timing, ScheduleConfig)) -> Ruled {
+fn ruled((name, schedule): (&Arc<str>, &Schedule)) -> Ruled {
     Ruled {
         name: Arc::clone(name),
-        rule: timing.rule.to_string(),
+        rule: schedule.timing.rule.to_string(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool::broker::{Fired, Firing, Overlap, Pull, Ruled, ScheduleView, Schedules};
+use pool::broker::{Fired, Firing, Make, Overlap, Pull, Ruled, ScheduleView, Schedules};
 use pool::job::{JobState, NewJob};
 use pool::time::Unix;
 
@@ -55,7 +55,7 @@ fn firing(due: Option<Unix>, overlap: Overlap) -> Firing {
     Firing {
         schedule: "report".into(),
         due,
-        job: Some(fresh()),
+        job: Some(Make::Job(Box::new(fresh()))),
         overlap,
     }
 }
@@ -221,11 +221,8 @@ async fn a_job_that_is_refused_leaves_its_due_time(kit: &Kit) {
     let broker = kit.handle().await;
     let mark = meet(&broker, "every 1s").await.mark;
     let mut large = firing(Some(later(mark, 1)), Overlap::Allow);
-    large.job = Some(NewJob::new(
-        queue("default"),
-        "t",
-        format!("[\"{}\"]", "x".repeat(2000)),
-    ));
+    let arguments = format!("[\"{}\"]", "x".repeat(2000));
+    large.job = Some(Make::Job(Box::new(NewJob::new(queue("default"), "t", arguments))));
     assert!(schedules(&broker).fire(vec![large]).await.is_err());
     assert_eq!(look(&broker).await.unwrap().mark, mark);
     assert!(is_enqueued(&fire(&broker, later(mark, 1), Overlap::Allow).await));

@@ -1,10 +1,10 @@
 -- Handles one due time of a schedule: marks it and enqueues its job, or does neither. Goes behind common.lua and the function
 -- enqueue_jobs, which is enqueue.lua. See schedules.lua for the hash of a schedule.
 -- ARGV: as for enqueue.lua with one job or none, then name, due time in milliseconds or '' for a person's request, overlap ('skip',
---   'queue' or 'allow'), the time in milliseconds, the name of RQ's cron job or ''.
+--   'queue' or 'allow'), the time in milliseconds, seconds that the job may wait or '', the name of RQ's cron job or ''.
 -- Returns {what became of it, the job that this is about or ''}.
 local function last() return table.remove(ARGV) end
-local cron, now, overlap, due, name = last(), last(), last(), last(), last()
+local cron, ttl, now, overlap, due, name = last(), last(), last(), last(), last(), last()
 local key = p .. ':pool_schedule:' .. name
 local id = ARGV[4]
 
@@ -61,6 +61,8 @@ return run(function()
   if added[1] ~= '' then return {'taken', id} end
   mark()
   redis.call('HSET', key, 'job', id, 'fired', now)
+  local seconds = lifetime(ttl, 'ttl')
+  if seconds and seconds > 0 then redis.call('EXPIRE', job_key(id), seconds) end
   note_cron_job()
   return {'enqueued', id}
 end)

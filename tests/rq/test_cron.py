@@ -1,0 +1,82 @@
+"""Cron jobs of RQ's own files: stock processes fire each for itself, supervisors fire each due time once."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from rq.job import Job
+
+import jobs
+from support.wait import until
+from support.worker import APP, BIN
+
+pytestmark = [pytest.mark.pool, pytest.mark.rq3]
+
+#: What `rq cron` and `--rq-cron` are given.
+MODULE = 'cron_jobs'
+
+
+def due_seconds(redis, queue='cron'):
+    """The seconds at which the jobs of a queue were enqueued."""
+    ids = [job_id.decode() for job_id in redis.lrange(f'rq:queue:{queue}', 0, -1)]
+    return [int(job.enqueued_at.timestamp()) for job in Job.fetch_many(ids, connection=redis)]
+
+
+def test_two_processes_of_rq_fire_twice(server, redis):
+    env = {**os.environ, 'PYTHONPATH': str(APP)}
+    command = [str(BIN / 'rq'), 'cron', '--url', server.url, MODULE]
+    processes = [subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) for _ in range(2)]
+    try:
+        until(lambda: len(due_seconds(redis)) >= 8, 'jobs of both')
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+    # At each second of the wall clock both have fired, but for the first and the last.
+    seconds = due_seconds(redis)
+    twice = [second for second in set(seconds) if seconds.count(second) > 1]
+    assert len(twice) >= 2, seconds
+
+
+def test_supervisors_fire_once(work, redis):
+    supervisors = [work.launch('served', rq_cron=MODULE) for _ in range(3)]
+    until(lambda: len(due_seconds(redis)) >= 3, 'jobs')
+    supervisors[0].kill()
+    so_far = len(due_seconds(redis))
+    until(lambda: len(due_seconds(redis)) >= so_far + 3, 'jobs of those that are left')
+    for running in supervisors[1:]:
+        running.stop()
+    logs = ''.join(running.output() for running in supervisors)
+    dues = [
+        word.removeprefix('due=')
+        for line in logs.splitlines()
+        if 'schedule fired' in line and 'rq-cron:every_second' in line
+        for word in line.split()
+        if word.startswith('due=')
+    ]
+    assert len(dues) == len(set(dues)), dues
+    # The one that was killed may have fired one without saying so.
+    assert len(due_seconds(redis)) - len(dues) in (0, 1)
+
+
+def test_a_job_and_its_history_are_those_of_rq(work, redis):
+    running = work.launch('cron', rq_cron=MODULE)
+    until(lambda: redis.zcard('rq:cron_job:every_second:jobs') >= 2, 'the history')
+    job_id = redis.zrange('rq:cron_job:every_second:jobs', 0, 0)[0].decode()
+    until(lambda: Job.fetch(job_id, connection=redis).is_finished, 'the job has run')
+    running.stop()
+    job = Job.fetch(job_id, connection=redis)
+    assert (job.func_name, job.args, job.kwargs) == ('jobs.add', (1,), {'b': 2})
+    assert (job.origin, job.timeout, job.result_ttl, job.meta) == ('cron', 33, 44, {'made': 'by cron'})
+    assert job.return_value() == 3
+    assert job.description == "jobs.add(1, b=2)"
+    assert redis.zscore('rq:cron_job:every_second:jobs', job_id) == pytest.approx(job.enqueued_at.timestamp(), abs=0.01)
+    assert 0 < redis.ttl('rq:cron_job:every_second:jobs') <= 31536000
+    assert b'every_second' in redis.zrange('rq:cron_jobs', 0, -1)
+
+
+def test_a_module_that_is_not_there_is_told(work, redis):
+    running = work.launch('cron', rq_cron='no_such_module')
+    said = running.wait(status=1)
+    assert 'cannot use the cron jobs of `no_such_module`' in said
