@@ -157,6 +157,32 @@ pub struct NewJob {
     pub result_ttl: Option<Duration>,
     /// While a job with this key waits, is scheduled or runs, a second one is not enqueued.
     pub unique_key: Option<Arc<str>>,
+    /// It never runs if it has not begun by this time; `None`: it waits for ever.
+    pub begin_by: Option<Unix>,
+    /// How many jobs with the same key run at once.
+    pub limit: Option<Limit>,
+}
+
+/// How many jobs of one key run at once, over all supervisors of a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What these jobs have in common: a database, an account.
+    pub key: Arc<str>,
+    /// At most so many of them, 1 or more.
+    pub max: u32,
+}
+
+/// As `KEY=MAX`.
+impl std::str::FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected KEY=N, such as `db=3`, with a number of 1 or more".to_owned();
+        let (key, max) = text.rsplit_once('=').ok_or_else(expected)?;
+        let max = max.parse().ok().filter(|max| *max > 0).ok_or_else(expected)?;
+        check_name(key).map_err(|problem| format!("the key {problem}"))?;
+        Ok(Limit { key: key.into(), max })
+    }
 }
 
 impl NewJob {
@@ -173,6 +199,8 @@ impl NewJob {
             retries: None,
             result_ttl: None,
             unique_key: None,
+            begin_by: None,
+            limit: None,
         }
     }
 }
@@ -288,6 +316,9 @@ pub struct Claim {
 /// The kind of a [`JobError`] that says that the worker's code has no such task. Newer code may have it.
 pub const UNKNOWN_TASK: &str = "unknown task";
 
+const CANCELED: &str = "canceled";
+const EXPIRED: &str = "expired";
+
 /// Why an execution failed, as its reader meets it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobError {
@@ -330,7 +361,17 @@ impl JobError {
 
     /// Of a job that somebody canceled before it began.
     pub fn canceled() -> Self {
-        Self::new("canceled", "somebody canceled it before it began")
+        Self::new(CANCELED, "somebody canceled it before it began")
+    }
+
+    /// Of a job that had not begun by its time, see [`NewJob::begin_by`].
+    pub fn expired(begin_by: Unix) -> Self {
+        Self::new(EXPIRED, format!("it had not begun by {begin_by}"))
+    }
+
+    /// Whether it says that somebody, or time, called the job off before it began.
+    pub fn never_ran(&self) -> bool {
+        [CANCELED, EXPIRED].contains(&self.kind.as_str())
     }
 }
 

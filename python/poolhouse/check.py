@@ -21,6 +21,8 @@ def jobs(new: Iterable[NewJob], payload_len_max: int) -> None:
             chosen.add(job.id)
         if job.unique_key is not None:
             check_name(job.unique_key, "the unique key")
+        if job.due_ms is not None and job.begin_by_ms is not None and job.begin_by_ms <= job.due_ms:
+            raise Refused(f"a job of `{job.task}` would have expired when it is due")
         if len(job.arguments) > payload_len_max:
             raise Refused(
                 f"the arguments of a job of `{job.task}` are {len(job.arguments)} bytes long, above the limit of "

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple, Optional, Sequence
+from typing import Any, NamedTuple, Optional, Sequence, Tuple
 
 from poolhouse.errors import Refused
 
@@ -26,6 +26,8 @@ class State(str, enum.Enum):
     """Where a job is."""
 
     WAITING = "waiting"
+    #: As many jobs of its key run as may.
+    BLOCKED = "blocked"
     SCHEDULED = "scheduled"
     #: Waits for other jobs to end.
     DEFERRED = "deferred"
@@ -71,6 +73,10 @@ class NewJob(NamedTuple):
     unique_key: Optional[str] = None
     #: The producer chose the id, so that it may be taken.
     id_is_chosen: bool = False
+    #: It never runs if it has not begun by this time.
+    begin_by_ms: Optional[int] = None
+    #: A key, and how many jobs with it run at once.
+    limit: Optional[Tuple[str, int]] = None
 
 
 class Enqueued(NamedTuple):
@@ -111,8 +117,13 @@ class JobError:
 
     @property
     def is_cancellation(self) -> bool:
-        """Somebody called the job off."""
-        return self.kind in ("canceled", "stopped")
+        """Somebody, or time, called the job off."""
+        return self.kind in ("canceled", "stopped", "expired")
+
+    @property
+    def never_ran(self) -> bool:
+        """It was called off before it began."""
+        return self.kind in ("canceled", "expired")
 
 
 @dataclass(frozen=True)

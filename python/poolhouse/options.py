@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Optional
+from typing import Optional, Tuple
 
 from poolhouse.duration import Duration, milliseconds
 from poolhouse.errors import Refused
 from poolhouse.ids import new_id
-from poolhouse.model import DEFAULT_QUEUE, NewJob
+from poolhouse.model import DEFAULT_QUEUE, NewJob, check_name
 
 #: The largest number of retries that a broker holds.
 _RETRIES_MAX = (1 << 32) - 1
+#: The largest number of jobs of a limit.
+_LIMIT_MAX = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Options:
     result_ttl: Optional[Duration] = None
     #: Ahead of all that wait in its queue.
     front: bool = False
+    #: It never runs if it has not begun after so much time.
+    expires: Optional[Duration] = None
+    #: A key, and how many jobs with it run at once: ("database", 3).
+    limit: Optional[Tuple[str, int]] = None
 
     def job(self, task: str, arguments: bytes, id: Optional[str] = None) -> NewJob:
         """A job of this task; `id`: one that was made for it."""
@@ -57,7 +63,13 @@ class Options:
             _length(self.result_ttl, "result_ttl", 0),
             self.key,
             self.id is not None,
+            self._begin_by_ms(),
+            None if self.limit is None else _checked_limit(self.limit, task),
         )
+
+    def _begin_by_ms(self) -> Optional[int]:
+        expires_ms = _length(self.expires, "expires", 1)
+        return None if expires_ms is None else time.time_ns() // 1_000_000 + expires_ms
 
     def _due_ms(self) -> Optional[int]:
         if self.delay is not None:
@@ -65,6 +77,16 @@ class Options:
         if self.at is not None:
             return round(self.at.astimezone(timezone.utc).timestamp() * 1000)
         return None
+
+
+def _checked_limit(limit: Tuple[str, int], task: str) -> Tuple[str, int]:
+    try:
+        key, most = limit
+    except (TypeError, ValueError):
+        key, most = "", 0
+    if not (isinstance(key, str) and isinstance(most, int) and 1 <= most <= _LIMIT_MAX):
+        raise Refused(f'the limit of a job of `{task}` is {limit!r}; expected a key and a number, such as ("database", 3)')
+    return check_name(key, "the key of its limit"), most
 
 
 def _length(duration: Optional[Duration], what: str, at_least_ms: int) -> Optional[int]:

@@ -23,6 +23,25 @@ pub(super) fn new_jobs<'a>(
         if let Some(Err(problem)) = job.unique_key.as_deref().map(check_name) {
             return refuse(format!("cannot enqueue job `{id}`: its unique key {problem}"));
         }
+        if let (Some(due), Some(begin_by)) = (job.due, job.begin_by)
+            && begin_by <= due
+        {
+            return refuse(format!(
+                "cannot enqueue job `{id}`: it is due at {due}, and would have expired by then, at {begin_by}"
+            ));
+        }
+        if let Some(limit) = &job.limit {
+            if let Err(problem) = check_name(&limit.key) {
+                return refuse(format!(
+                    "cannot enqueue job `{id}`: the key of its limit {problem}"
+                ));
+            }
+            if limit.max == 0 {
+                return refuse(format!(
+                    "cannot enqueue job `{id}`: with a limit of 0 it would never run"
+                ));
+            }
+        }
         if job.payload.len() > payload_len_max {
             return refuse(format!(
                 "cannot enqueue job `{id}` of task `{}`: its arguments are {} bytes long, above the limit of {} \

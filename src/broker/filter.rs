@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use crate::job::{JobState, JobView, QueueName};
+use crate::job::{JobError, JobState, JobView, QueueName};
 use crate::time::Unix;
 
 /// Conditions that all hold for a job that is looked for. The default matches every job.
@@ -90,13 +90,15 @@ pub enum StateName {
     Running,
     /// In its queue.
     Waiting,
+    /// As many jobs of its key run as may.
+    Blocked,
     /// Due later.
     Scheduled,
     /// Waits for other jobs to end.
     Deferred,
     /// Failed for good.
     Dead,
-    /// Somebody canceled it before it began: a dead letter without a fault.
+    /// Somebody canceled it before it began, or it expired: a dead letter without a fault.
     Canceled,
     /// Ended well.
     Finished,
@@ -104,9 +106,10 @@ pub enum StateName {
 
 impl StateName {
     /// All of them, in the order in which searches go through the places.
-    pub const ALL: [StateName; 7] = [
+    pub const ALL: [StateName; 8] = [
         StateName::Running,
         StateName::Waiting,
+        StateName::Blocked,
         StateName::Scheduled,
         StateName::Deferred,
         StateName::Dead,
@@ -116,10 +119,11 @@ impl StateName {
 
     /// The state of a job.
     pub fn of(job: &JobView) -> Self {
-        let is_canceled = || job.error.as_ref().is_some_and(|error| error.kind == CANCELED);
+        let is_canceled = || job.error.as_ref().is_some_and(JobError::never_ran);
         match job.state {
             JobState::Running => StateName::Running,
             JobState::Waiting => StateName::Waiting,
+            JobState::Blocked => StateName::Blocked,
             JobState::Scheduled => StateName::Scheduled,
             JobState::Deferred => StateName::Deferred,
             JobState::Dead if is_canceled() => StateName::Canceled,
@@ -133,6 +137,7 @@ impl StateName {
         match self {
             StateName::Running => JobState::Running,
             StateName::Waiting => JobState::Waiting,
+            StateName::Blocked => JobState::Blocked,
             StateName::Scheduled => JobState::Scheduled,
             StateName::Deferred => JobState::Deferred,
             StateName::Dead | StateName::Canceled => JobState::Dead,
@@ -145,6 +150,7 @@ impl StateName {
         match self {
             StateName::Running => "running",
             StateName::Waiting => "waiting",
+            StateName::Blocked => "blocked",
             StateName::Scheduled => "scheduled",
             StateName::Deferred => "deferred",
             StateName::Dead => "dead",
@@ -154,7 +160,7 @@ impl StateName {
     }
 }
 
-/// The kind of the error of a job that somebody canceled; see [`crate::job::JobError::canceled`].
+/// The word for what never ran; see [`JobError::never_ran`].
 const CANCELED: &str = "canceled";
 
 impl fmt::Display for StateName {
@@ -173,6 +179,7 @@ impl FromStr for StateName {
             "failed" => "dead",
             "cancelled" => CANCELED,
             "queued" => "waiting",
+            "rate_limited" => "blocked",
             "started" => "running",
             other => other,
         };

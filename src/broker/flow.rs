@@ -119,11 +119,15 @@ pub const EARLIER_JOB_FAILED: &str = "earlier job failed";
 
 /// Why a job never ran: `id`, earlier in its chain, failed for good.
 pub(super) fn earlier_failed(id: &JobId, task: &str, error: &JobError) -> JobError {
-    let message = format!(
-        "it did not run, since job {id} of task `{task}`, earlier in its chain, failed ({error}); \
-         `pool dead retry {id}` resumes the chain"
-    );
-    JobError::new(EARLIER_JOB_FAILED, message)
+    let message =
+        format!("it did not run, since job {id} of task `{task}`, earlier in its chain, failed ({error})");
+    JobError::new(
+        EARLIER_JOB_FAILED,
+        match error.never_ran() {
+            true => message,
+            false => format!("{message}; `pool dead retry {id}` resumes the chain"),
+        },
+    )
 }
 
 fn refuse<T>(reason: String) -> Result<T, BrokerError> {

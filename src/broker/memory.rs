@@ -5,6 +5,7 @@ mod client;
 mod control;
 mod flow;
 mod inspect;
+mod limits;
 mod schedules;
 mod search;
 mod store;
@@ -184,6 +185,9 @@ impl Pull for MemoryBroker {
             let now = Unix::now();
             let next = {
                 let mut store = self.store()?;
+                if store.expire(self.options.result_ttl, now) {
+                    self.shared.changed.notify_waiters();
+                }
                 if store.is_ready(self.session, queues, self.options.result_ttl, now) {
                     return Ok(());
                 }

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::broker::{Broker, NewGroup, Producer};
 use crate::config::{ClientArgs, Wanted};
-use crate::job::{GroupId, JobId, NameError, NewJob, QueueName, check_name};
+use crate::job::{GroupId, JobId, Limit, NameError, NewJob, QueueName, check_name};
 use crate::time::{Unix, parse_duration};
 
 use super::at;
@@ -36,6 +36,7 @@ Examples:
   pool enqueue noop --count 100000 | wc -l        many at once
   pool enqueue shop.insert --jsonl orders.jsonl   one for each line of a file
   pool enqueue sync --key sync                    not twice while one waits or runs
+  pool enqueue export --limit db=3                not more than three at once
   pool enqueue fetch '[\"a.png\"]' --then resize --then 'store [\"thumbs\"]'
                                                   one after the other, each with the result before it
   pool enqueue --group jobs.jsonl --on-done report
@@ -73,6 +74,12 @@ pub struct EnqueueArgs {
     /// Add nothing while another job with this key waits, is scheduled or runs, and print that job's id
     #[arg(long, value_name = "KEY", value_parser = key, help_heading = "Job")]
     key: Option<String>,
+    /// Never run it if it has not begun after this time, such as `5m`
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Job")]
+    expires: Option<Duration>,
+    /// Run at most N jobs with this KEY at once, over all supervisors; others wait for their turn
+    #[arg(long, value_name = "KEY=N", help_heading = "Job")]
+    limit: Option<Limit>,
     /// Id of the job [default: a fresh one]
     #[arg(long, value_name = "ID", help_heading = "Job")]
     id: Option<JobId>,
@@ -89,7 +96,7 @@ pub struct EnqueueArgs {
     #[arg(long, value_name = "TASK", conflicts_with_all = ["key", "count"], help_heading = "Chain and group")]
     then: Vec<Step>,
     /// Add the jobs of FILE as a group and print the group's id. Each line is a JSON object with `task`, and if needed `args`,
-    /// `id`, `queue`, `in`, `timeout`, `retries`, `result_ttl`. `-` reads standard input
+    /// `id`, `queue`, `in`, `timeout`, `retries`, `result_ttl`, `expires`, `limit`. `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "args", "key", "count", "jsonl", "id", "then", "raw"], help_heading = "Chain and group")]
     group: Option<PathBuf>,
     /// Task to run once, when all jobs of the group have ended; it gets their counts
@@ -332,6 +339,8 @@ fn new_job(args: &EnqueueArgs, payload: Vec<u8>) -> NewJob {
     job.retries = args.retries;
     job.result_ttl = args.result_ttl;
     job.unique_key = args.key.as_deref().map(Into::into);
+    job.begin_by = args.expires.map(|expires| Unix::now() + expires);
+    job.limit.clone_from(&args.limit);
     job
 }
 

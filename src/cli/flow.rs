@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::value::RawValue;
 
-use crate::job::{JobId, NewJob, QueueName, check_name};
+use crate::job::{JobId, Limit, NewJob, QueueName, check_name};
 use crate::time::{Unix, parse_duration};
 
 use super::lines::name_of;
@@ -75,12 +75,23 @@ struct Member {
     retries: Option<u32>,
     #[serde(default, deserialize_with = "duration")]
     result_ttl: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    expires: Option<Duration>,
+    #[serde(default, deserialize_with = "limit")]
+    limit: Option<Limit>,
 }
 
 /// A time as flags take it, such as `"30s"`.
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = Option::<String>::deserialize(from)?;
     text.map(|text| parse_duration(&text).map_err(D::Error::custom))
+        .transpose()
+}
+
+/// A limit as the flag takes it, such as `"db=3"`.
+fn limit<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Limit>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    text.map(|text| text.parse().map_err(D::Error::custom))
         .transpose()
 }
 
@@ -97,6 +108,11 @@ impl Member {
             timeout: self.timeout.or(like.timeout),
             retries: self.retries.or(like.retries),
             result_ttl: self.result_ttl.or(like.result_ttl),
+            begin_by: self
+                .expires
+                .map(|expires| Unix::now() + expires)
+                .or(like.begin_by),
+            limit: self.limit.or_else(|| like.limit.clone()),
             ..like.clone()
         })
     }

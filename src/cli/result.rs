@@ -83,9 +83,11 @@ fn print(reader: &dyn Reader, id: &JobId, job: Option<&JobView>, raw: bool) -> O
     match job.state {
         JobState::Finished => print_value(job.result.as_deref().unwrap_or(b"null"), raw),
         JobState::Dead => Err(failed(job, reader.can_retry())),
-        JobState::Waiting | JobState::Scheduled | JobState::Deferred | JobState::Running => {
-            Err(not_ended(job, Unix::now()))
-        }
+        JobState::Waiting
+        | JobState::Blocked
+        | JobState::Scheduled
+        | JobState::Deferred
+        | JobState::Running => Err(not_ended(job, Unix::now())),
     }
 }
 

@@ -14,6 +14,8 @@ use crate::time::Unix;
 pub enum JobState {
     /// In its queue.
     Waiting,
+    /// Would wait in its queue, but as many jobs of its key run as may: see [`crate::job::Limit`].
+    Blocked,
     /// Due later.
     Scheduled,
     /// Waits for other jobs to end: see [`crate::broker::flow`].
@@ -28,9 +30,10 @@ pub enum JobState {
 
 impl JobState {
     /// All of them: those that have not ended first.
-    pub const ALL: [JobState; 6] = [
+    pub const ALL: [JobState; 7] = [
         JobState::Running,
         JobState::Waiting,
+        JobState::Blocked,
         JobState::Scheduled,
         JobState::Deferred,
         JobState::Dead,
@@ -42,6 +45,7 @@ impl JobState {
         match self {
             JobState::Running => "running",
             JobState::Waiting => "waiting",
+            JobState::Blocked => "blocked",
             JobState::Scheduled => "scheduled",
             JobState::Deferred => "deferred",
             JobState::Dead => "dead",

@@ -13,13 +13,14 @@ import os
 import pkgutil
 import time
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 try:
     from redis import Redis
     from redis.asyncio import Redis as AsyncRedis
     from redis.exceptions import RedisError
     from rq.serializers import resolve_serializer
+    from rq.utils import now, utcformat
 except ImportError as error:
     from poolhouse.errors import PoolhouseError
 
@@ -99,7 +100,7 @@ class RqBroker:
         if not ids:
             return []
         with self._told():
-            words = [word.decode() for word in self._cancel(args=[NAMES, int(time.time()), *ids])]
+            words = [word.decode() for word in self._cancel(args=[NAMES, *_moment(), *ids])]
             answers = []
             for id, word in zip(ids, words):
                 try:
@@ -181,7 +182,8 @@ class RqBroker:
         twice = next((row[0] for row in rows if row[3] == "taken" and row[0] in keys), None)
         if twice is not None:
             raise IdTaken(twice)
-        taken, *added = self._enqueue(args=[NAMES, group, members, *(value for row in rows for value in row)])
+        values = (value for row in rows for value in row)
+        taken, *added = self._enqueue(args=[NAMES, group, members, *_moment(), *values])
         taken = taken.decode()
         if taken:
             raise IdTaken(group, "group") if taken == _GROUP_TAKEN else IdTaken(taken)
@@ -222,7 +224,12 @@ class _Left:
         return TimeoutError(f"{self._what} has not ended within {self._limit:g} s; it goes on")
 
 
+def _moment() -> Tuple[str, int]:
+    """Now, for the scripts: as RQ writes it, and in seconds."""
+    return utcformat(now()), int(time.time())
+
+
 def _script(name: str) -> str:
     """Each goes behind what all scripts begin with."""
-    parts = [pkgutil.get_data(__package__, f"{part}.lua") for part in ("common", name)]
+    parts = [pkgutil.get_data(__package__, f"{part}.lua") for part in ("common", "rate_limit", name)]
     return b"".join(part for part in parts if part is not None).decode()

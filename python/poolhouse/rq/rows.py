@@ -6,18 +6,22 @@ import json
 import math
 import time
 from datetime import datetime, timezone
-from typing import Any, List
+from typing import Any, List, Optional
 
 from rq import Queue, Retry
 from rq.job import Dependency, Job, JobStatus
 
+from poolhouse.errors import Refused
 from poolhouse.model import GROUP, NewGroup, NewJob
 from poolhouse.payload import call_of, hand_on
 
 try:
     from rq.defaults import RQ_KEY_PREFIX
+
+    _HAS_RATE_LIMITS = True
 except ImportError:  # before RQ 3
     RQ_KEY_PREFIX = "rq"
+    _HAS_RATE_LIMITS = False
 
 #: What all keys begin with.
 PREFIX: str = RQ_KEY_PREFIX
@@ -26,7 +30,8 @@ NAMES = f"{PREFIX}\n{PREFIX}:queue:\n{PREFIX}:job:"
 
 
 class Rows:
-    """Makes the arguments of the script: id, queue, place, what becomes of it if there is one with its id, and its fields."""
+    """Makes the arguments of the script: id, queue, place, what becomes of it if there is one with its id, its time to live,
+    its rate limit, and its fields."""
 
     def __init__(self, redis: Any, serializer: Any) -> None:
         self._redis, self._serializer = redis, serializer
@@ -64,15 +69,21 @@ class Rows:
             status=status,
             retry=Retry(new.retries) if new.retries else None,
             depends_on=depends_on,
+            ttl=_time_to_live(new),
         )
         job.origin = new.queue
+        if new.limit is not None:
+            if not _HAS_RATE_LIMITS:
+                raise Refused(f"a job of `{new.task}`: a limit needs RQ 3 or newer")
+            job.rate_limit_key, job.rate_limit_concurrency = new.limit
         return job
 
     @staticmethod
     def _arguments(job: Job, new: NewJob, place: Any) -> List[Any]:
         fields = job.to_dict()
         held = "taken" if new.unique_key is None else "open"
-        row: List[Any] = [job.id, new.queue, place, held, len(fields)]
+        limit = ("", "") if new.limit is None else new.limit
+        row: List[Any] = [job.id, new.queue, place, held, job.ttl or "", *limit, len(fields)]
         for field, value in fields.items():
             row += (field, value)
         return row
@@ -85,6 +96,14 @@ def publish_stop(redis: Any, id: str) -> bool:
         return False
     order = json.dumps({"command": "stop-job", "job_id": id})
     return bool(redis.publish(f"{PREFIX}:pubsub:{worker.decode()}", order))
+
+
+def _time_to_live(new: NewJob) -> Optional[int]:
+    """How many seconds it may be queued: RQ counts them from when it is."""
+    if new.begin_by_ms is None:
+        return None
+    queued_ms = max(time.time_ns() // 1_000_000, new.due_ms or 0)
+    return max(1, _seconds(new.begin_by_ms - queued_ms))
 
 
 def _seconds(ms: int) -> int:

@@ -40,6 +40,9 @@ def cancel(transaction: Transaction, id: str, running: bool, result_ttl_ms: int)
 
 def _take_from_its_place(transaction: Transaction, handle: int) -> Optional[int]:
     """Takes a job from where it waits. Returns how often it was claimed; None: it waits nowhere."""
+    row = transaction.one("DELETE FROM blocked WHERE handle = ? RETURNING epoch", (handle,))
+    if row is not None:
+        return int(row[0])
     # Where it stood from the start; and anywhere, if it has moved.
     for place, positions in (("position IN (?, ?)", (handle, -handle)), ("1", ())):
         row = transaction.one(
@@ -49,6 +52,7 @@ def _take_from_its_place(transaction: Transaction, handle: int) -> Optional[int]
         )
         if row is not None:
             transaction.count(row[0], -1, 0)
+            _unblock(transaction, handle, row[0])
             return int(row[1])
     row = transaction.one("DELETE FROM scheduled WHERE handle = ? RETURNING queue, epoch", (handle,))
     if row is not None:
@@ -57,3 +61,18 @@ def _take_from_its_place(transaction: Transaction, handle: int) -> Optional[int]
     if transaction.one("DELETE FROM deferred WHERE handle = ? RETURNING handle", (handle,)) is not None:
         return 0
     return None
+
+
+def _unblock(transaction: Transaction, handle: int, queue: int) -> None:
+    """A job has left its queue. If it stood there for a free place of its limit, the next of that queue may have it."""
+    row = transaction.one("SELECT limit_key FROM jobs WHERE handle = ?", (handle,))
+    if row is None or row[0] is None:
+        return
+    row = transaction.one(
+        "DELETE FROM blocked WHERE (limit_key, queue, position) = (SELECT limit_key, queue, position FROM blocked"
+        " WHERE limit_key = ? AND queue = ? ORDER BY position LIMIT 1) RETURNING position, handle, since, epoch",
+        (row[0], queue),
+    )
+    if row is not None:
+        transaction.wait(queue, *row)
+        transaction.count(queue, 1, 0)

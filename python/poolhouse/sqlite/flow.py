@@ -70,10 +70,12 @@ def count_member(transaction: Transaction, grp: int, failed: int, result_ttl_ms:
 
 def _end_followers(transaction: Transaction, next: Optional[int], id: str, task: str, error: JobError) -> None:
     """Ends the deferred jobs that were to get a result: they never run."""
+    message = (
+        f"it did not run, since job {id} of task `{task}`, earlier in its chain, failed ({error.kind}: {error.message})"
+    )
     why = JobError(
         _EARLIER_JOB_FAILED,
-        f"it did not run, since job {id} of task `{task}`, earlier in its chain, failed "
-        f"({error.kind}: {error.message}); `pool dead retry {id}` resumes the chain",
+        message if error.never_ran else f"{message}; `pool dead retry {id}` resumes the chain",
     )
     while next is not None and _undefer(transaction, next):
         remember(transaction, next, why)

@@ -10,8 +10,8 @@ from poolhouse.sqlite import flow
 from poolhouse.sqlite.database import Transaction
 
 _INSERT_JOB = (
-    "INSERT INTO jobs (handle, id, queue, task, enqueued, timeout_ms, retries, result_ttl_ms, unique_key, payload, grp, next)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO jobs (handle, id, queue, task, enqueued, timeout_ms, retries, result_ttl_ms, unique_key, payload, grp, next,"
+    " begin_by, limit_key, limit_max) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_WAITING = "INSERT INTO waiting (queue, position, handle, since, epoch) VALUES (?, ?, ?, ?, 0)"
 _INSERT_SCHEDULED = "INSERT INTO scheduled (handle, due, queue, at_front, epoch) VALUES (?, ?, ?, ?, 0)"
@@ -101,6 +101,9 @@ def _row(
 ) -> Tuple[object, ...]:
     if job.id_is_chosen:
         _make_room(transaction, job.id)
+    if job.begin_by_ms is not None:
+        transaction.execute("INSERT INTO expiring (begin_by, handle) VALUES (?, ?)", (job.begin_by_ms, handle))
+    limit_key, limit_max = job.limit or (None, None)
     return (
         handle,
         job.id,
@@ -114,6 +117,9 @@ def _row(
         job.arguments,
         grp,
         next,
+        job.begin_by_ms,
+        limit_key,
+        limit_max,
     )
 
 

@@ -17,6 +17,7 @@ SELECT j.handle, j.id, q.name, j.task, j.payload, j.enqueued, s.due, coalesce(f.
        CASE WHEN f.handle NOTNULL THEN 'finished' WHEN d.handle NOTNULL THEN 'dead'
             WHEN r.handle NOTNULL THEN 'running' WHEN s.handle NOTNULL THEN 'scheduled'
             WHEN EXISTS (SELECT 1 FROM deferred w WHERE w.handle = j.handle) THEN 'deferred'
+            WHEN EXISTS (SELECT 1 FROM blocked b WHERE b.handle = j.handle) THEN 'blocked'
             ELSE 'waiting' END
 FROM jobs j JOIN queues q ON q.queue = j.queue
 LEFT JOIN attempts a ON a.handle = j.handle

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::broker::BrokerError;
 use crate::job::NewJob;
+use crate::time::Unix;
 
 /// A message of protocol 2, before a transport has written it.
 #[derive(Debug)]
@@ -39,6 +40,10 @@ impl<'j> NewTask<'j> {
                 "how long results are kept is the application's setting `result_expires`",
             ),
             (job.unique_key.is_some(), "Celery has no unique keys"),
+            (
+                job.limit.is_some(),
+                "Celery has no limit of tasks that run at once; a task's `rate_limit` is one in time",
+            ),
         ];
         if let Some((_, why)) = lacks.into_iter().find(|(is_asked, _)| *is_asked) {
             return Err(why.to_owned());
@@ -61,9 +66,10 @@ impl<'j> NewTask<'j> {
         let (id, task) = (job.id.as_str(), &*job.task);
         // As `celery@`, `gen` and a process: who sent it.
         let origin = format!("pool{}@{}", std::process::id(), hostname());
-        let eta = job.due.map(|due| due.to_string().replace('Z', "+00:00"));
+        let time = |at: Unix| at.to_string().replace('Z', "+00:00");
+        let (eta, expires) = (job.due.map(time), job.begin_by.map(time));
         let headers = json!({
-            "lang": "py", "task": task, "id": id, "shadow": null, "eta": eta, "expires": null, "group": null,
+            "lang": "py", "task": task, "id": id, "shadow": null, "eta": eta, "expires": expires, "group": null,
             "group_index": null, "retries": 0, "timelimit": [job.timeout.map(|limit| limit.as_secs_f64()), null],
             "root_id": id, "parent_id": null, "argsrepr": repr(&args), "kwargsrepr": kwargs, "origin": origin,
             "ignore_result": false, "replaced_task_nesting": 0, "stamped_headers": null, "stamps": {},
@@ -112,8 +118,7 @@ fn hostname() -> String {
 mod tests {
     use super::*;
     use crate::broker::celery::envelope::Message;
-    use crate::job::QueueName;
-    use crate::time::Unix;
+    use crate::job::{Limit, QueueName};
     use std::time::Duration;
 
     #[test]
@@ -122,6 +127,7 @@ mod tests {
         let job = NewJob {
             due: Some(Unix(1_795_962_474_983)),
             timeout: Some(Duration::from_millis(1500)),
+            begin_by: Some(Unix(1_795_962_999_001)),
             ..NewJob::new(queue.clone(), "proj.add", "[1, 2]")
         };
         let message = Message::read(NewTask::of(&job).unwrap().message().as_bytes(), false).unwrap();
@@ -130,6 +136,7 @@ mod tests {
             (message.task.as_deref(), message.eta),
             (Some("proj.add"), job.due)
         );
+        assert_eq!(message.expires, job.begin_by);
         assert_eq!((message.time_limit, message.is_odd), (Some(1.5), false));
         for (given, written) in [
             ("", "[[], {}, "),
@@ -144,6 +151,13 @@ mod tests {
         for odd in [
             NewJob {
                 retries: Some(1),
+                ..NewJob::new(queue.clone(), "t", "")
+            },
+            NewJob {
+                limit: Some(Limit {
+                    key: "db".into(),
+                    max: 1,
+                }),
                 ..NewJob::new(queue.clone(), "t", "")
             },
             NewJob {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::store::{Place, Store};
+use super::store::{CalledOff, Place, Store};
 use crate::broker::Canceled;
 use crate::broker::source::StopHow;
 use crate::job::{Attempt, Claim, JobError, JobId};
@@ -33,12 +33,12 @@ impl Store {
                 .jobs
                 .get(&claim.handle)
                 .filter(|job| job.epoch == claim.epoch)?;
-            match job.place {
+            match &job.place {
                 Place::Running {
                     session: holder,
-                    stop: Some(how),
+                    stop: Some(stop),
                     ..
-                } if holder == session => Some((at, how)),
+                } if *holder == session => Some((at, stop.how)),
                 _ => None,
             }
         };
@@ -55,7 +55,9 @@ impl Store {
     ) -> Vec<Canceled> {
         self.promote(now);
         let cancel = |id| self.cancel_one(id, how, result_ttl, now);
-        ids.iter().map(cancel).collect()
+        let answers = ids.iter().map(cancel).collect();
+        self.unblock();
+        answers
     }
 
     fn cancel_one(&mut self, id: &JobId, how: StopHow, result_ttl: Duration, now: Unix) -> Canceled {
@@ -70,23 +72,13 @@ impl Store {
             Place::Finished { .. } | Place::Dead { .. } => return Canceled::Ended,
             Place::Running { begun: true, .. } if how == StopHow::IfNotBegun => return Canceled::Runs,
             Place::Running { stop, .. } => {
-                *stop = Some(how);
+                let error = how.error();
+                *stop = Some(CalledOff { how, error });
                 return Canceled::Asked;
             }
-            Place::Waiting(slot) => {
-                let position = slot.position;
-                if let Some(queue) = self.queues.get_mut(&job.new.queue) {
-                    queue.waiting.remove(&position);
-                }
-            }
-            Place::Scheduled(due) => {
-                self.scheduled.remove(&(*due, handle));
-                if let Some(queue) = self.queues.get_mut(&job.new.queue) {
-                    queue.scheduled -= 1;
-                }
-            }
-            Place::Deferred => {}
+            Place::Waiting(_) | Place::Blocked(_) | Place::Scheduled(_) | Place::Deferred => {}
         }
+        self.take_from_its_place(handle);
         self.bury(handle, JobError::canceled(), result_ttl, now);
         Canceled::Done
     }
@@ -125,7 +117,7 @@ impl Store {
             };
             let Place::Running {
                 slot, begun, stop, ..
-            } = job.place
+            } = job.place.clone()
             else {
                 continue;
             };
@@ -136,10 +128,11 @@ impl Store {
                 job.error = Some(error);
             }
             match stop {
-                Some(how) => self.bury(handle, how.error(), result_ttl, now),
+                Some(stop) => self.bury(handle, stop.error, result_ttl, now),
                 None => self.put(handle, Place::Waiting(slot)),
             }
         }
+        self.unblock();
         back.len() as u64
     }
 }

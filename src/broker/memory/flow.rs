@@ -139,7 +139,10 @@ impl Store {
         while let Some(handle) = next
             && let Some(job) = self.jobs.get_mut(&handle)
             && matches!(job.place, Place::Dead { .. })
-            && job.epoch == 0
+            && job
+                .error
+                .as_ref()
+                .is_some_and(|error| error.kind == flow::EARLIER_JOB_FAILED)
         {
             job.error = None;
             next = job.ties.next;

@@ -48,6 +48,8 @@ impl Store {
                 since: now,
             };
             if let Some(job) = store.jobs.get_mut(&handle) {
+                // Whoever asks for it now wants it whatever the time.
+                job.new.begin_by = None;
                 (job.failures, job.losses, job.error) = (0, 0, None);
                 job.attempts.clear();
             }
@@ -86,6 +88,7 @@ impl Job {
     pub(super) fn state(&self) -> JobState {
         match self.place {
             Place::Waiting(_) => JobState::Waiting,
+            Place::Blocked(_) => JobState::Blocked,
             Place::Scheduled(_) => JobState::Scheduled,
             Place::Deferred => JobState::Deferred,
             Place::Running { .. } => JobState::Running,
@@ -99,7 +102,9 @@ impl Job {
             Place::Scheduled(due) => (Some(*due), None, None),
             Place::Finished { ended, result, .. } => (None, Some(*ended), Some(result.clone())),
             Place::Dead { ended } => (None, Some(*ended), None),
-            Place::Waiting(_) | Place::Deferred | Place::Running { .. } => (None, None, None),
+            Place::Waiting(_) | Place::Blocked(_) | Place::Deferred | Place::Running { .. } => {
+                (None, None, None)
+            }
         };
         JobView {
             id: self.new.id.clone(),

@@ -67,7 +67,7 @@ impl Place {
     /// What places are ordered by: the newest first, or the next due.
     fn key(&self, handle: i64) -> [i64; 2] {
         match self {
-            Place::Waiting(slot) => [-slot.position, 0],
+            Place::Waiting(slot) | Place::Blocked(slot) => [-slot.position, 0],
             Place::Scheduled(due) => [due.0, handle],
             Place::Dead { ended } => [-ended.0, -handle],
             Place::Deferred | Place::Running { .. } | Place::Finished { .. } => [-handle, 0],

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::limits::Limits;
 use super::ties::{Group, Ties};
 use crate::broker::parts::turns::Turns;
 use crate::broker::source::StopHow;
@@ -40,12 +41,13 @@ pub(super) enum Place {
     Scheduled(Unix),
     /// Until other jobs have ended.
     Deferred,
+    /// As many jobs of its key run as may: see [`super::limits`].
+    Blocked(Slot),
     Running {
         session: u64,
         slot: Slot,
         begun: bool,
-        /// Somebody has called it off.
-        stop: Option<StopHow>,
+        stop: Option<CalledOff>,
     },
     Finished {
         ended: Unix,
@@ -55,6 +57,13 @@ pub(super) enum Place {
     Dead {
         ended: Unix,
     },
+}
+
+/// Somebody, or time, has called a claimed job off.
+#[derive(Clone, Debug)]
+pub(super) struct CalledOff {
+    pub(super) how: StopHow,
+    pub(super) error: JobError,
 }
 
 /// A place in a queue: the lowest position is next. A claim remembers it, for giving the job back.
@@ -89,6 +98,9 @@ pub(super) struct Store {
     pub(super) scheduled: BTreeSet<(Unix, i64)>,
     pub(super) schedules: BTreeMap<Arc<str>, Schedule>,
     expiring: BTreeSet<(Unix, i64)>,
+    /// Jobs that are to begin by a time, until then.
+    pub(super) begin_by: BTreeSet<(Unix, i64)>,
+    pub(super) limits: Limits,
     /// When each lease ends.
     leases: HashMap<u64, Unix>,
     sequence: i64,
@@ -148,6 +160,8 @@ impl Store {
         if let Some(key) = &new.unique_key {
             self.keys.insert(Arc::clone(key), handle);
         }
+        self.begin_by
+            .extend(new.begin_by.map(|begin_by| (begin_by, handle)));
         let job = Job {
             payload: std::mem::take(&mut new.payload).into(),
             new,
@@ -175,19 +189,60 @@ impl Store {
     ) -> Vec<Claimed> {
         self.promote(now);
         self.recover(session, result_ttl, now);
-        let has = |name| self.queues.get(name).map_or(0, |queue| queue.waiting.len());
-        let has: Vec<usize> = queues.iter().map(has).collect();
-        let mut claimed = Vec::new();
-        for at in turns.share(&has, limit, &mut fastrand::Rng::new()) {
-            let queue = self.queues.get_mut(&queues[at]);
-            if let Some((_, handle)) = queue.and_then(|queue| queue.waiting.pop_first()) {
-                claimed.extend(self.start(handle, session));
+        self.expire(result_ttl, now);
+        let (mut claimed, mut turns) = (Vec::new(), turns);
+        while claimed.len() < limit {
+            let (jobs, blocked) = self.claim_in_turn(session, queues, turns, limit - claimed.len());
+            claimed.extend(jobs);
+            if blocked == 0 {
+                break;
             }
+            turns = turns.after(queues, claimed.last().map(|job: &Claimed| &job.job.queue));
         }
         if !claimed.is_empty() {
             self.leases.insert(session, now + lease);
         }
         claimed
+    }
+
+    /// The jobs, and how many others were blocked.
+    fn claim_in_turn(
+        &mut self,
+        session: u64,
+        queues: &[QueueName],
+        turns: Turns,
+        limit: usize,
+    ) -> (Vec<Claimed>, usize) {
+        let has = |name| self.queues.get(name).map_or(0, |queue| queue.waiting.len());
+        let has: Vec<usize> = queues.iter().map(has).collect();
+        let plan = turns.share(&has, limit, &mut fastrand::Rng::new());
+        let (mut of_queues, mut all_blocked) = (Vec::new(), 0);
+        for (at, name) in queues.iter().enumerate() {
+            let share = plan.iter().filter(|queue| **queue == at).count();
+            let (jobs, blocked) = self.claim_from(session, name, share);
+            of_queues.push(jobs.into_iter());
+            all_blocked += blocked;
+        }
+        let jobs = plan.into_iter().filter_map(|at| of_queues[at].next());
+        (jobs.collect(), all_blocked)
+    }
+
+    fn claim_from(&mut self, session: u64, name: &QueueName, limit: usize) -> (Vec<Claimed>, usize) {
+        let (mut claimed, mut blocked) = (Vec::new(), 0);
+        while claimed.len() < limit {
+            let queue = self.queues.get_mut(name);
+            let Some((_, handle)) = queue.and_then(|queue| queue.waiting.pop_first()) else {
+                break;
+            };
+            match self.jobs[&handle].place {
+                Place::Waiting(slot) if self.limits.is_over(&self.jobs[&handle]) => {
+                    self.put(handle, Place::Blocked(slot));
+                    blocked += 1;
+                }
+                _ => claimed.extend(self.start(handle, session)),
+            }
+        }
+        (claimed, blocked)
     }
 
     fn start(&mut self, handle: i64, session: u64) -> Option<Claimed> {
@@ -201,6 +256,7 @@ impl Store {
             begun: false,
             stop: None,
         };
+        self.limits.note(handle, job, &job.place, true);
         job.epoch += 1;
         let claim = Claim {
             job: job.new.id.clone(),
@@ -239,10 +295,12 @@ impl Store {
         result_ttl: Duration,
         now: Unix,
     ) -> Vec<bool> {
-        settlements
+        let done = settlements
             .into_iter()
             .map(|settlement| self.settle_one(session, settlement, result_ttl, now))
-            .collect()
+            .collect();
+        self.unblock();
+        done
     }
 
     fn settle_one(
@@ -256,21 +314,25 @@ impl Store {
         let Some(job) = self.jobs.get_mut(&handle).filter(|job| job.epoch == epoch) else {
             return false;
         };
-        let (slot, stop) = match job.place {
+        let (slot, stop) = match &job.place {
             Place::Running {
                 session: holder,
                 slot,
                 stop,
                 ..
-            } if holder == session => (slot, stop),
+            } if *holder == session => (*slot, stop.clone()),
             _ => return false,
         };
         if let Some(attempt) = Attempt::of(&settled.verdict, settled.run.as_ref()) {
             job.note(attempt);
         }
         // What was called off meanwhile does not come back.
-        if let (Verdict::GiveBack | Verdict::Again { .. }, Some(how)) = (&settled.verdict, stop) {
-            self.bury(handle, how.error(), result_ttl, now);
+        let ends = matches!(
+            settled.verdict,
+            Verdict::GiveBack | Verdict::Again { .. } | Verdict::Canceled
+        );
+        if let Some(stop) = stop.filter(|_| ends) {
+            self.bury(handle, stop.error, result_ttl, now);
             return true;
         }
         match settled.verdict {
@@ -359,20 +421,24 @@ impl Store {
     ) -> bool {
         self.promote(now);
         self.recover(session, result_ttl, now);
+        self.expire(result_ttl, now);
         let mut queues = queues.iter().filter_map(|name| self.queues.get(name));
         queues.any(|queue| !queue.waiting.is_empty())
     }
 
-    /// When jobs may become ready without anybody's doing: one is due, or another's lease ends.
+    /// When time alone changes something: a job is due, one expires, or another's lease ends.
     pub(super) fn next_change(&self, session: u64) -> Option<Unix> {
         let due = self.scheduled.first().map(|&(due, _)| due);
+        let expiry = self.begin_by.first().map(|&(begin_by, _)| begin_by);
         let others = self.leases.iter().filter(|&(&holder, _)| holder != session);
-        due.into_iter().chain(others.map(|(_, &ends)| ends)).min()
+        let others = others.map(|(_, &ends)| ends);
+        due.into_iter().chain(expiry).chain(others).min()
     }
 
     pub(super) fn maintain(&mut self, session: u64, result_ttl: Duration, now: Unix) -> Maintained {
         self.promote(now);
         let recovered = self.recover(session, result_ttl, now);
+        self.expire(result_ttl, now);
         let expired: Vec<i64> = self
             .expiring
             .iter()
@@ -443,8 +509,10 @@ impl Store {
             Place::Finished { expires, .. } => {
                 self.expiring.insert((*expires, handle));
             }
-            Place::Deferred | Place::Running { .. } | Place::Dead { .. } => {}
+            Place::Deferred | Place::Blocked(_) | Place::Running { .. } | Place::Dead { .. } => {}
         }
+        self.limits.note(handle, job, &job.place, false);
+        self.limits.note(handle, job, &place, true);
         job.place = place;
     }
 
@@ -458,6 +526,7 @@ impl Store {
     pub(super) fn remove(&mut self, handle: i64) {
         if let Some(job) = self.jobs.remove(&handle) {
             self.ids.remove(&job.new.id);
+            self.limits.note(handle, &job, &job.place, false);
             if let Place::Finished { expires, .. } = job.place {
                 self.expiring.remove(&(expires, handle));
             }

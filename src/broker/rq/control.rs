@@ -32,7 +32,10 @@ impl RqBroker {
             return Ok(Vec::new());
         }
         let mut call = self.scripts.cancel.prepare_invoke();
-        call.arg(self.keys.names()).arg(text::score(Unix::now()));
+        let now = Unix::now();
+        call.arg(self.keys.names())
+            .arg(text::iso(now))
+            .arg(text::score(now));
         for id in ids {
             call.arg(id.as_str());
         }

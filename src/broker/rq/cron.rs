@@ -135,6 +135,8 @@ impl CronJob {
             queue: self.queue.clone(),
             place: Place::Back,
             held: Held::Taken,
+            ttl: None, // What fires sees to it.
+            limit: None,
             fields: fields.collect(),
         };
         row.set("created_at", text::iso(now));

@@ -9,7 +9,7 @@ use redis::{ScriptInvocation, Value};
 use super::data::{Call, Serializer};
 use super::{RqBroker, text};
 use crate::broker::{BrokerError, Enqueued, check};
-use crate::job::{GroupId, JobId, NewJob, QueueName};
+use crate::job::{GroupId, JobId, Limit, NewJob, QueueName};
 use crate::time::Unix;
 
 /// Longest run of a job that does not say. Source: `rq/queue.py`, `Queue.DEFAULT_TIMEOUT`.
@@ -24,6 +24,10 @@ pub(super) struct Row {
     pub queue: QueueName,
     pub place: Place,
     pub held: Held,
+    /// How many seconds it may be queued. RQ deletes it then.
+    pub ttl: Option<u64>,
+    /// Its rate limit.
+    pub limit: Option<Limit>,
     /// Fields of the hash. Source: `rq/job.py`, `Job.to_dict`.
     pub fields: Vec<(Cow<'static, str>, Vec<u8>)>,
 }
@@ -69,6 +73,11 @@ impl Row {
             (None, true) => Place::Front,
             (None, false) => Place::Back,
         };
+        // RQ counts it from when the job is queued.
+        let queued = due.unwrap_or(now);
+        let ttl = job
+            .begin_by
+            .map(|begin_by| seconds(begin_by.since(queued)).max(1));
         let now = text::iso(now);
         let mut fields = vec![
             ("created_at".into(), now.clone().into_bytes()),
@@ -95,6 +104,13 @@ impl Row {
         if let Some(retries) = job.retries.filter(|retries| *retries > 0) {
             field("retries_left", &retries.to_string());
             field("retry_intervals", "[0]");
+        }
+        if let Some(ttl) = ttl {
+            field("ttl", &ttl.to_string());
+        }
+        if let Some(limit) = &job.limit {
+            field("rate_limit_key", &limit.key);
+            field("rate_limit_concurrency", &limit.max.to_string());
         }
         if let Some(ttl) = job.result_ttl {
             field("result_ttl", &seconds(ttl).to_string());
@@ -123,6 +139,8 @@ impl Row {
             queue: job.queue.clone(),
             place,
             held,
+            ttl,
+            limit: job.limit.clone(),
             fields,
         })
     }
@@ -157,6 +175,10 @@ impl Row {
             Held::Taken => "taken",
             Held::Open => "open",
         });
+        call.arg(self.ttl.map(|ttl| ttl.to_string()).unwrap_or_default());
+        let limit = self.limit.as_ref();
+        call.arg(limit.map_or("", |limit| &*limit.key));
+        call.arg(limit.map(|limit| limit.max.to_string()).unwrap_or_default());
         call.arg(self.fields.len());
         for (name, value) in &self.fields {
             call.arg(&**name).arg(value.as_slice());
@@ -212,10 +234,13 @@ impl RqBroker {
             return Err(BrokerError::IdTaken(id.clone()));
         }
         check_words(rows, self.words_max)?;
+        let now = Unix::now();
         let mut call = self.scripts.enqueue.prepare_invoke();
         call.arg(self.keys.names())
             .arg(group.as_ref().map_or("", |group| group.id.as_str()))
-            .arg(group.as_ref().map_or(0, |group| group.members));
+            .arg(group.as_ref().map_or(0, |group| group.members))
+            .arg(text::iso(now))
+            .arg(text::score(now));
         for row in rows {
             row.write(&mut call);
         }
@@ -241,8 +266,8 @@ impl RqBroker {
 /// A server that gets more words in one command than it takes closes the connection.
 fn check_words(rows: &[Row], words_max: usize) -> Result<(), BrokerError> {
     /// The name of the command, the script and what stands before the jobs.
-    const HEAD: usize = 6;
-    let words = HEAD + rows.iter().map(|row| 5 + 2 * row.fields.len()).sum::<usize>();
+    const HEAD: usize = 8;
+    let words = HEAD + rows.iter().map(|row| 8 + 2 * row.fields.len()).sum::<usize>();
     if words <= words_max {
         return Ok(());
     }
@@ -300,7 +325,7 @@ mod tests {
     #[test]
     fn more_words_than_the_server_takes_are_refused() {
         let rows = [row(|_| ()), row(|_| ())];
-        let words = 6 + rows.iter().map(|row| 5 + 2 * row.fields.len()).sum::<usize>();
+        let words = 8 + rows.iter().map(|row| 8 + 2 * row.fields.len()).sum::<usize>();
         assert!(check_words(&rows, words).is_ok());
         let refusal = check_words(&rows, words - 1).unwrap_err().to_string();
         assert!(

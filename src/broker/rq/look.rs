@@ -270,6 +270,7 @@ fn state(status: &str) -> JobState {
         "failed" | "stopped" | "canceled" => JobState::Dead,
         "scheduled" => JobState::Scheduled,
         "deferred" => JobState::Deferred,
+        "rate_limited" => JobState::Blocked,
         _ => JobState::Waiting,
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::RqBroker;
 use super::cron::CronJob;
 use super::enqueue::Row;
+use super::{RqBroker, text};
 use crate::broker::{BrokerError, Fired, Firing, Make, Overlap, Ruled, ScheduleView, Schedules, check};
 use crate::job::JobId;
 use crate::time::Unix;
@@ -129,7 +129,11 @@ impl RqBroker {
     /// Handles one due time.
     async fn fire_one(&self, firing: &Firing, made: &Made, now: Unix) -> Result<Fired, BrokerError> {
         let mut call = self.scripts.fire.prepare_invoke();
-        call.arg(self.keys.names()).arg("").arg(0);
+        call.arg(self.keys.names())
+            .arg("")
+            .arg(0)
+            .arg(text::iso(now))
+            .arg(text::score(now));
         if let Some(row) = &made.row {
             row.write(&mut call);
         }

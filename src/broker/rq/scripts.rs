@@ -40,7 +40,7 @@ pub(super) struct Scripts {
 impl Scripts {
     pub fn new() -> Self {
         Scripts {
-            enqueue: script!("enqueue"),
+            enqueue: script!("rate_limit", "enqueue"),
             claim: script!("fail", "job", "start", "claim"),
             recover: script!("job", "recover"),
             reclaim: script!("give_back", "reclaim"),
@@ -49,16 +49,17 @@ impl Scripts {
             extend: script!("extend"),
             roster: script!("roster"),
             backlog: script!("backlog"),
-            requeue: script!("requeue"),
+            requeue: script!("rate_limit", "requeue"),
             schedule: script!("fail", "schedule"),
             look_at_groups: script!("first_failure", "look_at_groups"),
             rights: script!("rights"),
             give_up: script!("fail", "first_failure", "wake", "give_up"),
-            cancel: script!("cancel"),
+            cancel: script!("rate_limit", "cancel"),
             schedules: script!("schedules"),
             // The due time and the job are one: what adds jobs is a function of what fires.
             fire: Script::new(concat!(
                 include_str!("lua/common.lua"),
+                include_str!("lua/rate_limit.lua"),
                 "local function enqueue_jobs()\n",
                 include_str!("lua/enqueue.lua"),
                 "\nend\n",

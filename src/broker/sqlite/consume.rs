@@ -5,13 +5,18 @@ use std::sync::Arc;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Row};
 
-use super::control::{RETURNS_ALONE, called_off};
+use super::control::RETURNS_ALONE;
 use super::error::Failure;
+use super::limits::{Running, read_limit};
 use super::store::{EXPIRED_MAX, Store, duration, job_id, text};
 use super::ties::Ties;
 use crate::broker::Maintained;
 use crate::broker::parts::turns::Turns;
 use crate::job::{Claim, Claimed, Job, JobError, Loss, QueueName, Settlement, Verdict, Work};
+use crate::time::Unix;
+
+/// Jobs that one claim takes out of the way of others, at the most: some milliseconds of work.
+const SKIPPED_MAX: usize = 1000;
 
 /// Where a claimed job came from.
 struct Slot {
@@ -20,6 +25,26 @@ struct Slot {
     since: i64,
     /// Whether somebody has called it off: see table `running`.
     stop: i64,
+    /// The limit that it counted for.
+    limit_key: Option<String>,
+}
+
+/// What a job left behind that ended well.
+struct Leaving {
+    ttl_ms: Option<i64>,
+    ties: Ties,
+    limit_key: Option<String>,
+}
+
+/// Jobs of a queue that a claim has come by, and does not hand out.
+#[derive(Default)]
+struct Skipped {
+    /// Positions of those that are over their limit.
+    blocked: Vec<i64>,
+    /// Handles of those that can't be read, with the reason.
+    unreadable: Vec<(i64, String)>,
+    /// Handles of those whose time is over.
+    expired: Vec<(i64, Unix)>,
 }
 
 impl Store {
@@ -32,16 +57,18 @@ impl Store {
     ) -> Result<Vec<Claimed>, Failure> {
         self.promote()?;
         self.recover()?;
-        let (mut claimed, mut turns) = (Vec::new(), turns);
+        self.expire()?;
+        let (mut claimed, mut turns, mut all_skipped) = (Vec::new(), turns, 0);
         loop {
             let left = limit - claimed.len();
-            let (jobs, unreadable) = match turns {
+            let (jobs, skipped) = match turns {
                 Turns::Strict => self.claim_in_order(queues, left)?,
                 Turns::RoundRobin { .. } | Turns::Random => self.claim_in_turn(queues, turns, left)?,
             };
             claimed.extend(jobs);
-            // Behind those that can't be read, which wait no more, others may wait.
-            if unreadable == 0 || claimed.len() >= limit {
+            all_skipped += skipped;
+            // Behind those that were skipped, which wait no more, others may wait.
+            if skipped == 0 || claimed.len() >= limit || all_skipped >= SKIPPED_MAX {
                 break;
             }
             turns = turns.after(queues, claimed.last().map(|job: &Claimed| &job.job.queue));
@@ -52,25 +79,25 @@ impl Store {
         Ok(claimed)
     }
 
-    /// The jobs, and how many more can't be read.
+    /// The jobs, and how many more were skipped.
     fn claim_in_order(
         &mut self,
         queues: &[QueueName],
         limit: usize,
     ) -> Result<(Vec<Claimed>, usize), Failure> {
-        let (mut claimed, mut unreadable) = (Vec::new(), 0);
+        let (mut claimed, mut skipped) = (Vec::new(), 0);
         for name in queues {
             if claimed.len() == limit {
                 break;
             }
             if let Some(queue) = self.queue(name)? {
-                unreadable += self.claim_from(name, queue, limit - claimed.len(), &mut claimed)?;
+                skipped += self.claim_share(name, queue, limit, &mut claimed)?;
             }
         }
-        Ok((claimed, unreadable))
+        Ok((claimed, skipped))
     }
 
-    /// Counts what waits, shares it out, and takes the first jobs of each queue at once. How many more can't be read?
+    /// Counts what waits, shares it out, and takes the first jobs of each queue at once. How many more were skipped?
     fn claim_in_turn(
         &mut self,
         queues: &[QueueName],
@@ -85,20 +112,20 @@ impl Store {
             });
         }
         let plan = turns.share(&has, limit, &mut fastrand::Rng::new());
-        let (mut of_queues, mut unreadable) = (Vec::with_capacity(queues.len()), 0);
+        let (mut of_queues, mut skipped) = (Vec::with_capacity(queues.len()), 0);
         for (at, name) in queues.iter().enumerate() {
             let share = plan.iter().filter(|queue| **queue == at).count();
             let mut of_queue = Vec::with_capacity(share);
             // One that has nothing is looked into all the same: its count may be wrong.
             let is_looked_into = share > 0 || has[at] == 0;
             if let Some(queue) = self.queue(name)?.filter(|_| is_looked_into) {
-                unreadable += self.claim_from(name, queue, share, &mut of_queue)?;
+                skipped += self.claim_share(name, queue, share, &mut of_queue)?;
             }
             of_queues.push(of_queue.into_iter());
         }
-        // Of a job that can't be read the turn goes to the next.
+        // Of a job that was skipped the turn goes to the next.
         let jobs = plan.into_iter().filter_map(|at| of_queues[at].next());
-        Ok((jobs.collect(), unreadable))
+        Ok((jobs.collect(), skipped))
     }
 
     /// How many jobs of a queue wait, counted up to `limit`.
@@ -110,83 +137,153 @@ impl Store {
         Ok(count.query_row([queue, limit], |row| row.get::<_, u32>(0))? as usize)
     }
 
-    /// Takes the first jobs of one queue: they are a range of it, so three statements do for all. Returns how many of them
-    /// can't be read.
-    fn claim_from(
-        &self,
+    /// Takes jobs of one queue until there are `limit` of them. Returns how many others were skipped.
+    fn claim_share(
+        &mut self,
         name: &QueueName,
         queue: i64,
         limit: usize,
         claimed: &mut Vec<Claimed>,
     ) -> Result<usize, Failure> {
-        let conn = &self.conn;
+        let mut all_skipped = 0;
+        loop {
+            let skipped = self.claim_from(name, queue, limit - claimed.len(), claimed)?;
+            all_skipped += skipped;
+            if skipped == 0 || claimed.len() >= limit || all_skipped >= SKIPPED_MAX {
+                return Ok(all_skipped);
+            }
+        }
+    }
+
+    /// Takes the first jobs of one queue: they are a range of it, so three statements do for all. Returns how many others
+    /// it has skipped.
+    fn claim_from(
+        &mut self,
+        name: &QueueName,
+        queue: i64,
+        limit: usize,
+        claimed: &mut Vec<Claimed>,
+    ) -> Result<usize, Failure> {
         let before = claimed.len();
-        let mut next = conn.prepare_cached(
+        let mut skipped = Skipped::default();
+        let (mut limited, mut running) = (Vec::new(), Running::new());
+        let mut next = self.conn.prepare_cached(
             "SELECT position, handle, epoch, id, task, payload, timeout_ms, retries, since,
-                    failures, losses, returned
+                    failures, losses, returned, begin_by, limit_key, limit_max
              FROM waiting CROSS JOIN jobs USING (handle) LEFT JOIN attempts USING (handle)
              WHERE waiting.queue = ?1 ORDER BY position LIMIT ?2",
         )?;
         let mut rows = next.query([queue, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-        let (mut last, mut unreadable) = (None, Vec::new());
+        let (mut last, mut is_left) = (None, false);
         let (mut task, mut holds_suspect): (Arc<str>, _) = ("".into(), None);
         while let Some(row) = rows.next()? {
+            let (position, handle): (i64, i64) = (row.get(0)?, row.get(1)?);
+            if let Ok(Some((key, max))) = read_limit(row, 13) {
+                if !self.takes_place(&key, max, &mut running)? {
+                    skipped.blocked.push(position);
+                    continue;
+                }
+                limited.push((handle, key));
+            }
             if row.get::<_, Option<i64>>(11)?.unwrap_or(0) >= RETURNS_ALONE {
                 let holds_one = holds_suspect.map_or_else(|| self.holds_suspect(), Ok)?;
-                if holds_one && last.is_none() {
-                    return Ok(0);
-                }
                 if holds_one {
+                    is_left = true;
                     break;
                 }
                 holds_suspect = Some(true);
             }
-            last = Some(row.get::<_, i64>(0)?);
-            match read_claim(row, name.clone(), &mut task) {
-                Ok(job) => claimed.push(job),
-                Err(failure) => unreadable.push((row.get::<_, i64>(1)?, failure.reason())),
+            last = Some(position);
+            match read_claim(row, name.clone(), &mut task, self.now) {
+                Ok(Ok(job)) => claimed.push(job),
+                Ok(Err(begin_by)) => skipped.expired.push((handle, begin_by)),
+                Err(failure) => skipped.unreadable.push((handle, failure.reason())),
             }
         }
-        let Some(last) = last else {
-            let waiting = "SELECT waiting > 0 FROM queues WHERE queue = ?1";
-            let counts_some = conn
-                .prepare_cached(waiting)?
-                .query_row([queue], |row| row.get(0))?;
-            if counts_some {
-                self.count_again(queue)?;
+        drop(rows);
+        drop(next);
+        self.block(queue, &skipped.blocked)?;
+        match last {
+            Some(last) => {
+                let taken = self.take_up_to(queue, last)?;
+                if taken != claimed.len() - before + skipped.unreadable.len() + skipped.expired.len() {
+                    self.drop_lacking(name)?;
+                }
             }
-            return Ok(0);
-        };
-        conn.prepare_cached(
+            None if skipped.blocked.is_empty() && !is_left => self.check_count(queue)?,
+            None => {}
+        }
+        for (handle, key) in limited {
+            self.count_for(handle, &key)?;
+        }
+        self.bury_skipped(&skipped)?;
+        Ok(skipped.blocked.len() + skipped.unreadable.len() + skipped.expired.len())
+    }
+
+    /// Moves what waits in a queue up to a position into this handle's hands; how many.
+    fn take_up_to(&self, queue: i64, last: i64) -> Result<usize, Failure> {
+        let mut hold = self.conn.prepare_cached(
             "INSERT INTO running (handle, session, epoch, queue, position, since)
              SELECT handle, ?3, epoch + 1, queue, position, since FROM waiting
              WHERE queue = ?1 AND position <= ?2",
-        )?
-        .execute([queue, last, self.session])?;
-        let taken = conn
-            .prepare_cached("DELETE FROM waiting WHERE queue = ?1 AND position <= ?2")?
-            .execute([queue, last])?;
-        if taken != claimed.len() - before + unreadable.len() {
-            let lacking =
-                "DELETE FROM running WHERE session = ?1 AND handle NOT IN (SELECT handle FROM jobs)";
-            let jobs = conn.prepare_cached(lacking)?.execute([self.session])?;
-            tracing::warn!(queue = %name, jobs, "jobs waited that table `jobs` of the broker's file lacks: they are dropped");
-        }
+        )?;
+        hold.execute([queue, last, self.session])?;
+        let mut leave = self
+            .conn
+            .prepare_cached("DELETE FROM waiting WHERE queue = ?1 AND position <= ?2")?;
+        let taken = leave.execute([queue, last])?;
         self.count(queue, -i64::try_from(taken).unwrap_or(i64::MAX), 0)?;
-        let count = unreadable.len();
-        for (handle, reason) in unreadable {
-            self.bury_unreadable(handle, reason)?;
+        Ok(taken)
+    }
+
+    /// Drops what was claimed and table `jobs` lacks; says so.
+    fn drop_lacking(&self, name: &QueueName) -> Result<(), Failure> {
+        let lacking = "DELETE FROM running WHERE session = ?1 AND handle NOT IN (SELECT handle FROM jobs)";
+        let jobs = self.conn.prepare_cached(lacking)?.execute([self.session])?;
+        tracing::warn!(queue = %name, jobs, "jobs waited that table `jobs` of the broker's file lacks: they are dropped");
+        Ok(())
+    }
+
+    /// Of a queue that gave nothing: counts it again if its count says that it holds something.
+    fn check_count(&self, queue: i64) -> Result<(), Failure> {
+        let waiting = "SELECT waiting > 0 FROM queues WHERE queue = ?1";
+        let counts_some = self
+            .conn
+            .prepare_cached(waiting)?
+            .query_row([queue], |row| row.get(0))?;
+        match counts_some {
+            true => self.count_again(queue),
+            false => Ok(()),
         }
-        Ok(count)
+    }
+
+    /// Ends what was claimed only to be ended.
+    fn bury_skipped(&mut self, skipped: &Skipped) -> Result<(), Failure> {
+        for (handle, reason) in &skipped.unreadable {
+            self.bury_unreadable(*handle, reason.clone())?;
+        }
+        for (handle, begin_by) in &skipped.expired {
+            let (epoch, limit_key) = self.leave_running(*handle)?;
+            self.freed.borrow_mut().extend(limit_key);
+            self.bury_unblamed(*handle, epoch - 1, &JobError::expired(*begin_by))?;
+        }
+        self.rings |= !skipped.expired.is_empty();
+        self.unblock()
+    }
+
+    /// Takes a job out of this handle's hands; how often it was claimed, and the limit that it counted for.
+    fn leave_running(&self, handle: i64) -> Result<(i64, Option<String>), Failure> {
+        let mut leave = self
+            .conn
+            .prepare_cached("DELETE FROM running WHERE handle = ?1 RETURNING epoch, limit_key")?;
+        Ok(leave.query_row([handle], |row| row.try_into())?)
     }
 
     /// A job of which a column can't be read stops no other: it is a dead letter at once, with the reason.
     fn bury_unreadable(&self, handle: i64, reason: String) -> Result<(), Failure> {
         tracing::error!(handle, %reason, "a job can't be read: it is a dead letter");
-        let epoch: i64 = self
-            .conn
-            .prepare_cached("DELETE FROM running WHERE handle = ?1 RETURNING epoch")?
-            .query_row([handle], |row| row.get(0))?;
+        let (epoch, limit_key) = self.leave_running(handle)?;
+        self.freed.borrow_mut().extend(limit_key);
         let error = JobError::new("unreadable", reason);
         self.remember(handle, 1, 0, &error)?;
         self.tell_of_failure(handle, &error)?;
@@ -238,7 +335,8 @@ impl Store {
                 Verdict::Forget => self.finish(claim, b"null")?,
                 _ => match self.take_back(claim)? {
                     None => false,
-                    Some(slot) => {
+                    Some(mut slot) => {
+                        self.freed.borrow_mut().extend(slot.limit_key.take());
                         self.unwind(claim, slot, verdict)?;
                         self.note_attempt(claim.handle, verdict, run.as_ref())?;
                         true
@@ -246,47 +344,62 @@ impl Store {
                 },
             });
         }
+        self.unblock()?;
         self.rings |= done.contains(&true);
         Ok(done)
     }
 
     fn finish(&self, claim: &Claim, result: &[u8]) -> Result<bool, Failure> {
-        let conn = &self.conn;
-        let held = conn
+        let held = self
+            .conn
             .prepare_cached("DELETE FROM running WHERE handle = ?1 AND session = ?2 AND epoch = ?3")?
             .execute((claim.handle, self.session, claim.epoch))?;
         if held == 0 {
             return Ok(false);
         }
-        let mut options =
-            conn.prepare_cached("SELECT result_ttl_ms, unique_key, grp, next FROM jobs WHERE handle = ?1")?;
-        let mut options = options.query([claim.handle])?;
-        let (ttl_ms, ties) = match options.next()? {
-            None => return Ok(true),
-            Some(job) => {
-                self.release_key(job.get_ref(1)?)?;
-                (job.get::<_, Option<i64>>(0)?, read_ties(job, 2)?)
-            }
+        let Some(left) = self.leave(claim.handle)? else {
+            return Ok(true);
         };
+        self.freed.borrow_mut().extend(left.limit_key);
+        let ties = left.ties;
         let group_keeps = match ties.is_some() {
             true => self.tell_others(claim.handle, || self.after_success(ties, result))?,
             false => false,
         };
-        let ttl = ttl_ms.map_or(self.settings.result_ttl, duration);
+        let ttl = left.ttl_ms.map_or(self.settings.result_ttl, duration);
         if ttl.is_zero() {
             self.forget(claim.handle)?;
             return Ok(true);
         }
         let expires = if group_keeps { i64::MAX } else { (self.now + ttl).0 };
-        conn.prepare_cached("INSERT INTO finished (handle, ended, expires, result) VALUES (?1, ?2, ?3, ?4)")?
+        self.conn
+            .prepare_cached("INSERT INTO finished (handle, ended, expires, result) VALUES (?1, ?2, ?3, ?4)")?
             .execute((claim.handle, self.now.0, expires, result))?;
         Ok(true)
+    }
+
+    /// Frees the unique key of a job that ended well; `None`: table `jobs` lacks it.
+    fn leave(&self, handle: i64) -> Result<Option<Leaving>, Failure> {
+        let mut options = self.conn.prepare_cached(
+            "SELECT result_ttl_ms, unique_key, grp, next, limit_key FROM jobs WHERE handle = ?1",
+        )?;
+        let mut options = options.query([handle])?;
+        let Some(job) = options.next()? else {
+            return Ok(None);
+        };
+        self.release_key(job.get_ref(1)?)?;
+        Ok(Some(Leaving {
+            ttl_ms: job.get(0)?,
+            ties: read_ties(job, 2)?,
+            limit_key: job.get(4)?,
+        }))
     }
 
     /// Ends a claim; `None` when this handle does not hold it.
     fn take_back(&self, claim: &Claim) -> Result<Option<Slot>, Failure> {
         let mut held = self.conn.prepare_cached(
-            "SELECT queue, position, since, stop FROM running WHERE handle = ?1 AND session = ?2 AND epoch = ?3",
+            "SELECT queue, position, since, stop, limit_key FROM running
+             WHERE handle = ?1 AND session = ?2 AND epoch = ?3",
         )?;
         let slot = held
             .query_row((claim.handle, self.session, claim.epoch), |row| {
@@ -295,6 +408,7 @@ impl Store {
                     position: row.get(1)?,
                     since: row.get(2)?,
                     stop: row.get(3)?,
+                    limit_key: row.get(4)?,
                 })
             })
             .optional()?;
@@ -311,7 +425,9 @@ impl Store {
     fn unwind(&self, claim: &Claim, slot: Slot, verdict: &Verdict) -> Result<(), Failure> {
         let handle = claim.handle;
         let epoch = i64::from(claim.epoch);
-        if let (Verdict::GiveBack | Verdict::Again { .. }, Some(error)) = (verdict, called_off(slot.stop)) {
+        if let Verdict::GiveBack | Verdict::Again { .. } | Verdict::Canceled = verdict
+            && let Some(error) = self.why_called_off(handle, slot.stop)?
+        {
             return self.bury_unblamed(handle, epoch, &error);
         }
         match verdict {
@@ -394,19 +510,12 @@ impl Store {
         handle: i64,
         tell: impl FnOnce() -> Result<bool, Failure>,
     ) -> Result<bool, Failure> {
-        let run = |sql: &str| self.conn.prepare_cached(sql)?.execute([]);
-        run("SAVEPOINT others")?;
-        let told = match tell() {
-            Err(failure) if failure.is_of_a_row() => {
-                run("ROLLBACK TO others")?;
-                let reason = failure.reason();
+        self.alone(tell).map(|told| {
+            told.unwrap_or_else(|reason| {
                 tracing::error!(handle, %reason, "the group or chain of a job can't be read: it is not told that the job ended");
-                Ok(false)
-            }
-            told => told,
-        };
-        run("RELEASE others")?;
-        told
+                false
+            })
+        })
     }
 
     /// Puts a job that stands nowhere among the dead letters.
@@ -434,6 +543,7 @@ impl Store {
     pub(super) fn maintain(&mut self) -> Result<Maintained, Failure> {
         self.promote()?;
         let recovered = self.recover()?;
+        self.expire()?;
         let mut expired = self.conn.prepare_cached(
             "DELETE FROM finished WHERE handle IN (
                  SELECT handle FROM finished INDEXED BY finished_expires
@@ -467,8 +577,19 @@ fn read_ties(row: &Row<'_>, at: usize) -> Result<Ties, Failure> {
     })
 }
 
-/// One row of the claiming query. `task` is the last row's, which mostly is this one's as well.
-fn read_claim(row: &Row<'_>, queue: QueueName, task: &mut Arc<str>) -> Result<Claimed, Failure> {
+/// One row of the claiming query; of a job whose time is over by `now`, that time. `task` is the last row's, which mostly
+/// is this one's as well.
+fn read_claim(
+    row: &Row<'_>,
+    queue: QueueName,
+    task: &mut Arc<str>,
+    now: Unix,
+) -> Result<Result<Claimed, Unix>, Failure> {
+    let begin_by = row.get::<_, Option<i64>>(12)?.map(Unix);
+    if let Some(begin_by) = begin_by.filter(|begin_by| *begin_by <= now) {
+        return Ok(Err(begin_by));
+    }
+    read_limit(row, 13)?;
     let named = text(row, 4, "jobs.task")?;
     if **task != *named {
         *task = named.into();
@@ -496,7 +617,7 @@ fn read_claim(row: &Row<'_>, queue: QueueName, task: &mut Arc<str>) -> Result<Cl
         batches: true,
         failures: row.get::<_, Option<u32>>(9)?.unwrap_or(0),
         losses: row.get::<_, Option<u32>>(10)?.unwrap_or(0),
-        ready: crate::time::Unix(row.get(8)?),
+        ready: Unix(row.get(8)?),
     };
-    Ok(Claimed { claim, job })
+    Ok(Ok(Claimed { claim, job }))
 }

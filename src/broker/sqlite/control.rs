@@ -8,11 +8,14 @@ use crate::broker::Canceled;
 use crate::broker::source::StopHow;
 use crate::job::{Claim, JobError, JobId};
 
+/// In the column `stop` of table `running`: time has called the job off, and nobody else.
+pub(super) const EXPIRED: i64 = 3;
+
 /// What the column `stop` of table `running` holds.
 fn stop_of(number: i64) -> Option<StopHow> {
     match number {
         0 => None,
-        1 => Some(StopHow::IfNotBegun),
+        1 | EXPIRED => Some(StopHow::IfNotBegun),
         _ => Some(StopHow::ForGood),
     }
 }
@@ -28,11 +31,6 @@ fn number_of(how: StopHow) -> i64 {
 pub(super) const RETURNS_ALONE: i64 = 2;
 /// When a job has come back so often, it counts as lost each time: that it had not begun is not believed any more.
 pub(super) const RETURNS_MAX: u32 = 3;
-
-/// Why a job that was called off does not come back: by the column `stop`.
-pub(super) fn called_off(stop: i64) -> Option<JobError> {
-    stop_of(stop).map(StopHow::error)
-}
 
 impl Store {
     /// Notes that claims of this handle have begun.
@@ -66,11 +64,22 @@ impl Store {
         Ok(found)
     }
 
+    /// Why a job that was called off does not come back: by the column `stop`.
+    pub(super) fn why_called_off(&self, handle: i64, stop: i64) -> Result<Option<JobError>, Failure> {
+        if stop == EXPIRED
+            && let Some(begin_by) = self.begin_by(handle)?
+        {
+            return Ok(Some(JobError::expired(begin_by)));
+        }
+        Ok(stop_of(stop).map(StopHow::error))
+    }
+
     /// Cancels or stops jobs; one answer a job.
     pub(super) fn cancel(&mut self, ids: &[JobId], how: StopHow) -> Result<Vec<Canceled>, Failure> {
         self.promote()?;
         let answers = ids.iter().map(|id| self.cancel_alone(id, how));
         let answers: Vec<Canceled> = answers.collect::<Result<_, _>>()?;
+        self.unblock()?;
         self.rings |= answers
             .iter()
             .any(|answer| matches!(answer, Canceled::Done | Canceled::Asked));
@@ -79,17 +88,8 @@ impl Store {
 
     /// A job whose rows can't be read is left as it is, and stops no other.
     fn cancel_alone(&self, id: &JobId, how: StopHow) -> Result<Canceled, Failure> {
-        let run = |sql: &str| self.conn.prepare_cached(sql)?.execute([]);
-        run("SAVEPOINT one")?;
-        let answer = match self.cancel_one(id, how) {
-            Err(failure) if failure.is_of_a_row() => {
-                run("ROLLBACK TO one")?;
-                Canceled::Refused(failure.reason())
-            }
-            answer => answer?,
-        };
-        run("RELEASE one")?;
-        Ok(answer)
+        let answer = self.alone(|| self.cancel_one(id, how))?;
+        Ok(answer.unwrap_or_else(Canceled::Refused))
     }
 
     fn cancel_one(&self, id: &JobId, how: StopHow) -> Result<Canceled, Failure> {
@@ -127,11 +127,14 @@ impl Store {
     }
 
     /// Takes a job that nobody holds from where it waits. Returns how often it was claimed; `None`: it waits nowhere.
-    fn take_from_its_place(&self, handle: i64) -> Result<Option<i64>, Failure> {
+    pub(super) fn take_from_its_place(&self, handle: i64) -> Result<Option<i64>, Failure> {
         let take = |sql: &str| -> Result<Option<(i64, i64)>, Failure> {
             let mut take = self.conn.prepare_cached(sql)?;
             Ok(take.query_row([handle], |row| row.try_into()).optional()?)
         };
+        if let Some((_, epoch)) = take("DELETE FROM blocked WHERE handle = ?1 RETURNING queue, epoch")? {
+            return Ok(Some(epoch));
+        }
         // Where it stood from the start; and anywhere, for a job that has moved.
         for place in ["position IN (?1, -?1)", "true"] {
             let waiting = format!(
@@ -140,6 +143,7 @@ impl Store {
             );
             if let Some((queue, epoch)) = take(&waiting)? {
                 self.count(queue, -1, 0)?;
+                self.free_limit_of(handle)?;
                 return Ok(Some(epoch));
             }
         }
@@ -167,7 +171,7 @@ impl Store {
         let rows = called_off_ones.query_map([session], |row| row.try_into())?;
         let rows: Vec<(i64, i64, i64)> = rows.collect::<Result<_, _>>()?;
         for (handle, epoch, stop) in rows {
-            if let Some(error) = called_off(stop) {
+            if let Some(error) = self.why_called_off(handle, stop)? {
                 self.bury_unblamed(handle, epoch, &error)?;
             }
         }

@@ -150,12 +150,11 @@ impl Store {
             uncount.execute([grp])?;
         }
         while let Some(next) = ties.next {
-            let mut revive = self
-                .conn
-                .prepare_cached("DELETE FROM dead WHERE handle = ?1 AND epoch = 0")?;
-            if revive.execute([next])? == 0 {
+            if !self.fell_with_its_chain(next)? {
                 break;
             }
+            let mut revive = self.conn.prepare_cached("DELETE FROM dead WHERE handle = ?1")?;
+            revive.execute([next])?;
             let mut forget = self
                 .conn
                 .prepare_cached("DELETE FROM attempts WHERE handle = ?1")?;
@@ -164,6 +163,15 @@ impl Store {
             ties = self.ties(next)?;
         }
         Ok(())
+    }
+
+    /// Whether a job is a dead letter because one before it in its chain failed, and never ran.
+    pub(super) fn fell_with_its_chain(&self, handle: i64) -> Result<bool, Failure> {
+        let mut fell = self.conn.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM dead JOIN attempts USING (handle)
+                            WHERE handle = ?1 AND iif(json_valid(error), error ->> '$.kind', '') = ?2)",
+        )?;
+        Ok(fell.query_row((handle, flow::EARLIER_JOB_FAILED), |row| row.get(0))?)
     }
 
     fn ties(&self, handle: i64) -> Result<Ties, Failure> {

@@ -20,6 +20,7 @@ const VIEW: &str = "
     CASE WHEN f.handle NOTNULL THEN 'finished' WHEN d.handle NOTNULL THEN 'dead'
          WHEN r.handle NOTNULL THEN 'running' WHEN s.handle NOTNULL THEN 'scheduled'
          WHEN EXISTS (SELECT 1 FROM deferred w WHERE w.handle = j.handle) THEN 'deferred'
+         WHEN EXISTS (SELECT 1 FROM blocked b WHERE b.handle = j.handle) THEN 'blocked'
          ELSE 'waiting' END, a.history";
 const PLACES: &str = "
     JOIN queues q ON q.queue = j.queue
@@ -154,7 +155,7 @@ impl Store {
                 continue;
             };
             if epoch == 0 {
-                continue; // it never ran: its chain failed earlier
+                continue; // it never ran: its chain failed earlier, or it was called off
             }
             if let Some(key) = key {
                 if self.key_holder(&key)?.is_some() {
@@ -168,6 +169,9 @@ impl Store {
             ] {
                 self.conn.prepare_cached(leave)?.execute([handle])?;
             }
+            // Whoever asks for it now wants it whatever the time.
+            let for_ever = "UPDATE jobs SET begin_by = NULL WHERE handle = ?1 AND begin_by NOTNULL";
+            self.conn.prepare_cached(for_ever)?.execute([handle])?;
             self.wait(queue, self.numbers(1)?, handle, self.now.0, epoch)?;
             self.count(queue, 1, 0)?;
             self.after_retry(handle)?;

@@ -2,7 +2,7 @@
 //!
 //! Each handle has a thread that owns its connection (`engine.rs`). What producers and readers ask goes through
 //! `client.rs`. The verbs are SQL in
-//! `produce.rs`, `consume.rs`, `control.rs`, `attempts.rs`, `flow.rs`, `inspect.rs`, `schedules.rs` and `search.rs` over the tables of `schema.sql` and what follows it; those who wait are in
+//! `produce.rs`, `consume.rs`, `control.rs`, `attempts.rs`, `limits.rs`, `expiry.rs`, `flow.rs`, `inspect.rs`, `schedules.rs` and `search.rs` over the tables of `schema.sql` and what follows it; those who wait are in
 //! `waiters.rs`; processes hear of each other through a bell file (`bell.rs`).
 //! `docs/embedded-broker.md` says what users need to know.
 
@@ -13,8 +13,10 @@ mod consume;
 mod control;
 mod engine;
 mod error;
+mod expiry;
 mod flow;
 mod inspect;
+mod limits;
 mod open;
 mod patience;
 mod produce;

@@ -21,13 +21,14 @@ use crate::broker::BrokerError;
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"pool");
 
 /// Each brings the schema from the version that is its index to the next one.
-pub(super) const MIGRATIONS: [&str; 6] = [
+pub(super) const MIGRATIONS: [&str; 7] = [
     include_str!("schema.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
     include_str!("schema_6.sql"),
+    include_str!("schema_7.sql"),
 ];
 
 /// Pages that the write-ahead log holds before they are copied into the database: 16 MiB.
@@ -37,7 +38,7 @@ const LOG_LEN_KEPT: i64 = 64 << 20;
 /// Page cache in KiB.
 const CACHE_KIB: i64 = 32 << 10;
 /// Distinct statements of this module, and some more.
-const STATEMENTS: usize = 96;
+const STATEMENTS: usize = 112;
 
 const WRITABLE: &str = "choose a place where you may write, as `sqlite:PATH`";
 

@@ -67,6 +67,9 @@ impl Store {
                 return Err(BrokerError::IdTaken(job.id.clone()).into());
             }
         }
+        if let Some(begin_by) = job.begin_by {
+            self.note_expiry(handle, begin_by)?;
+        }
         Ok(queue)
     }
 
@@ -78,8 +81,8 @@ impl Store {
     fn insert_job(&self, job: &NewJob, handle: i64, queue: i64, ties: Ties) -> Result<bool, Failure> {
         let mut insert = self.conn.prepare_cached(
             "INSERT INTO jobs (handle, id, queue, task, enqueued, timeout_ms, retries, result_ttl_ms,
-                               unique_key, payload, grp, next)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO NOTHING",
+                               unique_key, payload, grp, next, begin_by, limit_key, limit_max)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (id) DO NOTHING",
         )?;
         let inserted = insert.execute((
             handle,
@@ -94,6 +97,9 @@ impl Store {
             &job.payload,
             ties.grp,
             ties.next,
+            job.begin_by.map(|begin_by| begin_by.0),
+            job.limit.as_ref().map(|limit| &*limit.key),
+            job.limit.as_ref().map(|limit| limit.max),
         ))?;
         Ok(inserted == 1)
     }

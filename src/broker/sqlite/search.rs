@@ -70,7 +70,7 @@ impl Place {
 const ALONE: &str = "0";
 
 /// Where jobs can be, each with its own order: by an index of the schema, so that no row is read before its turn.
-pub(super) static PLACES: LazyLock<[Place; 6]> = LazyLock::new(|| {
+pub(super) static PLACES: LazyLock<[Place; 7]> = LazyLock::new(|| {
     let by_handle = [ALONE, "p.handle"];
     [
         Place::new(
@@ -86,6 +86,13 @@ pub(super) static PLACES: LazyLock<[Place; 6]> = LazyLock::new(|| {
             ["NULL", "NULL"],
             ["p.queue", "p.position"],
             "SELECT sum(waiting) FROM queues WHERE ?1 ISNULL OR queue = ?1",
+        ),
+        Place::new(
+            JobState::Blocked,
+            "blocked p INDEXED BY blocked_queue",
+            ["NULL", "NULL"],
+            ["p.queue", "p.position"],
+            "SELECT count(*) FROM blocked WHERE ?1 ISNULL OR queue = ?1",
         ),
         Place::new(
             JobState::Scheduled,
@@ -149,7 +156,7 @@ impl Store {
                 known => known,
             },
         };
-        let only_queue = queue.filter(|_| place.state == JobState::Waiting);
+        let only_queue = queue.filter(|_| matches!(place.state, JobState::Waiting | JobState::Blocked));
         let mut at = match look.start() {
             Some(cursor) => cursor.numbers()?,
             None => [only_queue.unwrap_or(place.start[0]), place.start[1]],

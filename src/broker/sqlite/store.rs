@@ -4,7 +4,8 @@
 //! verbs of producers are in `produce.rs`, those of supervisors in `consume.rs`, those of readers
 //! in `inspect.rs`.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub(super) struct Store {
     pub(super) now: Unix,
     /// The running transaction leaves something to see for those who wait.
     pub(super) rings: bool,
+    /// Limits of which the running transaction has freed a place: see [`Store::unblock`].
+    pub(super) freed: RefCell<BTreeSet<String>>,
     pub(super) path: PathBuf,
     pub(super) inode: u64,
     queues: HashMap<QueueName, i64>,
@@ -63,6 +66,7 @@ impl Store {
             session: fastrand::i64(1..i64::MAX),
             now: Unix::now(),
             rings: false,
+            freed: RefCell::default(),
             path,
             inode,
             queues: HashMap::new(),
@@ -78,6 +82,7 @@ impl Store {
         };
         self.conn.prepare_cached(begin)?.execute([])?;
         self.rings = false;
+        self.freed.get_mut().clear();
         self.now = Unix::now();
         Ok(())
     }
@@ -102,6 +107,24 @@ impl Store {
         {
             tracing::error!(%error, "the broker could not roll back");
         }
+    }
+
+    /// Does a piece of work that fails alone: if a row can't be read, nothing of it is done, and the reason is returned.
+    pub(super) fn alone<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<Result<T, String>, Failure> {
+        let run = |sql: &str| self.conn.prepare_cached(sql)?.execute([]);
+        run("SAVEPOINT alone")?;
+        let done = match work() {
+            Err(failure) if failure.is_of_a_row() => {
+                run("ROLLBACK TO alone")?;
+                Err(failure.reason())
+            }
+            done => Ok(done?),
+        };
+        run("RELEASE alone")?;
+        Ok(done)
     }
 
     /// Wakes those who wait for what the last transaction did.
@@ -287,6 +310,7 @@ impl Store {
 
     /// Ends a session: its claims return to the places that they were claimed from. `lost`: its holder is no more.
     pub(super) fn give_back(&mut self, session: i64, lost: bool) -> Result<u64, Failure> {
+        self.free_limits(session)?;
         self.settle_lost(session, lost)?;
         let conn = &self.conn;
         conn.prepare_cached(
@@ -305,22 +329,25 @@ impl Store {
             .execute([session])?;
         conn.prepare_cached("DELETE FROM sessions WHERE session = ?1")?
             .execute([session])?;
+        self.unblock()?;
         self.rings |= back > 0;
         Ok(back as u64)
     }
 
-    /// Whether a scheduled job is due or another handle's claims are to be taken back.
+    /// Whether a scheduled job is due, one expires, or another handle's claims are to be taken back.
     pub(super) fn is_overdue(&self) -> Result<bool, Failure> {
-        Ok(self.next_due()?.is_some_and(|due| due <= self.now) || !self.ended_sessions()?.is_empty())
+        let next = self.next_due()?.into_iter().chain(self.next_expiry()?).min();
+        Ok(next.is_some_and(|at| at <= self.now) || !self.ended_sessions()?.is_empty())
     }
 
-    /// When jobs may become ready without anybody's doing: one is due, or another's lease ends.
+    /// When time alone changes something: a job is due, one expires, or another's lease ends.
     pub(super) fn next_change(&self) -> Result<Option<Unix>, Failure> {
         let mut lease = self
             .conn
             .prepare_cached("SELECT min(expires) FROM sessions WHERE session <> ?1")?;
         let lease: Option<i64> = lease.query_row([self.session], |row| row.get(0))?;
-        Ok(self.next_due()?.into_iter().chain(lease.map(Unix)).min())
+        let next = self.next_due()?.into_iter().chain(self.next_expiry()?);
+        Ok(next.chain(lease.map(Unix)).min())
     }
 
     fn next_due(&self) -> Result<Option<Unix>, Failure> {

@@ -91,7 +91,7 @@ impl Waiters {
         self.ready.retain(|(_, reply)| !reply.is_closed());
         self.ended.retain(|following| !following.reply.is_closed());
         let ready = match self.ready.is_empty() {
-            true => None,
+            true => expire_due(store)?,
             false => self.look_for_ready(store)?,
         };
         let ended = match self.new.is_empty() && self.ended.is_empty() {
@@ -150,7 +150,8 @@ impl Waiters {
             }
             transact_one(store, Access::Write, |store| {
                 store.promote()?;
-                store.recover()
+                store.recover()?;
+                store.expire()
             })?;
         }
     }
@@ -228,6 +229,20 @@ impl Waiters {
             }
         }
         Ok(())
+    }
+}
+
+/// Ends jobs whose time is over. Returns when the next one expires.
+fn expire_due(store: &mut Store) -> Result<Option<Unix>, Failure> {
+    loop {
+        let next = transact_one(store, Access::Read, |store| {
+            let next = store.next_expiry()?;
+            Ok((next, next.is_some_and(|next| next <= store.now)))
+        })?;
+        match next {
+            (_, true) => transact_one(store, Access::Write, Store::expire)?,
+            (next, false) => return Ok(next),
+        };
     }
 }
 

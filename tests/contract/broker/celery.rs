@@ -16,7 +16,7 @@ use pool::broker::{
     Queues, Reader, Schedules, Source, pulled,
 };
 use pool::config::BrokerConfig;
-use pool::job::{Claim, Claimed, JobId, JobState, NewJob, QueueName, Settlement, Verdict};
+use pool::job::{Claim, Claimed, JobId, JobState, Limit, NewJob, QueueName, Settlement, Verdict};
 use pool::time::Unix;
 use serde_json::{Value, json};
 
@@ -270,6 +270,9 @@ otherwise! {
     "there are no dead letters to retry":
         [an_outcome_of_an_earlier_claim_is_late, ready_wakes_when_a_dead_letter_is_retried]
         => an_outcome_of_an_earlier_delivery_is_late,
+    "how many of a key run at once is nobody's business":
+        [so_many_of_a_key_run_at_once, one_over_its_limit_is_in_nobodys_way,
+         one_that_is_canceled_takes_no_place] => what_a_message_cannot_say_is_refused,
     "to Celery an unknown task waits":
         [wait_any_returns_at_once_for_unknown_jobs, a_watch_returns_each_job_once_and_then_nothing,
          wait_all_returns_each_as_it_ended] => an_unknown_task_waits,
@@ -277,10 +280,12 @@ otherwise! {
 
 #[test]
 fn what_holds_otherwise_is_a_rule_and_has_a_reason() {
-    use super::{fanout, leases, queues, settling, waiting};
+    use super::{expiry, fanout, leases, limits, queues, settling, waiting};
     let rules = [
+        expiry::RULES,
         fanout::RULES,
         leases::RULES,
+        limits::RULES,
         queues::RULES,
         settling::RULES,
         waiting::RULES,
@@ -406,6 +411,13 @@ async fn what_a_message_cannot_say_is_refused(kit: &Kit) {
         },
         NewJob {
             retries: Some(1),
+            ..job("1", "default")
+        },
+        NewJob {
+            limit: Some(Limit {
+                key: "db".into(),
+                max: 1,
+            }),
             ..job("1", "default")
         },
     ] {

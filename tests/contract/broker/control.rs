@@ -114,7 +114,14 @@ fn spoil(kit: &Kit, of: &str) -> bool {
             let key = format!("rq:job:{of}");
             let mut limited = ::redis::cmd("HSET");
             limited.arg(key).arg("rate_limit_key").arg("mails");
-            let () = limited.query(&mut server.lock().connection()).unwrap();
+            let mut connection = server.lock().connection();
+            let () = limited.query(&mut connection).unwrap();
+            let mut odd = ::redis::cmd("SET");
+            let () = odd
+                .arg("rq:rl:mails:allowed")
+                .arg("no set")
+                .query(&mut connection)
+                .unwrap();
         }
     }
     true

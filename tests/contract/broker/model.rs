@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pool::broker::parts::turns::Turns;
 use pool::broker::{DeadFilter, NewGroup, Pull};
-use pool::job::{Claimed, GroupId, Job, JobError, JobId, JobView, NewJob, Settlement, Verdict};
+use pool::job::{Claimed, GroupId, Job, JobError, JobId, JobView, Limit, NewJob, Settlement, Verdict};
 use pool::time::Unix;
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -51,6 +51,14 @@ enum Request {
     Close {
         handle: usize,
     },
+    Cancel {
+        jobs: Vec<usize>,
+        stop: bool,
+    },
+    Begun {
+        by: usize,
+        claim: usize,
+    },
     RetryDead(Vec<usize>),
     DeleteDead(Vec<usize>),
     Maintain {
@@ -65,6 +73,10 @@ struct New {
     at_front: bool,
     due: When,
     key: Option<usize>,
+    /// A key, and how many of it run at once.
+    limit: Option<(usize, u32)>,
+    /// It has expired when it is enqueued.
+    expires: bool,
     keep: bool,
 }
 
@@ -99,6 +111,11 @@ impl New {
         NewJob {
             at_front: self.at_front,
             due: self.due.time(),
+            limit: self.limit.map(|(key, max)| Limit {
+                key: format!("limit {key}").into(),
+                max,
+            }),
+            begin_by: (self.expires && self.due.time().is_none()).then_some(Unix(2)),
             unique_key: self.key.map(|key| format!("key {key}").into()),
             result_ttl: (!self.keep).then_some(Duration::ZERO),
             ..job(&format!("job {}", self.id), QUEUES[self.queue])
@@ -148,14 +165,18 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
             prop::bool::weighted(0.2),
             when(),
             prop::option::weighted(0.2, 0usize..3),
+            prop::option::weighted(0.4, (0usize..2, 1u32..3)),
+            prop::bool::weighted(0.05),
             any::<bool>(),
         )
-            .prop_map(|(id, queue, at_front, due, key, keep)| New {
+            .prop_map(|(id, queue, at_front, due, key, limit, expires, keep)| New {
                 id,
                 queue,
                 at_front,
                 due,
                 key,
+                limit,
+                expires,
                 keep,
             })
     };
@@ -177,6 +198,9 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
             .prop_map(|(by, claims)| Request::Settle { by, claims }),
         1 => handle().prop_map(|by| Request::Extend { by }),
         1 => handle().prop_map(|handle| Request::Close { handle }),
+        2 => (prop::collection::vec(id(), 1..4), any::<bool>())
+            .prop_map(|(jobs, stop)| Request::Cancel { jobs, stop }),
+        1 => (handle(), 0usize..20).prop_map(|(by, claim)| Request::Begun { by, claim }),
         1 => prop::collection::vec(id(), 1..4).prop_map(Request::RetryDead),
         1 => prop::collection::vec(id(), 1..4).prop_map(Request::DeleteDead),
         1 => handle().prop_map(|by| Request::Maintain { by }),
@@ -283,6 +307,21 @@ impl Side {
                 self.handles[*handle] = self.kit.handle().await;
                 String::new()
             }
+            Request::Cancel { jobs, stop } => {
+                let control = self.handles[0].control().unwrap();
+                let answer = match stop {
+                    true => control.stop(&names(jobs)).await,
+                    false => control.cancel(&names(jobs)).await,
+                };
+                format!("{:?}", answer.unwrap())
+            }
+            Request::Begun { by, claim } => {
+                if let Some(claimed) = self.claims.iter().rev().nth(*claim) {
+                    let begun = vec![claimed.claim.clone()];
+                    self.handles[*by].note_begun(begun).await.unwrap();
+                }
+                String::new()
+            }
             Request::RetryDead(ids) => {
                 format!("{:?}", self.handles[0].retry_dead(&names(ids)).await.unwrap())
             }
@@ -339,7 +378,8 @@ pub fn check_file(database: &Connection) {
     let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     let places = "SELECT handle FROM waiting UNION ALL SELECT handle FROM scheduled
                   UNION ALL SELECT handle FROM running UNION ALL SELECT handle FROM finished
-                  UNION ALL SELECT handle FROM dead UNION ALL SELECT handle FROM deferred";
+                  UNION ALL SELECT handle FROM dead UNION ALL SELECT handle FROM deferred
+                  UNION ALL SELECT handle FROM blocked";
     let jobs = count("SELECT count(*) FROM jobs");
     assert_eq!(
         count(&format!("SELECT count(*) FROM ({places})")),
@@ -364,7 +404,8 @@ pub fn check_file(database: &Connection) {
         0
     );
     let active =
-        "SELECT handle FROM waiting UNION SELECT handle FROM scheduled UNION SELECT handle FROM running";
+        "SELECT handle FROM waiting UNION SELECT handle FROM scheduled UNION SELECT handle FROM running
+         UNION SELECT handle FROM blocked";
     let keyed = format!("SELECT count(*) FROM jobs WHERE unique_key NOTNULL AND handle IN ({active})");
     assert_eq!(
         count(&keyed),
@@ -373,6 +414,20 @@ pub fn check_file(database: &Connection) {
     assert_eq!(
         count("SELECT count(*) FROM running WHERE session NOT IN (SELECT session FROM sessions)"),
         0
+    );
+    let limits =
+        "SELECT count(*) FROM running JOIN jobs USING (handle) WHERE running.limit_key IS NOT jobs.limit_key";
+    assert_eq!(count(limits), 0, "a claim counts for the limit of its job");
+    let stuck =
+        "SELECT count(*) FROM (SELECT limit_key, queue, min(position) AS position FROM blocked GROUP BY 1, 2)
+        JOIN blocked b USING (limit_key, queue, position) JOIN jobs USING (handle)
+        WHERE (SELECT count(*) FROM running r WHERE r.limit_key = b.limit_key) < limit_max
+          AND NOT EXISTS (SELECT 1 FROM waiting w JOIN jobs j USING (handle)
+                          WHERE w.queue = b.queue AND j.limit_key = b.limit_key)";
+    assert_eq!(
+        count(stuck),
+        0,
+        "a place is free, and the next of its queue does not stand there"
     );
 }
 

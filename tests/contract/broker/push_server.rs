@@ -22,6 +22,7 @@ pub struct Message {
 
 /// What the server says on a channel.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // there is one of them at a time
 pub enum Pushed {
     Delivery {
         channel: u64,

@@ -19,6 +19,7 @@ use super::kit::{
     Kit, Verbs, bury, claim, claim_ids, enqueue, finish, give_back, id, ids, ids_of, job, jobs, queue,
     settle, soon, state,
 };
+use super::limits::limited;
 use crate::support::server::Server;
 
 /// RQ counts whole seconds; what is shorter becomes longer.
@@ -239,18 +240,22 @@ otherwise! {
          jobs_are_found_by_queue_and_task, jobs_are_found_by_their_arguments, jobs_are_found_by_their_error,
          jobs_are_found_by_their_time, jobs_that_come_and_go_hide_no_others, a_cursor_of_another_broker_is_refused,
          ids_are_found_by_their_beginning, runs_that_failed_are_kept_with_who_ran_them] => searches_are_refused,
+    "RQ's own code ends a job with a rate limit, in its worker, and frees its slot":
+        [so_many_of_a_key_run_at_once] => so_many_of_a_key_are_queued,
 }
 
 #[test]
 fn what_holds_otherwise_is_a_rule_and_has_a_reason() {
-    use super::{control, dead, fanout, flow, leases, queues, search, settling, waiting};
+    use super::{control, dead, expiry, fanout, flow, leases, limits, queues, search, settling, waiting};
     let rules = [
         search::RULES,
         control::RULES,
         dead::RULES,
+        expiry::RULES,
         fanout::RULES,
         flow::RULES,
         leases::RULES,
+        limits::RULES,
         queues::RULES,
         settling::RULES,
         waiting::RULES,
@@ -265,6 +270,44 @@ fn what_holds_otherwise_is_a_rule_and_has_a_reason() {
 async fn searches_are_refused(kit: &Kit) {
     let broker = kit.handle().await;
     assert!(broker.search().is_err());
+}
+
+async fn so_many_of_a_key_are_queued(kit: &Kit) {
+    let broker = kit.handle().await;
+    enqueue(&broker, limited(0..3, "default", "db", 2)).await;
+    enqueue(
+        &broker,
+        vec![NewJob {
+            at_front: true,
+            ..limited(3..4, "default", "db", 2).remove(0)
+        }],
+    )
+    .await;
+    let claimed = claim(&broker, &["default"], 9).await;
+    assert_eq!(ids_of(&claimed), ["00000", "00001"]);
+    let mut connection = kit.server().connection();
+    let mut read = |command: &str, words: &[&str]| -> Vec<String> {
+        ::redis::cmd(command).arg(words).query(&mut connection).unwrap()
+    };
+    // As RQ's own producers write it: rq/queue.py, _enqueue_rate_limited_job.
+    assert_eq!(read("SMEMBERS", &["rq:rl-keys"]), ["db"]);
+    assert_eq!(read("HGETALL", &["rq:rl:db"]), ["concurrency", "2"]);
+    assert_eq!(
+        read("ZRANGE", &["rq:rl:db:allowed", "0", "-1"]),
+        ["00000", "00001"]
+    );
+    assert_eq!(
+        read("ZRANGE", &["rq:rl:db:rate_limited", "0", "-1"]),
+        ["00002", "00003"]
+    );
+    let fields = [
+        "rq:job:00003",
+        "status",
+        "rate_limit_key",
+        "rate_limit_concurrency",
+        "enqueue_at_front",
+    ];
+    assert_eq!(read("HMGET", &fields), ["rate_limited", "db", "2", "1"]);
 }
 
 async fn expired_claims_come_back_with_the_next_claim(kit: &Kit) {

@@ -1,6 +1,7 @@
--- Cancels jobs that have not begun; goes behind common.lua. Source: rq/job.py, Job.cancel. ARGV: prefix, now in seconds, id...
+-- Cancels jobs that have not begun; goes behind rate_limit.lua. Source: rq/job.py, Job.cancel; rq/rate_limit.py,
+-- RateLimitRegistry.cancel. ARGV: prefix, now as ISO text, now in seconds, id...
 -- Returns a word of each: done, asked (it is in a supervisor's hand), runs, ended, unknown; or why it can't be canceled.
-local now = ARGV[2]
+now_iso, now = ARGV[2], ARGV[3]
 local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
 
 -- Takes a job from a place. Returns whether it was there; a key of another type holds none.
@@ -20,6 +21,13 @@ local function is_held(id, queue)
   return held
 end
 
+-- A job with a rate limit leaves its place to the next. Where a claim is to come back yet, RQ's maintenance frees it.
+local function free_slot(id, limit, concurrency, held)
+  if not limit then return end
+  redis.call('ZREM', rate_limit_key(limit, 'rate_limited'), id)
+  if not held and redis.call('ZREM', rate_limit_key(limit, 'allowed'), id) == 1 then fill(limit, concurrency) end
+end
+
 local function cancel(id)
   local key = job_key(id)
   local job = call('HMGET', key, 'data', 'status', 'origin', 'rate_limit_key')
@@ -31,10 +39,14 @@ local function cancel(id)
     held = is_held(id, queue)
     if not held then return 'runs' end
   end
-  if given(job[4]) then return 'it has a rate limit, which only RQ\'s own code frees: use Job.cancel()' end
   -- What can fail comes first: then the job stays where it is.
+  local limit, concurrency = given(job[4]) and job[4], 0
+  if limit then
+    concurrency = tonumber(call('HGET', p .. ':rl:' .. limit, 'concurrency') or 0)
+    for _, part in ipairs({'allowed', 'rate_limited'}) do call('ZCARD', rate_limit_key(limit, part)) end
+  end
   call('ZADD', p .. ':canceled:' .. queue, now, id)
-  local waited = leaves('LREM', queue_key(queue), 1, id)
+  local waited = status == 'rate_limited' or leaves('LREM', queue_key(queue), 1, id)
   if status == 'scheduled' or status == 'deferred' then
     waited = leaves('ZREM', p .. ':' .. status .. ':' .. queue, id) or waited
   end
@@ -44,12 +56,13 @@ local function cancel(id)
     end
   end
   redis.call('HSET', key, 'status', 'canceled')
+  free_slot(id, limit, concurrency, held)
   return (held or not waited) and 'asked' or 'done'
 end
 
 local answer = {}
 begin_writes()
-for at = 3, #ARGV do
+for at = 4, #ARGV do
   local ok, word = attempt(cancel, ARGV[at])
   answer[#answer + 1] = ok and word or reason_of(word)
 end

@@ -1,4 +1,4 @@
--- Handles one due time of a schedule: marks it and enqueues its job, or does neither. Goes behind common.lua and the function
+-- Handles one due time of a schedule: marks it and enqueues its job, or does neither. Goes behind rate_limit.lua and the function
 -- enqueue_jobs, which is enqueue.lua. See schedules.lua for the hash of a schedule.
 -- ARGV: as for enqueue.lua with one job or none, then name, due time in milliseconds or '' for a person's request, overlap ('skip',
 --   'queue' or 'allow'), the time in milliseconds, seconds that the job may wait or '', the name of RQ's cron job or ''.
@@ -6,7 +6,7 @@
 local function last() return table.remove(ARGV) end
 local cron, ttl, now, overlap, due, name = last(), last(), last(), last(), last(), last()
 local key = p .. ':pool_schedule:' .. name
-local id = ARGV[4]
+local id = ARGV[6]
 
 -- The job that the schedule made last, if it has not ended.
 local function open_job(last_job)
