@@ -3,9 +3,11 @@
 
 mod client;
 mod control;
+mod expiry;
 mod flow;
 mod inspect;
 mod limits;
+mod purge;
 mod schedules;
 mod search;
 mod store;

@@ -19,6 +19,7 @@ mod presence;
 mod produce;
 mod pull;
 pub mod pulled;
+mod purge;
 mod queues;
 mod read;
 pub mod redis;
@@ -41,6 +42,7 @@ pub use groups::{Chains, GroupView, Groups, NewGroup};
 pub use presence::{Ask, Order, Orders, Picture, PoolView, Presence, RunningJob, Told, WorkerView};
 pub use produce::{Enqueued, Producer};
 pub use pull::Pull;
+pub use purge::Purge;
 pub use queues::{Backlog, Queues};
 pub use read::{Reader, wait_all};
 pub use schedules::{AppDue, AppSchedule, Fired, Firing, Make, Overlap, Ruled, ScheduleView, Schedules};
@@ -111,6 +113,8 @@ pub struct Abilities<'a> {
     pub dead_letters: Option<&'a dyn DeadLetters>,
     /// See [`Broker::control`].
     pub control: Option<&'a dyn Control>,
+    /// See [`Broker::purge`].
+    pub purge: Option<&'a dyn Purge>,
     /// See [`Broker::groups`].
     pub groups: Option<&'a dyn Groups>,
     /// See [`Broker::chains`].
@@ -123,12 +127,13 @@ pub struct Abilities<'a> {
 
 impl<'a> Abilities<'a> {
     /// All but chains, which not every broker has.
-    pub fn of<B: Producer + Reader + DeadLetters + Control + Groups>(broker: &'a B) -> Self {
+    pub fn of<B: Producer + Reader + DeadLetters + Control + Purge + Groups>(broker: &'a B) -> Self {
         Abilities {
             producer: Some(broker),
             reader: Some(broker),
             dead_letters: Some(broker),
             control: Some(broker),
+            purge: Some(broker),
             groups: Some(broker),
             ..Abilities::default()
         }
@@ -186,6 +191,12 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     fn control(&self) -> Result<&dyn Control, NotHere> {
         let found = self.abilities().control;
         found.ok_or_else(|| self.lacks("way to cancel jobs", "use the tools of its protocol"))
+    }
+
+    /// Deletes what waits.
+    fn purge(&self) -> Result<&dyn Purge, NotHere> {
+        let found = self.abilities().purge;
+        found.ok_or_else(|| self.lacks("way to purge queues", "use the tools of its protocol"))
     }
 
     /// Jobs that are counted together.

@@ -1,6 +1,6 @@
 //! What Celery has otherwise or not at all, and what its users do instead.
 
-use crate::broker::{Broker, NotHere};
+use crate::broker::{Broker, BrokerError, NotHere};
 
 /// Where results are not on Redis.
 pub(super) fn no_results(broker: &dyn Broker) -> NotHere {
@@ -33,4 +33,11 @@ pub(super) fn no_chains(broker: &dyn Broker) -> NotHere {
 pub(super) fn no_schedules(broker: &dyn Broker) -> NotHere {
     let instead = "use Celery's own: `beat_schedule`, and `celery -A APP beat` beside the pool";
     broker.lacks("schedules", instead)
+}
+
+/// What is due later is in the hands of the workers.
+pub(super) fn purges_no_etas() -> BrokerError {
+    let why =
+        "tasks with an ETA are in the hands of workers; cancel one with `celery -A APP control revoke ID`";
+    BrokerError::Refused(why.to_owned())
 }

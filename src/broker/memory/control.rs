@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::store::{CalledOff, Place, Store};
+use super::store::{CalledOff, Place, Slot, Store};
 use crate::broker::Canceled;
 use crate::broker::source::StopHow;
 use crate::job::{Attempt, Claim, JobError, JobId};
@@ -81,6 +81,45 @@ impl Store {
         self.take_from_its_place(handle);
         self.bury(handle, JobError::canceled(), result_ttl, now);
         Canceled::Done
+    }
+
+    /// Takes a job that nobody holds from where it waits.
+    pub(super) fn take_from_its_place(&mut self, handle: i64) {
+        let Some(job) = self.jobs.get(&handle) else {
+            return;
+        };
+        let queue = self.queues.get_mut(&job.new.queue);
+        match (&job.place, queue) {
+            (Place::Waiting(Slot { position, .. }), Some(queue)) => {
+                queue.waiting.remove(position);
+                // It may have stood there for a place that is free.
+                if let Some(limit) = &job.new.limit {
+                    self.limits.free(limit);
+                }
+            }
+            (Place::Scheduled(due), Some(queue)) => {
+                self.scheduled.remove(&(*due, handle));
+                queue.scheduled -= 1;
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets the first blocked jobs of keys with free places go back to their queues.
+    pub(super) fn unblock(&mut self) {
+        let jobs = &self.jobs;
+        let max_of = |handle| {
+            jobs[&handle]
+                .new
+                .limit
+                .as_ref()
+                .map_or(u32::MAX, |limit| limit.max)
+        };
+        for handle in self.limits.next(max_of) {
+            if let Place::Blocked(slot) = self.jobs[&handle].place {
+                self.put(handle, Place::Waiting(slot));
+            }
+        }
     }
 
     /// A job that stands nowhere at the moment is a dead letter.

@@ -10,7 +10,7 @@ use crate::broker::parts::turns::Turns;
 use crate::broker::source::StopHow;
 use crate::broker::{Backlog, BrokerError, Enqueued, Maintained, ScheduleView};
 use crate::job::{
-    Attempt, Claim, Claimed, JobError, JobId, Loss, NewJob, QueueName, Settlement, Verdict, Work,
+    Attempt, Claim, Claimed, JobError, JobId, Limit, Loss, NewJob, QueueName, Settlement, Verdict, Work,
 };
 use crate::time::Unix;
 
@@ -235,7 +235,7 @@ impl Store {
                 break;
             };
             match self.jobs[&handle].place {
-                Place::Waiting(slot) if self.limits.is_over(&self.jobs[&handle]) => {
+                Place::Waiting(slot) if self.is_over_limit(handle) => {
                     self.put(handle, Place::Blocked(slot));
                     blocked += 1;
                 }
@@ -243,6 +243,11 @@ impl Store {
             }
         }
         (claimed, blocked)
+    }
+
+    fn is_over_limit(&self, handle: i64) -> bool {
+        let limit = self.jobs[&handle].new.limit.as_ref();
+        limit.is_some_and(|limit| self.limits.is_over(limit))
     }
 
     fn start(&mut self, handle: i64, session: u64) -> Option<Claimed> {
@@ -256,7 +261,9 @@ impl Store {
             begun: false,
             stop: None,
         };
-        self.limits.note(handle, job, &job.place, true);
+        if let Some(limit) = &job.new.limit {
+            self.limits.begin(limit);
+        }
         job.epoch += 1;
         let claim = Claim {
             job: job.new.id.clone(),
@@ -511,8 +518,12 @@ impl Store {
             }
             Place::Deferred | Place::Blocked(_) | Place::Running { .. } | Place::Dead { .. } => {}
         }
-        self.limits.note(handle, job, &job.place, false);
-        self.limits.note(handle, job, &place, true);
+        if let Some(limit) = &job.new.limit {
+            job.leaves(&mut self.limits, limit);
+            if let Place::Blocked(slot) = &place {
+                self.limits.block(limit, &job.new.queue, slot.position, handle);
+            }
+        }
         job.place = place;
     }
 
@@ -526,7 +537,9 @@ impl Store {
     pub(super) fn remove(&mut self, handle: i64) {
         if let Some(job) = self.jobs.remove(&handle) {
             self.ids.remove(&job.new.id);
-            self.limits.note(handle, &job, &job.place, false);
+            if let Some(limit) = &job.new.limit {
+                job.leaves(&mut self.limits, limit);
+            }
             if let Place::Finished { expires, .. } = job.place {
                 self.expiring.remove(&(expires, handle));
             }
@@ -558,6 +571,15 @@ impl Job {
         match self.place {
             Place::Waiting(slot) => Some(slot.since),
             _ => None,
+        }
+    }
+
+    /// Tells its limit that it leaves its place.
+    fn leaves(&self, limits: &mut Limits, limit: &Limit) {
+        match self.place {
+            Place::Running { .. } => limits.end(limit),
+            Place::Blocked(slot) => limits.unblock(limit, &self.new.queue, slot.position),
+            _ => {}
         }
     }
 

@@ -34,6 +34,7 @@ mod look;
 mod maintain;
 pub mod options;
 mod orders;
+mod purge;
 mod python;
 mod ready;
 mod recover;

@@ -33,6 +33,7 @@ pub(super) struct Scripts {
     pub rights: Script,
     pub give_up: Script,
     pub cancel: Script,
+    pub purge: Script,
     pub schedules: Script,
     pub fire: Script,
 }
@@ -55,6 +56,7 @@ impl Scripts {
             rights: script!("rights"),
             give_up: script!("fail", "first_failure", "wake", "give_up"),
             cancel: script!("rate_limit", "cancel"),
+            purge: script!("rate_limit", "purge"),
             schedules: script!("schedules"),
             // The due time and the job are one: what adds jobs is a function of what fires.
             fire: Script::new(concat!(

@@ -135,24 +135,34 @@ impl Store {
         if let Some((_, epoch)) = take("DELETE FROM blocked WHERE handle = ?1 RETURNING queue, epoch")? {
             return Ok(Some(epoch));
         }
-        // Where it stood from the start; and anywhere, for a job that has moved.
-        for place in ["position IN (?1, -?1)", "true"] {
-            let waiting = format!(
+        let take_waiting = |place: &str| {
+            let taken = take(&format!(
                 "DELETE FROM waiting WHERE queue = (SELECT queue FROM jobs WHERE handle = ?1)
                  AND handle = ?1 AND {place} RETURNING queue, epoch"
-            );
-            if let Some((queue, epoch)) = take(&waiting)? {
+            ))?;
+            if let Some((queue, _)) = taken {
                 self.count(queue, -1, 0)?;
                 self.free_limit_of(handle)?;
-                return Ok(Some(epoch));
             }
+            Ok::<_, Failure>(taken.map(|(_, epoch)| epoch))
+        };
+        // Where it stood from the start.
+        if let Some(epoch) = take_waiting("position IN (?1, -?1)")? {
+            return Ok(Some(epoch));
         }
         if let Some((queue, epoch)) = take("DELETE FROM scheduled WHERE handle = ?1 RETURNING queue, epoch")?
         {
             self.count(queue, 0, -1)?;
             return Ok(Some(epoch));
         }
-        Ok(self.undefer(handle)?.then_some(0))
+        if self.undefer(handle)? {
+            return Ok(Some(0));
+        }
+        // Anywhere, for a job that has moved: this goes through the queue.
+        match self.has_ended(handle)? {
+            true => Ok(None),
+            false => take_waiting("true"),
+        }
     }
 
     fn has_expired(&self, handle: i64) -> Result<bool, Failure> {

@@ -2,12 +2,13 @@
 //!
 //! Each handle has a thread that owns its connection (`engine.rs`). What producers and readers ask goes through
 //! `client.rs`. The verbs are SQL in
-//! `produce.rs`, `consume.rs`, `control.rs`, `attempts.rs`, `limits.rs`, `expiry.rs`, `flow.rs`, `inspect.rs`, `schedules.rs` and `search.rs` over the tables of `schema.sql` and what follows it; those who wait are in
+//! `produce.rs`, `claim.rs`, `consume.rs`, `control.rs`, `attempts.rs`, `limits.rs`, `expiry.rs`, `flow.rs`, `inspect.rs`, `schedules.rs` and `search.rs` over the tables of `schema.sql` and what follows it; those who wait are in
 //! `waiters.rs`; processes hear of each other through a bell file (`bell.rs`).
 //! `docs/embedded-broker.md` says what users need to know.
 
 mod attempts;
 mod bell;
+mod claim;
 mod client;
 mod consume;
 mod control;
@@ -20,6 +21,7 @@ mod limits;
 mod open;
 mod patience;
 mod produce;
+mod purge;
 mod schedules;
 mod search;
 mod store;

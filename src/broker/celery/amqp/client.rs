@@ -5,8 +5,9 @@ use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 
 use super::AmqpBroker;
 use super::declare::Declaring;
+use crate::broker::celery::abilities;
 use crate::broker::celery::new_task::NewTask;
-use crate::broker::{Backlog, BrokerError, Enqueued, Producer, Queues, Reader, Watch, check};
+use crate::broker::{Backlog, BrokerError, Enqueued, Producer, Purge, Queues, Reader, Watch, check};
 use crate::job::{JobId, JobView, NewJob, QueueName};
 
 impl AmqpBroker {
@@ -74,6 +75,24 @@ impl Queues for AmqpBroker {
         names.sort();
         names.dedup();
         Ok(names)
+    }
+}
+
+#[async_trait]
+impl Purge for AmqpBroker {
+    /// All of them at once.
+    async fn purge_waiting(&self, queue: &QueueName, _limit: usize) -> Result<u64, BrokerError> {
+        self.open_still()?;
+        let connection = self.link.connection().await?;
+        match Declaring::on(&connection).purge(queue.as_str()).await {
+            Ok(count) => Ok(count.into()),
+            Err(error) if is_missing(&error) => Ok(0),
+            Err(error) => Err(self.link.error(&error)),
+        }
+    }
+
+    async fn purge_scheduled(&self, _queue: &QueueName, _limit: usize) -> Result<u64, BrokerError> {
+        Err(abilities::purges_no_etas())
     }
 }
 

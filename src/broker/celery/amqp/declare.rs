@@ -3,7 +3,7 @@
 //!
 //! What exists with other arguments, or may not be declared by this user, is taken as it is, and the log says so.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 use lapin::{Channel, Connection, ExchangeKind};
 use serde_json::{Map, Value};
@@ -86,6 +86,14 @@ impl<'c> Declaring<'c> {
             .queue_declare(name.into(), options, FieldTable::default())
             .await?;
         Ok(queue.message_count())
+    }
+
+    /// Deletes the messages that wait in a queue; how many there were.
+    pub async fn purge(&mut self, name: &str) -> lapin::Result<u32> {
+        let channel = self.channel().await?;
+        channel
+            .queue_purge(name.into(), QueuePurgeOptions::default())
+            .await
     }
 
     pub async fn exchange(&mut self, exchange: &Exchange) -> lapin::Result<()> {

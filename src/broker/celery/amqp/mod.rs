@@ -121,6 +121,7 @@ impl Broker for AmqpBroker {
         Abilities {
             producer: Some(self),
             reader: self.consumer.results.as_ref().map(|_| self as &dyn Reader),
+            purge: Some(self),
             ..Abilities::default()
         }
     }

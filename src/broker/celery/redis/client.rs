@@ -1,8 +1,9 @@
 //! What producers and readers ask.
 
 use super::RedisBroker;
+use crate::broker::celery::abilities;
 use crate::broker::celery::new_task::NewTask;
-use crate::broker::{Backlog, BrokerError, Enqueued, Producer, Queues, Reader, Watch, check};
+use crate::broker::{Backlog, BrokerError, Enqueued, Producer, Purge, Queues, Reader, Watch, check};
 use crate::job::{JobId, JobView, NewJob, QueueName};
 use async_trait::async_trait;
 
@@ -70,6 +71,26 @@ impl Queues for RedisBroker {
         names.sort();
         names.dedup();
         Ok(names)
+    }
+}
+
+#[async_trait]
+impl Purge for RedisBroker {
+    /// All of them at once. Source: `kombu/transport/redis.py`, `Channel._purge`.
+    async fn purge_waiting(&self, queue: &QueueName, _limit: usize) -> Result<u64, BrokerError> {
+        self.open_still()?;
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        for list in self.keys.lists(queue.as_str()) {
+            pipeline.cmd("LLEN").arg(&list);
+            pipeline.cmd("DEL").arg(&list).ignore();
+        }
+        let lengths: Vec<u64> = self.link.run_pipeline(&pipeline).await?;
+        Ok(lengths.iter().sum())
+    }
+
+    async fn purge_scheduled(&self, _queue: &QueueName, _limit: usize) -> Result<u64, BrokerError> {
+        Err(abilities::purges_no_etas())
     }
 }
 

@@ -144,6 +144,7 @@ impl Broker for RedisBroker {
         Abilities {
             producer: Some(self),
             reader: self.consumer.results.as_ref().map(|_| self as &dyn Reader),
+            purge: Some(self),
             ..Abilities::default()
         }
     }

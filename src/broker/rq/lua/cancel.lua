@@ -21,13 +21,6 @@ local function is_held(id, queue)
   return held
 end
 
--- A job with a rate limit leaves its place to the next. Where a claim is to come back yet, RQ's maintenance frees it.
-local function free_slot(id, limit, concurrency, held)
-  if not limit then return end
-  redis.call('ZREM', rate_limit_key(limit, 'rate_limited'), id)
-  if not held and redis.call('ZREM', rate_limit_key(limit, 'allowed'), id) == 1 then fill(limit, concurrency) end
-end
-
 local function cancel(id)
   local key = job_key(id)
   local job = call('HMGET', key, 'data', 'status', 'origin', 'rate_limit_key')
@@ -42,8 +35,7 @@ local function cancel(id)
   -- What can fail comes first: then the job stays where it is.
   local limit, concurrency = given(job[4]) and job[4], 0
   if limit then
-    concurrency = tonumber(call('HGET', p .. ':rl:' .. limit, 'concurrency') or 0)
-    for _, part in ipairs({'allowed', 'rate_limited'}) do call('ZCARD', rate_limit_key(limit, part)) end
+    concurrency = limit_of(limit)
   end
   call('ZADD', p .. ':canceled:' .. queue, now, id)
   local waited = status == 'rate_limited' or leaves('LREM', queue_key(queue), 1, id)

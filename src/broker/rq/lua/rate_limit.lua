@@ -31,3 +31,17 @@ local function wait_for_turn(id, key, limit, concurrency, at_front)
   redis.call('ZADD', rate_limit_key(limit, 'rate_limited'), now, id)
   fill(limit, concurrency)
 end
+
+-- How many of this key are queued or run at once, nothing without one. What can fail is looked at.
+local function limit_of(limit)
+  if not given(limit) then return 0 end
+  for _, part in ipairs({'allowed', 'rate_limited'}) do call('ZCARD', rate_limit_key(limit, part)) end
+  return tonumber(call('HGET', p .. ':rl:' .. limit, 'concurrency') or 0)
+end
+
+-- A job with a rate limit leaves its place to the next. Where a claim is to come back yet, RQ's maintenance frees it.
+local function free_slot(id, limit, concurrency, is_held)
+  if not limit then return end
+  redis.call('ZREM', rate_limit_key(limit, 'rate_limited'), id)
+  if not is_held and redis.call('ZREM', rate_limit_key(limit, 'allowed'), id) == 1 then fill(limit, concurrency) end
+end

@@ -1,0 +1,16 @@
+//! Deleting what waits.
+
+use async_trait::async_trait;
+
+use super::BrokerError;
+use crate::job::QueueName;
+
+/// Deletes jobs that nobody has begun, without a trace. A group counts them as failed.
+#[async_trait]
+pub trait Purge: Send + Sync {
+    /// Deletes the next jobs that wait in a queue, some `limit` of them. Returns how many; none: nothing is left.
+    async fn purge_waiting(&self, queue: &QueueName, limit: usize) -> Result<u64, BrokerError>;
+
+    /// The same of jobs for this queue that are due later.
+    async fn purge_scheduled(&self, queue: &QueueName, limit: usize) -> Result<u64, BrokerError>;
+}
