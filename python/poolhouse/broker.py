@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Protocol, Sequence
+from typing import Any, List, Optional, Protocol, Sequence, Tuple
 
 from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob
 
@@ -31,6 +31,15 @@ class Broker(Protocol):
 
     def cancel(self, ids: Sequence[str], running: bool) -> List[Canceled]:
         """Takes jobs out before they begin; with `running`, those that run are stopped for good. One answer a job."""
+        ...
+
+    def matching(self, queue: Optional[str], task: Optional[str], most: int, after: Any = None) -> Tuple[List[str], Any]:
+        """Some jobs that have not begun, of this queue and task: their ids, and where to go on; None: there are no more.
+        What is taken out in between hides no others."""
+        ...
+
+    def purge(self, queue: str, scheduled: bool, most: int) -> int:
+        """Deletes some jobs that wait in a queue, or are due later; how many. Fewer than `most`: nothing is left."""
         ...
 
     def wait(self, id: str, limit: Optional[float]) -> Optional[JobView]:

@@ -70,6 +70,14 @@ class Job(Generic[R]):
         """Takes it out before it begins. With `running`, it is stopped for good if it runs."""
         return self._connection.broker().cancel([self.id], running)[0]
 
+    def stop(self) -> Canceled:
+        """Takes it out before it begins, or stops it for good if it runs: its worker is killed."""
+        return self.cancel(running=True)
+
+    async def astop(self) -> Canceled:
+        """See `stop`."""
+        return await in_thread(self.stop)
+
     async def acancel(self, running: bool = False) -> Canceled:
         """See `cancel`."""
         return await in_thread(self.cancel, running)

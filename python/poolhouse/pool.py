@@ -10,12 +10,15 @@ from poolhouse.duration import Duration
 from poolhouse.errors import Refused
 from poolhouse.ids import new_id, new_ids
 from poolhouse.job import Group, Job
-from poolhouse.model import NewGroup, NewJob
+from poolhouse.model import Canceled, NewGroup, NewJob, check_name
 from poolhouse.options import Options
 from poolhouse.task import P, Signature, Task
 from poolhouse.threads import in_thread
 
 R = TypeVar("R")
+
+#: Jobs that are canceled or deleted in one step.
+_STEP = 500
 
 
 class Pool:
@@ -120,6 +123,42 @@ class Pool:
     def get_group(self, id: str) -> Group:
         """A handle on the group with this id; nothing is asked of the broker."""
         return Group(self._connection, _text(id))
+
+    def cancel(self, *, queue: Optional[str] = None, task: Optional[str] = None) -> int:
+        """Cancels all jobs of a queue, of a task, or of both, that have not begun. Returns how many never run.
+
+        In steps: what was canceled stays so if this ends early. `Job.cancel` cancels one.
+        """
+        if queue is None and task is None:
+            raise Refused("cancel needs a queue, a task, or both")
+        broker = self._connection.broker()
+        canceled, after = 0, None
+        while True:
+            ids, after = broker.matching(queue, task, _STEP, after)
+            answers = broker.cancel(ids, False) if ids else []
+            canceled += sum(answer in (Canceled.DONE, Canceled.ASKED) for answer in answers)
+            if after is None:
+                return canceled
+
+    async def acancel(self, *, queue: Optional[str] = None, task: Optional[str] = None) -> int:
+        """See `cancel`."""
+        return await in_thread(lambda: self.cancel(queue=queue, task=task))
+
+    def purge(self, queue: str, *, scheduled: bool = False) -> int:
+        """Deletes all jobs that wait in a queue, with `scheduled` also those that are due later. They leave no record.
+        Returns how many there were."""
+        broker = self._connection.broker()
+        deleted = 0
+        for is_scheduled in (False, True) if scheduled else (False,):
+            gone = _STEP
+            while gone >= _STEP:
+                gone = broker.purge(check_name(queue, "the queue's name"), is_scheduled, _STEP)
+                deleted += gone
+        return deleted
+
+    async def apurge(self, queue: str, *, scheduled: bool = False) -> int:
+        """See `purge`."""
+        return await in_thread(lambda: self.purge(queue, scheduled=scheduled))
 
     def close(self) -> None:
         """Closes the connection to the broker; the next job opens it again."""

@@ -103,6 +103,14 @@ class InlineBroker:
         """See `broker.Broker`; all jobs have ended."""
         return [Canceled.ENDED if id in self._views else Canceled.UNKNOWN for id in ids]
 
+    def matching(self, queue: Optional[str], task: Optional[str], most: int, after: Any = None) -> Tuple[List[str], Any]:
+        """See `broker.Broker`; all jobs have ended."""
+        return [], None
+
+    def purge(self, queue: str, scheduled: bool, most: int) -> int:
+        """See `broker.Broker`; all jobs have ended."""
+        return 0
+
     def wait(self, id: str, limit: Optional[float]) -> Optional[JobView]:
         """See `broker.Broker`."""
         return self._views.get(id)

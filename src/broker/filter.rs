@@ -294,7 +294,7 @@ mod tests {
         assert!(of(StateName::Dead).matches(&failed) && !of(StateName::Dead).matches(&canceled));
         assert!(of(StateName::Canceled).matches(&canceled) && !of(StateName::Canceled).matches(&failed));
         assert_eq!(of(StateName::Canceled).places(), [JobState::Dead]);
-        assert_eq!(JobFilter::default().places().len(), 6, "each place once");
+        assert_eq!(JobFilter::default().places().len(), 7, "each place once");
     }
 
     #[test]
@@ -331,7 +331,7 @@ mod tests {
             "lost"
                 .parse::<StateName>()
                 .unwrap_err()
-                .contains("waiting, scheduled")
+                .contains("waiting, blocked, scheduled")
         );
     }
 }

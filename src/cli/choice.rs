@@ -13,7 +13,7 @@ use super::report::{Code, Failure};
 /// Conditions that all hold
 #[derive(Args, Clone, Debug, Default)]
 pub struct FilterArgs {
-    /// Only in this state: running, waiting, scheduled, deferred, dead (or failed), canceled, finished; several as `a,b`
+    /// Only in this state: running, waiting, blocked, scheduled, deferred, dead (or failed), canceled, finished; several as `a,b`
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     pub state: Vec<StateName>,
     /// Only of this queue

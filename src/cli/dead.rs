@@ -155,7 +155,7 @@ impl Change {
 async fn change(broker: &dyn Broker, args: &ChosenArgs, change: Change) -> Outcome {
     let dead = broker.dead_letters()?;
     if args.all {
-        let changed = change_all(dead, &args.filter, change).await?;
+        let changed = change_all(dead, args.filter.newest(CHUNK), change).await?;
         return print(&counted(change, changed));
     }
     let ids = wait::job_ids(broker, &args.jobs).await?;
@@ -187,8 +187,12 @@ fn counted(change: Change, count: usize) -> String {
 }
 
 /// Walks from the newest to the oldest, in chunks: those that die again meanwhile are newer than where it began.
-async fn change_all(dead: &dyn DeadLetters, filter: &FilterArgs, change: Change) -> Result<usize, Failure> {
-    let mut filter = filter.newest(CHUNK);
+async fn change_all(
+    dead: &dyn DeadLetters,
+    mut filter: DeadFilter,
+    change: Change,
+) -> Result<usize, Failure> {
+    filter.limit = CHUNK;
     let mut ended_by = Unix::now();
     let (mut seen, mut changed) = (HashSet::new(), 0);
     loop {
@@ -211,4 +215,9 @@ async fn change_all(dead: &dyn DeadLetters, filter: &FilterArgs, change: Change)
         }
         ended_by = oldest.unwrap_or(ended_by);
     }
+}
+
+/// Deletes all that match; how many.
+pub async fn delete_all(dead: &dyn DeadLetters, filter: DeadFilter) -> Result<u64, Failure> {
+    Ok(change_all(dead, filter, Change::Delete).await? as u64)
 }

@@ -5,11 +5,13 @@
 //! - `at`: times of the calendar.
 
 mod at;
+mod cancel;
 mod chart;
 mod check;
 mod choice;
 mod client;
 mod completions;
+mod confirm;
 mod dead;
 mod default_file;
 mod demo;
@@ -23,6 +25,7 @@ mod lines;
 mod listing;
 mod metrics;
 mod progress;
+mod purge;
 mod render;
 mod report;
 mod result;
@@ -85,6 +88,9 @@ enum Verb {
     Wait(wait::WaitArgs),
     Result(result::ResultArgs),
     Jobs(Box<jobs::JobsArgs>),
+    Cancel(Box<cancel::CancelArgs>),
+    StopJob(cancel::StopJobArgs),
+    Purge(purge::PurgeArgs),
     Status(status::StatusArgs),
     Explain(explain::ExplainArgs),
     Metrics(metrics::MetricsArgs),
@@ -223,6 +229,9 @@ fn perform(cli: Cli) -> Outcome {
         Some(Verb::Wait(args)) => block_on(wait::run(args)),
         Some(Verb::Result(args)) => block_on(result::run(args)),
         Some(Verb::Jobs(args)) => block_on(jobs::run(*args)),
+        Some(Verb::Cancel(args)) => block_on(cancel::cancel(*args)),
+        Some(Verb::StopJob(args)) => block_on(cancel::stop_job(args)),
+        Some(Verb::Purge(args)) => block_on(purge::run(args)),
         Some(Verb::Status(args)) => status::run(&args),
         Some(Verb::Explain(args)) => explain::run(&args),
         Some(Verb::Metrics(args)) => metrics::run(&args),

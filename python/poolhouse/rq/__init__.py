@@ -60,7 +60,9 @@ class RqBroker:
             raise BrokerError(f"cannot use the broker at {self._name}: {error}") from None
         serializer = resolve_serializer(os.environ.get("POOL_SERIALIZER") or None)
         self._rows, self._look = Rows(self._redis, serializer), Look(self._redis, serializer)
-        self._enqueue, self._cancel = (self._redis.register_script(_script(name)) for name in ("enqueue", "cancel"))
+        self._enqueue, self._cancel, self._purge = (
+            self._redis.register_script(_script(name)) for name in ("enqueue", "cancel", "purge")
+        )
 
     def enqueue(self, jobs: Sequence[NewJob]) -> List[Enqueued]:
         """See `broker.Broker`."""
@@ -111,6 +113,37 @@ class RqBroker:
                     answer = Canceled.ASKED
                 answers.append(answer)
             return answers
+
+    def matching(self, queue: Optional[str], task: Optional[str], most: int, after: Any = None) -> Tuple[List[str], Any]:
+        """See `broker.Broker`. Each place is gone through from its end, so that what leaves moves none that comes yet."""
+        with self._told():
+            places, end = after or (self._places(queue), None)
+            if not places:
+                return [], None
+            key = places[0]
+            is_list = key.startswith(f"{PREFIX}:queue:")
+            if end is None:
+                end = self._redis.llen(key) if is_list else self._redis.zcard(key)
+            start = max(end - most, 0)
+            read = self._redis.lrange if is_list else self._redis.zrange
+            ids = [id.decode() for id in read(key, start, end - 1)] if end else []
+            views = [view for view in self._look.find(ids) if view is not None]
+            found = [view.id for view in views if not view.state.is_final and task in (None, view.task)]
+            return found, (places, start) if start else (places[1:], None)
+
+    def _places(self, queue: Optional[str]) -> List[str]:
+        if queue is None:
+            queues = sorted(key.decode().rsplit(":", 1)[-1] for key in self._redis.smembers(f"{PREFIX}:queues"))
+        else:
+            queues = [queue]
+        names = ("queue", "scheduled", "deferred")
+        return [f"{PREFIX}:{name}:{queue}" for queue in queues for name in names]
+
+    def purge(self, queue: str, scheduled: bool, most: int) -> int:
+        """See `broker.Broker`."""
+        with self._told():
+            what = "scheduled" if scheduled else "waiting"
+            return int(self._purge(args=[NAMES, *_moment(), queue, what, most]))
 
     def wait(self, id: str, limit: Optional[float]) -> Optional[JobView]:
         """See `broker.Broker`."""

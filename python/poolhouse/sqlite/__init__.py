@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, List, Optional, Sequence, TypeVar
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple, TypeVar
 
 from poolhouse import check
 from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob
@@ -59,6 +59,16 @@ class SqliteBroker:
         """See `broker.Broker`."""
         with self._database.write() as transaction:
             return [control.cancel(transaction, id, running, self._result_ttl_ms) for id in ids]
+
+    def matching(self, queue: Optional[str], task: Optional[str], most: int, after: Any = None) -> Tuple[List[str], Any]:
+        """See `broker.Broker`."""
+        with self._database.read() as connection:
+            return control.matching(connection, queue, task, most, after)
+
+    def purge(self, queue: str, scheduled: bool, most: int) -> int:
+        """See `broker.Broker`."""
+        with self._database.write() as transaction:
+            return control.purge(transaction, queue, scheduled, most, self._result_ttl_ms)
 
     def wait(self, id: str, limit: Optional[float]) -> Optional[JobView]:
         """See `broker.Broker`."""

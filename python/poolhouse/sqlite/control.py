@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Optional
+import sqlite3
+from typing import Any, List, Optional, Tuple
 
 from poolhouse.model import Canceled, JobError
 from poolhouse.sqlite import flow
@@ -43,24 +44,34 @@ def _take_from_its_place(transaction: Transaction, handle: int) -> Optional[int]
     row = transaction.one("DELETE FROM blocked WHERE handle = ? RETURNING epoch", (handle,))
     if row is not None:
         return int(row[0])
-    # Where it stood from the start; and anywhere, if it has moved.
-    for place, positions in (("position IN (?, ?)", (handle, -handle)), ("1", ())):
-        row = transaction.one(
-            "DELETE FROM waiting WHERE queue = (SELECT queue FROM jobs WHERE handle = ?)"
-            f" AND handle = ? AND {place} RETURNING queue, epoch",
-            (handle, handle, *positions),
-        )
-        if row is not None:
-            transaction.count(row[0], -1, 0)
-            _unblock(transaction, handle, row[0])
-            return int(row[1])
+    row = _take_waiting(transaction, handle, "position IN (?, ?)", (handle, -handle))  # where it stood from the start
+    if row is not None:
+        return int(row[1])
     row = transaction.one("DELETE FROM scheduled WHERE handle = ? RETURNING queue, epoch", (handle,))
     if row is not None:
         transaction.count(row[0], 0, -1)
         return int(row[1])
     if transaction.one("DELETE FROM deferred WHERE handle = ? RETURNING handle", (handle,)) is not None:
         return 0
-    return None
+    ended = "SELECT 1 FROM finished WHERE handle = ? UNION ALL SELECT 1 FROM dead WHERE handle = ?"
+    if transaction.one(ended, (handle, handle)) is not None:
+        return None
+    row = _take_waiting(transaction, handle, "1", ())  # it has moved: this goes through the queue
+    return None if row is None else int(row[1])
+
+
+def _take_waiting(
+    transaction: Transaction, handle: int, place: str, positions: Tuple[int, ...]
+) -> Optional[Tuple[Any, ...]]:
+    row = transaction.one(
+        "DELETE FROM waiting WHERE queue = (SELECT queue FROM jobs WHERE handle = ?)"
+        f" AND handle = ? AND {place} RETURNING queue, epoch",
+        (handle, handle, *positions),
+    )
+    if row is not None:
+        transaction.count(row[0], -1, 0)
+        _unblock(transaction, handle, row[0])
+    return row
 
 
 def _unblock(transaction: Transaction, handle: int, queue: int) -> None:
@@ -76,3 +87,53 @@ def _unblock(transaction: Transaction, handle: int, queue: int) -> None:
     if row is not None:
         transaction.wait(queue, *row)
         transaction.count(queue, 1, 0)
+
+
+#: Where jobs are that have not begun, each with the order in which it is gone through: two numbers.
+_PLACES = (
+    ("waiting p", "p.queue", "p.position"),
+    ("blocked p INDEXED BY blocked_queue", "p.queue", "p.position"),
+    ("scheduled p", "p.handle", "p.handle"),
+    ("deferred p", "p.handle", "p.handle"),
+)
+_AHEAD = -(1 << 63)
+
+
+def matching(
+    connection: sqlite3.Connection, queue: Optional[str], task: Optional[str], most: int, after: Any
+) -> Tuple[List[str], Any]:
+    """Ids of jobs that have not begun. `after`: how many places are behind, and the position in the next one."""
+    place, first, second = after or (0, _AHEAD, _AHEAD)
+    source, major, minor = _PLACES[place]
+    rows = connection.execute(
+        f"SELECT j.id, {major}, {minor} FROM {source} CROSS JOIN jobs j ON j.handle = p.handle"
+        f" CROSS JOIN queues q ON q.queue = j.queue WHERE ({major}, {minor}) > (?, ?) AND (? ISNULL OR q.name = ?)"
+        f" AND (? ISNULL OR j.task = ?) ORDER BY {major}, {minor} LIMIT ?",
+        (first, second, queue, queue, task, task, most),
+    ).fetchall()
+    ids = [row[0] for row in rows]
+    if len(rows) == most:
+        return ids, (place, *rows[-1][1:])
+    return ids, None if place + 1 == len(_PLACES) else (place + 1, _AHEAD, _AHEAD)
+
+
+def purge(transaction: Transaction, queue: str, scheduled: bool, most: int, result_ttl_ms: int) -> int:
+    """Deletes jobs that wait, or are due later; those who wait for them are told that they were canceled."""
+    row = transaction.one("SELECT queue FROM queues WHERE name = ?", (queue,))
+    if row is None:
+        return 0
+    tables = ("scheduled",) if scheduled else ("waiting", "blocked")
+    handles: List[int] = []
+    for table in tables:
+        found = transaction.execute(
+            f"SELECT handle FROM {table} WHERE queue = ? LIMIT ?", (row[0], most - len(handles))
+        ).fetchall()
+        handles += [handle for (handle,) in found]
+    for handle in handles:
+        epoch = _take_from_its_place(transaction, handle)
+        if epoch is not None:
+            flow.bury(transaction, handle, epoch, _CANCELED, result_ttl_ms)
+            transaction.execute("DELETE FROM dead WHERE handle = ?", (handle,))
+        transaction.forget(handle)
+    transaction.rings |= bool(handles)
+    return len(handles)

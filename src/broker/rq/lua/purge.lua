@@ -17,6 +17,6 @@ local ids = ARGV[5] == 'waiting' and call('LRANGE', list, 0, last) or call('ZRAN
 if #ids == 0 then return 0 end
 begin_writes()
 -- They leave first: a slot that is free brings the next one into the queue.
-if ARGV[5] == 'waiting' then redis.call('LTRIM', list, #ids, -1) else redis.call('ZREM', scheduled, unpack(ids)) end
+if ARGV[5] == 'waiting' then redis.call('LPOP', list, #ids) else redis.call('ZREM', scheduled, unpack(ids)) end
 for _, id in ipairs(ids) do attempt(purge, id) end
 return #ids

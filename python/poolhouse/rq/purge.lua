@@ -1,0 +1,1 @@
+../../../src/broker/rq/lua/purge.lua
