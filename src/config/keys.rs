@@ -419,8 +419,46 @@ impl Section for TaskConfig {
             &mut self.directory,
         );
         visit(
-            key!("max_output", "Largest output; none: broker.max_result (command)"),
+            key!(
+                "stdin",
+                "What it reads on standard input: the job's data as json, or the raw text or the base64 bytes of a JSON string (command)"
+            ),
+            &mut self.stdin,
+        );
+        visit(
+            key!(
+                "stdout",
+                "What its output becomes: auto, text, base64 or file (command)"
+            ),
+            &mut self.stdout,
+        );
+        visit(
+            key!(
+                "output_directory",
+                "Directory for output that is kept in files (stdout = \"file\")"
+            ),
+            &mut self.output_directory,
+        );
+        visit(
+            key!(
+                "max_output",
+                "Largest output; none: broker.max_result, and no limit for a file (command)"
+            ),
             &mut self.max_output,
+        );
+        visit(
+            key!(
+                "max_memory",
+                "Most address space of each of its processes (command)"
+            ),
+            &mut self.max_memory,
+        );
+        visit(
+            key!(
+                "max_cpu_time",
+                "Most processor time of each of its processes, in whole seconds (command)"
+            ),
+            &mut self.max_cpu_time,
         );
         visit(
             key!(

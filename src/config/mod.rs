@@ -46,7 +46,7 @@ pub use url::{BrokerUrl, RedisUrl, encoded};
 pub use values::{
     AppConfig, BATCH_SIZE_MAX, BrokerConfig, Config, DialectKind, Dialects, History, Immortal, Isolation,
     LogConfig, LogFormat, MetricsConfig, PoolConfig, Protocol, RuntimeKind, ScheduleConfig, SupervisorConfig,
-    TaskConfig,
+    TaskConfig, TaskInput, TaskOutput,
 };
 
 pub use crate::broker::rq::options::Keep;

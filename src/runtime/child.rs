@@ -1,5 +1,6 @@
 //! One run of a program: feed it, listen to it, and end it in time, its whole process group included.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
@@ -58,10 +59,17 @@ pub struct Ended {
 /// Runs a program with `input` on its standard input until it has ended. What it started and left in its process
 /// group is killed then. Its standard error goes to ours as it comes.
 ///
+/// `output`: a file for its standard output, which is not listened to then.
+///
 /// Fails, in words, when it can't be started or attended.
-pub fn run(command: &mut Command, input: &[u8], limits: &Limits) -> Result<Ended, String> {
+pub fn run(
+    command: &mut Command,
+    input: &[u8],
+    output: Option<File>,
+    limits: &Limits,
+) -> Result<Ended, String> {
     let mut memory = OutOfMemory::default();
-    let mut child = Child::start(command)?;
+    let mut child = Child::start(command, output)?;
     let attended = child.attend(input, limits);
     let finished = child.finish(limits);
     let lost = |error: SysError| format!("lost touch with the program: {error}");
@@ -91,13 +99,13 @@ struct Child {
 }
 
 impl Child {
-    fn start(command: &mut Command) -> Result<Child, String> {
+    fn start(command: &mut Command, output: Option<File>) -> Result<Child, String> {
         let sys = |error: SysError| error.to_string();
         let (lifeline, theirs) = lifeline::pair().map_err(sys)?;
         spawn::tie_to_lifeline(command, theirs);
         command
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(output.map_or_else(Stdio::piped, Stdio::from))
             .stderr(Stdio::piped());
         // Reaped through its pidfd, by `finish`.
         let mut child = command.spawn().map_err(|error| {
@@ -106,9 +114,9 @@ impl Child {
         })?;
         let group = i32::try_from(child.id()).expect("process ids are positive ints");
         let pidfd = PidFd::open(group).map_err(sys)?;
-        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-            unreachable!("all three were asked for as pipes");
+        let stdout = child.stdout.take();
+        let (Some(stdin), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
+            unreachable!("both were asked for as pipes");
         };
         nonblocking(&stdin).map_err(sys)?;
         Ok(Child {
@@ -117,7 +125,7 @@ impl Child {
             _lifeline: lifeline,
             stdin: Some(stdin),
             stdout: Listener::new(stdout).map_err(sys)?,
-            stderr: Listener::new(stderr).map_err(sys)?,
+            stderr: Listener::new(Some(stderr)).map_err(sys)?,
         })
     }
 
@@ -189,7 +197,9 @@ impl Child {
     fn listen(&mut self, limits: &Limits) -> bool {
         let printed = self.stdout.read(|_| {});
         // One byte above the limit tells that it was exceeded; nobody needs more.
-        self.stdout.bytes.truncate(limits.output_len_max + 1);
+        self.stdout
+            .bytes
+            .truncate(limits.output_len_max.saturating_add(1));
         let complained = self.stderr.read(|chunk| {
             // Gone is the supervisor when this fails, and we with it in a moment.
             let _ = io::stderr().write_all(chunk);
@@ -231,10 +241,11 @@ struct Listener<P> {
 }
 
 impl<P: Read + AsFd> Listener<P> {
-    fn new(pipe: P) -> Result<Self, SysError> {
-        nonblocking(&pipe)?;
+    /// Without a pipe there is nothing to listen to.
+    fn new(pipe: Option<P>) -> Result<Self, SysError> {
+        pipe.as_ref().map_or(Ok(()), nonblocking)?;
         Ok(Listener {
-            pipe: Some(pipe),
+            pipe,
             bytes: Vec::new(),
         })
     }
@@ -293,7 +304,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, input: &[u8], limits: &Limits) -> Ended {
-        run(Command::new("sh").args(["-c", script]), input, limits).unwrap()
+        run(Command::new("sh").args(["-c", script]), input, None, limits).unwrap()
     }
 
     fn exit(code: i32) -> Stop {
@@ -425,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
-        let error = run(&mut Command::new("no-such-program"), b"", &unlimited()).unwrap_err();
+        let error = run(&mut Command::new("no-such-program"), b"", None, &unlimited()).unwrap_err();
         assert!(error.starts_with("cannot start `no-such-program`: "), "{error}");
     }
 }

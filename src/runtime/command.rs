@@ -5,23 +5,25 @@
 //! its own, which ends with the job, with its worker, and with the supervisor.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
-use serde::de::IgnoredAny;
+use nix::sys::signal::Signal;
 
 use super::child::{self, Ended, Limits, Stop};
 use super::executor::{Ending, Executor, timeout_of, unknown_task};
+use super::streams::{self, OutputFile};
 use super::task::timeout_error;
 use super::variables::Variables;
-use crate::death::Death;
+use crate::death::{Death, ProcessEnd};
 use crate::job::JobError;
+use crate::sys::limits::ResourceLimits;
 use crate::sys::process;
 use crate::time::Mono;
 use crate::wire::frame::Run;
-use crate::wire::message::{CommandTask, Load};
+use crate::wire::message::{CommandOutput, CommandTask, Load};
 
 /// The exit status that asks for another run: `EX_TEMPFAIL`. Source: sysexits.h.
 const TRY_AGAIN: i32 = 75;
@@ -50,6 +52,14 @@ fn problem(task: &CommandTask) -> Option<String> {
     let directory = task.directory.as_deref().map_or(Path::new("."), Path::new);
     if !directory.is_dir() {
         return Some(format!("its directory `{}` is not there", directory.display()));
+    }
+    if let Some(output) = task.output_directory.as_deref().map(Path::new)
+        && !output.is_dir()
+    {
+        return Some(format!(
+            "its output_directory `{}` is not there",
+            output.display()
+        ));
     }
     if program.contains('/') {
         let path = directory.join(program);
@@ -94,11 +104,34 @@ impl Executor for Commands {
             grace: self.grace,
             output_len_max: task.max_output,
         };
-        match child::run(&mut command(task, run), run.payload, &limits) {
-            Ok(ended) => ending(ended, task, timeout, result),
+        let input = match streams::input(task.stdin, run.payload) {
+            Ok(input) => input,
+            Err(error) => return Ending::Rejected(error),
+        };
+        let (kept, file) = match output_file(task, run) {
+            Ok(output) => output.unzip(),
+            Err(error) => return Ending::Failure(JobError::new("command", error)),
+        };
+        match child::run(&mut command(task, run), &input, file, &limits) {
+            Ok(ended) => ending(ended, task, (timeout, kept), result),
             Err(error) => Ending::Failure(JobError::new("command", error)),
         }
     }
+}
+
+/// The file for the output of a job, if its task keeps output in files. The error is in words.
+fn output_file(task: &CommandTask, run: &Run<'_>) -> Result<Option<(OutputFile, File)>, String> {
+    let Some(directory) = task
+        .output_directory
+        .as_deref()
+        .filter(|_| task.stdout == CommandOutput::File)
+    else {
+        return Ok(None);
+    };
+    let created = OutputFile::create(Path::new(directory), run.id);
+    created
+        .map(Some)
+        .map_err(|error| format!("cannot make a file in `{directory}` for its output: {error}"))
 }
 
 /// The program of a task, with the job in its environment.
@@ -128,11 +161,23 @@ fn command(task: &CommandTask, run: &Run<'_>) -> Command {
         eprintln!("{line}");
     }
     command.envs(variables.set);
+    let is_file = task.stdout == CommandOutput::File;
+    let limits = ResourceLimits {
+        address_space: task.max_memory,
+        cpu_s: task.max_cpu_s,
+        file_size: (is_file && task.max_output < usize::MAX).then_some(task.max_output as u64),
+    };
+    limits.hold_for(&mut command);
     command
 }
 
 /// What a program's end means for its job.
-fn ending(ended: Ended, task: &CommandTask, timeout: Option<Duration>, result: &mut Vec<u8>) -> Ending {
+fn ending(
+    ended: Ended,
+    task: &CommandTask,
+    (timeout, file): (Option<Duration>, Option<OutputFile>),
+    result: &mut Vec<u8>,
+) -> Ending {
     let program = &task.command[0];
     let detail = String::from_utf8_lossy(&ended.stderr_tail).into_owned();
     let error = |kind: &str, message: String| JobError {
@@ -159,10 +204,18 @@ fn ending(ended: Ended, task: &CommandTask, timeout: Option<Duration>, result: &
     };
     let how = process::describe_status(status);
     match end.exit_code() {
-        Some(0) => {
-            to_json(&ended.stdout, result);
-            Ending::Success
-        }
+        Some(0) => match file {
+            None => {
+                streams::to_json(task.stdout, &ended.stdout, result);
+                Ending::Success
+            }
+            Some(file) => match file.keep(result) {
+                Ok(()) => Ending::Success,
+                Err(problem) => {
+                    Ending::Failure(error("command", format!("its output can't be kept: {problem}")))
+                }
+            },
+        },
         Some(TRY_AGAIN) => Ending::Retry {
             after: None,
             reason: match detail.trim().lines().last() {
@@ -171,37 +224,38 @@ fn ending(ended: Ended, task: &CommandTask, timeout: Option<Duration>, result: &
             },
         },
         Some(_) => Ending::Failure(died("exit status", format!("`{program}` ended with {how}"))),
-        None if end.out_of_memory => {
-            let message = format!("`{program}` was {how}: memory had run out");
-            Ending::Failure(died("out of memory", message))
+        None => {
+            let (kind, why) = by_signal(&end, task, file.is_some());
+            Ending::Failure(died(
+                kind,
+                format!("`{program}` {}", why.unwrap_or_else(|| format!("was {how}"))),
+            ))
         }
-        None => Ending::Failure(died("signal", format!("`{program}` was {how}"))),
     }
 }
 
-/// Standard output as a result: JSON as it is, nothing as `null`, text as a JSON string, and bytes that are no UTF-8
-/// as `{"base64": …}`, so that none of them is lost.
-fn to_json(stdout: &[u8], result: &mut Vec<u8>) {
-    let trimmed = stdout.trim_ascii();
-    if trimmed.is_empty() {
-        result.extend_from_slice(b"null");
-    } else if let Ok(text) = std::str::from_utf8(stdout) {
-        if serde_json::from_slice::<IgnoredAny>(trimmed).is_ok() {
-            result.extend_from_slice(trimmed);
-        } else {
-            let text = text.strip_suffix('\n').unwrap_or(text);
-            serde_json::to_writer(result, text).expect("text is always JSON, memory always writable");
-        }
-    } else {
-        let text = BASE64_STANDARD.encode(stdout);
-        result.extend_from_slice(format!("{{\"base64\":\"{text}\"}}").as_bytes());
+/// What it means that a signal ended a program: the kind of the error, and what happened if that is more than the signal.
+fn by_signal(end: &ProcessEnd, task: &CommandTask, writes_file: bool) -> (&'static str, Option<String>) {
+    let is = |signal: Signal| end.signal() == Some(signal as i32);
+    if is(Signal::SIGXCPU) && task.max_cpu_s.is_some() {
+        let why = "used its processor time up (`max_cpu_time`) and was ended";
+        return ("processor time", Some(why.to_owned()));
     }
+    if is(Signal::SIGXFSZ) && writes_file {
+        let limit = task.max_output;
+        let why = format!("wrote a file of more than {limit} bytes (`max_output`) and was ended");
+        return ("output too large", Some(why));
+    }
+    if end.out_of_memory {
+        let how = process::describe_status(end.status.unwrap_or_default());
+        return ("out of memory", Some(format!("was {how}: memory had run out")));
+    }
+    ("signal", None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::death::ProcessEnd;
 
     fn ended_with(status: i32) -> Stop {
         Stop::Ended(ProcessEnd {
@@ -226,36 +280,8 @@ mod tests {
         };
         let mut result = Vec::new();
         let timeout = Some(Duration::from_secs(2));
-        let ending = ending(ended, &task(&["convert"]), timeout, &mut result);
+        let ending = ending(ended, &task(&["convert"]), (timeout, None), &mut result);
         (ending, String::from_utf8(result).unwrap())
-    }
-
-    #[test]
-    fn output_that_is_json_is_the_result_and_text_becomes_a_string() {
-        for (stdout, result) in [
-            ("", "null"),
-            ("42\n", "42"),
-            ("{\"a\": [1, 2]}\n", "{\"a\": [1, 2]}"),
-            ("two\nlines\n", r#""two\nlines""#),
-            ("1 2", r#""1 2""#),
-            ("{\"a\": NaN}", r#""{\"a\": NaN}""#),
-        ] {
-            assert_eq!(
-                end(ended_with(0), stdout, ""),
-                (Ending::Success, result.to_owned())
-            );
-        }
-    }
-
-    #[test]
-    fn output_that_is_no_text_loses_no_byte() {
-        for bytes in [&b"\x89PNG\r\n\x1a\n"[..], b"caf\xe9\n", b"{\"a\": \"\xff\"}"] {
-            let mut result = Vec::new();
-            to_json(bytes, &mut result);
-            let result: BTreeMap<String, String> = serde_json::from_slice(&result).unwrap();
-            assert_eq!(result.keys().collect::<Vec<_>>(), ["base64"]);
-            assert_eq!(BASE64_STANDARD.decode(&result["base64"]).unwrap(), bytes);
-        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod executor;
 pub mod native;
 pub mod python;
 mod rq;
+mod streams;
 pub mod task;
 mod variables;
 
@@ -22,9 +23,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Config, DialectKind, Immortal, RuntimeKind};
+use crate::config::{Config, DialectKind, Immortal, RuntimeKind, TaskInput, TaskOutput};
 pub use crate::sys::spawn::TemplateCommand;
-use crate::wire::message::{CommandTask, Load};
+use crate::wire::message::{CommandInput, CommandOutput, CommandTask, Load};
 
 /// The hidden first argument with which a program of this crate becomes a template.
 pub const TEMPLATE_ROLE: &str = "__template";
@@ -151,11 +152,38 @@ fn commands(config: &Config) -> std::collections::BTreeMap<String, CommandTask> 
                 command: task.command.clone(),
                 environment: task.environment.clone(),
                 directory: directory.map(|path| path.to_string_lossy().into_owned()),
-                max_output: task.max_output.unwrap_or(max_result),
+                max_output: match task.stdout {
+                    TaskOutput::File => task.max_output.unwrap_or(usize::MAX),
+                    TaskOutput::Auto | TaskOutput::Text | TaskOutput::Base64 => {
+                        task.max_output.unwrap_or(max_result)
+                    }
+                },
+                stdin: match task.stdin {
+                    TaskInput::Json => CommandInput::Json,
+                    TaskInput::Raw => CommandInput::Raw,
+                    TaskInput::Base64 => CommandInput::Base64,
+                },
+                stdout: match task.stdout {
+                    TaskOutput::Auto => CommandOutput::Auto,
+                    TaskOutput::Text => CommandOutput::Text,
+                    TaskOutput::Base64 => CommandOutput::Base64,
+                    TaskOutput::File => CommandOutput::File,
+                },
+                output_directory: task
+                    .output_directory
+                    .as_ref()
+                    .map(|path| path.to_string_lossy().into_owned()),
+                max_memory: task.max_memory,
+                max_cpu_s: task.max_cpu_time.map(whole_seconds),
             };
             (name.to_string(), command)
         })
         .collect()
+}
+
+/// As the kernel counts processor time: a part of a second is one.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 #[cfg(test)]

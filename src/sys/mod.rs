@@ -17,6 +17,7 @@
 
 pub mod fork;
 pub mod lifeline;
+pub mod limits;
 pub mod local_time;
 pub mod memory;
 pub mod memory_file;

@@ -79,6 +79,49 @@ pub struct CommandTask {
     pub directory: Option<String>,
     /// Largest standard output in bytes.
     pub max_output: usize,
+    /// What it reads on standard input.
+    #[serde(default)]
+    pub stdin: CommandInput,
+    /// What its standard output becomes.
+    #[serde(default)]
+    pub stdout: CommandOutput,
+    /// Where output goes that is kept as a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_directory: Option<String>,
+    /// Most address space of each of its processes, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_memory: Option<u64>,
+    /// Most processor time of each of its processes, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cpu_s: Option<u64>,
+}
+
+/// What a command reads on standard input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandInput {
+    /// The job's data as it is.
+    #[default]
+    Json,
+    /// The text of a JSON string.
+    Raw,
+    /// The bytes that a JSON string, or an object with `base64`, holds in base64.
+    Base64,
+}
+
+/// What a command's standard output becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandOutput {
+    /// JSON as it is, text as a string, other bytes in base64.
+    #[default]
+    Auto,
+    /// A string.
+    Text,
+    /// In base64.
+    Base64,
+    /// A file.
+    File,
 }
 
 /// Template to supervisor.

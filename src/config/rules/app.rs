@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::findings::{Rules, is_dotted};
 use crate::config::keys::literals;
-use crate::config::values::{AppConfig, BATCH_SIZE_MAX, Config, RuntimeKind, TaskConfig};
+use crate::config::values::{AppConfig, BATCH_SIZE_MAX, Config, RuntimeKind, TaskConfig, TaskOutput};
 
 impl Rules<'_> {
     pub(super) fn app(&mut self, app: &AppConfig) {
@@ -55,7 +55,17 @@ impl Rules<'_> {
         let runtime = config.app.runtime;
         let path = |key: &str| format!("{at}.{key}");
         let defaults = literals(&mut TaskConfig::default());
-        for key in ["command", "environment", "directory", "max_output"] {
+        for key in [
+            "command",
+            "environment",
+            "directory",
+            "stdin",
+            "stdout",
+            "output_directory",
+            "max_output",
+            "max_memory",
+            "max_cpu_time",
+        ] {
             self.only_for(&path(key), &defaults[key], runtime, &[RuntimeKind::Command]);
         }
         if runtime == RuntimeKind::Command && task.command.is_empty() && !self.bad.contains(&path("command"))
@@ -93,10 +103,37 @@ impl Rules<'_> {
                 .is_none_or(|size| (1..=BATCH_SIZE_MAX).contains(&size)),
             "1 to 4096 jobs, or \"none\"",
         );
+        let is_file = task.stdout == TaskOutput::File;
         let ok = task
             .max_output
-            .is_none_or(|bytes| bytes <= config.broker.max_result);
+            .is_none_or(|bytes| is_file || bytes <= config.broker.max_result);
         self.pair(&path("max_output"), ok, "above", "broker.max_result", "");
+        self.task_resources(at, task);
+    }
+
+    fn task_resources(&mut self, at: &str, task: &TaskConfig) {
+        let path = |key: &str| format!("{at}.{key}");
+        let is_file = task.stdout == TaskOutput::File;
+        if is_file && task.output_directory.is_none() && !self.is_bad(&path("output_directory")) {
+            let message =
+                format!("`{at}.output_directory` is missing; expected a directory for the files of `stdout`");
+            self.add(&path("stdout"), message, "");
+        }
+        if !is_file && task.output_directory.is_some() {
+            let message = format!("`{at}.output_directory` is only for `stdout = \"file\"`");
+            self.add(&path("output_directory"), message, "");
+        }
+        self.value(
+            &path("max_memory"),
+            task.max_memory != Some(0),
+            "1 byte or more, or \"none\"",
+        );
+        self.value(
+            &path("max_cpu_time"),
+            task.max_cpu_time != Some(Duration::ZERO),
+            "more than 0s, or \"none\"",
+        );
+        self.timeout(&path("max_cpu_time"), task.max_cpu_time);
     }
 
     /// An application without a single task can't be meant.

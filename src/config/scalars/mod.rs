@@ -16,7 +16,7 @@ use self::raw::Value;
 use self::setting::{Arity, Atom, Base, Expected, Scalar, quoted};
 use self::size::SIZE_EXPECTED;
 use super::url::{BROKER_EXPECTED, BrokerUrl, without_secrets};
-use super::values::{History, Immortal, Isolation, LogFormat, Protocol, RuntimeKind};
+use super::values::{History, Immortal, Isolation, LogFormat, Protocol, RuntimeKind, TaskInput, TaskOutput};
 use crate::job::{QueueName, QueueOrder};
 use crate::policy::memory::MemoryLimit;
 use crate::policy::prefetch::Prefetch;
@@ -297,6 +297,8 @@ words!(Isolation: "warm" => Warm, "fresh" => Fresh);
 words!(QueueOrder: "strict" => Strict, "round-robin" => RoundRobin, "random" => Random);
 words!(ScalingPolicy: "utilization" => Utilization, "demand" => Demand);
 words!(History: "file" => File, "none" => None);
+words!(TaskInput: "json" => Json, "raw" => Raw, "base64" => Base64);
+words!(TaskOutput: "auto" => Auto, "text" => Text, "base64" => Base64, "file" => File);
 words!(LogFormat: "text" => Text, "json" => Json);
 
 pub(super) fn one_of(words: &[&str]) -> Expected {

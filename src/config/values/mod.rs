@@ -20,7 +20,7 @@ use crate::policy::permits::Permits;
 pub use app::{AppConfig, Immortal, Isolation, RuntimeKind};
 pub use broker::BrokerConfig;
 pub use dialects::{DialectKind, Dialects};
-pub use pool::{BATCH_SIZE_MAX, PoolConfig, TaskConfig};
+pub use pool::{BATCH_SIZE_MAX, PoolConfig, TaskConfig, TaskInput, TaskOutput};
 pub use protocol::Protocol;
 pub use schedule::{Arguments, ScheduleConfig};
 

@@ -86,14 +86,50 @@ pub struct TaskConfig {
     pub environment: BTreeMap<String, String>,
     /// Where it runs (command runtime).
     pub directory: Option<PathBuf>,
+    /// What the program reads on standard input (command runtime).
+    pub stdin: TaskInput,
+    /// What its standard output becomes (command runtime).
+    pub stdout: TaskOutput,
+    /// Where output goes that is kept as a file (command runtime).
+    pub output_directory: Option<PathBuf>,
     /// Largest standard output in bytes (command runtime).
     pub max_output: Option<usize>,
+    /// Most address space of each process of the program, in bytes (command runtime).
+    pub max_memory: Option<u64>,
+    /// Most processor time of each process of the program (command runtime).
+    pub max_cpu_time: Option<Duration>,
     /// Most jobs of one call; `None`: what the code says.
     pub batch_size: Option<u32>,
     /// Longest wait for a batch to fill; `None`: what the code says.
     pub batch_linger: Option<Duration>,
     /// A batch that fails as a whole is run again in halves.
     pub batch_split: bool,
+}
+
+/// `tasks.NAME.stdin`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TaskInput {
+    /// The job's data as it was enqueued.
+    #[default]
+    Json,
+    /// The text of a JSON string.
+    Raw,
+    /// The bytes that a JSON string, or `{"base64": …}`, holds in base64.
+    Base64,
+}
+
+/// `tasks.NAME.stdout`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TaskOutput {
+    /// JSON as it is, other text as a string, bytes that are no text in base64.
+    #[default]
+    Auto,
+    /// A string.
+    Text,
+    /// In base64, whatever it is.
+    Base64,
+    /// A file of its own, of which the result tells the path.
+    File,
 }
 
 impl Default for PoolConfig {

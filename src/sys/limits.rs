@@ -1,0 +1,47 @@
+//! Limits of the resources that a program may take, by setrlimit(2).
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// What each process of a program may take; `None`: as much as we may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResourceLimits {
+    /// Address space in bytes: an allocation above it fails.
+    pub address_space: Option<u64>,
+    /// Processor time in seconds: SIGXCPU at it, SIGKILL a second later.
+    pub cpu_s: Option<u64>,
+    /// Size of a file that it writes, in bytes: SIGXFSZ at it.
+    pub file_size: Option<u64>,
+}
+
+impl ResourceLimits {
+    /// Puts the limits in force in the program that this command starts.
+    pub fn hold_for(self, command: &mut Command) {
+        if self == ResourceLimits::default() {
+            return;
+        }
+        // SAFETY: between fork and exec only system calls are made: no allocation, no lock.
+        unsafe { command.pre_exec(move || self.put_in_force()) };
+    }
+
+    fn put_in_force(self) -> io::Result<()> {
+        let both = |limit: Option<u64>| limit.map(|limit| (limit, limit));
+        for (resource, limit) in [
+            (Resource::RLIMIT_AS, both(self.address_space)),
+            (
+                Resource::RLIMIT_CPU,
+                self.cpu_s.map(|limit| (limit, limit.saturating_add(1))),
+            ),
+            (Resource::RLIMIT_FSIZE, both(self.file_size)),
+        ] {
+            let Some((soft, hard)) = limit else { continue };
+            // What we may not exceed ourselves, nobody may raise.
+            let (_, most) = getrlimit(resource)?;
+            setrlimit(resource, soft.min(most), hard.min(most))?;
+        }
+        Ok(())
+    }
+}
