@@ -4,6 +4,7 @@ import pytest
 from kombu import Exchange, Queue
 
 from harness.rabbit import RabbitServer
+from harness.wire import Wire
 from support.wait import until
 from worker.brokers import RabbitBroker
 from worker.sides import Side
@@ -56,6 +57,22 @@ def test_a_paused_pool_gives_back_what_has_not_begun(alone):
     assert side.broker.waiting('celery') > 20
     side.verb('resume')
     assert side.send('shop.add', 1, 2, queue='mail').get(timeout=30) == 3
+
+
+def test_an_idle_pool_sends_and_gets_heartbeats_alone(alone):
+    side = alone('pool', conf={'broker_heartbeat': 2})
+    port = side.broker.server.port
+    wire = Wire(port)
+    side.url = side.url.replace(f':{port}/', f':{wire.port}/')
+    side.start('-Q', 'celery,mail', '--without-heartbeat')  # Celery's own, which are messages
+    assert side.send('shop.add', 1, 2, queue='mail').get(timeout=30) == 3
+    until(side.is_quiet, 'all is acknowledged')
+    seen = wire.passed
+    until(lambda: seen.count('heartbeat') > 1, 'there are heartbeats')
+    before = len(seen)
+    until(lambda: len(seen) >= before + 4, 'there are more')
+    assert set(seen[before:]) == {'heartbeat'}, seen[before:]
+    assert side.send('shop.add', 1, 2).get(timeout=30) == 3
 
 
 QUORUM = '''

@@ -1,7 +1,8 @@
 //! Celery's tasks over RabbitMQ: a virtual host of the server that all tests share, a Redis for the results, and a network
 //! that can be cut.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,7 @@ use futures_util::future::BoxFuture;
 use pool::broker::source::{Demand, Event, Events, Source};
 use pool::broker::{Abilities, Broker, BrokerError, Queues};
 use pool::job::{Begun, JobId, Settlement, Token, Verdict};
+use pool::time::Mono;
 use serde_json::{Value, json};
 
 use super::celery::{options, outcome};
@@ -117,7 +119,10 @@ impl Store for Amqp {
     fn let_leases_run_out(&self) {}
 
     async fn asked(&self, _refusals: u32) -> (Arc<dyn Broker>, Arc<dyn Calls>) {
-        unreachable!("nobody listens to what a server is told")
+        (
+            self.handle().await,
+            Arc::clone(&self.network.frames) as Arc<dyn Calls>,
+        )
     }
 
     async fn add_unreadable(&self, name: &str) -> Vec<String> {
@@ -237,6 +242,7 @@ struct Network {
     port: u16,
     is_down: Arc<AtomicBool>,
     ends: Arc<Mutex<Vec<TcpStream>>>,
+    frames: Arc<Frames>,
 }
 
 impl Network {
@@ -246,8 +252,10 @@ impl Network {
             port: listener.local_addr().unwrap().port(),
             is_down: Arc::default(),
             ends: Arc::default(),
+            frames: Arc::default(),
         };
         let (is_down, ends) = (Arc::clone(&network.is_down), Arc::clone(&network.ends));
+        let frames = Arc::clone(&network.frames);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else {
@@ -256,10 +264,14 @@ impl Network {
                 if is_down.load(Relaxed) {
                     continue; // both ends are closed
                 }
-                for (from, to) in [(&client, &server), (&server, &client)] {
+                for (from, to, is_client) in [(&client, &server, true), (&server, &client, false)] {
                     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let frames = Arc::clone(&frames);
                     std::thread::spawn(move || {
-                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = match is_client {
+                            true => frames.pass_on(&mut from, &mut to),
+                            false => std::io::copy(&mut from, &mut to).map(drop),
+                        };
                         let _ = to.shutdown(Shutdown::Both);
                     });
                 }
@@ -273,6 +285,38 @@ impl Network {
         for end in self.ends.lock().unwrap().drain(..) {
             let _ = end.shutdown(Shutdown::Both);
         }
+    }
+}
+
+/// When clients sent frames. Source: AMQP 0-9-1, 4.2.3.
+#[derive(Default)]
+struct Frames(Mutex<Vec<Mono>>);
+
+impl Frames {
+    /// Passes a client's bytes on, and counts its frames; heartbeats are none.
+    fn pass_on(&self, from: &mut TcpStream, to: &mut TcpStream) -> std::io::Result<()> {
+        const HEARTBEAT: u8 = 8;
+        let mut greeting = [0; 8];
+        from.read_exact(&mut greeting)?;
+        to.write_all(&greeting)?;
+        loop {
+            // Type, channel, length; the body; a last byte.
+            let mut head = [0; 7];
+            from.read_exact(&mut head)?;
+            let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
+            let mut rest = vec![0; length as usize + 1];
+            from.read_exact(&mut rest)?;
+            if head[0] != HEARTBEAT {
+                self.0.lock().unwrap().push(Mono::now());
+            }
+            to.write_all(&[&head, &*rest].concat())?;
+        }
+    }
+}
+
+impl Calls for Frames {
+    fn all(&self) -> BTreeMap<&'static str, Vec<Mono>> {
+        BTreeMap::from([("frame", self.0.lock().unwrap().clone())])
     }
 }
 

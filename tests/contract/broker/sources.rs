@@ -78,8 +78,8 @@ const HAS_NOT: &[(&[&str], &str, &[&str])] = &[
     ),
     (
         &["amqp"],
-        "the kit counts calls to Redis or SQLite, and can't make this server refuse what is acknowledged",
-        &["idle_asks_nothing", "refused_writes_back_off"],
+        "an acknowledgement has no answer that could refuse it",
+        &["refused_writes_back_off"],
     ),
     (
         &["amqp"],
