@@ -73,7 +73,7 @@ def _broker(app: Any, connection: Any, info: dict[str, Any]) -> dict[str, Any]:
         "virtual_host": info["virtual_host"],
         "options": info["transport_options"] or {},
         "ssl": info["ssl"] or None,
-        "heartbeat": info["heartbeat"],
+        "heartbeat": app.conf.broker_heartbeat,
         "login_method": info["login_method"],
         "failover_strategy": info["failover_strategy"],
     }

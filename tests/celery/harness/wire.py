@@ -1,5 +1,6 @@
 """A proxy before a RabbitMQ server, which counts what passes. Source: AMQP 0-9-1, 4.2.3 (frames)."""
 
+import contextlib
 import socket
 import struct
 import threading
@@ -15,13 +16,24 @@ class Wire:
 
     def __init__(self, server_port):
         self.port, self.server_port, self.passed = free_port(), server_port, []
-        listener = socket.create_server(('127.0.0.1', self.port))
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        self.listener = socket.create_server(('127.0.0.1', self.port))
+        self.ends = []
+        threading.Thread(target=self._accept, daemon=True).start()
 
-    def _accept(self, listener):
+    def cut(self):
+        """Ends all connections, and takes no more."""
+        for end in [self.listener, *self.ends]:
+            with contextlib.suppress(OSError):  # it has ended by itself
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self):
         while True:
-            client, _ = listener.accept()
+            try:
+                client, _ = self.listener.accept()
+            except OSError:  # it is cut
+                return self.listener.close()
             server = socket.create_connection(('127.0.0.1', self.server_port))
+            self.ends += [client, server]
             for words in ((client, server, len(b'AMQP\0\0\x09\x01')), (server, client, 0)):
                 threading.Thread(target=self._pass_on, args=words, daemon=True).start()
 
@@ -43,7 +55,8 @@ class Wire:
         except OSError:  # one side has closed it
             pass
         finally:
-            writes.close()
+            with contextlib.suppress(OSError):
+                writes.shutdown(socket.SHUT_RDWR)
 
 
 def word(kind, body):

@@ -111,6 +111,37 @@ def test_a_queue_that_is_deleted_is_declared_and_consumed_again(alone):
     assert side.send('shop.add', 1, 2).get(timeout=30) == 3
 
 
+def test_a_deleted_queue_costs_no_more_than_what_waited_in_it(alone):
+    side = alone('pool')
+    results = [side.send('shop.sleeps_late', f'late {n}', 0.02) for n in range(300)]
+    side.start(ready=False)
+    until(lambda: side.runs('late 20'), 'they run')
+    with side.app.connection_for_write() as connection:
+        dropped = connection.default_channel.queue_delete('celery')
+    assert 0 < dropped < 300
+    until(lambda: sum(result.ready() for result in results) == 300 - dropped, 'all others end')
+    assert {side.runs(f'late {n}') for n in range(300)} == {0, 1}
+    until(lambda: 'celery' in side.broker.server.queues(side.broker.vhost), 'the queue is declared anew')
+    assert side.send('shop.add', 1, 2).get(timeout=30) == 3
+
+
+def test_the_next_server_is_taken_when_one_is_away(alone):
+    """Also while it runs: what runs then has its copy at the next one, which is the same server by another address."""
+    side = alone('pool')
+    port, wire = side.broker.server.port, Wire(side.broker.server.port)
+    first, second = side.url.replace(f':{port}/', ':1/'), side.url.replace(f':{port}/', f':{wire.port}/')
+    side.url = f'{first};{second};{side.broker.url}'
+    side.start()
+    assert wire.passed, 'it came by the second address'
+    running = side.send('shop.sleeps_late', 'runs', 2)
+    until(lambda: side.runs('runs'), 'it runs')
+    wire.cut()
+    assert side.send('shop.add', 1, 2).get(timeout=30) == 3
+    assert running.get(timeout=30) == 'runs'
+    until(side.is_quiet, 'no message is left')
+    assert side.runs('runs') == 1
+
+
 def test_an_alarm_holds_up_no_acknowledgement(alone):
     """While the server is short of memory, it takes no messages, and what is there runs."""
     side = alone('pool')

@@ -18,6 +18,7 @@ use crate::job::{PoolName, QueueName};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Connect,
+    Open,
     Consume,
     Store,
     Count,
@@ -27,6 +28,7 @@ impl Kind {
     pub fn doing(self) -> &'static str {
         match self {
             Kind::Connect => "reach the server",
+            Kind::Open => "open a channel",
             Kind::Consume => "consume queues",
             Kind::Store => "store results",
             Kind::Count => "count what waits",

@@ -23,7 +23,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Feed {
     pub(super) fn opened(&mut self, name: &PoolName, result: Result<lapin::Channel, BrokerError>, now: Mono) {
-        let opened = self.check(Kind::Consume, result, now);
+        let opened = self.check(Kind::Open, result, now);
         let number = self.number();
         let is_up = matches!(self.server, Server::Up(_));
         if let Some(pool) = self.pools.get_mut(name) {
@@ -63,6 +63,10 @@ impl Feed {
             _ => return, // it was lost meanwhile, and these with it
         }
         if is_lost {
+            // A queue may have been deleted: all are declared anew.
+            if let Server::Up(session) = &mut self.server {
+                session.declared.clear();
+            }
             self.lose_channel(channel, now);
         }
     }
@@ -138,7 +142,7 @@ impl Feed {
     /// Opens a channel, ends and begins consumers.
     pub(super) fn arrange(&mut self, name: &PoolName, now: Mono) {
         let may_take = !self.holds_all_etas_it_may();
-        if !self.may_try(Kind::Consume, now) {
+        if !self.may_try(Kind::Open, now) || !self.may_try(Kind::Consume, now) {
             return;
         }
         let Server::Up(session) = &self.server else { return };

@@ -66,7 +66,7 @@ impl AmqpTransport {
                 certificates: certificates(broker.ssl.as_ref())?,
                 heartbeat: broker
                     .heartbeat
-                    .map_or(0, |seconds| seconds.clamp(0.0, 3600.0) as u16),
+                    .map_or(0, |seconds| seconds.clamp(0.0, 3600.0).ceil() as u16),
             },
             queues: facts.queues.iter().map(declared).collect(),
             delays_in_quorum: facts
