@@ -32,6 +32,19 @@ class Job(NamedTuple):
     #: Longest run in seconds; None: no limit.
     timeout: Optional[float]
 
+    def progress(self, fraction: Optional[float] = None, message: str = "") -> None:
+        """Tells how far the job is, for `pool wait` and other readers: from 0 to 1 (None: it does not know), and what it does.
+
+        Of many calls in a row some are left out. A broker without a place for it keeps nothing. In a batch task
+        `current_jobs()` has a job for each.
+        """
+        if fraction is not None and not 0 <= fraction <= 1:
+            raise ValueError(f"progress: the fraction is {fraction!r}; expected a number from 0 to 1, or None")
+        if not isinstance(message, str):
+            raise TypeError(f"progress: the message is {message!r}; expected a text")
+        if _tell_progress is not None:
+            _tell_progress(self.id, None if fraction is None else float(fraction), message)
+
 
 class Call(NamedTuple):
     """How a job that another program wrote calls its function: what a batch task gets for each of them."""
@@ -128,5 +141,7 @@ def _linger_ms(linger: Any) -> int:
 
 #: Set by the worker.
 _read_batch: Optional[Callable[[], List[Job]]] = None
+#: Set by the worker.
+_tell_progress: Optional[Callable[[str, Optional[float], str], None]] = None
 #: Set by the worker.
 _read_current: Optional[Callable[[], Optional[Job]]] = None

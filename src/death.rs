@@ -1,5 +1,7 @@
 //! How a process ended, as data: for the log, the metrics and the record of the job that it ran.
 
+use std::fmt;
+
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +70,23 @@ impl Death {
     }
 }
 
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let facts = [
+            self.exit_code.map(|code| format!("exit code {code}")),
+            self.signal.clone(),
+            self.out_of_memory.then(|| "memory had run out".to_owned()),
+            self.killed_for
+                .as_ref()
+                .map(|why| format!("the supervisor killed it: {why}")),
+            self.peak_memory
+                .map(|bytes| format!("{} MiB of memory at most", bytes >> 20)),
+        ];
+        let known: Vec<String> = facts.into_iter().flatten().collect();
+        f.write_str(&known.join(", "))
+    }
+}
+
 fn signal_name(signal: i32) -> String {
     Signal::try_from(signal).map_or_else(|_| signal.to_string(), |known| known.as_str().to_owned())
 }
@@ -111,6 +130,10 @@ mod tests {
         let text = r#"{"signal":"SIGKILL","out_of_memory":true,"peak_memory":1024}"#;
         assert_eq!(json(&killed), text);
         assert_eq!(serde_json::from_str::<Death>(text).unwrap(), killed);
+        assert_eq!(
+            killed.to_string(),
+            "SIGKILL, memory had run out, 0 MiB of memory at most"
+        );
         assert_eq!(Death::new(&end(60), None).signal.as_deref(), Some("60"));
     }
 }

@@ -1,5 +1,6 @@
 //! What a job is: its identity, what a producer asks for, what a claim hands out, how it ends.
 
+mod progress;
 mod view;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::death::Death;
 use crate::time::Unix;
 
+pub use progress::Progress;
 pub use view::{Attempt, JobState, JobView};
 
 /// Longest job id, queue name and task name, in bytes.

@@ -17,7 +17,7 @@ Jobs run where `pool --runtime python --preload MODULE` does. Standard library o
 from pool_job import JobTimeout, Retry, batch, current_job, current_jobs
 from poolhouse.errors import BrokerError, IdTaken, JobCanceled, JobFailed, JobUnknown, PoolhouseError, Refused
 from poolhouse.job import Group, Job
-from poolhouse.model import Canceled, GroupView, JobError, JobView, State
+from poolhouse.model import Canceled, GroupView, JobError, JobView, Progress, State
 from poolhouse.pool import Pool
 from poolhouse.task import Chain, Signature, Task
 
@@ -37,6 +37,7 @@ __all__ = [
     "JobView",
     "Pool",
     "PoolhouseError",
+    "Progress",
     "Refused",
     "Retry",
     "Signature",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
 
 from poolhouse.errors import Refused
 
@@ -127,6 +128,22 @@ class JobError:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a running job says that it is."""
+
+    #: From 0 to 1; None: it does not know.
+    fraction: Optional[float] = None
+    #: What it does.
+    message: str = ""
+
+    @classmethod
+    def read(cls, noted: Union[str, bytes]) -> Progress:
+        """Reads the JSON that a supervisor notes."""
+        value = json.loads(noted)
+        return cls(value.get("fraction"), value.get("message", ""))
+
+
+@dataclass(frozen=True)
 class JobView:
     """A job as it is now."""
 
@@ -148,6 +165,8 @@ class JobView:
     result: Any
     #: Why it failed last.
     error: Optional[JobError]
+    #: How far it is, while it runs and if it says so.
+    progress: Optional[Progress] = None
 
 
 @dataclass(frozen=True)

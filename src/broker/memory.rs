@@ -24,7 +24,7 @@ use self::store::Store;
 use super::parts::turns::Turns;
 use super::source::StopHow;
 use super::{Abilities, Broker, BrokerError, Events, Maintained, Pull, Queues, Source, check, pulled};
-use crate::job::{Claim, Claimed, QueueName, Settlement};
+use crate::job::{Claim, Claimed, Progress, QueueName, Settlement};
 use crate::time::Unix;
 
 const URL: &str = "memory:";
@@ -158,6 +158,11 @@ impl Pull for MemoryBroker {
 
     async fn note_begun(&self, claims: Vec<Claim>) -> Result<(), BrokerError> {
         self.store()?.note_begun(self.session, &claims);
+        Ok(())
+    }
+
+    async fn note_progress(&self, news: Vec<(Claim, Progress)>) -> Result<(), BrokerError> {
+        self.store()?.note_progress(self.session, news);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::parts::turns::Turns;
 use super::source::StopHow;
 use super::{Broker, BrokerError, Maintained};
-use crate::job::{Claim, Claimed, QueueName, Settlement};
+use crate::job::{Claim, Claimed, Progress, QueueName, Settlement};
 
 /// A broker that is asked for jobs.
 ///
@@ -55,6 +55,12 @@ pub trait Pull: Broker {
     /// Notes that these claims have begun, if the broker makes a difference: when its supervisor is no more, a job that
     /// had begun counts as lost.
     async fn note_begun(&self, _claims: Vec<Claim>) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    /// Notes how far these claims of this handle are, where the broker has a place for it. For a claim that is no longer held
+    /// nothing is done.
+    async fn note_progress(&self, _news: Vec<(Claim, Progress)>) -> Result<(), BrokerError> {
         Ok(())
     }
 

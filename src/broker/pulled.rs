@@ -10,6 +10,7 @@ mod late;
 mod message;
 mod outbox;
 mod pool;
+mod progress;
 mod upkeep;
 mod watch;
 
@@ -26,6 +27,7 @@ use self::late::fates;
 use self::message::{Answer, Kind, Outcome};
 use self::outbox::{Outbox, runs_at_once};
 use self::pool::Pool;
+use self::progress::News;
 use self::upkeep::{Upkeep, maintained};
 use super::parts::backoff::Backoff;
 use super::parts::held::Held;
@@ -59,6 +61,8 @@ struct Pulled {
     /// Deliveries that have not ended, with the broker's own claims.
     held: Held<Claim>,
     begins: Begins,
+    /// How far those are that say so.
+    news: News,
     /// Hears of those that are called off; with the number of this watch.
     watch: Option<(AbortHandle, u64)>,
     watches: u64,
@@ -83,6 +87,7 @@ impl Pulled {
     fn new(broker: Arc<dyn Pull>, heartbeat: Duration, events: Events) -> Self {
         Pulled {
             begins: Begins::new(broker.stops_by_mark()),
+            news: News::default(),
             watch: None,
             watches: 0,
             broker,
@@ -144,9 +149,11 @@ impl Pulled {
                     self.begins.began(token, now);
                 }
             }
+            Message::Progress(of, progress) => self.news.progressed(of, progress),
             Message::Settle(outcomes) => {
                 for Settlement { of, verdict, run } in outcomes {
                     self.begins.ended(of);
+                    self.news.ended(of);
                     let (token, of) = (Some(of), self.held.end(of));
                     let settlement = Settlement { of, verdict, run };
                     self.outbox.push(Outcome { settlement, token });
@@ -174,6 +181,10 @@ impl Pulled {
                 if self.check(Kind::Begin, result, now).is_none() {
                     self.begins.not_noted(&tokens, now);
                 }
+            }
+            Ok(Answer::Told(result)) => {
+                self.news.told();
+                self.check(Kind::Progress, result, now);
             }
             Ok(Answer::CalledOff { watch, result }) => self.called_off(watch, result, now),
             Ok(Answer::Renewed(result)) => {
@@ -309,6 +320,13 @@ impl Pulled {
         self.backoff(kind).may_try(now)
     }
 
+    /// Calls of this kind do not wait for their next try.
+    fn is_well(&self, kind: Kind, now: Mono) -> bool {
+        self.backoffs
+            .get(&kind)
+            .is_none_or(|backoff| backoff.may_try(now))
+    }
+
     /// The next instant at which something is due.
     fn next_deadline(&self, now: Mono) -> Option<Mono> {
         let backoffs = self.backoffs.values().filter_map(|backoff| backoff.next(now));
@@ -327,6 +345,11 @@ impl Pulled {
                     .deadline()
                     .filter(|_| self.closing.is_none() && self.may_watch(now)),
             )
+            .chain(
+                self.news
+                    .deadline()
+                    .filter(|_| self.closing.is_none() && self.is_well(Kind::Progress, now)),
+            )
             .chain(closing)
             .chain(stands.filter(|_| is_waiting_in_vain))
             .min()
@@ -337,6 +360,7 @@ impl Pulled {
         self.keep_up(now);
         self.note_waits_that_stand(now);
         self.watch_begins(now);
+        self.tell_news(now);
         self.send_outbox(now);
         if self.closing.is_some() || self.outbox.is_full() {
             return;
@@ -390,6 +414,22 @@ impl Pulled {
             };
             Answer::Settled { sent, result }
         });
+    }
+
+    /// Tells the broker how far jobs are.
+    fn tell_news(&mut self, now: Mono) {
+        if self.closing.is_some() || !self.may_try(Kind::Progress, now) {
+            return;
+        }
+        let news = self.news.due(now).into_iter();
+        let news: Vec<_> = news
+            .filter_map(|(token, progress)| Some((self.held.get(token)?.clone(), progress)))
+            .collect();
+        if !news.is_empty() {
+            let broker = self.broker.clone();
+            self.calls
+                .spawn(async move { Answer::Told(broker.note_progress(news).await) });
+        }
     }
 
     /// Renews the lease, and keeps house at the broker, when that is due.

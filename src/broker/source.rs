@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::BrokerError;
-use crate::job::{Begun, Delivery, JobError, PoolName, QueueName, QueueOrder, Settlement, Token};
+use crate::job::{Begun, Delivery, JobError, PoolName, Progress, QueueName, QueueOrder, Settlement, Token};
 
 /// Feeds the pools of one supervisor. Each verb only leaves a message.
 pub trait Source: Send + fmt::Debug {
@@ -21,6 +21,10 @@ pub trait Source: Send + fmt::Debug {
     /// These have begun, of deliveries with `tells_begin`; each is told once, before its outcome. An outcome may come
     /// without it.
     fn began(&mut self, begun: Vec<Begun>);
+
+    /// A delivery that has not ended says how far it is. The last word counts, and none is kept that the broker did not take.
+    /// Nothing is done about it where the broker has no place for it.
+    fn progressed(&mut self, _of: Token, _progress: Progress) {}
 
     /// What became of deliveries. Kept by the source until the broker has it. Jobs given back in one call stand in their
     /// old order.

@@ -88,6 +88,9 @@ pub fn job(job: &JobView, running: Option<&str>, now: Unix) -> String {
         "state",
         running.map_or(state.to_string(), |who| format!("{state} {who}")),
     );
+    if let Some(progress) = &job.progress {
+        fact("progress", progress.to_string());
+    }
     if job.enqueued != Unix::default() {
         fact("enqueued", moment(job.enqueued, now));
     }
@@ -105,6 +108,9 @@ pub fn job(job: &JobView, running: Option<&str>, now: Unix) -> String {
     fact("arguments", String::from_utf8_lossy(&job.payload).into_owned());
     if let Some(error) = &job.error {
         fact("error", error.to_string().replace('\n', "\n          "));
+    }
+    if let Some(death) = job.error.as_ref().and_then(|error| error.death.as_ref()) {
+        fact("death", death.to_string());
     }
     if !job.attempts.is_empty() {
         text.push_str(&format!("\n{}", attempts(job)));
@@ -232,7 +238,6 @@ mod tests {
             started: Some(Unix(NOW.0 - 70_000 + number * 1000)),
             ended: Some(Unix(NOW.0 - 69_750 + number * 1000)),
             worker,
-            death: None,
             error: JobError::new("SMTPRecipientsRefused", "mailbox unavailable"),
         };
         JobView {

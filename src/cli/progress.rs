@@ -50,6 +50,16 @@ impl Progress {
         self.bar.inc(by);
     }
 
+    /// What it says beside the bar from now on.
+    pub fn say(&self, what: impl Into<std::borrow::Cow<'static, str>>) {
+        self.bar.set_message(what);
+    }
+
+    /// Whether anybody sees it.
+    pub fn is_seen(&self) -> bool {
+        self.is_terminal
+    }
+
     /// Runs what writes to standard output without the bar in its way.
     pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         self.bar.suspend(write)

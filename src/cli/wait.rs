@@ -1,5 +1,7 @@
 //! `pool wait`: one JSON line a job as they end.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io::BufRead;
 use std::time::Duration;
 
@@ -22,6 +24,9 @@ const LAST_LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// Jobs that it asks for at once.
 const LAST_LOOK_JOBS: usize = 2_000;
+
+/// From one look at how far a job is to the next.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
 
 /// Ids that an error about open jobs names.
 const NAMED_MAX: usize = 5;
@@ -168,7 +173,12 @@ pub async fn until_ended(
             tell(ended, &mut is_open)?;
         }
     };
-    let work = progress.during(work);
+    let work = progress.during(async {
+        tokio::select! {
+            done = work => done,
+            never = show(reader, ids, progress) => match never {},
+        }
+    });
     match timeout {
         None => work.await?,
         Some(timeout) => tokio::time::timeout(timeout, work)
@@ -199,6 +209,24 @@ pub async fn until_ended(
         .into_iter()
         .map(|at| ids[at].clone())
         .collect())
+}
+
+/// Shows a person at a terminal how far the only job says that it is. Nothing else needs to know, and nobody is told when
+/// it changes: it is asked once a second.
+async fn show(reader: &dyn Reader, ids: &[JobId], progress: &Progress) -> Infallible {
+    let [only] = ids else {
+        return pending().await;
+    };
+    if !progress.is_seen() {
+        return pending().await;
+    }
+    loop {
+        tokio::time::sleep(LOOKS_EVERY).await;
+        let found = reader.find(std::slice::from_ref(only)).await.unwrap_or_default();
+        if let Some(told) = found.into_iter().flatten().next().and_then(|job| job.progress) {
+            progress.say(told.to_string());
+        }
+    }
 }
 
 fn positions(is_open: &[bool]) -> Vec<usize> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::broker::Backlog;
 use crate::death::ProcessEnd;
-use crate::job::{Begun, Delivery, JobError, JobId, Outcome, PoolName, QueueName, Settlement, Token};
+use crate::job::{
+    Begun, Delivery, JobError, JobId, Outcome, PoolName, Progress, QueueName, Settlement, Token,
+};
 use crate::policy::memory::{Budget, Occupied};
 use crate::time::Mono;
 use crate::wire::message::LoadReport;
@@ -102,6 +104,15 @@ pub enum Event {
         worker: u64,
         /// What.
         unread: Unread,
+    },
+    /// A worker says how far a job is.
+    Progress {
+        /// Which worker.
+        worker: u64,
+        /// Which execution.
+        execution: u64,
+        /// How far.
+        progress: Progress,
     },
     /// A worker answered [`Action::Ping`]: it is between two jobs, and has no job that was sent before the question.
     Pong {
@@ -325,6 +336,8 @@ pub enum Action {
         /// Which worker.
         worker: u64,
     },
+    /// A running job says how far it is.
+    Progress(Token, Progress),
     /// A job has begun whose source wants to know.
     Began(Begun),
     /// A delivery that is void is not in hand any more.

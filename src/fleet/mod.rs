@@ -184,6 +184,15 @@ impl Fleet {
             Event::Pong { worker, execution } => {
                 self.at_home(worker, now, out, |pool, cx| pool.pong(worker, execution, cx));
             }
+            Event::Progress {
+                worker,
+                execution,
+                progress,
+            } => {
+                self.at_home(worker, now, out, |pool, cx| {
+                    pool.progressed(worker, execution, progress, cx);
+                });
+            }
             Event::Peeked { worker, unread } => {
                 self.at_home(worker, now, out, |pool, cx| pool.peeked(worker, &unread, cx));
             }

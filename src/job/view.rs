@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobError, JobId, QueueName, RunStamp, Verdict};
+use super::{JobError, JobId, Progress, QueueName, RunStamp, Verdict};
 use crate::text::head;
 use crate::time::Unix;
 
@@ -88,6 +88,9 @@ pub struct JobView {
     pub result: Option<Vec<u8>>,
     /// Why it failed last.
     pub error: Option<JobError>,
+    /// How far it is, as it says itself while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// Its last runs that did not succeed, the newest last, as far as the broker keeps them. A job that succeeds at
     /// first leaves none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -110,6 +113,7 @@ impl JobView {
             losses: None,
             result: None,
             error: None,
+            progress: None,
             attempts: Vec::new(),
         }
     }
@@ -129,9 +133,6 @@ pub struct Attempt {
     /// The number of the worker that ran it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<u64>,
-    /// The wait status of that worker, if it died with the job. Source: wait(2).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub death: Option<i32>,
     /// Why it did not succeed: without a traceback, which only the last error has.
     pub error: JobError,
 }
@@ -157,8 +158,10 @@ impl Attempt {
             started: run.map(|run| run.started),
             ended: run.map(|run| run.ended),
             worker: run.map(|run| run.worker),
-            death: run.and_then(|run| run.death),
-            error: JobError::new(&error.kind, head(&error.message, Self::MESSAGE_LEN_MAX)),
+            error: JobError {
+                death: error.death.clone(),
+                ..JobError::new(&error.kind, head(&error.message, Self::MESSAGE_LEN_MAX))
+            },
         }
     }
 }

@@ -57,6 +57,7 @@ const FILES: &[(&str, &str)] = files![
     "pool_template/jobs/lineage.py",
     "pool_template/jobs/loop.py",
     "pool_template/jobs/names.py",
+    "pool_template/jobs/progress.py",
     "pool_template/loader.py",
     "pool_template/main.py",
     "pool_template/memory/__init__.py",

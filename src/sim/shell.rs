@@ -270,6 +270,7 @@ impl<S: Script> World<S> {
                     self.send(worker, *execution, at + 1 < executions.len());
                 }
             }
+            Action::Progress(..) => {}
             Action::TakeBack { worker } => self.take_back(worker),
             Action::Peek { worker } => {
                 if let Some(link) = self.workers.get(&worker) {

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::control::server::Call;
 use crate::death::ProcessEnd;
 use crate::fleet::{Command, Done, Memory};
-use crate::job::PoolName;
+use crate::job::{PoolName, Progress};
 use crate::wire::message::FromTemplate;
 
 /// What the source says is such a thing, too.
@@ -35,6 +35,12 @@ pub(super) enum Input {
     Done { worker: u64, done: Box<Done> },
     /// A worker is between two jobs, where it should be running this execution.
     Pong { worker: u64, execution: u64 },
+    /// A worker says how far its job is.
+    Progress {
+        worker: u64,
+        execution: u64,
+        progress: Progress,
+    },
     /// A worker broke the protocol.
     Garbage { worker: u64, error: String },
     /// A worker's process ended, and its socket is read to the end.

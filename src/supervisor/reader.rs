@@ -13,7 +13,7 @@ use super::output::Output;
 use super::unsent::{Unsent, flush};
 use crate::death::ProcessEnd;
 use crate::fleet::Done;
-use crate::job::{JobError, Outcome};
+use crate::job::{JobError, Outcome, Progress};
 use crate::sys::pidfd::{PidFd, Waited};
 use crate::sys::process;
 use crate::sys::socket::{self, Received, Wait};
@@ -83,11 +83,12 @@ impl Reader {
 
     /// Reads the frames that are there, some at most.
     fn read_frames(&mut self, buffer: &mut [u8]) -> Read {
-        for turn in 0..FRAMES_A_TURN {
+        let mut has_ended = false;
+        for _ in 0..FRAMES_A_TURN {
             match socket::recv(self.socket.get_ref(), buffer, Wait::Never) {
                 Ok(Received::Packet(len)) => match self.decode(&buffer[..len]) {
                     Ok(Some(input)) => {
-                        if turn == 0 {
+                        if matches!(input, Input::Done { .. }) && !std::mem::replace(&mut has_ended, true) {
                             // What a job printed comes before its outcome, so that the lines are known to be its own.
                             // Once a turn is enough: a task that prints is sent one job at a time.
                             self.output.end_of_job();
@@ -121,6 +122,17 @@ impl Reader {
         Ok(Some(match FromWorker::decode(kind, body)? {
             FromWorker::Ready => Input::WorkerReady { worker },
             FromWorker::Pong(execution) => Input::Pong { worker, execution },
+            FromWorker::Progress { execution, json } => match Progress::read(json) {
+                Ok(progress) => Input::Progress {
+                    worker,
+                    execution,
+                    progress,
+                },
+                Err(error) => Input::Garbage {
+                    worker,
+                    error: format!("a progress that can't be read: {error}"),
+                },
+            },
             FromWorker::Done(answer) => Input::Done {
                 worker,
                 done: Box::new(Done {

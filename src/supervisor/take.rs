@@ -30,6 +30,15 @@ impl Supervisor {
                 Some(Event::Done { worker, done: *done })
             }
             Input::Pong { worker, execution } => Some(Event::Pong { worker, execution }),
+            Input::Progress {
+                worker,
+                execution,
+                progress,
+            } => Some(Event::Progress {
+                worker,
+                execution,
+                progress,
+            }),
             Input::Garbage { worker, error } => Some(Event::Garbage { worker, error }),
             Input::WorkerExited { worker, how, end } => self.worker_exited(worker, (how, end), now),
             Input::Printed(printed) => {

@@ -12,7 +12,7 @@ use crate::broker::source::{Demand, Late, Source};
 use crate::config::PoolConfig;
 use crate::fleet::Fleet;
 use crate::fleet::figures::BrokerCalls;
-use crate::job::{Begun, Delivery, PoolName, Settlement, Token, Verdict, Work};
+use crate::job::{Begun, Delivery, PoolName, Progress, Settlement, Token, Verdict, Work};
 use crate::policy::settling;
 use crate::time::Mono;
 
@@ -133,6 +133,13 @@ impl Traffic {
     /// A job has begun whose source wants to know.
     pub fn began(&mut self, begun: Begun) {
         self.begun.push(begun);
+    }
+
+    /// A job that runs says how far it is.
+    pub fn progressed(&mut self, token: Token, progress: Progress) {
+        if let Some(source) = &mut self.source {
+            source.progressed(token, progress);
+        }
     }
 
     /// A delivery that its source has lost is not in hand any more.

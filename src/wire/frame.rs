@@ -14,6 +14,7 @@
 //! Ping:    execution u64
 //! Ready:   empty
 //! Pong:    execution u64, as in the Ping
+//! Progress: execution u64 | JSON (the rest)
 //! Done:    execution u64 | started_ns u64 | ended_ns u64 | outcome u8 | reserved [u8; 3] |
 //!          after_ms u32 (outcome Retry; 4294967295: as the policy says) | data (the rest)
 //! ```
@@ -33,6 +34,7 @@ const KIND_PING: u8 = 2;
 const KIND_READY: u8 = 16;
 const KIND_DONE: u8 = 17;
 const KIND_PONG: u8 = 18;
+const KIND_PROGRESS: u8 = 19;
 
 /// Run this job (supervisor to worker).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +125,13 @@ pub enum FromWorker<'a> {
     Done(Done<'a>),
     /// It has read a [`Ping`] of this execution: it runs nothing that was sent before.
     Pong(u64),
+    /// How far a job is.
+    Progress {
+        /// The execution.
+        execution: u64,
+        /// A JSON object with `fraction` and `message`, see [`crate::job::Progress`].
+        json: &'a [u8],
+    },
 }
 
 /// Are you between two jobs? (supervisor to worker.) It is sent behind the job that the worker should be running. Only a
@@ -228,6 +237,11 @@ impl FromWorker<'_> {
                 out.begin(KIND_PONG);
                 out.put(&execution.to_le_bytes());
             }
+            FromWorker::Progress { execution, json } => {
+                out.begin(KIND_PROGRESS);
+                out.put(&execution.to_le_bytes());
+                out.put(json);
+            }
         }
         out.finish();
     }
@@ -237,6 +251,14 @@ impl FromWorker<'_> {
         match kind {
             KIND_READY => Ok(FromWorker::Ready),
             KIND_PONG => Ok(FromWorker::Pong(u64::from_le_bytes(Rest(body).array()?))),
+            KIND_PROGRESS => {
+                let mut rest = Rest(body);
+                let execution = u64::from_le_bytes(rest.array()?);
+                Ok(FromWorker::Progress {
+                    execution,
+                    json: rest.0,
+                })
+            }
             KIND_DONE => {
                 if body.len() < DONE_FIXED_LEN {
                     return Err(FrameError::Short(body.len()));

@@ -15,6 +15,7 @@ from poolhouse import (
     JobUnknown,
     Pool,
     PoolhouseError,
+    Progress,
     Refused,
     State,
 )
@@ -99,6 +100,14 @@ class Rules:
     def test_a_job_enqueues_another(self):
         id = self.shop.enqueues.enqueue(4).result(PATIENCE_S)
         self.assertEqual(self.shop.pool.get_job(id).result(PATIENCE_S), 5)
+
+    def test_a_running_job_tells_how_far_it_is(self):
+        name = fresh()
+        job = self.shop.advance.enqueue(name)
+        until(lambda: job.view().progress == Progress(0.5, "half of the rows"), "the last word")
+        self.kit.release(name)
+        self.assertEqual(job.result(PATIENCE_S), name)
+        self.assertIsNone(job.view().progress, "it has ended")
 
     # Queues, keys, ids.
 

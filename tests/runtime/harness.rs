@@ -259,6 +259,7 @@ impl Worker {
             return Some(match FromWorker::decode(kind, body).unwrap() {
                 FromWorker::Ready => Heard::Ready,
                 FromWorker::Pong(execution) => Heard::Pong(execution),
+                FromWorker::Progress { .. } => continue,
                 FromWorker::Done(done) => Heard::Done(Done {
                     execution: done.execution,
                     started: done.started,

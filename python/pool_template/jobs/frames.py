@@ -20,6 +20,7 @@ _KIND_PING = 2
 _KIND_READY = 16
 _KIND_DONE = 17
 _KIND_PONG = 18
+_KIND_PROGRESS = 19
 _MORE = 1
 _BATCH = 2
 
@@ -62,6 +63,11 @@ def pong(packet: bytes) -> Optional[bytes]:
     if header != _VERSION | _KIND_PING << 8:
         return None
     return _PING.pack(_VERSION | _KIND_PONG << 8, execution)
+
+
+def progress(execution: int, told: bytes) -> bytes:
+    """The frame that tells how far a job is: `told` is its JSON, which fits one packet."""
+    return _PING.pack(_VERSION | _KIND_PROGRESS << 8, execution) + told
 
 
 def complete_run(sock: socket.SocketType, first: bytes) -> bytes:

@@ -13,7 +13,7 @@ import time
 from typing import Any, Callable, Optional, Protocol, Tuple
 
 import pool_job
-from pool_template.jobs import frames, lineage
+from pool_template.jobs import frames, lineage, progress
 from pool_template.process import fresh, streams
 from pool_template.process.title import BUSY, IDLE, Title
 
@@ -72,6 +72,8 @@ class JobLoop:
         self._ordinal = -1
         pool_job._read_current = self.current
         pool_job._read_batch = self.current_batch
+        pool_job._tell_progress = self.tell_progress
+        self._allowance = progress.Allowance()
 
     def attach(self, sock: socket.SocketType) -> None:
         """Gives the worker's job socket, once."""
@@ -119,6 +121,17 @@ class JobLoop:
         """The jobs of the running call; see `pool_job.current_jobs`."""
         job = self.current()
         return [_described(run) for run in self._batch] or ([job] if job is not None else [])
+
+    def tell_progress(self, job: str, fraction: Optional[float], message: str) -> None:
+        """Tells the supervisor how far a running job is; see `pool_job.Job.progress`."""
+        frame, batch = self._frame, self._batch
+        if frame is None or not self._allowance.takes_one():
+            return
+        told = progress.encoded(fraction, message)
+        for run in batch or [frames.RunFrame.read(frame)]:
+            if run.job == job.encode():
+                self._send(frames.progress(run.execution, told))
+                return
 
     def _run_jobs(self, child: Optional[fresh.Child]) -> None:
         receive, send, run, wait = self._receive, self._send, self._run, self._wait

@@ -11,7 +11,7 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.results import Result
 
-from poolhouse.model import JobError, JobView, State
+from poolhouse.model import JobError, JobView, Progress, State
 
 _STATES = {
     JobStatus.QUEUED: State.WAITING,
@@ -23,6 +23,8 @@ _STATES = {
     JobStatus.STOPPED: State.DEAD,
     JobStatus.CANCELED: State.DEAD,
 }
+#: The field in which a supervisor notes how far a job says that it is.
+_PROGRESS = "pool_progress"
 #: The last line of a traceback that begins an exception: its type without the module, and its message.
 _RAISED = re.compile(r"^(?:[\w.]*\.)?(\w+)(?:: (.*))?$", re.DOTALL)
 
@@ -64,7 +66,12 @@ class Look:
             losses=None,
             result=None if result is None or state is not State.FINISHED else result.return_value,
             error=_error(status, None if result is None else result.exc_string) if state is State.DEAD else None,
+            progress=self._progress(job) if state is State.RUNNING else None,
         )
+
+    def _progress(self, job: Job) -> Optional[Progress]:
+        noted = self._redis.hget(job.key, _PROGRESS)
+        return None if noted is None else Progress.read(noted)
 
 
 def results_key(id: str) -> str:

@@ -8,7 +8,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any, List, Optional, Tuple
 
-from poolhouse.model import GroupView, JobError, JobView, State
+from poolhouse.model import GroupView, JobError, JobView, Progress, State
 from poolhouse.payload import decode
 
 _FIND = """
@@ -18,7 +18,7 @@ SELECT j.handle, j.id, q.name, j.task, j.payload, j.enqueued, s.due, coalesce(f.
             WHEN r.handle NOTNULL THEN 'running' WHEN s.handle NOTNULL THEN 'scheduled'
             WHEN EXISTS (SELECT 1 FROM deferred w WHERE w.handle = j.handle) THEN 'deferred'
             WHEN EXISTS (SELECT 1 FROM blocked b WHERE b.handle = j.handle) THEN 'blocked'
-            ELSE 'waiting' END
+            ELSE 'waiting' END, r.progress
 FROM jobs j JOIN queues q ON q.queue = j.queue
 LEFT JOIN attempts a ON a.handle = j.handle
 LEFT JOIN scheduled s ON s.handle = j.handle
@@ -64,7 +64,7 @@ def group_members(connection: sqlite3.Connection, id: str) -> List[str]:
 
 
 def _view(row: Tuple[Any, ...]) -> JobView:
-    _, id, queue, task, payload, enqueued, due, ended, failures, losses, result, error, state = row
+    _, id, queue, task, payload, enqueued, due, ended, failures, losses, result, error, state, progress = row
     return JobView(
         id=id,
         queue=queue,
@@ -78,6 +78,7 @@ def _view(row: Tuple[Any, ...]) -> JobView:
         losses=losses or 0,
         result=None if result is None else decode(result),
         error=None if error is None else _error(error),
+        progress=None if progress is None else Progress.read(progress),
     )
 
 

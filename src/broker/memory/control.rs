@@ -5,25 +5,32 @@ use std::time::Duration;
 use super::store::{CalledOff, Place, Slot, Store};
 use crate::broker::Canceled;
 use crate::broker::source::StopHow;
-use crate::job::{Attempt, Claim, JobError, JobId};
+use crate::job::{Attempt, Claim, JobError, JobId, Progress};
 use crate::time::Unix;
 
 impl Store {
     pub(super) fn note_begun(&mut self, session: u64, claims: &[Claim]) {
         for claim in claims {
-            if let Some(job) = self
-                .jobs
-                .get_mut(&claim.handle)
-                .filter(|job| job.epoch == claim.epoch)
-                && let Place::Running {
-                    session: holder,
-                    begun,
-                    ..
-                } = &mut job.place
-            {
-                *begun |= *holder == session;
+            if let Some(Place::Running { begun, .. }) = self.held(session, claim) {
+                *begun = true;
             }
         }
+    }
+
+    pub(super) fn note_progress(&mut self, session: u64, news: Vec<(Claim, Progress)>) {
+        for (claim, told) in news {
+            if let Some(Place::Running { progress, .. }) = self.held(session, &claim) {
+                *progress = Some(told);
+            }
+        }
+    }
+
+    /// The place of a job that this session holds by this claim.
+    fn held(&mut self, session: u64, claim: &Claim) -> Option<&mut Place> {
+        let job = self.jobs.get_mut(&claim.handle)?;
+        let is_ours = job.epoch == claim.epoch
+            && matches!(job.place, Place::Running { session: holder, .. } if holder == session);
+        is_ours.then_some(&mut job.place)
     }
 
     /// Which of these claims were called off, and how.

@@ -119,6 +119,10 @@ impl Job {
             losses: Some(self.losses),
             result,
             error: self.error.clone(),
+            progress: match &self.place {
+                Place::Running { progress, .. } => progress.clone(),
+                _ => None,
+            },
             attempts: self.attempts.iter().cloned().collect(),
         }
     }

@@ -10,7 +10,8 @@ use crate::broker::parts::turns::Turns;
 use crate::broker::source::StopHow;
 use crate::broker::{Backlog, BrokerError, Enqueued, Maintained, ScheduleView};
 use crate::job::{
-    Attempt, Claim, Claimed, JobError, JobId, Limit, Loss, NewJob, QueueName, Settlement, Verdict, Work,
+    Attempt, Claim, Claimed, JobError, JobId, Limit, Loss, NewJob, Progress, QueueName, Settlement, Verdict,
+    Work,
 };
 use crate::time::Unix;
 
@@ -48,6 +49,8 @@ pub(super) enum Place {
         slot: Slot,
         begun: bool,
         stop: Option<CalledOff>,
+        /// How far it is, as it says.
+        progress: Option<Progress>,
     },
     Finished {
         ended: Unix,
@@ -260,6 +263,7 @@ impl Store {
             slot,
             begun: false,
             stop: None,
+            progress: None,
         };
         if let Some(limit) = &job.new.limit {
             self.limits.begin(limit);

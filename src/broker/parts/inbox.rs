@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinError;
 
 use crate::broker::source::{Demand, Event, Events, Source};
-use crate::job::{Begun, Settlement};
+use crate::job::{Begun, Progress, Settlement, Token};
 
 /// What the supervisor says.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub enum Message {
     Demand(Demand),
     /// See [`Source::began`].
     Began(Vec<Begun>),
+    /// See [`Source::progressed`].
+    Progress(Token, Progress),
     /// See [`Source::settle`].
     Settle(Vec<Settlement>),
     /// See [`Source::close`].
@@ -38,6 +40,10 @@ impl Source for Inbox {
 
     fn began(&mut self, begun: Vec<Begun>) {
         let _ = self.0.send(Message::Began(begun));
+    }
+
+    fn progressed(&mut self, of: Token, progress: Progress) {
+        let _ = self.0.send(Message::Progress(of, progress));
     }
 
     fn settle(&mut self, outcomes: Vec<Settlement>) {

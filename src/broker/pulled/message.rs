@@ -12,6 +12,7 @@ pub(super) enum Kind {
     Renew,
     Wait,
     Begin,
+    Progress,
     Watch,
 }
 
@@ -23,6 +24,7 @@ impl Kind {
             Kind::Renew => "renew the lease",
             Kind::Wait => "wait for jobs",
             Kind::Begin => "note which jobs have begun",
+            Kind::Progress => "note how far jobs are",
             Kind::Watch => "hear of jobs that are canceled",
         }
     }
@@ -48,6 +50,7 @@ pub(super) enum Answer {
         tokens: Vec<Token>,
         result: Result<(), BrokerError>,
     },
+    Told(Result<(), BrokerError>),
     CalledOff {
         watch: u64,
         result: Result<Vec<(Token, StopHow)>, BrokerError>,

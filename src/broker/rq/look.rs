@@ -9,11 +9,13 @@ use super::text::from_iso;
 use super::{RqBroker, text};
 use crate::broker::dead::unreadable;
 use crate::broker::{Backlog, BrokerError, DeadFilter};
-use crate::job::{JobError, JobId, JobState, JobView, QueueName};
+use crate::job::{JobError, JobId, JobState, JobView, Progress, QueueName};
 use crate::time::Unix;
 
 /// Ids that one call asks for.
 pub(super) const PAGE: usize = 500;
+/// The field of a job's hash that says how far it is, in JSON. RQ leaves fields alone that it does not know.
+pub(super) const PROGRESS: &str = "pool_progress";
 /// Asks for many jobs in one command.
 const LOOK: &str = include_str!("lua/look.lua");
 
@@ -68,6 +70,7 @@ impl Views {
                 kept.as_ref().or_else(|| hash.get("exc_info")),
             )
         });
+        let progress = hash.get(PROGRESS).and_then(|json| Progress::read(json).ok());
         let time = |name: &str| text(name).and_then(|value| from_iso(&value));
         Some(JobView {
             id: id.clone(),
@@ -88,6 +91,7 @@ impl Views {
             losses: None,
             result: self.result(state, entry),
             error,
+            progress: progress.filter(|_| state == JobState::Running),
             attempts: Vec::new(),
         })
     }

@@ -76,7 +76,7 @@ use super::{
     Abilities, AppSchedule, Broker, BrokerError, Events, Maintained, Orders, Presence, Pull, Queues, Source,
     check, pulled,
 };
-use crate::job::{Claim, Claimed, QueueName, Settlement};
+use crate::job::{Claim, Claimed, Progress, QueueName, Settlement};
 
 /// Bounds of the time between two heartbeats of our workers.
 const ROSTER_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -288,6 +288,17 @@ impl Pull for RqBroker {
     async fn extend(&self) -> Result<(), BrokerError> {
         self.open_still()?;
         self.renew().await
+    }
+
+    async fn note_progress(&self, news: Vec<(Claim, Progress)>) -> Result<(), BrokerError> {
+        self.open_still()?;
+        let mut call = self.scripts.progress.prepare_invoke();
+        call.arg(self.keys.names()).arg(look::PROGRESS);
+        for (claim, progress) in news {
+            let json = serde_json::to_string(&progress).expect("a number and a text are always JSON");
+            call.arg(claim.job.as_str()).arg(json);
+        }
+        self.link.run_script(&call).await
     }
 
     async fn called_off(&self, claims: &[Claim]) -> Result<Vec<(usize, StopHow)>, BrokerError> {

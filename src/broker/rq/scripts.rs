@@ -36,6 +36,7 @@ pub(super) struct Scripts {
     pub purge: Script,
     pub schedules: Script,
     pub fire: Script,
+    pub progress: Script,
 }
 
 impl Scripts {
@@ -67,6 +68,7 @@ impl Scripts {
                 "\nend\n",
                 include_str!("lua/fire.lua")
             )),
+            progress: script!("progress"),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::error::Failure;
 use super::store::Store;
 use crate::broker::Canceled;
 use crate::broker::source::StopHow;
-use crate::job::{Claim, JobError, JobId};
+use crate::job::{Claim, JobError, JobId, Progress};
 
 /// In the column `stop` of table `running`: time has called the job off, and nobody else.
 pub(super) const EXPIRED: i64 = 3;
@@ -45,6 +45,18 @@ impl Store {
         drop(note);
         // The next one may be taken.
         self.rings |= held_suspect && !self.holds_suspect()?;
+        Ok(())
+    }
+
+    /// Notes how far claims of this handle are.
+    pub(super) fn note_progress(&mut self, news: &[(Claim, Progress)]) -> Result<(), Failure> {
+        let mut note = self.conn.prepare_cached(
+            "UPDATE running SET progress = ?4 WHERE handle = ?1 AND session = ?2 AND epoch = ?3",
+        )?;
+        for (claim, progress) in news {
+            let json = serde_json::to_string(progress).expect("a number and a text are always JSON");
+            note.execute((claim.handle, self.session, claim.epoch, json))?;
+        }
         Ok(())
     }
 

@@ -21,7 +21,7 @@ const VIEW: &str = "
          WHEN r.handle NOTNULL THEN 'running' WHEN s.handle NOTNULL THEN 'scheduled'
          WHEN EXISTS (SELECT 1 FROM deferred w WHERE w.handle = j.handle) THEN 'deferred'
          WHEN EXISTS (SELECT 1 FROM blocked b WHERE b.handle = j.handle) THEN 'blocked'
-         ELSE 'waiting' END, a.history";
+         ELSE 'waiting' END, a.history, r.progress";
 const PLACES: &str = "
     JOIN queues q ON q.queue = j.queue
     LEFT JOIN attempts a ON a.handle = j.handle
@@ -249,6 +249,7 @@ pub(super) fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
         losses: Some(count(9, "attempts.losses")?),
         result: row.get(10)?,
         error: read_json(row, 11, "attempts.error")?,
+        progress: read_json(row, 14, "running.progress")?,
         attempts: read_json(row, 13, "attempts.history")?.unwrap_or_default(),
     };
     Ok((row.get(0)?, view))

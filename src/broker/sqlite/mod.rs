@@ -41,7 +41,7 @@ use self::store::{Access, Settings};
 use super::parts::turns::Turns;
 use super::source::StopHow;
 use super::{Abilities, Broker, BrokerError, Events, Maintained, Pull, Queues, Source, pulled};
-use crate::job::{Claim, Claimed, QueueName, Settlement};
+use crate::job::{Claim, Claimed, Progress, QueueName, Settlement};
 
 /// How long a transaction waits for those of other processes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -147,6 +147,12 @@ impl Pull for SqliteBroker {
     async fn note_begun(&self, claims: Vec<Claim>) -> Result<(), BrokerError> {
         self.engine
             .run(Access::Write, move |store| store.note_begun(&claims))
+            .await
+    }
+
+    async fn note_progress(&self, news: Vec<(Claim, Progress)>) -> Result<(), BrokerError> {
+        self.engine
+            .run(Access::Write, move |store| store.note_progress(&news))
             .await
     }
 

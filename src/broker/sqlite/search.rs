@@ -35,6 +35,10 @@ impl Place {
             JobState::Scheduled => (">", "ASC", [i64::MIN; 2]),
             _ => ("<", "DESC", [i64::MAX; 2]),
         };
+        let progress = match state {
+            JobState::Running => "p.progress",
+            _ => "NULL",
+        };
         let is_kept = match state {
             JobState::Finished => "p.expires > ?3",
             _ => "?3 NOTNULL",
@@ -52,7 +56,7 @@ impl Place {
         };
         let sql = format!(
             "SELECT j.handle, j.id, q.name, j.task, j.payload, j.enqueued, {due}, {ended},
-                    a.failures, a.losses, NULL, a.error, '{name}', NULL, {first}, {second}
+                    a.failures, a.losses, NULL, a.error, '{name}', NULL, {progress}, {first}, {second}
              FROM {from} CROSS JOIN jobs j ON j.handle = p.handle CROSS JOIN queues q ON q.queue = j.queue
                   LEFT JOIN attempts a ON a.handle = p.handle
              WHERE {behind} AND {is_kept} ORDER BY {order}"
@@ -164,7 +168,7 @@ impl Store {
         let mut rows = self.conn.prepare_cached(&place.sql)?;
         let mut rows = rows.query([at[0], at[1], self.now.0])?;
         while let Some(row) = rows.next()? {
-            let next = [row.get(14)?, row.get(15)?];
+            let next = [row.get(15)?, row.get(16)?];
             let is_past = only_queue.is_some_and(|queue| queue != next[0])
                 || (place.state == JobState::Dead && filter.since.is_some_and(|since| next[0] < since.0));
             if is_past {

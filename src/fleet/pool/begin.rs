@@ -2,7 +2,7 @@
 
 use crate::fleet::death::KillReason;
 use crate::fleet::{Action, CallOff, Execution, JobRun, Notice, Unread};
-use crate::job::{Begun, Settlement, Token, Verdict, Work};
+use crate::job::{Begun, Progress, Settlement, Token, Verdict, Work};
 use crate::time::Unix;
 
 use super::fate::Fate;
@@ -38,6 +38,15 @@ impl Pool {
         if job.work == Work::Job {
             let begins = JobRun::of(job, &self.name, Some(id), cx.now.unix);
             cx.tell(Notice::JobBegan(begins));
+        }
+    }
+
+    /// A worker says how far a job of its own is; its source passes it on.
+    pub fn progressed(&mut self, id: u64, execution: u64, progress: Progress, cx: &mut Context) {
+        let hand = self.workers.get(&id).and_then(|worker| worker.hand());
+        // Else it speaks of a job that it does not hold any more.
+        if hand.is_some_and(|hand| hand.executions().any(|held| held == execution)) {
+            cx.act(Action::Progress(Token(execution), progress));
         }
     }
 

@@ -59,6 +59,16 @@ def hold(name):
 
 
 @pool.task
+def advance(name):
+    """Tells how far it is, again and again, then holds."""
+    for row in range(1, 10_001):
+        current_job().progress(row / 20_000, f"row {row}")
+    time.sleep(1)  # more was told than is passed on; by now there is room for one more
+    current_job().progress(0.5, "half of the rows")
+    return hold(name)
+
+
+@pool.task
 async def twice(number):
     return number * 2
 

@@ -149,6 +149,8 @@ impl Feed {
         match message {
             Message::Demand(demand) => self.pools.entry(demand.pool.clone()).or_default().want(demand),
             Message::Began(begun) => self.began(&begun),
+            // Celery's tasks have `update_state` for that.
+            Message::Progress(..) => {}
             Message::Settle(outcomes) => self.settle(outcomes),
             Message::Close { within, unsettled } => {
                 let until = Mono::now() + within;
