@@ -18,11 +18,12 @@ import time
 import probe
 import events
 from servers import SETTINGS, Postgres, Redis, until
-from workers import Celery, Pool
+from workers import Celery, CeleryOnPool, Pool
 
 SIZES = [1, 2, 5, 10, 20, 50, 100]
 WORKERS = [2, 4]
 POOL, DISCARDING, CELERY = "pool", "pool, rows thrown away", "Celery"
+CELERY_ON_POOL = "pool, Celery tasks"
 ROWS_MAX = 50_000
 ROWS_A_SIZE = 5_000  # a run takes some seconds, whatever its batches
 BATCHED_OVER_SINGLE_MIN = 6
@@ -108,6 +109,13 @@ def survive_kills(bench, workers, batch, count):
     )
 
 
+def ingest_celery_tasks(bench, redis, count):
+    """Messages of Celery's producer, run by a pool in batches."""
+    rows = bench.rows[:count]
+    bench.measure(CeleryOnPool(bench.place(), redis, bench.database.dsn, 2, SIZES[-1], bench.count_rows), rows)
+    print(f"{count:,} messages of Celery were stored in batches by a pool, each row is in the table exactly once")
+
+
 def measure_all(bench, redis, rounds):
     """A row of the table for each number of workers and each size, and for Celery: the medians of some rounds."""
     found = {}
@@ -135,6 +143,9 @@ def measure_once(bench, redis):
     for workers in WORKERS:
         peer = Celery(redis, dsn, workers, bench.count_rows)
         yield (CELERY, workers, 1), bench.measure(peer, bench.rows[:ROWS_A_SIZE])
+        for size in (1, SIZES[-1]):
+            pool = CeleryOnPool(bench.place(), redis, dsn, workers, size, bench.count_rows)
+            yield (CELERY_ON_POOL, workers, size), bench.measure(pool, bench.rows[: ROWS_A_SIZE * min(size, 4)])
 
 
 def report(table, bench):
@@ -162,8 +173,10 @@ def claims(table):
         batched = by_run[POOL, workers, SIZES[-1]]
         begin = f"{workers} workers, {SIZES[-1]} rows a call"
         single, peer = by_run[POOL, workers, 1], by_run[CELERY, workers, 1]
+        same = by_run[CELERY_ON_POOL, workers, SIZES[-1]]
         yield f"{begin}: times one job a call", batched["rows/s"] / single["rows/s"], BATCHED_OVER_SINGLE_MIN
         yield f"{begin}: times Celery with one row a message", batched["rows/s"] / peer["rows/s"], BATCHED_OVER_CELERY_MIN
+        yield f"{begin}, Celery tasks: times Celery", same["rows/s"] / peer["rows/s"], BATCHED_OVER_SINGLE_MIN
         yield f"{begin}: share of the time in which the database is busy", batched["sessions busy"], SESSIONS_BUSY_MIN
 
 
@@ -195,9 +208,10 @@ def main():
         database = stack.enter_context(Postgres(directory))
         bench = Bench(directory, database, events.make(ROWS_MAX))
         survive_kills(bench, workers=4, batch=10 if options.quick else 50, count=10_000 if options.quick else ROWS_MAX)
-        if options.quick:
-            return
         with Redis(bench.place()) as redis:
+            ingest_celery_tasks(bench, redis, count=3_000)
+            if options.quick:
+                return
             table = measure_all(bench, redis, options.rounds)
         wrong = report(table, bench)
     import plot

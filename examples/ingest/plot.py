@@ -24,6 +24,10 @@ def draw(table, directory):
         line = sorted((row["rows a call"], row["rows/s"]) for row in pool if row["workers"] == workers)
         axes.plot(*zip(*line), marker="o", color=_COLORS[workers], label=f"pool, {workers} workers")
     for row in table:
+        if row["runner"] == "pool, Celery tasks" and row["rows a call"] > 1:
+            style = {"color": _COLORS[row["workers"]], "linestyle": "none", "marker": "*", "markersize": 12}
+            label = f"pool, {row['workers']} workers, messages of Celery"
+            axes.plot([row["rows a call"]], [row["rows/s"]], label=label, **style)
         if row["runner"] == "Celery":
             style = {"color": _COLORS[row["workers"]], "linestyle": ":", "linewidth": 1.5}
             axes.axhline(row["rows/s"], label=f"Celery, {row['workers']} workers, one row a message", **style)

@@ -1,4 +1,4 @@
-"""Who takes the jobs: a pool, or Celery's workers. Both are up and wait before the clock starts."""
+"""Who takes the jobs: a pool, Celery's workers, or a pool in their place. Both are up and wait before the clock starts."""
 
 import json
 import os
@@ -28,6 +28,22 @@ environment = {{ INGEST_DSN = {dsn} }}
 min_workers = {workers}
 max_workers = {workers}
 [tasks.{task}]
+batch_size = {batch}
+"""
+
+
+_CELERY_CONFIG = """
+socket = {socket}
+[app]
+runtime = "celery"
+python = {python}
+directory = {here}
+[celery]
+app = "celery_tasks"
+[pools.default]
+min_workers = {workers}
+max_workers = {workers}
+[tasks.insert]
 batch_size = {batch}
 """
 
@@ -134,9 +150,8 @@ class Celery:
         import celery_tasks
 
         self._tasks = celery_tasks
-        command = [sys.executable, "-m", "celery", "-A", "celery_tasks", "worker", "-P", "prefork", "-c", str(self._workers)]
         self._process = subprocess.Popen(
-            [*command, "--loglevel", "ERROR"],
+            self._command(),
             cwd=HERE,
             env=dict(self._environment, C_FORCE_ROOT="1"),
             stdout=subprocess.DEVNULL,
@@ -148,6 +163,10 @@ class Celery:
     def __exit__(self, *_):
         self._process.terminate()
         self._process.wait(60)
+
+    def _command(self):
+        line = [sys.executable, "-m", "celery", "-A", "celery_tasks", "worker", "-P", "prefork", "-c", str(self._workers)]
+        return [*line, "--loglevel", "ERROR"]
 
     def hold(self, rows):
         """Sends a message a row to a queue that nobody reads yet."""
@@ -166,6 +185,21 @@ class Celery:
     def processes(self):
         """The main process, and its workers."""
         return [self._process.pid], probe.below(self._process.pid)
+
+
+class CeleryOnPool(Celery):
+    """The same messages of the same producer, run by a pool whose workers get up to `batch` of them in one call."""
+
+    def __init__(self, directory, redis, dsn, workers, batch, count_rows):
+        super().__init__(redis, dsn, workers, count_rows)
+        self._config = os.path.join(directory, "pool.toml")
+        values = {"socket": os.path.join(directory, "pool.sock"), "python": sys.executable, "here": HERE}
+        with open(self._config, "w", encoding="utf-8") as file:
+            written = {name: json.dumps(value) for name, value in values.items()}
+            file.write(_CELERY_CONFIG.format(**written, workers=workers, batch=batch))
+
+    def _command(self):
+        return [_pool(), "run", "--config", self._config]
 
 
 def _pool():
