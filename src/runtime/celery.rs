@@ -37,6 +37,8 @@ struct Options {
     batch_split: Vec<String>,
     /// Seconds.
     heartbeat_interval: Option<f64>,
+    /// File of what was revoked.
+    state_db: Option<String>,
 }
 
 /// What the template's Celery runner is told.
@@ -70,6 +72,7 @@ pub(super) fn options(config: &Config) -> Map<String, Value> {
         without_mingle: !celery.mingle,
         without_heartbeat: celery.heartbeat_interval.is_none(),
         heartbeat_interval: seconds(celery.heartbeat_interval),
+        state_db: celery.state_db.clone(),
     };
     match serde_json::to_value(options) {
         Ok(Value::Object(options)) => options,

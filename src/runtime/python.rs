@@ -45,6 +45,7 @@ const FILES: &[(&str, &str)] = files![
     "pool_template/celery/process.py",
     "pool_template/celery/runner.py",
     "pool_template/celery/settings.py",
+    "pool_template/celery/state.py",
     "pool_template/dialects.py",
     "pool_template/jobs/__init__.py",
     "pool_template/jobs/batch.py",

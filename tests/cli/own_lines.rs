@@ -82,6 +82,8 @@ level = "info"
             "a.tasks,b.tasks",
             "--without-gossip",
             "--without-mingle",
+            "-S",
+            "w1.state",
             "--prefetch-multiplier",
             "1",
             "--python",
@@ -101,6 +103,7 @@ hostname = "w1@%h"
 time_limit = "30s"
 soft_time_limit = "20s500ms"
 mingle = false
+state_db = "w1.state"
 
 [app]
 runtime = "celery"
@@ -179,7 +182,6 @@ fn what_cannot_hold_is_refused_with_the_reason() {
         (&["-s", "file"], "the scheduler is a program of its own"),
         (&["-D"], "it stays in the foreground"),
         (&["--purge"], "it deletes nobody's tasks"),
-        (&["-S", "state"], "kept in memory only"),
         (&["-P", "gevent"], "a process that runs one task at a time"),
         (&["--pool-start-method", "spawn"], "workers are forked"),
         (&["--uid", "nobody"], "it runs as the user who starts it"),

@@ -83,7 +83,7 @@ class Application:
             "loglevel": (settings.loglevel or "WARNING").upper(),
             "logfile": settings.logfile,
             "pidfile": None,
-            "statedb": None,
+            "statedb": False,  # the supervisor keeps it: see `state`
             "quiet": True,
             "no_color": None,
             "concurrency": settings.concurrency,

@@ -17,6 +17,7 @@ from pool_template.celery import batches
 from pool_template.celery.about import about
 from pool_template.celery.application import Application, closing_pollers
 from pool_template.celery.capture import Capture
+from pool_template.celery.state import remembered
 
 _SETTINGS = (
     "accept_content", "broker_connection_timeout", "broker_heartbeat", "broker_native_delayed_delivery_queue_type",
@@ -56,6 +57,7 @@ def _collected(application: Application, capture: Capture) -> dict[str, Any]:
         "settings": _settings(application),
         "tasks": {str(name): _task(application, capture, task) for name, task in app.tasks.items()},
         "pool_restarts": bool(worker.pool_restarts),
+        "state": remembered(app, application.settings.state_db),
         "about": about(app, worker, info),
     }
 

@@ -36,6 +36,8 @@ class CelerySettings:
     without_mingle: bool = False
     without_heartbeat: bool = False
     heartbeat_interval: Optional[float] = None
+    #: File of what was revoked.
+    state_db: Optional[str] = None
     #: Batch tasks whose failed calls run again in halves.
     batch_split: list[str] = field(default_factory=list)
 

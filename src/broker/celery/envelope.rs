@@ -6,12 +6,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::iso;
+use super::{base64_text, iso};
 use crate::time::Unix;
 
 /// What the supervisor reads of a message.
@@ -138,7 +136,9 @@ impl Message {
         };
         let is_odd = said.task.is_none() || parts.has_odd_body;
         let of = if said.task.is_some() { &said } else { &in_body };
-        let id = text(of.id).or_else(|| parts.correlation_id.clone());
+        let id = text(of.id)
+            .or_else(|| number_of(of.id))
+            .or_else(|| parts.correlation_id.clone());
         Ok(Message {
             task: text(of.task).map(Cow::into_owned),
             eta: time("eta", of.eta)?,
@@ -185,6 +185,12 @@ fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
     Some(text.0)
 }
 
+/// A whole number as a text: Celery takes it as an id.
+fn number_of(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    let number: i64 = serde_json::from_str(value?.get()).ok()?;
+    Some(Cow::Owned(number.to_string()))
+}
+
 fn is_text(value: &RawValue) -> bool {
     value.get().starts_with('"')
 }
@@ -203,20 +209,9 @@ fn body<'m>(body: Option<&'m RawValue>, encoding: Option<&RawValue>) -> Result<C
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         }),
-        Some("base64") => decoded(text.as_bytes()).map(Cow::Owned),
+        Some("base64") => base64_text::decode(text.as_bytes()).map(Cow::Owned),
         Some(other) => Err(format!("its body_encoding, `{other}`, is unknown")),
     }
-}
-
-/// As Python's `b64decode`, which passes over what is no letter of it.
-fn decoded(text: &[u8]) -> Result<Vec<u8>, String> {
-    STANDARD.decode(text).or_else(|_| {
-        let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
-        let letters: Vec<u8> = text.iter().copied().filter(is_letter).collect();
-        STANDARD
-            .decode(letters)
-            .map_err(|why| format!("its body is no base64: {why}"))
-    })
 }
 
 /// A time; what is there and is none can't be obeyed.
@@ -401,6 +396,8 @@ pub(super) fn unacked(entry: &[u8]) -> Option<(Vec<u8>, String)> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 

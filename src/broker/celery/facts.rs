@@ -20,6 +20,8 @@ pub(super) struct Facts {
     #[serde(default)]
     pub pool_restarts: bool,
     #[serde(default)]
+    pub state: Option<StateFacts>,
+    #[serde(default)]
     pub about: Option<About>,
     pub broker: BrokerFacts,
     #[serde(default)]
@@ -30,6 +32,18 @@ pub(super) struct Facts {
     pub settings: Settings,
     #[serde(default)]
     pub tasks: HashMap<String, TaskFacts>,
+}
+
+/// What a node remembers from one start to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct StateFacts {
+    /// Where we keep it.
+    pub file: String,
+    /// What a stock worker had kept, where we have kept nothing yet.
+    #[serde(default)]
+    pub revoked: Vec<String>,
+    #[serde(default)]
+    pub clock: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -7,9 +7,10 @@
 //! application's objects: the end of a task whose worker died, of one that expired.
 //!
 //! - [`options`]: what it is told, made of the application's facts; addresses as kombu reads them;
-//! - `envelope`, `iso`: messages that come; `new_task`: one that is sent; `outcome`: what a worker says of a task's end;
+//! - `envelope`, `iso`, `base64_text`: messages that come; `new_task`: one that is sent; `outcome`: what a worker says of a task's end;
 //! - `consumer`, `held`, `ending`: what is known, what is in hand, and what outcomes ask for, whatever the transport;
-//! - `mark`: states that no worker can store any more; `answers`: what chores answer;
+//! - `mark`: states that no worker can store any more; `answers`: what chores answer; `state_file`: what a node
+//!   remembers from one start to the next;
 //! - `remote`, `control`: what `celery inspect` and `celery control` ask, and how it is carried out; `results`: looking
 //!   them up, and waiting for them; `abilities`: what Celery has otherwise;
 //! - `events`: what monitors are told; `clock`: the time by which events and answers are ordered; `publish`: a message that
@@ -20,6 +21,7 @@ mod abilities;
 mod address;
 mod amqp;
 mod answers;
+mod base64_text;
 mod clock;
 mod consumer;
 mod control;
@@ -38,6 +40,7 @@ mod publish;
 mod redis;
 mod remote;
 mod results;
+mod state_file;
 mod url;
 
 use std::sync::Arc;

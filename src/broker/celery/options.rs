@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::address;
 use super::amqp::options::AmqpTransport;
 use super::events;
-use super::facts::{Facts, QueueFacts, ResultFacts, TaskFacts, millis};
+use super::facts::{Facts, QueueFacts, ResultFacts, StateFacts, TaskFacts, millis};
 use super::limits::{Rate, rate};
 use super::redis::options::RedisTransport;
 use super::remote::About;
@@ -79,6 +79,8 @@ pub(super) struct Application {
     pub events: events::Settings,
     /// What it says of itself to those who ask.
     pub about: About,
+    /// What it remembers from one start to the next; `None`: nothing.
+    pub state: Option<StateFacts>,
     /// Tasks with an ETA that are held at most. Source: `worker_eta_task_limit`.
     pub etas_max: Option<usize>,
 }
@@ -206,6 +208,7 @@ impl Application {
             transport,
             events: events_of(&facts),
             about: facts.about.unwrap_or_default(),
+            state: facts.state,
             queues: facts.queues.into_iter().map(queue).collect(),
             tasks: facts.tasks.into_iter().map(task).collect(),
             etas_max: facts.settings.eta_task_limit.filter(|limit| *limit > 0),

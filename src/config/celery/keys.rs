@@ -60,6 +60,10 @@ impl Section for CeleryConfig {
             &mut self.mingle,
         );
         visit(
+            key!("state_db", "statedb" "FILE", "File in which revoked tasks are remembered from one start to the next; `.pool` is added"),
+            &mut self.state_db,
+        );
+        visit(
             key!("skip_checks", "skip-checks" "BOOL", "Skip Django's checks when the application is loaded"),
             &mut self.skip_checks,
         );

@@ -81,9 +81,7 @@ const WORDS: [Word; 45] = [
     word("heartbeat-interval", None, "SECONDS", |seconds| {
         as_here("heartbeat-interval", seconds)
     }),
-    word("statedb", Some('S'), "PATH", |_| {
-        Refused("what was revoked is kept in memory only", "leave it out")
-    }),
+    word("statedb", Some('S'), "PATH", |path| as_here("statedb", path)),
     word("beat", Some('B'), "", beat),
     word("schedule-filename", Some('s'), "PATH", beat),
     word("schedule", None, "PATH", beat),

@@ -34,6 +34,8 @@ pub struct CeleryConfig {
     pub heartbeat_interval: Option<Duration>,
     /// Other nodes are asked at the start which tasks were revoked.
     pub mingle: bool,
+    /// File in which revoked tasks are remembered; `None`: the application's `worker_state_db`, if it names one.
+    pub state_db: Option<String>,
     /// Django's checks are not run.
     pub skip_checks: bool,
 }
@@ -111,6 +113,7 @@ impl Default for CeleryConfig {
             task_events: false,
             heartbeat_interval: Some(Duration::from_secs(2)),
             mingle: true,
+            state_db: None,
             skip_checks: false,
         }
     }

@@ -322,7 +322,6 @@ def test_revocations_come_from_mingling_workers(both):
     assert 'theirs' in stock['revoked'] and 'theirs' in pool['revoked']
 
 
-@pytest.mark.over('redis')
 def test_queues_come_and_go(alone):
     """A queue is added and cancelled; a task of it that waits for its time still runs."""
     sides = [alone('stock'), alone('pool')]
@@ -355,7 +354,6 @@ def test_queues_come_and_go(alone):
         assert later.get(timeout=30) == 7 and side.runs('left') == 0
 
 
-@pytest.mark.over('redis')
 def test_the_pool_is_restarted_where_the_application_allows_it(alone):
     side = alone('pool', {'worker_pool_restarts': True})
     side.start(workers=1)
@@ -365,7 +363,6 @@ def test_the_pool_is_restarted_where_the_application_allows_it(alone):
     until(lambda: side.send('shop.pid').get(timeout=30) != before, 'another process runs tasks')
 
 
-@pytest.mark.over('redis')
 def test_a_node_that_begins_learns_what_was_revoked(alone):
     """From a stock worker to a pool, and the other way."""
     for first, second in [('stock', 'pool'), ('pool', 'stock')]:

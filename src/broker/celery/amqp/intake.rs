@@ -187,9 +187,8 @@ impl Feed {
             return;
         }
         let consumer = Arc::clone(&self.broker.consumer);
-        let due = consumer
-            .hand()
-            .take_due(&pool.queues(), Unix::now(), Mono::now(), room);
+        let served = consumer.with_left(&pool.queues());
+        let due = consumer.hand().take_due(&served, Unix::now(), Mono::now(), room);
         for Due { number, queue, came } in due {
             let Some(task) = self.broker.waiting().remove(&number) else {
                 continue;

@@ -20,10 +20,12 @@ use tokio::sync::Mutex;
 use super::AmqpBroker;
 use super::declare::short;
 use super::message::headers_of;
-use super::options::Exchange;
-use crate::broker::celery::control::{Hearing, Mailbox};
+use super::options::{Declared, Exchange};
+use crate::broker::celery::control::{Hearing, Mailbox, Question};
 use crate::broker::celery::envelope::Message;
+use crate::broker::celery::options::Queue;
 use crate::broker::celery::publish::{ExchangeType, Publication, Publish};
+use crate::broker::celery::remote::ReplyTo;
 use crate::broker::parts::backoff::Backoff;
 use crate::broker::{BrokerError, Orders};
 use crate::time::Mono;
@@ -88,6 +90,30 @@ impl AmqpBroker {
     }
 }
 
+impl AmqpBroker {
+    async fn consume_answers(&self, channel: &Channel, reply_to: &ReplyTo) -> lapin::Result<lapin::Consumer> {
+        let queue = short(&format!("{}.{}", reply_to.routing_key, reply_to.exchange));
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            auto_delete: true,
+            ..QueueDeclareOptions::default()
+        };
+        let mut expires = FieldTable::default();
+        expires.insert("x-expires".into(), millis(EXPIRES));
+        channel.queue_declare(queue.clone(), options, expires).await?;
+        let (from, key) = (short(&reply_to.exchange), short(&reply_to.routing_key));
+        let (bind, none) = (QueueBindOptions::default(), FieldTable::default);
+        channel.queue_bind(queue.clone(), from, key, bind, none()).await?;
+        let consume = BasicConsumeOptions {
+            no_ack: true,
+            ..BasicConsumeOptions::default()
+        };
+        channel
+            .basic_consume(queue, ShortString::default(), consume, none())
+            .await
+    }
+}
+
 #[async_trait]
 impl Mailbox for AmqpBroker {
     async fn next(&self) -> Vec<u8> {
@@ -120,6 +146,19 @@ impl Mailbox for AmqpBroker {
         }
     }
 
+    fn changes_queues(&self) -> bool {
+        true
+    }
+
+    async fn declare_queue(&self, queue: &Queue) -> Result<(), BrokerError> {
+        {
+            let mut added = self.added();
+            added.retain(|known| known.name != queue.name);
+            added.push(declared(queue));
+        }
+        self.publisher.declare_queue(self, &queue.name).await
+    }
+
     /// Those that wait for their time in this process.
     async fn waiting(&self, numbers: &[i64]) -> Result<Vec<Message>, BrokerError> {
         let waiting = AmqpBroker::waiting(self);
@@ -127,6 +166,44 @@ impl Mailbox for AmqpBroker {
             .iter()
             .filter_map(|number| waiting.get(number).cloned())
             .collect())
+    }
+}
+
+/// Answers to a question come into a queue of its own. Source: `kombu/pidbox.py`, `Mailbox.get_reply_queue`.
+#[async_trait]
+impl Question for AmqpBroker {
+    /// The server says whether anybody hears it, and not how many do.
+    async fn ask(
+        &self,
+        question: &Publication,
+        reply_to: &ReplyTo,
+        within: Duration,
+    ) -> Result<Vec<Vec<u8>>, BrokerError> {
+        self.publisher
+            .declare(self, &transient(&question.exchange, "fanout"))
+            .await?;
+        self.publisher
+            .declare(self, &transient(&reply_to.exchange, "direct"))
+            .await?;
+        let channel = self.publisher.channel(self).await?;
+        let begun = self.consume_answers(&channel, reply_to).await;
+        let mut answers = begun.map_err(|error| self.link.error(&error))?;
+        let mut came = Vec::new();
+        if self.publisher.question(self, question).await? {
+            let deadline = tokio::time::sleep(within);
+            tokio::pin!(deadline);
+            loop {
+                tokio::select! {
+                    () = &mut deadline => break,
+                    answer = answers.next() => match answer {
+                        Some(Ok(delivery)) => came.push(envelope(&delivery)),
+                        Some(Err(_)) | None => break,
+                    },
+                }
+            }
+        }
+        let _ = channel.close(200, "all have answered".into()).await; // it may be gone already
+        Ok(came)
     }
 }
 
@@ -147,6 +224,20 @@ impl Publish for AmqpBroker {
     }
 }
 
+/// A queue that somebody adds. Source: `celery/worker/consumer/consumer.py`, `Consumer.add_task_queue`.
+fn declared(queue: &Queue) -> Declared {
+    let missing = Declared::missing(&queue.name);
+    Declared {
+        exchange: Exchange {
+            name: queue.exchange.clone(),
+            kind: queue.exchange_type.clone(),
+            ..missing.exchange
+        },
+        routing_key: queue.routing_key.clone(),
+        ..missing
+    }
+}
+
 /// An exchange of remote control's. Source: `kombu/pidbox.py`, `_get_exchange`, `_get_reply_exchange`.
 fn transient(name: &str, kind: &str) -> Exchange {
     Exchange {
@@ -156,9 +247,11 @@ fn transient(name: &str, kind: &str) -> Exchange {
     }
 }
 
+fn millis(duration: Duration) -> AMQPValue {
+    AMQPValue::LongInt(i32::try_from(duration.as_millis()).unwrap_or(i32::MAX))
+}
+
 fn arguments() -> FieldTable {
-    let millis =
-        |duration: Duration| AMQPValue::LongInt(i32::try_from(duration.as_millis()).unwrap_or(i32::MAX));
     let mut arguments = FieldTable::default();
     arguments.insert("x-expires".into(), millis(EXPIRES));
     arguments.insert("x-message-ttl".into(), millis(TTL));

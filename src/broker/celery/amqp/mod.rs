@@ -63,6 +63,8 @@ pub struct AmqpBroker {
     requests: Requests,
     /// Tasks that wait for their time here: the server does not tell their messages again.
     waiting: Mutex<HashMap<i64, Message>>,
+    /// Queues that somebody added while it runs.
+    added: Mutex<Vec<Declared>>,
     /// Queues in which nothing waits: the server would have pushed it.
     drained: Mutex<HashSet<QueueName>>,
 }
@@ -84,6 +86,7 @@ impl AmqpBroker {
             delays: Delays::default(),
             requests: Requests::default(),
             waiting: Mutex::default(),
+            added: Mutex::default(),
             drained: Mutex::default(),
         })
     }
@@ -103,7 +106,14 @@ impl AmqpBroker {
     /// A queue as it is declared.
     fn declared(&self, name: &str) -> Declared {
         let known = self.transport.queues.iter().find(|queue| queue.name == name);
-        known.cloned().unwrap_or_else(|| Declared::missing(name))
+        known
+            .cloned()
+            .or_else(|| self.added().iter().find(|queue| queue.name == name).cloned())
+            .unwrap_or_else(|| Declared::missing(name))
+    }
+
+    fn added(&self) -> MutexGuard<'_, Vec<Declared>> {
+        self.added.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,6 +180,8 @@ impl Broker for AmqpBroker {
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
         self.open_still()?;
         self.declare_all().await?;
+        self.consumer.remember()?;
+        self.consumer.mingle(&*self).await;
         Ok(source::start(self, events))
     }
 

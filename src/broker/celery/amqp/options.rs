@@ -105,9 +105,9 @@ fn certificates(said: Option<&Value>) -> Result<Certificates, String> {
             .filter(|value| !value.is_null())
     };
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    // Source: `ssl.VerifyMode`: 0 is CERT_NONE, 1 is CERT_OPTIONAL.
+    // Source: `ssl.VerifyMode`: 0 is CERT_NONE; a client's CERT_OPTIONAL is CERT_REQUIRED.
     let checks = of("cert_reqs").map(text);
-    if matches!(checks.as_deref(), Some("CERT_NONE" | "0" | "CERT_OPTIONAL" | "1")) {
+    if matches!(checks.as_deref(), Some("CERT_NONE" | "0")) {
         return Err(
             "cert_reqs asks for a server whose certificate is not checked; name its authority in ca_certs instead"
                 .to_owned(),

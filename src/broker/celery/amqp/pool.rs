@@ -219,15 +219,14 @@ impl Pool {
         in_order
     }
 
-    /// What waits here and can't stay: of queues that it does not serve any more, if it runs none now, or since it has waited
+    /// What waits here and can't stay: of queues that are not `served`, if it runs none now, or since it has waited
     /// for long.
-    pub fn take_unwanted(&mut self, now: Mono) -> Vec<Claimed> {
-        let queues = self.queues();
+    pub fn take_unwanted(&mut self, served: &[QueueName], now: Mono) -> Vec<Claimed> {
         let may_go = self.is_recalled && !self.may_get_more() && !self.is_calling;
         let runs = self.runs();
         self.surplus.extract(|waiting: &Waiting| {
             let is_unwanted = !runs || Surplus::is_overdue(waiting, now);
-            !queues.contains(&waiting.job.job.queue) || may_go && is_unwanted
+            !served.contains(&waiting.job.job.queue) || may_go && is_unwanted
         })
     }
 

@@ -130,6 +130,33 @@ impl Publisher {
         in_time(broker, async { sent.await.map(drop) }).await
     }
 
+    /// Sends a question to whoever is bound to its exchange. Returns whether anybody is.
+    pub async fn question(&self, broker: &AmqpBroker, message: &Publication) -> Result<bool, BrokerError> {
+        let channel = opened(&mut *self.0.lock().await, broker).await?.confirmed.clone();
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let properties = json_properties(TRANSIENT).with_headers(table(&message.headers));
+        let (to, key) = (short(&message.exchange), short(&message.routing_key));
+        let sending = async {
+            let sent = channel.basic_publish(to, key, options, &message.content.body, properties);
+            sent.await?.await
+        };
+        Ok(!matches!(
+            in_time(broker, sending).await?,
+            Confirmation::Ack(Some(_)) | Confirmation::Nack(_)
+        ))
+    }
+
+    /// Declares a queue, once a connection.
+    pub async fn declare_queue(&self, broker: &AmqpBroker, name: &str) -> Result<(), BrokerError> {
+        let mut slot = self.0.lock().await;
+        let open = opened(&mut slot, broker).await?;
+        let declared = open.declare_queue(broker, name).await;
+        declared.map_err(|error| broker.link.error(&error))
+    }
+
     /// Declares an exchange, once a connection.
     pub async fn declare(&self, broker: &AmqpBroker, exchange: &Exchange) -> Result<(), BrokerError> {
         let mut slot = self.0.lock().await;

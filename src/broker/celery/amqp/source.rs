@@ -315,7 +315,8 @@ impl Feed {
         let Some(pool) = self.pools.get_mut(name) else {
             return;
         };
-        for Claimed { claim, .. } in pool.take_unwanted(now).into_iter().rev() {
+        let served = self.broker.consumer.with_left(&pool.queues());
+        for Claimed { claim, .. } in pool.take_unwanted(&served, now).into_iter().rev() {
             self.put_back(claim.handle);
         }
     }
@@ -330,8 +331,9 @@ impl Feed {
         };
         let has_room = |pool: &&Pool| pool.room.jobs() > pool.surplus.len();
         let etas = self.pools.values().filter(has_room).filter_map(|pool| {
+            let served = self.broker.consumer.with_left(&pool.queues());
             let hand = self.broker.consumer.hand();
-            let within = hand.next_due(&pool.queues(), Unix::now(), now)?;
+            let within = hand.next_due(&served, Unix::now(), now)?;
             Some(now + within)
         });
         backoffs

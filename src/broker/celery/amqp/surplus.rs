@@ -66,7 +66,7 @@ impl Surplus {
             .count()
     }
 
-    /// Takes so many of them, each of these queues in its turn.
+    /// Takes so many of them, each of these queues in its turn; first those of queues that are served no more.
     pub fn take(
         &mut self,
         count: usize,
@@ -79,7 +79,13 @@ impl Surplus {
         }
         let has: Vec<usize> = queues.iter().map(|queue| self.of(queue)).collect();
         let mut taken = Vec::with_capacity(count);
-        for at in turns.share(&has, count, rng) {
+        let is_left = |waiting: &Waiting| !queues.contains(&waiting.job.job.queue);
+        while taken.len() < count
+            && let Some(at) = self.0.iter().position(is_left)
+        {
+            taken.extend(self.0.remove(at).map(|waiting| waiting.job));
+        }
+        for at in turns.share(&has, count - taken.len(), rng) {
             let of_queue = |waiting: &Waiting| waiting.job.job.queue == queues[at];
             if let Some(at) = self.0.iter().position(of_queue) {
                 taken.extend(self.0.remove(at).map(|waiting| waiting.job));

@@ -192,6 +192,7 @@ impl Broker for RedisBroker {
 
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
         self.begin().await?;
+        self.consumer.remember()?;
         self.consumer.mingle(&*self).await;
         let heartbeat = self.options.heartbeat.min(self.renewal());
         Ok(pulled::start(self, heartbeat, events))

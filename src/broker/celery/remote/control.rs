@@ -222,7 +222,7 @@ mod tests {
         }
         for bad in [
             json!({}),
-            json!({"task_id": 5}),
+            json!({"task_id": 5.5}),
             json!({"task_id": "a", "signal": "kill"}),
             json!({"task_id": "a", "signal": "NOPE"}),
         ] {

@@ -23,6 +23,7 @@ mod task;
 mod task_options;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -39,8 +40,10 @@ pub(super) use self::stamps::{StampRevocation, Stamps};
 pub(super) use self::task::Task;
 pub(super) use self::task_options::{TaskChange, TaskOption};
 use super::clock::Clock;
+use super::facts::StateFacts;
 use super::publish::{Content, Publication};
-use crate::time::Mono;
+use super::state_file::StateFile;
+use crate::time::{Mono, Unix};
 
 /// Kinds of unreadable requests that are remembered, so that each is logged once.
 const COMPLAINTS_MAX: usize = 100;
@@ -56,6 +59,8 @@ pub(super) struct Node {
     revoked: Mutex<Revoked>,
     /// There was one: most nodes never hear of any.
     has_revoked: AtomicBool,
+    /// Where it is remembered what was revoked, if it is.
+    state: Mutex<Option<StateFile>>,
     stamps: Mutex<Stamps>,
     /// The same of these.
     has_stamps: AtomicBool,
@@ -105,9 +110,36 @@ impl Node {
 
     /// These tasks must not run.
     pub fn revoke(&self, ids: Vec<String>) {
-        if !ids.is_empty() {
-            self.has_revoked.store(true, Ordering::Relaxed);
-            self.revoked().add(ids, Mono::now());
+        if ids.is_empty() {
+            return;
+        }
+        self.has_revoked.store(true, Ordering::Relaxed);
+        self.revoked().add(ids.clone(), Mono::now());
+        self.remember(&ids);
+    }
+
+    /// What was revoked before this start, as its file says; from now on the file says what is revoked.
+    ///
+    /// # Errors
+    /// The file can't be read or written.
+    pub fn remember_in(&self, state: &StateFacts) -> std::io::Result<()> {
+        let since = Unix(Unix::now().0 - i64::try_from(revoked::LIFE.as_millis()).unwrap_or(i64::MAX));
+        let (file, known) = StateFile::open(Path::new(&state.file), since)?;
+        self.clock.adjust(known.clock.max(state.clock));
+        self.has_revoked.store(true, Ordering::Relaxed);
+        self.revoked().add(known.revoked, Mono::now());
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+        self.revoke(state.revoked.clone());
+        Ok(())
+    }
+
+    fn remember(&self, ids: &[String]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = &mut *state else { return };
+        let all = || self.revoked().list(Mono::now());
+        if let Err(error) = file.add(ids, self.clock.value(), all) {
+            let path = file.path().display();
+            tracing::error!(%error, %path, "what was revoked can't be remembered beyond this start");
         }
     }
 

@@ -165,7 +165,7 @@ impl Request {
         }
     }
 
-    /// An argument that must be given: a text, or a list of such. The error is a stock worker's exception.
+    /// An argument that must be given: a text, or a list of such. Whole numbers are ids, too. The error is a stock worker's exception.
     pub fn texts(&self, name: &str) -> Result<Vec<String>, String> {
         let Some(value) = self.arguments.get(name) else {
             let method = &self.method;
@@ -176,7 +176,8 @@ impl Request {
         let texts = match value {
             Value::Null => Some(Vec::new()),
             Value::String(text) => Some(vec![text.clone()]),
-            Value::Array(all) => all.iter().map(|text| Some(text.as_str()?.to_owned())).collect(),
+            Value::Array(all) => all.iter().map(id).collect(),
+            Value::Number(_) => id(value).map(|id| vec![id]),
             _ => None,
         };
         texts.ok_or_else(|| format!("TypeError('{name} is no text and no list of texts')"))
@@ -198,6 +199,14 @@ impl Request {
         };
         let expression = Regex::new(&expression).map_err(|_| "its pattern is no regular expression")?;
         Ok(expression.is_match(node))
+    }
+}
+
+fn id(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.is_i64() => Some(number.to_string()),
+        _ => None,
     }
 }
 

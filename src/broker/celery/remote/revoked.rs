@@ -8,7 +8,7 @@ use crate::time::Mono;
 /// Ids that are remembered. Source: `REVOKES_MAX`.
 const COUNT_MAX: usize = 50_000;
 /// How long each is. Source: `REVOKE_EXPIRES`.
-const LIFE: Duration = Duration::from_secs(10_800);
+pub(super) const LIFE: Duration = Duration::from_secs(10_800);
 
 /// Their ids.
 #[derive(Debug, Default)]
