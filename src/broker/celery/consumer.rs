@@ -55,6 +55,8 @@ pub(super) struct Consumer {
     /// Queues that are served no more: what waits of them still runs.
     left: Mutex<Vec<QueueName>>,
     pub results: Option<ResultStore>,
+    /// Results could not be stored on a server of their own.
+    pub is_store_away: AtomicBool,
     closed: Arc<AtomicBool>,
 }
 
@@ -82,6 +84,7 @@ impl Consumer {
             limits_changed: Notify::new(),
             left: Mutex::default(),
             results,
+            is_store_away: AtomicBool::new(false),
             closed,
         })
     }

@@ -1,6 +1,7 @@
 //! What outcomes ask for: at the server, in words that a transport carries out, and here.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::consumer::Consumer;
 use super::events::{Event, task};
@@ -135,13 +136,27 @@ impl Consumer {
             .iter()
             .filter_map(|(_, _, end, _)| end.store())
             .collect();
-        results.store(&stores).await?;
+        let stored = results.store(&stores).await;
+        self.note_store(&stored);
+        stored?;
         for (_, _, end, _) in &mut plan.ends {
             if let End::Acknowledge(store) | End::Reject(store) = end {
                 *store = None;
             }
         }
         Ok(())
+    }
+
+    /// Says when the store of results goes away, and when it is back.
+    fn note_store(&self, stored: &Result<(), BrokerError>) {
+        let was_away = self.is_store_away.swap(stored.is_err(), Ordering::Relaxed);
+        match stored {
+            Err(error) if !was_away => {
+                tracing::error!(%error, "the store of results is away: results are kept here, and stored when it is back");
+            }
+            Ok(()) if was_away => tracing::info!("the store of results is back: what was kept is stored"),
+            _ => {}
+        }
     }
 
     /// What is stored of a task that no worker can end.
