@@ -11,8 +11,8 @@ use crate::broker::redis::options::{Address, Certificates, Options, Place, Senti
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-/// The server that the first of these URLs names; of `sentinel://`, all of them name Sentinels. An error never shows a
-/// secret.
+/// The server that the first of these URLs names, and the others, which are tried when it does not answer; of
+/// `sentinel://`, all of them name Sentinels. An error never shows a secret.
 pub(super) fn read(
     urls: &[String],
     options: &TransportOptions,
@@ -21,19 +21,42 @@ pub(super) fn read(
     let urls: Vec<&str> = urls.iter().flat_map(|url| url.split(';')).collect();
     let first = urls.first().ok_or("it names no server")?;
     let parts = Parts::of(first)?;
-    let ssl = Ssl::of(&parts, ssl)?;
+    let said_of_all = ssl;
+    let ssl = Ssl::of(&parts, said_of_all)?;
+    if parts.scheme == "sentinel" {
+        let sign_in = SignIn {
+            user: parts.user.clone(),
+            password: parts.password.clone(),
+        };
+        return sentinels(&urls, &parts, options, &ssl, sign_in);
+    }
+    let (server, shown) = server(&parts, ssl.is_on)?;
+    let mut all = vec![shown];
+    let mut others = Vec::new();
+    for url in &urls[1..] {
+        let parts = Parts::of(url)?;
+        let (other, shown) = self::server(&parts, Ssl::of(&parts, said_of_all)?.is_on)?;
+        others.push(other);
+        all.push(shown);
+    }
+    Ok(Options {
+        address: Address::Server(server),
+        others,
+        shown: all.join(";"),
+        certificates: ssl.certificates,
+    })
+}
+
+/// One server, and its address for messages.
+fn server(parts: &Parts, tls: bool) -> Result<(Server, String), String> {
     let sign_in = SignIn {
         user: parts.user.clone(),
         password: parts.password.clone(),
     };
-    if parts.scheme == "sentinel" {
-        return sentinels(&urls, &parts, options, &ssl, sign_in);
-    }
     let (place, shown) = match parts.scheme.as_str() {
         "redis" | "rediss" => {
             let (host, port) = parts.host_and_port(PORT)?;
             let shown = format!("{}://{}:{port}", parts.scheme, in_url(&host));
-            let tls = ssl.is_on;
             (Place::Tcp { host, port, tls }, shown)
         }
         "redis+socket" | "socket" => {
@@ -47,15 +70,12 @@ pub(super) fn read(
         Place::Tcp { .. } => number(&parts.path)?,
         Place::Unix(_) => number(parts.query.get("virtual_host").map_or("", String::as_str))?,
     };
-    Ok(Options {
-        address: Address::Server(Server {
-            place,
-            sign_in,
-            database,
-        }),
-        shown: format!("{shown}/{database}"),
-        certificates: ssl.certificates,
-    })
+    let server = Server {
+        place,
+        sign_in,
+        database,
+    };
+    Ok((server, format!("{shown}/{database}")))
 }
 
 fn sentinels(
@@ -80,6 +100,7 @@ fn sentinels(
     let at_sentinels = options.sentinel_kwargs.as_ref();
     let said = |text: Option<&String>| text.cloned().unwrap_or_default();
     Ok(Options {
+        others: Vec::new(),
         shown: format!("sentinel://{}/{database} ({master})", shown.join(",")),
         address: Address::Sentinels(Sentinels {
             tls: ssl.is_on || at_sentinels.is_some_and(|said| said.ssl == Some(true)),
@@ -98,6 +119,9 @@ fn sentinels(
 
 /// Whether both are one server, whatever their databases.
 pub(super) fn is_same_server(one: &Options, other: &Options) -> bool {
+    if !one.others.is_empty() || !other.others.is_empty() {
+        return false; // who knows which of them each has reached
+    }
     match (&one.address, &other.address) {
         (Address::Server(one), Address::Server(other)) => {
             let same_place = match (&one.place, &other.place) {
@@ -167,17 +191,11 @@ impl Ssl {
             });
             said.or_else(|| parts.query.get(key).cloned())
         };
-        // Source: `ssl.VerifyMode`: 0 is CERT_NONE, 1 is CERT_OPTIONAL.
-        if matches!(
+        // Source: `ssl.VerifyMode`: 0 is CERT_NONE; a client's CERT_OPTIONAL is CERT_REQUIRED.
+        let unchecked = matches!(
             of("ssl_cert_reqs").as_deref(),
-            Some("none" | "CERT_NONE" | "0" | "null" | "optional" | "CERT_OPTIONAL" | "1")
-        ) {
-            return Err(
-                "ssl_cert_reqs asks for a server whose certificate is not checked; name its authority in \
-                 ssl_ca_certs instead"
-                    .to_owned(),
-            );
-        }
+            Some("none" | "CERT_NONE" | "0" | "null")
+        );
         let is_said = match said {
             None | Some(Value::Null) => false,
             Some(Value::Bool(is_on)) => *is_on,
@@ -194,6 +212,7 @@ impl Ssl {
                 ca: file("ssl_ca_certs"),
                 own: file("ssl_certfile"),
                 key: file("ssl_keyfile"),
+                unchecked,
             },
         })
     }
@@ -247,6 +266,28 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_is_checked_unless_nobody_wants_that() {
+        for (asked, unchecked) in [
+            ("", false),
+            ("?ssl_cert_reqs=required", false),
+            ("?ssl_cert_reqs=CERT_OPTIONAL", false),
+            ("?ssl_cert_reqs=none", true),
+            ("?ssl_cert_reqs=CERT_NONE", true),
+        ] {
+            let options = of(&format!("rediss://h{asked}")).unwrap();
+            assert_eq!(options.certificates.unchecked, unchecked, "{asked}");
+        }
+    }
+
+    #[test]
+    fn further_servers_are_tried_in_turn() {
+        let options = of("redis://:pw@a:1/2;rediss://b:3/4").unwrap();
+        assert_eq!(options.shown, "redis://a:1/2;rediss://b:3/4");
+        assert_eq!((options.others.len(), options.others[0].database), (1, 4));
+        assert!(!is_same_server(&options, &options), "who knows which one");
+    }
+
+    #[test]
     fn sentinels_are_named_one_by_one() {
         let options = of("sentinel://:pw@a:1;sentinel://b;sentinel://c:3/2").unwrap();
         let Address::Sentinels(sentinels) = options.address else {
@@ -271,7 +312,7 @@ mod tests {
             "redis://u:secret@h:port/0",
             "redis://u:secret@h/x",
             "redis://u:secret@h/-1",
-            "rediss://u:secret@h?ssl_cert_reqs=none",
+            "redis://h;redis://u:secret@h/x",
         ] {
             let error = of(url).unwrap_err();
             assert!(!error.contains("secret"), "{url}: {error}");

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, PubSub};
@@ -37,9 +38,17 @@ pub(in crate::broker) struct Endpoint {
 }
 
 enum Way {
-    Direct(Box<Client>),
+    Direct(Direct),
     /// The Sentinels are asked for the master with each new connection, so that a failover is followed.
-    Sentinel(Box<Sentinels>, Option<TlsCertificates>),
+    /// The last: nobody checks certificates.
+    Sentinel(Box<Sentinels>, Option<TlsCertificates>, bool),
+}
+
+/// One server, or several that are tried in turn.
+struct Direct {
+    clients: Vec<Client>,
+    /// The one that answered last, or that is tried next.
+    at: AtomicUsize,
 }
 
 /// Not derived: a client would show its password.
@@ -54,19 +63,55 @@ impl Endpoint {
     /// `rights` is the hint for a user who lacks rights: which ones the protocol needs.
     pub fn new(options: &Options, rights: &'static str) -> Result<Self, BrokerError> {
         let shown = options.shown.clone();
+        let is_unchecked = options.certificates.unchecked;
         let certificates = certificates(&options.certificates)?;
         let refused = |error: RedisError| BrokerError::Refused(format!("cannot use {shown}: {error}"));
         let way = match &options.address {
-            Address::Sentinels(sentinels) => Way::Sentinel(Box::new(sentinels.clone()), certificates),
-            Address::Server(server) => Way::Direct(Box::new(client(server, certificates).map_err(refused)?)),
+            Address::Sentinels(sentinels) => {
+                Way::Sentinel(Box::new(sentinels.clone()), certificates, is_unchecked)
+            }
+            Address::Server(server) => {
+                let servers = std::iter::once(server).chain(&options.others);
+                let clients = servers.map(|server| client(server, certificates.clone(), is_unchecked));
+                Way::Direct(Direct {
+                    clients: clients.collect::<Result<_, _>>().map_err(refused)?,
+                    at: AtomicUsize::new(0),
+                })
+            }
         };
         Ok(Endpoint { way, shown, rights })
     }
 
     async fn client(&self) -> RedisResult<Client> {
         match &self.way {
-            Way::Direct(client) => Ok(Client::clone(client)),
-            Way::Sentinel(sentinels, certificates) => find_master(sentinels, certificates.as_ref()).await,
+            Way::Direct(direct) => Ok(direct.clients[direct.at()].clone()),
+            Way::Sentinel(sentinels, certificates, is_unchecked) => {
+                find_master(sentinels, (certificates.as_ref(), *is_unchecked)).await
+            }
+        }
+    }
+
+    /// Connects to the server, or to the next one that answers where there are several.
+    async fn reach<'e, T: 'e>(
+        &'e self,
+        connect: impl Fn(Client) -> Attempt<'e, T> + Send + Sync,
+    ) -> RedisResult<T> {
+        let connect = &connect;
+        let mut tries = match &self.way {
+            Way::Direct(direct) => direct.clients.len(),
+            Way::Sentinel(..) => 1,
+        };
+        loop {
+            let attempt: Attempt<'_, T> = Box::pin(async move { connect(self.client().await?).await });
+            let result = in_time(CONNECT, attempt).await;
+            tries -= 1;
+            match (&self.way, &result) {
+                (Way::Direct(direct), Err(error)) if tries > 0 => {
+                    tracing::warn!(%error, url = self.shown, "a server can't be reached, the next one is tried");
+                    direct.turn();
+                }
+                _ => return result,
+            }
         }
     }
 
@@ -75,11 +120,11 @@ impl Endpoint {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(Some(answer));
-        let attempt: Attempt<'_, _> = Box::pin(async {
-            let client = self.client().await?;
-            client.get_multiplexed_async_connection_with_config(&config).await
-        });
-        in_time(CONNECT, attempt).await
+        self.reach(|client| {
+            let config = config.clone();
+            Box::pin(async move { client.get_multiplexed_async_connection_with_config(&config).await })
+        })
+        .await
     }
 
     /// A connection on which the server also says what it was not asked for.
@@ -92,21 +137,24 @@ impl Endpoint {
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(Some(answer))
             .set_push_sender(tell);
-        let attempt: Attempt<'_, _> = Box::pin(async {
-            let address = self.client().await?.get_connection_info().clone();
-            let settings = address.redis_settings().clone();
-            let settings = settings.set_protocol(ProtocolVersion::RESP3);
-            Client::open(address.set_redis_settings(settings))?
-                .get_multiplexed_async_connection_with_config(&config)
-                .await
-        });
-        in_time(CONNECT, attempt).await
+        self.reach(|client| {
+            let config = config.clone();
+            Box::pin(async move {
+                let address = client.get_connection_info().clone();
+                let settings = address.redis_settings().clone();
+                let settings = settings.set_protocol(ProtocolVersion::RESP3);
+                Client::open(address.set_redis_settings(settings))?
+                    .get_multiplexed_async_connection_with_config(&config)
+                    .await
+            })
+        })
+        .await
     }
 
     /// A connection for subscriptions.
     pub async fn subscriber(&self) -> RedisResult<PubSub> {
-        let attempt: Attempt<'_, _> = Box::pin(async { self.client().await?.get_async_pubsub().await });
-        in_time(CONNECT, attempt).await
+        self.reach(|client| Box::pin(async move { client.get_async_pubsub().await }))
+            .await
     }
 
     /// What went wrong, in words for the user.
@@ -175,6 +223,17 @@ impl Endpoint {
     }
 }
 
+impl Direct {
+    fn at(&self) -> usize {
+        self.at.load(Ordering::Relaxed) % self.clients.len()
+    }
+
+    /// The next one is tried.
+    fn turn(&self) {
+        self.at.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Boxed as what it gives, not as what it is: the types of all that it takes to connect are too long for the compiler.
 type Attempt<'a, T> = Pin<Box<dyn Future<Output = RedisResult<T>> + Send + 'a>>;
 
@@ -187,7 +246,7 @@ async fn in_time<T>(limit: Duration, attempt: Attempt<'_, T>) -> RedisResult<T> 
 }
 
 /// A server that is known by its address.
-fn client(server: &Server, certificates: Option<TlsCertificates>) -> RedisResult<Client> {
+fn client(server: &Server, certificates: Option<TlsCertificates>, is_unchecked: bool) -> RedisResult<Client> {
     let place = match &server.place {
         Place::Tcp {
             host,
@@ -201,7 +260,7 @@ fn client(server: &Server, certificates: Option<TlsCertificates>) -> RedisResult
         } => ConnectionAddr::TcpTls {
             host: host.clone(),
             port: *port,
-            insecure: false,
+            insecure: is_unchecked,
             tls_params: None,
         },
         Place::Unix(path) => ConnectionAddr::Unix(path.clone()),
@@ -237,11 +296,11 @@ fn tcp() -> TcpSettings {
 }
 
 /// Asks all Sentinels at once: the first that knows a master which says that it is one.
-async fn find_master(sentinels: &Sentinels, certificates: Option<&TlsCertificates>) -> RedisResult<Client> {
+async fn find_master(sentinels: &Sentinels, tls: (Option<&TlsCertificates>, bool)) -> RedisResult<Client> {
     let asked = sentinels.hosts.iter().map(|(host, port)| {
         let attempt: Attempt<'_, Client> = Box::pin(async move {
             let address = ConnectionAddr::Tcp(host.clone(), *port);
-            let mut one = sentinel_client(sentinels, address, certificates)?.build()?;
+            let mut one = sentinel_client(sentinels, address, tls)?.build()?;
             one.async_get_client().await
         });
         Box::pin(in_time(SENTINEL, attempt))
@@ -253,7 +312,7 @@ async fn find_master(sentinels: &Sentinels, certificates: Option<&TlsCertificate
 fn sentinel_client(
     sentinels: &Sentinels,
     address: ConnectionAddr,
-    certificates: Option<&TlsCertificates>,
+    (certificates, is_unchecked): (Option<&TlsCertificates>, bool),
 ) -> RedisResult<SentinelClientBuilder> {
     let mut builder = SentinelClientBuilder::new([address], &sentinels.master, SentinelServerType::Master)?
         .set_client_to_redis_db(sentinels.database)
@@ -274,9 +333,14 @@ fn sentinel_client(
         builder = builder.set_client_to_sentinel_password(password);
     }
     if sentinels.tls {
+        let mode = if is_unchecked {
+            TlsMode::Insecure
+        } else {
+            TlsMode::Secure
+        };
         builder = builder
-            .set_client_to_redis_tls_mode(TlsMode::Secure)
-            .set_client_to_sentinel_tls_mode(TlsMode::Secure);
+            .set_client_to_redis_tls_mode(mode)
+            .set_client_to_sentinel_tls_mode(mode);
         if let Some(certificates) = certificates {
             builder = builder
                 .set_client_to_redis_certificates(certificates.clone())

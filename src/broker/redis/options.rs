@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub struct Options {
     /// Where it is.
     pub address: Address,
+    /// Servers to try in turn when that one does not answer.
+    pub others: Vec<Server>,
     /// The address for messages, without secrets.
     pub shown: String,
     /// Files for TLS.
@@ -92,4 +94,6 @@ pub struct Certificates {
     pub own: Option<PathBuf>,
     /// The private key of `own`.
     pub key: Option<PathBuf>,
+    /// Nobody checks the server's: what is sent is hidden from who listens, and from nobody who pretends to be the server.
+    pub unchecked: bool,
 }

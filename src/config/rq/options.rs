@@ -14,11 +14,13 @@ pub(super) fn options(rq: &RqConfig, broker: &BrokerConfig) -> Option<Options> {
     Some(Options {
         redis: redis::Options {
             address: url.address().clone(),
+            others: Vec::new(),
             shown: broker.url.to_string(),
             certificates: redis::Certificates {
                 ca: broker.tls_ca.clone(),
                 own: broker.tls_cert.clone(),
                 key: broker.tls_key.clone(),
+                unchecked: false,
             },
         },
         payload_len_max: broker.max_payload,
