@@ -23,7 +23,7 @@ def about(app: Any, worker: Any, info: dict[str, Any]) -> dict[str, Any]:
         "conf": _answer(lambda: control.conf(state)),
         "conf_with_defaults": _answer(lambda: control.conf(state, with_defaults=True)),
         "registered": dict(zip(sorted(app.tasks), control.registered(state, builtins=True))),
-        "queues": {queue.name: queue.as_dict(recurse=True) for queue in app.amqp.queues.consume_from.values()},
+        "queues": {(queue.alias or queue.name): queue.as_dict(recurse=True) for queue in app.amqp.queues.consume_from.values()},
         "broker": {**_without_password(info), "heartbeat": app.conf.broker_heartbeat},
         "commands": own_commands(),
         "serializer": app.conf.task_serializer,

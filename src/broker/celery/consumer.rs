@@ -112,11 +112,7 @@ impl Consumer {
 
     /// The queues that a pool serves which names none itself.
     pub fn app_queues(&self) -> Vec<QueueName> {
-        let consumed = self
-            .app
-            .queues
-            .iter()
-            .filter(|queue| queue.exchange_type != "fanout");
+        let consumed = self.app.queues.iter();
         consumed
             .filter_map(|queue| QueueName::new(&queue.name).ok())
             .collect()

@@ -34,6 +34,31 @@ pub(super) struct Facts {
     pub tasks: HashMap<String, TaskFacts>,
 }
 
+impl QueueFacts {
+    /// Each node gets each of its messages.
+    pub fn is_broadcast(&self) -> bool {
+        self.exchange_type.as_deref() == Some("fanout")
+    }
+
+    /// The name by which it is served.
+    pub fn known_as(&self) -> &str {
+        match &self.alias {
+            Some(alias) if self.is_broadcast() && !alias.is_empty() => alias,
+            _ => &self.name,
+        }
+    }
+
+    /// Its name at the server. One that is made up anew each time (`Broadcast`) is made of that of the node, so that a
+    /// reload and a restart find it again.
+    pub fn at_server(&self, node: &str) -> String {
+        let is_made_up = self.is_broadcast() && self.name.starts_with("bcast.");
+        match is_made_up {
+            true => format!("bcast.{}.{node}", self.known_as()),
+            false => self.name.clone(),
+        }
+    }
+}
+
 /// What a node remembers from one start to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct StateFacts {
@@ -88,6 +113,9 @@ pub(super) struct SentinelOptions {
 #[derive(Debug, Deserialize)]
 pub(super) struct QueueFacts {
     pub name: String,
+    /// The name by which people know it, if that is another.
+    #[serde(default)]
+    pub alias: Option<String>,
     #[serde(default)]
     pub exchange: Option<String>,
     #[serde(default)]

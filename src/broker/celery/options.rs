@@ -112,6 +112,8 @@ pub(super) enum Transport {
 pub(super) struct Queue {
     /// Its name.
     pub name: String,
+    /// Its name at the server.
+    pub at_server: String,
     /// The exchange that it is bound to; empty: none.
     pub exchange: String,
     /// `direct`, `topic` or `fanout`.
@@ -203,13 +205,18 @@ impl Application {
             };
             (name, task)
         };
+        let node = node(&facts);
         Ok(Application {
-            node: node(&facts),
+            node: node.clone(),
             transport,
             events: events_of(&facts),
             about: facts.about.unwrap_or_default(),
             state: facts.state,
-            queues: facts.queues.into_iter().map(queue).collect(),
+            queues: facts
+                .queues
+                .into_iter()
+                .map(|facts| queue(facts, &node.name))
+                .collect(),
             tasks: facts.tasks.into_iter().map(task).collect(),
             etas_max: facts.settings.eta_task_limit.filter(|limit| *limit > 0),
             default_queue: facts
@@ -219,6 +226,20 @@ impl Application {
                 .and_then(|name| QueueName::new(name).ok()),
             results,
         })
+    }
+}
+
+impl Application {
+    /// Queues of which each node gets each message.
+    pub fn broadcasts(&self) -> impl Iterator<Item = &Queue> {
+        self.queues.iter().filter(|queue| queue.is_broadcast())
+    }
+}
+
+impl Queue {
+    /// Each node gets each of its messages.
+    pub fn is_broadcast(&self) -> bool {
+        self.exchange_type == "fanout"
     }
 }
 
@@ -276,8 +297,10 @@ fn events_of(facts: &Facts) -> events::Settings {
     }
 }
 
-fn queue(facts: QueueFacts) -> Queue {
+fn queue(facts: QueueFacts, node: &str) -> Queue {
     Queue {
+        at_server: facts.at_server(node),
+        name: facts.known_as().to_owned(),
         routing_key: facts.routing_key.unwrap_or_default(),
         exchange: facts.exchange.unwrap_or_default(),
         exchange_type: facts.exchange_type.unwrap_or_else(|| "direct".to_owned()),
@@ -286,7 +309,6 @@ fn queue(facts: QueueFacts) -> Queue {
             .as_ref()
             .and_then(|arguments| millis(arguments.get("x-expires")?))
             .or_else(|| facts.expires.and_then(limit)),
-        name: facts.name,
     }
 }
 

@@ -9,17 +9,20 @@ from celery import Celery
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.worker.control import control_command, inspect_command
 from kombu import Queue
+from kombu.common import Broadcast
 from redis import Redis
 
 NOWHERE = 'redis://127.0.0.1:1/0'
 LEDGER = os.environ.get('SHOP_LEDGER', NOWHERE)
 app = Celery('shop', broker=os.environ.get('SHOP_BROKER', NOWHERE), backend=os.environ.get('SHOP_RESULTS', NOWHERE))
+CONF = json.loads(os.environ.get('SHOP_CONF', '{}'))
+BROADCAST = [Broadcast(name) for name in CONF.pop('broadcast', [])]
 app.conf.update(
     {
-        'task_queues': [Queue('celery'), Queue('mail', exchange='mail', routing_key='mail')],
+        'task_queues': [Queue('celery'), Queue('mail', exchange='mail', routing_key='mail'), *BROADCAST],
         'result_expires': 3600,
         'accept_content': ['json', 'yaml', 'pickle'],
-        **json.loads(os.environ.get('SHOP_CONF', '{}')),
+        **CONF,
     }
 )
 

@@ -49,6 +49,7 @@ def projects(alone, tmp_path):
     return projects
 
 
+@pytest.mark.over('redis')
 def test_a_django_project(projects):
     orders = together(projects, lambda project: project.step('order'))
     assert orders[0] == orders[1]

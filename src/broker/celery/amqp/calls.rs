@@ -7,7 +7,7 @@ use lapin::types::ShortString;
 use lapin::{Channel, Connection};
 
 use super::AmqpBroker;
-use super::declare::{Declaring, table};
+use super::declare::{Declaring, short, table};
 use super::deliveries::{Identity, Place};
 use super::outbox::Batch;
 use crate::broker::BrokerError;
@@ -129,7 +129,7 @@ async fn carry_out(broker: &AmqpBroker, change: &Change) -> lapin::Result<Vec<St
         channel.basic_qos(*limit, BasicQosOptions::default()).await?;
         let stream = channel
             .basic_consume(
-                queue.as_str().into(),
+                short(&declared.name),
                 ShortString::default(),
                 BasicConsumeOptions::default(),
                 table(&declared.consumer_arguments),

@@ -29,7 +29,7 @@ impl AmqpBroker {
         let mut declaring = Declaring::on(&connection);
         let mut lengths = Vec::with_capacity(queues.len());
         for queue in queues {
-            match declaring.length(queue.as_str()).await {
+            match declaring.length(self.at_server(queue.as_str())).await {
                 Ok(length) => lengths.push(length.into()),
                 Err(error) if is_missing(&error) => lengths.push(0),
                 Err(error) => return Err(self.link.error(&error)),
@@ -70,7 +70,7 @@ impl Queues for AmqpBroker {
         self.open_still()?;
         let named = self.transport.queues.iter();
         let mut names: Vec<_> = named
-            .filter_map(|queue| QueueName::new(&queue.name).ok())
+            .filter_map(|queue| QueueName::new(&queue.known_as).ok())
             .collect();
         names.sort();
         names.dedup();

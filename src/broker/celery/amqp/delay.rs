@@ -69,7 +69,7 @@ impl AmqpBroker {
             let key = short(&format!("#.{queue}"));
             channel
                 .queue_bind(
-                    short(queue.as_str()),
+                    short(self.at_server(queue.as_str())),
                     OF_POOL.delivery().into(),
                     key,
                     options,

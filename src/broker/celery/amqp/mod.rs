@@ -105,11 +105,17 @@ impl AmqpBroker {
 
     /// A queue as it is declared.
     fn declared(&self, name: &str) -> Declared {
-        let known = self.transport.queues.iter().find(|queue| queue.name == name);
+        let known = self.transport.queues.iter().find(|queue| queue.known_as == name);
         known
             .cloned()
             .or_else(|| self.added().iter().find(|queue| queue.name == name).cloned())
             .unwrap_or_else(|| Declared::missing(name))
+    }
+
+    /// The name of a queue at the server.
+    fn at_server<'q>(&'q self, queue: &'q str) -> &'q str {
+        let known = self.transport.queues.iter().find(|known| known.known_as == queue);
+        known.map_or(queue, |known| &known.name)
     }
 
     fn added(&self) -> MutexGuard<'_, Vec<Declared>> {

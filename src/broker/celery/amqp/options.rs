@@ -1,6 +1,7 @@
 //! What the transport over RabbitMQ is told: plain values.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -8,6 +9,8 @@ use crate::broker::amqp::options::{Certificates, Options, Server};
 use crate::broker::celery::facts::{Facts, QueueFacts};
 use crate::broker::celery::url::Parts;
 
+/// A broadcast queue that nobody consumes for so long vanishes.
+const BROADCAST_LIFE: Duration = Duration::from_secs(3600);
 const PORT: u16 = 5672;
 const PORT_TLS: u16 = 5671;
 
@@ -24,6 +27,8 @@ pub(in crate::broker::celery) struct AmqpTransport {
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::broker::celery) struct Declared {
     pub name: String,
+    /// The name by which it is served.
+    pub known_as: String,
     pub durable: bool,
     pub exclusive: bool,
     pub auto_delete: bool,
@@ -68,7 +73,11 @@ impl AmqpTransport {
                     .heartbeat
                     .map_or(0, |seconds| seconds.clamp(0.0, 3600.0).ceil() as u16),
             },
-            queues: facts.queues.iter().map(declared).collect(),
+            queues: facts
+                .queues
+                .iter()
+                .map(|queue| declared(queue, facts.node.as_deref().unwrap_or_default()))
+                .collect(),
             delays_in_quorum: facts
                 .settings
                 .broker_native_delayed_delivery_queue_type
@@ -122,8 +131,16 @@ fn certificates(said: Option<&Value>) -> Result<Certificates, String> {
 }
 
 /// Source: `kombu/entity.py`, `Queue.queue_declare`; `kombu/utils/amq_manager.py`, `to_rabbitmq_queue_arguments`.
-fn declared(facts: &QueueFacts) -> Declared {
+fn declared(facts: &QueueFacts, node: &str) -> Declared {
     let mut arguments = facts.arguments.clone().unwrap_or_default();
+    let name = facts.at_server(node);
+    let is_ours = name != facts.name;
+    if is_ours {
+        arguments.insert(
+            "x-expires".to_owned(),
+            Value::from(BROADCAST_LIFE.as_millis() as i64),
+        );
+    }
     let millis = |seconds: f64| Value::from((seconds * 1000.0) as i64);
     for (name, value) in [
         ("x-expires", facts.expires.map(millis)),
@@ -157,11 +174,13 @@ fn declared(facts: &QueueFacts) -> Declared {
         (exchange, binding.routing_key.clone().unwrap_or_default())
     });
     Declared {
-        name: facts.name.clone(),
+        name,
+        known_as: facts.known_as().to_owned(),
         durable: facts.durable.unwrap_or(true),
         exclusive: facts.exclusive,
         // Source: `kombu/entity.py`, `Queue.__init__`: an exclusive queue is deleted with its connection.
-        auto_delete: facts.auto_delete || facts.exclusive,
+        // Of one for this node alone consumers come and go.
+        auto_delete: !is_ours && facts.auto_delete || facts.exclusive,
         no_declare: facts.no_declare.unwrap_or(false),
         consumer_arguments: facts.consumer_arguments.clone().unwrap_or_default(),
         routing_key: facts.routing_key.clone().unwrap_or_default(),
@@ -177,6 +196,7 @@ impl Declared {
     pub fn missing(name: &str) -> Self {
         Declared {
             name: name.to_owned(),
+            known_as: name.to_owned(),
             durable: true,
             exclusive: false,
             auto_delete: false,

@@ -121,7 +121,7 @@ impl RedisBroker {
             .arg(fastrand::u32(..))
             .arg(queues.len());
         for queue in &queues {
-            call.arg(origin(queue));
+            call.arg(origin(self.keys.at_server(queue.as_str())));
         }
         for step in 0..self.keys.steps() {
             for queue in &queues {
@@ -214,8 +214,8 @@ impl RedisBroker {
 
 /// What stands behind a message in `unacked`: the exchange without a name, and the queue for a key. So it goes back into
 /// the queue that it came from, and not into all that its own key is bound to.
-fn origin(queue: &QueueName) -> String {
-    format!(r#", "", {}]"#, serde_json::Value::from(queue.as_str()))
+fn origin(queue: &str) -> String {
+    format!(r#", "", {}]"#, serde_json::Value::from(queue))
 }
 
 /// The answer of the script; `None`: it came too late.

@@ -19,17 +19,8 @@ impl RedisBroker {
     /// Binds the queues to their exchanges.
     pub(super) async fn declare(&self) -> Result<(), BrokerError> {
         let bound = self.consumer.app.queues.iter();
-        let bound = bound.filter(|queue| !queue.exchange.is_empty() && queue.exchange_type != "fanout");
+        let bound = bound.filter(|queue| !queue.exchange.is_empty() && !queue.is_broadcast());
         self.bind(bound).await?;
-        for queue in self
-            .consumer
-            .app
-            .queues
-            .iter()
-            .filter(|queue| queue.exchange_type == "fanout")
-        {
-            tracing::warn!(queue = queue.name, "a broadcast queue is not consumed here");
-        }
         for queue in &self.consumer.app.queues {
             if let Err(error) = QueueName::new(&queue.name) {
                 let queue = text::escaped(&queue.name);
@@ -48,7 +39,7 @@ impl RedisBroker {
             .queues
             .iter()
             .filter(|queue| queue.expires.is_some());
-        self.bind(expiring.filter(|queue| !queue.exchange.is_empty() && queue.exchange_type != "fanout"))
+        self.bind(expiring.filter(|queue| !queue.exchange.is_empty() && !queue.is_broadcast()))
             .await
     }
 

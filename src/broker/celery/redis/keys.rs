@@ -1,18 +1,38 @@
 //! Every key that this broker touches, each with its source in the `kombu` package (5.7), and our own two.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::options::RedisTransport;
+use crate::broker::celery::options::Queue;
 
 /// Names of keys.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     transport: Arc<RedisTransport>,
+    /// Queues that have another name at the server, with that name.
+    renamed: Arc<HashMap<String, String>>,
 }
 
 impl Keys {
-    pub fn new(transport: Arc<RedisTransport>) -> Self {
-        Keys { transport }
+    pub fn new(transport: Arc<RedisTransport>, queues: &[Queue]) -> Self {
+        let renamed = queues.iter().filter(|queue| queue.name != queue.at_server);
+        let renamed = renamed.map(|queue| (queue.name.clone(), queue.at_server.clone()));
+        Keys {
+            transport,
+            renamed: Arc::new(renamed.collect()),
+        }
+    }
+
+    /// The name of a queue at the server.
+    pub fn at_server<'q>(&'q self, queue: &'q str) -> &'q str {
+        self.renamed.get(queue).map_or(queue, String::as_str)
+    }
+
+    /// The queue that has this name at the server.
+    pub fn known_as<'q>(&'q self, name: &'q str) -> &'q str {
+        let found = self.renamed.iter().find(|(_, at_server)| *at_server == name);
+        found.map_or(name, |(queue, _)| queue)
     }
 
     /// Source: `kombu/transport/redis.py`, `PrefixedStrictRedis`.
@@ -22,6 +42,7 @@ impl Keys {
 
     /// List of messages: the right end is the oldest. Source: `Channel._q_for_pri`.
     fn list(&self, queue: &str, step: i64) -> String {
+        let queue = self.at_server(queue);
         match step {
             0 => self.prefixed(queue),
             step => self.prefixed(&format!("{queue}{}{step}", self.transport.separator)),
@@ -144,7 +165,7 @@ mod tests {
             options,
             ..BrokerFacts::default()
         };
-        Keys::new(Arc::new(RedisTransport::read(&facts).unwrap()))
+        Keys::new(Arc::new(RedisTransport::read(&facts).unwrap()), &[])
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //!
 //! - [`options`]: what it is told; [`keys`], [`scripts`]: every key, and what is done in one step;
 //! - [`claim`], [`recover`], [`settle`], [`lease`], [`takeover`], [`eta`]: the life of a message; [`ready`]: waiting for one;
-//! - [`mailbox`]: requests of remote control; [`publish`]: what we send by ourselves;
+//! - [`broadcast`]: messages for each node; [`mailbox`]: requests of remote control; [`publish`]: what we send by ourselves;
 //! - [`declare`]: what a consumer says of its queues; [`client`]: what producers and readers ask.
 
+mod broadcast;
 mod claim;
 mod client;
 mod declare;
@@ -25,10 +26,11 @@ mod settle;
 mod takeover;
 mod turns;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::task::AbortHandle;
 
 use self::keys::{Keys, tag};
 use self::lease::Renewals;
@@ -80,6 +82,9 @@ pub struct RedisBroker {
     wake_ups: WakeUps,
     /// Hears what is asked of our node.
     mailbox: Subscription,
+    /// Hears what is for each node.
+    broadcasts: Subscription,
+    hearing: Mutex<Option<AbortHandle>>,
 }
 
 impl RedisBroker {
@@ -96,8 +101,10 @@ impl RedisBroker {
         Ok(RedisBroker {
             wake_ups: WakeUps::new(&link, BLOCK),
             mailbox: Subscription::new(&link),
+            broadcasts: Subscription::new(&link),
             link,
-            keys: Keys::new(Arc::clone(&transport)),
+            hearing: Mutex::default(),
+            keys: Keys::new(Arc::clone(&transport), &app.queues),
             cycle: Cycle::new(transport.order),
             transport,
             options: options.clone(),
@@ -117,6 +124,14 @@ impl RedisBroker {
     /// The tag of one of our claims.
     fn tag(&self, number: i64) -> String {
         tag(&self.handle, number)
+    }
+
+    /// Who hears what is for each node; the one before ends.
+    fn set_hearing(&self, hearing: Option<AbortHandle>) {
+        let mut current = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = std::mem::replace(&mut *current, hearing) {
+            before.abort();
+        }
     }
 
     /// How often what is held is renewed: well before a stock worker would give it back.
@@ -193,6 +208,7 @@ impl Broker for RedisBroker {
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
         self.begin().await?;
         self.consumer.remember()?;
+        self.hear_broadcasts().await;
         self.consumer.mingle(&*self).await;
         let heartbeat = self.options.heartbeat.min(self.renewal());
         Ok(pulled::start(self, heartbeat, events))
@@ -200,6 +216,7 @@ impl Broker for RedisBroker {
 
     async fn close(&self) -> Result<(), BrokerError> {
         if self.open_still().is_ok() {
+            self.set_hearing(None);
             self.leave().await?;
             self.consumer.events.leave(self, self.consumer.load_of(0)).await;
             self.consumer.close();

@@ -32,7 +32,7 @@ impl RedisBroker {
                     self.admit_unreadable(*number, "it is no message");
                     continue;
                 };
-                match QueueName::new(&queue) {
+                match QueueName::new(self.keys.known_as(&queue)) {
                     Ok(queue) => jobs.extend(self.admit(*number, &queue, &raw, Came::New)),
                     Err(why) => self.admit_unreadable(*number, &format!("its queue's name {why}")),
                 }

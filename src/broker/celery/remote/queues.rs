@@ -43,6 +43,7 @@ impl QueueChange {
         };
         let added = Queue {
             name: queue.to_string(),
+            at_server: queue.to_string(),
             exchange: text("exchange", queue.as_str()),
             exchange_type: text("exchange_type", "direct"),
             routing_key: text("routing_key", queue.as_str()),
