@@ -35,6 +35,9 @@ pub enum LogError {
     Twice,
 }
 
+/// A library prints each message that a server returns, whole; we say what that means.
+const QUIET: &str = "lapin::returned_messages=error";
+
 /// Checks a filter such as `info` or `pool=debug`.
 pub fn check_level(level: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::builder()
@@ -52,8 +55,9 @@ pub fn init(config: &LogConfig) -> Result<(), LogError> {
         is_colored: wants_color(),
         sink: Mutex::new(Sink::new(Stderr::new())),
     };
+    let quiet = QUIET.parse().expect("a directive of our own");
     tracing_subscriber::registry()
-        .with(check_level(&config.level)?)
+        .with(check_level(&config.level)?.add_directive(quiet))
         .with(layer)
         .try_init()
         .map_err(|_| LogError::Twice)

@@ -1,9 +1,16 @@
 """Broadcast queues: each node runs each task that is sent there."""
 
 import pytest
-from kombu.common import Broadcast
+from kombu import Exchange
 
 from support.wait import until
+
+
+def broadcast(side, name, **options):
+    """Sends a task to each node, as an application does that has the queue among its own."""
+    exchange = Exchange('news', type='fanout')
+    options = {'exchange': exchange, 'routing_key': 'celery', 'declare': [exchange], 'ignore_result': True, **options}
+    side.app.send_task('shop.quiet', (name,), exchange_type='fanout', **options)
 
 
 @pytest.mark.parametrize('kind', ['stock', 'pool'])
@@ -11,8 +18,7 @@ def test_each_node_runs_each_task(alone, kind):
     side = alone(kind, {'broadcast': ['news']})
     side.start('-n', 'one@%h', workers=1)
     side.start('-n', 'two@%h', workers=1, ready=False)
-    news = Broadcast('news')
-    send = lambda name, **options: side.app.send_task('shop.quiet', (name,), queue=news, ignore_result=True, **options)
+    send = lambda name, **options: broadcast(side, name, **options)
     attempts = iter(range(100))
 
     def both_hear():
@@ -38,7 +44,6 @@ def test_its_name_names_it(alone):
     """As it does with `celery worker -Q`."""
     side = alone('pool', {'broadcast': ['news']})
     side.start('-Q', 'celery,news', workers=1)
-    news = Broadcast('news')
-    side.app.send_task('shop.quiet', ('named',), queue=news, ignore_result=True)
+    broadcast(side, 'named')
     until(lambda: side.runs('named') == 1, 'it runs')
     assert side.stop() == [0]
