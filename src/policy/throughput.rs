@@ -3,8 +3,8 @@
 //! The measure is how long the jobs of a task take. While a pool has a size that it has shown to be useful, that is learned.
 //! After growth it is measured again, with the new workers busy. If jobs take `x` times as long, `m` workers do the work of
 //! `m / x` of before. The *gain* is the share of the added workers that this leaves: 1 if jobs take no longer, 0 if the pool
-//! does no more than before. Growth with a gain that is certainly small is taken back, and held for a while. Growth with a
-//! gain that is certainly large is the new measure. What is not certain stays, and is measured on.
+//! does no more than before. Growth with a gain that is certainly small is taken back to the size that does as much, and held
+//! for a while. Growth with a gain that is certainly large is the new measure. What is not certain stays, and is measured on.
 //!
 //! Jobs may take longer because there is more for them to do. So what was taken back is checked, too: if jobs take as long with
 //! fewer workers, it was not the growth, and the hold ends.
@@ -142,6 +142,8 @@ impl Trial {
 /// Growth that was taken back.
 #[derive(Clone, Debug)]
 struct Held {
+    /// The size that did as much.
+    cap: u32,
     until: Mono,
     /// Workers of the measure that the taken size did the work of.
     brought: f64,
@@ -193,7 +195,7 @@ impl Guard {
 
     /// The most workers that it allows; `None`: it holds nothing.
     pub fn cap(&self) -> Option<u32> {
-        self.held.as_ref().map(|_| self.proven)
+        self.held.as_ref().map(|held| held.cap)
     }
 
     /// The pool has another size.
@@ -231,15 +233,19 @@ impl Guard {
         };
         let (before, after) = (f64::from(self.proven), f64::from(trial.size));
         let gain = |speed: f64| (after * speed - before) / (after - before);
-        if gain(speed.most()) < GAIN_MIN {
+        let brought = after * speed.value;
+        // A float converts saturating.
+        let cap = self.proven.max((brought - GAIN_MIN).ceil() as u32);
+        if gain(speed.most()) < GAIN_MIN && cap < trial.size {
             self.held = Some(Held {
+                cap,
                 until: now + self.hold,
-                brought: after * speed.value,
-                check: Trial::new(self.proven, now),
+                brought,
+                check: Trial::new(cap, now),
             });
             self.trial = None;
             return Verdict::TakenBack {
-                to: self.proven,
+                to: cap,
                 gain: gain(speed.value),
             };
         }
@@ -256,7 +262,7 @@ impl Guard {
     fn check(&mut self, now: Mono) -> Verdict {
         let Some(held) = self.held.take_if(|held| {
             let speed = Speed::of(&held.check.tasks, &self.measure);
-            let with_fewer = speed.map(|speed| f64::from(self.proven) * speed.most());
+            let with_fewer = speed.map(|speed| f64::from(held.cap) * speed.most());
             now >= held.until || with_fewer.is_some_and(|fewer| fewer < held.brought * (1.0 - GAIN_MIN))
         }) else {
             return Verdict::None;
@@ -264,6 +270,7 @@ impl Guard {
         if now < held.until {
             // Jobs take longer than they did, whatever the size.
             self.measure.extend(held.check.tasks);
+            self.proven = held.cap;
         }
         Verdict::Released
     }

@@ -427,17 +427,27 @@ prop_compose! {
         workers in 0u32..50, utilization in proptest::option::of(0.0..=1.0f64), waiting in 0u64..3,
         paused: bool, loadable: bool, room in 0u64..5,
         floor in 1u32..5, ceiling in 5u32..60, fewer in 0u32..9, shared in 0u64..5,
+        (permits, held) in (proptest::option::of(0usize..3), proptest::option::of(1u32..50)),
     ) -> Pool {
-        let share = Share { workers: ceiling.saturating_sub(fewer).max(floor), ..share(floor, ceiling, shared) };
-        Pool { utilization, waiting, paused, loadable, memory: room_for(room), share, ..sample(workers, 0.0) }
+        let workers_left = ceiling.saturating_sub(fewer).max(floor);
+        let share = Share { workers: workers_left, permits, ..share(floor, ceiling, shared) };
+        Pool { utilization, waiting, paused, loadable, memory: room_for(room), share, held, ..sample(workers, 0.0) }
     }
+}
+
+/// The most that a pool may have: its own maximum, what the others leave, and what is held.
+fn most(limits: &Rules, pool: &Pool) -> u32 {
+    let held = pool
+        .held
+        .map_or(u32::MAX, |held| held.max(limits.min.min(limits.max)));
+    limits.max.min(pool.share.ceiling).min(held)
 }
 
 proptest! {
     #[test]
     fn the_target_stays_inside_its_limits(limits in any_limits(), sample in any_sample()) {
         let decision = period(&limits, &sample);
-        prop_assert!(decision.to <= limits.max.min(sample.share.ceiling));
+        prop_assert!(decision.to <= most(&limits, &sample));
         let lowest = limits.min.min(sample.share.ceiling);
         prop_assert!(decision.to >= lowest.min(sample.workers), "never retired below the minimum");
         prop_assert!(decision.to >= lowest || decision.reason.is_veto());
@@ -455,7 +465,7 @@ proptest! {
     #[test]
     fn the_size_moves_by_one_except_to_reach_a_limit(limits in any_limits(), sample in any_sample()) {
         let decision = period(&limits, &sample);
-        let max = limits.max.min(sample.share.ceiling);
+        let max = most(&limits, &sample);
         let outside = sample.workers < limits.min || sample.workers > max;
         prop_assert!(outside || decision.to.abs_diff(sample.workers) <= 1);
     }
@@ -474,7 +484,7 @@ proptest! {
     #[test]
     fn changed_limits_move_the_size_to_the_limit_only(limits in any_limits(), sample in any_sample()) {
         let decision = limit(&limits, &sample);
-        let max = limits.max.min(sample.share.ceiling);
+        let max = most(&limits, &sample);
         prop_assert!(decision.to <= max);
         let inside = sample.workers >= limits.min && sample.workers <= max;
         prop_assert!(!inside || !decision.is_change());

@@ -83,6 +83,16 @@ fn more_workers_than_processors_are_taken_back_and_held_for_a_while() {
 }
 
 #[test]
+fn growth_is_taken_back_to_as_many_workers_as_there_are_processors() {
+    let mut host = Host::new(Some(5), 2);
+    host.periods(4);
+    host.resize(24);
+    assert!(matches!(host.periods(4), Verdict::TakenBack { to: 5, .. }));
+    host.resize(5);
+    assert_eq!(host.periods(20), Verdict::None, "these do as much");
+}
+
+#[test]
 fn steps_of_one_worker_are_taken_back_as_soon_as_it_is_certain() {
     let mut host = Host::new(Some(2), 2);
     host.periods(6);
