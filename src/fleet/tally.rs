@@ -182,12 +182,14 @@ impl Tally {
         *self.cut_short.entry(reason).or_default() += 1;
     }
 
-    /// A scaling decision was made.
-    pub fn decided(&mut self, (from, to): (u32, u32), reason: Reason) {
-        let direction = match to.cmp(&from) {
-            std::cmp::Ordering::Greater => "up",
-            std::cmp::Ordering::Less => "down",
-            std::cmp::Ordering::Equal => "hold",
+    /// A scaling decision was made; in a dry run it is only told.
+    pub fn decided(&mut self, (from, to): (u32, u32), reason: Reason, dry_run: bool) {
+        let direction = match (to.cmp(&from), dry_run) {
+            (std::cmp::Ordering::Greater, false) => "up",
+            (std::cmp::Ordering::Less, false) => "down",
+            (std::cmp::Ordering::Greater, true) => "would_up",
+            (std::cmp::Ordering::Less, true) => "would_down",
+            (std::cmp::Ordering::Equal, _) => "hold",
         };
         *self.decisions.entry((direction, reason.as_str())).or_default() += 1;
     }
@@ -258,8 +260,10 @@ mod tests {
             (3, 2, Reason::AboveMaximum),
             (2, 3, Reason::Utilization),
         ] {
-            tally.decided((from, to), reason);
+            tally.decided((from, to), reason, false);
         }
+        tally.decided((3, 9), Reason::JobsWaiting, true);
+        assert_eq!(tally.decisions[&("would_up", "jobs waiting")], 1);
         assert_eq!(tally.decisions[&("up", "utilization")], 2);
         assert_eq!(tally.decisions[&("hold", "memory budget")], 1);
         assert_eq!(tally.decisions[&("down", "above maximum")], 1);

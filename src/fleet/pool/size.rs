@@ -311,16 +311,16 @@ impl Pool {
             decided.from, self.size.target,
             "a decision is about the size that it is"
         );
-        self.measures
-            .tally_mut()
-            .decided((decided.from, decided.to), decided.reason);
+        let is_dry = cx.is_dry_run && is_wish(decided);
+        let tally = self.measures.tally_mut();
+        tally.decided((decided.from, decided.to), decided.reason, is_dry);
         let mut decision = self.record(decided, occasion, cx);
         decision.growth_gain = gain;
         if decided.limit == Some(Limit::Permits) {
             let kind = share.permits.and_then(|place| self.config.permits.kind(place));
             decision.limit = kind.map(|kind| format!("permits.{kind}"));
         }
-        decision.dry_run = cx.is_dry_run && is_wish(decided);
+        decision.dry_run = is_dry;
         self.size.last_decision = Some(decision.clone());
         if decision.dry_run {
             self.tell_what_it_would_do(&decision, cx);

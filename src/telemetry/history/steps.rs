@@ -98,12 +98,17 @@ impl Steps {
 impl Open {
     fn add(&mut self, decided: &Decided) {
         let (step, decision) = (&mut self.step, &decided.decision);
-        step.workers_min = step.workers_min.min(decision.from.min(decision.to));
-        step.workers_max = step.workers_max.max(decision.from.max(decision.to));
+        let to = if decision.dry_run {
+            decision.from
+        } else {
+            decision.to
+        };
+        step.workers_min = step.workers_min.min(decision.from.min(to));
+        step.workers_max = step.workers_max.max(decision.from.max(to));
         step.waiting_max = step.waiting_max.max(decision.waiting);
         step.oldest_waiting_s_max = step.oldest_waiting_s_max.max(decision.oldest_waiting_s);
-        step.grew += u32::from(decision.to > decision.from);
-        step.shrank += u32::from(decision.to < decision.from);
+        step.grew += u32::from(to > decision.from);
+        step.shrank += u32::from(to < decision.from);
         if let Some(limit) = &decision.limit {
             *step.limits.entry(limit.clone()).or_default() += 1;
         }
@@ -273,6 +278,16 @@ mod tests {
             (steps[1].at, steps[1].queues[0].flow.arrived),
             (Unix(1_500_000), 9)
         );
+    }
+
+    #[test]
+    fn what_a_dry_run_would_do_is_no_change() {
+        let mut steps = Steps::default();
+        let mut dry = decided(1200, (2, 9), 0);
+        dry.decision.dry_run = true;
+        steps.add(&dry);
+        let step = steps.add(&decided(1500, (2, 2), 0)).expect("it is over");
+        assert_eq!((step.grew, step.workers_max), (0, 2));
     }
 
     #[test]
