@@ -7,6 +7,7 @@
 
 mod certificates;
 mod connections;
+mod demand;
 mod faults;
 mod idle;
 mod jobs;
