@@ -94,13 +94,37 @@ impl Rule {
     }
 }
 
+/// What a rule made of a load: over several seeds, means.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outcome {
+    pub wait_p95: f64,
+    pub worker_seconds: f64,
+    pub worker_ratio: f64,
+    pub late_share: f64,
+    /// In all of them together.
+    pub reversals: u64,
+}
+
+impl Outcome {
+    fn of(runs: &[Figures]) -> Self {
+        let mean = |of: fn(&Figures) -> f64| runs.iter().map(of).sum::<f64>() / runs.len().max(1) as f64;
+        Outcome {
+            wait_p95: mean(|run| run.wait_p95),
+            worker_seconds: mean(|run| run.worker_seconds),
+            worker_ratio: mean(|run| run.worker_ratio),
+            late_share: mean(|run| run.late_share),
+            reversals: runs.iter().map(|run| run.reversals).sum(),
+        }
+    }
+}
+
 /// One load, and what each rule made of it, in the order of the rules.
 pub struct Row {
     pub name: String,
-    pub figures: Vec<Figures>,
+    pub outcomes: Vec<Outcome>,
 }
 
-/// Each rule on each load, on all processors.
+/// Each rule on each load, on all processors. Loads that differ in nothing but their seed have one name.
 pub fn all(rules: &[Rule], loads: Vec<Named>) -> Vec<Row> {
     let loads: Vec<(String, Arc<Load>)> = loads
         .into_iter()
@@ -127,26 +151,36 @@ pub fn all(rules: &[Rule], loads: Vec<Named>) -> Vec<Row> {
     });
     done.sort_by_key(|(at, _)| *at);
     let figures: Vec<Figures> = done.into_iter().map(|(_, figures)| figures).collect();
-    let rows = loads.into_iter().zip(figures.chunks(rules.len()));
-    rows.map(|((name, _), figures)| Row {
-        name,
-        figures: figures.to_vec(),
-    })
-    .collect()
+    let mut rows: Vec<Row> = Vec::new();
+    for (name, _) in &loads {
+        if rows.iter().any(|row| row.name == *name) {
+            continue;
+        }
+        let of_rule = |rule: usize| {
+            let runs = loads.iter().zip(figures.chunks(rules.len()));
+            let runs = runs.filter(|((load, _), _)| load == name);
+            Outcome::of(&runs.map(|(_, figures)| figures[rule]).collect::<Vec<_>>())
+        };
+        rows.push(Row {
+            name: name.clone(),
+            outcomes: (0..rules.len()).map(of_rule).collect(),
+        });
+    }
+    rows
 }
 
-fn point(figures: &Figures) -> (f64, f64) {
-    (figures.wait_p95.max(WAIT_MIN_S), figures.worker_seconds)
+fn point(outcome: &Outcome) -> (f64, f64) {
+    (outcome.wait_p95.max(WAIT_MIN_S), outcome.worker_seconds)
 }
 
 impl Row {
     /// By how much another rule is better than this one in both p95 wait and worker-seconds: 0.05 is 5 %. 0: none is.
     pub fn behind(&self, rule: usize) -> f64 {
-        let own = point(&self.figures[rule]);
-        let by = |other: &Figures| {
+        let own = point(&self.outcomes[rule]);
+        let by = |other: &Outcome| {
             let other = point(other);
             (own.0 / other.0 - 1.0).min(own.1 / other.1 - 1.0)
         };
-        self.figures.iter().map(by).fold(0.0, f64::max)
+        self.outcomes.iter().map(by).fold(0.0, f64::max)
     }
 }

@@ -90,35 +90,44 @@ pub fn synthetic(seed: u64) -> Vec<Named> {
     loads
 }
 
+/// A recorded load: its file, the columns as they were published or in our slice, how much faster it comes, and what a job
+/// takes where the file does not say, in ms.
+const RECORDED: [(&str, [&str; 2], f64, u64); 2] = [
+    (
+        "azure_llm_code.csv",
+        [
+            "arrival=arrival,service=tokens*20ms",
+            "arrival=TIMESTAMP,service=GeneratedTokens*20ms",
+        ],
+        1.0,
+        0,
+    ),
+    (
+        "aws_elb_request_count.csv",
+        ["arrival=timestamp,count=value", "arrival=timestamp,count=value"],
+        48.0,
+        400,
+    ),
+];
+
 /// The recorded loads of a directory: those of its files that are known.
 pub fn recorded(directory: &Path) -> Vec<Named> {
-    // File, columns, how much faster, what a job takes where the file does not say.
-    let files = [
-        (
-            "azure_llm_code.csv",
-            "arrival=TIMESTAMP,service=GeneratedTokens*20ms",
-            1.0,
-            0,
-        ),
-        (
-            "aws_elb_request_count.csv",
-            "arrival=timestamp,count=value",
-            48.0,
-            100,
-        ),
-    ];
-    let read = |(file, columns, speed, service_ms): (&str, &str, f64, u64)| {
-        let opened = File::open(directory.join(file)).ok()?;
-        let options = Options {
-            columns: Some(columns.parse().expect("names of columns")),
-            service: ServiceTime::Fixed(Duration::from_millis(service_ms)),
-            speed,
-        };
-        let load = trace::read(BufReader::new(opened), &options, &mut Rng::with_seed(1));
-        Some(Named {
-            name: file.trim_end_matches(".csv").to_owned(),
-            load: load.expect("a file as it was published"),
+    RECORDED
+        .iter()
+        .filter_map(|(file, columns, speed, service_ms)| {
+            let load = columns.iter().find_map(|columns| {
+                let opened = File::open(directory.join(file)).ok()?;
+                let options = Options {
+                    columns: Some(columns.parse().expect("names of columns")),
+                    service: ServiceTime::Fixed(Duration::from_millis(*service_ms)),
+                    speed: *speed,
+                };
+                trace::read(BufReader::new(opened), &options, &mut Rng::with_seed(1)).ok()
+            });
+            Some(Named {
+                name: file.trim_end_matches(".csv").to_owned(),
+                load: load?,
+            })
         })
-    };
-    files.into_iter().filter_map(read).collect()
+        .collect()
 }

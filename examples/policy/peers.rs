@@ -1,7 +1,7 @@
 //! The rules of other programs, as functions of what this pool measures, each with its published defaults and its source.
 //!
-//! A rule is asked once a period of its own, and its answer is kept within the limits of the pool. Retired workers are
-//! those that are idle.
+//! A rule is asked once a period of its own, and its answer is kept within the limits of the pool. Rules of programs that act
+//! when a job comes are asked then, too. Retired workers are those that are idle.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,6 +21,37 @@ type Rule = Box<dyn FnMut(&Sample) -> u32 + Send>;
 
 struct Periodic(Rule);
 
+/// The same, and a worker for each job that finds none free, as soon as it comes.
+struct Eager(Rule);
+
+impl std::fmt::Debug for Eager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Eager")
+    }
+}
+
+impl ScalingPolicy for Eager {
+    fn looks(&self) -> bool {
+        true
+    }
+
+    fn look(&mut self, sample: &Sample) -> Wish {
+        Wish {
+            workers: in_system(sample).max(sample.workers),
+            reason: Reason::JobsWaiting,
+            ..Wish::stay(sample)
+        }
+    }
+
+    fn period(&mut self, sample: &Sample) -> Wish {
+        Wish {
+            workers: (self.0)(sample),
+            reason: Reason::Utilization,
+            ..Wish::stay(sample)
+        }
+    }
+}
+
 impl std::fmt::Debug for Periodic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Periodic")
@@ -39,6 +70,10 @@ impl ScalingPolicy for Periodic {
 
 fn rule(rule: impl FnMut(&Sample) -> u32 + Send + 'static) -> Box<dyn ScalingPolicy> {
     Box::new(Periodic(Box::new(rule)))
+}
+
+fn eager(rule: impl FnMut(&Sample) -> u32 + Send + 'static) -> Box<dyn ScalingPolicy> {
+    Box::new(Eager(Box::new(rule)))
 }
 
 /// Jobs that run or wait.
@@ -76,7 +111,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub fn all() -> Vec<Peer> {
     let peer = |name, period, start| Peer { name, period, start };
     vec![
-        peer("celery autoscale", SECOND, celery as fn() -> _),
+        peer("rq_orchestrator", SECOND * 10, rq_orchestrator as fn() -> _),
+        peer("celery autoscale", SECOND, celery),
         peer("uwsgi busyness", SECOND * 3, uwsgi_busyness),
         peer("uwsgi backlog", SECOND, uwsgi_backlog),
         peer("php-fpm dynamic", SECOND, php_dynamic),
@@ -88,45 +124,90 @@ pub fn all() -> Vec<Peer> {
     ]
 }
 
-/// As many workers as jobs are reserved, at once; fewer not before 30 s after the last growth.
-/// Source: Celery 5.5, `celery/worker/autoscale.py`, `Autoscaler._maybe_scale`, `AUTOSCALE_KEEPALIVE`.
+/// Busier than 50 % over 10 s: one more. Below 25 %: one fewer, if one is idle.
+///
+/// The original leaves workers out of its average that did not work at all, and counts a job when it ends. Here all workers count,
+/// and running jobs as they run.
+/// Source: github.com/ankush/rq_orchestrator, `rq_orchestrator/frappe_worker_pool.py` at 20d1bf6, `apply_scaling`:
+/// `utilization_threshold`, `scaling_period`.
+fn rq_orchestrator() -> Box<dyn ScalingPolicy> {
+    rule(|sample| match sample.utilization().unwrap_or(0.0) {
+        share if share > 0.5 => sample.workers + 1,
+        share if share < 0.25 && sample.busy < sample.workers => sample.workers - 1,
+        _ => sample.workers,
+    })
+}
+
+/// As many workers as jobs are reserved, as soon as one comes; fewer once none has come for 30 s.
+/// Source: Celery 5.6, `celery/worker/autoscale.py`, `Autoscaler._maybe_scale`, `scale_down`; `AUTOSCALE_KEEPALIVE`.
 fn celery() -> Box<dyn ScalingPolicy> {
-    let mut since_growth = 0_u32;
-    rule(move |sample| {
+    let (mut quiet, mut size) = (0_u32, 0);
+    eager(move |sample| {
         let wanted = in_system(sample);
-        since_growth += 1;
-        if wanted > sample.workers {
-            since_growth = 0;
-            wanted
-        } else if wanted < sample.workers && since_growth > 30 {
-            wanted
+        // While no job begins or ends, those that run are busy all the time.
+        let is_quiet = sample.waiting == 0
+            && sample.peak_busy == sample.busy
+            && sample
+                .busy_average
+                .is_some_and(|busy| busy >= f64::from(sample.busy));
+        quiet = if is_quiet && sample.workers <= size {
+            quiet + 1
         } else {
-            sample.workers
+            0
+        };
+        size = sample.workers;
+        match wanted < sample.workers && quiet <= 30 {
+            true => sample.workers,
+            false => wanted,
         }
     })
 }
 
-/// Busier than 50 % in a cycle of 3 s: one more. Below 25 % for 10 cycles: one fewer.
-/// Source: uWSGI 2.0, `plugins/cheaper_busyness/cheaper_busyness.c`: `busyness_max`, `busyness_min`, `cheaper_overload`,
-/// `busyness_multiplier`, `cheaper_step`.
+/// Busier than 50 % in a cycle of 3 s: one more, and one for more than 33 jobs that wait. Below 25 % for 10 cycles: one
+/// fewer. Cycles between the two put that off; so do two cycles more whenever one comes back too soon.
+/// Source: uWSGI, `plugins/cheaper_busyness/cheaper_busyness.c`, `cheaper_busyness_algo`: `cheaper-overload`, `busyness-max`,
+/// `busyness-min`, `busyness-multiplier`, `busyness-penalty`, `busyness-backlog-alert`, `cheaper-step`.
 fn uwsgi_busyness() -> Box<dyn ScalingPolicy> {
-    let mut calm = 0;
+    let (mut cycle, mut next_fewer, mut last_fewer) = (0_u32, 10, None::<u32>);
+    let (mut multiplier, mut between, mut was_fewer) = (10_u32, 0, false);
     rule(move |sample| {
-        let busyness = sample.utilization().unwrap_or(0.0);
-        calm = if busyness < 0.25 { calm + 1 } else { 0 };
+        cycle += 1;
+        let busyness = sample.utilization().unwrap_or(0.0).min(1.0);
         if busyness > 0.5 {
+            between = 0;
+            multiplier = match last_fewer {
+                Some(last) if cycle - last <= multiplier => multiplier + 2,
+                _ => (multiplier - 1).max(10),
+            };
+            (was_fewer, next_fewer) = (false, cycle + multiplier);
             sample.workers + 1
-        } else if calm >= 10 {
-            calm = 0;
-            sample.workers.saturating_sub(1)
-        } else {
+        } else if sample.waiting > 33 {
+            (multiplier, was_fewer, next_fewer) = (10, false, cycle + 3);
+            sample.workers + 1
+        } else if busyness >= 0.25 {
+            between += 1;
+            next_fewer = if between >= 3 {
+                cycle + multiplier
+            } else {
+                next_fewer + 1
+            };
             sample.workers
+        } else {
+            between = 0;
+            if cycle < next_fewer {
+                return sample.workers;
+            }
+            if was_fewer {
+                multiplier = (multiplier - 1).max(10);
+            }
+            (was_fewer, last_fewer, next_fewer) = (true, Some(cycle), cycle + multiplier);
+            sample.workers.saturating_sub(1)
         }
     })
 }
 
 /// More than 3 wait: one more. Fewer: one fewer.
-/// Source: uWSGI 2.0, `core/uwsgi.c`, `uwsgi_cheaper_algo_backlog`, `cheaper_overload`.
+/// Source: uWSGI, `core/master_utils.c`, `uwsgi_cheaper_algo_backlog`; `cheaper-overload`, `cheaper-step`.
 fn uwsgi_backlog() -> Box<dyn ScalingPolicy> {
     rule(|sample| match sample.waiting {
         0..3 => sample.workers.saturating_sub(1),
@@ -135,33 +216,25 @@ fn uwsgi_backlog() -> Box<dyn ScalingPolicy> {
     })
 }
 
-/// One idle worker at least, three at most; growth doubles each second that it is not enough, up to 32.
+/// One idle worker at least, three at most: each second one more or one fewer.
+///
+/// It would start 2, 4 … at once while many spare ones are missing; with one spare worker never more than one is.
 /// Source: PHP 8, `sapi/fpm/fpm/fpm_process_ctl.c`, `fpm_pctl_perform_idle_server_maintenance`; `www.conf`:
-/// `pm.min_spare_servers`, `pm.max_spare_servers`; `FPM_MAX_SPAWN_RATE`.
+/// `pm.min_spare_servers`, `pm.max_spare_servers`.
 fn php_dynamic() -> Box<dyn ScalingPolicy> {
-    let mut rate = 1;
-    rule(move |sample| {
-        let idle = sample.workers.saturating_sub(sample.busy);
-        if idle < 1 {
-            let growth = rate.min(1 - idle).max(1);
-            rate = (rate * 2).min(32);
-            sample.workers + growth
-        } else {
-            rate = 1;
-            if idle > 3 {
-                sample.workers - 1
-            } else {
-                sample.workers
-            }
-        }
+    rule(|sample| match sample.workers.saturating_sub(sample.busy) {
+        0 => sample.workers + 1,
+        1..=3 => sample.workers,
+        _ => sample.workers - 1,
     })
 }
 
-/// A worker for each request that finds none; one a second leaves that was idle for 10 s.
-/// Source: PHP 8, `sapi/fpm/fpm/fpm_process_ctl.c`, `fpm_pctl_on_socket_accept`; `pm.process_idle_timeout`.
+/// A worker for each request that finds none, as soon as it comes; one a second leaves that was idle for 10 s.
+/// Source: PHP 8, `sapi/fpm/fpm/fpm_process_ctl.c`, `fpm_pctl_on_socket_accept`,
+/// `fpm_pctl_perform_idle_server_maintenance`; `pm.process_idle_timeout`.
 fn php_ondemand() -> Box<dyn ScalingPolicy> {
     let mut used = Highest::of_last(10);
-    rule(move |sample| {
+    eager(move |sample| {
         let used = used.with(sample.peak_busy);
         let wanted = in_system(sample);
         if wanted > sample.workers {
@@ -174,16 +247,17 @@ fn php_ondemand() -> Box<dyn ScalingPolicy> {
     })
 }
 
-/// One worker for five jobs that wait; at most twice as many or four more each 15 s; as few as were wanted at most in
-/// the last 5 minutes.
-/// Source: KEDA 2, scaler `redis` (`listLength` 5); Kubernetes, `HorizontalPodAutoscaler` `behavior`, its defaults.
+/// One worker for five jobs that wait, if that is more than 10 % off; at most twice as many or four more each 15 s; as few as
+/// were wanted at most in the last 5 minutes.
+/// Source: KEDA 2, scaler `redis` (`listLength` 5); Kubernetes, `HorizontalPodAutoscaler` v2, the defaults of `behavior`, and
+/// `--horizontal-pod-autoscaler-tolerance`.
 fn keda() -> Box<dyn ScalingPolicy> {
     let mut wanted = Highest::of_last(20);
     rule(move |sample| {
         let desired = u32::try_from(sample.waiting.div_ceil(5)).unwrap_or(u32::MAX);
         let floor = wanted.with(desired);
         let most = (sample.workers * 2).max(sample.workers + 4);
-        if desired > sample.workers {
+        if f64::from(desired) > f64::from(sample.workers) * 1.1 {
             desired.min(most)
         } else {
             floor.min(sample.workers)
@@ -192,7 +266,7 @@ fn keda() -> Box<dyn ScalingPolicy> {
 }
 
 /// 0.7 requests a worker over 60 s; over 6 s, without shrinking, where these ask for twice of what is there.
-/// Source: Knative Serving, `config-autoscaler`: `container-concurrency-target-percentage` 70 %, `stable-window`,
+/// Source: Knative Serving, `pkg/autoscaler/scaling/autoscaler.go`, `Scale`; `config-autoscaler`: `container-concurrency-target-percentage` 70 %, `stable-window`,
 /// `panic-window-percentage`, `panic-threshold-percentage`, `max-scale-down-rate`.
 fn knative() -> Box<dyn ScalingPolicy> {
     let mut counts: VecDeque<f64> = VecDeque::new();
@@ -211,7 +285,7 @@ fn knative() -> Box<dyn ScalingPolicy> {
         }
         if panic_left > 0 {
             panic_left -= 1;
-            panic_size = panic_size.max(panic).max(sample.workers);
+            panic_size = panic_size.max(panic).max(stable);
             return panic_size;
         }
         panic_size = 0;
@@ -220,7 +294,8 @@ fn knative() -> Box<dyn ScalingPolicy> {
 }
 
 /// As many workers as finish all known work in 5 s, no more than tasks; fewer after three such answers.
-/// Source: Dask distributed, `scheduler.py`, `Scheduler.adaptive_target`; `adaptive.target-duration`, `adaptive.wait-count`.
+/// Source: Dask distributed, `scheduler.py`, `Scheduler.adaptive_target`; `deploy/adaptive_core.py`, `recommendations`;
+/// `adaptive.target-duration`, `adaptive.wait-count`.
 fn dask() -> Box<dyn ScalingPolicy> {
     let (mut mean, mut fewer) = (0.5, 0);
     rule(move |sample| {
@@ -244,18 +319,25 @@ fn dask() -> Box<dyn ScalingPolicy> {
 }
 
 /// While tasks wait for a second: one more, two, four …, no more than tasks. Executors leave after 60 s without one.
-/// Source: Spark 3, `ExecutorAllocationManager.scala`; `spark.dynamicAllocation.schedulerBacklogTimeout`,
+/// Source: Spark, `ExecutorAllocationManager.scala`, `addExecutors`, `onExecutorIdle`; `spark.dynamicAllocation.schedulerBacklogTimeout`,
 /// `executorIdleTimeout`.
 fn spark() -> Box<dyn ScalingPolicy> {
-    let (mut step, mut used) = (1, Highest::of_last(60));
+    let (mut step, mut used, mut waited) = (1, Highest::of_last(60), false);
     rule(move |sample| {
         let used = used.with(sample.peak_busy);
         if sample.waiting == 0 {
-            step = 1;
+            (step, waited) = (1, false);
             return used.min(sample.workers);
         }
+        if !std::mem::replace(&mut waited, true) {
+            return sample.workers;
+        }
         let grown = (sample.workers + step).min(in_system(sample)).max(sample.workers);
-        step = if grown > sample.workers { step * 2 } else { 1 };
+        step = if grown == sample.workers + step {
+            step * 2
+        } else {
+            1
+        };
         grown
     })
 }
