@@ -50,10 +50,10 @@ if os.environ.get("LD_BIND_NOW") == "pool":  # asked for this process, not for t
 with os.fdopen(SOURCES_FD, "rb") as file:
     sys.meta_path.insert(0, Carried(json.loads(file.read().decode("utf-8"))))
 
+from pool_template.process import at_fork  # noqa: E402, F401, I001 (before anything that it looks after)
 from pool_template.memory import arenas  # noqa: E402
 
 arenas.reserve()
-from pool_template.process import at_fork  # noqa: E402, F401 (before anything that it looks after)
 from pool_template.main import main  # noqa: E402
 
 main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import unittest
@@ -103,9 +104,11 @@ class Fresh(unittest.TestCase):
 
     def test_what_a_job_leaves_running_ends_with_it_but_not_a_daemon(self) -> None:
         _, worker = self.start()
-        sleeper = os.pidfd_open(worker.call("app.start_sleeper").value)
-        self.assertTrue(wait_end(sleeper), "the job's program lives on")
-        os.close(sleeper)
+        pid = worker.call("app.start_sleeper").value
+        with contextlib.suppress(ProcessLookupError):  # it may have ended by now
+            sleeper = os.pidfd_open(pid)
+            self.assertTrue(wait_end(sleeper), "the job's program lives on")
+            os.close(sleeper)
         daemon = worker.call("app.start_daemon").value
         worker.call("app.count")
         worker.call("app.count")
