@@ -12,8 +12,11 @@ pub enum Turns {
         /// Whose turn it is.
         first: usize,
     },
-    /// Any of those that have a job, drawn anew for each.
-    Random,
+    /// Any of those that have a job, drawn anew for each; but the very first job is of the first queue that has one.
+    Random {
+        /// Whether a job was taken before.
+        is_begun: bool,
+    },
 }
 
 impl Turns {
@@ -27,7 +30,9 @@ impl Turns {
             QueueOrder::RoundRobin => Turns::RoundRobin {
                 first: last.and_then(next_of).unwrap_or(0) % queues.len(),
             },
-            QueueOrder::Random => Turns::Random,
+            QueueOrder::Random => Turns::Random {
+                is_begun: last.is_some(),
+            },
         }
     }
 
@@ -35,6 +40,7 @@ impl Turns {
     pub fn after(self, queues: &[QueueName], last: Option<&QueueName>) -> Self {
         match (self, last) {
             (Turns::RoundRobin { .. }, Some(_)) => Turns::new(QueueOrder::RoundRobin, queues, last),
+            (Turns::Random { .. }, Some(_)) => Turns::Random { is_begun: true },
             _ => self,
         }
     }
@@ -43,7 +49,7 @@ impl Turns {
     pub fn first(self) -> usize {
         match self {
             Turns::RoundRobin { first } => first,
-            Turns::Strict | Turns::Random => 0,
+            Turns::Strict | Turns::Random { .. } => 0,
         }
     }
 
@@ -58,7 +64,8 @@ impl Turns {
             at = match self {
                 Turns::Strict => 0,
                 Turns::RoundRobin { .. } => at % queues.len(),
-                Turns::Random => rng.usize(..queues.len()),
+                Turns::Random { is_begun: false } if plan.is_empty() => 0,
+                Turns::Random { .. } => rng.usize(..queues.len()),
             };
             let queue = queues[at];
             plan.push(queue);
@@ -98,11 +105,19 @@ mod tests {
 
     #[test]
     fn each_job_is_drawn_among_the_queues_that_have_one() {
-        let plan = share(Turns::Random, &[400, 0, 400], 400);
+        let random = |is_begun| Turns::Random { is_begun };
+        let plan = share(random(true), &[400, 0, 400], 400);
         let of_first = plan.iter().filter(|queue| **queue == 0).count();
         assert!((100..300).contains(&of_first), "{of_first}");
         assert!(!plan.contains(&1));
-        assert_eq!(share(Turns::Random, &[3, 3], 9).len(), 6);
+        assert_eq!(share(random(true), &[3, 3], 9).len(), 6);
+        let first =
+            |is_begun, seed| random(is_begun).share(&[0, 1, 1], 2, &mut fastrand::Rng::with_seed(seed))[0];
+        assert!(
+            (0..100).all(|seed| first(false, seed) == 1),
+            "the first is of the first queue"
+        );
+        assert!((0..100).any(|seed| first(true, seed) == 2));
     }
 
     #[test]
@@ -114,6 +129,12 @@ mod tests {
         assert_eq!(first(QueueOrder::RoundRobin, Some(0)), turn(1));
         assert_eq!(first(QueueOrder::RoundRobin, Some(2)), turn(0));
         assert_eq!(first(QueueOrder::Strict, Some(0)), Turns::Strict);
+        let random = Turns::new(QueueOrder::Random, &queues, None);
+        assert_eq!(random, Turns::Random { is_begun: false });
+        assert_eq!(
+            random.after(&queues, Some(&queues[1])),
+            Turns::Random { is_begun: true }
+        );
         let one = Turns::new(QueueOrder::Random, &queues[..1], None);
         assert_eq!(one, Turns::Strict, "there is nothing to choose");
     }

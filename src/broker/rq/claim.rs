@@ -103,7 +103,9 @@ impl RqBroker {
             .arg(match turns {
                 Turns::Strict => "strict",
                 Turns::RoundRobin { .. } => "round_robin",
-                Turns::Random => "random",
+                // Source: `rq/worker/base.py`, `reorder_queues`: queues are shuffled after each job.
+                Turns::Random { is_begun: false } => "random_after_first",
+                Turns::Random { is_begun: true } => "random",
             })
             .arg(fastrand::u32(..))
             .arg(u8::from(self.hand().takes_returned()));

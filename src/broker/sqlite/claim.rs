@@ -42,7 +42,7 @@ impl Store {
             let left = limit - claimed.len();
             let (jobs, skipped) = match turns {
                 Turns::Strict => self.claim_in_order(queues, left)?,
-                Turns::RoundRobin { .. } | Turns::Random => self.claim_in_turn(queues, turns, left)?,
+                Turns::RoundRobin { .. } | Turns::Random { .. } => self.claim_in_turn(queues, turns, left)?,
             };
             claimed.extend(jobs);
             all_skipped += skipped;

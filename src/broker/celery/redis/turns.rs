@@ -42,7 +42,7 @@ impl Cycle {
         }
         let word = match (turns, self.strategy) {
             _ if order.len() < 2 => "strict",
-            (Turns::Random, _) => "random",
+            (Turns::Random { .. }, _) => "random",
             (Turns::RoundRobin { .. }, _) => "turn",
             (Turns::Strict, QueueStrategy::Priority) => "strict",
             (Turns::Strict, QueueStrategy::Sorted) => {
@@ -106,7 +106,10 @@ mod tests {
             "strict:bac"
         );
         assert_eq!(
-            names(&Cycle::new(QueueStrategy::Priority), Turns::Random),
+            names(
+                &Cycle::new(QueueStrategy::Priority),
+                Turns::Random { is_begun: false }
+            ),
             "random:bac"
         );
     }

@@ -1,7 +1,8 @@
 -- Takes up to `limit` jobs from the queues, and starts them.
 -- ARGV: prefix, limit, now as ISO text, now in seconds, monitoring interval, worker name, execution prefix,
 --       first number, deadline by the server's clock in milliseconds, now in seconds with their fraction,
---       strict, round_robin or random: which queue gives each job, the first of them the first; seed, 1 if a job may be taken whose claim came back (see reclaim.lua) or 0, queue...
+--       strict, round_robin, random, or random_after_first: which queue gives each job, the first of them the first but with
+--       random; seed, 1 if a job may be taken whose claim came back (see reclaim.lua) or 0, queue...
 -- Returns {state, job...}; state 1: all workers are suspended; 2: it came too late, and nothing was done; 3: a job whose
 --   claim came back was left, and all behind it: such jobs are taken one by one, so that one that takes its supervisor
 --   down takes no other with it. In place of a job
@@ -88,13 +89,15 @@ local function take_in_turn()
   local queues = {}
   for at = 14, #ARGV do queues[#queues + 1] = ARGV[at] end
   math.randomseed(tonumber(ARGV[12]))
+  local draws = ARGV[11] == 'random'
   while limit > 0 and #queues > 0 do
-    local at = ARGV[11] == 'random' and math.random(#queues) or 1
-    local queue, before = table.remove(queues, at), #answer
+    local at = draws and math.random(#queues) or 1
+    local queue, before, started = table.remove(queues, at), #answer, number
     local has_more = take_from(queue, 1)
     -- An id whose job is gone is no turn.
     while has_more and #answer == before do has_more = take_from(queue, 1) end
     if has_more then queues[#queues + 1] = queue end
+    draws = draws or ARGV[11] == 'random_after_first' and number > started
   end
   return answer
 end
