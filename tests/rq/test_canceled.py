@@ -38,13 +38,24 @@ def test_it_does_not_run_and_does_not_come_back(work, queue, redis, call_off):
     assert queue.job_ids == [] and queue.started_job_registry.get_job_ids() == []
 
 
+def canceled_too_soon(job, redis):
+    """RQ's own end of it comes before the pool has let the job go, and leaves it its slot."""
+    from rq.rate_limit import RateLimitRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RateLimitRegistry, 'cancel', lambda *_: None)
+        return canceled(job, redis)
+
+
 @pytest.mark.rq3
-@pytest.mark.parametrize('call_off', [canceled, deleted])
+@pytest.mark.parametrize('call_off', [canceled, deleted, canceled_too_soon])
 def test_its_slot_goes_to_the_next(work, queue, redis, call_off):
     from rq.rate_limit import RateLimit
 
     # A stock worker has no job but the one that it runs.
     ahead = {'prefetch': 4} if work.target.name == 'pool' else {}
+    if call_off is canceled_too_soon and not ahead:
+        pytest.skip('a job that nobody has taken')
     running = work.start(**ahead)
     queue.enqueue(jobs.hold)
     entered(redis)

@@ -274,6 +274,7 @@ def commands_during(redis, run):
     return sent[1:], outcome
 
 
+@pytest.mark.rq3
 def test_a_job_with_callbacks_asks_redis_nothing(pool, queue, redis):
     pool = pool()
     for job in [queue.enqueue(jobs.add, 1, 2, on_success=Callback('builtins.print')) for _ in range(2)]:
@@ -283,6 +284,7 @@ def test_a_job_with_callbacks_asks_redis_nothing(pool, queue, redis):
         assert value_of(job, done) == 3 and sent == []
 
 
+@pytest.mark.rq3
 def test_callbacks_see_the_job_as_in_rq_and_the_broker_ends_it(pool, queue, redis):
     job = queue.enqueue(jobs.who, on_success=Callback(jobs.succeeded), meta={'owner': 'Ann'})
     known = value_of(job, pool().with_callbacks(job))
@@ -291,6 +293,7 @@ def test_callbacks_see_the_job_as_in_rq_and_the_broker_ends_it(pool, queue, redi
     assert note.startswith(f'success {job.id} '.encode()) and note.endswith(b' finished')
 
 
+@pytest.mark.rq3
 def test_a_failure_callback_is_called_once_before_the_broker_ends_the_job(pool, queue, redis):
     job = queue.enqueue(jobs.fail, 'bad luck', on_failure=Callback(jobs.failed), on_success=Callback(jobs.succeeded))
     done = pool().with_callbacks(job)
@@ -298,6 +301,7 @@ def test_a_failure_callback_is_called_once_before_the_broker_ends_the_job(pool, 
     assert redis.lrange('notes', 0, -1) == [f'failure {job.id} ValueError bad luck True'.encode()]
 
 
+@pytest.mark.rq3
 def test_a_callback_that_raises_replaces_the_outcome(pool, queue, redis):
     pool = pool()
     job = queue.enqueue(jobs.add, 1, 2, on_success=Callback(jobs.raise_in_callback), on_failure=Callback(jobs.failed))
@@ -334,6 +338,7 @@ def test_exception_handlers_come_behind_the_failure_callback(pool, queue, redis)
     assert job.get_status() is JobStatus.FAILED and is_settled(job, redis)
 
 
+@pytest.mark.rq3
 def test_rq_ends_a_job_in_three_round_trips(pool, queue, redis):
     """One for each of the first two commands, and one for the transaction."""
     pool = pool()
@@ -365,6 +370,7 @@ def test_another_serializer_reads_and_writes(pool, redis):
     assert value_of(job, pool(serializer='json').plain(job), JSONSerializer) == 3
 
 
+@pytest.mark.rq3
 def test_a_job_class_that_changes_how_jobs_run_is_asked(pool, redis):
     job = Queue(connection=redis).enqueue(jobs.add, 1, 2)
     assert value_of(job, pool(job_class='custom.CountedJob').plain(job)) == 3
@@ -467,6 +473,7 @@ def test_a_class_with_keys_of_its_own_does_not_load(server):
     assert answer['type'] == 'failed' and "set `rq.job_key_prefix` to 'own:job:'" in answer['error'], answer
 
 
+@pytest.mark.rq3
 def test_a_tracer_that_patches_rq_sees_each_job(queue, redis, server):
     """As Sentry, New Relic and OpenTelemetry patch it."""
     environment = {'PYTHONPATH': str(APP)}

@@ -181,12 +181,6 @@ class Lifecycle:
             text = "Job stopped by user, work-horse terminated."
             _call(worker.handle_job_failure, job, queue=queue, exc_string=text, execution=execution)
 
-    def release(self, job_id: str, rate_limit: str) -> None:
-        """A job was called off before it began: others may have its slot. Source: `rq/rate_limit.py`, `cancel`."""
-        from rq.rate_limit import RateLimitRegistry  # not in every RQ 2
-
-        RateLimitRegistry(rate_limit, self._connection).release_stale_and_enqueue(job_id)
-
     def maintain(self, queues: list[str]) -> None:
         """RQ's housekeeping of these queues. Source: `rq/worker/base.py`, `run_maintenance_tasks`."""
         worker = self.worker if queues == self._queues else self._worker_named(self.worker.name, queues)

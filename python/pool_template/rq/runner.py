@@ -319,14 +319,12 @@ class RqRunner:
             self._lifecycle.lost(order)
         elif what == "stopped":
             self._lifecycle.stopped(order)
-        elif what == "release":
-            self._lifecycle.release(order["job_id"], order["rate_limit"])
         elif what == "maintain":
             self._lifecycle.maintain(order["queues"])
         elif what == "enqueue":
             self._lifecycle.enqueue(order["queue"], order["job_ids"])
         else:
-            raise ValueError(f"an order to do {what!r}; expected finish, lost, stopped, release, maintain or enqueue")
+            raise ValueError(f"an order to do {what!r}; expected finish, lost, stopped, maintain or enqueue")
 
 
 def _timeout(timeout_ms: int) -> JobTimeoutException:

@@ -88,8 +88,6 @@ pub(super) enum AfterWork {
         execution_id: String,
         worker_name: String,
     },
-    /// A job with a rate limit was called off before it began: others may have its slot.
-    Release { job_id: String, rate_limit: String },
     /// The housekeeping of RQ's registries.
     Maintain { queues: Vec<String> },
     /// Scheduled jobs with a rate limit that are due.
@@ -103,7 +101,6 @@ impl AfterWork {
             AfterWork::Finish { .. } => "rq:finish",
             AfterWork::Lost { .. } => "rq:lost",
             AfterWork::Stopped { .. } => "rq:stopped",
-            AfterWork::Release { .. } => "rq:release",
             AfterWork::Maintain { .. } => "rq:maintain",
             AfterWork::Enqueue { .. } => "rq:enqueue",
         }
@@ -115,7 +112,7 @@ impl AfterWork {
             AfterWork::Finish { job_id, .. }
             | AfterWork::Lost { job_id, .. }
             | AfterWork::Stopped { job_id, .. } => Some(job_id),
-            AfterWork::Release { .. } | AfterWork::Maintain { .. } | AfterWork::Enqueue { .. } => None,
+            AfterWork::Maintain { .. } | AfterWork::Enqueue { .. } => None,
         }
     }
 }

@@ -47,7 +47,7 @@ impl Scripts {
             recover: script!("job", "recover"),
             reclaim: script!("give_back", "reclaim"),
             take_over: script!("give_back", "take_over"),
-            settle: script!("fail", "first_failure", "wake", "settle"),
+            settle: script!("fail", "first_failure", "wake", "rate_limit", "settle"),
             extend: script!("extend"),
             roster: script!("roster"),
             backlog: script!("backlog"),

@@ -244,15 +244,6 @@ impl RqBroker {
         for (line, answer) in sent.into_iter().zip(answers) {
             match answer {
                 Value::Int(2) => ended.after_work.push(self.finish(line)),
-                // Whoever called it off has left it its slot, since its execution was alive.
-                Value::Int(1 | 3) if line.what == "C" => {
-                    ended
-                        .after_work
-                        .extend(line.held.rate_limit.clone().map(|rate_limit| AfterWork::Release {
-                            job_id: line.held.job.clone(),
-                            rate_limit,
-                        }));
-                }
                 // What its runtime has settled is not held any more.
                 Value::Int(0 | 3) if !matches!(line.what, "X" | "C") => held[line.at] = line.held.tried,
                 _ => {}
@@ -288,7 +279,13 @@ impl RqBroker {
             .arg(time(started, text::seconds))
             .arg(text::seconds(ended))
             .arg(value)
-            .arg(line.due.map(|due| text::due(due).to_string()).unwrap_or_default())
+            .arg(
+                match line.what {
+                    "C" => line.held.rate_limit.clone(),
+                    _ => line.due.map(|due| text::due(due).to_string()),
+                }
+                .unwrap_or_default(),
+            )
             .arg(self.shown_at(line.number).unwrap_or_default());
     }
 

@@ -9,8 +9,8 @@ local probes = {
   {'LPUSH', key, 'a'}, {'RPUSH', key, 'a'}, {'LLEN', key}, {'LRANGE', key, 0, 0}, {'LPOS', key, 'a'}, {'LREM', key, 1, 'a'},
   {'LPOP', key},
   {'SADD', key, 'a'}, {'SMEMBERS', key}, {'SISMEMBER', key, 'a'}, {'SCARD', key}, {'SREM', key, 'a'},
-  {'ZADD', key, 1, 'a'}, {'ZSCORE', key, 'a'}, {'ZCARD', key}, {'ZRANGE', key, 0, 0}, {'ZRANGEBYSCORE', key, 0, 1},
-  {'ZREM', key, 'a'}, {'ZPOPMIN', key}, {'ZREMRANGEBYRANK', key, 0, 0},
+  {'ZADD', key, 1, 'a'}, {'ZSCORE', key, 'a'}, {'ZCARD', key}, {'ZCOUNT', key, 0, 1}, {'ZRANGE', key, 0, 0},
+  {'ZRANGEBYSCORE', key, 0, 1}, {'ZREM', key, 'a'}, {'ZPOPMIN', key}, {'ZREMRANGEBYRANK', key, 0, 0},
   {'XADD', key, 'NOMKSTREAM', '*', 'a', 1}, {'XRANGE', key, '-', '+'}, {'XREVRANGE', key, '+', '-'},
 }
 local refused, told = {}, {}

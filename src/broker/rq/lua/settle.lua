@@ -1,7 +1,7 @@
 -- Carries out outcomes of jobs, as RQ's handle_job_success, handle_job_failure and Job.retry do.
 -- ARGV: prefix, now in seconds, default result ttl, then 12 of each job:
 --   what, id, execution, queue, worker, started as ISO, ended as ISO, started and ended in seconds,
---   result or error (base64), due in seconds or '',
+--   result or error (base64), due in seconds or '', of C the rate limit or '',
 --   the worker under whose name it was shown or ''
 -- what: X nothing more, S success, F failure, L failure by the death of its worker, U failure since it can't be run at all,
 --   T stopped, R another run, D another run after the death of its worker, B back to the front of its queue, as if not
@@ -10,7 +10,17 @@
 --   1 done (or failed alone), 0 not held any more, 2 what depends on it asks for RQ's own code to finish it,
 --   3 it was deleted.
 -- Each job stands for itself: what can fail of its writes comes first, and then it fails alone.
-local now, default_ttl = tonumber(ARGV[2]), tonumber(ARGV[3])
+now = tonumber(ARGV[2])
+local default_ttl = tonumber(ARGV[3])
+
+-- A job was called off before it began: its slot goes to the next, unless the job has come back meanwhile. Source:
+-- rq/rate_limit.py, RELEASE_STALE_AND_ENQUEUE_SCRIPT.
+local function leave_slot(id, limit, ended_iso)
+  local status = redis.call('HGET', job_key(id), 'status')
+  if status == 'queued' or status == 'started' then return end
+  now_iso = ended_iso
+  free_slot(id, limit, limit_of(limit), redis.call('ZCOUNT', p .. ':executions:' .. id, '(' .. now, '+inf') > 0)
+end
 
 local function release(id, execution, queue, shown)
   redis.pcall('ZREM', p .. ':wip:' .. queue, id .. ':' .. execution)
@@ -87,22 +97,18 @@ local function settle(at)
   end
   -- A job that was canceled while it runs is in no registry, and ends as it ends.
   local in_hand = redis.pcall('ZSCORE', p .. ':wip:' .. queue, id .. ':' .. execution)
-  if type(in_hand) ~= 'string' and redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 0 then
-    return redis.call('EXISTS', key) == 1 and 0 or 3
-  end
+  local is_held = type(in_hand) == 'string' or redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 1
   local job = call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
     'enqueue_at_front_on_retry', 'timeout', 'status', 'dependency_id', 'group_id', 'pool_returned', 'stopped_callback_name',
     'rate_limit_key')
-  if not job[1] then
-    release(id, execution, queue, shown)
-    return 3
+  local is_gone = not job[1]
+  -- Whoever canceled it has written so, and left it its slot, since its execution was alive.
+  if not is_held or is_gone or what == 'C' and job[8] ~= 'started' then
+    if is_held then release(id, execution, queue, shown) end
+    if what == 'C' and due ~= '' then leave_slot(id, due, ended_iso) end
+    return is_gone and 3 or is_held and 1 or 0
   end
   if what == 'C' then
-    -- Whoever canceled it has written so.
-    if job[8] ~= 'started' then
-      release(id, execution, queue, shown)
-      return 1
-    end
     if given(job[12]) or given(job[13]) then return 2 end
     what = 'T'
   end
