@@ -1,8 +1,8 @@
 //! `pool check`: would it start? The configuration in force, whether the broker answers and the app loads.
 
 use crate::broker;
-use crate::config::{self, COST_UNKNOWN, Config, RunArgs, ScheduleConfig};
-use crate::job::QueueName;
+use crate::config::{self, COST_UNKNOWN, Config, PoolConfig, RunArgs, ScheduleConfig};
+use crate::job::{PoolName, QueueName};
 use crate::time::Unix;
 
 use crate::supervisor::check::{Loaded, load_app, total_memory};
@@ -126,10 +126,26 @@ async fn load(config: &Config) -> Result<Loaded, Failure> {
 
 fn tell_app(out: &mut Out, config: &Config, loaded: &Loaded) -> Outcome {
     out.line(app(&loaded.report))?;
+    for line in by_processors(config) {
+        out.line(line)?;
+    }
     for line in totals(config, loaded, total_memory(config))? {
         out.line(line)?;
     }
     out.flush()
+}
+
+/// What the processors say about the pools, as comments.
+fn by_processors(config: &Config) -> Vec<String> {
+    let pools = config.pools.iter();
+    let line = |(name, pool): (&PoolName, &PoolConfig)| {
+        let from = pool.max_workers_from?;
+        Some(format!(
+            "# pool {name}: at most {} workers: {from}",
+            pool.max_workers
+        ))
+    };
+    pools.filter_map(line).collect()
 }
 
 /// Whether what the pools are promised fits into what all of them may have, as comments.

@@ -32,6 +32,9 @@ pub fn status(of: &Snapshot, now: Unix) -> String {
     text.push('\n');
     text.push_str(&pools(of));
     for (name, pool) in &of.pools {
+        if let Some(from) = &pool.max_from {
+            text.push_str(&format!("\n{name} has at most {} workers: {from}\n", pool.max));
+        }
         if let Some(decision) = &pool.last_decision {
             text.push_str(&format!("\n{name} {}\n", decided(decision, now)));
         }

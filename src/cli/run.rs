@@ -134,6 +134,11 @@ async fn supervise(
         socket = %listener.path().display(),
         "starting"
     );
+    for (pool, settings) in &config.pools {
+        if let Some(from) = settings.max_workers_from {
+            tracing::info!(%pool, max_workers = settings.max_workers, %from, "the processors say how many workers");
+        }
+    }
     let (calls, received) = mpsc::channel(CALLS_MAX);
     if let Some(pages) = pages {
         tracing::info!(url = %pages.url(), "serving metrics and health");

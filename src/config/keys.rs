@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::scalars::Program;
+use super::scalars::max_workers::MaxWorkers;
 use super::scalars::setting::Setting;
 use super::values::{
     AppConfig, BrokerConfig, DialectKind, LogConfig, MetricsConfig, PoolConfig, ScheduleConfig,
@@ -274,8 +275,8 @@ impl PoolConfig {
             &mut self.min_workers,
         );
         visit(
-            key!("max_workers", "max-workers" "N", "Most workers"),
-            &mut self.max_workers,
+            key!("max_workers", "max-workers" "N", "Most workers; 2/cpu or auto: by the processors"),
+            &mut MaxWorkers(&mut self.max_workers, &mut self.max_workers_from),
         );
         visit(
             key!("floors", "Times of day at which there are more workers at least"),

@@ -41,7 +41,7 @@ pub use problem::{ConfigErrors, Origin, Problem};
 pub use reload::{Change, Effect, reload_changes};
 pub use rq::{DequeueStrategy, RqConfig};
 pub use rules::WORKERS_MAX;
-pub use scalars::{Size, parse_size};
+pub use scalars::{PerProcessor, Size, parse_size};
 pub use url::{BrokerUrl, RedisUrl, encoded};
 pub use values::{
     AppConfig, BATCH_SIZE_MAX, BrokerConfig, Config, DialectKind, Dialects, History, Immortal, Isolation,

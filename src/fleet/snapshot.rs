@@ -69,6 +69,9 @@ pub struct PoolSnapshot {
     pub min: u32,
     /// Limits in force.
     pub max: u32,
+    /// What `max` comes from, such as `2/cpu with 4 processors`; `None`: it is a number that was given.
+    #[serde(default)]
+    pub max_from: Option<String>,
     /// Workers wanted; `workers` follows as they start, or fall idle and leave.
     #[serde(default)]
     pub target: u32,

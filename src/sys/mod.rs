@@ -15,6 +15,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod cpu;
 pub mod fork;
 pub mod lifeline;
 pub mod limits;

@@ -72,3 +72,44 @@ fn where_no_thread_can_be_started_that_is_said() {
     assert!(said.starts_with("error: cannot start: "), "{said}");
     assert!(said.contains("hint: the limit of processes"), "{said}");
 }
+
+#[test]
+fn the_size_follows_the_processors_that_may_be_used() {
+    let place = Place::new();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let first = allowed
+        .and_then(|list| list.trim().split([',', '-']).next())
+        .unwrap();
+    let pool = program(&place);
+    let words = [
+        "-c",
+        first,
+        &pool,
+        "run",
+        "--min-workers",
+        "1",
+        "--max-workers",
+        "3/cpu",
+    ];
+    let supervisor = Supervisor::start_command(place.command_of("taskset", words));
+    let told = String::from_utf8(place.run(&["status"]).stdout).unwrap();
+    assert!(
+        told.contains("default has at most 3 workers: 3/cpu with 1 processor"),
+        "{told}"
+    );
+    place.run(&["scale", "--max", "5"]);
+    let told = String::from_utf8(place.run(&["status"]).stdout).unwrap();
+    assert!(told.contains("(1..5)") && !told.contains("at most"), "{told}");
+    drop(supervisor);
+    let checked = place
+        .lines(&["check", "--min-workers", "7", "--max-workers", "auto"])
+        .join("\n");
+    assert!(checked.contains("max_workers = \"auto\""), "{checked}");
+    assert!(checked.contains("# pool default: at most "), "{checked}");
+    let mistaken = place.run(&["check", "--max-workers", "2/core"]);
+    let said = String::from_utf8_lossy(&mistaken.stderr).into_owned();
+    assert!(said.contains("such as \"2/cpu\", or \"auto\""), "{said}");
+}

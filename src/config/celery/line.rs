@@ -2,11 +2,10 @@
 //!
 //! Source: `celery/bin/celery.py`, `celery/bin/worker.py`, `celery/bin/base.py` of Celery 5.7.
 
-use std::thread::available_parallelism;
-
 use super::values::Level;
 use crate::config::dialect::Meaning::{Flags, Mistaken, Refused};
 use crate::config::dialect::{Line, Meaning, Word, word};
+use crate::sys::cpu::processors;
 
 pub(super) const LINES: [Line; 1] = [Line {
     command: "worker",
@@ -134,7 +133,7 @@ fn workers(min: u64, max: u64) -> Meaning {
 fn concurrency(count: &str) -> Meaning {
     match (count, count.parse::<u64>()) {
         ("auto", _) => {
-            let processors = available_parallelism().map_or(1, |count| count.get() as u64);
+            let processors = u64::from(processors().usable);
             workers(processors, processors)
         }
         ("", _) | (_, Ok(0)) => nothing(),

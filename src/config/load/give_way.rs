@@ -27,6 +27,10 @@ pub(in crate::config) fn give_way(config: &mut Config, is_set: impl Fn(&str) -> 
         if unset("max_workers") {
             pool.max_workers = pool.max_workers.max(pool.reserve_workers);
         }
+        if pool.max_workers_from.is_some() {
+            // On a small machine it is no contradiction.
+            pool.max_workers = pool.max_workers.max(pool.least_maximum());
+        }
         if unset("utilization_window") {
             pool.utilization_window = pool.utilization_window.max(pool.scaling_period);
         } else if unset("scaling_period") {

@@ -22,6 +22,7 @@ use super::problem::{ConfigErrors, Origin, Problem};
 use super::scalars::setting::Base;
 use super::url::BrokerUrl;
 use super::values::{BrokerConfig, Config, DialectKind, Dialects, Protocol, RuntimeKind, ScheduleConfig};
+use crate::sys::cpu::processors;
 
 pub use flags::{ClientArgs, Lookup, RunArgs, SettingsArgs, misspelled_variables};
 pub use lines::own_line;
@@ -190,7 +191,12 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
         PathBuf::new()
     });
     let home = places::directory(env, "HOME");
-    let base = Base { directory, home };
+    let processors = processors();
+    let base = Base {
+        directory,
+        home,
+        processors,
+    };
     let named = named_file(args, env);
     let found = match named {
         Some(_) => None,
@@ -325,6 +331,7 @@ fn read(path: &Path, base: &Base) -> std::io::Result<File> {
         base: Base {
             directory,
             home: base.home.clone(),
+            processors: base.processors,
         },
     })
 }

@@ -186,6 +186,7 @@ mod tests {
 
     use super::super::raw::parse;
     use super::*;
+    use crate::sys::cpu::processors;
 
     fn read(text: &str) -> Floors {
         let (table, errors) = parse(&format!("floors = {text}"));
@@ -193,6 +194,7 @@ mod tests {
         let base = Base {
             directory: PathBuf::new(),
             home: None,
+            processors: processors(),
         };
         let mut floors = Floors::default();
         floors.set(Given::Node(&table["floors"]), &base).unwrap();

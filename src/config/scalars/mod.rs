@@ -1,6 +1,7 @@
 //! The types that keys may have: how each reads and prints.
 
 mod floors;
+pub(super) mod max_workers;
 mod permits;
 pub(super) mod raw;
 mod schedule;
@@ -23,6 +24,7 @@ use crate::policy::prefetch::Prefetch;
 use crate::policy::scaling::Policy as ScalingPolicy;
 use crate::time::{Human, parse_duration, seconds_to_duration};
 
+pub use max_workers::PerProcessor;
 pub use size::{Size, parse_size};
 
 impl Scalar for u32 {

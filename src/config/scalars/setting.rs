@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::raw::{Node, Value};
+use crate::sys::cpu::Processors;
 
 /// What stands for "no limit" where a key may have none; TOML has no null.
 pub(in crate::config) const NONE: &str = "none";
@@ -47,13 +48,15 @@ pub(in crate::config) enum Given<'a> {
     Node(&'a Node),
 }
 
-/// What relative paths are relative to.
+/// What values are relative to: paths, and numbers of workers.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct Base {
     /// The file's directory, or the current one for flags and variables.
     pub directory: PathBuf,
     /// What `~/` stands for.
     pub home: Option<PathBuf>,
+    /// What `max_workers` may follow.
+    pub processors: Processors,
 }
 
 impl Base {
@@ -117,6 +120,16 @@ impl<'a> Atom<'a> {
         }
     }
 
+    /// What is wrong with it, if this was expected.
+    pub(super) fn unlike(self, expected: &'static str) -> Wrong {
+        Wrong {
+            item: String::new(),
+            line: None,
+            found: self.describe(str::to_owned),
+            expected: expected.into(),
+        }
+    }
+
     /// What stands there, for messages; `text` may hide a secret.
     fn describe(self, text: impl Fn(&str) -> String) -> String {
         match self {
@@ -165,7 +178,7 @@ fn read<T: Scalar>(atom: Atom<'_>, base: &Base) -> Result<T, Wrong> {
     })
 }
 
-fn atom_of<'a>(given: Given<'a>) -> Atom<'a> {
+pub(super) fn atom_of<'a>(given: Given<'a>) -> Atom<'a> {
     match given {
         Given::Words(words) => Atom::Word(words.last().map_or("", String::as_str)),
         Given::Variable(word) => Atom::Word(word),

@@ -52,7 +52,7 @@ fn flags_variables_and_file_are_told_together() {
     3 problems in `config.toml`, the environment and the flags
       line 2: `broker.heartbeat` is the string "soon"; expected a duration such as `500ms`, `5s`, `1m30s`, `1h`, or a number of seconds
       `POOL_SCALING_PERIOD` is "5 parsecs"; expected a duration such as `500ms`, `5s`, `1m30s`, `1h`, or a number of seconds
-      `--max-workers` is "-1"; expected a whole number, 0 or more
+      `--max-workers` is "-1"; expected a whole number, so many for each processor such as "2/cpu", or "auto"
     "#);
 }
 
@@ -185,7 +185,7 @@ level = 'inof'
       line 15: `defaults.queues[0]` is the string ""; expected a queue's name; this one is empty
       line 16: `defaults.order` is the string "fifo"; expected "strict", "round-robin" or "random"
       line 17: `defaults.min_workers` is 2.5; expected a whole number, 0 or more
-      line 18: `defaults.max_workers` is 99999999999999999999; expected a whole number, 0 or more
+      line 18: `defaults.max_workers` is 99999999999999999999; expected a whole number, so many for each processor such as "2/cpu", or "auto"
       line 19: `defaults.utilization_threshold` is the string "half"; expected a number such as 0.5
       line 20: `defaults.max_memory` is the string "150%"; expected a size such as `2GiB`, a share of the memory such as `50%`, or "none"
       line 21: `defaults.prefetch` is the string "some"; expected "auto" or a whole number of jobs, 0 or more

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::scalars::max_workers::PerProcessor;
 use crate::job::{QueueName, QueueOrder};
 use crate::policy::floors::Floors;
 use crate::policy::memory::MemoryLimit;
@@ -24,6 +25,8 @@ pub struct PoolConfig {
     pub min_workers: u32,
     /// Never more; at least 1.
     pub max_workers: u32,
+    /// What that comes from, if it is not a number that was given.
+    pub max_workers_from: Option<PerProcessor>,
     /// Times of day at which `min_workers` is higher.
     pub floors: Floors,
     /// Workers whose room no other pool's growth takes; at least `min_workers` and 1 are kept in any case.
@@ -63,6 +66,13 @@ pub struct PoolConfig {
 }
 
 impl PoolConfig {
+    /// The least that `max_workers` may be.
+    pub fn least_maximum(&self) -> u32 {
+        self.min_workers
+            .max(self.floors.highest())
+            .max(self.reserve_workers)
+    }
+
     /// Workers that the pool may always have, whatever the others of its supervisor take, at its busiest time of day.
     pub fn floor(&self) -> u32 {
         let min = self.min_workers.max(self.floors.highest());
@@ -139,6 +149,7 @@ impl Default for PoolConfig {
             order: QueueOrder::Strict,
             min_workers: 2,
             max_workers: 5,
+            max_workers_from: None,
             floors: Floors::default(),
             reserve_workers: 0,
             scaling: ScalingSettings::default(),

@@ -17,6 +17,15 @@ use super::life::State;
 use super::worker::Worker;
 
 impl Pool {
+    /// What the limit comes from, unless `pool scale` said another one since.
+    fn max_from(&self, max: u32) -> Option<String> {
+        let from = self
+            .config
+            .max_workers_from
+            .filter(|_| max == self.config.max_workers);
+        from.map(|from| from.to_string())
+    }
+
     /// The picture at `now`; `kept_bytes`: memory that the others leave it.
     pub fn snapshot(&self, kept_bytes: u64, app: &App, now: Now) -> PoolSnapshot {
         let (min, max) = self.size.limits_now();
@@ -33,6 +42,7 @@ impl Pool {
             busy: number(busy.count()),
             min,
             max,
+            max_from: self.max_from(max),
             target: self.size.target(),
             floor: self.floor(),
             kept_bytes,
