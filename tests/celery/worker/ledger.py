@@ -138,7 +138,7 @@ def run(kind, transport, tasks, faults, seconds=0.02, seed=1):
             time.sleep(random.random() * 2 * seconds)
             getattr(harmed, fault)()
         _wait_for_the_end(harmed, tasks)
-        until(harmed.side.is_quiet, 'no message is left', 15) if kind == 'pool' else None
+        until(harmed.side.is_quiet, 'no message is left', 90) if kind == 'pool' else None
         return {how: _figures(harmed, results[how]) for how in KINDS}, harmed.kills
     finally:
         harmed.stop()
