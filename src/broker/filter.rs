@@ -42,6 +42,19 @@ impl JobFilter {
         places
     }
 
+    /// Whether each job of its places and its queue matches.
+    pub fn is_only_of_places(&self) -> bool {
+        let JobFilter {
+            states: _,
+            queue: _,
+            task,
+            error,
+            arguments,
+            since,
+        } = self;
+        task.is_none() && error.is_none() && arguments.is_empty() && since.is_none()
+    }
+
     /// Whether this queue is looked for.
     pub fn wants_queue(&self, queue: &str) -> bool {
         self.queue.as_ref().is_none_or(|wanted| wanted.as_str() == queue)

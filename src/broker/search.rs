@@ -211,6 +211,16 @@ impl<'a> Look<'a> {
         self.budget.rows.saturating_sub(rows)
     }
 
+    /// How many rows to ask for at once: as many as may be of use, `max` of them at the most.
+    pub fn batch(&self, max: usize) -> usize {
+        let rows = usize::try_from(self.rows_left()).unwrap_or(usize::MAX);
+        let useful = match self.filter.is_only_of_places() {
+            true => self.budget.jobs.saturating_sub(self.page.jobs.len()),
+            false => max,
+        };
+        useful.min(rows).clamp(1, max)
+    }
+
     /// A row of the present place was looked at.
     pub fn count_row(&mut self) {
         if let Some(searched) = self.page.searched.last_mut() {

@@ -134,14 +134,14 @@ fn attempts(job: &JobView) -> String {
     const ERROR_LEN_MAX: usize = 100;
     let counted = job.failures.unwrap_or(0) + job.losses.unwrap_or(0);
     let before = (counted as usize).saturating_sub(job.attempts.len());
-    let mut table = Table::new(&[">RUN", "STARTED", ">TOOK", ">WORKER", "ERROR"]);
+    let mut table = Table::new(&[">RUN", "STARTED", ">TOOK", "WORKER", "ERROR"]);
     for (number, attempt) in (before + 1..).zip(&job.attempts) {
         let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         table.row([
             number.to_string(),
             known(attempt.started.map(|at| at.to_string())),
             known(took(attempt)),
-            known(attempt.worker.map(|worker| worker.to_string())),
+            known(attempt.worker.clone()),
             shortened(&one_line(&attempt.error.to_string()), ERROR_LEN_MAX),
         ]);
     }
@@ -234,17 +234,17 @@ mod tests {
     }
 
     fn dead_letter() -> JobView {
-        let run = |number: i64, worker| Attempt {
+        let run = |number: i64, worker: Option<&str>| Attempt {
             started: Some(Unix(NOW.0 - 70_000 + number * 1000)),
             ended: Some(Unix(NOW.0 - 69_750 + number * 1000)),
-            worker,
+            worker: worker.map(str::to_owned),
             error: JobError::new("SMTPRecipientsRefused", "mailbox unavailable"),
         };
         JobView {
             ended: Some(Unix(NOW.0 - 65_000)),
             failures: Some(4),
             attempts: vec![
-                run(1, Some(3)),
+                run(1, Some("3")),
                 Attempt {
                     started: None,
                     ..run(2, None)

@@ -130,9 +130,9 @@ pub struct Attempt {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Unix>,
-    /// The number of the worker that ran it.
+    /// The worker that ran it: its number, or its name where the broker knows it by one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub worker: Option<u64>,
+    pub worker: Option<String>,
     /// Why it did not succeed: without a traceback, which only the last error has.
     pub error: JobError,
 }
@@ -157,7 +157,7 @@ impl Attempt {
         Attempt {
             started: run.map(|run| run.started),
             ended: run.map(|run| run.ended),
-            worker: run.map(|run| run.worker),
+            worker: run.map(|run| run.worker.to_string()),
             error: JobError {
                 death: error.death.clone(),
                 ..JobError::new(&error.kind, head(&error.message, Self::MESSAGE_LEN_MAX))

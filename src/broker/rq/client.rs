@@ -47,7 +47,7 @@ impl Queues for RqBroker {
 impl Reader for RqBroker {
     async fn find(&self, ids: &[JobId]) -> Result<Vec<Option<JobView>>, BrokerError> {
         self.open_still()?;
-        self.look_up(ids).await
+        self.look_up_with_attempts(ids).await
     }
 
     fn watch(&self, ids: Vec<JobId>) -> Box<dyn Watch> {

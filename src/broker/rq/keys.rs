@@ -67,6 +67,28 @@ impl Keys {
         format!("{}:scheduled:{queue}", self.prefix)
     }
 
+    /// Sorted set of executions under way, `{job}:{execution}`; the score is when they count as lost.
+    /// Source: `rq/registry.py`, `StartedJobRegistry`.
+    pub fn wip(&self, queue: &str) -> String {
+        format!("{}:wip:{queue}", self.prefix)
+    }
+
+    /// Sorted set of the ids of jobs that wait for others. Source: `rq/registry.py`, `DeferredJobRegistry`.
+    pub fn deferred(&self, queue: &str) -> String {
+        format!("{}:deferred:{queue}", self.prefix)
+    }
+
+    /// Sorted set of canceled jobs' ids. Source: `rq/registry.py`, `CanceledJobRegistry`.
+    pub fn canceled(&self, queue: &str) -> String {
+        format!("{}:canceled:{queue}", self.prefix)
+    }
+
+    /// Sorted set of finished jobs' ids; the score is when they are forgotten.
+    /// Source: `rq/registry.py`, `FinishedJobRegistry`.
+    pub fn finished(&self, queue: &str) -> String {
+        format!("{}:finished:{queue}", self.prefix)
+    }
+
     /// Set of the ids of a group's jobs. Source: `rq/group.py`, `Group.get_key`.
     pub fn group(&self, group: &str) -> String {
         format!("{}:group:{group}", self.prefix)

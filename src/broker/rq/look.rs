@@ -1,5 +1,6 @@
 //! Inspection: what stands in queues, jobs by id, results to wait for, failed jobs.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::data::{Call, Serializer};
@@ -9,7 +10,7 @@ use super::text::from_iso;
 use super::{RqBroker, text};
 use crate::broker::dead::unreadable;
 use crate::broker::{Backlog, BrokerError, DeadFilter};
-use crate::job::{JobError, JobId, JobState, JobView, Progress, QueueName};
+use crate::job::{Attempt, JobError, JobId, JobState, JobView, Progress, QueueName};
 use crate::time::Unix;
 
 /// Ids that one call asks for.
@@ -173,6 +174,31 @@ impl RqBroker {
         Ok(())
     }
 
+    /// The same, with the runs that did not succeed. RQ keeps no record of one that it has run again by a retry policy.
+    pub(super) async fn look_up_with_attempts(
+        &self,
+        ids: &[JobId],
+    ) -> Result<Vec<Option<JobView>>, BrokerError> {
+        let mut views = self.look_up(ids).await?;
+        for page in views.chunks_mut(PAGE) {
+            let mut ended: Vec<&mut JobView> = page.iter_mut().flatten().collect();
+            ended.retain(|view| view.state.is_final());
+            if ended.is_empty() {
+                continue;
+            }
+            let mut pipeline = redis::pipe();
+            for view in &ended {
+                let results = self.keys.results(view.id.as_str());
+                pipeline.cmd("XRANGE").arg(results).arg("-").arg("+");
+            }
+            let results: Vec<Entries> = self.link.run_pipeline(&pipeline).await?;
+            for (view, entries) in ended.into_iter().zip(&results) {
+                view.attempts = entries.iter().filter_map(|(_, entry)| attempt(entry)).collect();
+            }
+        }
+        Ok(views)
+    }
+
     pub(super) async fn failed(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {
         let queues = match &filter.queue {
             Some(queue) => vec![queue.clone()],
@@ -296,6 +322,27 @@ fn error(status: String, kept: Option<&Vec<u8>>) -> JobError {
         death: None,
         broker: String::new(),
     }
+}
+
+/// The run that an entry of a job's results tells of, if it did not succeed. Source: `rq/results.py`, `Result.Type`,
+/// `Result.serialize`.
+fn attempt(entry: &Hash) -> Option<Attempt> {
+    let field = |name: &str| {
+        let value = entry.get(name).map(|value| String::from_utf8_lossy(value));
+        value.filter(|value| !value.is_empty()).map(Cow::into_owned)
+    };
+    let status = match field("type")?.as_str() {
+        "2" | "4" | "5" => "failed",
+        "3" => "stopped",
+        _ => return None,
+    };
+    let kept = entry.get("exc_string").and_then(|text| text::from_base64(text));
+    Some(Attempt {
+        started: field("execution_started_at").and_then(|at| text::from_seconds(&at)),
+        ended: field("execution_ended_at").and_then(|at| text::from_seconds(&at)),
+        worker: field("worker_name"),
+        ..Attempt::new(&error(status.to_owned(), kept.as_ref()), None)
+    })
 }
 
 /// The exception that ends a traceback of Python: the type without its module, and the message.

@@ -44,6 +44,7 @@ mod row;
 mod scheduler;
 mod schedules;
 mod scripts;
+mod search;
 mod settle;
 mod take_over;
 mod text;
@@ -210,6 +211,7 @@ impl Broker for RqBroker {
                  `get_current_job().dependency.return_value()`",
             ),
             schedules: Some(self),
+            search: Some(self),
             ..Abilities::of(self)
         }
     }

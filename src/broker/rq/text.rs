@@ -23,6 +23,14 @@ pub(super) fn seconds(at: Unix) -> String {
     format!("{}.{:03}", at.0.div_euclid(1000), at.0.rem_euclid(1000))
 }
 
+/// What [`seconds`] wrote.
+pub(super) fn from_seconds(text: &str) -> Option<Unix> {
+    let seconds: f64 = text.parse().ok()?;
+    seconds
+        .is_finite()
+        .then(|| Unix((seconds * 1000.0).round() as i64))
+}
+
 /// Whole seconds, as scores are. Source: `rq/utils.py`, `current_timestamp`.
 pub(super) fn score(at: Unix) -> i64 {
     at.0.div_euclid(1000)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use pool::broker::parts::turns::Turns;
 use pool::broker::{BrokerError, Canceled, DeadFilter, Enqueued, Maintained, Pull};
 use pool::config::{BrokerConfig, BrokerUrl, DialectKind, Dialects, Keep, Protocol, RqConfig};
-use pool::job::{Claimed, JobError, JobState, NewJob, Settlement, Verdict, Work};
+use pool::job::{Claimed, JobError, JobState, NewJob, RunStamp, Settlement, Verdict, Work};
 use pool::time::Unix;
 
 use super::flow::{counted, counts, gid, group_with_end};
@@ -235,13 +235,10 @@ otherwise! {
         [a_chain_hands_each_result_on, a_deferred_job_is_in_no_queue, a_failure_ends_the_chain_and_is_named,
          a_chain_goes_on_when_what_failed_is_retried, a_follower_is_not_retried_alone,
          jobs_that_cannot_wait_for_others_are_refused] => chains_are_refused,
-    "no search yet":
-        [each_state_lists_its_jobs, pages_go_on_behind_their_cursor, a_look_ends_with_its_budget,
-         jobs_are_found_by_queue_and_task, jobs_are_found_by_their_arguments, jobs_are_found_by_their_error,
-         jobs_are_found_by_their_time, jobs_that_come_and_go_hide_no_others, a_cursor_of_another_broker_is_refused,
-         ids_are_found_by_their_beginning, runs_that_failed_are_kept_with_who_ran_them] => searches_are_refused,
     "RQ's own code ends a job with a rate limit, in its worker, and frees its slot":
         [so_many_of_a_key_run_at_once] => so_many_of_a_key_are_queued,
+    "of a run that a retry policy runs again RQ keeps no record":
+        [runs_that_failed_are_kept_with_who_ran_them] => the_last_run_is_kept_with_who_ran_it,
 }
 
 #[test]
@@ -267,9 +264,33 @@ fn what_holds_otherwise_is_a_rule_and_has_a_reason() {
     }
 }
 
-async fn searches_are_refused(kit: &Kit) {
+async fn the_last_run_is_kept_with_who_ran_it(kit: &Kit) {
     let broker = kit.handle().await;
-    assert!(broker.search().is_err());
+    enqueue(&broker, jobs(0..1, "default")).await;
+    let claimed = claim(&broker, &["default"], 1).await.remove(0);
+    let at = Unix(1_700_000_000_000);
+    let settlement = Settlement {
+        of: claimed.claim,
+        verdict: bury("no"),
+        run: Some(RunStamp {
+            worker: 1,
+            ordinal: 1,
+            started: at,
+            ended: at + Duration::from_millis(250),
+            death: None,
+        }),
+    };
+    assert_eq!(broker.settle(vec![settlement]).await.unwrap(), [true]);
+    let views = broker.find(&ids(0..1)).await.unwrap();
+    let [attempt] = &views[0].as_ref().unwrap().attempts[..] else {
+        panic!("{views:?}");
+    };
+    assert_eq!(
+        (attempt.started, attempt.ended),
+        (Some(at), Some(Unix(at.0 + 250)))
+    );
+    assert!(attempt.worker.is_some());
+    assert!(attempt.error.to_string().contains("no"), "{attempt:?}");
 }
 
 async fn so_many_of_a_key_are_queued(kit: &Kit) {

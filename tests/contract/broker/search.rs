@@ -378,7 +378,7 @@ async fn runs_that_failed_are_kept_with_who_ran_them(kit: &Kit) {
     assert_eq!(attempts.len(), 10, "the last ones");
     for (attempt, run) in attempts.iter().zip(3_u32..) {
         let at = Unix(1_700_000_000_000 + i64::from(run) * 1000);
-        assert_eq!(attempt.worker, Some(u64::from(run)));
+        assert_eq!(attempt.worker, Some(run.to_string()));
         assert_eq!(
             (attempt.started, attempt.ended),
             (Some(at), Some(Unix(at.0 + 250)))

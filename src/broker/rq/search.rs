@@ -1,0 +1,375 @@
+//! Looking through RQ's jobs: the lists and sorted sets that hold their ids, queue by queue.
+//!
+//! A list is gone through from its newest end, a sorted set from its highest score, the scheduled from the lowest. A
+//! position names the id that was looked at last, so that what comes and goes meanwhile shifts nothing.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::RqBroker;
+use super::look::{Found, PAGE, job_id};
+use crate::broker::BrokerError;
+use crate::broker::dead::unreadable;
+use crate::broker::filter::{JobFilter, StateName};
+use crate::broker::search::{Budget, Cursor, IdsFound, Look, Page, Search};
+use crate::job::{JobId, JobState, JobView, QueueName};
+use crate::time::{Mono, Unix};
+
+/// Ids that came at the newest end of a list since it was looked at, at the most: behind so many the last one is not
+/// looked for any more.
+const CAME_MAX: u64 = 100_000;
+/// Keys that one step of a walk over all keys looks at: some milliseconds of the server's time.
+const SCAN_COUNT: usize = 20_000;
+/// Keys that begin like a job's and are none. Source: `rq/job.py`, `Job.dependents_key_for`, `Job.dependencies_key`.
+const NO_JOBS: [&str; 2] = [":dependents", ":dependencies"];
+
+/// What holds the ids of jobs of one queue. Source: `rq/registry.py`, `rq/queue.py`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Holder {
+    Wip,
+    Queue,
+    Scheduled,
+    Deferred,
+    Failed,
+    Canceled,
+    Finished,
+}
+
+/// Where a look stopped.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Position {
+    holder: Holder,
+    queue: QueueName,
+    /// The member that was looked at last.
+    last: String,
+    /// Its score, which may be `inf`; in a list, how many stand at its newer side.
+    score: String,
+}
+
+/// Members with their scores, or with their numbers from the newest end.
+type Members = Vec<(Vec<u8>, f64)>;
+
+impl Holder {
+    /// Those of a place, in the order in which they are gone through.
+    fn all_of(place: JobState, filter: &JobFilter) -> Vec<Holder> {
+        match place {
+            JobState::Running => vec![Holder::Wip],
+            JobState::Waiting => vec![Holder::Queue],
+            JobState::Scheduled => vec![Holder::Scheduled],
+            JobState::Deferred => vec![Holder::Deferred],
+            JobState::Finished => vec![Holder::Finished],
+            JobState::Dead => {
+                let failed = filter.wants(StateName::Dead).then_some(Holder::Failed);
+                let canceled = filter.wants(StateName::Canceled).then_some(Holder::Canceled);
+                failed.into_iter().chain(canceled).collect()
+            }
+        }
+    }
+}
+
+impl RqBroker {
+    async fn look_through(
+        &self,
+        filter: &JobFilter,
+        after: Option<&Cursor>,
+        budget: Budget,
+    ) -> Result<Page, BrokerError> {
+        let queues = match &filter.queue {
+            Some(queue) => vec![queue.clone()],
+            None => self.queue_names().await?,
+        };
+        let mut look = Look::begin(filter, after, &[], budget);
+        while let Some(place) = look.next_place() {
+            let mut from = look.start().map(|cursor| position(&cursor)).transpose()?;
+            let holders = Holder::all_of(place, filter);
+            let mut all = Vec::new();
+            for queue in &queues {
+                all.extend(holders.iter().map(|holder| (*holder, queue)));
+            }
+            let mut stopped = None;
+            for (holder, queue) in all.iter().copied() {
+                let here = from.take_if(|from| from.holder == holder && from.queue == *queue);
+                // Those ahead of the position were gone through.
+                if from.as_ref().is_some_and(|from| from.queue >= *queue) {
+                    continue;
+                }
+                stopped = self.look_at(holder, queue, place, here, &mut look).await?;
+                if stopped.is_some() {
+                    break;
+                }
+            }
+            if let Some(stopped) = stopped {
+                let of = self.count_all(&all).await?;
+                look.stop(serde_json::to_string(&stopped).expect("a plain record"), Some(of));
+            }
+        }
+        Ok(look.end())
+    }
+
+    /// Looks at the jobs of one holder; where it stopped, if the budget ended before they did.
+    async fn look_at(
+        &self,
+        holder: Holder,
+        queue: &QueueName,
+        place: JobState,
+        from: Option<Position>,
+        look: &mut Look<'_>,
+    ) -> Result<Option<Position>, BrokerError> {
+        let mut from = from;
+        loop {
+            let count = look.batch(PAGE);
+            let members = self.members(holder, queue, from.as_ref(), count).await?;
+            let is_last = members.len() < count;
+            let views = self.views_of(&members, queue, place).await?;
+            for ((member, score), view) in members.into_iter().zip(views) {
+                if look.is_over() {
+                    // Ahead of all, where nothing was looked at yet.
+                    return Ok(Some(
+                        from.unwrap_or_else(|| Position::ahead_of_all(holder, queue)),
+                    ));
+                }
+                look.count_row();
+                look.offer(view);
+                from = Some(Position {
+                    holder,
+                    queue: queue.clone(),
+                    last: String::from_utf8_lossy(&member).into_owned(),
+                    score: score.to_string(),
+                });
+            }
+            if is_last {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next members behind a position.
+    async fn members(
+        &self,
+        holder: Holder,
+        queue: &QueueName,
+        from: Option<&Position>,
+        count: usize,
+    ) -> Result<Members, BrokerError> {
+        let key = self.holder_key(holder, queue);
+        if holder == Holder::Queue {
+            let start = match from {
+                Some(from) => self.behind_in_list(&key, from).await?,
+                None => 0,
+            };
+            let end = start + count as u64;
+            let mut range = redis::cmd("LRANGE");
+            range
+                .arg(key)
+                .arg(-(end.cast_signed()))
+                .arg(-1 - start.cast_signed());
+            let mut ids: Vec<Vec<u8>> = self.link.run_command(&range).await?;
+            ids.reverse();
+            let numbered = ids.into_iter().zip(start..);
+            return Ok(numbered.map(|(id, number)| (id, number as f64)).collect());
+        }
+        let rises = holder == Holder::Scheduled;
+        let start = match from {
+            Some(from) => self.behind_in_set(&key, from, rises).await?,
+            None => 0,
+        };
+        let mut range = redis::cmd(if rises { "ZRANGE" } else { "ZREVRANGE" });
+        range
+            .arg(key)
+            .arg(start)
+            .arg(start + count as u64 - 1)
+            .arg("WITHSCORES");
+        self.link.run_command(&range).await
+    }
+
+    /// How many stand at the newer side of what comes behind a position.
+    async fn behind_in_list(&self, key: &str, from: &Position) -> Result<u64, BrokerError> {
+        // So many, if nothing came since.
+        let known = from.score.parse().unwrap_or(0_u64) + 1;
+        if from.last.is_empty() {
+            return Ok(0);
+        }
+        let mut find = redis::pipe();
+        find.cmd("LPOS").arg(key).arg(&from.last).arg("RANK").arg(-1);
+        find.arg("MAXLEN").arg(known + CAME_MAX);
+        find.cmd("LLEN").arg(key);
+        let (at, len): (Option<u64>, u64) = self.link.run_pipeline(&find).await?;
+        Ok(at.map_or(known, |at| len.saturating_sub(at)))
+    }
+
+    /// How many members stand ahead of what comes behind a position.
+    async fn behind_in_set(&self, key: &str, from: &Position, rises: bool) -> Result<u64, BrokerError> {
+        if from.last.is_empty() {
+            return Ok(0);
+        }
+        let mut rank = redis::cmd(if rises { "ZRANK" } else { "ZREVRANK" });
+        rank.arg(key).arg(&from.last);
+        if let Some(rank) = self.link.run_command::<Option<u64>>(&rank).await? {
+            return Ok(rank + 1);
+        }
+        // It has gone: those of its score may come twice.
+        let mut ahead = redis::cmd("ZCOUNT");
+        let edge = format!("({}", from.score);
+        match rises {
+            true => ahead.arg(key).arg("-inf").arg(edge),
+            false => ahead.arg(key).arg(edge).arg("+inf"),
+        };
+        self.link.run_command(&ahead).await
+    }
+
+    /// The jobs of these members; `None` for one of which only the id is left.
+    async fn views_of(
+        &self,
+        members: &Members,
+        queue: &QueueName,
+        place: JobState,
+    ) -> Result<Vec<Option<JobView>>, BrokerError> {
+        let ids: Vec<Result<JobId, String>> =
+            members.iter().map(|(member, _)| id_of(member, place)).collect();
+        let readable: Vec<JobId> = ids.iter().flatten().cloned().collect();
+        let mut found = match readable.as_slice() {
+            [] => Vec::new(),
+            ids => self.link.run_command::<Vec<Found>>(&self.views.look(ids)).await?,
+        }
+        .into_iter();
+        let views = ids
+            .into_iter()
+            .zip(members)
+            .map(|(id, (member, score))| match id {
+                Ok(id) => {
+                    let (hash, entries, failures) = found.next()?;
+                    let (_, entry) = entries.into_iter().next().unwrap_or_default();
+                    let view = self.views.view(&id, &hash, &entry, failures)?;
+                    let due = (place == JobState::Scheduled).then(|| Unix((score * 1000.0) as i64));
+                    Some(JobView {
+                        state: place,
+                        due,
+                        ..view
+                    })
+                }
+                Err(why) if place == JobState::Dead => {
+                    let why =
+                        format!("its id {why}: `pool dead` can't retry or delete it, RQ's own tools can");
+                    Some(unreadable(member, queue.clone(), b"rq", why))
+                }
+                Err(_) => None,
+            });
+        Ok(views.collect())
+    }
+
+    async fn count_all(&self, holders: &[(Holder, &QueueName)]) -> Result<u64, BrokerError> {
+        let mut counts = redis::pipe();
+        for (holder, queue) in holders.iter().copied() {
+            let count = if holder == Holder::Queue { "LLEN" } else { "ZCARD" };
+            counts.cmd(count).arg(self.holder_key(holder, queue));
+        }
+        let counts: Vec<u64> = self.link.run_pipeline(&counts).await?;
+        Ok(counts.iter().sum())
+    }
+
+    fn holder_key(&self, holder: Holder, queue: &QueueName) -> String {
+        let queue = queue.as_str();
+        match holder {
+            Holder::Wip => self.keys.wip(queue),
+            Holder::Queue => self.keys.queue(queue),
+            Holder::Scheduled => self.keys.scheduled(queue),
+            Holder::Deferred => self.keys.deferred(queue),
+            Holder::Failed => self.keys.failed(queue),
+            Holder::Canceled => self.keys.canceled(queue),
+            Holder::Finished => self.keys.finished(queue),
+        }
+    }
+
+    /// Walks over all keys: there is no index of ids.
+    async fn ids_that_begin(&self, start: &str, budget: Budget) -> Result<IdsFound, BrokerError> {
+        let until = Mono::now() + budget.time;
+        let prefix = self.keys.job("");
+        let pattern = format!("{}*", literal(&format!("{prefix}{start}")));
+        let mut found = IdsFound::default();
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor)
+                .arg("MATCH")
+                .arg(&pattern)
+                .arg("COUNT")
+                .arg(SCAN_COUNT);
+            let (next, keys): (u64, Vec<Vec<u8>>) = self.link.run_command(&scan).await?;
+            let ids = keys.iter().filter_map(|key| {
+                let id = std::str::from_utf8(key).ok()?.strip_prefix(&prefix)?;
+                let is_job = NO_JOBS.iter().all(|ending| !id.ends_with(ending));
+                JobId::new(id).ok().filter(|_| is_job)
+            });
+            // A walk may come by a key twice.
+            for id in ids {
+                if !found.ids.contains(&id) {
+                    found.ids.push(id);
+                }
+            }
+            if next == 0 || found.ids.len() >= budget.jobs {
+                found.ids.truncate(budget.jobs);
+                found.is_complete = true;
+                return Ok(found);
+            }
+            if Mono::now() >= until {
+                return Ok(found);
+            }
+            cursor = next;
+        }
+    }
+}
+
+impl Position {
+    fn ahead_of_all(holder: Holder, queue: &QueueName) -> Self {
+        Position {
+            holder,
+            queue: queue.clone(),
+            last: String::new(),
+            score: String::new(),
+        }
+    }
+}
+
+fn position(cursor: &Cursor) -> Result<Position, BrokerError> {
+    serde_json::from_str(&cursor.at).map_err(|_| cursor.unknown())
+}
+
+/// The id that a member names. Source: `rq/executions.py`, `Execution.composite_key`.
+fn id_of(member: &[u8], place: JobState) -> Result<JobId, String> {
+    let end = member.iter().rposition(|byte| *byte == b':');
+    match end.filter(|_| place == JobState::Running) {
+        Some(end) => job_id(&member[..end]),
+        None => job_id(member),
+    }
+}
+
+/// A pattern that only this text matches. Source: the command `KEYS`.
+fn literal(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
+#[async_trait]
+impl Search for RqBroker {
+    async fn search(
+        &self,
+        filter: &JobFilter,
+        after: Option<&Cursor>,
+        budget: Budget,
+    ) -> Result<Page, BrokerError> {
+        self.open_still()?;
+        self.look_through(filter, after, budget).await
+    }
+
+    async fn begins_with(&self, start: &str, budget: Budget) -> Result<IdsFound, BrokerError> {
+        self.open_still()?;
+        self.ids_that_begin(start, budget).await
+    }
+}
