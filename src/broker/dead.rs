@@ -3,12 +3,18 @@
 use async_trait::async_trait;
 
 use super::BrokerError;
+use super::filter::StateName;
 use crate::job::{JobError, JobId, JobState, JobView, QueueName};
 use crate::time::Unix;
 
 /// Shows dead letters, and ends or revives them.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
+    /// The states of those jobs that are dead letters here, and can be retried and deleted.
+    fn states(&self) -> &'static [StateName] {
+        &[StateName::Dead, StateName::Canceled]
+    }
+
     /// Dead letters, the newest first.
     async fn list(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError>;
 

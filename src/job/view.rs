@@ -133,7 +133,7 @@ pub struct Attempt {
     /// The worker that ran it: its number, or its name where the broker knows it by one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
-    /// Why it did not succeed: without a traceback, which only the last error has.
+    /// Why it did not succeed, and how its worker died if it did: without a traceback, which only the last error has.
     pub error: JobError,
 }
 

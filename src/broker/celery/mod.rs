@@ -12,7 +12,7 @@
 //! - `mark`: states that no worker can store any more; `answers`: what chores answer; `state_file`: what a node
 //!   remembers from one start to the next;
 //! - `remote`, `control`: what `celery inspect` and `celery control` ask, and how it is carried out; `results`: looking
-//!   them up, and waiting for them; `abilities`: what Celery has otherwise;
+//!   them up, and waiting for them; `search`, `shown`: looking through them, and through messages; `abilities`: what Celery has otherwise;
 //! - `events`: what monitors are told; `clock`: the time by which events and answers are ordered; `publish`: a message that
 //!   we send by ourselves; `limits`: how often tasks begin;
 //! - `redis`, `amqp`: the transports over Redis and RabbitMQ.
@@ -40,6 +40,8 @@ mod publish;
 mod redis;
 mod remote;
 mod results;
+mod search;
+mod shown;
 mod state_file;
 mod url;
 

@@ -21,6 +21,7 @@ use super::outcome::Store;
 use super::redis::scripts::store_results;
 use crate::broker::redis::connection::{Link, is_broken};
 use crate::broker::redis::endpoint::Endpoint;
+use crate::broker::redis::sorted_set::literal;
 use crate::broker::wait::{WaitAny, watch};
 use crate::broker::{BrokerError, Ended, Watch, check};
 use crate::job::{JobError, JobId, JobState, JobView, QueueName};
@@ -115,6 +116,26 @@ impl ResultStore {
             }
         }
         Ok(())
+    }
+
+    /// One step of a walk over the ids that begin like this, in their order, and which step comes next: after the last
+    /// one 0. Source: the command `SCAN`.
+    pub async fn walk(&self, start: &str, step: u64, keys: usize) -> Result<(u64, Vec<JobId>), BrokerError> {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(step)
+            .arg("MATCH")
+            .arg(format!("{}*", literal(&format!("{}{start}", self.prefix))))
+            .arg("COUNT")
+            .arg(keys);
+        let (next, keys): (u64, Vec<Vec<u8>>) = self.link.run_command(&scan).await?;
+        let ids = keys.iter().filter_map(|key| {
+            let id = std::str::from_utf8(key).ok()?.strip_prefix(&*self.prefix)?;
+            JobId::new(id).ok()
+        });
+        let mut ids: Vec<JobId> = ids.collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Ok((next, ids))
     }
 
     async fn look(&self, ids: &[JobId]) -> RedisResult<Vec<JobView>> {

@@ -2,12 +2,13 @@
 //!
 //! - [`options`]: where the server is; [`endpoint`], [`connection`], [`version`]: how it is reached, whether it is new enough; [`cluster`]: whether it has all keys;
 //! - [`wake_up`], [`tracking`], [`subscription`]: hearing that something happened, without asking again and again;
-//! - [`unanswered`]: claims whose answer never came.
+//! - [`sorted_set`]: going through one; [`unanswered`]: claims whose answer never came.
 
 pub(in crate::broker) mod cluster;
 pub(in crate::broker) mod connection;
 pub(in crate::broker) mod endpoint;
 pub mod options;
+pub(in crate::broker) mod sorted_set;
 pub(in crate::broker) mod subscription;
 pub(in crate::broker) mod tracking;
 pub(in crate::broker) mod unanswered;

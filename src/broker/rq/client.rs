@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::RqBroker;
 use crate::broker::{
     Backlog, BrokerError, DeadFilter, DeadLetters, Enqueued, GroupView, Groups, NewGroup, Producer, Queues,
-    Reader, Watch,
+    Reader, StateName, Watch,
 };
 use crate::job::{GroupId, JobId, JobView, NewJob, QueueName};
 
@@ -57,6 +57,11 @@ impl Reader for RqBroker {
 
 #[async_trait]
 impl DeadLetters for RqBroker {
+    /// RQ requeues what failed. A canceled job is in a registry of its own.
+    fn states(&self) -> &'static [StateName] {
+        &[StateName::Dead]
+    }
+
     async fn list(&self, filter: &DeadFilter) -> Result<Vec<JobView>, BrokerError> {
         self.open_still()?;
         self.failed(filter).await

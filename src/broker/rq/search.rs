@@ -11,7 +11,8 @@ use super::look::{Found, PAGE, job_id};
 use crate::broker::BrokerError;
 use crate::broker::dead::unreadable;
 use crate::broker::filter::{JobFilter, StateName};
-use crate::broker::search::{Budget, Cursor, IdsFound, Look, Page, Search};
+use crate::broker::redis::sorted_set::{Members, literal, members_behind};
+use crate::broker::search::{Budget, Cursor, IdsFound, Look, Page, Search, Unseen};
 use crate::job::{JobId, JobState, JobView, QueueName};
 use crate::time::{Mono, Unix};
 
@@ -47,9 +48,6 @@ struct Position {
     score: String,
 }
 
-/// Members with their scores, or with their numbers from the newest end.
-type Members = Vec<(Vec<u8>, f64)>;
-
 impl Holder {
     /// Those of a place, in the order in which they are gone through.
     fn all_of(place: JobState, filter: &JobFilter) -> Vec<Holder> {
@@ -58,6 +56,7 @@ impl Holder {
             JobState::Waiting => vec![Holder::Queue],
             JobState::Scheduled => vec![Holder::Scheduled],
             JobState::Deferred => vec![Holder::Deferred],
+            JobState::Blocked => Vec::new(), // see `Search::unseen`
             JobState::Finished => vec![Holder::Finished],
             JobState::Dead => {
                 let failed = filter.wants(StateName::Dead).then_some(Holder::Failed);
@@ -79,7 +78,7 @@ impl RqBroker {
             Some(queue) => vec![queue.clone()],
             None => self.queue_names().await?,
         };
-        let mut look = Look::begin(filter, after, &[], budget);
+        let mut look = Look::begin(filter, after, &self.unseen(), budget);
         while let Some(place) = look.next_place() {
             let mut from = look.start().map(|cursor| position(&cursor)).transpose()?;
             let holders = Holder::all_of(place, filter);
@@ -144,7 +143,7 @@ impl RqBroker {
         }
     }
 
-    /// The next members behind a position.
+    /// The next members behind a position, with their scores, or with their numbers from the newest end of a list.
     async fn members(
         &self,
         holder: Holder,
@@ -169,18 +168,10 @@ impl RqBroker {
             let numbered = ids.into_iter().zip(start..);
             return Ok(numbered.map(|(id, number)| (id, number as f64)).collect());
         }
-        let rises = holder == Holder::Scheduled;
-        let start = match from {
-            Some(from) => self.behind_in_set(&key, from, rises).await?,
-            None => 0,
-        };
-        let mut range = redis::cmd(if rises { "ZRANGE" } else { "ZREVRANGE" });
-        range
-            .arg(key)
-            .arg(start)
-            .arg(start + count as u64 - 1)
-            .arg("WITHSCORES");
-        self.link.run_command(&range).await
+        let behind = from
+            .filter(|from| !from.last.is_empty())
+            .map(|from| (from.last.as_str(), from.score.as_str()));
+        members_behind(&self.link, &key, behind, holder == Holder::Scheduled, count).await
     }
 
     /// How many stand at the newer side of what comes behind a position.
@@ -196,26 +187,6 @@ impl RqBroker {
         find.cmd("LLEN").arg(key);
         let (at, len): (Option<u64>, u64) = self.link.run_pipeline(&find).await?;
         Ok(at.map_or(known, |at| len.saturating_sub(at)))
-    }
-
-    /// How many members stand ahead of what comes behind a position.
-    async fn behind_in_set(&self, key: &str, from: &Position, rises: bool) -> Result<u64, BrokerError> {
-        if from.last.is_empty() {
-            return Ok(0);
-        }
-        let mut rank = redis::cmd(if rises { "ZRANK" } else { "ZREVRANK" });
-        rank.arg(key).arg(&from.last);
-        if let Some(rank) = self.link.run_command::<Option<u64>>(&rank).await? {
-            return Ok(rank + 1);
-        }
-        // It has gone: those of its score may come twice.
-        let mut ahead = redis::cmd("ZCOUNT");
-        let edge = format!("({}", from.score);
-        match rises {
-            true => ahead.arg(key).arg("-inf").arg(edge),
-            false => ahead.arg(key).arg(edge).arg("+inf"),
-        };
-        self.link.run_command(&ahead).await
     }
 
     /// The jobs of these members; `None` for one of which only the id is left.
@@ -344,18 +315,6 @@ fn id_of(member: &[u8], place: JobState) -> Result<JobId, String> {
     }
 }
 
-/// A pattern that only this text matches. Source: the command `KEYS`.
-fn literal(text: &str) -> String {
-    let mut pattern = String::with_capacity(text.len());
-    for c in text.chars() {
-        if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern
-}
-
 #[async_trait]
 impl Search for RqBroker {
     async fn search(
@@ -371,5 +330,12 @@ impl Search for RqBroker {
     async fn begins_with(&self, start: &str, budget: Budget) -> Result<IdsFound, BrokerError> {
         self.open_still()?;
         self.ids_that_begin(start, budget).await
+    }
+
+    fn unseen(&self) -> Vec<Unseen> {
+        vec![Unseen {
+            place: JobState::Blocked,
+            why: "RQ keeps them by the keys of their limits, of which it has no list",
+        }]
     }
 }

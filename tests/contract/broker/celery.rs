@@ -12,8 +12,8 @@ use pool::broker::celery::options::Options;
 use pool::broker::parts::turns::Turns;
 use pool::broker::source::StopHow;
 use pool::broker::{
-    Abilities, Broker, BrokerError, Chains, Control, DeadLetters, Events, Groups, Maintained, NotHere, Pull,
-    Queues, Reader, Schedules, Source, pulled,
+    Abilities, Broker, BrokerError, Budget, Chains, Control, DeadLetters, Events, Groups, JobFilter,
+    Maintained, NotHere, Pull, Queues, Reader, Schedules, Source, StateName, pulled,
 };
 use pool::config::BrokerConfig;
 use pool::job::{Claim, Claimed, JobId, JobState, Limit, NewJob, QueueName, Settlement, Verdict};
@@ -49,6 +49,19 @@ pub fn options(facts: &Value, config: &BrokerConfig) -> Options {
 pub async fn open(port: u16, config: &BrokerConfig) -> Arc<dyn Pull> {
     let options = options(&facts(port), config);
     let broker = pool::broker::celery::open_pulled(&options).await.unwrap();
+    Arc::new(Worked(broker))
+}
+
+/// The same with an application that names these queues: those of others are found by their names alone.
+pub async fn open_with_queues(port: u16, config: &BrokerConfig, queues: &[&str]) -> Arc<dyn Pull> {
+    let named = queues
+        .iter()
+        .map(|name| json!({"name": name, "exchange": name, "exchange_type": "direct", "routing_key": name}));
+    let mut facts = facts(port);
+    facts["queues"] = named.collect();
+    let broker = pool::broker::celery::open_pulled(&options(&facts, config))
+        .await
+        .unwrap();
     Arc::new(Worked(broker))
 }
 
@@ -235,16 +248,10 @@ macro_rules! otherwise {
 
 /// Abilities that Celery has otherwise or not at all.
 fn is_of_an_ability_that_lacks(rule: &str) -> bool {
-    use super::{control, dead, flow, schedules, search};
-    [
-        control::RULES,
-        dead::RULES,
-        flow::RULES,
-        schedules::RULES,
-        search::RULES,
-    ]
-    .concat()
-    .contains(&rule)
+    use super::{control, dead, flow, schedules};
+    [control::RULES, dead::RULES, flow::RULES, schedules::RULES]
+        .concat()
+        .contains(&rule)
 }
 
 otherwise! {
@@ -276,12 +283,16 @@ otherwise! {
     "to Celery an unknown task waits":
         [wait_any_returns_at_once_for_unknown_jobs, a_watch_returns_each_job_once_and_then_nothing,
          wait_all_returns_each_as_it_ended] => an_unknown_task_waits,
+    "messages say no time, results have no order, and of runs that are over nothing is kept":
+        [each_state_lists_its_jobs, jobs_are_found_by_their_time, runs_that_failed_are_kept_with_who_ran_them]
+        => messages_and_results_are_listed,
 }
 
 #[test]
 fn what_holds_otherwise_is_a_rule_and_has_a_reason() {
-    use super::{expiry, fanout, leases, limits, queues, settling, waiting};
+    use super::{expiry, fanout, leases, limits, queues, search, settling, waiting};
     let rules = [
+        search::RULES,
         expiry::RULES,
         fanout::RULES,
         leases::RULES,
@@ -300,7 +311,6 @@ fn what_holds_otherwise_is_a_rule_and_has_a_reason() {
 async fn abilities_that_lack_say_what_to_use(kit: &Kit) {
     let broker = kit.handle().await;
     let said = [
-        broker.search().err().map(|lacks| lacks.to_string()),
         broker.dead_letters().err().map(|lacks| lacks.to_string()),
         broker.control().err().map(|lacks| lacks.to_string()),
         broker.groups().err().map(|lacks| lacks.to_string()),
@@ -317,6 +327,39 @@ async fn abilities_that_lack_say_what_to_use(kit: &Kit) {
     ]) {
         let said = said.expect("Celery has it otherwise");
         assert!(said.contains(instead), "{said}");
+    }
+}
+
+async fn messages_and_results_are_listed(kit: &Kit) {
+    let broker = kit.handle_that_knows(&["default"]).await;
+    for (id, verdict) in [("failed", bury("no")), ("good", finish())] {
+        enqueue(&broker, vec![job(id, "default")]).await;
+        let claimed = claim(&broker, &["default"], 1).await.remove(0);
+        assert!(settle(&broker, &claimed, verdict).await);
+    }
+    enqueue(&broker, vec![job("runs", "default")]).await;
+    assert_eq!(claim(&broker, &["default"], 1).await.len(), 1);
+    enqueue(&broker, vec![job("waits", "default")]).await;
+    for (state, expected) in [
+        (StateName::Running, &["runs"][..]),
+        (StateName::Waiting, &["waits"]),
+        (StateName::Scheduled, &[]),
+        (StateName::Deferred, &[]),
+        (StateName::Dead, &["failed"]),
+        (StateName::Finished, &["good"]),
+    ] {
+        let filter = JobFilter {
+            states: vec![state],
+            ..JobFilter::default()
+        };
+        let page = broker
+            .search()
+            .unwrap()
+            .search(&filter, None, Budget::default())
+            .await;
+        let page = page.unwrap();
+        let found: Vec<&str> = page.jobs.iter().map(|job| job.id.as_str()).collect();
+        assert_eq!((found.as_slice(), page.next), (expected, None), "{state}");
     }
 }
 

@@ -103,6 +103,17 @@ impl Kit {
         self.handle_with(config()).await
     }
 
+    /// A handle that finds jobs in these queues although it is not told to look there.
+    pub async fn handle_that_knows(&self, queues: &[&str]) -> Arc<dyn Pull> {
+        match self {
+            Kit::Celery(server) => {
+                let port = server.lock().port();
+                celery::open_with_queues(port, &config(), queues).await
+            }
+            Kit::Memory(_) | Kit::Sqlite(_) | Kit::Redis(_) => self.handle().await,
+        }
+    }
+
     /// A handle whose claims are soon given back unless it renews its lease.
     pub async fn short_lived(&self) -> Arc<dyn Pull> {
         let lease = Duration::from_millis(200);

@@ -79,7 +79,7 @@ async fn fail(broker: &Arc<dyn Pull>, id: &str, in_queue: &str, error: JobError)
 }
 
 async fn each_state_lists_its_jobs(kit: &Kit) {
-    let broker = kit.handle().await;
+    let broker = kit.handle_that_knows(&["default", "mail", "web"]).await;
     fail(&broker, "failed", "default", JobError::new("ValueError", "no")).await;
     enqueue(&broker, vec![job("good", "default")]).await;
     let claimed = claim(&broker, &["default"], 1).await.remove(0);
@@ -118,7 +118,7 @@ async fn each_state_lists_its_jobs(kit: &Kit) {
 }
 
 async fn pages_go_on_behind_their_cursor(kit: &Kit) {
-    let broker = kit.handle().await;
+    let broker = kit.handle_that_knows(&["default", "mail", "web"]).await;
     enqueue(&broker, jobs(0..23, "default")).await;
     let pages = search_in_pages(&broker, &of(StateName::Waiting), budget(5, 1000)).await;
     assert!(pages.iter().all(|page| page.jobs.len() <= 5));
@@ -139,7 +139,7 @@ async fn pages_go_on_behind_their_cursor(kit: &Kit) {
 }
 
 async fn a_look_ends_with_its_budget(kit: &Kit) {
-    let broker = kit.handle().await;
+    let broker = kit.handle_that_knows(&["default", "mail", "web"]).await;
     enqueue(&broker, jobs(0..23, "default")).await;
     let filter = JobFilter {
         arguments: vec!["0=00001".parse().unwrap()],
@@ -170,7 +170,7 @@ async fn a_look_ends_with_its_budget(kit: &Kit) {
 }
 
 async fn jobs_are_found_by_queue_and_task(kit: &Kit) {
-    let broker = kit.handle().await;
+    let broker = kit.handle_that_knows(&["default", "mail", "web"]).await;
     let mut new = jobs(0..2, "mail");
     new.extend(jobs(2..4, "web"));
     new[1].task = "other".into();
@@ -199,7 +199,7 @@ async fn jobs_are_found_by_queue_and_task(kit: &Kit) {
 }
 
 async fn jobs_are_found_by_their_arguments(kit: &Kit) {
-    let broker = kit.handle().await;
+    let broker = kit.handle_that_knows(&["default", "mail", "web"]).await;
     let with = |id: &str, arguments: &str| NewJob {
         payload: arguments.into(),
         ..job(id, "default")
@@ -228,7 +228,7 @@ async fn jobs_are_found_by_their_arguments(kit: &Kit) {
 }
 
 async fn jobs_are_found_by_their_error(kit: &Kit) {
-    let broker = kit.handle().await;
+    let broker = kit.handle_that_knows(&["default", "mail", "web"]).await;
     fail(&broker, "full", "default", JobError::new("OSError", "Disk full")).await;
     fail(
         &broker,
@@ -247,7 +247,7 @@ async fn jobs_are_found_by_their_error(kit: &Kit) {
 }
 
 async fn jobs_are_found_by_their_time(kit: &Kit) {
-    let broker = kit.handle().await;
+    let broker = kit.handle_that_knows(&["default", "mail", "web"]).await;
     let pause = || tokio::time::sleep(Duration::from_millis(20)); // told apart by their time
     fail(&broker, "old", "default", JobError::new("ValueError", "no")).await;
     enqueue(&broker, vec![job("waits", "default")]).await;
@@ -269,7 +269,7 @@ async fn jobs_are_found_by_their_time(kit: &Kit) {
 }
 
 async fn jobs_that_come_and_go_hide_no_others(kit: &Kit) {
-    let broker = kit.handle().await;
+    let broker = kit.handle_that_knows(&["default", "mail", "web"]).await;
     enqueue(&broker, jobs(0..20, "default")).await;
     let filter = of(StateName::Waiting);
     let search = broker.search().unwrap();
@@ -298,7 +298,7 @@ async fn jobs_that_come_and_go_hide_no_others(kit: &Kit) {
 }
 
 async fn a_cursor_of_another_broker_is_refused(kit: &Kit) {
-    let broker = kit.handle().await;
+    let broker = kit.handle_that_knows(&["default", "mail", "web"]).await;
     enqueue(&broker, jobs(0..3, "default")).await;
     let foreign: Cursor = "waiting:the third one".parse().unwrap();
     let refused = broker
@@ -312,7 +312,7 @@ async fn a_cursor_of_another_broker_is_refused(kit: &Kit) {
 }
 
 async fn ids_are_found_by_their_beginning(kit: &Kit) {
-    let broker = kit.handle().await;
+    let broker = kit.handle_that_knows(&["default", "mail", "web"]).await;
     fail(&broker, "abc-dead", "default", JobError::new("ValueError", "no")).await;
     let new = ["abc-1", "abd-2", "x*y", "xzy"].map(|id| job(id, "default"));
     enqueue(&broker, new.to_vec()).await;
@@ -335,7 +335,7 @@ async fn ids_are_found_by_their_beginning(kit: &Kit) {
 }
 
 async fn runs_that_failed_are_kept_with_who_ran_them(kit: &Kit) {
-    let broker = kit.handle().await;
+    let broker = kit.handle_that_knows(&["default", "mail", "web"]).await;
     enqueue(&broker, jobs(0..1, "default")).await;
     for run in 1..=12_u32 {
         let claimed = claim(&broker, &["default"], 1).await.remove(0);

@@ -26,6 +26,7 @@ mod outbox;
 mod pool;
 mod publish;
 mod reach;
+mod search;
 mod session;
 mod settle;
 mod source;
@@ -138,6 +139,7 @@ impl Broker for AmqpBroker {
             producer: Some(self),
             reader: self.consumer.results.as_ref().map(|_| self as &dyn Reader),
             purge: Some(self),
+            search: Some(self),
             ..Abilities::default()
         }
     }

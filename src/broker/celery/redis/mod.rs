@@ -7,7 +7,7 @@
 //! - [`options`]: what it is told; [`keys`], [`scripts`]: every key, and what is done in one step;
 //! - [`claim`], [`recover`], [`settle`], [`lease`], [`takeover`], [`eta`]: the life of a message; [`ready`]: waiting for one;
 //! - [`broadcast`]: messages for each node; [`mailbox`]: requests of remote control; [`publish`]: what we send by ourselves;
-//! - [`declare`]: what a consumer says of its queues; [`client`]: what producers and readers ask.
+//! - [`declare`]: what a consumer says of its queues; [`client`], [`search`]: what producers and readers ask.
 
 mod broadcast;
 mod claim;
@@ -22,6 +22,7 @@ mod publish;
 mod ready;
 mod recover;
 pub(super) mod scripts;
+mod search;
 mod settle;
 mod takeover;
 mod turns;
@@ -160,6 +161,7 @@ impl Broker for RedisBroker {
             producer: Some(self),
             reader: self.consumer.results.as_ref().map(|_| self as &dyn Reader),
             purge: Some(self),
+            search: Some(self),
             ..Abilities::default()
         }
     }
