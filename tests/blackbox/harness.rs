@@ -175,7 +175,7 @@ impl Pool {
     }
 
     /// `pool VERB …` against this supervisor's configuration.
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pool"));
         command
             .args(args)

@@ -1,6 +1,7 @@
 //! The real binary, from outside: real processes, real kills, a ledger of job ids.
 
 mod batches;
+mod cancel;
 mod commands;
 mod fairness;
 mod flow;
