@@ -16,6 +16,7 @@ super::rules! {
     a_claim_that_was_canceled_ends,
     what_has_ended_is_not_canceled,
     one_that_cannot_be_canceled_stops_no_other,
+    of_jobs_canceled_under_load_each_ran_or_did_not,
 }
 
 async fn cancel(broker: &std::sync::Arc<dyn Pull>, of: &str) -> Canceled {
@@ -140,6 +141,72 @@ async fn one_that_cannot_be_canceled_stops_no_other(kit: &Kit) {
     };
     assert!(!reason.is_empty());
     assert_eq!(broker.backlog(&[queue("default")]).await.unwrap().waiting(), 1);
+}
+
+/// Takes jobs and runs them until none is left, as a supervisor does: what was called off before it begins does not run.
+/// Returns what ran.
+async fn work(broker: std::sync::Arc<dyn Pull>) -> Vec<String> {
+    let mut ran = Vec::new();
+    loop {
+        let claimed = claim(&broker, &["default"], 8).await;
+        if claimed.is_empty() {
+            return ran;
+        }
+        let claims: Vec<_> = claimed.iter().map(|claimed| claimed.claim.clone()).collect();
+        let called_off = tokio::time::timeout(Duration::from_millis(2), broker.called_off(&claims)).await;
+        let called_off = called_off.map_or(Vec::new(), Result::unwrap);
+        let is_off = |at: usize| called_off.iter().any(|(off, _)| *off == at);
+        let begun = claims.iter().enumerate().filter(|(at, _)| !is_off(*at));
+        let begun = begun.map(|(_, claim)| claim.clone());
+        broker.note_begun(begun.collect()).await.unwrap();
+        for (at, claimed) in claimed.iter().enumerate() {
+            let verdict = match is_off(at) {
+                true => Verdict::Canceled,
+                false => {
+                    ran.push(claimed.job.id.to_string());
+                    finish()
+                }
+            };
+            settle(&broker, claimed, verdict).await;
+        }
+    }
+}
+
+async fn of_jobs_canceled_under_load_each_ran_or_did_not(kit: &Kit) {
+    const JOBS: u32 = 300;
+    let (one, two, other) = (kit.handle().await, kit.handle().await, kit.handle().await);
+    enqueue(&other, jobs(0..JOBS, "default")).await;
+    let workers = [tokio::spawn(work(one)), tokio::spawn(work(two))];
+    let mut order: Vec<u32> = (0..JOBS).collect();
+    fastrand::shuffle(&mut order);
+    let mut never = Vec::new();
+    for chunk in order.chunks(7) {
+        let chunk: Vec<_> = chunk.iter().map(|number| id(&format!("{number:05}"))).collect();
+        let answers = other.control().unwrap().cancel(&chunk).await.unwrap();
+        let done = chunk
+            .iter()
+            .zip(answers)
+            .filter(|(_, answer)| *answer == Canceled::Done);
+        never.extend(done.map(|(id, _)| id.to_string()));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut ran = Vec::new();
+    for worker in workers {
+        ran.extend(soon(worker).await.unwrap());
+    }
+    ran.sort();
+    let count = ran.len();
+    ran.dedup();
+    assert_eq!(ran.len(), count, "none ran twice");
+    let views = other.find(&ids(0..JOBS)).await.unwrap();
+    for (number, view) in views.into_iter().enumerate() {
+        let (id, view) = (format!("{number:05}"), view.unwrap());
+        let has_run = ran.binary_search(&id).is_ok();
+        assert_eq!(view.state == JobState::Finished, has_run, "{view:?}");
+        let is_canceled = view.error.is_some_and(|error| error.never_ran());
+        assert!(is_canceled != has_run, "{id} ran: {has_run}");
+        assert!(!(has_run && never.contains(&id)), "{id} was never to run");
+    }
 }
 
 /// Stores that keep which claims have begun.
