@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             lease: Duration::from_secs(60),
             heartbeat: Duration::from_secs(20),
             result_ttl: Duration::from_secs(3600),
+            dead_ttl: None,
             max_payload: 1 << 20,
             max_result: 1 << 20,
             fsync,

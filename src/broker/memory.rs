@@ -38,6 +38,8 @@ pub struct Options {
     pub heartbeat: Duration,
     /// How long results can be read.
     pub result_ttl: Duration,
+    /// How long dead letters are kept; `None`: until somebody retries or deletes them.
+    pub dead_ttl: Option<Duration>,
     /// Largest payload of a job, in bytes.
     pub payload_len_max: usize,
 }
@@ -210,6 +212,7 @@ impl Pull for MemoryBroker {
     }
 
     async fn maintain(&self) -> Result<Maintained, BrokerError> {
-        self.changing(|store| store.maintain(self.session, self.options.result_ttl, Unix::now()))
+        let (result_ttl, dead_ttl) = (self.options.result_ttl, self.options.dead_ttl);
+        self.changing(|store| store.maintain(self.session, result_ttl, dead_ttl, Unix::now()))
     }
 }

@@ -92,7 +92,7 @@ pub async fn open_pulled(options: &Options) -> Result<Arc<dyn Pull>, BrokerError
 pub struct Maintained {
     /// Jobs taken back from supervisors whose lease ran out.
     pub recovered: u64,
-    /// Finished jobs deleted because their time to live ended.
+    /// Finished jobs and dead letters deleted because their time to live ended.
     pub expired: u64,
 }
 

@@ -117,6 +117,10 @@ impl Section for BrokerConfig {
             &mut self.result_ttl,
         );
         visit(
+            key!("dead_ttl", "dead-ttl" "TIME", "How long the embedded broker keeps dead letters; none: for ever"),
+            &mut self.dead_ttl,
+        );
+        visit(
             key!("max_payload", "max-payload" "SIZE", "Largest payload of a job"),
             &mut self.max_payload,
         );

@@ -40,6 +40,7 @@ impl BrokerConfig {
                 lease: self.lease,
                 heartbeat: self.heartbeat,
                 result_ttl: self.result_ttl,
+                dead_ttl: self.dead_ttl,
                 payload_len_max: self.max_payload,
                 fsync: self.fsync,
             })),
@@ -58,6 +59,7 @@ impl BrokerConfig {
             lease: self.lease,
             heartbeat: self.heartbeat,
             result_ttl: self.result_ttl,
+            dead_ttl: self.dead_ttl,
             payload_len_max: self.max_payload,
         }
     }

@@ -8,15 +8,12 @@ use super::limits::Limits;
 use super::ties::{Group, Ties};
 use crate::broker::parts::turns::Turns;
 use crate::broker::source::StopHow;
-use crate::broker::{Backlog, BrokerError, Enqueued, Maintained, ScheduleView};
+use crate::broker::{Backlog, BrokerError, Enqueued, ScheduleView};
 use crate::job::{
     Attempt, Claim, Claimed, JobError, JobId, Limit, Loss, NewJob, Progress, QueueName, Settlement, Verdict,
     Work,
 };
 use crate::time::Unix;
-
-/// Expired results deleted by one call of `maintain`.
-const EXPIRED_MAX: usize = 1000;
 
 /// A job and where it is.
 #[derive(Debug)]
@@ -100,7 +97,7 @@ pub(super) struct Store {
     pub(super) queues: BTreeMap<QueueName, Queue>,
     pub(super) scheduled: BTreeSet<(Unix, i64)>,
     pub(super) schedules: BTreeMap<Arc<str>, Schedule>,
-    expiring: BTreeSet<(Unix, i64)>,
+    pub(super) expiring: BTreeSet<(Unix, i64)>,
     /// Jobs that are to begin by a time, until then.
     pub(super) begin_by: BTreeSet<(Unix, i64)>,
     pub(super) limits: Limits,
@@ -446,26 +443,6 @@ impl Store {
         due.into_iter().chain(expiry).chain(others).min()
     }
 
-    pub(super) fn maintain(&mut self, session: u64, result_ttl: Duration, now: Unix) -> Maintained {
-        self.promote(now);
-        let recovered = self.recover(session, result_ttl, now);
-        self.expire(result_ttl, now);
-        let expired: Vec<i64> = self
-            .expiring
-            .iter()
-            .take_while(|&&(expires, _)| expires <= now)
-            .take(EXPIRED_MAX)
-            .map(|&(_, handle)| handle)
-            .collect();
-        for &handle in &expired {
-            self.remove(handle);
-        }
-        Maintained {
-            recovered,
-            expired: expired.len() as u64 + self.forget_groups(now),
-        }
-    }
-
     /// Gives up a lease: what was claimed under it goes back.
     pub(super) fn give_up(&mut self, session: u64, result_ttl: Duration, now: Unix) {
         self.leases.remove(&session);
@@ -489,7 +466,7 @@ impl Store {
     }
 
     /// Gives back what is held under leases that ended; `session` itself is spared.
-    fn recover(&mut self, session: u64, result_ttl: Duration, now: Unix) -> u64 {
+    pub(super) fn recover(&mut self, session: u64, result_ttl: Duration, now: Unix) -> u64 {
         let ended: Vec<u64> = self
             .leases
             .iter()

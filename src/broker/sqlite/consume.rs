@@ -296,8 +296,29 @@ impl Store {
         }
         Ok(Maintained {
             recovered,
-            expired: expired.len() as u64 + self.forget_groups()?,
+            expired: expired.len() as u64 + self.forget_dead()? + self.forget_groups()?,
         })
+    }
+
+    /// Deletes some dead letters whose time ended; how many.
+    fn forget_dead(&self) -> Result<u64, Failure> {
+        let Some(ttl) = self.settings.dead_ttl else {
+            return Ok(0);
+        };
+        let mut leave = self.conn.prepare_cached(
+            "DELETE FROM dead WHERE handle IN (
+                 SELECT handle FROM dead INDEXED BY dead_ended WHERE ended <= ?1 ORDER BY ended LIMIT ?2)
+             RETURNING handle",
+        )?;
+        let handles: Vec<i64> = leave
+            .query_map([self.now.before(ttl).0, EXPIRED_MAX.cast_signed()], |row| {
+                row.get(0)
+            })?
+            .collect::<Result<_, _>>()?;
+        for &handle in &handles {
+            self.forget(handle)?;
+        }
+        Ok(handles.len() as u64)
     }
 
     /// Gives up this handle's lease.

@@ -60,6 +60,8 @@ pub struct Options {
     pub heartbeat: Duration,
     /// How long results can be read.
     pub result_ttl: Duration,
+    /// How long dead letters are kept; `None`: until somebody retries or deletes them.
+    pub dead_ttl: Option<Duration>,
     /// Largest payload of a job, in bytes.
     pub payload_len_max: usize,
     /// Wait for the disk at each commit: survives power loss, slower.
@@ -83,6 +85,7 @@ impl SqliteBroker {
         let settings = Settings {
             lease: options.lease,
             result_ttl: options.result_ttl,
+            dead_ttl: options.dead_ttl,
         };
         Ok(SqliteBroker {
             engine: Arc::new(Engine::start(options.path.clone(), settings, options.fsync).await?),

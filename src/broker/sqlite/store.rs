@@ -29,6 +29,7 @@ const PROMOTED_MAX: i64 = 2000;
 pub(super) struct Settings {
     pub(super) lease: Duration,
     pub(super) result_ttl: Duration,
+    pub(super) dead_ttl: Option<Duration>,
 }
 
 /// Whether a transaction changes anything.

@@ -27,6 +27,7 @@ async fn open(directory: &tempfile::TempDir) -> SqliteBroker {
         lease: Duration::from_secs(60),
         heartbeat: Duration::from_secs(20),
         result_ttl: Duration::from_secs(60),
+        dead_ttl: None,
         payload_len_max: 1 << 20,
         fsync: false,
     };

@@ -18,6 +18,8 @@ pub struct BrokerConfig {
     pub heartbeat: Duration,
     /// How long results can be read.
     pub result_ttl: Duration,
+    /// How long the embedded broker keeps dead letters; `None`: until somebody retries or deletes them.
+    pub dead_ttl: Option<Duration>,
     /// Largest payload of a job, in bytes.
     pub max_payload: usize,
     /// Largest result of a job, in bytes.
@@ -44,6 +46,7 @@ impl Default for BrokerConfig {
             lease: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
             result_ttl: Duration::from_secs(3600),
+            dead_ttl: None,
             max_payload: 1 << 20,
             max_result: 1 << 20,
             fsync: false,

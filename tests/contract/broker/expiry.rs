@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pool::broker::NewGroup;
 use pool::broker::source::StopHow;
+use pool::config::BrokerConfig;
 use pool::job::{GroupId, JobState, JobView, NewJob, Settlement, Verdict};
 use pool::time::Unix;
 
@@ -164,5 +165,23 @@ async fn an_expired_member_counts_as_failed_and_a_key_is_free_again() {
         assert_eq!((group.failed, group.ended.is_some()), (1, true));
         assert!(enqueue(&broker, vec![keyed("next")]).await[0].id() == &id("next"));
         assert_eq!(claim_ids(&broker, 9).await, ["alarm", "next"]);
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_are_deleted_after_their_time() {
+    for kit in embedded() {
+        let dead_ttl = Some(SHORT);
+        let broker = kit.handle_with(BrokerConfig { dead_ttl, ..config() }).await;
+        let keeping = kit.handle().await;
+        enqueue(&broker, jobs(0..2, "default")).await;
+        let claimed = claim(&broker, &["default"], 2).await;
+        assert!(settle(&broker, &claimed[0], bury("no")).await);
+        tokio::time::sleep(SHORT).await;
+        assert!(settle(&broker, &claimed[1], bury("no")).await);
+        assert_eq!(keeping.maintain().await.unwrap().expired, 0);
+        assert_eq!(broker.maintain().await.unwrap().expired, 1);
+        assert_eq!(state(&broker, "00000").await, None);
+        assert_eq!(state(&broker, "00001").await, Some(JobState::Dead));
     }
 }
