@@ -1,0 +1,70 @@
+//! What `deploy/` says of the program holds.
+
+use std::fs;
+use std::time::Duration;
+
+fn text(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The words of a text that begin so.
+fn words<'a>(text: &'a str, prefix: &str) -> Vec<&'a str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with(prefix)).collect()
+}
+
+#[test]
+fn dashboard_and_alerts_name_metrics_of_the_catalogue() {
+    let catalogue = text("src/metrics/catalogue.rs") + &text("src/metrics/jobs.rs");
+    let dashboard = text("deploy/grafana.json");
+    serde_json::from_str::<serde_json::Value>(&dashboard).expect("the dashboard is JSON");
+    for (path, asked) in [
+        ("deploy/grafana.json", dashboard),
+        ("deploy/alerts.yaml", text("deploy/alerts.yaml")),
+    ] {
+        let named = words(&asked, "pool_");
+        assert!(named.len() > 5, "{path} names no metrics");
+        for name in named {
+            let parts = ["_bucket", "_sum", "_count"];
+            let family = parts
+                .iter()
+                .find_map(|part| name.strip_suffix(part))
+                .unwrap_or(name);
+            let is_known = [name, family]
+                .iter()
+                .any(|name| catalogue.contains(&format!("\"{name}\"")));
+            assert!(is_known, "{path}: there is no metric {name}");
+        }
+    }
+}
+
+#[test]
+fn a_stop_has_longer_than_the_pool_takes() {
+    let pool = pool::config::PoolConfig::default();
+    let needed = pool.stop_timeout + pool.kill_grace;
+    for (path, key) in [
+        ("deploy/kubernetes/pool.yaml", "terminationGracePeriodSeconds: "),
+        ("deploy/compose.yaml", "stop_grace_period: "),
+        ("systemd/pool.service", "TimeoutStopSec="),
+        ("systemd/pool@.service", "TimeoutStopSec="),
+    ] {
+        let text = text(path);
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(key));
+        let seconds = line.and_then(|value| value.trim_end_matches('s').parse().ok());
+        let given = Duration::from_secs(seconds.unwrap_or_else(|| panic!("{path} has no {key}")));
+        assert!(
+            given > needed,
+            "{path}: {given:?} for a stop that takes {needed:?}"
+        );
+    }
+}
+
+#[test]
+fn probes_and_triggers_ask_for_pages_that_there_are() {
+    let pages = text("src/http/pages.rs");
+    let asked = text("deploy/kubernetes/pool.yaml") + &text("deploy/kubernetes/keda.yaml");
+    for page in ["/livez", "/readyz", "/startupz", "/api/v1/scale"] {
+        assert!(pages.contains(&format!("\"{page}\"")), "there is no {page}");
+        assert!(asked.contains(page), "deploy/kubernetes does not ask for {page}");
+    }
+}
