@@ -24,6 +24,19 @@ fn body_of(message: &[u8]) -> Value {
     read().unwrap_or_default()
 }
 
+/// What another node says is revoked: a list of ids, or as Celery before 5.7 says it, when each was revoked by its id. What
+/// can't be read of it is left out.
+pub(super) fn revoked_of(told: &Value) -> Vec<String> {
+    match told {
+        Value::Array(ids) => ids
+            .iter()
+            .filter_map(|id| Some(id.as_str()?.to_owned()))
+            .collect(),
+        Value::Object(times) => times.keys().cloned().collect(),
+        _ => Vec::new(),
+    }
+}
+
 impl Node {
     /// The question to all others, which come by this exchange; and where their answers go.
     pub fn hello(&self, exchange: &str) -> (Publication, ReplyTo) {
@@ -64,11 +77,7 @@ impl Node {
                 continue;
             }
             self.clock.adjust(told["clock"].as_i64().unwrap_or(0));
-            let revoked = told["revoked"].as_array().map_or(&[][..], Vec::as_slice);
-            let revoked: Vec<String> = revoked
-                .iter()
-                .filter_map(|id| Some(id.as_str()?.to_owned()))
-                .collect();
+            let revoked = revoked_of(&told["revoked"]);
             tracing::debug!(node, revoked = revoked.len(), "met another node");
             self.revoke(revoked);
         }
@@ -93,8 +102,9 @@ mod tests {
         let answer = |body: Value| json!({"body": STANDARD.encode(body.to_string())}).to_string();
         node.meet(answer(json!({"v@host": {"revoked": ["a", 5], "clock": 40}})).as_bytes());
         node.meet(answer(json!({"w@host": {"revoked": ["own"], "clock": 90}, "u@host": null})).as_bytes());
+        node.meet(answer(json!({"old@host": {"revoked": {"b": 17.5}, "clock": 41}})).as_bytes());
         node.meet(b"?");
-        assert!(node.is_revoked("a") && !node.is_revoked("own"));
-        assert_eq!(node.clock(), 41);
+        assert!(node.is_revoked("a") && node.is_revoked("b") && !node.is_revoked("own"));
+        assert_eq!(node.clock(), 42);
     }
 }

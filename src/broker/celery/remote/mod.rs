@@ -258,9 +258,7 @@ impl Node {
                 if from.contains(&self.name) {
                     return Ok(Value::Null);
                 }
-                // What can't be read of another one's list is left out.
-                let theirs = request.texts("revoked").unwrap_or_default();
-                self.revoke(theirs);
+                self.revoke(hello::revoked_of(&request.arguments["revoked"]));
                 let all = self.revoked().list(Mono::now());
                 return Ok(json!({"revoked": all, "clock": self.clock.forward()}));
             }
