@@ -11,18 +11,19 @@ use crate::harness::Pool;
 
 /// How many jobs are enqueued: `POOL_CANCELS`, or some hundreds.
 fn count() -> usize {
-    std::env::var("POOL_CANCELS").map_or(400, |count| count.parse().unwrap())
+    std::env::var("POOL_CANCELS").map_or(400, |count| count.parse().expect("POOL_CANCELS is a number"))
 }
 
 /// What each job came to: `finished`, or the kind of its error.
 fn ends(lines: &str) -> BTreeMap<String, String> {
     let end = |line: &str| {
-        let ended: Value = serde_json::from_str(line).unwrap();
-        let how = match ended["state"].as_str().unwrap() {
-            "dead" => ended["error"]["kind"].as_str().unwrap(),
-            state => state,
+        let ended: Value = serde_json::from_str(line).expect("wait prints JSON");
+        let text = |value: &Value| value.as_str().expect("it is a text").to_owned();
+        let how = match text(&ended["state"]).as_str() {
+            "dead" => text(&ended["error"]["kind"]),
+            state => state.to_owned(),
         };
-        (ended["id"].as_str().unwrap().to_owned(), how.to_owned())
+        (text(&ended["id"]), how)
     };
     lines.lines().map(end).collect()
 }

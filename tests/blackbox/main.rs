@@ -3,12 +3,11 @@
 mod batches;
 mod cancel;
 mod commands;
-mod fairness;
-mod flow;
-
 mod death;
 mod demand;
+mod fairness;
 mod faults;
+mod flow;
 mod hang;
 mod harness;
 mod health;
