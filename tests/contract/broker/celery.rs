@@ -318,7 +318,6 @@ async fn abilities_that_lack_say_what_to_use(kit: &Kit) {
         broker.schedules().err().map(|lacks| lacks.to_string()),
     ];
     for (said, instead) in said.into_iter().zip([
-        "tools of its protocol",
         "pool result",
         "control revoke",
         "group(",
