@@ -19,7 +19,7 @@ pub struct Ended {
     pub at: usize,
     /// Its id.
     pub id: JobId,
-    /// What became of it.
+    /// What became of it. Its earlier runs may be left out: nobody who waits asks for them.
     pub job: Option<JobView>,
 }
 
