@@ -98,7 +98,12 @@ impl From<ConfigErrors> for Failure {
 
 /// Asks the supervisor for the whole picture.
 pub fn snapshot(args: &ClientArgs) -> Result<Snapshot, Failure> {
-    match ask(args, Request::Status, Some(PATIENCE))? {
+    snapshot_within(args, PATIENCE)
+}
+
+/// The same, where it may take only so long.
+pub fn snapshot_within(args: &ClientArgs, patience: Duration) -> Result<Snapshot, Failure> {
+    match ask(args, Request::Status, Some(patience))? {
         Reply::Snapshot { snapshot } => Ok(std::sync::Arc::unwrap_or_clone(snapshot)),
         other => Err(unexpected(other)),
     }

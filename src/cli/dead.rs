@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 
-use crate::broker::{Broker, DeadFilter, DeadLetters};
+use crate::broker::{Broker, Cursor, DeadFilter, DeadLetters, JobFilter, Search};
 use crate::config::ClientArgs;
 use crate::job::{JobId, QueueName};
-use crate::time::Unix;
+use crate::time::{Mono, Unix};
 use clap::ArgGroup;
 
 use super::client::{self, Access};
-use super::jobs::{ShowArgs, as_json, show};
-use super::report::{Code, Failure, Out, Outcome, note, print};
+use super::jobs::{ShowArgs, look, print_page_as_json, show, tell_how_far};
+use super::report::{Code, Failure, Outcome, note, print};
 use super::{listing, screen, wait};
 
 /// Jobs that are looked up, retried or deleted at once.
@@ -45,7 +45,10 @@ struct ListArgs {
     /// How many at most
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
-    /// One JSON object a line for programs
+    /// Go on where an earlier list ended
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<Cursor>,
+    /// One JSON object a line for programs; if there is more, the last one has `next`, the cursor
     #[arg(long)]
     json: bool,
 
@@ -102,7 +105,7 @@ pub async fn run(args: DeadArgs) -> Outcome {
     let broker = client::broker(client, Access::Look).await?;
     let outcome = match &args.verb {
         Verb::List(args) => match broker.dead_letters() {
-            Ok(dead) => list(dead, args).await,
+            Ok(dead) => list(dead, broker.search()?, args).await,
             // There are none: no mistake of who asks.
             Err(none) => {
                 note(&format!("note: {none}"));
@@ -117,17 +120,25 @@ pub async fn run(args: DeadArgs) -> Outcome {
     outcome
 }
 
-async fn list(dead: &dyn DeadLetters, args: &ListArgs) -> Outcome {
-    let jobs = dead.list(&args.filter.newest(args.limit)).await?;
+async fn list(dead: &dyn DeadLetters, search: &dyn Search, args: &ListArgs) -> Outcome {
+    let filter = JobFilter {
+        states: dead.states().to_vec(),
+        queue: args.filter.queue.clone(),
+        task: args.filter.task.clone(),
+        ..JobFilter::default()
+    };
+    let began = Mono::now();
+    let page = look(search, &filter, args.after.as_ref(), args.limit).await?;
+    let took = Mono::now().since(began);
     if args.json {
-        let mut out = Out::new();
-        jobs.iter().try_for_each(|job| out.json(&as_json(job)))?;
-        return out.flush();
+        return print_page_as_json(&page);
     }
-    if jobs.is_empty() {
-        return print("no dead letters\n");
+    match page.jobs.as_slice() {
+        [] => print("no dead letters\n")?,
+        jobs => print(&listing::dead_letters(jobs, Unix::now(), screen::width()))?,
     }
-    print(&listing::dead_letters(&jobs, Unix::now(), screen::width()))
+    tell_how_far(&page, args.limit, took, args.after.is_none());
+    Ok(())
 }
 
 #[derive(Clone, Copy)]

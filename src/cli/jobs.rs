@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::broker::{Broker, Budget, Cursor, JobFilter, NotHere, Page, Search};
+use crate::broker::{Broker, Budget, Cursor, JobFilter, NotHere, Page, Search, Unseen};
 use crate::config::{ClientArgs, Wanted};
 use crate::control::client::call;
 use crate::control::{Reply, Request};
@@ -149,14 +149,23 @@ fn check_places(broker: &dyn Broker, search: &dyn Search, filter: &JobFilter) ->
         }
         .into());
     }
-    for unseen in unseen {
-        let place = unseen.place.as_str();
-        note(&format!("note: {place} jobs are not listed: {}", unseen.why));
+    // Few jobs are ever blocked: that is said to who asks for them.
+    let is_told = |unseen: &&&Unseen| unseen.place != JobState::Blocked || !filter.states.is_empty();
+    let mut whys: Vec<(&str, Vec<&str>)> = Vec::new();
+    for unseen in unseen.iter().filter(is_told) {
+        match whys.iter_mut().find(|(why, _)| *why == unseen.why) {
+            Some((_, places)) => places.push(unseen.place.as_str()),
+            None => whys.push((unseen.why, vec![unseen.place.as_str()])),
+        }
+    }
+    for (why, places) in whys {
+        note(&format!("note: {} jobs are not listed: {why}", places.join(", ")));
     }
     Ok(())
 }
 
-fn print_page_as_json(page: &Page) -> Outcome {
+/// Prints an object a line, and where to go on.
+pub fn print_page_as_json(page: &Page) -> Outcome {
     #[derive(Serialize)]
     struct More {
         next: String,
@@ -218,7 +227,7 @@ fn running_in(snapshot: &Snapshot, id: &JobId) -> Option<String> {
 }
 
 /// A job with its arguments, as programs read it.
-pub fn as_json(job: &JobView) -> String {
+fn as_json(job: &JobView) -> String {
     #[derive(Serialize)]
     struct WithArguments<'a> {
         #[serde(flatten)]

@@ -26,6 +26,7 @@ mod listing;
 mod metrics;
 mod progress;
 mod purge;
+mod queues;
 mod render;
 mod report;
 mod result;
@@ -40,6 +41,7 @@ mod steer;
 mod table;
 mod tasks;
 mod wait;
+mod watch;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -91,6 +93,7 @@ enum Verb {
     Cancel(Box<cancel::CancelArgs>),
     StopJob(cancel::StopJobArgs),
     Purge(purge::PurgeArgs),
+    Queues(queues::QueuesArgs),
     Status(status::StatusArgs),
     Explain(explain::ExplainArgs),
     Metrics(metrics::MetricsArgs),
@@ -232,6 +235,7 @@ fn perform(cli: Cli) -> Outcome {
         Some(Verb::Cancel(args)) => block_on(cancel::cancel(*args)),
         Some(Verb::StopJob(args)) => block_on(cancel::stop_job(args)),
         Some(Verb::Purge(args)) => block_on(purge::run(args)),
+        Some(Verb::Queues(args)) => block_on(queues::run(args)),
         Some(Verb::Status(args)) => status::run(&args),
         Some(Verb::Explain(args)) => explain::run(&args),
         Some(Verb::Metrics(args)) => metrics::run(&args),

@@ -5,11 +5,15 @@ use std::time::Duration;
 use crate::fleet::snapshot::{Decision, PoolSnapshot, ProcessSnapshot, Snapshot};
 use crate::time::{Human, Unix, seconds_to_duration};
 
-use super::table::{Table, one_line};
+use super::table::{Table, one_line, wrapped};
 use super::tasks;
 
-/// `pool status`: the supervisor, a row a pool, what was decided last, a row a task, a row a worker.
-pub fn status(of: &Snapshot, now: Unix) -> String {
+/// Characters of a line in which each column of the workers has room.
+const WIDE: usize = 160;
+
+/// `pool status`: the supervisor, a row a pool, what was decided last, a row a task, a row a worker, in lines of `width`
+/// characters.
+pub fn status(of: &Snapshot, now: Unix, width: usize) -> String {
     let mut text = format!(
         "pool {}: {}, pid {}, up {}, generation {}, memory {}\nbroker {}\n",
         of.version,
@@ -30,13 +34,18 @@ pub fn status(of: &Snapshot, now: Unix) -> String {
         }
     }
     text.push('\n');
-    text.push_str(&pools(of));
+    text.push_str(&pools(of, width));
     for (name, pool) in &of.pools {
         if let Some(from) = &pool.max_from {
             text.push_str(&format!("\n{name} has at most {} workers: {from}\n", pool.max));
         }
         if let Some(decision) = &pool.last_decision {
-            text.push_str(&format!("\n{name} {}\n", decided(decision, now)));
+            let decided = format!("{name} {}", decided(decision, now));
+            text.push_str(&format!("\n{}\n", wrapped(&decided, width)));
+        }
+        if pool.gathering > 0 {
+            let jobs = pool.gathering;
+            text.push_str(&format!("{name} gathers {jobs} jobs for batches\n"));
         }
         if pool.taken_back > 0 {
             let jobs = pool.taken_back;
@@ -45,9 +54,9 @@ pub fn status(of: &Snapshot, now: Unix) -> String {
             ));
         }
     }
-    text.push_str(&tasks::table(of));
+    text.push_str(&tasks::table(of, width));
     if of.pools.values().any(|pool| !pool.processes.is_empty()) {
-        text.push_str(&format!("\n{}", processes(of)));
+        text.push_str(&format!("\n{}", processes(of, width)));
     }
     text
 }
@@ -84,29 +93,31 @@ fn totals(of: &Snapshot) -> String {
     format!("total: {}{kept}\n", limits.join(", "))
 }
 
-fn pools(of: &Snapshot) -> String {
-    let mut table = Table::new(&[
-        "POOL",
+fn pools(of: &Snapshot, width: usize) -> String {
+    // What most pools never have is no column for all.
+    let loses = of.pools.values().any(|pool| pool.lost > 0);
+    let mut headings = vec![
+        "~POOL",
         ">WORKERS",
         ">BUSY",
         ">UTIL",
         ">WAITING",
         ">OLDEST",
-        ">GATHERING",
         ">SCHEDULED",
         ">DONE",
         ">FAILED",
-        ">LOST",
-    ]);
+    ];
+    headings.extend(loses.then_some(">LOST"));
+    let mut table = Table::new(&headings);
     for (name, pool) in &of.pools {
-        table.row(pool_cells(name, pool));
+        table.row(pool_cells(name, pool, loses));
     }
-    table.print()
+    table.fit(width)
 }
 
-fn pool_cells(name: &str, pool: &PoolSnapshot) -> [String; 11] {
+fn pool_cells(name: &str, pool: &PoolSnapshot, loses: bool) -> Vec<String> {
     let oldest = seconds_to_duration(pool.oldest_waiting_s).unwrap_or_default();
-    [
+    let mut cells = vec![
         if pool.paused {
             format!("{name} (paused)")
         } else {
@@ -121,12 +132,12 @@ fn pool_cells(name: &str, pool: &PoolSnapshot) -> [String; 11] {
         } else {
             age(oldest)
         },
-        pool.gathering.to_string(),
         pool.scheduled.to_string(),
         pool.done.to_string(),
         pool.failed.to_string(),
-        pool.lost.to_string(),
-    ]
+    ];
+    cells.extend(loses.then(|| pool.lost.to_string()));
+    cells
 }
 
 /// `scaled 3→4 12s ago (utilization): 1.86 of 3 busy on average over 30s, utilization 0.62, threshold 0.50, 12 waiting`
@@ -149,41 +160,58 @@ fn decided(decision: &Decision, now: Unix) -> String {
     )
 }
 
-fn share(of: Option<f64>) -> String {
+/// A share of one with two digits; `-`: not known.
+pub fn share(of: Option<f64>) -> String {
     of.map_or("-".to_owned(), |share| format!("{share:.2}"))
 }
 
-fn processes(of: &Snapshot) -> String {
-    let mut table = Table::new(&[
-        "POOL", ">WORKER", ">PID", ">GEN", "STATE", ">SINCE", ">JOBS", ">AHEAD", ">MEMORY", ">SHARED",
-        ">OWN", ">ANON", ">HEAP", "TASK", "JOB",
-    ]);
+/// Where lines are short, of memory only what a worker has for itself is shown.
+fn processes(of: &Snapshot, width: usize) -> String {
+    let is_wide = width >= WIDE;
+    let mut headings = vec!["~POOL", ">WORKER", ">PID"];
+    headings.extend(is_wide.then_some(">GEN"));
+    headings.extend(["STATE", ">SINCE", ">JOBS"]);
+    headings.extend(
+        is_wide
+            .then_some([">AHEAD", ">MEMORY", ">SHARED"])
+            .into_iter()
+            .flatten(),
+    );
+    headings.push(">OWN");
+    headings.extend(is_wide.then_some([">ANON", ">HEAP"]).into_iter().flatten());
+    headings.extend(["~TASK", "~JOB"]);
+    let mut table = Table::new(&headings);
     for (name, pool) in &of.pools {
         for process in &pool.processes {
-            table.row(process_cells(name, process));
+            table.row(process_cells(name, process, is_wide));
         }
     }
-    table.print()
+    table.fit(width)
 }
 
-fn process_cells(pool: &str, process: &ProcessSnapshot) -> [String; 15] {
-    [
+fn process_cells(pool: &str, process: &ProcessSnapshot, is_wide: bool) -> Vec<String> {
+    let since = age(seconds_to_duration(process.since_s).unwrap_or_default());
+    let wide = |cells: Vec<String>| if is_wide { cells } else { Vec::new() };
+    let mut cells = vec![
         pool.to_owned(),
         process.worker.to_string(),
         process.pid.map_or("-".to_owned(), |pid| pid.to_string()),
-        process.generation.to_string(),
-        process.state.clone(),
-        age(seconds_to_duration(process.since_s).unwrap_or_default()),
-        process.jobs.to_string(),
+    ];
+    cells.extend(wide(vec![process.generation.to_string()]));
+    cells.extend([process.state.clone(), since, process.jobs.to_string()]);
+    cells.extend(wide(vec![
         process.held.to_string(),
         bytes(process.pss_bytes),
         bytes(process.shared_bytes),
-        bytes(process.private_bytes),
+    ]));
+    cells.push(bytes(process.private_bytes));
+    cells.extend(wide(vec![
         bytes(process.private_anonymous_bytes),
         bytes(process.private_heap_bytes),
-        task_cell(process),
-        process.job.as_deref().map_or("-".to_owned(), one_line),
-    ]
+    ]));
+    cells.push(task_cell(process));
+    cells.push(process.job.as_deref().map_or("-".to_owned(), one_line));
+    cells
 }
 
 /// `shop.insert`, and of a batch how many jobs it has: `shop.insert ×100`.
@@ -307,7 +335,13 @@ mod tests {
 
     #[test]
     fn status_reads_well() {
-        insta::assert_snapshot!(status(&snapshot(), NOW));
+        let text = status(&snapshot(), NOW, 80);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        insta::assert_snapshot!(text);
+        insta::assert_snapshot!(
+            "status_reads_well_where_lines_are_long",
+            status(&snapshot(), NOW, WIDE)
+        );
     }
 
     #[test]
@@ -315,7 +349,7 @@ mod tests {
         let mut troubled = snapshot();
         troubled.broker_error = Some("disk full".into());
         troubled.load_error = Some("ModuleNotFoundError: No module named 'shop'\n\x1b[31mTraceback …".into());
-        let text = status(&troubled, NOW);
+        let text = status(&troubled, NOW, 80);
         let warnings: Vec<&str> = text.lines().filter(|line| line.starts_with("warning")).collect();
         assert_eq!(
             warnings,
@@ -335,7 +369,7 @@ mod tests {
         if let Some(pool) = shared.pools.get_mut("default") {
             (pool.floor, pool.kept_bytes) = (4, 32 << 20);
         }
-        let text = status(&shared, NOW);
+        let text = status(&shared, NOW, 80);
         let line = text.lines().nth(2).unwrap_or_default();
         let expected = "total: 2 of 10 workers, 900.0M of 4.0G; kept free: default 2 workers and 32.0M";
         assert_eq!(line, expected);
@@ -343,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_supervisor_without_anything_can_be_shown() {
-        insta::assert_snapshot!(status(&Snapshot::default(), Unix(0)));
+        insta::assert_snapshot!(status(&Snapshot::default(), Unix(0), 80));
     }
 
     #[test]

@@ -216,7 +216,8 @@ impl Out {
     }
 }
 
-fn unwritable(error: io::Error) -> Failure {
+/// Why standard output took no more; a reader that left is no failure to speak of.
+pub fn unwritable(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Failure::silent(Code::Failed);
     }

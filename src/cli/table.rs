@@ -103,6 +103,22 @@ pub fn shortened(text: &str, width: usize) -> String {
     text.chars().take(width - 1).chain(['…']).collect()
 }
 
+/// A sentence in lines of so many characters, all but the first indented; a word that is longer stays whole.
+pub fn wrapped(text: &str, width: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) => lines.push(format!("  {word}")),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
 /// The first line that says anything.
 pub fn one_line(text: &str) -> String {
     let line = text.lines().find(|line| !line.trim().is_empty());
@@ -122,6 +138,12 @@ mod tests {
             assert_eq!(line.chars().count(), CELL_MAX + 2 + 4, "{line}");
         }
         assert!(table.print().contains(&"b".repeat(CELL_MAX)));
+    }
+
+    #[test]
+    fn a_sentence_is_wrapped_between_words() {
+        assert_eq!(wrapped("one two three four", 9), "one two\n  three\n  four");
+        assert_eq!(wrapped("one two", 80), "one two");
     }
 
     #[test]

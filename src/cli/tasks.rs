@@ -11,7 +11,7 @@ use super::table::{Table, one_line};
 const SHOWN_MAX: usize = 10;
 
 /// A row a task, the busiest first; nothing as long as no job was run.
-pub fn table(of: &Snapshot) -> String {
+pub fn table(of: &Snapshot, width: usize) -> String {
     let mut tasks: Vec<(&str, &TaskSnapshot)> = of
         .pools
         .iter()
@@ -23,13 +23,13 @@ pub fn table(of: &Snapshot) -> String {
     tasks.sort_by_key(|(_, task)| std::cmp::Reverse(task.done + task.failed + task.retried));
     let hidden = tasks.len().saturating_sub(SHOWN_MAX);
     tasks.truncate(SHOWN_MAX);
-    // Most pools have no batches: then nobody reads past two empty columns.
+    // Most pools have no batches: then nobody reads past an empty column.
     let batches = tasks.iter().any(|(_, task)| task.batches > 0);
     let mut headings = vec![
-        "POOL", "TASK", ">DONE", ">FAILED", ">RETRIED", ">SERVICE", ">DEPTH", ">AHEAD",
+        "~POOL", "~TASK", ">DONE", ">FAILED", ">RETRIED", ">SERVICE", ">DEPTH", ">AHEAD",
     ];
     if batches {
-        headings.extend([">BATCHES", ">JOBS/BATCH"]);
+        headings.push(">BATCHES");
     }
     let mut table = Table::new(&headings);
     for (pool, task) in tasks {
@@ -39,9 +39,10 @@ pub fn table(of: &Snapshot) -> String {
         0 => String::new(),
         more => format!("and {more} more: pool status --json\n"),
     };
-    format!("\n{}{more}", table.print())
+    format!("\n{}{more}", table.fit(width))
 }
 
+/// Of batches, how many there were, and how many jobs one had on average.
 fn cells(pool: &str, task: &TaskSnapshot, batches: bool) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let mut cells = vec![
@@ -56,8 +57,9 @@ fn cells(pool: &str, task: &TaskSnapshot, batches: bool) -> Vec<String> {
     ];
     if batches {
         let mean = task.batch_jobs as f64 / task.batches as f64;
-        cells.push(or_dash((task.batches > 0).then(|| task.batches.to_string())));
-        cells.push(or_dash((task.batches > 0).then(|| format!("{mean:.1}"))));
+        cells.push(or_dash(
+            (task.batches > 0).then(|| format!("{} ×{mean:.1}", task.batches)),
+        ));
     }
     cells
 }
@@ -91,7 +93,7 @@ mod tests {
             ..PoolSnapshot::default()
         };
         snapshot.pools.insert("default".into(), pool);
-        table(&snapshot)
+        table(&snapshot, 80)
     }
 
     #[test]
@@ -104,9 +106,9 @@ mod tests {
         };
         insta::assert_snapshot!(shown(vec![task("mail.send", 1000), batched]), @r"
 
-        POOL     TASK         DONE  FAILED  RETRIED  SERVICE  DEPTH  AHEAD  BATCHES  JOBS/BATCH
-        default  mail.send    1000       0        0  820.0µs     12    500        -           -
-        default  shop.insert   250       0        0  820.0µs    100    125        3        83.3
+        POOL     TASK         DONE  FAILED  RETRIED  SERVICE  DEPTH  AHEAD  BATCHES
+        default  mail.send    1000       0        0  820.0µs     12    500        -
+        default  shop.insert   250       0        0  820.0µs    100    125  3 ×83.3
         ");
     }
 

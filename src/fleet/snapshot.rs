@@ -95,6 +95,9 @@ pub struct PoolSnapshot {
     /// For two scaling periods jobs waited, and nobody ran any.
     #[serde(default)]
     pub standstill: bool,
+    /// Executions that ended in the last minute, by queue; queues without any are left out.
+    #[serde(default)]
+    pub ended_last_minute: BTreeMap<String, u64>,
     /// Jobs finished since the start.
     pub done: u64,
     /// Jobs dead-lettered since the start.

@@ -163,7 +163,7 @@ fn calls_of_a_batch_task_and_deaths_of_workers_are_counted() {
             ) == 1.0
     });
     let status = pool.run(&["status"]).0;
-    assert!(status.contains("JOBS/BATCH"), "{status}");
+    assert!(status.contains("BATCHES"), "{status}");
     pool.signal(nix::sys::signal::Signal::SIGQUIT);
     assert!(pool.ended().success(), "{}", pool.log());
 }

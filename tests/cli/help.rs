@@ -21,6 +21,7 @@ help_of! {
     help_of_result: "result";
     help_of_jobs: "jobs";
     help_of_jobs_show: "jobs" "show";
+    help_of_queues: "queues";
     help_of_status: "status";
     help_of_explain: "explain";
     help_of_metrics: "metrics";

@@ -13,6 +13,7 @@ use crate::policy::prefetch::ServiceTimes;
 use crate::time::Mono;
 
 use super::flows::Flows;
+use super::rates::Rates;
 
 /// Tasks remembered for printing; names come with jobs, so their number is bounded.
 const PRINTING_MAX: usize = 1024;
@@ -27,6 +28,7 @@ pub(super) struct Measures {
     /// Tasks that have printed something, by name.
     printing: HashSet<Arc<str>>,
     flows: Flows,
+    rates: Rates,
     tally: Tally,
 }
 
@@ -38,6 +40,7 @@ impl Measures {
             queues: ServiceTimes::default(),
             printing: HashSet::new(),
             flows: Flows::default(),
+            rates: Rates::default(),
             tally: Tally::default(),
         }
     }
@@ -77,6 +80,11 @@ impl Measures {
         self.flows.take(there)
     }
 
+    /// Executions that ended in the last minute, by queue.
+    pub fn last_minute(&self, now: Mono) -> BTreeMap<String, u64> {
+        self.rates.last_minute(now)
+    }
+
     /// Another window.
     pub fn set_window(&mut self, window: Duration, now: Mono) {
         if window != self.meter.window() {
@@ -94,6 +102,7 @@ impl Measures {
         self.service.record(&job.task, took);
         self.queues.record(&job.queue, took);
         self.flows.ran(&job.queue, took);
+        self.rates.ended(&job.queue, now.mono);
         // Later runs waited for a retry, not for a worker.
         let first = job.failures + job.losses == 0;
         let waited = first.then(|| {

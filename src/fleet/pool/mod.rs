@@ -6,7 +6,7 @@
 //! - `size`: how many workers there should be, and why. `looks`: when its policy looks at jobs that wait. `balance`: so many
 //!   there are. `starts`: when the next is forked.
 //! - `renewal`: a newer generation takes over.
-//! - `measures`: what is measured and counted. `flows`: what passes through its queues. `deadlines`: what happens because nothing happened. `picture`: what readers see.
+//! - `measures`: what is measured and counted. `flows`, `rates`: what passes through its queues. `deadlines`: what happens because nothing happened. `picture`: what readers see.
 
 mod balance;
 mod begin;
@@ -22,6 +22,7 @@ mod looks;
 mod measures;
 mod outcomes;
 mod picture;
+mod rates;
 mod renewal;
 mod size;
 mod standstill;

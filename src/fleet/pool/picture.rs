@@ -52,6 +52,7 @@ impl Pool {
             oldest_waiting_s: self.backlog.oldest_age(now.unix).as_secs_f64(),
             scheduled: self.backlog.scheduled,
             standstill: self.standstill.lasts(),
+            ended_last_minute: self.measures.last_minute(now.mono),
             done: tally.sum(|task| task.done),
             failed: tally.sum(|task| task.failed),
             lost: tally.lost(),
