@@ -205,6 +205,8 @@ def main():
     parser.add_argument("--waiting", type=int, default=1_000_000)
     parser.add_argument("--dead", type=int, default=200_000)
     options = parser.parse_args()
+    if unknown := set(options.brokers) - {"sqlite", "rq"}:
+        parser.error(f"no such broker: {', '.join(sorted(unknown))}")
     print(f"{options.waiting:,} waiting jobs, {options.dead:,} dead letters; {ROUNDS} rounds\n")
     print("| broker | list | median, ms | p95, ms |\n|---|---|---:|---:|", flush=True)
     results = [run(broker, options) for broker in options.brokers]
