@@ -86,6 +86,7 @@ def test_a_server_that_nobody_vouches_for_is_refused(by, tls_redis):
     process.wait(60)
 
 
+@pytest.mark.celery57
 def test_redis_over_tls_by_a_dictionary(by, tls_redis, certificate):
     ssl = {'ssl_cert_reqs': 'required', 'ssl_ca_certs': certificate.ca}
     url = f'redis://127.0.0.1:{tls_redis.tls_port}'

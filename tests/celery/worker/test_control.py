@@ -169,6 +169,7 @@ def busy(alone):
 ETA = datetime.datetime(2999, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.timezone.utc)
 
 
+@pytest.mark.celery57
 def test_tasks_in_hand(busy):
     """What runs, what waits and what is scheduled, as their requests are shown."""
     active, reserved, scheduled, query = [], [], [], []

@@ -42,6 +42,7 @@ def table():
     return {word: said for words, said in rows for word in re.findall(r'`([^`]+)`', words)}
 
 
+@pytest.mark.celery57
 def test_the_table_names_each_option_and_no_other():
     known = {word for option in options() for word in option.opts}
     assert set(table()) == known
