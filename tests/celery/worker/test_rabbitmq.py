@@ -1,5 +1,7 @@
 """What only RabbitMQ does to a worker."""
 
+import time
+
 import pytest
 from kombu import Exchange, Queue
 
@@ -133,8 +135,9 @@ def test_the_next_server_is_taken_when_one_is_away(alone):
     side.url = f'{first};{second};{side.broker.url}'
     side.start()
     assert wire.passed, 'it came by the second address'
-    running = side.send('shop.sleeps_late', 'runs', 2)
+    running = side.send('shop.sleeps_late', 'runs', 4)
     until(lambda: side.runs('runs'), 'it runs')
+    time.sleep(1)  # it takes the supervisor a tenth of a second to know: docs/celery.md
     wire.cut()
     assert side.send('shop.add', 1, 2).get(timeout=30) == 3
     assert running.get(timeout=30) == 'runs'
