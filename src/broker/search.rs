@@ -99,6 +99,30 @@ pub struct IdsFound {
     pub is_complete: bool,
 }
 
+impl IdsFound {
+    /// Takes in what a walk came by, which may be an id twice.
+    pub(super) fn add(&mut self, ids: impl IntoIterator<Item = JobId>) {
+        for id in ids {
+            if !self.ids.contains(&id) {
+                self.ids.push(id);
+            }
+        }
+    }
+
+    /// Takes in a step of a walk. `is_last`: no other follows. Returns whether it is complete.
+    pub(super) fn add_step(
+        &mut self,
+        ids: impl IntoIterator<Item = JobId>,
+        is_last: bool,
+        jobs: usize,
+    ) -> bool {
+        self.add(ids);
+        self.is_complete = is_last || self.ids.len() >= jobs;
+        self.ids.truncate(jobs);
+        self.is_complete
+    }
+}
+
 /// A position in a search: everything before it was looked at. As text it is `PLACE:AT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::broker::{ArgumentIs, Broker, Budget, IdsFound, JobFilter, StateName};
+use crate::broker::{ArgumentIs, Broker, Budget, Cursor, IdsFound, JobFilter, StateName};
 use crate::job::{JobId, JobState, JobView, QueueName};
 use crate::time::{Unix, parse_duration};
 
@@ -31,6 +31,20 @@ pub struct FilterArgs {
     /// Only those that ended within this time, or were enqueued if they have not ended
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub since: Option<Duration>,
+}
+
+/// Which part of a list is shown, and how
+#[derive(Args, Clone, Debug)]
+pub struct PageArgs {
+    /// How many at most
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+    /// Go on where an earlier list ended
+    #[arg(long, value_name = "CURSOR")]
+    pub after: Option<Cursor>,
+    /// One JSON object a line for programs; if there is more, the last one has `next`, the cursor
+    #[arg(long)]
+    pub json: bool,
 }
 
 impl FilterArgs {

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
-use crate::broker::{Broker, Cursor, DeadFilter, DeadLetters, JobFilter, Search};
+use crate::broker::{Broker, DeadFilter, DeadLetters, JobFilter, Search};
 use crate::config::ClientArgs;
 use crate::job::{JobId, QueueName};
 use crate::time::{Mono, Unix};
 use clap::ArgGroup;
 
+use super::choice::PageArgs;
 use super::client::{self, Access};
 use super::jobs::{ShowArgs, look, print_page_as_json, show, tell_how_far};
 use super::report::{Code, Failure, Outcome, note, print};
@@ -42,15 +43,8 @@ enum Verb {
 
 #[derive(clap::Args, Clone, Debug)]
 struct ListArgs {
-    /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
-    /// Go on where an earlier list ended
-    #[arg(long, value_name = "CURSOR")]
-    after: Option<Cursor>,
-    /// One JSON object a line for programs; if there is more, the last one has `next`, the cursor
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    page: PageArgs,
 
     #[command(flatten)]
     filter: FilterArgs,
@@ -128,16 +122,16 @@ async fn list(dead: &dyn DeadLetters, search: &dyn Search, args: &ListArgs) -> O
         ..JobFilter::default()
     };
     let began = Mono::now();
-    let page = look(search, &filter, args.after.as_ref(), args.limit).await?;
+    let page = look(search, &filter, args.page.after.as_ref(), args.page.limit).await?;
     let took = Mono::now().since(began);
-    if args.json {
+    if args.page.json {
         return print_page_as_json(&page);
     }
     match page.jobs.as_slice() {
         [] => print("no dead letters\n")?,
         jobs => print(&listing::dead_letters(jobs, Unix::now(), screen::width()))?,
     }
-    tell_how_far(&page, args.limit, took, args.after.is_none());
+    tell_how_far(&page, args.page.limit, took, args.page.after.is_none());
     Ok(())
 }
 

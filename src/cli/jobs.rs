@@ -11,7 +11,7 @@ use crate::fleet::snapshot::{ProcessSnapshot, Snapshot};
 use crate::job::{JobId, JobState, JobView};
 use crate::time::{Mono, Unix, seconds_to_duration};
 
-use super::choice::{FilterArgs, resolve};
+use super::choice::{FilterArgs, PageArgs, resolve};
 use super::client::{self, Access};
 use super::report::{Code, Failure, Out, Outcome, note, print, print_json};
 use super::{json, listing, render, screen};
@@ -46,15 +46,8 @@ enum Verb {
 struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
-    /// Go on where an earlier list ended
-    #[arg(long, value_name = "CURSOR")]
-    after: Option<Cursor>,
-    /// One JSON object a line for programs; if there is more, the last one has `next`, the cursor
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    page: PageArgs,
 
     #[command(flatten, next_help_heading = "Connection")]
     client: ClientArgs,
@@ -95,16 +88,16 @@ async fn list(broker: &dyn Broker, args: &ListArgs) -> Outcome {
     let search = broker.search()?;
     check_places(broker, search, &filter)?;
     let began = Mono::now();
-    let page = look(search, &filter, args.after.as_ref(), args.limit).await?;
+    let page = look(search, &filter, args.page.after.as_ref(), args.page.limit).await?;
     let took = Mono::now().since(began);
-    if args.json {
+    if args.page.json {
         return print_page_as_json(&page);
     }
     match page.jobs.as_slice() {
         [] => print("no jobs\n")?,
         jobs => print(&listing::jobs(jobs, &filter, now, screen::width()))?,
     }
-    tell_how_far(&page, args.limit, took, args.after.is_none());
+    tell_how_far(&page, args.page.limit, took, args.page.after.is_none());
     Ok(())
 }
 

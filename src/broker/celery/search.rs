@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::results::ResultStore;
 use crate::broker::BrokerError;
 use crate::broker::search::{Budget, IdsFound, Look, Unseen};
-use crate::job::{JobId, JobState};
+use crate::job::JobState;
 use crate::time::Mono;
 
 /// Keys that one step of a walk looks at.
@@ -81,24 +81,9 @@ pub(super) async fn results_that_begin(
     let mut step = 0;
     loop {
         let (next, ids) = results.walk(start, step, WIDE_STEP).await?;
-        add_new(&mut found.ids, ids);
-        if next == 0 || found.ids.len() >= budget.jobs {
-            found.ids.truncate(budget.jobs);
-            found.is_complete = true;
-            return Ok(found);
-        }
-        if Mono::now() >= until {
+        if found.add_step(ids, next == 0, budget.jobs) || Mono::now() >= until {
             return Ok(found);
         }
         step = next;
-    }
-}
-
-/// A walk may come by an id twice.
-pub(super) fn add_new(known: &mut Vec<JobId>, ids: impl IntoIterator<Item = JobId>) {
-    for id in ids {
-        if !known.contains(&id) {
-            known.push(id);
-        }
     }
 }

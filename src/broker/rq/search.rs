@@ -272,18 +272,7 @@ impl RqBroker {
                 let is_job = NO_JOBS.iter().all(|ending| !id.ends_with(ending));
                 JobId::new(id).ok().filter(|_| is_job)
             });
-            // A walk may come by a key twice.
-            for id in ids {
-                if !found.ids.contains(&id) {
-                    found.ids.push(id);
-                }
-            }
-            if next == 0 || found.ids.len() >= budget.jobs {
-                found.ids.truncate(budget.jobs);
-                found.is_complete = true;
-                return Ok(found);
-            }
-            if Mono::now() >= until {
+            if found.add_step(ids, next == 0, budget.jobs) || Mono::now() >= until {
                 return Ok(found);
             }
             cursor = next;

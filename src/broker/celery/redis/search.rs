@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RedisBroker;
 use crate::broker::celery::envelope::{Message, unacked};
-use crate::broker::celery::search::{add_new, look_at_results, results_that_begin, unseen_results};
+use crate::broker::celery::search::{look_at_results, results_that_begin, unseen_results};
 use crate::broker::celery::shown;
 use crate::broker::filter::{JobFilter, StateName};
 use crate::broker::redis::sorted_set::members_behind;
@@ -265,7 +265,7 @@ impl Search for RedisBroker {
             };
             let page = self.look_through(&filter, after.as_ref(), part).await?;
             let ids = page.jobs.into_iter().map(|job| job.id);
-            add_new(&mut found.ids, ids.filter(|id| id.as_str().starts_with(start)));
+            found.add(ids.filter(|id| id.as_str().starts_with(start)));
             found.is_complete = page.next.is_none() || Mono::now() < until;
             after = page.next;
             if after.is_none() {
