@@ -5,7 +5,7 @@
 //! a job whose worker died. It does no I/O and reads no clock; the supervisor's loop performs its
 //! [`Action`]s, and a simulator drives the same functions.
 //!
-//! - [`event`]: the vocabulary. `pool`: one pool, with its workers and the jobs that they hold.
+//! - [`event`], `notice`: the vocabulary. `pool`: one pool, with its workers and the jobs that they hold.
 //! - `template`: the templates. `app`: what holds for the application. `register`: numbers.
 //! - `share`: what the pools leave each other. `command`: what people ask. `asked`: what the loop asks. `stop`: how all of it ends.
 //! - [`snapshot`]: the plain picture that every reader renders. [`tally`], [`histogram`]: what is counted; [`figures`]: both, for metrics.
@@ -20,6 +20,7 @@ pub mod figures;
 pub mod health;
 pub mod histogram;
 mod job_run;
+mod notice;
 mod picture;
 mod pool;
 mod register;
@@ -44,8 +45,9 @@ use crate::wire::message::LoadReport;
 pub use crate::policy::memory::{Occupied, Parts};
 pub use crate::time::Now;
 use app::App;
-pub use event::{Action, Asked, CallOff, Command, Done, Event, Memory, Notice, Unread};
+pub use event::{Action, CallOff, Command, Done, Event, Memory, Unread};
 pub use job_run::JobRun;
+pub use notice::{Asked, Notice};
 use pool::{Context, Occasion, Pool, give_back};
 use register::Register;
 pub use register::Revision;
