@@ -100,12 +100,18 @@ fn a_running_job_is_stopped_for_good() {
 fn so_many_of_a_key_run_at_once_over_two_supervisors() {
     let pool = Pool::start("[defaults]\nmin_workers = 3\nmax_workers = 3\n");
     let other = Pool::new_beside(&pool, "[defaults]\nmin_workers = 3\nmax_workers = 3\n");
+    for each in [&pool, &other] {
+        each.run(&["pause"]);
+    }
     let ids: Vec<String> = (0..12)
         .flat_map(|job| {
             let arguments = format!("[0.05, \"{job}\"]");
             pool.enqueue(&["app.nap", &arguments, "--limit", "db=2"])
         })
         .collect();
+    for each in [&pool, &other] {
+        each.run(&["resume"]);
+    }
     pool.assert_finished(&ids);
     let mut times: Vec<(f64, i32)> = Vec::new();
     for line in [pool.ledger(), other.ledger()].concat() {
