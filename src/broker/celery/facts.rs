@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::remote::About;
+use super::state_file::StateFacts;
 
 /// All of it, as far as the broker needs it. Unknown fields are for others.
 #[derive(Debug, Deserialize)]
@@ -57,18 +58,6 @@ impl QueueFacts {
             false => self.name.clone(),
         }
     }
-}
-
-/// What a node remembers from one start to the next.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct StateFacts {
-    /// Where we keep it.
-    pub file: String,
-    /// What a stock worker had kept, where we have kept nothing yet.
-    #[serde(default)]
-    pub revoked: Vec<String>,
-    #[serde(default)]
-    pub clock: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -14,6 +14,18 @@ use crate::time::Unix;
 /// Ids beyond which the file is written anew at the next revocation.
 const IDS_MAX: usize = 100_000;
 
+/// Where it is kept, as the application says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct StateFacts {
+    /// Where we keep it.
+    pub file: String,
+    /// What a stock worker had kept, where we have kept nothing yet.
+    #[serde(default)]
+    pub revoked: Vec<String>,
+    #[serde(default)]
+    pub clock: i64,
+}
+
 /// One line.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Line {

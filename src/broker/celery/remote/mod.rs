@@ -40,9 +40,8 @@ pub(super) use self::stamps::{StampRevocation, Stamps};
 pub(super) use self::task::Task;
 pub(super) use self::task_options::{TaskChange, TaskOption};
 use super::clock::Clock;
-use super::facts::StateFacts;
 use super::publish::{Content, Publication};
-use super::state_file::StateFile;
+use super::state_file::{StateFacts, StateFile};
 use crate::time::{Mono, Unix};
 
 /// Kinds of unreadable requests that are remembered, so that each is logged once.
