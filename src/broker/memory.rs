@@ -1,6 +1,7 @@
 //! The broker in memory: one process, nothing kept. For tests, and the model that the embedded
 //! broker is compared with.
 
+mod claim;
 mod client;
 mod control;
 mod expiry;
@@ -10,6 +11,7 @@ mod limits;
 mod purge;
 mod schedules;
 mod search;
+mod settle;
 mod store;
 mod ties;
 

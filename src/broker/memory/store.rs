@@ -6,13 +6,9 @@ use std::time::Duration;
 
 use super::limits::Limits;
 use super::ties::{Group, Ties};
-use crate::broker::parts::turns::Turns;
 use crate::broker::source::StopHow;
 use crate::broker::{Backlog, BrokerError, Enqueued, ScheduleView};
-use crate::job::{
-    Attempt, Claim, Claimed, JobError, JobId, Limit, Loss, NewJob, Progress, QueueName, Settlement, Verdict,
-    Work,
-};
+use crate::job::{Attempt, JobError, JobId, Limit, NewJob, Progress, QueueName};
 use crate::time::Unix;
 
 /// A job and where it is.
@@ -102,7 +98,7 @@ pub(super) struct Store {
     pub(super) begin_by: BTreeSet<(Unix, i64)>,
     pub(super) limits: Limits,
     /// When each lease ends.
-    leases: HashMap<u64, Unix>,
+    pub(super) leases: HashMap<u64, Unix>,
     sequence: i64,
 }
 
@@ -179,230 +175,6 @@ impl Store {
         handle
     }
 
-    pub(super) fn claim(
-        &mut self,
-        session: u64,
-        queues: &[QueueName],
-        (turns, limit): (Turns, usize),
-        (lease, result_ttl): (Duration, Duration),
-        now: Unix,
-    ) -> Vec<Claimed> {
-        self.promote(now);
-        self.recover(session, result_ttl, now);
-        self.expire(result_ttl, now);
-        let (mut claimed, mut turns) = (Vec::new(), turns);
-        while claimed.len() < limit {
-            let (jobs, blocked) = self.claim_in_turn(session, queues, turns, limit - claimed.len());
-            claimed.extend(jobs);
-            if blocked == 0 {
-                break;
-            }
-            turns = turns.after(queues, claimed.last().map(|job: &Claimed| &job.job.queue));
-        }
-        if !claimed.is_empty() {
-            self.leases.insert(session, now + lease);
-        }
-        claimed
-    }
-
-    /// The jobs, and how many others were blocked.
-    fn claim_in_turn(
-        &mut self,
-        session: u64,
-        queues: &[QueueName],
-        turns: Turns,
-        limit: usize,
-    ) -> (Vec<Claimed>, usize) {
-        let has = |name| self.queues.get(name).map_or(0, |queue| queue.waiting.len());
-        let has: Vec<usize> = queues.iter().map(has).collect();
-        let plan = turns.share(&has, limit, &mut fastrand::Rng::new());
-        let (mut of_queues, mut all_blocked) = (Vec::new(), 0);
-        for (at, name) in queues.iter().enumerate() {
-            let share = plan.iter().filter(|queue| **queue == at).count();
-            let (jobs, blocked) = self.claim_from(session, name, share);
-            of_queues.push(jobs.into_iter());
-            all_blocked += blocked;
-        }
-        let jobs = plan.into_iter().filter_map(|at| of_queues[at].next());
-        (jobs.collect(), all_blocked)
-    }
-
-    fn claim_from(&mut self, session: u64, name: &QueueName, limit: usize) -> (Vec<Claimed>, usize) {
-        let (mut claimed, mut blocked) = (Vec::new(), 0);
-        while claimed.len() < limit {
-            let queue = self.queues.get_mut(name);
-            let Some((_, handle)) = queue.and_then(|queue| queue.waiting.pop_first()) else {
-                break;
-            };
-            match self.jobs[&handle].place {
-                Place::Waiting(slot) if self.is_over_limit(handle) => {
-                    self.put(handle, Place::Blocked(slot));
-                    blocked += 1;
-                }
-                _ => claimed.extend(self.start(handle, session)),
-            }
-        }
-        (claimed, blocked)
-    }
-
-    fn is_over_limit(&self, handle: i64) -> bool {
-        let limit = self.jobs[&handle].new.limit.as_ref();
-        limit.is_some_and(|limit| self.limits.is_over(limit))
-    }
-
-    fn start(&mut self, handle: i64, session: u64) -> Option<Claimed> {
-        let job = self.jobs.get_mut(&handle)?;
-        let Place::Waiting(slot) = job.place else {
-            return None;
-        };
-        job.place = Place::Running {
-            session,
-            slot,
-            begun: false,
-            stop: None,
-            progress: None,
-        };
-        if let Some(limit) = &job.new.limit {
-            self.limits.begin(limit);
-        }
-        job.epoch += 1;
-        let claim = Claim {
-            job: job.new.id.clone(),
-            handle,
-            epoch: job.epoch,
-        };
-        let job = crate::job::Job {
-            id: job.new.id.clone(),
-            queue: job.new.queue.clone(),
-            task: Arc::clone(&job.new.task),
-            payload: Arc::clone(&job.payload),
-            timeout: job.new.timeout,
-            retries: job.new.retries,
-            retry_after: None,
-            loss: Loss::RunsAgain,
-            work: Work::Job,
-            kind: 0,
-            batches: true,
-            failures: job.failures,
-            losses: job.losses,
-            ready: slot.since,
-        };
-        Some(Claimed { claim, job })
-    }
-
-    pub(super) fn extend(&mut self, session: u64, lease: Duration, now: Unix) {
-        if let Some(expires) = self.leases.get_mut(&session) {
-            *expires = now + lease;
-        }
-    }
-
-    pub(super) fn settle(
-        &mut self,
-        session: u64,
-        settlements: Vec<Settlement<Claim>>,
-        result_ttl: Duration,
-        now: Unix,
-    ) -> Vec<bool> {
-        let done = settlements
-            .into_iter()
-            .map(|settlement| self.settle_one(session, settlement, result_ttl, now))
-            .collect();
-        self.unblock();
-        done
-    }
-
-    fn settle_one(
-        &mut self,
-        session: u64,
-        settled: Settlement<Claim>,
-        result_ttl: Duration,
-        now: Unix,
-    ) -> bool {
-        let Claim { handle, epoch, .. } = settled.of;
-        let Some(job) = self.jobs.get_mut(&handle).filter(|job| job.epoch == epoch) else {
-            return false;
-        };
-        let (slot, stop) = match &job.place {
-            Place::Running {
-                session: holder,
-                slot,
-                stop,
-                ..
-            } if *holder == session => (*slot, stop.clone()),
-            _ => return false,
-        };
-        if let Some(attempt) = Attempt::of(&settled.verdict, settled.run.as_ref()) {
-            job.note(attempt);
-        }
-        // What was called off meanwhile does not come back.
-        let ends = matches!(
-            settled.verdict,
-            Verdict::GiveBack | Verdict::Again { .. } | Verdict::Canceled
-        );
-        if let Some(stop) = stop.filter(|_| ends) {
-            self.bury(handle, stop.error, result_ttl, now);
-            return true;
-        }
-        match settled.verdict {
-            // No runtime settles with this broker itself; one that says so has no result.
-            verdict @ (Verdict::Finish { .. } | Verdict::Forget) => {
-                let result = match verdict {
-                    Verdict::Finish { result } => result,
-                    _ => b"null".to_vec(),
-                };
-                let ttl = job.new.result_ttl.unwrap_or(result_ttl);
-                let ties = job.ties;
-                self.release_key(handle);
-                let group_keeps = self.after_success(ties, &result, result_ttl, now);
-                if ttl.is_zero() {
-                    self.remove(handle);
-                } else {
-                    let expires = if group_keeps { Unix(i64::MAX) } else { now + ttl };
-                    self.put(
-                        handle,
-                        Place::Finished {
-                            ended: now,
-                            expires,
-                            result,
-                        },
-                    );
-                }
-            }
-            Verdict::GiveBack => self.put(handle, Place::Waiting(slot)),
-            Verdict::Again {
-                due,
-                at_front,
-                failures,
-                losses,
-                error,
-            } => {
-                (job.failures, job.losses) = (failures, losses);
-                job.error = Some(error);
-                job.new.at_front = at_front;
-                let place = match due {
-                    Some(due) if due > now => Place::Scheduled(due),
-                    _ if at_front => Place::Waiting(slot),
-                    _ => Place::Waiting(Slot {
-                        position: self.next(),
-                        since: now,
-                    }),
-                };
-                self.put(handle, place);
-            }
-            Verdict::Bury {
-                error,
-                failures,
-                losses,
-            } => {
-                (job.failures, job.losses) = (failures, losses);
-                self.bury(handle, error, result_ttl, now);
-            }
-            Verdict::Stopped => self.bury(handle, JobError::stopped(), result_ttl, now),
-            Verdict::Canceled => self.bury(handle, JobError::canceled(), result_ttl, now),
-        }
-        true
-    }
-
     pub(super) fn backlog(&mut self, queues: &[QueueName], now: Unix) -> Backlog {
         self.promote(now);
         let mut backlog = Backlog::default();
@@ -443,12 +215,6 @@ impl Store {
         due.into_iter().chain(expiry).chain(others).min()
     }
 
-    /// Gives up a lease: what was claimed under it goes back.
-    pub(super) fn give_up(&mut self, session: u64, result_ttl: Duration, now: Unix) {
-        self.leases.remove(&session);
-        self.give_back(|holder| holder == session, false, result_ttl, now);
-    }
-
     /// Moves scheduled jobs that are due into their queues.
     pub(super) fn promote(&mut self, now: Unix) {
         while let Some(&(due, handle)) = self.scheduled.first()
@@ -463,21 +229,6 @@ impl Store {
             }
             self.put(handle, Place::Waiting(Slot { position, since: due }));
         }
-    }
-
-    /// Gives back what is held under leases that ended; `session` itself is spared.
-    pub(super) fn recover(&mut self, session: u64, result_ttl: Duration, now: Unix) -> u64 {
-        let ended: Vec<u64> = self
-            .leases
-            .iter()
-            .filter(|&(&holder, &ends)| holder != session && ends <= now)
-            .map(|(&holder, _)| holder)
-            .collect();
-        if ended.is_empty() {
-            return 0;
-        }
-        self.leases.retain(|holder, _| !ended.contains(holder));
-        self.give_back(|holder| ended.contains(&holder), true, result_ttl, now)
     }
 
     /// Puts a job that stands nowhere at the moment into a place.
