@@ -318,8 +318,10 @@ pub struct Claim {
 /// The kind of a [`JobError`] that says that the worker's code has no such task. Newer code may have it.
 pub const UNKNOWN_TASK: &str = "unknown task";
 
-const CANCELED: &str = "canceled";
-const EXPIRED: &str = "expired";
+pub(crate) const CANCELED: &str = "canceled";
+pub(crate) const EXPIRED: &str = "expired";
+/// The kind of a [`JobError`] of a job that somebody stopped while it ran.
+pub(crate) const STOPPED: &str = "stopped";
 
 /// Why an execution failed, as its reader meets it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -353,7 +355,7 @@ impl JobError {
 
     /// Of a job that somebody stopped while it ran.
     pub fn stopped() -> Self {
-        Self::new("stopped", "somebody stopped it while it ran")
+        Self::new(STOPPED, "somebody stopped it while it ran")
     }
 
     /// Of a job that had begun when its supervisor died.

@@ -22,6 +22,8 @@ pub enum Canceled {
     Done,
     /// A supervisor holds it and was asked. What its state says in the end holds.
     Asked,
+    /// Nobody sees where it is. So many workers were told, and don't run it when it comes, as long as they live.
+    Told(usize),
     /// It has begun, and runs on.
     Runs,
     /// It had ended.

@@ -225,6 +225,8 @@ async fn each_page(
 struct Tally {
     done: u64,
     asked: u64,
+    /// Nobody sees where they are; so many workers were told of each.
+    told: Vec<(JobId, usize)>,
     runs: Vec<JobId>,
     ended: Vec<JobId>,
     unknown: Vec<JobId>,
@@ -237,6 +239,7 @@ impl Tally {
             match answer {
                 Canceled::Done => self.done += 1,
                 Canceled::Asked => self.asked += 1,
+                Canceled::Told(workers) => self.told.push((id.clone(), workers)),
                 Canceled::Runs => self.runs.push(id.clone()),
                 Canceled::Ended => self.ended.push(id.clone()),
                 Canceled::Unknown => self.unknown.push(id.clone()),
@@ -252,7 +255,8 @@ impl Tally {
 
     fn told(&self, how: How) -> String {
         let mut lines = Vec::new();
-        if self.done > 0 || (self.asked == 0 && self.is_clean()) {
+        let is_empty = self.asked == 0 && self.told.is_empty() && self.is_clean();
+        if self.done > 0 || is_empty {
             lines.push(format!("canceled {}", confirm::jobs(self.done)));
         }
         if self.asked > 0 {
@@ -261,6 +265,12 @@ impl Tally {
                 How::Cancel => format!("{asked} in the hands of a supervisor: canceled if not begun"),
                 How::Stop => format!("{asked} being stopped"),
             });
+        }
+        if let Some(workers) = self.told.iter().map(|(_, workers)| *workers).min() {
+            let told = confirm::jobs(self.told.len() as u64);
+            lines.push(format!(
+                "{told} not seen: whoever listens ({workers} at least) was told, and will not run them while it is up"
+            ));
         }
         let runs = match how {
             How::Cancel => "run on (`pool stop-job` stops them)",

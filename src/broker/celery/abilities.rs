@@ -15,11 +15,6 @@ pub(super) fn no_dead_letters(broker: &dyn Broker) -> NotHere {
 }
 
 /// What a user of Celery does instead.
-pub(super) fn no_control(broker: &dyn Broker) -> NotHere {
-    broker.lacks("way to cancel jobs", "use `celery -A APP control revoke ID`")
-}
-
-/// What a user of Celery does instead.
 pub(super) fn no_groups(broker: &dyn Broker) -> NotHere {
     broker.lacks("groups", "use Celery's own: `group(…).apply_async()`")
 }
@@ -37,7 +32,6 @@ pub(super) fn no_schedules(broker: &dyn Broker) -> NotHere {
 
 /// What is due later is in the hands of the workers.
 pub(super) fn purges_no_etas() -> BrokerError {
-    let why =
-        "tasks with an ETA are in the hands of workers; cancel one with `celery -A APP control revoke ID`";
+    let why = "tasks with an ETA are in the hands of workers; `pool cancel ID` revokes one";
     BrokerError::Refused(why.to_owned())
 }

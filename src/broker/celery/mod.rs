@@ -13,7 +13,7 @@
 //!   remembers from one start to the next;
 //! - `remote`, `control`: what `celery inspect` and `celery control` ask, and how it is carried out; `results`: looking
 //!   them up, and waiting for them; `search`, `shown`: looking through them, and through messages; `abilities`: what Celery has otherwise;
-//! - `events`: what monitors are told; `clock`: the time by which events and answers are ordered; `publish`: a message that
+//! - `cancel`: tasks that are not to run; `nodes`: what all nodes answer; `events`: what monitors are told; `clock`: the time by which events and answers are ordered; `publish`: a message that
 //!   we send by ourselves; `limits`: how often tasks begin;
 //! - `redis`, `amqp`: the transports over Redis and RabbitMQ.
 
@@ -22,6 +22,7 @@ mod address;
 mod amqp;
 mod answers;
 mod base64_text;
+mod cancel;
 mod clock;
 mod consumer;
 mod control;
@@ -34,6 +35,7 @@ mod iso;
 mod limits;
 mod mark;
 mod new_task;
+mod nodes;
 pub mod options;
 mod outcome;
 mod publish;

@@ -24,7 +24,7 @@ use crate::broker::redis::endpoint::Endpoint;
 use crate::broker::redis::sorted_set::literal;
 use crate::broker::wait::{WaitAny, watch};
 use crate::broker::{BrokerError, Ended, Watch, check};
-use crate::job::{JobError, JobId, JobState, JobView, QueueName};
+use crate::job::{CANCELED, EXPIRED, JobError, JobId, JobState, JobView, QueueName, STOPPED};
 use crate::time::Mono;
 
 /// The hint for a user who lacks rights.
@@ -226,9 +226,23 @@ fn error(meta: &Meta<'_>) -> JobError {
             meta.result.map_or("", RawValue::get).to_owned(),
         ),
     };
+    let kind = match meta.status.as_str() {
+        "REVOKED" => revoked(&message),
+        _ => &kind,
+    };
     JobError {
         detail: meta.traceback.clone().unwrap_or_default(),
-        ..JobError::new(&kind, message)
+        ..JobError::new(kind, message)
+    }
+}
+
+/// The kind of error of a task that was revoked for this reason. Source: `celery/worker/request.py`, `Request.revoked`,
+/// `Request._announce_revoked`.
+fn revoked(reason: &str) -> &'static str {
+    match reason {
+        "expired" => EXPIRED,
+        "terminated" => STOPPED,
+        _ => CANCELED,
     }
 }
 
@@ -406,10 +420,17 @@ mod tests {
             (&*failed.task, failed.queue.as_str(), failed.failures),
             ("proj.boom", "mail", Some(2))
         );
-        assert_eq!(
-            of(r#"{"status": "REVOKED", "result": null}"#).state,
-            JobState::Dead
-        );
+        for (reason, kind, never_ran) in [
+            ("revoked", "canceled", true),
+            ("expired", "expired", true),
+            ("terminated", "stopped", false),
+        ] {
+            let exception = format!(r#"{{"exc_type": "TaskRevokedError", "exc_message": ["{reason}"]}}"#);
+            let revoked = of(&format!(r#"{{"status": "REVOKED", "result": {exception}}}"#));
+            let error = revoked.error.unwrap();
+            assert_eq!((revoked.state, &*error.kind), (JobState::Dead, kind));
+            assert_eq!((&*error.message, error.never_ran()), (reason, never_ran));
+        }
         assert_eq!(
             of(r#"{"status": "PROGRESS", "result": {"done": 5}}"#).state,
             JobState::Running

@@ -6,8 +6,11 @@ use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use super::AmqpBroker;
 use super::declare::Declaring;
 use crate::broker::celery::abilities;
+use crate::broker::celery::cancel::{TakenOut, Waiting};
 use crate::broker::celery::new_task::NewTask;
-use crate::broker::{Backlog, BrokerError, Enqueued, Producer, Purge, Queues, Reader, Watch, check};
+use crate::broker::{
+    Backlog, BrokerError, Canceled, Control, Enqueued, Producer, Purge, Queues, Reader, Watch, check,
+};
 use crate::job::{JobId, JobView, NewJob, QueueName};
 
 impl AmqpBroker {
@@ -76,6 +79,23 @@ impl Queues for AmqpBroker {
         names.dedup();
         Ok(names)
     }
+
+    /// The server counts the consumers of a queue. One that is not there has none.
+    async fn unserved(&self, queues: &[QueueName]) -> Result<Option<Vec<QueueName>>, BrokerError> {
+        self.open_still()?;
+        let connection = self.link.connection().await?;
+        let mut declaring = Declaring::on(&connection);
+        let mut unserved = Vec::new();
+        for queue in queues {
+            match declaring.counts(self.at_server(queue.as_str())).await {
+                Ok((_, 0)) => unserved.push(queue.clone()),
+                Ok(_) => {}
+                Err(error) if is_missing(&error) => unserved.push(queue.clone()),
+                Err(error) => return Err(self.link.error(&error)),
+            }
+        }
+        Ok(Some(unserved))
+    }
 }
 
 #[async_trait]
@@ -93,6 +113,27 @@ impl Purge for AmqpBroker {
 
     async fn purge_scheduled(&self, _queue: &QueueName, _limit: usize) -> Result<u64, BrokerError> {
         Err(abilities::purges_no_etas())
+    }
+}
+
+#[async_trait]
+impl Waiting for AmqpBroker {
+    /// A queue shows its messages only to who takes them.
+    async fn take_out(&self, _ids: &[JobId]) -> Result<Option<TakenOut>, BrokerError> {
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Control for AmqpBroker {
+    async fn cancel(&self, ids: &[JobId]) -> Result<Vec<Canceled>, BrokerError> {
+        self.open_still()?;
+        self.consumer.cancel(ids, self).await
+    }
+
+    async fn stop(&self, ids: &[JobId]) -> Result<Vec<Canceled>, BrokerError> {
+        self.open_still()?;
+        self.consumer.stop(ids, self).await
     }
 }
 

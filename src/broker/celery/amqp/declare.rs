@@ -77,6 +77,11 @@ impl<'c> Declaring<'c> {
 
     /// Messages that wait in a queue that exists.
     pub async fn length(&mut self, name: &str) -> lapin::Result<u32> {
+        Ok(self.counts(name).await?.0)
+    }
+
+    /// Messages that wait in a queue that exists, and its consumers.
+    pub async fn counts(&mut self, name: &str) -> lapin::Result<(u32, u32)> {
         let options = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()
@@ -85,7 +90,7 @@ impl<'c> Declaring<'c> {
         let queue = channel
             .queue_declare(name.into(), options, FieldTable::default())
             .await?;
-        Ok(queue.message_count())
+        Ok((queue.message_count(), queue.consumer_count()))
     }
 
     /// Deletes the messages that wait in a queue; how many there were.

@@ -47,8 +47,8 @@ use super::envelope::Message;
 use super::options::{Application, Options};
 use crate::broker::amqp::link::Link;
 use crate::broker::{
-    Abilities, Broker, BrokerError, Chains, Control, DeadLetters, Events, Groups, NotHere, Orders, Presence,
-    Queues, Reader, Schedules, Source,
+    Abilities, Broker, BrokerError, Chains, DeadLetters, Events, Groups, NotHere, Orders, Presence, Queues,
+    Reader, Schedules, Source,
 };
 use crate::job::QueueName;
 
@@ -140,6 +140,7 @@ impl Broker for AmqpBroker {
             reader: self.consumer.results.as_ref().map(|_| self as &dyn Reader),
             purge: Some(self),
             search: Some(self),
+            control: Some(self),
             ..Abilities::default()
         }
     }
@@ -151,10 +152,6 @@ impl Broker for AmqpBroker {
 
     fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
         Err(abilities::no_dead_letters(self))
-    }
-
-    fn control(&self) -> Result<&dyn Control, NotHere> {
-        Err(abilities::no_control(self))
     }
 
     fn groups(&self) -> Result<&dyn Groups, NotHere> {

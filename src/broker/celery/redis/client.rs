@@ -3,76 +3,9 @@
 use super::RedisBroker;
 use crate::broker::celery::abilities;
 use crate::broker::celery::new_task::NewTask;
-use crate::broker::{Backlog, BrokerError, Enqueued, Producer, Purge, Queues, Reader, Watch, check};
+use crate::broker::{BrokerError, Enqueued, Producer, Purge, Reader, Watch, check};
 use crate::job::{JobId, JobView, NewJob, QueueName};
 use async_trait::async_trait;
-
-#[async_trait]
-impl Queues for RedisBroker {
-    /// Lists hold no times: how long the oldest has waited is not known.
-    async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError> {
-        self.open_still()?;
-        // A list for each queue and priority.
-        let list = |queue| {
-            self.keys
-                .lists(QueueName::as_str(queue))
-                .map(move |list| (queue, list))
-        };
-        let (of, lists): (Vec<&QueueName>, Vec<_>) = queues.iter().flat_map(list).unzip();
-        let mut pipeline = redis::pipe();
-        for list in lists {
-            pipeline.cmd("LLEN").arg(list);
-        }
-        let lengths: Vec<u64> = match queues.is_empty() {
-            true => Vec::new(),
-            false => self.link.run_pipeline(&pipeline).await?,
-        };
-        let mut waiting: Vec<(QueueName, u64)> = queues.iter().map(|queue| (queue.clone(), 0)).collect();
-        for (queue, length) in of.into_iter().zip(lengths) {
-            let counted = waiting.iter_mut().find(|(name, _)| name == queue);
-            counted.into_iter().for_each(|(_, jobs)| *jobs += length);
-        }
-        let hand = self.consumer.hand();
-        Ok(Backlog {
-            by_queue: waiting,
-            scheduled: queues.iter().map(|queue| hand.etas.len_of(queue) as u64).sum(),
-            oldest: None,
-        })
-    }
-
-    async fn names(&self) -> Result<Vec<QueueName>, BrokerError> {
-        self.open_still()?;
-        let mut names: Vec<QueueName> = self
-            .consumer
-            .app
-            .queues
-            .iter()
-            .filter_map(|queue| QueueName::new(&queue.name).ok())
-            .collect();
-        let mut exchanges: Vec<&str> = self
-            .consumer
-            .app
-            .queues
-            .iter()
-            .map(|queue| queue.exchange.as_str())
-            .collect();
-        exchanges.sort_unstable();
-        exchanges.dedup();
-        for exchange in exchanges.into_iter().filter(|exchange| !exchange.is_empty()) {
-            let members = redis::cmd("SMEMBERS")
-                .arg(self.keys.bindings(exchange))
-                .to_owned();
-            let members: Vec<String> = self.link.run_command(&members).await?;
-            let of = members
-                .iter()
-                .filter_map(|binding| QueueName::new(self.keys.queue_of(binding)?).ok());
-            names.extend(of);
-        }
-        names.sort();
-        names.dedup();
-        Ok(names)
-    }
-}
 
 #[async_trait]
 impl Purge for RedisBroker {

@@ -7,7 +7,7 @@
 //! - [`options`]: what it is told; [`keys`], [`scripts`]: every key, and what is done in one step;
 //! - [`claim`], [`recover`], [`settle`], [`lease`], [`takeover`], [`eta`]: the life of a message; [`ready`]: waiting for one;
 //! - [`broadcast`]: messages for each node; [`mailbox`]: requests of remote control; [`publish`]: what we send by ourselves;
-//! - [`declare`]: what a consumer says of its queues; [`client`], [`search`]: what producers and readers ask.
+//! - [`declare`]: what a consumer says of its queues; [`client`], [`queues`], [`search`], [`take_out`]: what producers, readers and `pool cancel` ask.
 
 mod broadcast;
 mod claim;
@@ -19,11 +19,13 @@ mod lease;
 mod mailbox;
 pub(super) mod options;
 mod publish;
+mod queues;
 mod ready;
 mod recover;
 pub(super) mod scripts;
 mod search;
 mod settle;
+mod take_out;
 mod takeover;
 mod turns;
 
@@ -51,8 +53,8 @@ use crate::broker::redis::version::check_version;
 use crate::broker::redis::wake_up::WakeUps;
 use crate::broker::source::StopHow;
 use crate::broker::{
-    Abilities, Broker, BrokerError, Chains, Control, DeadLetters, Events, Groups, Maintained, NotHere,
-    Orders, Presence, Pull, Queues, Reader, Schedules, Source, pulled,
+    Abilities, Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Orders,
+    Presence, Pull, Queues, Reader, Schedules, Source, pulled,
 };
 use crate::job::{Claim, Claimed, QueueName, Settlement};
 
@@ -162,6 +164,7 @@ impl Broker for RedisBroker {
             reader: self.consumer.results.as_ref().map(|_| self as &dyn Reader),
             purge: Some(self),
             search: Some(self),
+            control: Some(self),
             ..Abilities::default()
         }
     }
@@ -173,10 +176,6 @@ impl Broker for RedisBroker {
 
     fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
         Err(abilities::no_dead_letters(self))
-    }
-
-    fn control(&self) -> Result<&dyn Control, NotHere> {
-        Err(abilities::no_control(self))
     }
 
     fn groups(&self) -> Result<&dyn Groups, NotHere> {

@@ -15,6 +15,17 @@ macro_rules! script {
     };
 }
 
+/// One that stores results, behind `store.lua`, too.
+macro_rules! storing_script {
+    ($name:literal) => {
+        Script::new(concat!(
+            include_str!("lua/common.lua"),
+            include_str!("lua/store.lua"),
+            include_str!(concat!("lua/", $name, ".lua"))
+        ))
+    };
+}
+
 /// Each is sent once to a server and then called by its hash.
 #[derive(Debug)]
 pub(super) struct Scripts {
@@ -24,32 +35,28 @@ pub(super) struct Scripts {
     pub look: Script,
     pub handles: Script,
     pub rights: Script,
+    pub find: Script,
+    pub take_out: Script,
 }
 
 impl Scripts {
     pub fn new() -> Self {
         Scripts {
             claim: script!("claim"),
-            settle: Script::new(concat!(
-                include_str!("lua/common.lua"),
-                include_str!("lua/store.lua"),
-                include_str!("lua/settle.lua")
-            )),
+            settle: storing_script!("settle"),
             renew: script!("renew"),
             look: script!("look"),
             handles: script!("handles"),
             rights: script!("rights"),
+            find: script!("find"),
+            take_out: storing_script!("take_out"),
         }
     }
 }
 
 /// Stores results, whichever transport brought their tasks.
 pub(in crate::broker::celery) fn store_results() -> Script {
-    Script::new(concat!(
-        include_str!("lua/common.lua"),
-        include_str!("lua/store.lua"),
-        include_str!("lua/results.lua")
-    ))
+    storing_script!("results")
 }
 
 impl RedisBroker {

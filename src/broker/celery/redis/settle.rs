@@ -161,16 +161,7 @@ impl RedisBroker {
                     .arg(&line.life);
             }
             let mut answers: Vec<Value> = self.link.run_script(&call).await?;
-            let refused = answers.split_off(chunk.len().min(answers.len()));
-            for pair in refused.chunks_exact(2) {
-                let [key, reason] = [&pair[0], &pair[1]]
-                    .map(|text| redis::from_redis_value::<String>(text.clone()).unwrap_or_default());
-                tracing::error!(
-                    key,
-                    reason,
-                    "a key can't be written: the result or the message that belongs there is missing"
-                );
-            }
+            log_refused(answers.split_off(chunk.len().min(answers.len())));
             was_held.extend(answers.into_iter().map(|answer| answer == Value::Int(1)));
         }
         Ok(was_held)
@@ -226,5 +217,19 @@ impl RedisBroker {
             }
         }
         Ok(())
+    }
+}
+
+/// Key and reason of each one that could not be written, as scripts answer them.
+pub(super) fn log_refused(refused: Vec<Value>) {
+    let mut texts = refused
+        .into_iter()
+        .map(|text| redis::from_redis_value::<String>(text).unwrap_or_default());
+    while let (Some(key), Some(reason)) = (texts.next(), texts.next()) {
+        tracing::error!(
+            key,
+            reason,
+            "a key can't be written: the result or the message that belongs there is missing"
+        );
     }
 }

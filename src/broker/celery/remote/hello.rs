@@ -1,28 +1,12 @@
 //! What nodes tell each other when one of them begins. Source: `celery/worker/consumer/mingle.py`, `kombu/pidbox.py`.
 
-use std::time::Duration;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Node;
+use super::question::said;
 use super::request::ReplyTo;
-use crate::broker::celery::publish::{Content, ExchangeType, Publication};
-use crate::time::{Mono, Unix};
-
-/// How long answers are waited for.
-pub(in crate::broker::celery) const PATIENCE: Duration = Duration::from_secs(1);
-
-/// The body of a message as kombu writes it into a list; null where it can't be read.
-fn body_of(message: &[u8]) -> Value {
-    let read = || {
-        let envelope: Value = serde_json::from_slice(message).ok()?;
-        let body = STANDARD.decode(envelope["body"].as_str()?).ok()?;
-        serde_json::from_slice(&body).ok()
-    };
-    read().unwrap_or_default()
-}
+use crate::broker::celery::publish::Publication;
+use crate::time::Mono;
 
 /// What another node says is revoked: a list of ids, or as Celery before 5.7 says it, when each was revoked by its id. What
 /// can't be read of it is left out.
@@ -40,39 +24,14 @@ pub(super) fn revoked_of(told: &Value) -> Vec<String> {
 impl Node {
     /// The question to all others, which come by this exchange; and where their answers go.
     pub fn hello(&self, exchange: &str) -> (Publication, ReplyTo) {
-        let reply_to = ReplyTo {
-            exchange: format!("reply.{exchange}"),
-            routing_key: uuid::Uuid::now_v7().to_string(),
-        };
         let revoked = self.revoked().list(Mono::now());
-        let body = json!({
-            "method": "hello",
-            "arguments": {"from_node": self.name, "revoked": revoked},
-            "destination": null, "pattern": null, "matcher": null,
-            "ticket": uuid::Uuid::now_v7().to_string(),
-            "reply_to": {"exchange": reply_to.exchange, "routing_key": reply_to.routing_key},
-        });
-        let expires = (Unix::now().0 as f64) / 1000.0 + PATIENCE.as_secs_f64();
-        let question = Publication {
-            exchange: exchange.to_owned(),
-            exchange_type: ExchangeType::Fanout,
-            routing_key: String::new(),
-            headers: Map::from_iter([
-                ("clock".to_owned(), json!(self.clock.forward())),
-                ("expires".to_owned(), json!(expires)),
-            ]),
-            content: Content::json(body.to_string()),
-            is_persistent: true,
-        };
-        (question, reply_to)
+        let arguments = json!({"from_node": self.name, "revoked": revoked});
+        self.question(exchange, "hello", &arguments)
     }
 
     /// Takes in an answer, as kombu writes messages into lists. What can't be read of it is left out.
     pub fn meet(&self, answer: &[u8]) {
-        let Value::Object(answers) = body_of(answer) else {
-            return;
-        };
-        for (node, told) in answers {
+        for (node, told) in said(answer) {
             if node == self.name || !told.is_object() {
                 continue;
             }
@@ -87,6 +46,9 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
 
     use super::*;
     use crate::broker::celery::remote::About;

@@ -5,15 +5,15 @@
 //!
 //! - `request`: a request as it comes, and who is meant by it; `reply`: an answer as it goes out;
 //! - `inspect`, `control`: the commands; `about`: what the application says of itself; `task`: a task as it is shown;
-//! - `revoked`, `stamps`: tasks that must not run; `task_options`, `queues`: what changes while it runs; `hello`: what nodes
-//!   tell each other; `python`: texts as Python shows
-//!   them.
+//! - `revoked`, `stamps`: tasks that must not run; `task_options`, `queues`: what changes while it runs; `question`: what
+//!   others are asked; `hello`: what nodes tell each other; `python`: texts as Python shows them.
 
 mod about;
 mod control;
 mod hello;
 mod inspect;
 mod python;
+mod question;
 mod queues;
 mod reply;
 mod request;
@@ -31,8 +31,8 @@ use serde_json::{Value, json};
 
 pub(super) use self::about::About;
 pub(super) use self::control::{Change, Revocation, resize, resizes};
-pub(super) use self::hello::PATIENCE;
 pub(super) use self::inspect::{Shown, View, looks, shows};
+pub(super) use self::question::{PATIENCE, said};
 pub(super) use self::queues::{QueueChange, shown as shown_queue};
 pub(super) use self::request::{Heard, ReplyTo, Request};
 use self::revoked::Revoked;
