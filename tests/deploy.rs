@@ -45,8 +45,8 @@ fn a_stop_has_longer_than_the_pool_takes() {
     for (path, key) in [
         ("deploy/kubernetes/pool.yaml", "terminationGracePeriodSeconds: "),
         ("deploy/compose.yaml", "stop_grace_period: "),
-        ("systemd/pool.service", "TimeoutStopSec="),
-        ("systemd/pool@.service", "TimeoutStopSec="),
+        ("deploy/systemd/pool.service", "TimeoutStopSec="),
+        ("deploy/systemd/pool@.service", "TimeoutStopSec="),
     ] {
         let text = text(path);
         let line = text.lines().find_map(|line| line.trim().strip_prefix(key));

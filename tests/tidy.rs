@@ -396,7 +396,7 @@ fn every_dependency_has_its_reason() {
 fn the_units_leave_time_to_load_and_to_stop() {
     let pool = pool::config::PoolConfig::default();
     let app = pool::config::AppConfig::default();
-    for unit in ["systemd/pool.service", "systemd/pool@.service"] {
+    for unit in ["deploy/systemd/pool.service", "deploy/systemd/pool@.service"] {
         let text = read(unit);
         let seconds = |key: &str| -> u64 {
             let value = text
@@ -422,10 +422,10 @@ fn both_units_say_the_same() {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         lines.collect::<Vec<_>>().join("\n")
     };
-    let of_an_instance = settings("systemd/pool@.service")
+    let of_an_instance = settings("deploy/systemd/pool@.service")
         .replace(" (%i)", "")
         .replace("/etc/pool/%i.toml", "/etc/pool/pool.toml")
         .replace("/etc/default/pool-%i", "/etc/default/pool")
         .replace("Directory=pool/%i", "Directory=pool");
-    assert_eq!(of_an_instance, settings("systemd/pool.service"));
+    assert_eq!(of_an_instance, settings("deploy/systemd/pool.service"));
 }

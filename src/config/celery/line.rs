@@ -87,7 +87,10 @@ const WORDS: [Word; 45] = [
     word("scheduler", None, "CLASS", beat),
     // Of all that may run in the background.
     word("detach", Some('D'), "", |_| {
-        Refused("it stays in the foreground", "let systemd run it: see systemd/")
+        Refused(
+            "it stays in the foreground",
+            "let systemd run it: see deploy/systemd/",
+        )
     }),
     word("logfile", Some('f'), "PATH", |_| {
         Refused("the log goes to standard error", "redirect it: `2>>FILE`")
