@@ -18,6 +18,7 @@ from harness.rabbit import RabbitServer
 from kombu import Connection
 from redis import Redis
 from rq import Queue
+from support.places import control_socket
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,7 +206,7 @@ def pool(isolation, immortal=True):
         config.close()
         size = ['--min-workers', str(workers), '--max-workers', str(workers)]
         loaded = ['--preload', preload or 'rq_tasks']
-        where = ['--broker', url, '--queue', 'bench', '--socket', tempfile.mktemp(suffix='.sock')]
+        where = ['--broker', url, '--queue', 'bench', '--socket', control_socket()]
         python = ['--runtime', 'rq', '--python', sys.executable]
         return [[POOL, 'run', '--config', config.name, *where, *python, *size, *loaded]]
 
@@ -218,7 +219,7 @@ def celery(module, workers):
 
 def pool_celery(module, workers):
     """The product in place of Celery's worker."""
-    options = ['-c', str(workers), '--python', sys.executable, '--socket', tempfile.mktemp(suffix='.sock')]
+    options = ['-c', str(workers), '--python', sys.executable, '--socket', control_socket()]
     return [POOL, 'celery', '-A', f'{module}:app', 'worker', *options]
 
 

@@ -10,13 +10,13 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 import redis.connection
 from support import child
+from support.places import control_socket
 from support.server import RedisServer
 
 import subtask
@@ -143,7 +143,7 @@ def workers(way, server):
     environment = {**os.environ, 'PYTHONPATH': str(HERE)}
     if way.startswith('celery-on-pool'):
         line = ['celery', '-A', 'celery_app', 'worker', '-c', '10', '--loglevel', 'error', '--python', sys.executable]
-        command = [os.environ['POOL_BIN'], *line, '--socket', tempfile.mktemp(prefix='fanout-', suffix='.sock')]
+        command = [os.environ['POOL_BIN'], *line, '--socket', control_socket()]
     elif way == 'celery':
         command = [f'{BIN}/celery', '-A', 'celery_app', 'worker', '-c', '10', '--loglevel', 'error']
     else:

@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.rabbit import RabbitServer
 from redis import Redis
 from support import child
+from support.places import control_socket
 from support.server import RedisServer
 from support.wait import until
 
@@ -102,8 +103,7 @@ class Celery:
         line += ['-n', f'{name}@%h', '-Q', ','.join(queues)]
         if self.pool is None:
             return [sys.executable, '-m', 'celery', *line]
-        socket = tempfile.mktemp(prefix=f'million-{name}-', suffix='.sock')
-        return [self.pool, 'celery', *line, '--python', sys.executable, '--socket', socket]
+        return [self.pool, 'celery', *line, '--python', sys.executable, '--socket', control_socket()]
 
     def run(self, workers, jobs):
         """From the first results on, so that the nodes' start does not count, until the last one."""

@@ -250,7 +250,7 @@ impl Section for SupervisorConfig {
             &mut self.pid_file,
         );
         visit(
-            key!("history", "history" "KIND", "Where decisions are kept, for pool explain: file (beside the control socket) or none"),
+            key!("history", "history" "KIND", "Where decisions are kept, for pool explain: file or none"),
             &mut self.history,
         );
     }

@@ -169,12 +169,12 @@ fn awake(mut config: Config) -> Config {
     config
 }
 
-/// Keeps decisions beside the socket, if that is wanted.
+/// Keeps decisions, if that is wanted.
 fn keeper(config: &Config, now: Now) -> Option<history::writer::Writer> {
     if config.supervisor.history == config::History::None {
         return None;
     }
-    let started = history::writer::Writer::start(history::path_of(&config.socket), now.unix);
+    let started = history::writer::Writer::start(config.history.clone(), now.unix);
     let kept = started.inspect_err(|error| tracing::warn!(%error, "decisions are not kept in a history"));
     kept.ok()
 }

@@ -35,6 +35,7 @@ pub fn draw(rng: &mut Rng, pools: usize) -> Config {
         file: None,
         broker: BrokerConfig::default(),
         socket: PathBuf::from("pool.sock"),
+        history: PathBuf::new(),
         app,
         supervisor: SupervisorConfig {
             max_total_workers: (rng.u8(..3) == 0).then(|| floors(&pools) + rng.u32(..5)),

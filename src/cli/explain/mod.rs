@@ -1,4 +1,4 @@
-//! `pool explain`: why each pool has the size that it has, from the history beside the control socket.
+//! `pool explain`: why each pool has the size that it has.
 
 mod words;
 
@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::{ClientArgs, Wanted};
+use crate::telemetry::history::file;
 use crate::telemetry::history::record::{Decided, Record, Step};
-use crate::telemetry::history::{self, file};
 use crate::time::{Unix, parse_duration};
 
 use super::client;
@@ -19,7 +19,7 @@ use super::report::{Code, Failure, Out, Outcome, print_json};
 /// Tell why the pools have the size that they have
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
-It reads the decisions that `pool run` keeps beside its control socket, also when no supervisor runs.
+It reads the decisions that `pool run` keeps in a file, also when no supervisor runs.
 
 Examples:
   pool explain
@@ -61,14 +61,13 @@ struct Answer {
 /// Reads and prints.
 pub fn run(args: &ExplainArgs) -> Outcome {
     let config = client::config(&args.client, Wanted::Supervisor)?;
-    let path = history::path_of(&config.socket);
     let now = Unix::now();
-    let mut pools = read(&path)?;
+    let mut pools = read(&config.history)?;
     if let Some(wanted) = &args.pool {
         pools.retain(|pool, _| pool == wanted);
     }
     if pools.is_empty() {
-        return Err(nothing(&path, args.pool.as_deref()));
+        return Err(nothing(&config.history, args.pool.as_deref()));
     }
     for (pool, told) in &mut pools {
         told.decisions

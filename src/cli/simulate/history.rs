@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::job::QueueName;
 use crate::sim::load::counted::{Spread, Stretch};
+use crate::telemetry::history::file;
 use crate::telemetry::history::record::{QueueStep, SLOT_S, Step};
 use crate::telemetry::history::steps::{STEP_S, Steps};
-use crate::telemetry::history::{self, file};
 use crate::time::{Human, Unix};
 
 use super::super::report::{Code, Failure};
@@ -55,10 +55,8 @@ pub(super) struct Recorded {
 /// Which part of it is wanted.
 #[derive(Debug)]
 pub(super) struct Part<'a> {
-    /// The file; `None`: the one beside the control socket.
-    pub path: Option<&'a Path>,
-    /// The control socket.
-    pub socket: &'a Path,
+    /// The file.
+    pub path: &'a Path,
     /// The pool; `None`: the one that there is.
     pub pool: Option<&'a str>,
     /// It begins so long ago; `None`: with the history.
@@ -70,12 +68,8 @@ pub(super) struct Part<'a> {
 impl History {
     /// Reads it.
     pub fn read(part: &Part<'_>, now: Unix) -> Result<Self, Failure> {
-        let path = match part.path {
-            Some(path) => path.to_owned(),
-            None => history::path_of(part.socket),
-        };
-        let shown = path.display().to_string();
-        let records = file::read(&path).map_err(|error| {
+        let shown = part.path.display().to_string();
+        let records = file::read(part.path).map_err(|error| {
             Failure::new(Code::Usage, format!("cannot read the history `{shown}`: {error}"))
         })?;
         let mut pools: BTreeMap<String, Vec<Step>> = BTreeMap::new();
@@ -95,12 +89,11 @@ impl History {
             let of = part
                 .pool
                 .map_or(String::new(), |pool| format!(" of a pool `{pool}`"));
-            return Err(usage(format!("there is no history{of} in `{shown}`")).hint(
-                "`pool run` keeps one beside its control socket; `--history FILE` names another file",
-            ));
+            return Err(usage(format!("there is no history{of} in `{shown}`"))
+                .hint("`pool run` keeps one; `--history FILE` names another file"));
         };
         let history = History {
-            path,
+            path: part.path.to_owned(),
             pool,
             begins: steps[0].at,
             span: Duration::ZERO,
@@ -273,21 +266,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pool.sock.history");
         file::replace(&path, records).unwrap();
-        let socket = directory.path().join("pool.sock");
         let now = Unix(NOON + 20 * 60_000);
-        History::read(
-            &Part {
-                socket: &socket,
-                ..*part
-            },
-            now,
-        )
+        History::read(&Part { path: &path, ..*part }, now)
     }
 
     fn all() -> Part<'static> {
         Part {
-            path: None,
-            socket: Path::new(""),
+            path: Path::new(""),
             pool: None,
             since: None,
             lasts: None,

@@ -54,7 +54,7 @@ pub(super) struct LoadArgs {
     /// A share of the jobs that takes longer, as in `5%=1m`
     #[arg(long, value_name = "SHARE=TIME")]
     long: Option<Long>,
-    /// What came to the pool, from its history: that beside the control socket, or another file
+    /// What came to the pool, from its history: that which `pool run` keeps, or another file
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     history: Option<Option<PathBuf>>,
     /// Begin so long ago in the history [default: as far as it goes]
@@ -95,14 +95,13 @@ impl LoadArgs {
         self.span.unwrap_or(SPAN)
     }
 
-    /// The history that was asked for, of the supervisor with this control socket.
-    pub fn history(&self, socket: &Path, pool: Option<&str>) -> Result<Option<History>, Failure> {
+    /// The history that was asked for: in the file that is named, else in the supervisor's own.
+    pub fn history(&self, own: &Path, pool: Option<&str>) -> Result<Option<History>, Failure> {
         let Some(path) = &self.history else {
             return Ok(None);
         };
         let part = Part {
-            path: path.as_deref(),
-            socket,
+            path: path.as_deref().unwrap_or(own),
             pool,
             since: self.since,
             lasts: self.span,

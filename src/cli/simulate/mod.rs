@@ -82,7 +82,7 @@ impl Given {
     fn of(args: &SimulateArgs, variants: &[Variant]) -> Result<Self, Failure> {
         let history = args
             .load
-            .history(&variants[0].config.socket, args.pool.as_deref())?;
+            .history(&variants[0].config.history, args.pool.as_deref())?;
         let history = history.as_ref();
         Ok(Given {
             load: Arc::new(args.load.load(history)?),

@@ -66,6 +66,8 @@ pub struct ClientConfig {
     pub broker_is_named: bool,
     /// The control socket of the broker's supervisor; empty if it has no place, which is an error for whom it concerns.
     pub socket: PathBuf,
+    /// The history of decisions of that supervisor.
+    pub history: PathBuf,
     /// The schedules; not checked unless they are wanted.
     pub schedules: BTreeMap<Arc<str>, ScheduleConfig>,
     /// How the application is loaded that alone knows the broker; `None`: the settings name the broker.
@@ -92,6 +94,7 @@ pub fn load_client(
         broker_is_named: *explained.origin("broker.url") != Origin::Default,
         broker: explained.config.broker.clone(),
         socket: explained.config.socket.clone(),
+        history: explained.config.history.clone(),
         schedules: explained.config.schedules.clone(),
         loads: loading(explained.config).map(Box::new),
     })

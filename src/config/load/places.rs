@@ -12,11 +12,13 @@ pub(in crate::config) struct Places {
     pub broker_file: Option<PathBuf>,
     /// Where sockets go that have no file to be next to: beside the embedded broker's, if there is no better place.
     pub runtime_directory: Option<PathBuf>,
+    /// What outlives a boot; `None` if the environment names no directory for it.
+    state_directory: Option<PathBuf>,
 }
 
 /// The configuration file of a project, in its directory.
 pub(in crate::config) const PROJECT_FILE: &str = "pool.toml";
-/// Where the files of services are: `pool.toml` of the only one, `NAME.toml` of one of several. As in `systemd/`.
+/// Where the files of services are: `pool.toml` of the only one, `NAME.toml` of one of several. As in `deploy/systemd/`.
 pub(in crate::config) const SERVICE_DIRECTORY: &str = "/etc/pool";
 /// What `StateDirectory=pool` and `RuntimeDirectory=pool` of the units are. Source: systemd.exec(5).
 const SERVICE_STATE: &str = "/var/lib/pool";
@@ -42,7 +44,8 @@ impl Places {
             runtime_directory: directory(env, "RUNTIME_DIRECTORY")
                 .or_else(|| of_service(SERVICE_RUNTIME))
                 .or_else(|| directory(env, "XDG_RUNTIME_DIR"))
-                .or(state),
+                .or_else(|| state.clone()),
+            state_directory: state,
         }
     }
 
@@ -64,6 +67,17 @@ impl Places {
         self.runtime_directory
             .as_ref()
             .map(|directory| directory.join(name))
+    }
+
+    /// The history of decisions: beside the control socket, with `.history` added. A runtime directory is emptied at a
+    /// boot, so the history of a socket there is in the state directory.
+    pub fn history(&self, socket: &Path) -> PathBuf {
+        let mut name = socket.file_name().unwrap_or_default().to_owned();
+        name.push(".history");
+        match (&self.runtime_directory, &self.state_directory) {
+            (Some(runtime), Some(state)) if socket.parent() == Some(runtime) => state.join(name),
+            _ => socket.with_file_name(name),
+        }
     }
 }
 
@@ -171,6 +185,32 @@ mod tests {
         );
         assert_ne!(socket_of("redis://h/3"), socket_of("redis://h/4"));
         assert_eq!(socket_of("redis://:secret@h/3"), socket_of("redis://h/3"));
+    }
+
+    #[test]
+    fn the_history_outlives_a_boot_which_a_socket_need_not() {
+        let places = Places::of(
+            &env(&[
+                ("RUNTIME_DIRECTORY", "/run/pool"),
+                ("STATE_DIRECTORY", "/var/lib/pool"),
+            ]),
+            None,
+        );
+        for (socket, history) in [
+            (
+                "/run/pool/pool-h-6379-3.sock",
+                "/var/lib/pool/pool-h-6379-3.sock.history",
+            ),
+            ("/var/lib/pool/pool.db.sock", "/var/lib/pool/pool.db.sock.history"),
+            ("/srv/shop/own.sock", "/srv/shop/own.sock.history"),
+        ] {
+            assert_eq!(places.history(Path::new(socket)), Path::new(history));
+        }
+        let nowhere = Places::default();
+        assert_eq!(
+            nowhere.history(Path::new("/d/a.sock")),
+            Path::new("/d/a.sock.history")
+        );
     }
 
     #[test]

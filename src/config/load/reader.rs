@@ -135,11 +135,13 @@ impl<'a> Reader<'a> {
         let tasks = self.tasks(table.get("tasks"));
         let schedules = self.schedules(table.get("schedules"));
         let socket = self.socket(table, &broker.url);
+        let history = self.sources.places.history(&socket);
         let file = self.sources.file.as_ref().map(|file| file.path.clone());
         Config {
             file,
             broker,
             socket,
+            history,
             app,
             supervisor,
             pools,

@@ -33,6 +33,8 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// The control socket.
     pub socket: PathBuf,
+    /// The file of the history of decisions.
+    pub history: PathBuf,
     /// What is loaded and forked.
     pub app: AppConfig,
     /// What holds for all pools together.
@@ -82,7 +84,7 @@ pub struct SupervisorConfig {
 /// `supervisor.history`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum History {
-    /// In a file beside the control socket.
+    /// In a file.
     #[default]
     File,
     /// Not at all.

@@ -1,8 +1,8 @@
 //! Reading and writing the file.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::record::Record;
@@ -27,11 +27,14 @@ pub fn read(path: &Path) -> io::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Replaces the file by these records, all or nothing. Returns the new one, to be appended to, and its length in bytes.
+/// Replaces the file by these records, all or nothing, and makes its directory. Returns the new one, to be appended to, and its length in bytes.
 pub fn replace(path: &Path, records: &[Record]) -> io::Result<(File, u64)> {
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
     let fresh = Path::new(&fresh);
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
     let file = OpenOptions::new()
         .write(true)
         .create(true)

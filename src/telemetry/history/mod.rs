@@ -1,4 +1,4 @@
-//! What pools decided, kept in a small file beside the control socket.
+//! What pools decided, kept in a small file.
 //!
 //! The last hour of decisions is kept in full, a week in steps of five minutes. The file is a line of JSON for each record,
 //! and survives restarts and torn writes: a line that can't be read is left out.
@@ -11,12 +11,3 @@ pub mod record;
 pub mod retention;
 pub mod steps;
 pub mod writer;
-
-use std::path::{Path, PathBuf};
-
-/// The file that belongs to a control socket: `pool.sock.history`.
-pub fn path_of(socket: &Path) -> PathBuf {
-    let mut path = socket.as_os_str().to_owned();
-    path.push(".history");
-    path.into()
-}

@@ -213,12 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_told_and_tried_again() {
+    fn a_directory_that_cannot_be_made_is_told_and_tried_again() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("later").join("history");
+        let later = directory.path().join("later");
+        std::fs::write(&later, "in its place").unwrap();
+        let path = later.join("history");
         let mut history = History::new(path.clone(), NOON);
         assert!(history.is_failing && history.file.is_none());
-        std::fs::create_dir(directory.path().join("later")).unwrap();
+        std::fs::remove_file(&later).unwrap();
         let (sender, received) = sync_channel(2);
         sender.send(Box::new(decided(0))).unwrap();
         sender.send(Box::new(decided(5))).unwrap();

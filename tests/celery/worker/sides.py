@@ -13,6 +13,7 @@ from celery import Celery
 from redis import Redis
 
 from support import child
+from support.places import control_socket
 from support.wait import until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -51,7 +52,7 @@ class Side:
         if self.kind == 'stock':
             command = [sys.executable, '-m', 'celery', *line, '--without-mingle', '--without-gossip']
         else:
-            self.socket = tempfile.mktemp(prefix='pool-', suffix='.sock')
+            self.socket = control_socket()
             command = [POOL, 'celery', *line, '--python', sys.executable, '--socket', self.socket]
         process = self.spawn(command)
         if ready:

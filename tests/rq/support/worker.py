@@ -15,6 +15,7 @@ from rq import Worker
 
 from support import child
 from support.nursery import Nursery
+from support.places import control_socket
 from support.wait import DEADLINE, until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,7 +54,7 @@ class Pool:
         program = os.environ.get('POOL_BIN', str(ROOT / 'target' / 'debug' / 'pool'))
         url = url.replace('unix://', 'redis+unix://')
         size = ['--min-workers', str(workers), '--max-workers', str(workers)]
-        socket = ['--socket', tempfile.mktemp(prefix='pool-', suffix='.sock')]
+        socket = ['--socket', control_socket()]
         python = ['--python', sys.executable]
         listed = [part for queue in queues for part in ('--queue', queue)]
         return [[program, 'run', '--runtime', 'rq', '--broker', url, *python, *size, *socket, *listed, *flags(options)]]
