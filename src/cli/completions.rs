@@ -1,4 +1,6 @@
-//! `pool completions` and the hidden `pool man`: what packagers install beside the program.
+//! `pool completions` and `pool man`: what packagers install beside the program.
+
+use std::path::{Path, PathBuf};
 
 use clap_complete::Shell;
 
@@ -15,6 +17,17 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
+/// Print the man page, or write one for each verb
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  pool man | man -l -
+  pool man /usr/local/share/man/man1")]
+pub struct ManArgs {
+    /// Write pool.1 and a page for each verb, such as pool-run.1, into this directory
+    directory: Option<PathBuf>,
+}
+
 /// Prints the completions.
 pub fn run(args: &CompletionsArgs) -> Outcome {
     let mut script = Vec::new();
@@ -22,13 +35,26 @@ pub fn run(args: &CompletionsArgs) -> Outcome {
     write(&script)
 }
 
-/// Prints the man page: the program, and a page a verb below it.
-pub fn man() -> Outcome {
+/// Prints the page of the program, or writes all pages.
+pub fn man(args: &ManArgs) -> Outcome {
+    if let Some(directory) = &args.directory {
+        return pages(directory);
+    }
     let mut page = Vec::new();
     clap_mangen::Man::new(super::command())
         .render(&mut page)
         .map_err(|error| Failure::new(Code::Failed, format!("cannot write the man page: {error}")))?;
     write(&page)
+}
+
+fn pages(directory: &Path) -> Outcome {
+    clap_mangen::generate_to(super::command(), directory).map_err(|error| {
+        let directory = directory.display();
+        Failure::new(
+            Code::Failed,
+            format!("cannot write the man pages to `{directory}`: {error}"),
+        )
+    })
 }
 
 fn write(bytes: &[u8]) -> Outcome {

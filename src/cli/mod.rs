@@ -114,8 +114,7 @@ enum Verb {
     Demo(demo::DemoArgs),
     Simulate(Box<simulate::SimulateArgs>),
     Completions(completions::CompletionsArgs),
-    /// Print the man page
-    Man,
+    Man(completions::ManArgs),
 }
 
 /// Flags of `run` that the help of the program itself shows; `pool run --help` shows all.
@@ -137,14 +136,11 @@ const MAIN_FLAGS: [&str; 13] = [
 
 /// The command line as clap sees it. The program's own help shows the main flags of `run`, in few words.
 fn command() -> clap::Command {
-    let mut command = Cli::command();
-    // What `mut_args` changes, it changes for the verbs too: they come after.
-    let flags: Vec<_> = command.get_arguments().map(|arg| arg.get_id().clone()).collect();
-    for flag in flags {
-        let is_main = MAIN_FLAGS.contains(&flag.as_str());
-        command = command.mut_arg(flag, |arg| shortened(arg).hide(!is_main));
-    }
-    command
+    // In one pass: each verb starts with this, and it must be quick.
+    Cli::command().mut_args(|arg| {
+        let is_main = MAIN_FLAGS.contains(&arg.get_id().as_str());
+        shortened(arg).hide(!is_main)
+    })
 }
 
 /// The flag with its help up to the mention of its variable.
@@ -252,7 +248,7 @@ fn perform(cli: Cli) -> Outcome {
         Some(Verb::Demo(args)) => block_on(demo::run(args)),
         Some(Verb::Simulate(args)) => simulate::run(&args),
         Some(Verb::Completions(args)) => completions::run(&args),
-        Some(Verb::Man) => completions::man(),
+        Some(Verb::Man(args)) => completions::man(&args),
     }
 }
 

@@ -43,6 +43,7 @@ help_of! {
     help_of_demo: "demo";
     help_of_simulate: "simulate";
     help_of_completions: "completions";
+    help_of_man: "man";
 }
 
 #[test]
@@ -68,6 +69,22 @@ fn completions_know_the_verbs_and_their_flags() {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
+}
+
+#[test]
+fn each_verb_has_a_man_page_of_its_own() {
+    let place = Place::new();
+    assert!(place.run(&["man", "."]).status.success());
+    let read = |name: &str| std::fs::read_to_string(place.path(name)).unwrap();
+    for verb in ["run", "enqueue", "dead-list", "health"] {
+        let page = read(&format!("pool-{verb}.1"));
+        assert!(page.contains(&format!(".TH pool-{verb} 1")), "{page}");
+    }
+    assert!(read("pool.1").contains("pool\\-enqueue(1)"));
+    let nowhere = place.run(&["man", "nowhere"]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&nowhere.stderr).into_owned();
+    assert!(said.contains("cannot write the man pages to `nowhere`"), "{said}");
 }
 
 #[test]
