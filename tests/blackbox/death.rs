@@ -1,8 +1,6 @@
 //! How a worker died: in the log, the metrics and the job's record.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
+use crate::control_group::ControlGroup;
 use crate::harness::Pool;
 
 #[test]
@@ -18,7 +16,7 @@ fn the_record_of_a_job_says_how_its_worker_died() {
 
 #[test]
 fn a_job_for_which_there_was_no_memory_says_so() {
-    let Some(group) = ControlGroup::new(192 << 20) else {
+    let Some(group) = ControlGroup::with_memory(192 << 20) else {
         eprintln!("skipped: this user may not make control groups");
         return;
     };
@@ -36,45 +34,4 @@ fn a_job_for_which_there_was_no_memory_says_so() {
     let (metrics, _) = pool.run(&["metrics"]);
     let counted = r#"pool_worker_deaths_total{pool="default",reason="out_of_memory"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
-}
-
-/// A control group with a limit of memory, which goes with the test.
-struct ControlGroup(PathBuf);
-
-impl ControlGroup {
-    /// `None` where that is not allowed.
-    fn new(bytes: u64) -> Option<Self> {
-        let name = format!("pool-test-{}", std::process::id());
-        let kinds = [
-            ("/sys/fs/cgroup", "memory.max"),
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-        ];
-        kinds.into_iter().find_map(|(root, limit)| {
-            let path = Path::new(root).join(&name);
-            // A plain directory would take the limit as a file.
-            let is_root = Path::new(root).join("cgroup.procs").exists();
-            let group = (is_root && fs::create_dir(&path).is_ok()).then_some(ControlGroup(path))?;
-            let is_set = fs::write(group.0.join(limit), bytes.to_string()).is_ok();
-            is_set.then_some(group)
-        })
-    }
-
-    /// The file of its members.
-    fn members(&self) -> PathBuf {
-        self.0.join("cgroup.procs")
-    }
-}
-
-impl Drop for ControlGroup {
-    fn drop(&mut self) {
-        // It goes once its members have: they are killed, and may be dying.
-        for _ in 0..500 {
-            match fs::remove_dir(&self.0) {
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                    std::thread::sleep(std::time::Duration::from_millis(10));
-                }
-                _ => return,
-            }
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod batches;
 mod cancel;
 mod commands;
+mod control_group;
 mod death;
 mod demand;
 mod fairness;
@@ -16,6 +17,7 @@ mod lifecycle;
 mod measure;
 mod metrics;
 mod output;
+mod processors;
 mod reload;
 mod routing;
 mod schedules;
