@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""What the pool itself costs on the embedded broker: `scripts/bench pool [throughput] [idle] [recovery] [fairness]`.
+"""What the pool itself costs on the embedded broker: `scripts/bench pool [throughput] [idle] [recovery] [fairness] [health]`.
 
 throughput  100,000 `noop` jobs: enqueued in bulk, then run by two native workers; the processor time of each part.
 idle        how often the supervisor wakes in 30 s with nothing to do (voluntary context switches).
 recovery    from `kill -9` of a worker to the next start of its job.
 fairness    a job of 10 s with 1,000 of 1 ms behind it, of the same task, on two workers: how long the short ones took, from
             the moment that they could run until `pool wait` told their end; with prefetch = "auto" and 64, native and python.
+health      `pool health`, as a probe starts it: from its start to its end, beside `true`, one after the other in turn.
 
 Uses target/release/pool (POOL_BIN names another). Figures go to standard output as a Markdown table.
 """
@@ -185,12 +186,32 @@ def short_among_long(place, task):
     return ended
 
 
+PROBES = 200
+
+
+def health(directory):
+    place = Place(directory, "--min-workers", "2", "--max-workers", "2")
+    place.start()
+    commands = {"true": ["/bin/true"], "pool health": [POOL, "health"], "pool health --live": [POOL, "health", "--live"]}
+    took = {name: [] for name in commands}
+    for _ in range(PROBES):
+        for name, command in commands.items():
+            begun = time.perf_counter()
+            subprocess.run(command, env=place.env, check=True, stdout=subprocess.DEVNULL)
+            took[name].append((time.perf_counter() - begun) * 1000)
+    place.stop()
+    base = sorted(took["true"])[PROBES // 2]
+    for name, times in took.items():
+        median, p95 = (sorted(times)[int(PROBES * share)] for share in (0.5, 0.95))
+        row(f"{name}, from start to end", f"median {median:.2f} ms, p95 {p95:.2f} ms; {median / base:.1f} times true")
+
+
 def row(what, value):
     print(f"| {what} | {value} |", flush=True)
 
 
 def main():
-    measures = {"throughput": throughput, "idle": idle, "recovery": recovery, "fairness": fairness}
+    measures = {"throughput": throughput, "idle": idle, "recovery": recovery, "fairness": fairness, "health": health}
     wanted = sys.argv[1:] or list(measures)
     if unknown := [name for name in wanted if name not in measures]:
         sys.exit(f"unknown measure {unknown[0]}; there are {', '.join(measures)}")
