@@ -1,6 +1,8 @@
 //! What `deploy/` says of the program holds.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 fn text(path: &str) -> String {
@@ -66,5 +68,61 @@ fn probes_and_triggers_ask_for_pages_that_there_are() {
     for page in ["/livez", "/readyz", "/startupz", "/api/v1/scale"] {
         assert!(pages.contains(&format!("\"{page}\"")), "there is no {page}");
         assert!(asked.contains(page), "deploy/kubernetes does not ask for {page}");
+    }
+}
+
+#[test]
+fn the_page_names_each_file() {
+    let page = text("docs/deploy.md");
+    let mut open = vec![PathBuf::from("deploy")];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let name = path
+                .strip_prefix("deploy")
+                .expect("below it")
+                .display()
+                .to_string();
+            if page.contains(&format!("`{name}/`")) {
+                continue; // named as a whole
+            }
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                assert!(
+                    page.contains(&format!("`{name}`")),
+                    "docs/deploy.md does not name {name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_settings_of_the_image_are_right() {
+    let pool = Command::new(env!("CARGO_BIN_EXE_pool"))
+        .args(["run", "--config", "deploy/pool.toml", "--print-config"])
+        .output()
+        .expect("pool runs");
+    let said = String::from_utf8_lossy(&pool.stderr);
+    assert!(pool.status.success(), "{said}");
+}
+
+#[test]
+fn the_image_and_the_manifest_agree_on_directories() {
+    let image = text("deploy/Dockerfile");
+    let manifest = text("deploy/kubernetes/pool.yaml");
+    let environment = image.lines().find(|line| line.starts_with("ENV ")).expect("ENV");
+    for variable in ["RUNTIME_DIRECTORY=", "STATE_DIRECTORY="] {
+        let directory = environment
+            .split(' ')
+            .find_map(|word| word.strip_prefix(variable));
+        let directory = directory.unwrap_or_else(|| panic!("{environment} has no {variable}"));
+        // The root of a pod is read-only.
+        let mount = format!("mountPath: {directory} ");
+        assert!(
+            manifest.contains(&mount),
+            "deploy/kubernetes/pool.yaml mounts nothing at {directory}"
+        );
     }
 }
