@@ -5,6 +5,7 @@
 
 mod amqp;
 mod celery;
+mod celery_cancel;
 mod celery_leases;
 mod celery_messages;
 mod celery_stock;
