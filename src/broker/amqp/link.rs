@@ -1,16 +1,16 @@
 //! A connection to one of a broker's servers, made anew when it is lost.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::tcp::{AMQPUriTcpExt, TLSConfig};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 use tokio::sync::Mutex;
 
-use super::options::{Certificates, Options, Server};
+use super::options::{Options, Server};
+use super::tls;
 use crate::broker::BrokerError;
 
 /// How long a server may take to be connected to.
@@ -87,17 +87,32 @@ impl Link {
     }
 
     async fn connect(&self, server: &Server) -> Result<Connection, BrokerError> {
-        let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-        let connecting = Connection::connect_uri_with_config(
-            uri(server, self.options.heartbeat),
-            properties,
-            tls(&self.options.certificates)?,
-            lapin::runtime::default_runtime().map_err(|error| self.error(&error))?,
-        );
-        match tokio::time::timeout(IN_TIME, connecting).await {
-            Ok(connected) => connected.map_err(|error| self.error(&error)),
+        match tokio::time::timeout(IN_TIME, self.reach(server)).await {
+            Ok(connected) => connected,
             Err(_) => Err(self.unreachable(format!("no answer within {} s", IN_TIME.as_secs()))),
         }
+    }
+
+    async fn reach(&self, server: &Server) -> Result<Connection, BrokerError> {
+        let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
+        let (uri, files) = (uri(server, self.options.heartbeat), &self.options.certificates);
+        let runtime = lapin::runtime::default_runtime().map_err(|error| self.error(&error))?;
+        let connected = if server.tls && files.unchecked {
+            let connector = tls::unchecked(files)?;
+            let connect = async move |uri: AMQPUri, runtime| {
+                let plain = AMQPUri {
+                    scheme: AMQPScheme::AMQP,
+                    ..uri.clone()
+                };
+                let config = TLSConfig::default();
+                let stream = plain.connect_with_config_async(config, &runtime).await?;
+                Ok(stream.into_rustls(&connector, &uri.authority.host).await?)
+            };
+            Connection::connector(uri, runtime, connect, properties).await
+        } else {
+            Connection::connect_uri_with_config(uri, properties, tls::checked(files)?, runtime).await
+        };
+        connected.map_err(|error| self.error(&error))
     }
 
     /// Says goodbye: what was sent before has arrived then.
@@ -155,24 +170,4 @@ fn uri(server: &Server, heartbeat: u16) -> AMQPUri {
             ..AMQPQueryString::default()
         },
     }
-}
-
-fn tls(files: &Certificates) -> Result<OwnedTLSConfig, BrokerError> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path).map_err(|error| {
-            let path = path.display();
-            BrokerError::Refused(format!("cannot read the certificate `{path}`: {error}"))
-        })
-    };
-    let identity = match (&files.own, &files.key) {
-        (Some(own), Some(key)) => Some(OwnedIdentity::PKCS8 {
-            pem: read(own)?.into_bytes(),
-            key: read(key)?.into_bytes(),
-        }),
-        _ => None,
-    };
-    Ok(OwnedTLSConfig {
-        identity,
-        cert_chain: files.ca.as_deref().map(read).transpose()?,
-    })
 }

@@ -40,6 +40,8 @@ pub struct Certificates {
     pub own: Option<PathBuf>,
     /// The private key of `own`.
     pub key: Option<PathBuf>,
+    /// Nobody checks the server's certificate.
+    pub unchecked: bool,
 }
 
 impl Server {

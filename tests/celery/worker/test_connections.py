@@ -93,13 +93,16 @@ def test_redis_over_tls_by_a_dictionary(by, tls_redis, certificate):
     runs(by(f'{url}/0', f'{url}/1', {'broker_use_ssl': ssl, 'redis_backend_use_ssl': ssl}))
 
 
-def test_rabbitmq_over_tls(by, certificate):
+@pytest.mark.parametrize('asked', ['none', 'required'])
+def test_rabbitmq_over_tls(by, certificate, asked):
+    """Who does not check needs nobody to vouch."""
     port = free_port()
     files = f'cacertfile = {certificate.ca}\nssl_options.certfile = {certificate.own}\nssl_options.keyfile = {certificate.key}'
     server = RabbitServer(f'listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.{files}\nssl_options.verify = verify_none\n')
     try:
         url = f'amqps://guest:guest@127.0.0.1:{port}/{server.new_vhost()}'
-        runs(by(url, conf={'broker_use_ssl': {'ca_certs': certificate.ca}}))
+        ssl = {'cert_reqs': 0} if asked == 'none' else {'ca_certs': certificate.ca}
+        runs(by(url, conf={'broker_use_ssl': ssl}))
     finally:
         server.stop()
 

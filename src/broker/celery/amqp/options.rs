@@ -68,7 +68,7 @@ impl AmqpTransport {
         Ok(AmqpTransport {
             server: Options {
                 servers,
-                certificates: certificates(broker.ssl.as_ref())?,
+                certificates: certificates(broker.ssl.as_ref()),
                 heartbeat: broker
                     .heartbeat
                     .map_or(0, |seconds| seconds.clamp(0.0, 3600.0).ceil() as u16),
@@ -108,7 +108,7 @@ fn server(url: &str, uses_tls: bool) -> Result<Server, String> {
 }
 
 /// Of `broker_use_ssl`, in the words of Python's `ssl`. Source: `amqp/transport.py`, `SSLTransport._wrap_socket_sni`.
-fn certificates(said: Option<&Value>) -> Result<Certificates, String> {
+fn certificates(said: Option<&Value>) -> Certificates {
     let of = |key: &str| {
         said.and_then(|said| said.get(key))
             .filter(|value| !value.is_null())
@@ -116,18 +116,13 @@ fn certificates(said: Option<&Value>) -> Result<Certificates, String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     // Source: `ssl.VerifyMode`: 0 is CERT_NONE; a client's CERT_OPTIONAL is CERT_REQUIRED.
     let checks = of("cert_reqs").map(text);
-    if matches!(checks.as_deref(), Some("CERT_NONE" | "0")) {
-        return Err(
-            "cert_reqs asks for a server whose certificate is not checked; name its authority in ca_certs instead"
-                .to_owned(),
-        );
-    }
     let file = |key| of(key).and_then(Value::as_str).map(PathBuf::from);
-    Ok(Certificates {
+    Certificates {
         ca: file("ca_certs"),
         own: file("certfile"),
         key: file("keyfile"),
-    })
+        unchecked: matches!(checks.as_deref(), Some("CERT_NONE" | "0")),
+    }
 }
 
 /// Source: `kombu/entity.py`, `Queue.queue_declare`; `kombu/utils/amq_manager.py`, `to_rabbitmq_queue_arguments`.
@@ -261,11 +256,9 @@ mod tests {
         let server = read("amqp://h", said).unwrap().server;
         assert!(server.servers[0].tls && server.servers[0].port == 5671);
         assert_eq!(server.certificates.ca, Some("/ca.pem".into()));
-        assert!(
-            read("amqp://h", r#"{"cert_reqs": 0}"#)
-                .unwrap_err()
-                .contains("ca_certs")
-        );
+        assert!(!server.certificates.unchecked);
+        let unchecked = |said| read("amqp://h", said).unwrap().server.certificates.unchecked;
+        assert!(unchecked(r#"{"cert_reqs": 0}"#) && unchecked(r#"{"cert_reqs": "CERT_NONE"}"#));
         let odd = read("amqp://u:secret@h:port", "null").unwrap_err();
         assert!(!odd.contains("secret"), "{odd}");
     }
