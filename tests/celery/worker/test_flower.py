@@ -138,7 +138,6 @@ def test_its_button_for_autoscale(side, flower):
     until(lambda: limits(side) == (1, 5), 'its limits are those of the button')
 
 
-@pytest.mark.over('redis')
 def test_its_buttons_for_queues(side, flower):
     until(lambda: listed(flower), 'the worker is listed')
     shown(flower)
