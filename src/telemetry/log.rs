@@ -35,8 +35,9 @@ pub enum LogError {
     Twice,
 }
 
-/// A library prints each message that a server returns, whole; we say what that means.
-const QUIET: &str = "lapin::returned_messages=error";
+/// A library that prints each failure as an error and returns it, too: we say what it means, in one line. It also prints each
+/// message that a server returns, whole.
+const PRINTS_ITS_FAILURES: &str = "lapin";
 
 /// Checks a filter such as `info` or `pool=debug`.
 pub fn check_level(level: &str) -> Result<EnvFilter, LogError> {
@@ -48,6 +49,16 @@ pub fn check_level(level: &str) -> Result<EnvFilter, LogError> {
         })
 }
 
+/// What is printed. Lines of a library that speaks of its own failures are, if the filter names it.
+fn filter(level: &str) -> Result<EnvFilter, LogError> {
+    let asked = check_level(level)?;
+    if level.contains(PRINTS_ITS_FAILURES) {
+        return Ok(asked);
+    }
+    let quiet = format!("{PRINTS_ITS_FAILURES}=off");
+    Ok(asked.add_directive(quiet.parse().expect("a directive of our own")))
+}
+
 /// Sends every event of this process to standard error from now on.
 pub fn init(config: &LogConfig) -> Result<(), LogError> {
     let layer = StderrLayer {
@@ -55,9 +66,8 @@ pub fn init(config: &LogConfig) -> Result<(), LogError> {
         is_colored: wants_color(),
         sink: Mutex::new(Sink::new(Stderr::new())),
     };
-    let quiet = QUIET.parse().expect("a directive of our own");
     tracing_subscriber::registry()
-        .with(check_level(&config.level)?.add_directive(quiet))
+        .with(filter(&config.level)?)
         .with(layer)
         .try_init()
         .map_err(|_| LogError::Twice)
@@ -150,5 +160,45 @@ fn lines_dropped(dropped: u64, at: Unix) -> Line {
         target: module_path!().to_owned(),
         message: "log lines were dropped, since nobody read them".to_owned(),
         fields: vec![("lines", Value::Int(dropped.into()))],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Notes whose events are printed.
+    struct Targets(Arc<Mutex<Vec<String>>>);
+
+    impl<S: Subscriber> Layer<S> for Targets {
+        fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+            self.0.lock().unwrap().push(event.metadata().target().to_owned());
+        }
+    }
+
+    fn printed(level: &str) -> Vec<String> {
+        let targets = Arc::default();
+        let subscriber = tracing_subscriber::registry()
+            .with(filter(level).unwrap())
+            .with(Targets(Arc::clone(&targets)));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::error!(target: "lapin::channels", "Connection error");
+            tracing::warn!(target: "lapin::returned_messages", "Server returned us a message");
+            tracing::error!(target: "pool::supervisor", "cannot reach the server");
+        });
+        let targets = targets.lock().unwrap();
+        targets.clone()
+    }
+
+    #[test]
+    fn a_failure_that_a_library_returns_is_printed_once() {
+        assert_eq!(printed("info"), ["pool::supervisor"]);
+        assert_eq!(printed("trace"), ["pool::supervisor"]);
+        assert_eq!(
+            printed("error,lapin=error"),
+            ["lapin::channels", "pool::supervisor"]
+        );
     }
 }

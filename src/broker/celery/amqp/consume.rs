@@ -7,8 +7,7 @@ use lapin::message::Delivery;
 
 use super::calls::{self, Answer, Change, Kind, Started};
 use super::pool::{Arrangement, Consuming, Open, Way};
-use super::reach::CLOSING;
-use super::session::Server;
+use super::session::{Look, Server};
 use super::source::Feed;
 use crate::broker::BrokerError;
 use crate::broker::amqp::tags::Tags;
@@ -23,7 +22,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Feed {
     pub(super) fn opened(&mut self, name: &PoolName, result: Result<lapin::Channel, BrokerError>, now: Mono) {
-        let opened = self.check(Kind::Open, result, now);
+        let result = self.unless_server_is_lost(result);
+        let opened = result.and_then(|result| self.check(Kind::Open, result, now));
         let number = self.number();
         let is_up = matches!(self.server, Server::Up(_));
         if let Some(pool) = self.pools.get_mut(name) {
@@ -45,29 +45,31 @@ impl Feed {
         result: Result<Vec<Started>, BrokerError>,
         now: Mono,
     ) {
-        let started = self.check(Kind::Consume, result, now);
-        let is_lost = started.is_none();
-        let mut consumers = Vec::new();
-        for Started { queue, limit, stream } in started.into_iter().flatten() {
-            if let Server::Up(session) = &mut self.server {
-                session.declared.insert(queue.clone());
-            }
-            consumers.push(Consuming::new(self.number(), queue, limit, stream));
-        }
+        let result = self.unless_server_is_lost(result);
         let Some(pool) = self.pools.get_mut(name) else {
             return;
         };
         pool.is_calling = false;
-        match &pool.channel {
-            Way::Open(open) if open.number == channel => pool.consumers.extend(consumers),
-            _ => return, // it was lost meanwhile, and these with it
+        if !matches!(&pool.channel, Way::Open(open) if open.number == channel) {
+            return; // it was lost meanwhile, and its consumers with it
         }
-        if is_lost {
-            // A queue may have been deleted: all are declared anew.
+        let Some(started) = result.and_then(|result| self.check(Kind::Consume, result, now)) else {
+            let mut why = None;
             if let Server::Up(session) = &mut self.server {
+                // A queue may have been deleted: all are declared anew.
                 session.declared.clear();
+                why = session.look.as_ref().map(|look| look.reason.clone());
             }
-            self.lose_channel(channel, now);
+            return self.lose_closed(channel, why.as_deref(), now);
+        };
+        for Started { queue, limit, stream } in started {
+            let number = self.number();
+            if let Server::Up(session) = &mut self.server {
+                session.declared.insert(queue.clone());
+            }
+            if let Some(pool) = self.pools.get_mut(name) {
+                pool.consumers.push(Consuming::new(number, queue, limit, stream));
+            }
         }
     }
 
@@ -80,7 +82,8 @@ impl Feed {
     ) {
         // What the server pushed before its answer comes first.
         self.take_arrivals();
-        let waiting = self.check(Kind::Count, result, now);
+        let result = self.unless_server_is_lost(result);
+        let waiting = result.and_then(|result| self.check(Kind::Count, result, now));
         let settled = self.outcomes.settled();
         let is_busy =
             !self.outcomes.is_empty() || self.delaying > 0 || self.broker.consumer.chores.holds_any();
@@ -103,7 +106,7 @@ impl Feed {
     /// Takes what consumers have.
     pub(super) fn take_arrivals(&mut self) {
         let mut arrived: Vec<(PoolName, u64, QueueName, Delivery)> = Vec::new();
-        let (mut deleted, mut broken) = (Vec::new(), false);
+        let (mut deleted, mut broken) = (Vec::new(), None);
         for (name, pool) in &mut self.pools {
             pool.consumers.retain_mut(|consumer| {
                 for _ in 0..TURN_MAX {
@@ -112,9 +115,9 @@ impl Feed {
                             let queue = consumer.queue.clone();
                             arrived.push((name.clone(), consumer.number, queue, delivery));
                         }
-                        Some(Some(Err(_))) => broken = true,
+                        Some(Some(Err(error))) => broken = Some(error),
                         Some(None) => {
-                            if !consumer.is_canceled && !broken {
+                            if !consumer.is_canceled && broken.is_none() {
                                 deleted.push(consumer.queue.clone());
                             }
                             return false;
@@ -133,8 +136,10 @@ impl Feed {
                 tracing::warn!(%queue, "the server ended the consumer of a queue: it was deleted or has moved; it is declared anew");
                 session.declared.remove(&queue);
             }
-            if broken {
-                session.look.get_or_insert(Mono::now() + CLOSING);
+            if let Some(error) = broken {
+                session
+                    .look
+                    .get_or_insert_with(|| Look::after(&error, Mono::now()));
             }
         }
     }
