@@ -85,9 +85,9 @@ pub enum Event {
         /// What becomes of it if it has begun.
         how: StopHow,
     },
-    /// A delivery is not ours any more: its lease or channel was lost. If it has not begun it does not run, and is not
-    /// settled; else it runs on, and its outcome may come late.
-    Void {
+    /// The channel of a delivery was lost, and the server may hand it to somebody else. If it has not begun it does not
+    /// run, and is settled as [`Verdict::GiveBack`](crate::job::Verdict::GiveBack); else it runs on.
+    Recall {
         /// Which.
         token: Token,
     },

@@ -190,8 +190,8 @@ pub enum CallOff {
     Canceled,
     /// Somebody stopped it: if it has begun, its worker is killed.
     Stopped,
-    /// Its source has lost it: nothing is left to settle. If it has begun, it runs on.
-    Void,
+    /// Its source wants it back. If it has begun, it runs on.
+    Recalled,
 }
 
 /// Measured memory, in bytes.
@@ -336,8 +336,6 @@ pub enum Action {
     Progress(Token, Progress),
     /// A job has begun whose source wants to know.
     Began(Begun),
-    /// A delivery that is void is not in hand any more.
-    Voided(Token),
     /// Close our end of a worker's socket: it leaves.
     Retire {
         /// Which.

@@ -279,7 +279,6 @@ impl<S: Script> World<S> {
                 }
             }
             Action::Began(begun) => self.traffic.began(begun),
-            Action::Voided(token) => self.traffic.voided(token),
             // Nothing here reads another one's frames.
             Action::Ping { .. } => {}
             Action::Retire { worker } => self.retire(worker),

@@ -45,7 +45,6 @@ impl Supervisor {
             }
             Action::Began(begun) => self.traffic.began(begun),
             Action::Progress(token, progress) => self.traffic.progressed(token, progress),
-            Action::Voided(token) => self.traffic.voided(token),
             Action::Ping { worker, execution } => self.processes.ping(worker, execution),
             Action::Retire { worker } => self.processes.retire(worker),
             Action::Kill { worker } => self.processes.kill(worker),

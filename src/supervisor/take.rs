@@ -139,8 +139,8 @@ impl Supervisor {
                 };
                 return Some(Event::CalledOff { token, how });
             }
-            source::Event::Void { token } => {
-                let how = CallOff::Void;
+            source::Event::Recall { token } => {
+                let how = CallOff::Recalled;
                 return Some(Event::CalledOff { token, how });
             }
             source::Event::Empty { pool, seen, settled } => self.traffic.emptied(&pool, seen, settled),

@@ -142,11 +142,6 @@ impl Traffic {
         }
     }
 
-    /// A delivery that its source has lost is not in hand any more.
-    pub fn voided(&mut self, token: Token) {
-        self.ends(token, true);
-    }
-
     /// Nothing is kept that the broker does not know.
     pub fn all_settled(&self) -> bool {
         self.unsettled() == 0

@@ -7,7 +7,7 @@ use crate::time::Unix;
 
 use super::fate::Fate;
 use super::life::State;
-use super::{Context, Pool};
+use super::{Context, Pool, give_back};
 
 impl Pool {
     /// It was looked what lies unread on a worker's socket.
@@ -92,8 +92,8 @@ impl Pool {
     pub(super) fn drop_called_off(&mut self, jobs: Vec<(u64, Execution)>, cx: &mut Context) {
         for (execution, Execution { job, called_off, .. }) in jobs {
             let of = Token(execution);
-            if called_off == Some(CallOff::Void) {
-                cx.act(Action::Voided(of));
+            if called_off == Some(CallOff::Recalled) {
+                cx.act(Action::Settle(give_back(of)));
                 continue;
             }
             if job.work == Work::Job {

@@ -1,7 +1,5 @@
 """What only RabbitMQ does to a worker."""
 
-import time
-
 import pytest
 from kombu import Exchange, Queue
 
@@ -137,12 +135,13 @@ def test_the_next_server_is_taken_when_one_is_away(alone):
     assert wire.passed, 'it came by the second address'
     running = side.send('shop.sleeps_late', 'runs', 4)
     until(lambda: side.runs('runs'), 'it runs')
-    time.sleep(1)  # it takes the supervisor a tenth of a second to know: docs/celery.md
     wire.cut()
     assert side.send('shop.add', 1, 2).get(timeout=30) == 3
     assert running.get(timeout=30) == 'runs'
     until(side.is_quiet, 'no message is left')
     assert side.runs('runs') == 1
+    errors = [line for line in side.output().splitlines() if ' ERROR ' in line]
+    assert len(errors) == 1 and 'cannot reach the server' in errors[0], errors
 
 
 def test_an_alarm_holds_up_no_acknowledgement(alone):

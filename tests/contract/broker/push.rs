@@ -127,13 +127,11 @@ impl Fed {
 /// A delivery that is not settled.
 #[derive(Debug)]
 struct Unacked {
-    /// Its channel, until that is lost: then it waits for its copy, if it has begun.
+    /// Its channel, until that is lost: then it waits for its copy.
     channel: Option<u64>,
     tag: u64,
     message: Message,
     has_begun: bool,
-    /// It was lost with its channel before it was known to have begun.
-    is_void: bool,
     /// It was acknowledged when it began.
     is_acked: bool,
     /// How it ended, before its copy came.
@@ -239,7 +237,7 @@ impl Task {
         }
     }
 
-    /// A channel is lost: what has not begun is not ours any more, and what has waits for its copy. What was acknowledged
+    /// A channel is lost: what was delivered waits for its copy, and what has not begun is recalled. What was acknowledged
     /// comes no more.
     fn closed(&mut self, channel: u64) {
         let of_it = |(_, held): &(&Token, &Unacked)| held.channel == Some(channel) && !held.is_acked;
@@ -248,8 +246,7 @@ impl Task {
             let held = self.held.get_mut(&token).unwrap();
             held.channel = None;
             if !held.has_begun {
-                held.is_void = true;
-                self.events.send(Event::Void { token });
+                self.events.send(Event::Recall { token });
             }
         }
         self.consume_again(|fed| fed.channel == channel);
@@ -293,7 +290,6 @@ impl Task {
             tag,
             message,
             has_begun: false,
-            is_void: false,
             is_acked: false,
             verdict: None,
         };
@@ -334,9 +330,9 @@ impl Task {
         }
     }
 
-    /// The copy of what has begun takes its place: what became of that becomes of it.
+    /// The copy of what is in hand takes its place: what became of that becomes of it.
     fn is_copy(&mut self, channel: u64, tag: u64, message: &Message) -> bool {
-        let waits = |held: &Unacked| held.channel.is_none() && held.has_begun && !held.is_void;
+        let waits = |held: &Unacked| held.channel.is_none() && !held.is_acked;
         let mut held = self.held.iter_mut();
         let Some((token, held)) = held.find(|(_, held)| waits(held) && held.message.job.id == message.job.id)
         else {
@@ -434,7 +430,9 @@ impl Task {
                 continue;
             };
             let is_lost = held.channel.is_none_or(|channel| !self.server.is_open(channel));
-            if is_lost && held.has_begun && !held.is_void && !held.is_acked {
+            if is_lost && matches!(verdict, Verdict::GiveBack) {
+                // Its copy is for anybody.
+            } else if is_lost && !held.is_acked {
                 // It is settled when its copy comes, which is not to run.
                 (held.channel, held.verdict) = (None, Some(verdict));
                 self.held.insert(of, held);

@@ -32,8 +32,9 @@ const HAS_NOT: &[(&[&str], &str, &[&str])] = &[
         "a job is held by a lease, which ends with no connection",
         &[
             "what_was_delivered_on_a_lost_channel_comes_again",
-            "a_lost_channel_voids_the_unbegun",
+            "a_lost_channel_recalls_the_unbegun",
             "a_copy_of_what_runs_waits_for_it",
+            "a_job_is_in_one_hand_whenever_channels_break",
         ],
     ),
     (
@@ -140,8 +141,9 @@ macro_rules! stores {
             demand::a_canceled_job_neither_begins_nor_returns
             begins::what_was_delivered_on_a_lost_channel_comes_again
             begins::an_early_ack_comes_with_the_begin
-            begins::a_lost_channel_voids_the_unbegun
+            begins::a_lost_channel_recalls_the_unbegun
             begins::a_copy_of_what_runs_waits_for_it
+            begins::a_job_is_in_one_hand_whenever_channels_break
             losses::an_unanswered_outcome_is_taken_once
             losses::outcomes_outlive_the_server
             losses::jobs_of_a_dead_source_come_back

@@ -1,18 +1,22 @@
 //! Deliveries that have not ended: where each stands at the server, and what becomes of it when its channel is lost.
 //!
-//! A server delivers anew what was not acknowledged on a channel that is lost. Of what runs meanwhile the copy must not run:
-//! it takes the place of the first delivery. Of what was acknowledged just before, nobody knows whether the server heard
-//! that: a copy is acknowledged, too.
+//! A server delivers anew what was not acknowledged on a channel that is lost. Of what the supervisor has, the copy must not
+//! run: it takes the place of the first delivery, whatever becomes of that. The source does not know what workers have read
+//! a moment ago, so it recalls what has not begun, and the supervisor settles all. Of what was acknowledged or rejected just
+//! before, nobody knows whether the server heard that: it is told again of a copy.
 
-use std::collections::{HashMap, VecDeque};
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::job::{Job, JobId, PoolName, Token};
 use crate::time::{Mono, Unix};
 
-/// Acknowledgements that are remembered, of which the server may not have heard.
-const ACKED_MAX: usize = 4096;
-/// How long a copy may take to come that is known by such an acknowledgement.
+/// Ends that are remembered, of which the server may not have heard.
+const ENDED_MAX: usize = 4096;
+/// How long a copy may take to come that is known by such an end.
 const DOUBT: Duration = Duration::from_secs(600);
 
 /// What tells a message from others: a retry has the same id.
@@ -52,6 +56,25 @@ pub(super) struct Taken {
     pub is_orphan: bool,
     /// Its supervisor was told that it does not run.
     pub was_stopped: bool,
+    /// Its supervisor was asked to give it back, if it has not begun.
+    pub is_recalled: bool,
+}
+
+/// What was on a channel that is lost.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    /// Numbers of those that nobody had been given: they come again as new ones.
+    pub forgotten: HashSet<i64>,
+    /// Those of which nobody said that they have begun. Their supervisor gives them back, or they run on.
+    pub recalled: Vec<Token>,
+}
+
+/// How a message ends at the server, whether it heard of that or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Acknowledged,
+    /// To the dead letters of its queue, if there are any.
+    Rejected,
 }
 
 /// What a delivery is a copy of.
@@ -60,18 +83,19 @@ pub(super) enum CopyOf {
     Nothing,
     /// Of this one, which waits for it.
     Waiting(i64),
-    /// Of one that has ended.
-    Ended,
+    /// Of one that has ended so.
+    Ended(Ended),
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Deliveries {
     all: HashMap<i64, Taken>,
-    waiting: HashMap<Identity, i64>,
-    /// Acknowledged lately, and on which channel.
-    acked: VecDeque<(u64, Identity)>,
-    /// Acknowledged on channels that are lost, and when these were.
-    doubtful: HashMap<Identity, Mono>,
+    /// Those that wait for a copy, the oldest first: somebody may have sent one task twice.
+    waiting: HashMap<Identity, VecDeque<i64>>,
+    /// Ended lately, and on which channel.
+    ended: VecDeque<(u64, Identity, Ended)>,
+    /// Ended on channels that are lost, and when these were.
+    doubtful: HashMap<Identity, (Mono, Ended)>,
 }
 
 impl Deliveries {
@@ -91,51 +115,80 @@ impl Deliveries {
     pub fn remove(&mut self, number: i64) -> Option<Taken> {
         let taken = self.all.remove(&number)?;
         if taken.is_orphan {
-            self.waiting.remove(&taken.identity);
+            self.waits_no_more(number, &taken.identity);
         }
         Some(taken)
     }
 
-    /// It is acknowledged. Returns where it stood.
-    pub fn acknowledge(&mut self, number: i64) -> Option<Place> {
+    fn waits_no_more(&mut self, number: i64, identity: &Identity) {
+        if let Some(waiting) = self.waiting.get_mut(identity) {
+            waiting.retain(|waits| *waits != number);
+            if waiting.is_empty() {
+                self.waiting.remove(identity);
+            }
+        }
+    }
+
+    /// The server is told that it has ended. Returns where it stood.
+    pub fn end(&mut self, number: i64, how: Ended) -> Option<Place> {
         let taken = self.all.get_mut(&number)?;
         let place = taken.place.take()?;
-        if self.acked.len() == ACKED_MAX {
-            self.acked.pop_front();
-        }
-        self.acked.push_back((place.channel, taken.identity.clone()));
+        let identity = taken.identity.clone();
+        self.note_end(place, identity, how);
         Some(place)
     }
 
-    /// A channel is lost. What has begun waits for its copy; returned are those that have not: they are nobody's now.
-    pub fn lose(&mut self, channel: u64, now: Mono) -> Vec<(i64, Taken)> {
-        self.doubtful.retain(|_, since| now.since(*since) < DOUBT);
-        let (acked, others) = std::mem::take(&mut self.acked)
+    /// The server is told that what stands there has ended.
+    pub fn note_end(&mut self, place: Place, identity: Identity, how: Ended) {
+        if self.ended.len() == ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((place.channel, identity, how));
+    }
+
+    /// A channel is lost. What the supervisor has waits for its copy, and so does what a chore ends.
+    pub fn lose(&mut self, channel: u64, now: Mono) -> Lost {
+        self.doubtful.retain(|_, (since, _)| now.since(*since) < DOUBT);
+        let (ended, others) = std::mem::take(&mut self.ended)
             .into_iter()
-            .partition(|(of, _)| *of == channel);
-        self.acked = others;
-        let acked: VecDeque<(u64, Identity)> = acked;
-        self.doubtful
-            .extend(acked.into_iter().map(|(_, identity)| (identity, now)));
-        let is_lost = |taken: &Taken| taken.place.is_some_and(|place| place.channel == channel);
-        for (number, taken) in self.all.iter_mut().filter(|(_, taken)| is_lost(taken)) {
-            if taken.has_begun {
-                (taken.place, taken.is_orphan) = (None, true);
-                self.waiting.insert(taken.identity.clone(), *number);
+            .partition::<VecDeque<_>, _>(|(of, ..)| *of == channel);
+        self.ended = others;
+        let ended = ended.into_iter().map(|(_, identity, how)| (identity, (now, how)));
+        self.doubtful.extend(ended);
+        let mut lost = Lost::default();
+        let mut numbers: Vec<i64> = self.all.keys().copied().collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            let Some(taken) = self.all.get_mut(&number) else {
+                continue;
+            };
+            if taken.place.is_none_or(|place| place.channel != channel) {
+                continue;
+            }
+            taken.place = None;
+            if taken.token.is_none() && !taken.has_begun {
+                self.all.remove(&number);
+                lost.forgotten.insert(number);
+                continue;
+            }
+            taken.is_orphan = true;
+            let waiting = self.waiting.entry(taken.identity.clone()).or_default();
+            waiting.push_back(number);
+            if !taken.has_begun && !taken.is_recalled {
+                taken.is_recalled = true;
+                lost.recalled.extend(taken.token);
             }
         }
-        let mut void: Vec<_> = self.all.extract_if(|_, taken| is_lost(taken)).collect();
-        void.sort_by_key(|(number, _)| *number);
-        void
+        lost
     }
 
     /// What this delivery is a copy of, which a server says that it made before.
     pub fn copy_of(&mut self, identity: &Identity, now: Mono) -> CopyOf {
-        if let Some(number) = self.waiting.get(identity) {
+        if let Some(number) = self.waiting.get(identity).and_then(VecDeque::front) {
             return CopyOf::Waiting(*number);
         }
         match self.doubtful.remove(identity) {
-            Some(since) if now.since(since) < DOUBT => CopyOf::Ended,
+            Some((since, how)) if now.since(since) < DOUBT => CopyOf::Ended(how),
             _ => CopyOf::Nothing,
         }
     }
@@ -152,92 +205,22 @@ impl Deliveries {
         told
     }
 
-    /// The copy takes the place of what waits for it.
-    pub fn adopt(&mut self, number: i64, place: Place) {
-        if let Some(taken) = self.all.get_mut(&number) {
-            self.waiting.remove(&taken.identity);
-            (taken.place, taken.is_orphan) = (Some(place), false);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn taken(id: &str, tag: u64, has_begun: bool) -> Taken {
-        Taken {
-            pool: PoolName::new("default").unwrap(),
-            identity: identity(id, 0),
-            returns: 0,
-            expires: None,
-            since: Mono::default(),
-            job: None,
-            place: Some(place(1, tag)),
-            token: Some(Token(tag)),
-            has_begun,
-            is_orphan: false,
-            was_stopped: false,
-        }
+    /// The copy, which came for this pool, takes the place of what waits for it.
+    pub fn adopt(&mut self, number: i64, pool: &PoolName, place: Place, returns: u32) {
+        let Some(taken) = self.all.get_mut(&number) else {
+            return;
+        };
+        (taken.place, taken.is_orphan) = (Some(place), false);
+        taken.pool.clone_from(pool);
+        taken.returns = returns;
+        let identity = taken.identity.clone();
+        self.waits_no_more(number, &identity);
     }
 
-    fn identity(id: &str, retries: u32) -> Identity {
-        Identity {
-            id: JobId::new(id).unwrap(),
-            retries,
-        }
-    }
-
-    fn place(channel: u64, tag: u64) -> Place {
-        Place {
-            channel,
-            tag,
-            consumer: 1,
-        }
-    }
-
-    #[test]
-    fn what_has_begun_waits_for_its_copy() {
-        let (mut all, now) = (Deliveries::default(), Mono(0));
-        all.add(1, taken("runs", 1, true));
-        all.add(2, taken("waits", 2, false));
-        let void = all.lose(1, now);
-        assert_eq!(void.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2]);
-        assert_eq!(all.copy_of(&identity("waits", 0), now), CopyOf::Nothing);
-        assert_eq!(
-            all.copy_of(&identity("runs", 1), now),
-            CopyOf::Nothing,
-            "a retry is another message"
-        );
-        assert_eq!(all.copy_of(&identity("runs", 0), now), CopyOf::Waiting(1));
-        all.adopt(1, place(2, 7));
-        assert_eq!(all.copy_of(&identity("runs", 0), now), CopyOf::Nothing, "it came");
-        assert_eq!(all.acknowledge(1), Some(place(2, 7)));
-        assert!(all.remove(1).is_some() && all.remove(1).is_none());
-    }
-
-    #[test]
-    fn a_copy_of_what_was_just_acknowledged_has_ended() {
-        let (mut all, now) = (Deliveries::default(), Mono(0));
-        all.add(1, taken("acked", 1, true));
-        assert_eq!(all.acknowledge(1), Some(place(1, 1)));
-        assert_eq!(all.acknowledge(1), None);
-        all.remove(1);
-        assert_eq!(
-            all.copy_of(&identity("acked", 0), now),
-            CopyOf::Nothing,
-            "its channel is well"
-        );
-        assert!(all.lose(1, now).is_empty());
-        assert_eq!(all.copy_of(&identity("acked", 0), now + DOUBT), CopyOf::Nothing);
-        all.add(2, taken("acked", 2, true));
-        all.acknowledge(2);
-        all.lose(1, now);
-        assert_eq!(all.copy_of(&identity("acked", 0), now), CopyOf::Ended);
-        assert_eq!(
-            all.copy_of(&identity("acked", 0), now),
-            CopyOf::Nothing,
-            "one copy comes"
-        );
+    /// The supervisor gave it back, and has it no more. Returns what it was given, to be given again.
+    pub fn given_back(&mut self, number: i64) -> Option<Job> {
+        let taken = self.all.get_mut(&number)?;
+        (taken.token, taken.was_stopped, taken.is_recalled) = (None, false, false);
+        taken.job.take()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lapin::message::Delivery;
 
 use super::calls::{Answer, Arrival};
-use super::deliveries::{CopyOf, Identity, Place, Taken};
+use super::deliveries::{CopyOf, Ended, Identity, Place, Taken};
 use super::message;
 use super::pool::Way;
 use super::source::Feed;
@@ -50,7 +50,7 @@ impl Feed {
                     id: id.unwrap_or_else(JobId::generate),
                     retries: task.retries,
                 };
-                if delivery.redelivered && self.is_copy(&identity, place) {
+                if delivery.redelivered && self.is_copy(name, &identity, place, returns) {
                     return;
                 }
                 let arrival = Arrival {
@@ -74,17 +74,21 @@ impl Feed {
     }
 
     /// Whether it is a copy of what runs, or of what has just ended. That decides what becomes of it.
-    fn is_copy(&mut self, identity: &Identity, place: Place) -> bool {
+    fn is_copy(&mut self, pool: &PoolName, identity: &Identity, place: Place, returns: u32) -> bool {
         match self.deliveries.copy_of(identity, Mono::now()) {
             CopyOf::Nothing => return false,
             CopyOf::Waiting(number) => {
-                tracing::debug!(job = %identity.id, "it came again while it runs: this copy waits for its outcome");
-                self.deliveries.adopt(number, place);
+                tracing::debug!(job = %identity.id, "it came again while a pool has it: this copy waits for its outcome");
+                self.deliveries.adopt(number, pool, place, returns);
                 self.copy_came(number);
             }
-            CopyOf::Ended => {
+            CopyOf::Ended(how) => {
                 tracing::debug!(job = %identity.id, "it came again after its end");
-                self.acknowledge_at(&[place]);
+                self.deliveries.note_end(place, identity.clone(), how);
+                match how {
+                    Ended::Acknowledged => self.acknowledge_at(&[place]),
+                    Ended::Rejected => self.reject_at(pool, place, false),
+                }
             }
         }
         true
@@ -156,6 +160,7 @@ impl Feed {
                 has_begun,
                 is_orphan: false,
                 was_stopped: false,
+                is_recalled: false,
             },
         );
         match claimed {

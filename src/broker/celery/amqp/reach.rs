@@ -1,22 +1,19 @@
 //! Reaching the server, and what is lost with it or with a channel.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::stream::StreamExt;
 use lapin::{Connection, Event as Told};
 
 use super::calls::{Answer, Kind};
+use super::deliveries::Lost;
 use super::pool::{Pool, Way};
-use super::session::{Server, Session};
+use super::session::{Look, Server, Session};
 use super::source::Feed;
 use crate::broker::source::Event;
 use crate::broker::{Broker, BrokerError};
 use crate::time::Mono;
-
-/// The server closes a channel a moment before the library says so of it.
-pub(super) const CLOSING: Duration = Duration::from_millis(100);
 
 impl Feed {
     pub(super) fn reach_server(&mut self, now: Mono) {
@@ -53,7 +50,7 @@ impl Feed {
         match told {
             Some(Told::Error(error)) if error.is_amqp_soft_error() => {
                 if let Server::Up(session) = &mut self.server {
-                    session.look = Some(now + CLOSING);
+                    session.look = Some(Look::after(&error, now));
                 }
             }
             Some(Told::Error(error)) => self.lose_server(&self.broker.link.error(&error), now),
@@ -88,23 +85,48 @@ impl Feed {
         }
     }
 
-    /// A channel is lost: what has not begun is not ours any more, and what has waits for its copy.
+    /// A pool's channel is closed, for this reason of the server's; `None`: a call on it failed, and that was said.
+    pub(super) fn lose_closed(&mut self, channel: u64, reason: Option<&str>, now: Mono) {
+        if let Some(reason) = reason {
+            tracing::warn!(
+                reason,
+                "the server closed a channel: what has not begun is delivered again (is a task longer than its consumer_timeout?)"
+            );
+        }
+        self.lose_channel(channel, now);
+    }
+
+    /// The answer to a call; `None`: it failed with its connection. That is said once, not of each call.
+    pub(super) fn unless_server_is_lost<T>(
+        &mut self,
+        result: Result<T, BrokerError>,
+    ) -> Option<Result<T, BrokerError>> {
+        if result.is_ok() {
+            return Some(result);
+        }
+        // What the library has said by now.
+        while let Server::Up(session) = &mut self.server
+            && let Some(told) = session.events.next().now_or_never()
+        {
+            self.told(told);
+        }
+        self.is_up().then_some(result)
+    }
+
+    /// A channel is lost: what the supervisor does not have is not ours any more, and the rest waits for its copy.
     pub(super) fn lose_channel(&mut self, channel: u64, now: Mono) {
         for pool in self.pools.values_mut() {
             if matches!(&pool.channel, Way::Open(open) if open.number == channel) {
                 pool.lose_channel();
             }
         }
-        let void = self.deliveries.lose(channel, now);
-        let mut hand = self.broker.consumer.hand();
-        let numbers: HashSet<i64> = void.iter().map(|(number, _)| *number).collect();
-        hand.forget(&numbers);
-        drop(hand);
-        for (number, taken) in void {
-            self.broker.waiting().remove(&number);
-            if let Some(token) = taken.token {
-                self.events.send(Event::Void { token });
-            }
+        let Lost { forgotten, recalled } = self.deliveries.lose(channel, now);
+        self.broker.consumer.hand().forget(&forgotten);
+        self.broker
+            .waiting()
+            .retain(|number, _| !forgotten.contains(number));
+        for token in recalled {
+            self.events.send(Event::Recall { token });
         }
     }
 
@@ -113,10 +135,9 @@ impl Feed {
         let Server::Up(session) = &mut self.server else {
             return;
         };
-        if session.look.is_none_or(|at| at > now) {
+        let Some(Look { reason, .. }) = session.look.take_if(|look| look.at <= now) else {
             return;
-        }
-        session.look = None;
+        };
         if !session.connection.status().connected() {
             let error = lapin::Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionAborted));
             return self.lose_server(&self.broker.link.error(&error), now);
@@ -127,10 +148,7 @@ impl Feed {
         };
         let closed: Vec<u64> = self.pools.values().filter_map(closed).collect();
         for channel in closed {
-            tracing::warn!(
-                "the server closed a channel: what has not begun is delivered again (is a task longer than its consumer_timeout?)"
-            );
-            self.lose_channel(channel, now);
+            self.lose_closed(channel, Some(&reason), now);
         }
     }
 }

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use lapin::options::{BasicAckOptions, BasicRejectOptions};
 
-use super::deliveries::Place;
+use super::deliveries::{Ended, Place};
 use super::outbox::{Batch, Pending};
 use super::pool::{Pool, Way};
 use super::source::Feed;
@@ -64,8 +64,10 @@ impl Feed {
         let back = plan.ends.iter().filter(|(number, held, end, _)| {
             matches!(end, End::GiveBack) && !self.may_wait_here(*number, &held.queue)
         });
-        let mut pools: Vec<PoolName> = back
-            .filter_map(|(number, ..)| Some(self.deliveries.get(*number)?.pool.clone()))
+        let taken = back.filter_map(|(number, ..)| self.deliveries.get(*number));
+        let mut pools: Vec<PoolName> = taken
+            .filter(|taken| taken.place.is_some())
+            .map(|taken| taken.pool.clone())
             .collect();
         pools.sort();
         pools.dedup();
@@ -95,6 +97,9 @@ impl Feed {
                     self.outcomes.wait_for_copy(number, Pending { token, end, since });
                     continue;
                 }
+                if let End::Requeue(losses) = end {
+                    self.outcomes.requeues(held.job.clone(), losses);
+                }
             } else if let Some(kept) = self.end(number, &held, end, &mut acks) {
                 batch.plan.after.extend(kept);
                 continue;
@@ -119,13 +124,14 @@ impl Feed {
             }
             End::Hold(eta) => {
                 self.broker.waiting().insert(number, later(held));
+                self.deliveries.given_back(number);
                 if let Some(taken) = self.deliveries.get_mut(number) {
-                    (taken.token, taken.has_begun) = (None, false);
+                    taken.has_begun = false;
                 }
                 return Some(Some(After::Hold(number, held.queue.clone(), eta)));
             }
-            End::Acknowledge(_) => acks.extend(self.deliveries.acknowledge(number)),
-            End::Reject(_) => self.reject(number, false),
+            End::Acknowledge(_) => acks.extend(self.deliveries.end(number, Ended::Acknowledged)),
+            End::Reject(_) => self.reject(number),
             End::GiveBack | End::Requeue(_) if held.is_acked => {
                 let job = &held.job;
                 tracing::warn!(%job, "this task was interrupted; it was acknowledged when it began and does not run again");
@@ -134,10 +140,10 @@ impl Feed {
                 self.wait_again(number);
                 return Some(None);
             }
-            End::GiveBack => self.reject(number, true),
+            End::GiveBack => self.requeue(number),
             End::Requeue(losses) => {
                 self.outcomes.requeues(held.job.clone(), losses);
-                self.reject(number, true);
+                self.requeue(number);
             }
         }
         None
@@ -155,12 +161,12 @@ impl Feed {
 
     /// It came before all that wait here.
     fn wait_again(&mut self, number: i64) {
-        let Some(taken) = self.deliveries.get_mut(number) else {
+        let job = self.deliveries.given_back(number);
+        let Some(taken) = self.deliveries.get(number) else {
             return;
         };
-        taken.token = None;
         let (returns, since) = (taken.returns, taken.since);
-        if let (Some(job), Some(pool)) = (taken.job.take(), self.pools.get_mut(&taken.pool)) {
+        if let (Some(job), Some(pool)) = (job, self.pools.get_mut(&taken.pool)) {
             let claim = Claim {
                 job: job.id.clone(),
                 handle: number,
@@ -193,15 +199,16 @@ impl Feed {
                 .message(number)
                 .is_some_and(|held| held.acks_early && !held.may_be_early);
             drop(hand);
-            if is_early {
+            // Of one that nobody said to have begun, a worker may still say so, or it is given back.
+            if is_early && self.deliveries.get(number).is_some_and(|taken| taken.has_begun) {
                 self.acknowledge_early(&[number]);
             }
             return;
         };
         match pending.end {
-            End::Reject(_) => self.reject(number, false),
+            End::Reject(_) => self.reject(number),
             _ => {
-                let place = self.deliveries.acknowledge(number);
+                let place = self.deliveries.end(number, Ended::Acknowledged);
                 self.acknowledge_at(place.as_slice());
             }
         }
@@ -230,7 +237,7 @@ impl Feed {
     pub(super) fn acknowledge_early(&mut self, numbers: &[i64]) {
         let mut places = Vec::with_capacity(numbers.len());
         for number in numbers {
-            if let Some(place) = self.deliveries.acknowledge(*number) {
+            if let Some(place) = self.deliveries.end(*number, Ended::Acknowledged) {
                 places.push(place);
                 if let Some(held) = self.broker.consumer.hand().message_mut(*number) {
                     held.is_acked = true;
@@ -242,15 +249,25 @@ impl Feed {
 
     /// A message that the supervisor never had goes back.
     pub(super) fn put_back(&mut self, number: i64) {
-        self.reject(number, true);
+        self.requeue(number);
         self.forget(number);
     }
 
-    fn reject(&mut self, number: i64, requeue: bool) {
-        if let Some(taken) = self.deliveries.get_mut(number)
-            && let Some(place) = taken.place.take()
-        {
-            let pool = taken.pool.clone();
+    fn reject(&mut self, number: i64) {
+        if let Some(place) = self.deliveries.end(number, Ended::Rejected) {
+            self.reject_of(number, place, false);
+        }
+    }
+
+    fn requeue(&mut self, number: i64) {
+        let taken = self.deliveries.get_mut(number);
+        if let Some(place) = taken.and_then(|taken| taken.place.take()) {
+            self.reject_of(number, place, true);
+        }
+    }
+
+    fn reject_of(&mut self, number: i64, place: Place, requeue: bool) {
+        if let Some(pool) = self.deliveries.get(number).map(|taken| taken.pool.clone()) {
             self.reject_at(&pool, place, requeue);
         }
     }

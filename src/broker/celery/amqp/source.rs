@@ -169,10 +169,10 @@ impl Feed {
         for Begun { token, .. } in begun {
             let number = self.tokens.get(*token).map(|claim| claim.handle);
             let number = number.unwrap_or_else(|| panic!("delivery {token} begins after its end"));
-            let Some(taken) = self.deliveries.get_mut(number) else {
-                continue; // its channel is lost
-            };
-            taken.has_begun = true;
+            let taken = self.deliveries.get_mut(number);
+            taken
+                .unwrap_or_else(|| panic!("delivery {token} begins and is not kept"))
+                .has_begun = true;
             let hand = self.broker.consumer.hand();
             if hand
                 .message(number)
@@ -326,7 +326,7 @@ impl Feed {
         let backoffs = self.backoffs.values().filter_map(|backoff| backoff.next(now));
         let pools = self.pools.values().filter_map(Pool::deadline);
         let look = match &self.server {
-            Server::Up(session) => session.look,
+            Server::Up(session) => session.look.as_ref().map(|look| look.at),
             Server::Away | Server::Connecting => None,
         };
         let has_room = |pool: &&Pool| pool.room.jobs() > pool.surplus.len();
