@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Optional, Protocol, Sequence, Tuple
 
+from poolhouse.filter import JobFilter
 from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob
 
 
@@ -33,9 +34,9 @@ class Broker(Protocol):
         """Takes jobs out before they begin; with `running`, those that run are stopped for good. One answer a job."""
         ...
 
-    def matching(self, queue: Optional[str], task: Optional[str], most: int, after: Any = None) -> Tuple[List[str], Any]:
-        """Some jobs that have not begun, of this queue and task: their ids, and where to go on; None: there are no more.
-        What is taken out in between hides no others."""
+    def search(self, filter: JobFilter, most: int, after: Any = None) -> Tuple[List[str], Any]:
+        """Looks at some jobs, `most` at the most, the newest of each place first: the ids of those that match, and where to
+        go on; None: all were looked at. What is taken out in between hides no others."""
         ...
 
     def purge(self, queue: str, scheduled: bool, most: int) -> int:

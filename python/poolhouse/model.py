@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -144,6 +144,23 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """A run that did not succeed, as far as the broker knows it."""
+
+    #: Why, without a traceback: the job's own error has that of the last one.
+    error: JobError
+    started: Optional[datetime] = None
+    ended: Optional[datetime] = None
+    #: The worker that ran it: its number, or its name.
+    worker: Optional[str] = None
+
+    @property
+    def duration(self) -> Optional[timedelta]:
+        """How long it took; None: that is not known."""
+        return None if self.started is None or self.ended is None else self.ended - self.started
+
+
+@dataclass(frozen=True)
 class JobView:
     """A job as it is now."""
 
@@ -167,6 +184,8 @@ class JobView:
     error: Optional[JobError]
     #: How far it is, while it runs and if it says so.
     progress: Optional[Progress] = None
+    #: Runs that did not succeed, the oldest first: the last ten, as far as the broker keeps them.
+    attempts: Tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, List, Optional, TypeVar, Union, overload
+import math
+from datetime import datetime
+from typing import Any, AsyncIterator, Callable, Iterable, Iterator, List, Optional, Tuple, TypeVar, Union, overload
 
 from poolhouse import payload
 from poolhouse.connection import Connection
 from poolhouse.duration import Duration
 from poolhouse.errors import Refused
+from poolhouse.filter import JobFilter, States
 from poolhouse.ids import new_id, new_ids
 from poolhouse.job import Group, Job
-from poolhouse.model import Canceled, NewGroup, NewJob, check_name
+from poolhouse.model import Canceled, JobView, NewGroup, NewJob, State, check_name
 from poolhouse.options import Options
 from poolhouse.task import P, Signature, Task
 from poolhouse.threads import in_thread
 
 R = TypeVar("R")
 
-#: Jobs that are canceled or deleted in one step.
+#: Jobs that are looked at, canceled or deleted in one step.
 _STEP = 500
+#: Where jobs are that have not begun.
+_NOT_BEGUN = (State.WAITING, State.BLOCKED, State.SCHEDULED, State.DEFERRED)
 
 
 class Pool:
@@ -124,6 +129,61 @@ class Pool:
         """A handle on the group with this id; nothing is asked of the broker."""
         return Group(self._connection, _text(id))
 
+    def jobs(
+        self,
+        *,
+        state: States = None,
+        queue: Optional[str] = None,
+        task: Optional[str] = None,
+        error: Optional[str] = None,
+        since: Union[Duration, datetime, None] = None,
+        limit: Optional[int] = None,
+    ) -> Iterator[JobView]:
+        """Finds jobs: `for job in pool.jobs(state="dead", error="timeout", since="1h", limit=100)`.
+
+        `state`: one of `State`, "canceled", or several of them. `error`: a text that the error has somewhere. `since`: jobs
+        that ended since then, or were enqueued then if they have not ended.
+
+        Goes on as it is asked, some hundred jobs at a time: running jobs first, then those that wait, and the newest of each
+        state first. Jobs that move meanwhile may be missed or come twice. Stop it by `limit`, or by leaving the loop.
+        """
+        filter = JobFilter.of(state, queue, task, error, since)
+        left, after = _limit(limit), None
+        while left > 0:
+            found, after = self._page(filter, after)
+            yield from found[: int(min(left, len(found)))]
+            left -= len(found)
+            if after is None:
+                return
+
+    async def ajobs(
+        self,
+        *,
+        state: States = None,
+        queue: Optional[str] = None,
+        task: Optional[str] = None,
+        error: Optional[str] = None,
+        since: Union[Duration, datetime, None] = None,
+        limit: Optional[int] = None,
+    ) -> AsyncIterator[JobView]:
+        """See `jobs`: `async for job in pool.ajobs(state="dead")`."""
+        filter = JobFilter.of(state, queue, task, error, since)
+        left, after = _limit(limit), None
+        while left > 0:
+            found, after = await in_thread(self._page, filter, after)
+            for view in found[: int(min(left, len(found)))]:
+                yield view
+            left -= len(found)
+            if after is None:
+                return
+
+    def _page(self, filter: JobFilter, after: Any) -> Tuple[List[JobView], Any]:
+        """What some steps of a search find, as it is by then, and where to go on."""
+        broker = self._connection.broker()
+        ids, after = broker.search(filter, _STEP, after)
+        views = broker.find(ids) if ids else []
+        return [view for view in views if view is not None and filter.matches(view)], after
+
     def cancel(self, *, queue: Optional[str] = None, task: Optional[str] = None) -> int:
         """Cancels all jobs of a queue, of a task, or of both, that have not begun. Returns how many never run.
 
@@ -132,9 +192,10 @@ class Pool:
         if queue is None and task is None:
             raise Refused("cancel needs a queue, a task, or both")
         broker = self._connection.broker()
+        filter = JobFilter.of(_NOT_BEGUN, queue, task, None, None)
         canceled, after = 0, None
         while True:
-            ids, after = broker.matching(queue, task, _STEP, after)
+            ids, after = broker.search(filter, _STEP, after)
             answers = broker.cancel(ids, False) if ids else []
             canceled += sum(answer in (Canceled.DONE, Canceled.ASKED) for answer in answers)
             if after is None:
@@ -169,6 +230,14 @@ def _jobs(calls: Iterable[Signature[Any]]) -> List[NewJob]:
     """With ids in the order of the calls."""
     calls = list(calls)
     return [call.job(id) for call, id in zip(calls, new_ids(len(calls)))]
+
+
+def _limit(limit: Optional[int]) -> float:
+    if limit is None:
+        return math.inf
+    if not isinstance(limit, int) or limit < 0:
+        raise Refused(f"limit is {limit!r}; expected a whole number, 0 or more")
+    return limit
 
 
 def _text(id: Union[str, object]) -> str:

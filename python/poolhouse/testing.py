@@ -19,13 +19,27 @@ import json
 import threading
 import traceback
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import pool_job
 from poolhouse import check, payload
 from poolhouse.errors import IdTaken
-from poolhouse.model import GROUP, PREVIOUS, Canceled, Enqueued, GroupView, JobError, JobView, NewGroup, NewJob, State
+from poolhouse.filter import JobFilter
+from poolhouse.model import (
+    GROUP,
+    PREVIOUS,
+    Attempt,
+    Canceled,
+    Enqueued,
+    GroupView,
+    JobError,
+    JobView,
+    NewGroup,
+    NewJob,
+    State,
+)
 from poolhouse.pool import Pool
 
 _PAYLOAD_LEN_MAX = 1 << 20
@@ -92,7 +106,7 @@ class InlineBroker:
                 self._run(job._replace(arguments=payload.hand_on(job.arguments, PREVIOUS, self._results[previous.id])))
             else:
                 why = f"it did not run, since job {previous.id} of task `{previous.task}`, earlier in its chain, failed"
-                self._keep(job, None, JobError("earlier job failed", why), 0)
+                self._keep(job, None, JobError("earlier job failed", why))
             previous = job
 
     def find(self, ids: Sequence[str]) -> List[Optional[JobView]]:
@@ -103,9 +117,10 @@ class InlineBroker:
         """See `broker.Broker`; all jobs have ended."""
         return [Canceled.ENDED if id in self._views else Canceled.UNKNOWN for id in ids]
 
-    def matching(self, queue: Optional[str], task: Optional[str], most: int, after: Any = None) -> Tuple[List[str], Any]:
-        """See `broker.Broker`; all jobs have ended."""
-        return [], None
+    def search(self, filter: JobFilter, most: int, after: Any = None) -> Tuple[List[str], Any]:
+        """See `broker.Broker`; there are few, and all have ended."""
+        found = [view for view in reversed(self.jobs) if filter.matches(view)]
+        return [view.id for place in filter.places() for view in found if view.state is place], None
 
     def purge(self, queue: str, scheduled: bool, most: int) -> int:
         """See `broker.Broker`; all jobs have ended."""
@@ -150,19 +165,24 @@ class InlineBroker:
     def _run(self, job: NewJob) -> None:
         """Runs a job as often as it may."""
         error: Optional[JobError] = None
+        attempts: List[Attempt] = []
         for attempt in range(1, (job.retries or 0) + 2):
+            started = datetime.now(timezone.utc)
             try:
                 result = payload.encode(_call(job, attempt), f"the result of `{job.task}`")
             except KeyboardInterrupt:
                 raise
             except BaseException as raised:
                 error = JobError(_type_name(raised), str(raised), traceback.format_exc())
+                attempts.append(Attempt(replace(error, detail=""), started, datetime.now(timezone.utc)))
             else:
                 self._results[job.id] = result
-                return self._keep(job, result, error, attempt - 1)
-        self._keep(job, None, error, attempt)
+                return self._keep(job, result, error, attempts)
+        self._keep(job, None, error, attempts)
 
-    def _keep(self, job: NewJob, result: Optional[bytes], error: Optional[JobError], failures: int) -> None:
+    def _keep(
+        self, job: NewJob, result: Optional[bytes], error: Optional[JobError], attempts: Sequence[Attempt] = ()
+    ) -> None:
         now = datetime.now(timezone.utc)
         self._views[job.id] = JobView(
             id=job.id,
@@ -173,10 +193,11 @@ class InlineBroker:
             enqueued=now,
             due=None,
             ended=now,
-            failures=failures,
+            failures=len(attempts),
             losses=0,
             result=None if result is None else payload.decode(result),
             error=error,
+            attempts=tuple(attempts),
         )
 
 

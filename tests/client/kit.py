@@ -141,6 +141,16 @@ class SqliteKit(Kit):
     def make_broker(self):
         return f"sqlite:{self.directory / 'pool.db'}"
 
+    def limit_of(self, id):
+        """The limit of a job: its key and its number."""
+        return self.rows("SELECT limit_key, limit_max FROM jobs WHERE id = ?", id)[0]
+
+    def is_expired(self, id):
+        """Whether the time of a job that nobody has taken is over."""
+        return ("1",) in self.rows(
+            "SELECT CAST(begin_by < ? AS TEXT) FROM jobs WHERE id = ?", time.time_ns() // 1_000_000, id
+        )
+
     def has_begun(self, id):
         """Whether the supervisor has noted that a job runs."""
         return ("1",) in self.rows("SELECT CAST(begun AS TEXT) FROM running JOIN jobs USING (handle) WHERE id = ?", id)
@@ -166,6 +176,17 @@ class RedisKit(Kit):
 
         self._server = RedisServer()
         return self._server.url
+
+    def limit_of(self, id):
+        """The limit of a job: its key and its number."""
+        with self._server.client() as client:
+            key, number = client.hmget(f"rq:job:{id}", "rate_limit_key", "rate_limit_concurrency")
+        return key.decode(), int(number)
+
+    def is_expired(self, id):
+        """Whether the time of a job that nobody has taken is over: Redis forgets it."""
+        with self._server.client() as client:
+            return not client.exists(f"rq:job:{id}")
 
     def has_begun(self, id):
         """Whether the supervisor has noted that a job runs: the score of its execution is whole then."""

@@ -312,6 +312,117 @@ class Rules:
         with self.assertRaises(JobCanceled):
             job.result(PATIENCE_S)
 
+    def test_all_of_a_queue_or_a_task_is_canceled(self):
+        queue, other = fresh("queue"), fresh("queue")
+        note, add, pool = self.shop.note.options(queue=queue), self.shop.add.options(queue=queue), self.shop.pool
+        noted = note.enqueue_many([[fresh()] for _ in range(1_200)])  # more than two steps
+        late = note.options(delay="1h").enqueue(fresh())
+        added, elsewhere = add.enqueue(1), self.shop.note.options(queue=other).enqueue(fresh())
+        self.assertEqual(pool.cancel(queue=queue, task="shop.note"), 1_201)
+        self.assertEqual({job.state for job in (*noted[::300], late)}, {State.DEAD})
+        self.assertEqual((added.state, elsewhere.state), (State.WAITING, State.WAITING))
+        self.assertEqual(asyncio.run(pool.acancel(queue=queue)), 1)
+        self.assertEqual(pool.cancel(queue=queue), 0)
+        self.assertEqual(pool.cancel(queue=other), 1)
+        with self.assertRaises(Refused):
+            pool.cancel()
+
+    def test_a_queue_is_emptied_without_a_record(self):
+        queue, pool = fresh("queue"), self.shop.pool
+        add = self.shop.add.options(queue=queue)
+        jobs = add.enqueue_many([[1]] * 1_001)
+        late = add.options(delay="1h").enqueue(1)
+        self.assertEqual(pool.purge(queue), 1_001)
+        with self.assertRaises(JobUnknown):
+            jobs[0].view()
+        self.assertEqual(late.state, State.SCHEDULED)
+        self.assertEqual(asyncio.run(pool.apurge(queue, scheduled=True)), 1)
+        self.assertEqual(pool.purge(fresh("never")), 0)
+
+    def test_a_job_that_has_not_begun_in_time_never_runs(self):
+        queue, word = fresh("queue"), fresh()
+        late = self.shop.note.options(queue=queue, expires="1s").enqueue(word)
+        kept = self.shop.note.options(queue=queue, expires="1h").enqueue(f"kept {word}")
+        until(lambda: self.kit.is_expired(late.id), "its time passes")
+        self.kit.serve(queue)
+        kept.result(PATIENCE_S)
+        self.assertEqual([each for each in self.kit.noted() if word in each], [f"kept {word}"])
+
+    def test_so_many_jobs_of_a_key_run_at_once(self):
+        hold, names = self.shop.hold.options(limit=(fresh("limit"), 1)), [fresh(), fresh()]
+        jobs = [hold.enqueue(name) for name in names]
+        until(lambda: f"holds {names[0]}" in self.kit.noted(), "the first one runs")
+        other = self.shop.add.enqueue(1)
+        self.assertEqual(other.result(PATIENCE_S), 1, "the others go on")
+        until(lambda: jobs[1].state is State.BLOCKED, "the second one is blocked")
+        self.assertNotIn(f"holds {names[1]}", self.kit.noted())
+        for name in names:
+            self.kit.release(name)
+        self.assertEqual([job.result(PATIENCE_S) for job in jobs], names)
+        for wrong in (("k", 0), ("", 1), "k"):
+            with self.assertRaises(Refused):
+                hold.options(limit=wrong).enqueue("never")
+
+    # Finding.
+
+    def test_jobs_are_found_by_what_is_known_of_them(self):
+        shop, pool, queue = self.shop, self.shop.pool, fresh("queue")
+        waiting = shop.add.options(queue=queue).enqueue_many([[number] for number in range(1_100)])
+        late = shop.note.options(queue=queue, delay="1h").enqueue("x")
+        canceled = shop.add.options(queue=queue).enqueue(1)
+        canceled.cancel()
+        found = [view.id for view in pool.jobs(queue=queue, state="waiting")]
+        self.assertEqual(found, [job.id for job in reversed(waiting)], "the newest first, over some pages")
+        ids = lambda **conditions: {view.id for view in pool.jobs(queue=queue, **conditions)}
+        self.assertEqual(ids(), {canceled.id, late.id, *found})
+        self.assertEqual(ids(task="shop.note"), {late.id})
+        self.assertEqual(ids(state=[State.SCHEDULED, "canceled"]), {late.id, canceled.id})
+        self.assertEqual((ids(state="dead"), ids(since="0s"), ids(task="never")), (set(), set(), set()))
+        self.assertEqual(len(ids(since="1h")), 1_102)
+        self.assertEqual([view.id for view in pool.jobs(queue=queue, limit=2)], found[:2])
+        self.assertEqual(list(pool.jobs(queue=queue, limit=0)), [])
+        for wrong in ({"state": "lost"}, {"limit": -1}):
+            with self.assertRaises(Refused):
+                list(pool.jobs(**wrong))
+        with self.assertRaises(ValueError):
+            list(pool.jobs(since="soon"))
+        pool.cancel(queue=queue)
+
+    def test_jobs_are_found_by_their_error(self):
+        word = fresh("Shoes")
+        jobs = [self.shop.fail.enqueue(f"no {word} here"), self.shop.fail.enqueue("nothing else")]
+        for job in jobs:
+            with self.assertRaises(JobFailed):
+                job.result(PATIENCE_S)
+
+        async def found():
+            return [view async for view in self.shop.pool.ajobs(state="failed", error=word.upper(), since="1h")]
+
+        (view,) = asyncio.run(found())
+        self.assertEqual((view.id, view.state, view.error.kind), (jobs[0].id, State.DEAD, "LookupError"))
+
+    def test_a_search_goes_on_while_jobs_leave(self):
+        queue = fresh("queue")
+        jobs = self.shop.add.options(queue=queue).enqueue_many([[number] for number in range(1_200)])
+        found = self.shop.pool.jobs(queue=queue, state="waiting")
+        first = [next(found).id for _ in range(10)]
+        for job in [*jobs[:50], *jobs[-400:-100]]:  # at both ends
+            job.cancel()
+        rest = [view.id for view in found]
+        self.assertLessEqual({job.id for job in jobs[50:800]}, set(rest))
+        self.assertEqual(len(first + rest), len({*first, *rest}), "none comes twice")
+        self.shop.pool.cancel(queue=queue)
+
+    def test_a_failed_run_is_shown_with_its_worker_and_its_time(self):
+        job = self.shop.fail.enqueue("no shoes")
+        with self.assertRaises(JobFailed):
+            job.result(PATIENCE_S)
+        (attempt,) = job.view().attempts
+        self.assertEqual((attempt.error.kind, attempt.error.message.strip("'")), ("LookupError", "no shoes"))
+        self.assertTrue(attempt.worker)
+        self.assertGreaterEqual(attempt.duration.total_seconds(), 0)
+        self.assertEqual(self.shop.add.enqueue(1).view().attempts, ())
+
     def test_what_has_ended_is_not_canceled(self):
         job = self.shop.add.enqueue(1)
         job.result(PATIENCE_S)

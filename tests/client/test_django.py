@@ -159,6 +159,21 @@ class Rules:
         soon = self.tasks.add.using(run_after=timezone.now() + timedelta(seconds=1)).enqueue(2)
         self.assertEqual(self.ended(soon).return_value, 2)
 
+    def test_options_of_the_backend_hold_for_its_tasks(self):
+        from poolhouse.django.backend import PoolBackend
+        from poolhouse.django.results import _STATUS
+        from poolhouse.model import State
+
+        options = {"BROKER": self.kit.url, "EXPIRES": "1s", "LIMIT": ("stock", 1)}
+        backend = PoolBackend("default", {"QUEUES": ["later"], "OPTIONS": options})
+        self.addCleanup(backend.close)
+        self.backends["default"] = backend
+        late = self.tasks.add.using(queue_name="later").enqueue(1)
+        self.assertEqual(str(late.status), "READY")
+        self.assertEqual(self.kit.limit_of(late.id), ("stock", 1))
+        until(lambda: self.kit.is_expired(late.id), "its time passes")
+        self.assertEqual(set(_STATUS), set(State), "wherever a task is, Django has a word for it")
+
     def test_coroutines_enqueue_and_look(self):
         async def main():
             result = await self.tasks.add.aenqueue(1, 1)

@@ -47,6 +47,10 @@ class Inline(unittest.TestCase):
         with self.assertRaisesRegex(JobFailed, "not yet"):
             self.shop.later.options(retries=3).enqueue("not yet").result()
         self.assertEqual([job.failures for job in self.ran.jobs], [2, 4])
+        self.assertEqual([len(job.attempts) for job in self.ran.jobs], [2, 4])
+        (found,) = self.shop.pool.jobs(state="failed", error="NOT yet", since="1h")
+        self.assertEqual((found.task, found.attempts[0].error.message), ("shop.later", "not yet"))
+        self.assertEqual(list(self.shop.pool.jobs(state="waiting")), [])
 
     def test_a_failure_is_raised_where_its_result_is_asked_for(self):
         job = self.shop.fail.enqueue("no")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 
 
-class PoolhouseConfig(AppConfig):
+class PoolhouseConfig(AppConfig):  # type: ignore[misc]
     """Has the command `manage.py pool`."""
 
     name = "poolhouse.django"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, List, Sequence
 
@@ -26,6 +27,8 @@ _OPTIONS: Dict[str, Any] = {
     "TIMEOUT": None,
     "RETRIES": None,
     "RESULT_TTL": None,
+    "EXPIRES": None,
+    "LIMIT": None,
     "ENQUEUE_ON_COMMIT": True,
     "DATABASE": "default",
 }
@@ -51,7 +54,11 @@ class PoolBackend(BaseTaskBackend):  # type: ignore[misc]
         self.broker_url = options["BROKER"]
         self._connection = Connection(self.broker_url, options["FSYNC"], None)
         self._job_options = Options(
-            timeout=options["TIMEOUT"], retries=options["RETRIES"], result_ttl=options["RESULT_TTL"]
+            timeout=options["TIMEOUT"],
+            retries=options["RETRIES"],
+            result_ttl=options["RESULT_TTL"],
+            expires=options["EXPIRES"],
+            limit=options["LIMIT"],
         )
         self._on_commit, self._database = options["ENQUEUE_ON_COMMIT"], options["DATABASE"]
 
@@ -72,13 +79,7 @@ class PoolBackend(BaseTaskBackend):  # type: ignore[misc]
             errors=[],
             worker_ids=[],
         )
-        options = Options(
-            queue=task.queue_name,
-            at=task.run_after,
-            timeout=self._job_options.timeout,
-            retries=self._job_options.retries,
-            result_ttl=self._job_options.result_ttl,
-        )
+        options = replace(self._job_options, queue=task.queue_name, at=task.run_after)
         # As normalized: with lists for tuples, and the like.
         arguments = arguments_of(result.args, result.kwargs, task.module_path)
         job = options.job(task.module_path, arguments, result.id)

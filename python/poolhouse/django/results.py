@@ -23,6 +23,7 @@ _SOME_WORKER = "pool"
 
 _STATUS = {
     State.WAITING: TaskResultStatus.READY,
+    State.BLOCKED: TaskResultStatus.READY,
     State.SCHEDULED: TaskResultStatus.READY,
     State.DEFERRED: TaskResultStatus.READY,
     State.RUNNING: TaskResultStatus.RUNNING,
@@ -58,7 +59,7 @@ def result_of(view: JobView, alias: str) -> Any:
         args=args,
         kwargs=kwargs,
         backend=alias,
-        errors=[] if view.error is None else [_error(view.error)],
+        errors=_errors(view),
         worker_ids=[_SOME_WORKER] * _runs(view),
     )
     if view.state is State.FINISHED:
@@ -84,6 +85,13 @@ def _instant(at: Optional[datetime]) -> Optional[datetime]:
 def _runs(view: JobView) -> int:
     """How often it has run, as far as that is counted."""
     return (view.failures or 0) + (view.losses or 0) + (view.state in (State.RUNNING, State.FINISHED))
+
+
+def _errors(view: JobView) -> List[Any]:
+    """Of each run that failed, as far as they are kept. Only the last one has its traceback."""
+    if view.error is None:
+        return []
+    return [*(_error(attempt.error) for attempt in view.attempts[:-1]), _error(view.error)]
 
 
 def _error(error: JobError) -> Any:

@@ -3,7 +3,7 @@
 RQ makes the jobs and reads them. They are added and canceled by the scripts of the program `pool` (`src/broker/rq/lua`): all
 of a call or none, and with its answers.
 
-- `rows`: jobs on their way to Redis; `look`: what became of them.
+- `rows`: jobs on their way to Redis; `look`: what became of them; `search`: looking through them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ except ImportError as error:
 
 from poolhouse import check
 from poolhouse.errors import BrokerError, IdTaken, PoolhouseError, Refused
+from poolhouse.filter import JobFilter
 from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob
 from poolhouse.rq.look import Look, newest, results_key
 from poolhouse.rq.rows import NAMES, PREFIX, Rows, publish_stop
+from poolhouse.rq.search import Search
 
 #: A blocking read is renewed after this time, and its jobs are looked at again: a job that is canceled or deleted, or that
 #: keeps no result, wakes nobody.
@@ -60,6 +62,7 @@ class RqBroker:
             raise BrokerError(f"cannot use the broker at {self._name}: {error}") from None
         serializer = resolve_serializer(os.environ.get("POOL_SERIALIZER") or None)
         self._rows, self._look = Rows(self._redis, serializer), Look(self._redis, serializer)
+        self._search = Search(self._redis, self._look)
         self._enqueue, self._cancel, self._purge = (
             self._redis.register_script(_script(name)) for name in ("enqueue", "cancel", "purge")
         )
@@ -114,30 +117,10 @@ class RqBroker:
                 answers.append(answer)
             return answers
 
-    def matching(self, queue: Optional[str], task: Optional[str], most: int, after: Any = None) -> Tuple[List[str], Any]:
-        """See `broker.Broker`. Each place is gone through from its end, so that what leaves moves none that comes yet."""
+    def search(self, filter: JobFilter, most: int, after: Any = None) -> Tuple[List[str], Any]:
+        """See `broker.Broker`."""
         with self._told():
-            places, end = after or (self._places(queue), None)
-            if not places:
-                return [], None
-            key = places[0]
-            is_list = key.startswith(f"{PREFIX}:queue:")
-            if end is None:
-                end = self._redis.llen(key) if is_list else self._redis.zcard(key)
-            start = max(end - most, 0)
-            read = self._redis.lrange if is_list else self._redis.zrange
-            ids = [id.decode() for id in read(key, start, end - 1)] if end else []
-            views = [view for view in self._look.find(ids) if view is not None]
-            found = [view.id for view in views if not view.state.is_final and task in (None, view.task)]
-            return found, (places, start) if start else (places[1:], None)
-
-    def _places(self, queue: Optional[str]) -> List[str]:
-        if queue is None:
-            queues = sorted(key.decode().rsplit(":", 1)[-1] for key in self._redis.smembers(f"{PREFIX}:queues"))
-        else:
-            queues = [queue]
-        names = ("queue", "scheduled", "deferred")
-        return [f"{PREFIX}:{name}:{queue}" for queue in queues for name in names]
+            return self._search.step(filter, most, after)
 
     def purge(self, queue: str, scheduled: bool, most: int) -> int:
         """See `broker.Broker`."""
@@ -182,7 +165,8 @@ class RqBroker:
     def group_members(self, id: str) -> List[str]:
         """See `broker.Broker`; in the order of their ids, which grow with time unless they were chosen."""
         with self._told():
-            return sorted(member.decode() for member in self._redis.smembers(f"{PREFIX}:group:{id}"))
+            members: Any = self._redis.smembers(f"{PREFIX}:group:{id}")
+            return sorted(member.decode() for member in members)
 
     def wait_group(self, id: str, limit: Optional[float]) -> Optional[GroupView]:
         """See `broker.Broker`."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timezone
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Optional, Sequence, Tuple
 
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.results import Result
 
-from poolhouse.model import JobError, JobView, Progress, State
+from poolhouse.model import Attempt, JobError, JobView, Progress, State
 
 _STATES = {
     JobStatus.QUEUED: State.WAITING,
@@ -23,6 +23,12 @@ _STATES = {
     JobStatus.STOPPED: State.DEAD,
     JobStatus.CANCELED: State.DEAD,
 }
+if hasattr(JobStatus, "RATE_LIMITED"):  # from RQ 3 on
+    _STATES[JobStatus.RATE_LIMITED] = State.BLOCKED
+#: What a kept result tells of a run that did not succeed.
+_FAILED, _STOPPED = {"FAILED", "RETRIED", "MAX_RETRIES_EXCEEDED"}, "STOPPED"
+#: Longest message of an attempt, in characters.
+_MESSAGE_LEN_MAX = 500
 #: The field in which a supervisor notes how far a job says that it is.
 _PROGRESS = "pool_progress"
 #: The last line of a traceback that begins an exception: its type without the module, and its message.
@@ -67,6 +73,7 @@ class Look:
             result=None if result is None or state is not State.FINISHED else result.return_value,
             error=_error(status, None if result is None else result.exc_string) if state is State.DEAD else None,
             progress=self._progress(job) if state is State.RUNNING else None,
+            attempts=_attempts(job) if state.is_final else (),
         )
 
     def _progress(self, job: Job) -> Optional[Progress]:
@@ -95,6 +102,19 @@ def _arguments(job: Job) -> bytes:
     if job.args and job.kwargs:
         both = {"args": job.args, "kwargs": job.kwargs}
     return json.dumps(both, ensure_ascii=False, default=repr).encode() if both else b""
+
+
+def _attempts(job: Job) -> Tuple[Attempt, ...]:
+    """The runs that RQ keeps a result of and that did not succeed. It keeps none of one that a retry policy ran again."""
+    attempts = []
+    for result in reversed(job.results()):
+        if result.type.name in _FAILED or result.type.name == _STOPPED:
+            status = JobStatus.STOPPED if result.type.name == _STOPPED else JobStatus.FAILED
+            error = _error(status, result.exc_string)
+            started, ended = (getattr(result, f"execution_{name}_at", None) for name in ("started", "ended"))
+            short = JobError(error.kind, error.message[:_MESSAGE_LEN_MAX])
+            attempts.append(Attempt(short, _instant(started), _instant(ended), result.worker_name or None))
+    return tuple(attempts)
 
 
 def _error(status: JobStatus, text: Optional[str]) -> JobError:

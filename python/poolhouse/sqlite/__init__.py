@@ -2,7 +2,7 @@
 
 - `database`: the file, its schema, its transactions; `bell`, `inotify`: how processes wake each other;
 - `produce`, `control`, `flow`: adding and canceling jobs, and what that means for others;
-- `read`, `waiters`: looking up, and waiting.
+- `read`, `search`, `waiters`: looking up, looking through, and waiting.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple, TypeVar
 
 from poolhouse import check
+from poolhouse.filter import JobFilter
 from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob
-from poolhouse.sqlite import control, produce, read
+from poolhouse.sqlite import control, produce, read, search
 from poolhouse.sqlite.database import Database
 from poolhouse.sqlite.flow import RESULT_TTL_MS
 from poolhouse.sqlite.waiters import Waiters
@@ -60,10 +61,10 @@ class SqliteBroker:
         with self._database.write() as transaction:
             return [control.cancel(transaction, id, running, self._result_ttl_ms) for id in ids]
 
-    def matching(self, queue: Optional[str], task: Optional[str], most: int, after: Any = None) -> Tuple[List[str], Any]:
+    def search(self, filter: JobFilter, most: int, after: Any = None) -> Tuple[List[str], Any]:
         """See `broker.Broker`."""
         with self._database.read() as connection:
-            return control.matching(connection, queue, task, most, after)
+            return search.search(connection, filter, most, after)
 
     def purge(self, queue: str, scheduled: bool, most: int) -> int:
         """See `broker.Broker`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any, List, Optional, Tuple
 
 from poolhouse.model import Canceled, JobError
@@ -87,34 +86,6 @@ def _unblock(transaction: Transaction, handle: int, queue: int) -> None:
     if row is not None:
         transaction.wait(queue, *row)
         transaction.count(queue, 1, 0)
-
-
-#: Where jobs are that have not begun, each with the order in which it is gone through: two numbers.
-_PLACES = (
-    ("waiting p", "p.queue", "p.position"),
-    ("blocked p INDEXED BY blocked_queue", "p.queue", "p.position"),
-    ("scheduled p", "p.handle", "p.handle"),
-    ("deferred p", "p.handle", "p.handle"),
-)
-_AHEAD = -(1 << 63)
-
-
-def matching(
-    connection: sqlite3.Connection, queue: Optional[str], task: Optional[str], most: int, after: Any
-) -> Tuple[List[str], Any]:
-    """Ids of jobs that have not begun. `after`: how many places are behind, and the position in the next one."""
-    place, first, second = after or (0, _AHEAD, _AHEAD)
-    source, major, minor = _PLACES[place]
-    rows = connection.execute(
-        f"SELECT j.id, {major}, {minor} FROM {source} CROSS JOIN jobs j ON j.handle = p.handle"
-        f" CROSS JOIN queues q ON q.queue = j.queue WHERE ({major}, {minor}) > (?, ?) AND (? ISNULL OR q.name = ?)"
-        f" AND (? ISNULL OR j.task = ?) ORDER BY {major}, {minor} LIMIT ?",
-        (first, second, queue, queue, task, task, most),
-    ).fetchall()
-    ids = [row[0] for row in rows]
-    if len(rows) == most:
-        return ids, (place, *rows[-1][1:])
-    return ids, None if place + 1 == len(_PLACES) else (place + 1, _AHEAD, _AHEAD)
 
 
 def purge(transaction: Transaction, queue: str, scheduled: bool, most: int, result_ttl_ms: int) -> int:

@@ -6,9 +6,9 @@ import json
 import sqlite3
 import time
 from datetime import datetime, timezone
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
-from poolhouse.model import GroupView, JobError, JobView, Progress, State
+from poolhouse.model import Attempt, GroupView, JobError, JobView, Progress, State
 from poolhouse.payload import decode
 
 _FIND = """
@@ -18,7 +18,7 @@ SELECT j.handle, j.id, q.name, j.task, j.payload, j.enqueued, s.due, coalesce(f.
             WHEN r.handle NOTNULL THEN 'running' WHEN s.handle NOTNULL THEN 'scheduled'
             WHEN EXISTS (SELECT 1 FROM deferred w WHERE w.handle = j.handle) THEN 'deferred'
             WHEN EXISTS (SELECT 1 FROM blocked b WHERE b.handle = j.handle) THEN 'blocked'
-            ELSE 'waiting' END, r.progress
+            ELSE 'waiting' END, r.progress, a.history
 FROM jobs j JOIN queues q ON q.queue = j.queue
 LEFT JOIN attempts a ON a.handle = j.handle
 LEFT JOIN scheduled s ON s.handle = j.handle
@@ -31,8 +31,8 @@ WHERE j.id = ? AND coalesce(f.expires > ?, 1)
 
 def find(connection: sqlite3.Connection, id: str) -> Optional[Tuple[int, JobView]]:
     """A job and its handle; None if it is unknown or has expired."""
-    row = connection.execute(_FIND, (id, _now_ms())).fetchone()
-    return None if row is None else (int(row[0]), _view(row))
+    row = connection.execute(_FIND, (id, now_ms())).fetchone()
+    return None if row is None else (int(row[0]), view_of(row))
 
 
 def has_ended(connection: sqlite3.Connection, handle: int) -> bool:
@@ -49,7 +49,7 @@ def find_group(connection: sqlite3.Connection, id: str) -> Optional[GroupView]:
     """How far a group is; None if it is unknown or has expired."""
     row = connection.execute(
         "SELECT total, finished, failed, ended NOTNULL FROM groups WHERE id = ? AND coalesce(expires > ?, 1)",
-        (id, _now_ms()),
+        (id, now_ms()),
     ).fetchone()
     return None if row is None else GroupView(id, row[0], row[1], row[2], bool(row[3]))
 
@@ -63,8 +63,9 @@ def group_members(connection: sqlite3.Connection, id: str) -> List[str]:
     return [str(row[0]) for row in rows]
 
 
-def _view(row: Tuple[Any, ...]) -> JobView:
-    _, id, queue, task, payload, enqueued, due, ended, failures, losses, result, error, state, progress = row
+def view_of(row: Tuple[Any, ...]) -> JobView:
+    """A job from a row with the columns of `_FIND`."""
+    _, id, queue, task, payload, enqueued, due, ended, failures, losses, result, error, state, progress, history = row
     return JobView(
         id=id,
         queue=queue,
@@ -77,20 +78,27 @@ def _view(row: Tuple[Any, ...]) -> JobView:
         failures=failures or 0,
         losses=losses or 0,
         result=None if result is None else decode(result),
-        error=None if error is None else _error(error),
+        error=None if error is None else _error(json.loads(error)),
         progress=None if progress is None else Progress.read(progress),
+        attempts=() if history is None else tuple(_attempt(value) for value in json.loads(history)),
     )
 
 
-def _error(text: str) -> JobError:
-    value = json.loads(text)
-    text_of = (value.get(name, "") for name in ("kind", "message", "detail"))
-    return JobError(*text_of, death=value.get("death"))
+def _attempt(value: Dict[str, Any]) -> Attempt:
+    return Attempt(
+        _error(value.get("error") or {}), _instant(value.get("started")), _instant(value.get("ended")), value.get("worker")
+    )
+
+
+def _error(value: Dict[str, Any]) -> JobError:
+    kind, message, detail = (value.get(name, "") for name in ("kind", "message", "detail"))
+    return JobError(kind, message, detail, value.get("death"))
 
 
 def _instant(ms: Optional[int]) -> Optional[datetime]:
     return None if ms is None else datetime.fromtimestamp(ms / 1000, timezone.utc)
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Now, in milliseconds since 1970."""
     return time.time_ns() // 1_000_000

@@ -17,7 +17,7 @@ from poolhouse.django.tasks import task_backends
 from poolhouse.program import find_program
 
 
-class Command(BaseCommand):
+class Command(BaseCommand):  # type: ignore[misc]
     """Replaces this process by the program `pool`."""
 
     help = (
