@@ -54,7 +54,7 @@ impl Default for Budget {
         Budget {
             jobs: 50,
             rows: 20_000,
-            time: Duration::from_millis(200),
+            time: Duration::from_millis(150),
         }
     }
 }

@@ -338,6 +338,10 @@ class Rules:
         self.assertEqual(late.state, State.SCHEDULED)
         self.assertEqual(asyncio.run(pool.apurge(queue, scheduled=True)), 1)
         self.assertEqual(pool.purge(fresh("never")), 0)
+        blocked = add.options(limit=(fresh("limit"), 2)).enqueue_many([[1]] * 8)
+        self.assertEqual(pool.purge(queue), 8)
+        with self.assertRaises(JobUnknown):
+            blocked[-1].view()
 
     def test_a_job_that_has_not_begun_in_time_never_runs(self):
         queue, word = fresh("queue"), fresh()
@@ -355,6 +359,7 @@ class Rules:
         other = self.shop.add.enqueue(1)
         self.assertEqual(other.result(PATIENCE_S), 1, "the others go on")
         until(lambda: jobs[1].state is State.BLOCKED, "the second one is blocked")
+        self.assertIn(jobs[1].id, [view.id for view in self.shop.pool.jobs(state="blocked", queue="default")])
         self.assertNotIn(f"holds {names[1]}", self.kit.noted())
         for name in names:
             self.kit.release(name)

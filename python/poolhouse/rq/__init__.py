@@ -29,7 +29,7 @@ except ImportError as error:
 from poolhouse import check
 from poolhouse.errors import BrokerError, IdTaken, PoolhouseError, Refused
 from poolhouse.filter import JobFilter
-from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob
+from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob, State
 from poolhouse.rq.look import Look, newest, results_key
 from poolhouse.rq.rows import NAMES, PREFIX, Rows, publish_stop
 from poolhouse.rq.search import Search
@@ -125,8 +125,19 @@ class RqBroker:
     def purge(self, queue: str, scheduled: bool, most: int) -> int:
         """See `broker.Broker`."""
         with self._told():
-            what = "scheduled" if scheduled else "waiting"
-            return int(self._purge(args=[NAMES, *_moment(), queue, what, most]))
+            if scheduled:
+                return self._delete(queue, "scheduled", most)
+            # Each job that leaves the queue would let one of these into it.
+            blocked, after = JobFilter(frozenset([State.BLOCKED.value]), queue), None
+            deleted, is_last = 0, False
+            while deleted < most and not is_last:
+                ids, after = self._search.step(blocked, most - deleted, after)
+                deleted += self._delete(queue, "rate_limited", most, ids) if ids else 0
+                is_last = after is None
+            return deleted + (self._delete(queue, "waiting", most - deleted) if deleted < most else 0)
+
+    def _delete(self, queue: str, what: str, most: int, ids: Sequence[str] = ()) -> int:
+        return int(self._purge(args=[NAMES, *_moment(), queue, what, most, *ids]))
 
     def wait(self, id: str, limit: Optional[float]) -> Optional[JobView]:
         """See `broker.Broker`."""

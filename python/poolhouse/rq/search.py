@@ -9,12 +9,14 @@ from poolhouse.model import State
 from poolhouse.rq.look import Look
 from poolhouse.rq.rows import PREFIX
 
-#: What holds the ids of the jobs of a queue, by the word in its key. RQ keeps those that are blocked by the keys of their
-#: limits, of which it has no list. Source: `rq/registry.py`, `rq/queue.py`.
+#: Those that are blocked: a set for each rate limit.
+_RATE_LIMITED = "rate_limited"
+#: What holds the ids of the jobs of a queue, by the word in its key. Source: `rq/registry.py`, `rq/queue.py`,
+#: `rq/rate_limit.py`.
 _HOLDERS = {
     State.RUNNING: ("wip",),
     State.WAITING: ("queue",),
-    State.BLOCKED: (),
+    State.BLOCKED: (_RATE_LIMITED,),
     State.SCHEDULED: ("scheduled",),
     State.DEFERRED: ("deferred",),
     State.DEAD: ("failed", "canceled"),
@@ -66,7 +68,7 @@ class Search:
         read = self._of_list if holder.is_list else self._of_set
         members, following = read(holder, most, position)
         ids = list(dict.fromkeys(holder.ids(members)))
-        if not filter.is_only_of_places():
+        if not filter.is_only_of_places() or holder.word == _RATE_LIMITED:
             views = self._look.find(ids)
             ids = [view.id for view in views if view is not None and filter.matches(view)]
         if following is None:
@@ -79,7 +81,14 @@ class Search:
             words = [word for word in words if word != "canceled"]
         if not filter.wants_dead(never_ran=False):
             words = [word for word in words if word != "failed"]
-        return tuple(_Holder(word, f"{PREFIX}:{word}:{queue}") for word in words for queue in self._queues(filter))
+        queues, holders = self._queues(filter), []
+        for word in words:
+            if word == _RATE_LIMITED:
+                limits = sorted(limit.decode() for limit in self._redis.smembers(f"{PREFIX}:rl-keys"))
+                holders += [_Holder(word, f"{PREFIX}:rl:{limit}:{word}") for limit in limits]
+            else:
+                holders += [_Holder(word, f"{PREFIX}:{word}:{queue}") for queue in queues]
+        return tuple(holders)
 
     def _queues(self, filter: JobFilter) -> List[str]:
         if filter.queue is not None:

@@ -89,6 +89,17 @@ impl Keys {
         format!("{}:finished:{queue}", self.prefix)
     }
 
+    /// Set of the keys of all rate limits. Source: `rq/rate_limit.py`, `RateLimitRegistry.rl_keys_key`.
+    pub fn rate_limits(&self) -> String {
+        format!("{}:rl-keys", self.prefix)
+    }
+
+    /// Sorted set of the ids of jobs that wait for a slot of a rate limit; the score is since when.
+    /// Source: `rq/rate_limit.py`, `rate_limited_key`.
+    pub fn rate_limited(&self, limit: &str) -> String {
+        format!("{}:rl:{limit}:rate_limited", self.prefix)
+    }
+
     /// Set of the ids of a group's jobs. Source: `rq/group.py`, `Group.get_key`.
     pub fn group(&self, group: &str) -> String {
         format!("{}:group:{group}", self.prefix)

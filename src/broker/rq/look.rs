@@ -17,8 +17,21 @@ use crate::time::Unix;
 pub(super) const PAGE: usize = 500;
 /// The field of a job's hash that says how far it is, in JSON. RQ leaves fields alone that it does not know.
 pub(super) const PROGRESS: &str = "pool_progress";
-/// Asks for many jobs in one command.
+/// Ask for many jobs in one command: for all that is known of them, and for what lists show.
 const LOOK: &str = include_str!("lua/look.lua");
+const LIST: &str = include_str!("lua/list.lua");
+/// The fields of a hash that [`Views::view`] reads.
+const SHOWN: [&str; 9] = [
+    "status",
+    "origin",
+    "data",
+    "description",
+    "exc_info",
+    "created_at",
+    "enqueued_at",
+    "ended_at",
+    PROGRESS,
+];
 
 /// The fields of a hash, or of an entry of a stream.
 pub(super) type Hash = HashMap<String, Vec<u8>>;
@@ -28,6 +41,9 @@ pub(super) type Entries = Vec<(String, Hash)>;
 
 /// A job's hash, the newest entry of its results if there is one, and how many of its runs failed if that is known.
 pub(super) type Found = (Hash, Entries, Option<u32>);
+
+/// What a list shows of a job: the fields [`SHOWN`], the traceback of its newest result, how many of its runs failed.
+pub(super) type Listed = (Vec<Option<Vec<u8>>>, Option<Vec<u8>>, Option<u32>);
 
 /// How jobs are read.
 #[derive(Clone, Debug)]
@@ -46,6 +62,29 @@ impl Views {
             look.arg(id.as_str());
         }
         look
+    }
+
+    /// The command that asks for what lists show of these jobs, which are [`PAGE`] at the most; its answer is a
+    /// [`Listed`] for each. Results are looked at in the place of dead jobs alone.
+    pub(super) fn list(&self, ids: &[JobId], place: JobState) -> redis::Cmd {
+        let mut list = redis::cmd("EVAL");
+        list.arg(LIST).arg(0).arg(self.keys.names()).arg(place.as_str());
+        list.arg(SHOWN.len()).arg(&SHOWN[..]);
+        for id in ids {
+            list.arg(id.as_str());
+        }
+        list
+    }
+
+    /// The job of an answer to [`Views::list`].
+    pub(super) fn listed(&self, id: &JobId, (fields, traceback, failures): Listed) -> Option<JobView> {
+        let named = SHOWN.iter().map(|name| (*name).to_owned()).zip(fields);
+        let hash: Hash = named.filter_map(|(name, value)| Some((name, value?))).collect();
+        let entry: Hash = traceback
+            .into_iter()
+            .map(|text| ("exc_string".to_owned(), text))
+            .collect();
+        self.view(id, &hash, &entry, failures)
     }
 
     /// A job as its hash and the newest entry of its results tell it; `None` when it is not there.

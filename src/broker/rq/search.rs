@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::RqBroker;
-use super::look::{Found, PAGE, job_id};
+use super::look::{Listed, PAGE, job_id};
 use crate::broker::BrokerError;
 use crate::broker::dead::unreadable;
 use crate::broker::filter::{JobFilter, StateName};
 use crate::broker::redis::sorted_set::{Members, literal, members_behind};
-use crate::broker::search::{Budget, Cursor, IdsFound, Look, Page, Search, Unseen};
+use crate::broker::search::{Budget, Cursor, IdsFound, Look, Page, Search};
 use crate::job::{JobId, JobState, JobView, QueueName};
 use crate::time::{Mono, Unix};
 
@@ -24,12 +24,14 @@ const SCAN_COUNT: usize = 20_000;
 /// Keys that begin like a job's and are none. Source: `rq/job.py`, `Job.dependents_key_for`, `Job.dependencies_key`.
 const NO_JOBS: [&str; 2] = [":dependents", ":dependencies"];
 
-/// What holds the ids of jobs of one queue. Source: `rq/registry.py`, `rq/queue.py`.
+/// What holds the ids of jobs: of one queue, or of one rate limit. Source: `rq/registry.py`, `rq/queue.py`,
+/// `rq/rate_limit.py`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Holder {
     Wip,
     Queue,
+    RateLimited,
     Scheduled,
     Deferred,
     Failed,
@@ -41,7 +43,8 @@ enum Holder {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Position {
     holder: Holder,
-    queue: QueueName,
+    /// The queue, or the rate limit.
+    of: String,
     /// The member that was looked at last.
     last: String,
     /// Its score, which may be `inf`; in a list, how many stand at its newer side.
@@ -56,7 +59,7 @@ impl Holder {
             JobState::Waiting => vec![Holder::Queue],
             JobState::Scheduled => vec![Holder::Scheduled],
             JobState::Deferred => vec![Holder::Deferred],
-            JobState::Blocked => Vec::new(), // see `Search::unseen`
+            JobState::Blocked => vec![Holder::RateLimited],
             JobState::Finished => vec![Holder::Finished],
             JobState::Dead => {
                 let failed = filter.wants(StateName::Dead).then_some(Holder::Failed);
@@ -68,32 +71,45 @@ impl Holder {
 }
 
 impl RqBroker {
-    async fn look_through(
+    pub(super) async fn look_through(
         &self,
         filter: &JobFilter,
         after: Option<&Cursor>,
         budget: Budget,
     ) -> Result<Page, BrokerError> {
-        let queues = match &filter.queue {
-            Some(queue) => vec![queue.clone()],
-            None => self.queue_names().await?,
+        let queues: Vec<String> = match &filter.queue {
+            Some(queue) => vec![queue.to_string()],
+            None => self
+                .queue_names()
+                .await?
+                .iter()
+                .map(QueueName::to_string)
+                .collect(),
         };
         let mut look = Look::begin(filter, after, &self.unseen(), budget);
         while let Some(place) = look.next_place() {
             let mut from = look.start().map(|cursor| position(&cursor)).transpose()?;
             let holders = Holder::all_of(place, filter);
+            let limits = match place {
+                JobState::Blocked => self.rate_limits().await?,
+                _ => Vec::new(),
+            };
             let mut all = Vec::new();
-            for queue in &queues {
-                all.extend(holders.iter().map(|holder| (*holder, queue)));
+            for of in if place == JobState::Blocked {
+                &limits
+            } else {
+                &queues
+            } {
+                all.extend(holders.iter().map(|holder| (*holder, of.as_str())));
             }
             let mut stopped = None;
-            for (holder, queue) in all.iter().copied() {
-                let here = from.take_if(|from| from.holder == holder && from.queue == *queue);
+            for (holder, of) in all.iter().copied() {
+                let here = from.take_if(|from| from.holder == holder && from.of == of);
                 // Those ahead of the position were gone through.
-                if from.as_ref().is_some_and(|from| from.queue >= *queue) {
+                if from.as_ref().is_some_and(|from| from.of.as_str() >= of) {
                     continue;
                 }
-                stopped = self.look_at(holder, queue, place, here, &mut look).await?;
+                stopped = self.look_at((holder, of), place, here, &mut look).await?;
                 if stopped.is_some() {
                     break;
                 }
@@ -106,11 +122,23 @@ impl RqBroker {
         Ok(look.end())
     }
 
+    /// The keys of all rate limits, sorted.
+    async fn rate_limits(&self) -> Result<Vec<String>, BrokerError> {
+        let mut members = redis::cmd("SMEMBERS");
+        members.arg(self.keys.rate_limits());
+        let limits: Vec<Vec<u8>> = self.link.run_command(&members).await?;
+        let texts = limits
+            .into_iter()
+            .filter_map(|limit| String::from_utf8(limit).ok());
+        let mut limits: Vec<String> = texts.collect();
+        limits.sort();
+        Ok(limits)
+    }
+
     /// Looks at the jobs of one holder; where it stopped, if the budget ended before they did.
     async fn look_at(
         &self,
-        holder: Holder,
-        queue: &QueueName,
+        (holder, of): (Holder, &str),
         place: JobState,
         from: Option<Position>,
         look: &mut Look<'_>,
@@ -118,21 +146,19 @@ impl RqBroker {
         let mut from = from;
         loop {
             let count = look.batch(PAGE);
-            let members = self.members(holder, queue, from.as_ref(), count).await?;
+            let members = self.members(holder, of, from.as_ref(), count).await?;
             let is_last = members.len() < count;
-            let views = self.views_of(&members, queue, place).await?;
+            let views = self.views_of(&members, of, place).await?;
             for ((member, score), view) in members.into_iter().zip(views) {
                 if look.is_over() {
                     // Ahead of all, where nothing was looked at yet.
-                    return Ok(Some(
-                        from.unwrap_or_else(|| Position::ahead_of_all(holder, queue)),
-                    ));
+                    return Ok(Some(from.unwrap_or_else(|| Position::ahead_of_all(holder, of))));
                 }
                 look.count_row();
                 look.offer(view);
                 from = Some(Position {
                     holder,
-                    queue: queue.clone(),
+                    of: of.to_owned(),
                     last: String::from_utf8_lossy(&member).into_owned(),
                     score: score.to_string(),
                 });
@@ -147,11 +173,11 @@ impl RqBroker {
     async fn members(
         &self,
         holder: Holder,
-        queue: &QueueName,
+        of: &str,
         from: Option<&Position>,
         count: usize,
     ) -> Result<Members, BrokerError> {
-        let key = self.holder_key(holder, queue);
+        let key = self.holder_key(holder, of);
         if holder == Holder::Queue {
             let start = match from {
                 Some(from) => self.behind_in_list(&key, from).await?,
@@ -176,10 +202,16 @@ impl RqBroker {
 
     /// How many stand at the newer side of what comes behind a position.
     async fn behind_in_list(&self, key: &str, from: &Position) -> Result<u64, BrokerError> {
-        // So many, if nothing came since.
-        let known = from.score.parse().unwrap_or(0_u64) + 1;
         if from.last.is_empty() {
             return Ok(0);
+        }
+        // So many, if nothing came since. A list is reached into quickly, and searched slowly.
+        let known = from.score.parse().unwrap_or(0_u64) + 1;
+        let mut there = redis::cmd("LINDEX");
+        there.arg(key).arg(-known.cast_signed());
+        let there: Option<Vec<u8>> = self.link.run_command(&there).await?;
+        if there.is_some_and(|id| id == from.last.as_bytes()) {
+            return Ok(known);
         }
         let mut find = redis::pipe();
         find.cmd("LPOS").arg(key).arg(&from.last).arg("RANK").arg(-1);
@@ -193,7 +225,7 @@ impl RqBroker {
     async fn views_of(
         &self,
         members: &Members,
-        queue: &QueueName,
+        queue: &str,
         place: JobState,
     ) -> Result<Vec<Option<JobView>>, BrokerError> {
         let ids: Vec<Result<JobId, String>> =
@@ -201,7 +233,11 @@ impl RqBroker {
         let readable: Vec<JobId> = ids.iter().flatten().cloned().collect();
         let mut found = match readable.as_slice() {
             [] => Vec::new(),
-            ids => self.link.run_command::<Vec<Found>>(&self.views.look(ids)).await?,
+            ids => {
+                self.link
+                    .run_command::<Vec<Listed>>(&self.views.list(ids, place))
+                    .await?
+            }
         }
         .into_iter();
         let views = ids
@@ -209,9 +245,7 @@ impl RqBroker {
             .zip(members)
             .map(|(id, (member, score))| match id {
                 Ok(id) => {
-                    let (hash, entries, failures) = found.next()?;
-                    let (_, entry) = entries.into_iter().next().unwrap_or_default();
-                    let view = self.views.view(&id, &hash, &entry, failures)?;
+                    let view = self.views.listed(&id, found.next()?)?;
                     let due = (place == JobState::Scheduled).then(|| Unix((score * 1000.0) as i64));
                     Some(JobView {
                         state: place,
@@ -222,33 +256,33 @@ impl RqBroker {
                 Err(why) if place == JobState::Dead => {
                     let why =
                         format!("its id {why}: `pool dead` can't retry or delete it, RQ's own tools can");
-                    Some(unreadable(member, queue.clone(), b"rq", why))
+                    Some(unreadable(member, QueueName::new(queue).ok()?, b"rq", why))
                 }
                 Err(_) => None,
             });
         Ok(views.collect())
     }
 
-    async fn count_all(&self, holders: &[(Holder, &QueueName)]) -> Result<u64, BrokerError> {
+    async fn count_all(&self, holders: &[(Holder, &str)]) -> Result<u64, BrokerError> {
         let mut counts = redis::pipe();
-        for (holder, queue) in holders.iter().copied() {
+        for (holder, of) in holders.iter().copied() {
             let count = if holder == Holder::Queue { "LLEN" } else { "ZCARD" };
-            counts.cmd(count).arg(self.holder_key(holder, queue));
+            counts.cmd(count).arg(self.holder_key(holder, of));
         }
         let counts: Vec<u64> = self.link.run_pipeline(&counts).await?;
         Ok(counts.iter().sum())
     }
 
-    fn holder_key(&self, holder: Holder, queue: &QueueName) -> String {
-        let queue = queue.as_str();
+    fn holder_key(&self, holder: Holder, of: &str) -> String {
         match holder {
-            Holder::Wip => self.keys.wip(queue),
-            Holder::Queue => self.keys.queue(queue),
-            Holder::Scheduled => self.keys.scheduled(queue),
-            Holder::Deferred => self.keys.deferred(queue),
-            Holder::Failed => self.keys.failed(queue),
-            Holder::Canceled => self.keys.canceled(queue),
-            Holder::Finished => self.keys.finished(queue),
+            Holder::Wip => self.keys.wip(of),
+            Holder::Queue => self.keys.queue(of),
+            Holder::RateLimited => self.keys.rate_limited(of),
+            Holder::Scheduled => self.keys.scheduled(of),
+            Holder::Deferred => self.keys.deferred(of),
+            Holder::Failed => self.keys.failed(of),
+            Holder::Canceled => self.keys.canceled(of),
+            Holder::Finished => self.keys.finished(of),
         }
     }
 
@@ -281,10 +315,10 @@ impl RqBroker {
 }
 
 impl Position {
-    fn ahead_of_all(holder: Holder, queue: &QueueName) -> Self {
+    fn ahead_of_all(holder: Holder, of: &str) -> Self {
         Position {
             holder,
-            queue: queue.clone(),
+            of: of.to_owned(),
             last: String::new(),
             score: String::new(),
         }
@@ -319,12 +353,5 @@ impl Search for RqBroker {
     async fn begins_with(&self, start: &str, budget: Budget) -> Result<IdsFound, BrokerError> {
         self.open_still()?;
         self.ids_that_begin(start, budget).await
-    }
-
-    fn unseen(&self) -> Vec<Unseen> {
-        vec![Unseen {
-            place: JobState::Blocked,
-            why: "RQ keeps them by the keys of their limits, of which it has no list",
-        }]
     }
 }

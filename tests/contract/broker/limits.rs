@@ -1,9 +1,11 @@
 //! Rules of how many jobs of a key run at once. RQ has them as rate limits, which count a job from when it is queued.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use pool::broker::{Canceled, Pull};
+use pool::broker::{Budget, Canceled, JobFilter, Pull, StateName};
 use pool::job::{Claimed, JobError, JobState, Limit, NewJob, Verdict};
+use pool::time::Unix;
 
 use super::kit::*;
 
@@ -11,6 +13,8 @@ super::rules! {
     so_many_of_a_key_run_at_once,
     one_over_its_limit_is_in_nobodys_way,
     one_that_is_canceled_takes_no_place,
+    those_over_their_limit_are_listed,
+    a_queue_is_emptied_with_those_over_their_limit,
     a_limit_of_none_is_refused,
 }
 
@@ -74,6 +78,72 @@ async fn one_that_is_canceled_takes_no_place(kit: &Kit) {
     // Nor does it free one that another has.
     cancel(&broker, "00002").await;
     assert!(claim_ids(&broker, 9).await.is_empty());
+}
+
+async fn those_over_their_limit_are_listed(kit: &Kit) {
+    let broker = kit.handle().await;
+    enqueue(&broker, limited(0..3, "default", "db", 1)).await;
+    enqueue(&broker, limited(3..6, "mail", "smtp", 1)).await;
+    enqueue(&broker, jobs(6..7, "default")).await;
+    assert_eq!(ids_of(&claim(&broker, &["default", "mail"], 9).await).len(), 3);
+    let blocked = |queue: Option<&str>| JobFilter {
+        states: vec![StateName::Blocked],
+        queue: queue.map(|name| name.parse().unwrap()),
+        ..JobFilter::default()
+    };
+    let (all, mail) = (blocked(None), blocked(Some("mail")));
+    // A row a look: the second begins where the first ended, within a key and between two.
+    let (mut found, mut after) = (Vec::new(), None);
+    for _ in 0..9 {
+        let budget = Budget {
+            jobs: 1,
+            ..Budget::default()
+        };
+        let search = broker.search().unwrap();
+        let page = search.search(&all, after.as_ref(), budget).await.unwrap();
+        assert!(page.jobs.iter().all(|job| job.state == JobState::Blocked));
+        found.extend(page.jobs.into_iter().map(|job| job.id.to_string()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    found.sort();
+    assert_eq!(found, ["00001", "00002", "00004", "00005"]);
+    let search = broker.search().unwrap();
+    let page = search.search(&mail, None, Budget::default()).await.unwrap();
+    let mut found: Vec<String> = page.jobs.iter().map(|job| job.id.to_string()).collect();
+    found.sort();
+    assert_eq!(found, ["00004", "00005"]);
+}
+
+async fn a_queue_is_emptied_with_those_over_their_limit(kit: &Kit) {
+    let broker = kit.handle().await;
+    let later = NewJob {
+        due: Some(Unix::now() + Duration::from_secs(3600)),
+        ..job("later", "default")
+    };
+    enqueue(&broker, limited(0..9, "default", "db", 2)).await;
+    enqueue(&broker, limited(9..11, "mail", "db", 2)).await;
+    enqueue(&broker, vec![job("plain", "default"), later]).await;
+    let held = claim(&broker, &["default"], 1).await;
+    assert_eq!(ids_of(&held), ["00000"]);
+    let purge = broker.purge().unwrap();
+    let mut gone = 0;
+    for _ in 0..9 {
+        let step = purge.purge_waiting(&queue("default"), 3).await.unwrap();
+        gone += step;
+        if step < 3 {
+            break;
+        }
+    }
+    assert_eq!(gone, 9, "all but the one that runs");
+    assert_eq!(state(&broker, "00008").await, None, "without a record");
+    assert_eq!(state(&broker, "later").await, Some(JobState::Scheduled));
+    assert_eq!(purge.purge_scheduled(&queue("default"), 3).await.unwrap(), 1);
+    assert!(claim_ids(&broker, 9).await.is_empty());
+    // One of another queue has its turn.
+    assert_eq!(ids_of(&claim(&broker, &["mail"], 9).await), ["00009"]);
 }
 
 async fn a_limit_of_none_is_refused(kit: &Kit) {
