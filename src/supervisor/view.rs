@@ -1,7 +1,8 @@
-//! What readers see: one picture, taken for all who ask at the time, a few times a second at most.
+//! What readers see: one picture, taken for all who ask at the time, and the next one after a pause.
 //!
 //! A request asks neither the broker nor `/proc`. It waits for the next picture, and the first one that waits has it
-//! taken. So any number of readers costs as much as one, and nobody is shown what was before they asked.
+//! taken. So any number of readers costs as much as one, and nobody is shown what was before they asked. A picture that
+//! is quickly taken is soon followed by another. One of many processes, or of a slow broker, is not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +20,11 @@ use crate::job::PoolName;
 use crate::metrics::{self, Format};
 use crate::time::Mono;
 
-/// From one picture to the next.
-const PAUSE: Duration = Duration::from_millis(200);
+/// From the beginning of one picture to that of the next, at the least and at the most.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// The pause between is so many times what the last picture took.
+const PAUSE_SHARE: u32 = 4;
 /// Longest wait for fresh figures of the broker; then the last ones are shown.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -37,7 +41,7 @@ enum Reader {
 }
 
 /// Who waits for a picture.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct View {
     /// For the next one.
     waiting: Vec<Reader>,
@@ -45,6 +49,19 @@ pub(super) struct View {
     counting: Vec<Reader>,
     /// When the last one was taken.
     taken: Option<Mono>,
+    /// From then to the next one.
+    pause: Duration,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        View {
+            waiting: Vec::new(),
+            counting: Vec::new(),
+            taken: None,
+            pause: PAUSE_MIN,
+        }
+    }
 }
 
 impl View {
@@ -53,7 +70,7 @@ impl View {
         // What is being counted was not asked for by those who came later.
         let can_begin = |reader: &Reader| self.counting.is_empty() || !matches!(reader, Reader::Status(_));
         let wanted = self.waiting.iter().any(can_begin);
-        wanted.then(|| self.taken.map_or(Mono(0), |taken| taken + PAUSE))
+        wanted.then(|| self.taken.map_or(Mono(0), |taken| taken + self.pause))
     }
 
     /// Takes those who wait for a picture that can be taken at once, and begins with those who need a count.
@@ -70,6 +87,13 @@ impl View {
         }
         self.waiting = counted;
         (at_once, false)
+    }
+
+    /// The count that was begun is there: those who need it.
+    fn end(&mut self, now: Mono) -> Vec<Reader> {
+        let took = self.taken.map_or(Duration::ZERO, |taken| now.since(taken));
+        self.pause = took.saturating_mul(PAUSE_SHARE).clamp(PAUSE_MIN, PAUSE_MAX);
+        std::mem::take(&mut self.counting)
     }
 }
 
@@ -140,7 +164,7 @@ impl Supervisor {
                 shown.oldest_waiting_s = backlog.oldest_age(now.unix).as_secs_f64();
             }
         }
-        let readers = std::mem::take(&mut self.view.counting);
+        let readers = self.view.end(now.mono);
         self.publish(snapshot, readers);
     }
 
@@ -205,8 +229,26 @@ mod tests {
         view.begin(Mono(0) + MS);
         view.waiting.push(status());
         assert_eq!(view.deadline(), None, "one count at a time");
-        view.counting.clear();
-        assert_eq!(view.deadline(), Some(Mono(0) + MS + PAUSE));
+        view.end(Mono(0) + MS * 2);
+        assert_eq!(view.deadline(), Some(Mono(0) + MS + PAUSE_MIN));
+    }
+
+    #[test]
+    fn the_longer_a_picture_takes_the_rarer_they_are() {
+        let mut view = View::default();
+        for (took, pause) in [(1, PAUSE_MIN), (30, MS * 120), (700, PAUSE_MAX), (2, PAUSE_MIN)] {
+            view.waiting.push(status());
+            let now = Mono(0) + MS;
+            view.begin(now);
+            view.waiting.push(status());
+            assert_eq!(view.end(now + MS * took).len(), 1);
+            assert_eq!(
+                view.deadline(),
+                Some(now + pause),
+                "after one that took {took} ms"
+            );
+            view.waiting.clear();
+        }
     }
 
     #[test]
@@ -215,8 +257,8 @@ mod tests {
         view.waiting.push(status());
         view.begin(Mono(0) + MS);
         view.waiting.extend([status(), metrics()]);
-        assert_eq!(view.deadline(), Some(Mono(0) + MS + PAUSE));
-        let (at_once, counts) = view.begin(Mono(0) + MS + PAUSE);
+        assert_eq!(view.deadline(), Some(Mono(0) + MS + PAUSE_MIN));
+        let (at_once, counts) = view.begin(Mono(0) + MS + PAUSE_MIN);
         assert_eq!((at_once.len(), counts, view.waiting.len()), (1, false, 1));
     }
 }
