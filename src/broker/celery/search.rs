@@ -9,7 +9,7 @@ use crate::job::JobState;
 use crate::time::Mono;
 
 /// Keys that one step of a walk looks at.
-const STEP: usize = 1_000;
+const STEP: usize = 500;
 
 /// Where a walk stopped.
 #[derive(Debug, Default, Serialize, Deserialize)]
