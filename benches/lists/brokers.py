@@ -10,7 +10,11 @@ import tempfile
 import time
 import zlib
 
+from celery import Celery as CeleryApp
 from harness.rabbit import RabbitServer
+from kombu import Connection
+from redis import Redis
+from rq.job import Job
 from support.server import RedisServer
 
 POOL = os.path.abspath(os.environ.get("POOL_BIN", "target/release/pool"))
@@ -81,8 +85,6 @@ class Rq:
         self.supervisor = [POOL, "run", "--queue", "elsewhere", *self.where, *loads]
 
     def fill(self, waiting, dead):
-        from rq.job import Job
-
         with self.server.client() as client:
             job = Job.create("rq_tasks.noop", kwargs={"to": "user@example.org"}, connection=client, origin="mail")
             pattern, now = job.to_dict(), int(time.time())
@@ -113,14 +115,12 @@ class Celery:
 
     def __init__(self):
         self.server = RedisServer()
-        self.environment = {"BENCH_URL": self.server.url.rsplit("/", 1)[0], "PYTHONPATH": os.environ["PYTHONPATH"]}
+        self.environment = {"BENCH_URL": self.server.url.rsplit("/", 1)[0], "BENCH_BROKER": self.server.url}
         python = ["--python", sys.executable]
         self.where = ["--broker", "app:celery_tasks"]
         self.supervisor = [POOL, "celery", "-A", "celery_tasks", "worker", "-Q", "elsewhere", "-c", "1", *python]
 
     def fill(self, waiting, dead):
-        from redis import Redis
-
         with self.server.client() as queues, Redis.from_url(f"{self.environment['BENCH_URL']}/1") as results:
             first, message = self.sent()
             self.copies(queues, message.decode(), first, waiting)
@@ -140,12 +140,13 @@ class Celery:
 
     def sent(self):
         """The id of a task that is sent, and its message, which is taken out again."""
-        os.environ.update(self.environment)
-        import celery_tasks
-
-        id = celery_tasks.app.send_task("noop", kwargs={"to": "user@example.org"}).id
+        id = self.send()
         with self.server.client() as client:
             return id, client.rpop("celery")
+
+    def send(self):
+        with CeleryApp(broker=self.environment["BENCH_BROKER"], set_as_current=False) as app:
+            return app.send_task("noop", kwargs={"to": "user@example.org"}, ignore_result=True).id
 
     def copies(self, client, message, first, count):
         tag = json.loads(message)["properties"]["delivery_tag"]
@@ -170,14 +171,9 @@ class CeleryOverRabbit(Celery):
         return "", b""
 
     def copies(self, client, message, first, count):
-        from kombu import Connection
-
-        os.environ.update(self.environment)
-        import celery_tasks
-
+        self.send()
         with Connection(self.environment["BENCH_BROKER"]) as connection:
             channel = connection.default_channel
-            celery_tasks.app.send_task("noop", kwargs={"to": "user@example.org"}, connection=connection)
             message = channel.basic_get("celery", no_ack=True)
             kept = {name: message.properties[name] for name in ("delivery_mode", "reply_to")}
             for number in range(count):
