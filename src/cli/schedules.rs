@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
@@ -13,6 +14,7 @@ use crate::time::Unix;
 use super::at::shown;
 use super::client::{self, Access};
 use super::report::{Code, Failure, Out, Outcome, print};
+use super::screen;
 use super::table::Table;
 
 /// See, run and pause the schedules of the configuration file
@@ -132,7 +134,7 @@ async fn list(schedules: &dyn Schedules, configs: &Configs, json: bool) -> Outco
     let names: Vec<Arc<str>> = configs.keys().cloned().collect();
     let views = schedules.look(&names).await?;
     let now = Unix::now();
-    let mut table = Table::new(&["NAME", "WHEN", "NEXT", "LAST", "STATE"]);
+    let mut table = Table::new(&["~NAME", "~WHEN", "NEXT", "LAST", "~STATE"]);
     let mut out = Out::new();
     for ((name, config), view) in configs.iter().zip(views) {
         let Some(timing) = config.timing() else { continue };
@@ -142,8 +144,7 @@ async fn list(schedules: &dyn Schedules, configs: &Configs, json: bool) -> Outco
             continue;
         }
         let zone = zone_of(&timing);
-        let time =
-            |at: Option<Unix>| at.map_or_else(|| "-".to_owned(), |at| shown(at, &zone)[..16].to_owned());
+        let time = |at: Option<Unix>| at.map_or_else(|| "-".to_owned(), |at| minute(at, &zone, now));
         table.row([
             name.to_string(),
             timing.rule.to_string(),
@@ -152,7 +153,17 @@ async fn list(schedules: &dyn Schedules, configs: &Configs, json: bool) -> Outco
             state(view.as_ref()).to_owned(),
         ]);
     }
-    if json { out.flush() } else { print(&table.print()) }
+    match json {
+        true => out.flush(),
+        false => print(&table.fit(screen::width())),
+    }
+}
+
+/// A time to the minute, without its year if it is near: `12-01 09:00`.
+fn minute(at: Unix, zone: &TimeZone, now: Unix) -> String {
+    const NEAR: Duration = Duration::from_secs(180 * 86_400);
+    let is_near = at.since(now).max(now.since(at)) < NEAR;
+    shown(at, zone)[if is_near { 5 } else { 0 }..16].to_owned()
 }
 
 fn state(view: Option<&ScheduleView>) -> &'static str {
@@ -188,7 +199,7 @@ async fn run_now(schedules: &dyn Schedules, configs: &Configs, name: &str) -> Ou
     let firing = Firing {
         schedule: Arc::clone(name),
         due: None,
-        job: Some(Make::Job(Box::new(config.job()))),
+        job: Some(Make::Job(Box::new(config.job(Unix::now())))),
         overlap: config.overlap,
     };
     // So that it is known by its rule, should no supervisor have met it.

@@ -30,6 +30,19 @@ fn a_list_shows_each_schedule_before_any_supervisor_has_met_it() {
 }
 
 #[test]
+fn a_list_of_long_names_and_rules_fits_the_terminal() {
+    let name = "nightly-report-of-all-orders-that-were-placed-yesterday";
+    let place = with(&REPORT.replace("report", name).replace("echo", "e"));
+    place.lines(&["enqueue", "noop"]);
+    let lines = place.lines(&["schedules", "list"]);
+    assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
+    assert!(
+        lines[1].starts_with("nightly-") && lines[1].contains("02:30"),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn a_schedule_that_is_not_there_is_a_mistake_that_names_those_that_are() {
     let place = with(REPORT);
     for args in [
