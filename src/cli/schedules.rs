@@ -245,3 +245,30 @@ fn find<'c>(configs: &'c Configs, name: &str) -> Result<(&'c Arc<str>, &'c Sched
             .hint(format!("the configuration has {}", names.join(", ")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_year_of_a_time_that_is_near_goes_without_saying() {
+        let now = Unix(1_772_355_900_250);
+        let shown = |days: u64, is_later: bool| {
+            let away = Duration::from_secs(days * 86_400);
+            let at = if is_later {
+                now + away
+            } else {
+                Unix(now.0 - away.as_millis() as i64)
+            };
+            minute(at, &TimeZone::UTC, now)
+        };
+        assert_eq!(
+            (shown(1, true), shown(1, false)),
+            ("03-02 09:05".into(), "02-28 09:05".into())
+        );
+        assert_eq!(
+            (shown(400, true), shown(400, false)),
+            ("2027-04-05 09:05".into(), "2025-01-25 09:05".into())
+        );
+    }
+}

@@ -561,6 +561,20 @@ impl Section for ScheduleConfig {
             ),
             &mut self.result_ttl,
         );
+        visit(
+            key!(
+                "expires",
+                "Its job never runs if it has not begun after so much time; none: it waits for ever"
+            ),
+            &mut self.expires,
+        );
+        visit(
+            key!(
+                "limit",
+                "So many jobs of a key run at once, such as db=3; none: any number"
+            ),
+            &mut self.limit,
+        );
     }
 }
 

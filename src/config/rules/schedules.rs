@@ -73,6 +73,11 @@ impl Rules<'_> {
             "more than 0s, or \"none\"",
         );
         self.timeout(&path("timeout"), schedule.timeout);
+        self.value(
+            &path("expires"),
+            schedule.expires != Some(Duration::ZERO),
+            "more than 0s, or \"none\"",
+        );
         let fits = schedule.args.0.len() <= config.broker.max_payload;
         self.pair(&path("args"), fits, "longer than", "broker.max_payload", "");
     }

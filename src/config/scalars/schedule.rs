@@ -1,4 +1,4 @@
-//! `[schedules.NAME]`: cron expressions, time zones, arguments.
+//! `[schedules.NAME]`: cron expressions, time zones, limits, arguments.
 
 use serde_json::Value as Json;
 
@@ -7,6 +7,7 @@ use super::setting::{Atom, Base, Expected, Given, Scalar, Setting, Wrong, descri
 use super::words;
 use crate::broker::Overlap;
 use crate::config::values::Arguments;
+use crate::job::Limit;
 use crate::policy::schedule::{CatchUp, Expression};
 use crate::policy::zone::Zone;
 
@@ -34,6 +35,16 @@ impl Scalar for Zone {
     }
     fn print(&self) -> String {
         quoted(&self.name)
+    }
+}
+
+impl Scalar for Limit {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        let limit = atom.text().and_then(|text| text.parse().ok());
+        limit.ok_or("a key and how many jobs with it run at once, such as \"db=3\"".into())
+    }
+    fn print(&self) -> String {
+        quoted(&format!("{}={}", self.key, self.max))
     }
 }
 

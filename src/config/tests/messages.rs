@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::job::QueueName;
+use crate::time::Unix;
 
 /// The message for a wrong file, without the directory that it happened to be in.
 fn problems(text: &str) -> String {
@@ -458,7 +459,7 @@ floors = [{ from = '08:00', until = '18:00', min_workers = 9 }]
 fn what_is_wrong_with_a_schedule_is_told() {
     let said = problems(
         "[schedules.a]\ncron = '99 * * * *'\n[schedules.b]\ntask = 't'\n[schedules.c]\ntask = 't'\nevery = '10ms'\njitter = '1m'\n\
-         time_zone = 'Berlin'\n[schedules.d]\ntask = 't'\nevery = '1m'\ncron = '@daily'\nargs = 'no json'\ncatch_up_max = 5\noverlap = 'never'\n",
+         time_zone = 'Berlin'\n[schedules.d]\ntask = 't'\nevery = '1m'\ncron = '@daily'\nargs = 'no json'\ncatch_up_max = 5\noverlap = 'never'\nexpires = '0s'\nlimit = 'db'\n",
     );
     for part in [
         "`schedules.a.task` is missing; expected the task that it runs",
@@ -470,10 +471,24 @@ fn what_is_wrong_with_a_schedule_is_told() {
         "`schedules.d` has both `cron` and `every`; expected one of them",
         "`schedules.d.args` is the string \"no json\"; expected an array such as",
         "`schedules.d.catch_up_max` is only for `catch_up = \"all\"`",
+        "`schedules.d.expires` is 0s; expected more than 0s, or \"none\"",
+        "`schedules.d.limit` is the string \"db\"; expected a key and how many jobs with it run at once, such as \"db=3\"",
         "`schedules.d.overlap` is the string \"never\"; expected \"skip\", \"queue\" or \"allow\"",
     ] {
         assert!(said.contains(part), "{part}\n{said}");
     }
+}
+
+#[test]
+fn a_job_of_a_schedule_has_its_options() {
+    let text = "[schedules.a]\ntask = 't'\nevery = '1m'\ntimeout = '5s'\nexpires = '30s'\nlimit = 'db=3'\n";
+    let config = load_from(text, &[], &[]).unwrap();
+    let job = config.schedules["a"].job(Unix(1_000));
+    assert_eq!(
+        (job.timeout, job.begin_by),
+        (Some(Duration::from_secs(5)), Some(Unix(31_000)))
+    );
+    assert_eq!(job.limit, Some("db=3".parse().unwrap()));
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::broker::Overlap;
-use crate::job::{NewJob, QueueName};
+use crate::job::{Limit, NewJob, QueueName};
 use crate::policy::schedule::{CatchUp, Expression, Rule, Timing};
 use crate::policy::zone::Zone;
+use crate::time::Unix;
 
 /// `[schedules.NAME]`: a job that is enqueued again and again.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,10 @@ pub struct ScheduleConfig {
     pub retries: Option<u32>,
     /// How long results are kept; `None`: what the broker says.
     pub result_ttl: Option<Duration>,
+    /// A job that has not begun so long after it was enqueued never runs; `None`: it waits for ever.
+    pub expires: Option<Duration>,
+    /// How many jobs of a key run at once.
+    pub limit: Option<Limit>,
 }
 
 /// Arguments of a job as JSON text; empty: none.
@@ -58,6 +63,8 @@ impl Default for ScheduleConfig {
             timeout: None,
             retries: None,
             result_ttl: None,
+            expires: None,
+            limit: None,
         }
     }
 }
@@ -78,12 +85,14 @@ impl ScheduleConfig {
         })
     }
 
-    /// A job of it with a fresh id.
-    pub fn job(&self) -> NewJob {
+    /// A job of it with a fresh id, which is enqueued now.
+    pub fn job(&self, now: Unix) -> NewJob {
         NewJob {
             timeout: self.timeout,
             retries: self.retries,
             result_ttl: self.result_ttl,
+            begin_by: self.expires.map(|expires| now + expires),
+            limit: self.limit.clone(),
             ..NewJob::new(self.queue.clone(), &self.task, self.args.0.as_bytes())
         }
     }

@@ -182,13 +182,14 @@ impl Clerk {
 
     /// What the broker is to handle: first what was missed, then what is fired.
     fn firings<'p>(&'p self, plans: &'p BTreeMap<Arc<str>, Plan>) -> impl Iterator<Item = Firing> + 'p {
-        plans.iter().flat_map(|(name, plan)| {
+        let now = Unix::now();
+        plans.iter().flat_map(move |(name, plan)| {
             let entry = self.entries.get(name);
             let missed = plan.missed_until.map(|due| (due, None));
             let fire = plan
                 .fire
                 .iter()
-                .map(move |due| (*due, entry.map(|entry| entry.schedule.make())));
+                .map(move |due| (*due, entry.map(|entry| entry.schedule.make(now))));
             missed.into_iter().chain(fire).map(move |(due, job)| Firing {
                 schedule: Arc::clone(name),
                 due: Some(due),

@@ -41,9 +41,9 @@ enum Jobs {
 
 impl Schedule {
     /// What is enqueued for one due time.
-    fn make(&self) -> Make {
+    fn make(&self, now: Unix) -> Make {
         match &self.jobs {
-            Jobs::OfSettings(config) => Make::Job(Box::new(config.job())),
+            Jobs::OfSettings(config) => Make::Job(Box::new(config.job(now))),
             Jobs::OfApp => Make::OfApp,
         }
     }
