@@ -249,7 +249,11 @@ impl Jobs {
 
     /// This execution is not to begin. Of what its worker may have begun already, only this is noted.
     pub fn call_off(&mut self, execution: u64, how: CallOff) {
-        self.of(execution).called_off = Some(how);
+        let called_off = &mut self.of(execution).called_off;
+        // What somebody asked for holds, wherever its message is.
+        if how != CallOff::Recalled || called_off.is_none() {
+            *called_off = Some(how);
+        }
     }
 
     /// It has begun although it was called off: nobody calls it off any more. Returns how it was.
@@ -335,5 +339,63 @@ impl Jobs {
         let free = forgotten.iter().all(|execution| execution.holder.is_none());
         assert!(free, "what waits, nobody has");
         forgotten
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Loss, QueueName};
+    use crate::time::Unix;
+
+    /// An execution that a worker has.
+    fn given_to_a_worker(jobs: &mut Jobs) -> u64 {
+        let job = Job {
+            id: JobId::new("a").unwrap(),
+            queue: QueueName::new("default").unwrap(),
+            task: "noop".into(),
+            kind: 0,
+            payload: Vec::new().into(),
+            timeout: None,
+            retries: None,
+            retry_after: None,
+            loss: Loss::RunsAgain,
+            work: Work::Job,
+            batches: true,
+            failures: 0,
+            losses: 0,
+            ready: Unix(0),
+        };
+        let execution = Execution {
+            job,
+            timeout: None,
+            attempt: 1,
+            tells_begin: false,
+            called_off: None,
+            holder: None,
+        };
+        jobs.delivered(1, execution, None, Mono(0));
+        jobs.send_single(1, Mono(0))
+    }
+
+    #[test]
+    fn what_somebody_asked_for_holds_although_the_source_wants_it_back() {
+        let asked = [CallOff::Canceled, CallOff::Stopped, CallOff::Recalled];
+        for how in asked {
+            let mut jobs = Jobs::new(Mono(0));
+            let execution = given_to_a_worker(&mut jobs);
+            jobs.call_off(execution, how);
+            jobs.call_off(execution, CallOff::Recalled);
+            assert_eq!(jobs.runs_on(execution), Some(how));
+        }
+        let mut jobs = Jobs::new(Mono(0));
+        let execution = given_to_a_worker(&mut jobs);
+        jobs.call_off(execution, CallOff::Recalled);
+        jobs.call_off(execution, CallOff::Stopped);
+        assert_eq!(
+            jobs.runs_on(execution),
+            Some(CallOff::Stopped),
+            "whichever came first"
+        );
     }
 }
