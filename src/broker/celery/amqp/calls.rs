@@ -58,6 +58,7 @@ pub(super) enum Answer {
     },
     /// The chain of delaying queues has it, or not.
     Delayed {
+        number: i64,
         arrival: Arrival,
         result: Result<(), BrokerError>,
     },

@@ -27,6 +27,12 @@ impl Chain {
         self.level(LEVEL_MAX)
     }
 
+    /// Whether this exchange is one of it.
+    pub fn has(self, exchange: &str) -> bool {
+        let rest = exchange.strip_prefix(self.0);
+        rest.is_some_and(|rest| rest.starts_with("celery_delayed_"))
+    }
+
     /// Where messages arrive whose delay is over.
     pub fn delivery(self) -> String {
         format!("{}celery_delayed_delivery", self.0)

@@ -24,6 +24,8 @@ const DOUBT: Duration = Duration::from_secs(600);
 pub(super) struct Identity {
     pub id: JobId,
     pub retries: u32,
+    /// It comes out of the chain of delays: what went in there is another message.
+    pub was_delayed: bool,
 }
 
 /// Where a delivery stands at the server.
@@ -50,7 +52,7 @@ pub(super) struct Taken {
     pub place: Option<Place>,
     /// What the supervisor knows it by.
     pub token: Option<Token>,
-    /// A worker has it, or a chore ends it.
+    /// A worker has it, a chore ends it, or it is on its way into the chain of delays.
     pub has_begun: bool,
     /// Its channel is lost, and its copy did not come yet.
     pub is_orphan: bool,
@@ -136,6 +138,15 @@ impl Deliveries {
         let identity = taken.identity.clone();
         self.note_end(place, identity, how);
         Some(place)
+    }
+
+    /// It has ended, with or without a word to the server. Returns where it stood.
+    pub fn end_unheard(&mut self, number: i64, how: Ended, now: Mono) -> Option<Place> {
+        let place = self.end(number, how);
+        if let Some(taken) = self.remove(number).filter(|_| place.is_none()) {
+            self.doubtful.insert(taken.identity, (now, how));
+        }
+        place
     }
 
     /// The server is told that what stands there has ended.

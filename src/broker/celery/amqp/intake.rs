@@ -6,6 +6,7 @@ use std::time::Duration;
 use lapin::message::Delivery;
 
 use super::calls::{Answer, Arrival};
+use super::chain::OF_POOL;
 use super::deliveries::{CopyOf, Ended, Identity, Place, Taken};
 use super::message;
 use super::pool::Way;
@@ -21,6 +22,25 @@ const ETAS_MAX: usize = 100_000;
 
 /// A task that is due within so long is held.
 const HOLD_MAX: Duration = Duration::from_secs(60);
+
+impl Taken {
+    fn new(arrival: &Arrival) -> Self {
+        Taken {
+            pool: arrival.pool.clone(),
+            identity: arrival.identity.clone(),
+            returns: arrival.returns,
+            expires: arrival.task.expires,
+            since: Mono::now(),
+            job: None,
+            place: Some(arrival.place),
+            token: None,
+            has_begun: false,
+            is_orphan: false,
+            was_stopped: false,
+            is_recalled: false,
+        }
+    }
+}
 
 impl Feed {
     /// A delivery of one of a pool's consumers, which may have ended since.
@@ -49,6 +69,7 @@ impl Feed {
                 let identity = Identity {
                     id: id.unwrap_or_else(JobId::generate),
                     retries: task.retries,
+                    was_delayed: OF_POOL.has(delivery.exchange.as_str()),
                 };
                 if delivery.redelivered && self.is_copy(name, &identity, place, returns) {
                     return;
@@ -101,42 +122,53 @@ impl Feed {
             return Some(arrival);
         };
         self.delaying += 1;
+        let number = self.broker.consumer.hand().numbers(1);
+        let taken = Taken {
+            has_begun: true,
+            ..Taken::new(&arrival)
+        };
+        self.deliveries.add(number, taken);
         let broker = Arc::clone(&self.broker);
         self.call(async move {
             let result = broker.delay(&arrival.queue, due, &delivery).await;
-            Answer::Delayed { arrival, result }
+            Answer::Delayed {
+                number,
+                arrival,
+                result,
+            }
         });
         None
     }
 
-    /// The chain has it, or it is held.
-    pub(super) fn delayed(&mut self, arrival: Arrival, result: Result<(), BrokerError>) {
+    /// The chain has it, or it is held. A copy that comes from then on has ended.
+    pub(super) fn delayed(&mut self, number: i64, arrival: Arrival, result: Result<(), BrokerError>) {
         self.delaying -= 1;
-        match result {
-            Ok(()) => self.acknowledge_at(&[arrival.place]),
-            Err(error) if self.is_open_still(&arrival.pool, arrival.place) => {
-                let (queue, job) = (&arrival.queue, &arrival.identity.id);
-                tracing::warn!(%queue, %job, %error, "a task that is due much later can't be put aside: it is held");
-                self.admit(arrival);
-            }
-            Err(_) => {} // its channel is lost: it comes again
-        }
-    }
-
-    /// Whether what was delivered there may still be acknowledged.
-    pub(super) fn is_open_still(&self, name: &PoolName, place: Place) -> bool {
-        let way = self.pools.get(name).map(|pool| &pool.channel);
-        matches!(way, Some(Way::Open(open)) if open.number == place.channel)
+        let Err(error) = result else {
+            let place = self
+                .deliveries
+                .end_unheard(number, Ended::Acknowledged, Mono::now());
+            return self.acknowledge_at(place.as_slice());
+        };
+        let taken = self.deliveries.remove(number);
+        let Some((pool, place)) = taken.and_then(|taken| Some((taken.pool, taken.place?))) else {
+            return; // its channel is lost: it comes again
+        };
+        let (queue, job) = (&arrival.queue, &arrival.identity.id);
+        tracing::warn!(%queue, %job, %error, "a task that is due much later can't be put aside: it is held");
+        self.admit(Arrival {
+            pool,
+            place,
+            ..arrival
+        });
     }
 
     fn admit(&mut self, arrival: Arrival) {
+        let taken = Taken::new(&arrival);
         let Arrival {
-            pool,
             queue,
             mut task,
             identity,
-            place,
-            returns,
+            ..
         } = arrival;
         task.id.get_or_insert_with(|| identity.id.to_string());
         let consumer = &self.broker.consumer;
@@ -146,23 +178,7 @@ impl Feed {
         // What is no job and in hand came too late, or was revoked: a chore ends it.
         let has_begun = claimed.is_none() && consumer.hand().message(number).is_some();
         consumer.hand().etas.take_fresh(); // the server knows nothing of times
-        self.deliveries.add(
-            number,
-            Taken {
-                pool: pool.clone(),
-                identity,
-                returns,
-                expires: kept.expires,
-                since: Mono::now(),
-                job: None,
-                place: Some(place),
-                token: None,
-                has_begun,
-                is_orphan: false,
-                was_stopped: false,
-                is_recalled: false,
-            },
-        );
+        self.deliveries.add(number, Taken { has_begun, ..taken });
         match claimed {
             Some(job) => self.wait_for_room(job),
             None if has_begun => {}

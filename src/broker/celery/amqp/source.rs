@@ -194,7 +194,11 @@ impl Feed {
                 result,
             }) => self.arranged(&pool, channel, result, now),
             Ok(Answer::Counted { pool, at, result }) => self.counted(&pool, at, result, now),
-            Ok(Answer::Delayed { arrival, result }) => self.delayed(arrival, result),
+            Ok(Answer::Delayed {
+                number,
+                arrival,
+                result,
+            }) => self.delayed(number, arrival, result),
             Ok(Answer::Stored { batch, result }) => {
                 let is_stored = self.check(Kind::Store, result, now).is_some();
                 self.stored(batch, is_stored);

@@ -37,6 +37,7 @@ fn identity(id: &str, retries: u32) -> Identity {
     Identity {
         id: JobId::new(id).unwrap(),
         retries,
+        was_delayed: false,
     }
 }
 
@@ -128,6 +129,30 @@ fn a_copy_of_what_has_just_ended_ends_so_too() {
         CopyOf::Nothing,
         "one copy comes"
     );
+}
+
+#[test]
+fn what_went_into_the_chain_of_delays_does_so_once() {
+    let (mut all, now) = (Deliveries::default(), Mono(0));
+    let out = Identity {
+        was_delayed: true,
+        ..identity("later", 0)
+    };
+    for number in [1, 2] {
+        all.add(number, begun("later", 1));
+    }
+    all.lose(1, now);
+    all.adopt(1, &pool(), place(2, 1), 1);
+    assert_eq!(all.end_unheard(1, Ended::Acknowledged, now), Some(place(2, 1)));
+    assert_eq!(
+        all.end_unheard(2, Ended::Acknowledged, now),
+        None,
+        "its channel is lost"
+    );
+    assert_eq!(all.copy_of(&out, now), CopyOf::Nothing, "it is due");
+    let ended = CopyOf::Ended(Ended::Acknowledged);
+    assert_eq!(all.copy_of(&identity("later", 0), now), ended);
+    assert!(all.all.is_empty() && all.waiting.is_empty());
 }
 
 /// What happens next. The number chooses of whom it is told.
