@@ -87,6 +87,8 @@ class Enqueued(NamedTuple):
     id: str
     #: False: a job that has not ended holds its key, and nothing was enqueued.
     is_new: bool
+    #: When, as the broker has it; None: it is not new.
+    at: Optional[datetime] = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,8 @@ class JobView:
     progress: Optional[Progress] = None
     #: Runs that did not succeed, the oldest first: the last ten, as far as the broker keeps them.
     attempts: Tuple[Attempt, ...] = ()
+    #: When its last run began. The embedded broker keeps that of runs that failed.
+    started: Optional[datetime] = None
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Task(Generic[P, R]):
         """Enqueues one job with these arguments. Raises `TypeError` if the function does not take them."""
         job = self._options.job(self.name, self._arguments(args, kwargs))
         (done,) = self._connection.broker().enqueue([job])
-        return Job(self._connection, *done)
+        return Job(self._connection, done.id, done.is_new)
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """See `enqueue`."""
@@ -81,7 +81,7 @@ class Task(Generic[P, R]):
         ids = new_ids(len(encoded))
         jobs = [job(id=id, arguments=each) for id, each in zip(ids, encoded)]
         connection = self._connection
-        return [Job(connection, id, is_new) for id, is_new in connection.broker().enqueue(jobs)]
+        return [Job(connection, each.id, each.is_new) for each in connection.broker().enqueue(jobs)]
 
     async def aenqueue_many(self, arguments: Iterable[Arguments]) -> List[Job[R]]:
         """See `enqueue_many`."""
@@ -141,7 +141,7 @@ class Signature(Generic[R]):
     def enqueue(self) -> Job[R]:
         """Enqueues it."""
         (done,) = self._connection.broker().enqueue([self.job()])
-        return Job(self._connection, *done)
+        return Job(self._connection, done.id, done.is_new)
 
     async def aenqueue(self) -> Job[R]:
         """See `enqueue`."""

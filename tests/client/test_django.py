@@ -84,11 +84,12 @@ class Rules:
 
     def test_a_result_is_found_by_its_id(self):
         first = self.tasks.add.enqueue(1, b=5)
+        enqueued_at = first.enqueued_at
         self.ended(first)
         found = self.tasks.add.get_result(first.id)
         self.assertEqual((found.args, found.kwargs, found.return_value), ([1], {"b": 5}, 6))
         self.assertEqual(found.task.module_path, "store.tasks.add")
-        self.assertIsNotNone(found.enqueued_at)
+        self.assertEqual(found.enqueued_at, enqueued_at)
         from poolhouse.django.tasks import TaskResultDoesNotExist
 
         with self.assertRaises(TaskResultDoesNotExist):
@@ -99,7 +100,8 @@ class Rules:
     def test_a_failure_has_its_class_and_its_traceback(self):
         result = self.ended(self.tasks.fail.enqueue("no shoes"))
         (error,) = result.errors
-        self.assertEqual(str(result.status), "FAILED")
+        self.assertEqual((str(result.status), result.attempts), ("FAILED", 1))
+        self.assertTrue(result.enqueued_at <= result.started_at <= result.last_attempted_at <= result.finished_at)
         self.assertEqual((error.exception_class_path, error.exception_class), ("store.tasks.OutOfStock", self.tasks.OutOfStock))
         self.assertIn("no shoes", error.traceback)
         with self.assertRaises(ValueError):

@@ -9,10 +9,9 @@ from typing import Any, Callable, Dict, Iterable, List, Sequence
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
-from django.utils import timezone
 
 from poolhouse.connection import Connection
-from poolhouse.django.results import arguments_of, result_of
+from poolhouse.django.results import arguments_of, instant, result_of
 from poolhouse.django.running import PoolTask
 from poolhouse.django.tasks import BaseTaskBackend, TaskResult, TaskResultDoesNotExist, TaskResultStatus, signals
 from poolhouse.errors import PoolhouseError
@@ -117,6 +116,6 @@ class PoolBackend(BaseTaskBackend):  # type: ignore[misc]
             send()
 
     def _send(self, job: NewJob, result: Any) -> None:
-        self._connection.broker().enqueue([job])
-        object.__setattr__(result, "enqueued_at", timezone.now())
+        (enqueued,) = self._connection.broker().enqueue([job])
+        object.__setattr__(result, "enqueued_at", instant(enqueued.at))
         signals.task_enqueued.send(type(self), task_result=result)

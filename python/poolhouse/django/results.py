@@ -52,10 +52,10 @@ def result_of(view: JobView, alias: str) -> Any:
         task=_task(view, alias),
         id=view.id,
         status=_STATUS[view.state],
-        enqueued_at=_instant(view.enqueued),
-        started_at=None,  # no broker of ours keeps it
-        finished_at=_instant(view.ended),
-        last_attempted_at=_instant(view.ended),
+        enqueued_at=instant(view.enqueued),
+        started_at=instant(_first_start(view)),
+        finished_at=instant(view.ended),
+        last_attempted_at=instant(view.started or view.ended),
         args=args,
         kwargs=kwargs,
         backend=alias,
@@ -74,17 +74,26 @@ def _task(view: JobView, alias: str) -> Any:
         task = None
     if not isinstance(task, Task):
         raise TaskResultDoesNotExist(view.id)
-    return task.using(queue_name=view.queue, run_after=_instant(view.due), backend=alias)
+    return task.using(queue_name=view.queue, run_after=instant(view.due), backend=alias)
 
 
-def _instant(at: Optional[datetime]) -> Optional[datetime]:
+def instant(at: Optional[datetime]) -> Optional[datetime]:
     """As this project has its times: with a time zone, or in that of the settings."""
     return at if at is None or settings.USE_TZ else timezone.make_naive(at)
 
 
+def _first_start(view: JobView) -> Optional[datetime]:
+    """When it first began, as far as that is kept."""
+    if not view.attempts:
+        return view.started
+    is_all = (view.failures or 0) + (view.losses or 0) <= len(view.attempts)
+    return view.attempts[0].started if is_all else None
+
+
 def _runs(view: JobView) -> int:
     """How often it has run, as far as that is counted."""
-    return (view.failures or 0) + (view.losses or 0) + (view.state in (State.RUNNING, State.FINISHED))
+    failed = max((view.failures or 0) + (view.losses or 0), len(view.attempts))
+    return failed + (view.state in (State.RUNNING, State.FINISHED))
 
 
 def _errors(view: JobView) -> List[Any]:

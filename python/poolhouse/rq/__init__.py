@@ -13,6 +13,7 @@ import os
 import pkgutil
 import time
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 try:
@@ -71,8 +72,8 @@ class RqBroker:
         """See `broker.Broker`."""
         check.jobs(jobs, self._payload_len_max)
         with self._told():
-            rows = [self._rows.row(job) for job in jobs]
-            return self._add(rows, "", 0)
+            at = now()
+            return self._add([self._rows.row(job, at) for job in jobs], at)
 
     def enqueue_group(self, group: NewGroup) -> None:
         """See `broker.Broker`."""
@@ -86,10 +87,11 @@ class RqBroker:
                 f"on Redis a job that runs after {len(group.jobs)} others is too much: {_DEPENDENCIES_MAX} is the limit"
             )
         with self._told():
-            rows = [self._rows.row(job) for job in group.jobs]
+            at = now()
+            rows = [self._rows.row(job, at) for job in group.jobs]
             if group.on_done is not None:
                 rows.append(self._rows.after(group.on_done, group))
-            self._add(rows, group.id, len(group.jobs))
+            self._add(rows, at, group.id, len(group.jobs))
 
     def enqueue_chain(self, jobs: Sequence[NewJob]) -> None:
         """See `broker.Broker`; RQ hands no results on."""
@@ -203,7 +205,7 @@ class RqBroker:
         """See `broker.Broker`."""
         self._redis.close()
 
-    def _add(self, rows: List[List[Any]], group: str, members: int) -> List[Enqueued]:
+    def _add(self, rows: List[List[Any]], at: datetime, group: str = "", members: int = 0) -> List[Enqueued]:
         if not rows:
             return []
         keys = {row[0] for row in rows if row[3] == "open"}
@@ -215,7 +217,7 @@ class RqBroker:
         taken = taken.decode()
         if taken:
             raise IdTaken(group, "group") if taken == _GROUP_TAKEN else IdTaken(taken)
-        return [Enqueued(row[0], bool(is_new)) for row, is_new in zip(rows, added)]
+        return [Enqueued(row[0], bool(is_new), at if is_new else None) for row, is_new in zip(rows, added)]
 
     @contextmanager
     def _told(self) -> Iterator[None]:

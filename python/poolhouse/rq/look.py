@@ -74,6 +74,7 @@ class Look:
             error=_error(status, None if result is None else result.exc_string) if state is State.DEAD else None,
             progress=self._progress(job) if state is State.RUNNING else None,
             attempts=_attempts(job) if state.is_final else (),
+            started=_instant(job.started_at),
         )
 
     def _progress(self, job: Job) -> Optional[Progress]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, List, Optional
 
 from rq import Queue, Retry
@@ -36,14 +36,15 @@ class Rows:
     def __init__(self, redis: Any, serializer: Any) -> None:
         self._redis, self._serializer = redis, serializer
 
-    def row(self, new: NewJob) -> List[Any]:
+    def row(self, new: NewJob, at: datetime) -> List[Any]:
         """A job that waits in its queue, or is due later."""
         later = new.due_ms is not None and new.due_ms > time.time_ns() // 1_000_000
         job = self._job(new, JobStatus.SCHEDULED if later else JobStatus.QUEUED)
         if later and new.at_front:
             job.enqueue_at_front = True
+        job.created_at = at
         if not later:
-            job.enqueued_at = datetime.now(timezone.utc)
+            job.enqueued_at = at
         due = math.ceil((new.due_ms or 0) / 1000)
         return self._arguments(job, new, due if later else "L" if new.at_front else "R")
 

@@ -8,6 +8,7 @@ from poolhouse.errors import IdTaken
 from poolhouse.model import Enqueued, NewGroup, NewJob
 from poolhouse.sqlite import flow
 from poolhouse.sqlite.database import Transaction
+from poolhouse.sqlite.read import instant
 
 _INSERT_JOB = (
     "INSERT INTO jobs (handle, id, queue, task, enqueued, timeout_ms, retries, result_ttl_ms, unique_key, payload, grp, next,"
@@ -22,6 +23,7 @@ def enqueue(
 ) -> List[Enqueued]:
     """Adds jobs; one answer a job, in order. All are tied to the same group and the same follower."""
     now, handle = transaction.now_ms, transaction.numbers(len(jobs))
+    at = instant(now)
     answers: List[Enqueued] = []
     rows, waiting, scheduled = [], [], []
     counts: Dict[int, Tuple[int, int]] = {}
@@ -45,7 +47,7 @@ def enqueue(
         else:
             waiting.append((queue, -handle if job.at_front else handle, handle, now))
             counts[queue] = (waits + 1, later)
-        answers.append(Enqueued(job.id, True))
+        answers.append(Enqueued(job.id, True, at))
         handle += 1
     transaction.execute_many(_INSERT_JOB, rows)
     transaction.execute_many(_INSERT_WAITING, waiting)

@@ -66,27 +66,29 @@ def group_members(connection: sqlite3.Connection, id: str) -> List[str]:
 def view_of(row: Tuple[Any, ...]) -> JobView:
     """A job from a row with the columns of `_FIND`."""
     _, id, queue, task, payload, enqueued, due, ended, failures, losses, result, error, state, progress, history = row
+    attempts = () if history is None else tuple(_attempt(value) for value in json.loads(history))
     return JobView(
         id=id,
         queue=queue,
         task=task,
         arguments=payload,
         state=State(state),
-        enqueued=_instant(enqueued),
-        due=_instant(due),
-        ended=_instant(ended),
+        enqueued=instant(enqueued),
+        due=instant(due),
+        ended=instant(ended),
         failures=failures or 0,
         losses=losses or 0,
         result=None if result is None else decode(result),
         error=None if error is None else _error(json.loads(error)),
         progress=None if progress is None else Progress.read(progress),
-        attempts=() if history is None else tuple(_attempt(value) for value in json.loads(history)),
+        attempts=attempts,
+        started=attempts[-1].started if attempts and state == "dead" else None,
     )
 
 
 def _attempt(value: Dict[str, Any]) -> Attempt:
     return Attempt(
-        _error(value.get("error") or {}), _instant(value.get("started")), _instant(value.get("ended")), value.get("worker")
+        _error(value.get("error") or {}), instant(value.get("started")), instant(value.get("ended")), value.get("worker")
     )
 
 
@@ -95,7 +97,8 @@ def _error(value: Dict[str, Any]) -> JobError:
     return JobError(kind, message, detail, value.get("death"))
 
 
-def _instant(ms: Optional[int]) -> Optional[datetime]:
+def instant(ms: Optional[int]) -> Optional[datetime]:
+    """A time as it is stored."""
     return None if ms is None else datetime.fromtimestamp(ms / 1000, timezone.utc)
 
 
