@@ -203,7 +203,10 @@ def health(directory):
     base = sorted(took["true"])[PROBES // 2]
     for name, times in took.items():
         median, p95 = (sorted(times)[int(PROBES * share)] for share in (0.5, 0.95))
-        row(f"{name}, from start to end", f"median {median:.2f} ms, p95 {p95:.2f} ms; {median / base:.1f} times true")
+        row(
+            f"{name}, from start to end",
+            f"quickest {min(times):.2f} ms, median {median:.2f} ms, p95 {p95:.2f} ms; {median / base:.1f} times true",
+        )
 
 
 def row(what, value):
