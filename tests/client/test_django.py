@@ -1,7 +1,10 @@
 """Django's tasks on both brokers: a project with its own workers."""
 
 import asyncio
+import json
 import os
+import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -195,6 +198,23 @@ class Rules:
             self.tasks.add.using(queue_name="other").enqueue(1)
         with self.assertRaises(TypeError):
             self.tasks.add.enqueue(object())
+
+    def test_queues_that_somebody_names_are_served_in_place_of_the_backend_s(self):
+        several = self.kit.directory / "pools.toml"
+        several.write_text('[pools.slow]\nqueues = ["mail"]\n[pools.quick]\nqueues = ["default"]\n')
+        for flags, environment, served in (
+            ([], {}, [["default", "mail"]]),
+            (["--queue", "mail"], {}, [["mail"]]),
+            ([], {"POOL_QUEUE": "mail"}, [["mail"]]),
+            ([], {"POOL_CONFIG": str(several)}, [["default"], ["mail"]]),
+        ):
+            with self.subTest(flags=flags, environment=environment):
+                command = [sys.executable, "manage.py", "pool", "--print-config", *flags]
+                environment = {**self.kit.environment, **environment}
+                done = subprocess.run(command, cwd=SITE, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                lines = re.findall(r"^queues = (.*)$", done.stdout, re.MULTILINE)
+                self.assertEqual([json.loads(line) for line in lines], served)
 
     def test_the_checks_name_a_wrong_option(self):
         from django.core.exceptions import ImproperlyConfigured

@@ -9,16 +9,17 @@ from poolhouse.brokers import runtime_of
 _WORKER = "poolhouse.django.worker"
 
 
-def command_of(
-    python: str, directory: str, broker_url: Optional[str], queues: Iterable[str], apps: Iterable[str]
-) -> List[str]:
+def command_of(python: str, directory: str, broker_url: Optional[str], apps: Iterable[str]) -> List[str]:
     """Arguments of `pool` for the workers of this project. `apps`: the packages of which jobs may name tasks."""
     runtime, flags = runtime_of(broker_url)
     command = ["run", "--runtime", runtime, *flags, "--python", python, "--directory", directory]
     command += ["--preload", _WORKER, "--before-fork", f"{_WORKER}.close_connections"]
-    for queue in sorted(queues):
-        command += ["--queue", queue]
     if runtime == "python":
         for app in apps:
             command += ["--module", f"{app}.*"]
     return command
+
+
+def queue_flags(queues: Iterable[str]) -> List[str]:
+    """Flags that name the queues of a backend."""
+    return [word for queue in sorted(queues) for word in ("--queue", queue)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 import sys
 from argparse import ArgumentParser
 from typing import Any, Dict, List
@@ -12,9 +14,11 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, handle_default_options
 
 from poolhouse.django.backend import PoolBackend
-from poolhouse.django.command import command_of
+from poolhouse.django.command import command_of, queue_flags
 from poolhouse.django.tasks import task_backends
 from poolhouse.program import find_program
+
+_PRINT = "--print-config"
 
 
 class Command(BaseCommand):  # type: ignore[misc]
@@ -55,5 +59,15 @@ class Command(BaseCommand):  # type: ignore[misc]
         if found.broker_url is not None:
             environment["POOL_BROKER"] = found.broker_url  # not a flag: it may hold a password
         names = [config.name for config in apps.get_app_configs()]
-        command = command_of(sys.executable, os.getcwd(), found.broker_url, found.queues, names)
-        os.execve(program, [program, *command, *flags], environment)
+        command = [program, *command_of(sys.executable, os.getcwd(), found.broker_url, names), *flags]
+        if not _says_queues(command, environment):
+            command += queue_flags(found.queues)
+        os.execve(program, command, environment)
+
+
+def _says_queues(command: List[str], environment: Dict[str, str]) -> bool:
+    """Whether flags, variables or the configuration file say which queues are served: then the backend does not."""
+    ask = [*(word for word in command if word != _PRINT), _PRINT]
+    # What is wrong is told by the program itself, once it is started for good.
+    settings = subprocess.run(ask, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode()
+    return bool(re.search(r"^queues = ", settings, re.MULTILINE)) or settings.count("[pools.") > 1
