@@ -59,7 +59,7 @@ pub(super) enum Answer {
     /// The chain of delaying queues has it, or not.
     Delayed {
         number: i64,
-        arrival: Arrival,
+        arrival: Box<Arrival>,
         result: Result<(), BrokerError>,
     },
     Stored {

@@ -133,7 +133,7 @@ impl Feed {
             let result = broker.delay(&arrival.queue, due, &delivery).await;
             Answer::Delayed {
                 number,
-                arrival,
+                arrival: Box::new(arrival),
                 result,
             }
         });

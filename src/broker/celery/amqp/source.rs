@@ -198,7 +198,7 @@ impl Feed {
                 number,
                 arrival,
                 result,
-            }) => self.delayed(number, arrival, result),
+            }) => self.delayed(number, *arrival, result),
             Ok(Answer::Stored { batch, result }) => {
                 let is_stored = self.check(Kind::Store, result, now).is_some();
                 self.stored(batch, is_stored);
