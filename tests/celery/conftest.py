@@ -11,6 +11,17 @@ from harness.stock import Stock
 from support.server import RedisServer
 
 
+#: Files that take longest begin first, so that no process is left with one of them at the end.
+LONGEST = ('control', 'rabbitmq', 'verbs', 'events', 'ledger', 'cancel', 'flower', 'conformance', 'connections', 'faults', 'limits', 'idle')
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """The order within a file stays: it has the tests over one transport together."""
+    ranks = {f'test_{name}': rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (ranks.get(item.path.stem, len(ranks)), str(item.path)))
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker('celery57') and celery.VERSION < (5, 7):
         pytest.skip('a rule that Celery has since 5.7')
