@@ -1,7 +1,7 @@
 """The same ten subtasks with RQ or Celery: `peers.py WAY RUNS`, started by `run`; the ways are those of WAYS.
 
-Counts the Redis commands of the waiting client from after the jobs were enqueued: this process, or `pool wait`. Prints a
-JSON line a run.
+Counts the Redis commands of the waiting client from after the jobs were enqueued, this process or `pool wait`; where results
+are in a database, its queries. Prints a JSON line a run.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -74,6 +75,20 @@ class Count:
         packer.pack = counted
 
 
+class Queries:
+    """Queries that this process sends to a database, by the hook that every one of them goes through."""
+
+    def __init__(self):
+        from sqlalchemy import event
+        from sqlalchemy.engine import Engine
+
+        self.sent = 0
+        event.listen(Engine, 'before_cursor_execute', self._counted)
+
+    def _counted(self, *_):
+        self.sent += 1
+
+
 def rq_queue(server):
     from rq import Queue
 
@@ -115,6 +130,15 @@ def celery_polls(server, enqueued):
     return waiting.get(timeout=60)
 
 
+def celery_counts(server, enqueued):
+    """As a client that shows how far it is."""
+    waiting = group_of_celery()
+    enqueued()
+    while waiting.completed_count() < len(SUBTASKS):
+        time.sleep(POLL)
+    return waiting.get(timeout=60)
+
+
 def celery_pool_wait(server, enqueued):
     """The tasks of Celery's producer, waited for by pool's own client."""
     waiting = group_of_celery()
@@ -131,9 +155,12 @@ WAYS = {
     'rq-polls': rq_polls,
     'rq-blocks': rq_blocks,
     'celery': celery,
+    'celery-database': celery,
+    'celery-database-counts': celery_counts,
     'celery-on-pool': celery,
     'celery-on-pool-polls': celery_polls,
     'celery-on-pool-wait': celery_pool_wait,
+    'celery-on-pool-database': celery,
 }
 
 
@@ -144,7 +171,7 @@ def workers(way, server):
     if way.startswith('celery-on-pool'):
         line = ['celery', '-A', 'celery_app', 'worker', '-c', '10', '--loglevel', 'error', '--python', sys.executable]
         command = [os.environ['POOL_BIN'], *line, '--socket', control_socket()]
-    elif way == 'celery':
+    elif way.startswith('celery'):
         command = [f'{BIN}/celery', '-A', 'celery_app', 'worker', '-c', '10', '--loglevel', 'error']
     else:
         command = [f'{BIN}/rq', 'worker-pool', '--url', server.url, '-n', '10', 'fanout']
@@ -160,9 +187,12 @@ def workers(way, server):
 
 def main():
     way, runs = sys.argv[1], int(sys.argv[2])
-    count = Count()
-    server = RedisServer()
+    is_in_database = 'database' in way
+    count = Queries() if is_in_database else Count()
+    server, directory = RedisServer(), tempfile.TemporaryDirectory(prefix='fanout-')
     os.environ['FANOUT_REDIS'] = server.url
+    if is_in_database:
+        os.environ['FANOUT_RESULTS'] = f'db+sqlite:///{directory.name}/results.db'
     try:
         with workers(way, server):
             for _ in range(runs):
@@ -180,6 +210,7 @@ def main():
                 print(json.dumps({'asked': counted[0].sent - before[0], 'late_ms': late * 1000}), flush=True)
     finally:
         server.stop()
+        directory.cleanup()
 
 
 if __name__ == '__main__':
