@@ -29,6 +29,13 @@ def ended(side, result):
     return result_of(side, result)
 
 
+def until_all_end(result):
+    """A worker sends the next task of a chain before it stores the result of this one."""
+    while result is not None:
+        until(result.ready, 'each task of the chain ends')
+        result = result.parent
+
+
 # ---- calling ----
 
 
@@ -146,15 +153,14 @@ def links_of_a_failure(side):
 @case
 def a_chain(side):
     result = chain(side.task('add', 1, 2), side.task('add', 10), side.task('add', 100)).apply_async()
-    until(result.ready, 'the chain ends')
+    until_all_end(result)
     return tree_of(side, result)
 
 
 @case
 def a_chain_that_fails_in_the_middle(side):
     result = chain(side.task('add', 1, 2), side.task('boom').set(immutable=True), side.task('add', 1)).apply_async()
-    until(result.parent.ready, 'the chain ends')
-    until(result.ready, 'its end is marked')
+    until_all_end(result)
     return tree_of(side, result)
 
 
