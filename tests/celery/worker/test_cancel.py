@@ -19,7 +19,7 @@ def verb(side, *words):
 @pytest.mark.parametrize('kind', ['stock', 'pool'])
 def test_a_worker_hears_what_is_canceled_and_stopped(alone, kind):
     side = alone(kind)
-    side.start(workers=1)
+    side.start('--prefetch-multiplier', '4', workers=1)
     runs = side.send('shop.sleeps', 'runs', 60)
     until(lambda: side.runs('runs'), 'it runs')
     waits, later = side.send('shop.sleeps', 'waits', 0), side.send('shop.sleeps', 'later', 0, countdown=50)
