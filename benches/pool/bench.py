@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the pool itself costs on the embedded broker: `scripts/bench pool [throughput] [idle] [recovery] [fairness] [health]`.
+"""What the pool itself costs on the embedded broker: `scripts/bench pool [throughput] [idle] [recovery] [fairness] [health] [burst]`.
 
 throughput  100,000 `noop` jobs: enqueued in bulk, then run by two native workers; the processor time of each part.
 idle        how often the supervisor wakes in 30 s with nothing to do (voluntary context switches).
@@ -7,6 +7,8 @@ recovery    from `kill -9` of a worker to the next start of its job.
 fairness    a job of 10 s with 1,000 of 1 ms behind it, of the same task, on two workers: how long the short ones took, from
             the moment that they could run until `pool wait` told their end; with prefetch = "auto" and 64, native and python.
 health      `pool health`, as a probe starts it: from its start to its end, beside `true`, one after the other in turn.
+burst       200 jobs of 0.5 s at once on 2 to 24 Python workers, with the policy `demand` and the default periods: when there
+            were 24, when all jobs had ended, when there were 2 again. In the second run the template is killed amid it.
 
 Uses target/release/pool (POOL_BIN names another). Figures go to standard output as a Markdown table.
 """
@@ -209,12 +211,40 @@ def health(directory):
         )
 
 
+def burst(directory):
+    for killed in False, True:
+        place = pathlib.Path(directory, "killed" if killed else "left")
+        place.mkdir()
+        (place / "napping.py").write_text(NAP)
+        flags = ["--runtime", "python", "--preload", "napping", "--directory", str(place), "--policy", "demand"]
+        pool = Place(place, *flags, "--min-workers", "2", "--max-workers", "24")
+
+        def taking():
+            return sum(worker["state"] in ("idle", "busy") for worker in pool.status()["processes"])
+
+        pool.start()
+        Place.until(lambda: taking() == 2)
+        begun = time.monotonic()
+        ids = pool.call("enqueue", "napping.nap", "0.5", "--count", "200").split()
+        Place.until(lambda: taking() == 24)
+        grown = time.monotonic() - begun
+        if killed:
+            os.kill(json.loads(pool.call("status", "--json"))["template_pid"], signal.SIGKILL)
+        pool.call("wait", *ids)
+        done = time.monotonic() - begun
+        Place.until(lambda: pool.status()["workers"] == 2)
+        shrunk = time.monotonic() - begun - done
+        pool.stop()
+        what = "the same, the template killed amid it" if killed else "200 jobs of 0.5 s at once, 2 to 24 workers"
+        row(what, f"24 workers within {grown:.2f} s, done in {done:.2f} s, 2 workers {shrunk:.0f} s later")
+
+
 def row(what, value):
     print(f"| {what} | {value} |", flush=True)
 
 
 def main():
-    measures = {"throughput": throughput, "idle": idle, "recovery": recovery, "fairness": fairness, "health": health}
+    measures = {"throughput": throughput, "idle": idle, "recovery": recovery, "fairness": fairness, "health": health, "burst": burst}
     wanted = sys.argv[1:] or list(measures)
     if unknown := [name for name in wanted if name not in measures]:
         sys.exit(f"unknown measure {unknown[0]}; there are {', '.join(measures)}")
