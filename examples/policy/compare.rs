@@ -57,6 +57,7 @@ pub fn rules() -> Vec<Rule> {
             "demand 0.8",
             &["--policy", "demand", "--utilization-threshold", "0.8"],
         ),
+        own("demand 20 ms", &["--policy", "demand", "--target-wait", "20ms"]),
     ];
     for peer in peers::all() {
         let period = peer.period.as_secs().to_string();

@@ -249,8 +249,9 @@ fn php_ondemand() -> Box<dyn ScalingPolicy> {
 
 /// One worker for five jobs that wait, if that is more than 10 % off; at most twice as many or four more each 15 s; as few as
 /// were wanted at most in the last 5 minutes.
-/// Source: KEDA 2, scaler `redis` (`listLength` 5); Kubernetes, `HorizontalPodAutoscaler` v2, the defaults of `behavior`, and
-/// `--horizontal-pod-autoscaler-tolerance`.
+/// Source: KEDA, `pkg/scalers/redis_scaler.go`, `defaultTargetListLength`; Kubernetes, `pkg/apis/autoscaling/v2/defaults.go`,
+/// `defaultHPAScaleUpRules`, `defaultHPAScaleDownRules`; of its controller the documented defaults of
+/// `--horizontal-pod-autoscaler-sync-period`, `-tolerance` and `-downscale-stabilization`.
 fn keda() -> Box<dyn ScalingPolicy> {
     let mut wanted = Highest::of_last(20);
     rule(move |sample| {
@@ -294,8 +295,9 @@ fn knative() -> Box<dyn ScalingPolicy> {
 }
 
 /// As many workers as finish all known work in 5 s, no more than tasks; fewer after three such answers.
-/// Source: Dask distributed, `scheduler.py`, `Scheduler.adaptive_target`; `deploy/adaptive_core.py`, `recommendations`;
-/// `adaptive.target-duration`, `adaptive.wait-count`.
+/// Its tasks wait at workers, too, so it may close idle ones only. It also grows by memory, which is left out here.
+/// Source: Dask distributed 2026.8, `scheduler.py`, `Scheduler.adaptive_target`; `deploy/adaptive_core.py`, `recommendations`;
+/// `distributed.yaml`: `adaptive.interval`, `target-duration`, `wait-count`; `scheduler.unknown-task-duration`.
 fn dask() -> Box<dyn ScalingPolicy> {
     let (mut mean, mut fewer) = (0.5, 0);
     rule(move |sample| {
