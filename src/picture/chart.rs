@@ -1,5 +1,6 @@
 //! A chart: two axes, and lines, areas or dots between them.
 
+use super::labels::Labels;
 use super::shapes::{Anchor, Color, Picture, Point, Shape, TEXT_HEIGHT, TEXT_WIDTH};
 
 /// Colours that are told apart by most people. Source: Okabe and Ito, "Color Universal Design", 2008.
@@ -180,6 +181,7 @@ impl Chart {
         for series in &self.series {
             plot.series(series, shapes);
         }
+        plot.labels(shapes);
         plot.frame(shapes);
         plot.legend(shapes);
     }
@@ -243,18 +245,21 @@ impl Plot<'_> {
                     color,
                 };
                 shapes.extend(points.iter().map(dot));
-                for ((point, label), row) in points.iter().zip(&series.labels).zip((0_u8..2).cycle()) {
-                    // To the left where there is no room to the right.
-                    let is_wide = point.0 + 8.0 + TEXT_WIDTH * label.chars().count() as f32 > self.right;
-                    let (beside, anchor) = if is_wide {
-                        (-8.0, Anchor::End)
-                    } else {
-                        (8.0, Anchor::Start)
-                    };
-                    // Neighbours at one height do not write over each other.
-                    let above = if row == 0 { -4.0 } else { -4.0 - TEXT_HEIGHT };
-                    shapes.push(text((point.0 + beside, point.1 + above), anchor, label));
-                }
+            }
+        }
+    }
+
+    /// Beside the dots of all series, none over another.
+    fn labels(&self, shapes: &mut Vec<Shape>) {
+        let of_dots = |series: &&Series| series.mark == Mark::Dots;
+        let at = |value: &(f64, f64)| (self.x(value.0), self.y(value.1));
+        let dots = || self.chart.series.iter().filter(of_dots);
+        let all: Vec<Point> = dots().flat_map(|series| series.values.iter().map(at)).collect();
+        let mut labels = Labels::among(&all, (self.left, self.top), (self.right, self.bottom));
+        for series in dots() {
+            for (value, label) in series.values.iter().zip(&series.labels) {
+                let (place, anchor) = labels.place(at(value), label);
+                shapes.push(text(place, anchor, label));
             }
         }
     }
