@@ -88,6 +88,7 @@ def _report(what: Load, open_before: dict[int, str]) -> dict[str, Any]:
     arenas.release()
     heap.clean()
     made_immortal = immortal.make(what.immortal)
+    heap.give_back()
     heap.freeze()
     if what.fresh:
         heap.tidy()

@@ -6,6 +6,8 @@ import gc
 import threading
 from typing import Any
 
+from pool_template.memory.huge_pages import ctypes  # None where there is none
+
 #: As many locks as glibc keeps at hand of one size, and how many fill the gaps.
 _LOCKS_AT_HAND, _LOCKS = 7, 200
 _locks: list[Any] = []
@@ -16,6 +18,14 @@ _LARGE = 100_000
 def clean() -> None:
     """Frees the garbage that the load left."""
     gc.collect()
+
+
+def give_back() -> None:
+    """Has the C library return what it keeps of freed memory, which can be tens of megabytes after a load: each
+    block that was freed there raises the bound up to which it keeps more (`mallopt(3)`, `M_MMAP_THRESHOLD`)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if ctypes else None
+    if trim is not None:  # glibc has it, musl has not
+        trim(0)
 
 
 def freeze() -> None:
