@@ -96,7 +96,9 @@ pub fn scaled(pool: &str, decision: &Decision) {
         };
     }
     let limit = decision.limit.as_deref();
-    if decision.reason == "jobs waiting" && decision.from > 0 {
+    // However far a limit let it go.
+    let is_jump = decision.term.as_deref() == Some("clears what waits") && decision.reason != "below minimum";
+    if is_jump && decision.from > 0 && decision.to > decision.from {
         return scaled!(
             pool,
             workers = decision.from,

@@ -29,6 +29,31 @@ fn a_burst_has_all_workers_soon_and_two_when_it_is_over_whatever_becomes_of_the_
 }
 
 #[test]
+fn a_jump_that_a_limit_stops_is_told_with_what_waited() {
+    let permits = "[supervisor]\npermits = { database = 4 }\n";
+    let pool = Pool::start(&format!("{permits}{SETTINGS}permits = {{ database = 1 }}\n"));
+    pool.wait_for("two workers", |pool| pool.workers().len() == 2);
+    let ids = pool.enqueue(&["app.nap", "[0.3]", "--count", "20"]);
+    pool.assert_finished(&ids);
+    let log = std::fs::read_to_string(pool.path("log")).expect("the log");
+    let changes: Vec<&str> = log.lines().filter(|line| line.contains("scaled up")).collect();
+    assert!(
+        changes.iter().all(|line| line.contains("target_wait=500ms")),
+        "{log}"
+    );
+    let last = changes.last().expect("it grew");
+    assert!(
+        last.contains("→4") && last.contains("limit=permits.database"),
+        "{log}"
+    );
+    let mut refusals = log.lines().filter(|line| line.contains("not scaled"));
+    assert!(
+        refusals.all(|line| line.contains("workers=4")),
+        "where it grew, it was not refused: {log}"
+    );
+}
+
+#[test]
 fn a_pool_whose_jobs_wait_not_too_long_stays_as_it_is() {
     let pool = Pool::start(SETTINGS);
     pool.wait_for("two workers", |pool| pool.workers().len() == 2);

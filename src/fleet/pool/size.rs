@@ -197,7 +197,7 @@ impl Pool {
         } else {
             budget
         };
-        let is_veto = decided.reason.is_veto() && decided.to >= decided.from;
+        let is_veto = decided.reason.is_veto() && decided.to == decided.from;
         let veto = is_veto.then(|| decision.reason.clone());
         if veto.is_some() && veto != self.size.veto {
             cx.tell(Notice::Vetoed {
