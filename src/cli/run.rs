@@ -1,15 +1,17 @@
 //! `pool run`: the supervisor, until it is told to stop.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::broker::{self, BrokerError};
-use crate::config::{self, BrokerConfig, Config, Explained, RunArgs};
+use crate::broker::{self, Broker, BrokerError};
+use crate::config::{self, Config, Explained, RunArgs};
 use crate::control::pid_file;
 use crate::control::server::{self, Listener};
 use crate::http::server::{self as http, ListenError};
+use crate::job::QueueName;
 use crate::supervisor::{self, Jobs, Options, SupervisorError};
 use crate::telemetry::log;
 
@@ -18,6 +20,8 @@ use super::report::{Code, Failure, Out, Outcome};
 
 /// Requests that may wait for the supervisor's attention.
 const CALLS_MAX: usize = 64;
+/// Jobs that are deleted in one step.
+const PURGED_AT_ONCE: usize = 1000;
 
 /// Run jobs until told to stop
 #[derive(clap::Args, Clone, Debug)]
@@ -58,9 +62,7 @@ pub async fn run(args: RunArgs) -> Outcome {
     if let Some(path) = &config.supervisor.pid_file {
         write_pid(path).map_err(cannot_start)?;
     }
-    let jobs = jobs(&config.broker)
-        .await
-        .map_err(|error| cannot_start(error.into()))?;
+    let jobs = jobs(config).await.map_err(|error| cannot_start(error.into()))?;
     default_file::note_project(&explained);
     let options = Options {
         burst: args.burst,
@@ -73,15 +75,41 @@ pub async fn run(args: RunArgs) -> Outcome {
 }
 
 /// Where the jobs are: at a broker that is open, or at one that is opened as the loaded application says.
-async fn jobs(config: &BrokerConfig) -> Result<Jobs, BrokerError> {
-    if config.app_names_broker() {
-        let config = config.clone();
+async fn jobs(config: &Config) -> Result<Jobs, BrokerError> {
+    if config.broker.app_names_broker() {
+        let config = Arc::new(config.clone());
         return Ok(Jobs::AsTheAppSays(Arc::new(move |facts| {
             let config = config.clone();
-            Box::pin(async move { broker::open(&config.options_by_app(&facts)?).await })
+            Box::pin(async move {
+                let broker = broker::open(&config.broker.options_by_app(&facts)?).await?;
+                if config.broker.purges_at_start() {
+                    purge(&*broker, &config).await?;
+                }
+                Ok(broker)
+            })
         })));
     }
-    Ok(broker::open(&config.options()?).await?.into())
+    Ok(broker::open(&config.broker.options()?).await?.into())
+}
+
+/// Deletes what waits in the queues of all pools, before anything is taken.
+async fn purge(broker: &dyn Broker, config: &Config) -> Result<(), BrokerError> {
+    let by_app = broker.app_queues();
+    let queues = config.pools.values().flat_map(|pool| match &*pool.queues {
+        [] => &*by_app,
+        named => named,
+    });
+    let queues: BTreeSet<&QueueName> = queues.collect();
+    let purge = broker.purge()?;
+    for queue in queues {
+        let (mut deleted, mut gone) = (0, u64::MAX);
+        while gone >= PURGED_AT_ONCE as u64 {
+            gone = purge.purge_waiting(queue, PURGED_AT_ONCE).await?;
+            deleted += gone;
+        }
+        tracing::info!(%queue, deleted, "what waited in the queue is deleted");
+    }
+    Ok(())
 }
 
 /// What somebody set, as a file that says the same.

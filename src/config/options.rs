@@ -28,6 +28,14 @@ impl BrokerConfig {
         }
     }
 
+    /// What waits in the queues is deleted when a supervisor starts.
+    pub fn purges_at_start(&self) -> bool {
+        match self.protocol {
+            Protocol::Embedded => false,
+            Protocol::Dialect(kind) => self.dialects.of(kind).purges_at_start(),
+        }
+    }
+
     /// What the broker is opened with, once the application is loaded and says this about it.
     ///
     /// # Errors

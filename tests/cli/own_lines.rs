@@ -181,7 +181,6 @@ fn what_cannot_hold_is_refused_with_the_reason() {
         (&["-B"][..], "the scheduler is a program of its own"),
         (&["-s", "file"], "the scheduler is a program of its own"),
         (&["-D"], "it stays in the foreground"),
-        (&["--purge"], "it deletes nobody's tasks"),
         (&["-P", "gevent"], "a process that runs one task at a time"),
         (&["--pool-start-method", "spawn"], "workers are forked"),
         (&["--uid", "nobody"], "it runs as the user who starts it"),

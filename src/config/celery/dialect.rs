@@ -104,6 +104,10 @@ impl Dialect for CeleryConfig {
         true
     }
 
+    fn purges_at_start(&self) -> bool {
+        self.purge
+    }
+
     fn broker_options(&self, broker: &BrokerConfig, facts: &str) -> Option<broker::Options> {
         Some(broker::Options::Celery(Box::new(Options {
             facts: facts.to_owned(),

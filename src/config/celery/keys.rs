@@ -36,6 +36,10 @@ impl Section for CeleryConfig {
             &mut self.exclude_queues,
         );
         visit(
+            key!("purge", "purge" "BOOL", "Delete all tasks that wait in the queues of the pools, at each start"),
+            &mut self.purge,
+        );
+        visit(
             key!("loglevel", "loglevel" "LEVEL", "Level of the application's own log: DEBUG, INFO, WARNING, ERROR or CRITICAL"),
             &mut self.loglevel,
         );

@@ -22,6 +22,8 @@ pub struct CeleryConfig {
     pub hostname: Option<String>,
     /// Queues of the application that are not served.
     pub exclude_queues: Vec<String>,
+    /// What waits in the queues of the pools is deleted at each start.
+    pub purge: bool,
     /// Level of the application's own log.
     pub loglevel: Level,
     /// A task is killed after so long if it does not say itself; `None`: the application's `task_time_limit`.
@@ -107,6 +109,7 @@ impl Default for CeleryConfig {
             include: Vec::new(),
             hostname: None,
             exclude_queues: Vec::new(),
+            purge: false,
             loglevel: Level::Warning,
             time_limit: None,
             soft_time_limit: None,

@@ -94,6 +94,10 @@ pub(super) trait Dialect: Section {
     fn app_names_broker(&self) -> bool {
         false
     }
+    /// What waits in the queues is deleted when a supervisor starts.
+    fn purges_at_start(&self) -> bool {
+        false
+    }
     /// How its place is named, in an example: `--broker redis://HOST`.
     fn place(&self) -> (&'static str, &'static str);
     /// What its broker is told; `None`: it has none at this place. `facts`: what the loaded application says about it.

@@ -8,6 +8,7 @@ import pytest
 from celery.bin.celery import celery
 from celery.bin.worker import worker
 
+from support.wait import until
 from worker.sides import POOL, ROOT
 
 #: A value that an option takes, where `1` would not do.
@@ -68,3 +69,14 @@ def test_an_option_does_what_the_table_says(option, tmp_path):
 def test_pools_of_another_kind_are_refused(kind):
     done = subprocess.run([POOL, 'celery', '-A', 'proj', 'worker', '-P', kind], capture_output=True, text=True, timeout=30)
     assert done.returncode == 2 and 'one task at a time' in done.stderr
+
+
+@pytest.mark.parametrize('kind', ['stock', 'pool'])
+def test_what_waited_is_purged_at_a_start(alone, kind):
+    side = alone(kind)
+    before = [side.send('shop.add', n, n) for n in range(3)]
+    side.start('--purge', ready=False)
+    said = {'stock': 'Erased 3 messages', 'pool': 'what waited in the queue is deleted queue=celery deleted=3'}
+    until(lambda: said[kind] in side.output(), 'it says so')
+    assert side.send('shop.add', 1, 1).get(timeout=60) == 2
+    assert [result.state for result in before] == ['PENDING'] * 3
