@@ -115,10 +115,10 @@ class Celery:
 
     def __init__(self):
         self.server = RedisServer()
-        self.environment = {"BENCH_URL": self.server.url.rsplit("/", 1)[0], "BENCH_BROKER": self.server.url}
-        python = ["--python", sys.executable]
+        url = self.server.url
+        self.environment = {"BENCH_URL": url.rsplit("/", 1)[0], "BENCH_BROKER": url, "POOL_PYTHON": sys.executable}
         self.where = ["--broker", "app:celery_tasks"]
-        self.supervisor = [POOL, "celery", "-A", "celery_tasks", "worker", "-Q", "elsewhere", "-c", "1", *python]
+        self.supervisor = [POOL, "celery", "-A", "celery_tasks", "worker", "-Q", "elsewhere", "-c", "1"]
 
     def fill(self, waiting, dead):
         with self.server.client() as queues, Redis.from_url(f"{self.environment['BENCH_URL']}/1") as results:
