@@ -19,6 +19,15 @@ impl Progress {
     /// Longest message that is kept, in bytes.
     const MESSAGE_LEN_MAX: usize = 200;
 
+    /// As a worker tells it, with no more of the message than is kept.
+    pub fn bounded_json(&self) -> Vec<u8> {
+        let bounded = Progress {
+            fraction: self.fraction,
+            message: head(&self.message, Self::MESSAGE_LEN_MAX).to_owned(),
+        };
+        serde_json::to_vec(&bounded).expect("a number and a text are always JSON")
+    }
+
     /// Reads the JSON of a worker. Its error is in words.
     pub fn read(json: &[u8]) -> Result<Self, String> {
         let mut told: Progress = serde_json::from_slice(json).map_err(|error| error.to_string())?;

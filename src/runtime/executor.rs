@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::report::Tell;
 use crate::job::{JobError, UNKNOWN_TASK};
 use crate::time::Mono;
 use crate::wire::frame::Run;
@@ -48,6 +49,9 @@ pub trait Executor {
     fn batches(&self) -> BTreeMap<String, BatchTask> {
         BTreeMap::new()
     }
+
+    /// Where a worker's running jobs say how far they are. Not every runtime's can.
+    fn report_to(&mut self, _tell: Tell) {}
 
     /// Prepares a new worker. An error ends it.
     fn after_fork(&mut self) -> Result<(), String>;

@@ -14,6 +14,7 @@ pub mod command;
 pub mod executor;
 pub mod native;
 pub mod python;
+pub mod report;
 mod rq;
 mod streams;
 pub mod task;

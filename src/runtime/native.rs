@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::batch::Batch;
 use super::call::{arguments, caught, record_panics};
 use super::executor::{Answer, Ending, Executor, unknown_task};
+use super::report::Tell;
 use super::task::{Context, TaskError, TaskResult};
 use crate::job::JobError;
 use crate::time::Mono;
@@ -194,6 +195,10 @@ impl<S> Executor for Native<S> {
         declared
             .map(|(name, batch)| (name.clone(), batch.declared))
             .collect()
+    }
+
+    fn report_to(&mut self, tell: Tell) {
+        self.context.report_to(tell);
     }
 
     fn after_fork(&mut self) -> Result<(), String> {

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::executor::{Ending, timeout_of};
-use crate::job::JobError;
+use super::report::{Reporter, Tell};
+use crate::job::{JobError, Progress};
 use crate::time::{Human, Mono};
 use crate::wire::frame::Run;
 
@@ -109,6 +110,9 @@ pub struct Context<S = ()> {
     started: Mono,
     timeout: Option<Duration>,
     jobs: Vec<JobRef>,
+    /// Those that run: one, or all of a batch.
+    executions: Vec<u64>,
+    reporter: Reporter,
 }
 
 /// A job of a batch, as its task sees it.
@@ -134,7 +138,14 @@ impl<S> Context<S> {
             started: Mono::default(),
             timeout: None,
             jobs: Vec::new(),
+            executions: Vec::new(),
+            reporter: Reporter::default(),
         }
+    }
+
+    /// Where it says how far a job is.
+    pub(super) fn report_to(&mut self, tell: Tell) {
+        self.reporter = Reporter::new(tell);
     }
 
     /// Turns to the next job.
@@ -148,6 +159,8 @@ impl<S> Context<S> {
             field.push_str(value);
         }
         self.jobs.clear();
+        self.executions.clear();
+        self.executions.push(run.execution);
         self.attempt = run.attempt;
         self.started = started;
         self.timeout = timeout_of(run);
@@ -164,6 +177,7 @@ impl<S> Context<S> {
             attempt: run.attempt,
         };
         self.jobs = runs.iter().map(about).collect();
+        self.executions = runs.iter().map(|run| run.execution).collect();
     }
 
     /// In a batch task: the jobs of this call, in the order of their arguments. There, [`Context::job_id`], `queue` and
@@ -213,6 +227,28 @@ impl<S> Context<S> {
     /// ends in order; one that does not is killed with its worker, `kill_grace` after its timeout.
     pub fn is_overdue(&self) -> bool {
         self.remaining() == Some(Duration::ZERO)
+    }
+
+    /// Tells how far the job is, for `pool wait` and other readers: from 0 to 1 (`None`: it does not know), and what it does.
+    ///
+    /// Of many calls in a row some are left out. A broker without a place for it keeps nothing. In a batch task it is said of
+    /// all jobs of the call.
+    ///
+    /// ```
+    /// # use pool::{App, Context};
+    /// # let app = App::new().task("load", |rows: Vec<String>, ctx: &Context| {
+    /// for (number, row) in rows.iter().enumerate() {
+    ///     ctx.progress(number as f64 / rows.len() as f64, format!("row {row}"));
+    /// }
+    /// # Ok(()) });
+    /// ```
+    pub fn progress(&self, fraction: impl Into<Option<f64>>, message: impl Into<String>) {
+        let fraction = fraction.into().filter(|fraction| !fraction.is_nan());
+        let progress = Progress {
+            fraction: fraction.map(|fraction| fraction.clamp(0.0, 1.0)),
+            message: message.into(),
+        };
+        self.reporter.report(&self.executions, &progress, Mono::now());
     }
 
     /// For `ctx.check()?` in a long loop: ends the job as timed out when it is overdue.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -239,7 +240,7 @@ impl Post {
         let about = format!("worker {} {} gen {}", self.worker, self.pool, order.generation);
         Ok(Station {
             about,
-            jobs,
+            jobs: Rc::new(jobs),
             lifeline: lifeline_end,
             title,
             max_result: order.max_result,

@@ -16,7 +16,7 @@ impl Worker {
     ) -> Result<Option<Vec<Vec<u8>>>, WorkerError> {
         let mut bodies = vec![first];
         loop {
-            let Received::Packet(len) = recv(&self.station.jobs, buffer, Wait::Block)? else {
+            let Received::Packet(len) = recv(&*self.station.jobs, buffer, Wait::Block)? else {
                 return Ok(None);
             };
             if let Some((kind, body)) = frames.take(&buffer[..len])? {

@@ -9,8 +9,11 @@ mod outcome;
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
+use crate::job::Progress;
 use crate::runtime::executor::Executor;
+use crate::runtime::report::Tell;
 use crate::sys::SysError;
 use crate::sys::fork::exit_copy;
 use crate::sys::signal::asked_to_leave;
@@ -32,7 +35,7 @@ pub struct Station {
     /// What its title says before its state: its number, its pool, its generation.
     pub about: String,
     /// Its end of the job socket.
-    pub jobs: OwnedFd,
+    pub jobs: Rc<OwnedFd>,
     /// The read end of its lifeline, armed: open for as long as it lives.
     pub lifeline: OwnedFd,
     /// Where it shows what it does.
@@ -80,6 +83,22 @@ struct Worker {
     result: Vec<u8>,
 }
 
+/// Sends how far a running job is. A supervisor that is gone is met by the job's answer.
+fn teller(jobs: Rc<OwnedFd>) -> Tell {
+    Rc::new(move |execution, progress: &Progress| {
+        let json = progress.bounded_json();
+        let mut packets = Packets::default();
+        FromWorker::Progress {
+            execution,
+            json: &json,
+        }
+        .encode(&mut packets);
+        for packet in packets.iter() {
+            let _ = send(&*jobs, packet, Wait::Block);
+        }
+    })
+}
+
 /// A read of the job socket.
 enum Read {
     /// A packet of so many bytes, and whether it had to be waited for.
@@ -99,6 +118,7 @@ impl Worker {
     }
 
     fn work(&mut self) -> Result<(), WorkerError> {
+        self.executor.report_to(teller(Rc::clone(&self.station.jobs)));
         self.executor.after_fork().map_err(WorkerError::AfterFork)?;
         FromWorker::Ready.encode(&mut self.packets);
         if self.send()? == Sent::Closed {
@@ -154,14 +174,14 @@ impl Worker {
             return Ok(Read::End);
         }
         let jobs = &self.station.jobs;
-        let waited = match recv(jobs, buffer, Wait::Never)? {
+        let waited = match recv(&**jobs, buffer, Wait::Never)? {
             Received::Packet(len) => return Ok(Read::Packet(len, false)),
             Received::Closed => return Ok(Read::End),
             Received::Nothing => {
                 if let Some(title) = &mut self.station.title {
                     title.set(&["pool: ", &self.station.about, " idle"]);
                 }
-                recv(jobs, buffer, Wait::Block)?
+                recv(&**jobs, buffer, Wait::Block)?
             }
         };
         match waited {
@@ -194,7 +214,7 @@ impl Worker {
 
     fn send(&self) -> Result<Sent, SysError> {
         for packet in self.packets.iter() {
-            if send(&self.station.jobs, packet, Wait::Block)? == Sent::Closed {
+            if send(&*self.station.jobs, packet, Wait::Block)? == Sent::Closed {
                 return Ok(Sent::Closed);
             }
         }

@@ -104,6 +104,12 @@ fn tasks() -> App<State> {
             eprintln!("loudly: {text}");
             Ok(())
         })
+        .task("steps", |(): (), ctx: &Context<_>| {
+            ctx.progress(None, "counting");
+            ctx.progress(0.5, "ä".repeat(300));
+            ctx.progress(7.0, "");
+            Ok(())
+        })
         .task("spin", |(): (), ctx: &Context<_>| -> TaskResult<()> {
             loop {
                 ctx.check()?;

@@ -181,6 +181,8 @@ pub enum Heard {
     Ready,
     Done(Done),
     Pong(u64),
+    /// How far an execution is, as JSON.
+    Progress(u64, String),
 }
 
 /// How a job ended.
@@ -259,7 +261,9 @@ impl Worker {
             return Some(match FromWorker::decode(kind, body).unwrap() {
                 FromWorker::Ready => Heard::Ready,
                 FromWorker::Pong(execution) => Heard::Pong(execution),
-                FromWorker::Progress { .. } => continue,
+                FromWorker::Progress { execution, json } => {
+                    Heard::Progress(execution, String::from_utf8(json.to_vec()).unwrap())
+                }
                 FromWorker::Done(done) => Heard::Done(Done {
                     execution: done.execution,
                     started: done.started,

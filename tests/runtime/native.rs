@@ -4,6 +4,7 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::signal::Signal;
 
+use pool::job::Progress;
 use pool::sys::socket::{Received, Sent, Wait, recv, send};
 use pool::sys::spawn::spawn_template;
 use pool::wire::frame::{Code, PACKET_LEN_MAX};
@@ -20,6 +21,7 @@ crate::trials![
     a_panic_fails_the_job_and_not_the_worker,
     a_task_may_ask_to_be_run_again,
     a_task_that_looks_at_the_clock_ends_at_its_timeout,
+    a_task_says_how_far_it_is,
     a_result_above_the_limit_is_a_failure,
     a_megabyte_travels_both_ways,
     jobs_that_wait_begin_when_the_one_before_ended,
@@ -106,6 +108,25 @@ fn a_task_that_looks_at_the_clock_ends_at_its_timeout() {
     });
     let told = r#"{"kind":"timeout","message":"ran longer than its timeout of 30ms"}"#;
     assert_eq!((done.code, &*done.data), (Code::TimedOut, told));
+}
+
+fn a_task_says_how_far_it_is() {
+    let mut worker = Template::native("tasks").fork();
+    worker.send(
+        5,
+        &Job {
+            task: "steps",
+            payload: b"null",
+            timeout_ms: 0,
+        },
+    );
+    let told = [worker.hear(), worker.hear(), worker.hear()].map(|heard| match heard {
+        Some(Heard::Progress(5, json)) => Progress::read(json.as_bytes()).unwrap().to_string(),
+        other => panic!("no progress: {other:?}"),
+    });
+    let half = format!("50 % {}", "ä".repeat(100));
+    assert_eq!(told, ["counting", &half, "100 %"]);
+    assert_eq!(worker.done().code, Code::Success);
 }
 
 fn a_result_above_the_limit_is_a_failure() {
