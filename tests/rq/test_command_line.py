@@ -151,6 +151,28 @@ def test_failed_jobs_are_listed_retried_and_deleted(pool, queue, redis, work):
 
 
 @pytest.mark.rq3
+def test_jobs_of_a_limit_are_rate_limited_and_run_at_most_so_many_at_once(pool, queue, redis, work):
+    from rq.rate_limit import RateLimit, RateLimitRegistry
+
+    queue.enqueue(jobs.note, 'x', job_id='same', rate_limit=RateLimit('db', 2))
+    stock = fingerprint(redis)
+    redis.flushall()
+    pool('enqueue', 'jobs.note', '["x"]', '--limit', 'db=2', '--id', 'same')
+    ours = fingerprint(redis)
+    for state in stock, ours:
+        state['rq:job:same']['value'].pop('data')
+    assert list(differences(stock, ours)) == []
+    redis.flushall()
+    ids = pool('enqueue', 'jobs.meet', '["db"]', '--limit', 'db=2', '--count', '5').split()
+    assert len(queue.job_ids) == 2 and RateLimitRegistry('db', redis).get_rate_limited_job_count() == 3
+    assert [json.loads(line)['state'] for line in pool('jobs', '--json').splitlines()].count('blocked') == 3
+    work.burst(workers=4)
+    met = [Job.fetch(job_id, connection=redis).return_value() for job_id in ids]
+    assert max(met) == 2, met
+    assert RateLimitRegistry('db', redis).get_allowed_job_count() == 0
+
+
+@pytest.mark.rq3
 def test_a_retried_job_with_a_rate_limit_waits_for_its_turn_as_rq_has_it(pool, queue, redis, work):
     from rq.rate_limit import RateLimit, RateLimitRegistry
 

@@ -27,7 +27,8 @@ end
 local function wait_for_turn(id, key, limit, concurrency, at_front)
   redis.call('SADD', p .. ':rl-keys', limit)
   redis.call('HSET', p .. ':rl:' .. limit, 'concurrency', concurrency)
-  redis.call('HSET', key, 'status', 'rate_limited', 'enqueue_at_front', at_front and 1 or 0)
+  redis.call('HSET', key, 'status', 'rate_limited')
+  if at_front then redis.call('HSET', key, 'enqueue_at_front', 1) end
   redis.call('ZADD', rate_limit_key(limit, 'rate_limited'), now, id)
   fill(limit, concurrency)
 end
