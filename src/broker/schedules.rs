@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::BrokerError;
 use crate::job::{JobId, NewJob};
@@ -32,6 +32,11 @@ pub trait Schedules: Send + Sync {
 
     /// Pauses schedules for all supervisors, or ends their pause. What was due in a pause stays left out.
     async fn pause(&self, schedules: &[Ruled], paused: bool) -> Result<(), BrokerError>;
+
+    /// The schedules of applications that supervisors fire now, by name; see [`super::Broker::app_schedules`].
+    async fn of_apps(&self) -> Result<Vec<AppSchedule>, BrokerError> {
+        Ok(Vec::new())
+    }
 }
 
 /// A schedule by name, with the text of its rule.
@@ -88,7 +93,7 @@ impl Firing {
 }
 
 /// A schedule that the loaded application names, of whose jobs only its broker knows what they are.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AppSchedule {
     /// Its name.
     pub name: Arc<str>,
@@ -97,7 +102,7 @@ pub struct AppSchedule {
 }
 
 /// When an [`AppSchedule`] is due.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AppDue {
     /// By a cron expression on the clock of this zone; `None`: that of the system.
     Cron {

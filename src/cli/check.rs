@@ -1,11 +1,15 @@
 //! `pool check`: would it start? The configuration in force, whether the broker answers and the app loads.
 
-use crate::broker;
+use std::sync::Arc;
+
+use crate::broker::{self, AppSchedule, Broker};
 use crate::config::{self, COST_UNKNOWN, Config, PoolConfig, RunArgs, ScheduleConfig};
 use crate::job::{PoolName, QueueName};
 use crate::time::Unix;
 
+use crate::policy::schedule::Timing;
 use crate::supervisor::check::{Loaded, load_app, total_memory};
+use crate::supervisor::schedules::of_app_timing;
 use crate::wire::message::LoadReport;
 
 use super::render::bytes;
@@ -52,11 +56,15 @@ pub async fn run(args: CheckArgs) -> Outcome {
         tell_app(&mut out, config, &loaded)?;
         let facts = loaded.report.facts.unwrap_or_default();
         let options = config.broker.options_by_app(&facts)?;
-        check_broker(&mut out, config, &options).await?;
+        check_broker(&mut out, config, &options).await?.close().await?;
     } else {
-        check_broker(&mut out, config, &config.broker.options()?).await?;
+        let broker = check_broker(&mut out, config, &config.broker.options()?).await?;
         let loaded = load(config).await?;
         tell_app(&mut out, config, &loaded)?;
+        for line in app_schedules(&*broker, &loaded, Unix::now())? {
+            out.line(line)?;
+        }
+        broker.close().await?;
     }
     out.flush()
 }
@@ -64,24 +72,41 @@ pub async fn run(args: CheckArgs) -> Outcome {
 /// When schedules are due next, as comments.
 fn next_due(config: &Config, now: Unix) -> Vec<String> {
     let timed = config.schedules.iter();
-    let line = |(name, schedule): (_, &ScheduleConfig)| {
-        let timing = schedule.timing()?;
-        let dues = std::iter::successors(schedules::next(&timing, None, now), |due| {
-            timing.rule.next_after(*due)
-        });
-        let zone = schedules::zone_of(&timing);
-        let shown: Vec<String> = dues.take(DUES_SHOWN).map(|due| at::shown(due, &zone)).collect();
-        Some(format!(
-            "# schedule {name}: {}: due {}",
-            timing.rule,
-            shown.join(", ")
-        ))
-    };
+    let line = |(name, schedule): (&Arc<str>, &ScheduleConfig)| Some(dues(name, &schedule.timing()?, now));
     timed.filter_map(line).collect()
 }
 
-/// Whether the broker answers, and lets us do what a pool does.
-async fn check_broker(out: &mut Out, config: &Config, options: &broker::Options) -> Outcome {
+/// The same of the schedules that the application names.
+fn app_schedules(broker: &dyn Broker, loaded: &Loaded, now: Unix) -> Result<Vec<String>, Failure> {
+    if let Some(facts) = &loaded.report.facts {
+        broker.app_reloaded(facts)?;
+    }
+    let of_app = broker.app_schedules().into_iter();
+    let line = |AppSchedule { name, due }| {
+        let timing = of_app_timing(due).map_err(|reason| {
+            let message = format!("the application's schedule {name} can't fire: {reason}");
+            Failure::new(Code::Failed, message)
+        })?;
+        Ok(dues(&name, &timing, now))
+    };
+    of_app.map(line).collect()
+}
+
+fn dues(name: &str, timing: &Timing, now: Unix) -> String {
+    let dues = std::iter::successors(schedules::next(timing, None, now), |due| {
+        timing.rule.next_after(*due)
+    });
+    let zone = schedules::zone_of(timing);
+    let shown: Vec<String> = dues.take(DUES_SHOWN).map(|due| at::shown(due, &zone)).collect();
+    format!("# schedule {name}: {}: due {}", timing.rule, shown.join(", "))
+}
+
+/// Whether the broker answers, and lets us do what a pool does. Returns it open.
+async fn check_broker(
+    out: &mut Out,
+    config: &Config,
+    options: &broker::Options,
+) -> Result<Arc<dyn Broker>, Failure> {
     let broker = broker::open(options).await?;
     let queues = config.pools.values().flat_map(|pool| {
         if pool.queues.is_empty() {
@@ -111,8 +136,8 @@ async fn check_broker(out: &mut Out, config: &Config, options: &broker::Options)
             .try_for_each(|line| out.line(line))?;
     }
     broker.check_rights().await?;
-    broker.close().await?;
-    out.flush()
+    out.flush()?;
+    Ok(broker)
 }
 
 async fn load(config: &Config) -> Result<Loaded, Failure> {

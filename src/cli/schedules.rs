@@ -7,8 +7,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::broker::{Broker, Fired, Firing, Make, Ruled, ScheduleView, Schedules};
-use crate::config::{ClientArgs, ScheduleConfig, Wanted};
+use crate::config::{ClientArgs, ClientConfig, Protocol, ScheduleConfig, Wanted};
 use crate::policy::schedule::{Rule, Timing};
+use crate::supervisor::schedules::of_app_timing;
 use crate::time::Unix;
 
 use super::at::shown;
@@ -32,7 +33,7 @@ pub struct SchedulesArgs {
 
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Verb {
-    /// List them with their next due times
+    /// List them with their next due times, and those of applications that supervisors fire
     List(ListArgs),
     /// Enqueue the job of one now and print its id; its due times stay as they are
     Run(RunArgs),
@@ -85,13 +86,19 @@ pub async fn run(args: SchedulesArgs) -> Outcome {
         Verb::Pause(args) | Verb::Resume(args) => (&args.client, Access::Add),
     };
     let config = client::config(client, Wanted::Schedules)?;
-    if config.schedules.is_empty() {
+    let may_list = matches!(args.verb, Verb::List(_)) && apps_may_have_some(&config);
+    if config.schedules.is_empty() && !may_list {
         return none(&args.verb);
     }
     let broker = client::open(&config, access).await?;
     let outcome = perform(&args.verb, &config.schedules, &*broker).await;
     broker.close().await?;
     outcome
+}
+
+/// Whether an application may have schedules of its own that supervisors fire.
+fn apps_may_have_some(config: &ClientConfig) -> bool {
+    config.broker.protocol != Protocol::Embedded && !config.broker.app_names_broker()
 }
 
 async fn perform(verb: &Verb, configs: &Configs, broker: &dyn Broker) -> Outcome {
@@ -130,24 +137,54 @@ pub fn zone_of(timing: &Timing) -> TimeZone {
     }
 }
 
+/// A schedule that is listed.
+struct Listed {
+    name: Arc<str>,
+    timing: Timing,
+    /// What the settings say of it; `None`: it is an application's.
+    config: Option<ScheduleConfig>,
+}
+
+/// All that are to be listed: those of the settings, then those of applications.
+async fn listed(schedules: &dyn Schedules, configs: &Configs) -> Result<Vec<Listed>, Failure> {
+    let of_settings = configs.iter().filter_map(|(name, config)| {
+        Some(Listed {
+            name: Arc::clone(name),
+            timing: config.timing()?,
+            config: Some(config.clone()),
+        })
+    });
+    let of_apps = schedules.of_apps().await?.into_iter().filter_map(|schedule| {
+        Some(Listed {
+            name: schedule.name,
+            timing: of_app_timing(schedule.due).ok()?, // the supervisor's log has the reason
+            config: None,
+        })
+    });
+    Ok(of_settings.chain(of_apps).collect())
+}
+
 async fn list(schedules: &dyn Schedules, configs: &Configs, json: bool) -> Outcome {
-    let names: Vec<Arc<str>> = configs.keys().cloned().collect();
+    let all = listed(schedules, configs).await?;
+    if all.is_empty() && !json {
+        return print("no schedules\n");
+    }
+    let names: Vec<Arc<str>> = all.iter().map(|listed| Arc::clone(&listed.name)).collect();
     let views = schedules.look(&names).await?;
     let now = Unix::now();
     let mut table = Table::new(&["~NAME", "~WHEN", "NEXT", "LAST", "~STATE"]);
     let mut out = Out::new();
-    for ((name, config), view) in configs.iter().zip(views) {
-        let Some(timing) = config.timing() else { continue };
-        let next = next(&timing, view.as_ref(), now);
+    for (listed, view) in all.iter().zip(views) {
+        let next = next(&listed.timing, view.as_ref(), now);
         if json {
-            out.json(&as_json(name, config, &timing, next, view.as_ref()))?;
+            out.json(&as_json(listed, next, view.as_ref()))?;
             continue;
         }
-        let zone = zone_of(&timing);
+        let zone = zone_of(&listed.timing);
         let time = |at: Option<Unix>| at.map_or_else(|| "-".to_owned(), |at| minute(at, &zone, now));
         table.row([
-            name.to_string(),
-            timing.rule.to_string(),
+            listed.name.to_string(),
+            listed.timing.rule.to_string(),
             time(next),
             time(view.as_ref().and_then(|view| view.fired)),
             state(view.as_ref()).to_owned(),
@@ -175,18 +212,13 @@ fn state(view: Option<&ScheduleView>) -> &'static str {
     }
 }
 
-fn as_json(
-    name: &str,
-    config: &ScheduleConfig,
-    timing: &Timing,
-    next: Option<Unix>,
-    view: Option<&ScheduleView>,
-) -> String {
+fn as_json(listed: &Listed, next: Option<Unix>, view: Option<&ScheduleView>) -> String {
+    let config = listed.config.as_ref();
     serde_json::json!({
-        "name": name,
-        "task": config.task,
-        "queue": config.queue,
-        "rule": timing.rule.to_string(),
+        "name": listed.name,
+        "task": config.map(|config| &config.task),
+        "queue": config.map(|config| &config.queue),
+        "rule": listed.timing.rule.to_string(),
         "next": next,
         "state": state(view),
         "known": view,

@@ -35,7 +35,7 @@ mod reader;
 mod records;
 mod reloads;
 mod roster;
-mod schedules;
+pub mod schedules;
 mod signals;
 mod take;
 mod template;

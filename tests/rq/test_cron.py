@@ -1,18 +1,21 @@
 """Cron jobs of RQ's own files: stock processes fire each for itself, supervisors fire each due time once."""
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
+from rq.cron import CronScheduler
 from rq.job import Job
 
 import jobs
 from support.wait import until
-from support.worker import APP, BIN
+from support.worker import APP, BIN, ROOT
 
 pytestmark = [pytest.mark.pool, pytest.mark.rq3]
 
+POOL = os.environ.get('POOL_BIN', str(ROOT / 'target' / 'debug' / 'pool'))
 #: What `rq cron` and `--rq-cron` are given.
 MODULE = 'cron_jobs'
 
@@ -77,6 +80,37 @@ def test_a_job_and_its_history_are_those_of_rq(work, redis):
     assert redis.zscore('rq:cron_job:every_second:jobs', job_id) == pytest.approx(job.enqueued_at.timestamp(), abs=0.01)
     assert 0 < redis.ttl('rq:cron_job:every_second:jobs') <= 31536000
     assert b'every_second' in redis.zrange('rq:cron_jobs', 0, -1)
+
+
+def test_lists_and_the_tools_of_rq_see_them(work, redis, server):
+    running = work.launch('cron', rq_cron=MODULE)
+    until(lambda: any(scheduler.get_jobs() for scheduler in CronScheduler.all(redis)), 'the record of the supervisor')
+    (scheduler,) = CronScheduler.all(redis)
+    assert scheduler.config_file == MODULE and scheduler.last_heartbeat is not None
+    shown = {cron_job.name: cron_job for cron_job in scheduler.get_jobs()}
+    assert (shown['every_second'].cron, shown['every_second'].queue_name) == ('* * * * * *', 'cron')
+    assert (shown['jobs.add'].interval, shown['jobs.add'].args) == (3600, (1, 2))
+
+    lines = said('schedules', 'list', '--json', server=server).splitlines()
+    listed = {line['name']: line for line in map(json.loads, lines)}
+    assert sorted(listed) == ['rq-cron:every_second', 'rq-cron:jobs.add']
+    assert listed['rq-cron:jobs.add']['rule'] == 'every 1h' and listed['rq-cron:jobs.add']['next']
+    running.stop()
+    assert CronScheduler.all(redis) == []
+    assert said('schedules', 'list', server=server) == 'no schedules\n'
+
+
+def test_a_check_shows_when_they_are_due(server):
+    checked = said('check', '--runtime', 'rq', '--rq-cron', MODULE, '--python', sys.executable, server=server)
+    assert '# schedule rq-cron:every_second: * * * * * * ' in checked
+    assert '# schedule rq-cron:jobs.add: every 1h: due ' in checked
+
+
+def said(*words, server):
+    """What `pool` prints about this server."""
+    command = [POOL, *words, '--broker', server.url]
+    env = {**os.environ, 'PYTHONPATH': str(APP)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def test_a_module_that_is_not_there_is_told(work, redis):

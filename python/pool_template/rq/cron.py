@@ -30,7 +30,7 @@ def facts(module: str, code: RqCode) -> str:
     # RQ 3 goes by local time and keeps a history; RQ 2 goes by UTC and keeps none.
     is_rq_3 = hasattr(CronJob, "job_history_key")
     zone = os.environ.get("TZ") or None if is_rq_3 else "UTC"
-    return json.dumps({"jobs": jobs, "time_zone": zone, "keeps_history": is_rq_3})
+    return json.dumps({"module": module, "jobs": jobs, "time_zone": zone, "keeps_history": is_rq_3})
 
 
 def _entry(cron_job: Any, code: RqCode, connection: Any) -> dict[str, Any]:
@@ -50,8 +50,16 @@ def _entry(cron_job: Any, code: RqCode, connection: Any) -> dict[str, Any]:
         "cron": cron_job.cron,
         "interval_s": cron_job.interval,
         "ttl_s": job.ttl,
+        "shown": _shown(cron_job),
         "fields": {name: base64.b64encode(_encoded(value)).decode() for name, value in kept.items()},
     }
+
+
+def _shown(cron_job: Any) -> Any:
+    """What RQ's tools are told of it, without the times that only who fires it knows. None: RQ 2 tells them nothing."""
+    if not hasattr(cron_job, "to_dict"):
+        return None
+    return {**cron_job.to_dict(), "latest_enqueue_time": None, "next_enqueue_time": None}
 
 
 def _encoded(value: Any) -> bytes:

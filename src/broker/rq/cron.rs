@@ -3,14 +3,17 @@
 //! The template imports the cron module, by RQ's own code, and tells the fields of the jobs (`python/pool_template/rq/cron.py`).
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
+use serde_json::Value as Json;
 
 use super::enqueue::{Held, Place, Row};
+use super::roster::hostname;
 use super::text;
 use crate::broker::{AppDue, AppSchedule};
 use crate::job::{JobId, QueueName};
@@ -20,13 +23,28 @@ use crate::time::Unix;
 const PREFIX: &str = "rq-cron:";
 
 /// The cron jobs of the application that was loaded last.
+#[derive(Debug)]
+pub(super) struct CronJobs {
+    loaded: RwLock<Loaded>,
+    /// The name of this supervisor among the processes of `rq cron`. Source: `rq/cron.py`, `CronScheduler.__init__`.
+    pub record: String,
+    /// Since when it has it.
+    pub since: Unix,
+    is_shown: AtomicBool,
+}
+
 #[derive(Debug, Default)]
-pub(super) struct CronJobs(RwLock<Vec<Arc<CronJob>>>);
+struct Loaded {
+    module: String,
+    jobs: Vec<Arc<CronJob>>,
+}
 
 /// One cron job.
 #[derive(Debug)]
 pub(super) struct CronJob {
-    schedule: AppSchedule,
+    pub schedule: AppSchedule,
+    /// As RQ describes it to its tools; null: this version has no such description.
+    pub shown: Json,
     /// The name that its history goes by; empty: this version of RQ keeps none.
     pub history: String,
     /// Seconds that its jobs may wait.
@@ -37,6 +55,8 @@ pub(super) struct CronJob {
 
 #[derive(Deserialize)]
 struct Facts {
+    #[serde(default)]
+    module: String,
     jobs: Vec<Entry>,
     time_zone: Option<String>,
     keeps_history: bool,
@@ -49,7 +69,20 @@ struct Entry {
     cron: Option<String>,
     interval_s: Option<f64>,
     ttl_s: Option<i64>,
+    #[serde(default)]
+    shown: Json,
     fields: BTreeMap<String, String>,
+}
+
+impl Default for CronJobs {
+    fn default() -> Self {
+        CronJobs {
+            loaded: RwLock::default(),
+            record: format!("{}:{}:pool", hostname(), std::process::id()),
+            since: Unix::now(),
+            is_shown: AtomicBool::new(false),
+        }
+    }
 }
 
 impl CronJobs {
@@ -62,20 +95,43 @@ impl CronJobs {
             CronJob::new(name, entry, facts.time_zone.as_deref(), facts.keeps_history).map(Arc::new)
         });
         let jobs = jobs.collect::<Result<_, String>>()?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = jobs;
+        let module = facts.module;
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Loaded { module, jobs };
         Ok(())
     }
 
     /// Their schedules.
     pub fn schedules(&self) -> Vec<AppSchedule> {
-        let jobs = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        jobs.iter().map(|job| job.schedule.clone()).collect()
+        self.all().iter().map(|job| job.schedule.clone()).collect()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<CronJob>> {
+        self.loaded().jobs.clone()
+    }
+
+    /// The module or file that has them.
+    pub fn module(&self) -> String {
+        self.loaded().module.clone()
+    }
+
+    fn loaded(&self) -> RwLockReadGuard<'_, Loaded> {
+        self.loaded.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether others see them from now on. Returns whether they did before.
+    pub fn is_shown(&self, shown: bool) -> bool {
+        self.is_shown.swap(shown, Ordering::Relaxed)
     }
 
     /// The one whose schedule has this name.
     pub fn find(&self, schedule: &str) -> Option<Arc<CronJob>> {
-        let jobs = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        jobs.iter().find(|job| &*job.schedule.name == schedule).cloned()
+        let loaded = self.loaded();
+        loaded
+            .jobs
+            .iter()
+            .find(|job| &*job.schedule.name == schedule)
+            .cloned()
     }
 }
 
@@ -113,6 +169,7 @@ impl CronJob {
                 name: name.into(),
                 due,
             },
+            shown: entry.shown,
             history: if keeps_history { entry.name } else { String::new() },
             ttl_s: entry.ttl_s,
             queue: entry.queue,

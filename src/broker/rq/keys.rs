@@ -140,6 +140,17 @@ impl Keys {
         format!("{}:workers:{queue}", self.prefix)
     }
 
+    /// Sorted set of the names of processes of `rq cron`; the score is their last heartbeat.
+    /// Source: `rq/cron_scheduler_registry.py`, `get_registry_key`.
+    pub fn cron_schedulers(&self) -> String {
+        format!("{}:cron_schedulers", self.prefix)
+    }
+
+    /// Hash: one of them. Source: `rq/cron.py`, `CronScheduler.key`.
+    pub fn cron_scheduler(&self, name: &str) -> String {
+        format!("{}:cron_scheduler:{name}", self.prefix)
+    }
+
     /// Hash: a worker. Source: `rq/worker/base.py`, `redis_worker_namespace_prefix`.
     pub fn worker(&self, name: &str) -> String {
         format!("{}:worker:{name}", self.prefix)

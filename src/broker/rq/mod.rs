@@ -21,6 +21,7 @@ mod claim;
 mod client;
 mod control;
 mod cron;
+mod cron_record;
 mod data;
 mod enqueue;
 mod first_failure;

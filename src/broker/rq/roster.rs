@@ -70,7 +70,7 @@ impl Show for RqBroker {
         let has_left = self.roster.has_left.lock().await;
         match *has_left {
             true => Ok(()),
-            false => self.register(workers).await,
+            false => self.register(workers).await.and(self.show_cron_jobs().await),
         }
     }
 
@@ -305,6 +305,7 @@ impl RqBroker {
         self.give_up_lease().await?;
         let mut has_left = self.roster.has_left.lock().await;
         *has_left = true;
+        self.forget_cron_jobs().await?;
         self.register(Vec::new()).await
     }
 }

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use super::cron::CronJob;
 use super::enqueue::Row;
 use super::{RqBroker, text};
-use crate::broker::{BrokerError, Fired, Firing, Make, Overlap, Ruled, ScheduleView, Schedules, check};
+use crate::broker::{
+    AppSchedule, BrokerError, Fired, Firing, Make, Overlap, Ruled, ScheduleView, Schedules, check,
+};
 use crate::job::JobId;
 use crate::time::Unix;
 
@@ -44,6 +46,11 @@ impl Schedules for RqBroker {
             fired.push(self.fire_one(firing, made, now).await?);
         }
         Ok(fired)
+    }
+
+    async fn of_apps(&self) -> Result<Vec<AppSchedule>, BrokerError> {
+        self.open_still()?;
+        self.recorded_cron_jobs().await
     }
 
     async fn pause(&self, schedules: &[Ruled], paused: bool) -> Result<(), BrokerError> {

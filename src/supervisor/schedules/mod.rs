@@ -183,7 +183,7 @@ impl Schedules {
 }
 
 /// When a schedule of the application fires. It knows no jitter, and catches nothing up.
-fn of_app_timing(due: AppDue) -> Result<Timing, String> {
+pub fn of_app_timing(due: AppDue) -> Result<Timing, String> {
     let rule = match due {
         AppDue::Every(interval) => Rule::Every(interval),
         AppDue::Cron {
