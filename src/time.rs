@@ -181,10 +181,22 @@ fn nanos(of: Duration) -> u64 {
     u64::try_from(of.as_nanos()).unwrap_or(u64::MAX)
 }
 
+const NO_DURATION: &str =
+    "expected a duration such as `500ms`, `5s`, `2m`, `1h`, `1m30s` or a number of seconds";
+
 /// Why a text is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a duration such as `500ms`, `5s`, `2m`, `1h`, `1m30s` or a number of seconds")]
+#[error("{NO_DURATION}")]
 pub struct DurationError;
+
+/// Reads a length of time as [`parse_duration`] does, and refuses none at all.
+pub fn parse_some_time(text: &str) -> Result<Duration, &'static str> {
+    match parse_duration(text) {
+        Ok(Duration::ZERO) => Err("expected more than no time"),
+        Ok(some) => Ok(some),
+        Err(DurationError) => Err(NO_DURATION),
+    }
+}
 
 /// Reads a duration as people write it: `500ms`, `5s`, `2m`, `1h30m`, `7d`; a bare number
 /// (`5`, `0.5`) is seconds.
@@ -270,6 +282,13 @@ mod tests {
     fn a_bare_number_is_seconds() {
         assert_eq!(parse_duration("5"), Ok(Duration::from_secs(5)));
         assert_eq!(parse_duration("0.5"), Ok(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn no_time_at_all_is_refused_where_it_means_nothing() {
+        assert_eq!(parse_some_time("1ms"), Ok(Duration::from_millis(1)));
+        assert_eq!(parse_some_time("0s"), Err("expected more than no time"));
+        assert_eq!(parse_some_time("soon"), Err(NO_DURATION));
     }
 
     #[test]

@@ -153,7 +153,8 @@ async fn cancel_matching(broker: &dyn Broker, filter: JobFilter, args: &CancelAr
     });
     counting.during(work).await?;
     if args.dry_run || count == 0 {
-        return print(&format!("{} match\n", confirm::jobs(count)));
+        let verb = if count == 1 { "matches" } else { "match" };
+        return print(&format!("{} {verb}\n", confirm::jobs(count)));
     }
     confirm(&format!("cancel {}", confirm::jobs(count)), args.yes)?;
     let tally = cancel_pages(control, search, &filter, count).await?;

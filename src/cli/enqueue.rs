@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::broker::{Broker, NewGroup, Producer};
 use crate::config::{ClientArgs, Wanted};
 use crate::job::{GroupId, JobId, Limit, NameError, NewJob, QueueName, check_name};
-use crate::time::{Unix, parse_duration};
+use crate::time::{Unix, parse_duration, parse_some_time};
 
 use super::at;
 use super::client::{self, Access};
@@ -60,7 +60,7 @@ pub struct EnqueueArgs {
     #[arg(long, value_name = "TIME", value_parser = at::parse, conflicts_with = "delay", help_heading = "Job")]
     at: Option<Unix>,
     /// Longest run [default: that of the task or the pool]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Job")]
+    #[arg(long, value_name = "TIME", value_parser = parse_some_time, help_heading = "Job")]
     timeout: Option<Duration>,
     /// Further runs if it fails [default: that of the task or the pool]
     #[arg(long, value_name = "N", help_heading = "Job")]
@@ -75,7 +75,7 @@ pub struct EnqueueArgs {
     #[arg(long, value_name = "KEY", value_parser = key, help_heading = "Job")]
     key: Option<String>,
     /// Never run it if it has not begun after this time, such as `5m`
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Job")]
+    #[arg(long, value_name = "TIME", value_parser = parse_some_time, help_heading = "Job")]
     expires: Option<Duration>,
     /// Run at most N jobs with this KEY at once, over all supervisors; others wait for their turn
     #[arg(long, value_name = "KEY=N", help_heading = "Job")]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::value::RawValue;
 
 use crate::job::{JobId, Limit, NewJob, QueueName, check_name};
-use crate::time::{Unix, parse_duration};
+use crate::time::{Unix, parse_duration, parse_some_time};
 
 use super::lines::name_of;
 use super::report::{Code, Failure};
@@ -70,12 +70,12 @@ struct Member {
     queue: Option<QueueName>,
     #[serde(default, rename = "in", deserialize_with = "duration")]
     delay: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
+    #[serde(default, deserialize_with = "some_time")]
     timeout: Option<Duration>,
     retries: Option<u32>,
     #[serde(default, deserialize_with = "duration")]
     result_ttl: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
+    #[serde(default, deserialize_with = "some_time")]
     expires: Option<Duration>,
     #[serde(default, deserialize_with = "limit")]
     limit: Option<Limit>,
@@ -85,6 +85,13 @@ struct Member {
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = Option::<String>::deserialize(from)?;
     text.map(|text| parse_duration(&text).map_err(D::Error::custom))
+        .transpose()
+}
+
+/// The same, of times that can't be none.
+fn some_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    text.map(|text| parse_some_time(&text).map_err(D::Error::custom))
         .transpose()
 }
 

@@ -29,6 +29,8 @@ fn wrong_flags() {
         &["enqueue", "noop", "--count", "2", "--id", "x"],
         &["enqueue", "noop", "1", "--jsonl", "lines.jsonl"],
         &["enqueue", "noop", "--in", "soon"],
+        &["enqueue", "noop", "--timeout", "0"],
+        &["enqueue", "noop", "--expires", "0s"],
         &["enqueue", "noop", "--queue", ""],
         &["enqueue", "no\nop"],
         &["wait"],
