@@ -57,7 +57,12 @@ impl BrokerConfig {
         };
         found.ok_or_else(|| {
             let (url, protocol) = (&self.url, self.protocol.name());
-            BrokerError::Refused(format!("{url} does not speak the protocol `{protocol}`"))
+            let names: Vec<&str> = Protocol::all().map(Protocol::name).collect();
+            BrokerError::Refused(format!(
+                "{url} does not speak the protocol `{protocol}`, which the settings name; `POOL_PROTOCOL` names another one ({}), and \
+                 `--config` other settings",
+                names.join(", ")
+            ))
         })
     }
 

@@ -1,5 +1,7 @@
 //! What is said about wrong settings, word for word.
 
+use std::path::Path;
+
 use super::*;
 use crate::job::QueueName;
 use crate::time::Unix;
@@ -499,4 +501,16 @@ fn arguments_of_a_schedule_are_toml_or_json() {
     let args = |name: &str| config.schedules[name].args.0.clone();
     assert_eq!(args("a"), r#"{"to":["a",1,2.5,true]}"#);
     assert_eq!(args("b"), "[null]");
+}
+
+#[test]
+fn a_client_of_settings_for_another_broker_learns_how_to_name_the_protocol() {
+    let broker = BrokerConfig {
+        url: BrokerUrl::parse("redis://h", Path::to_path_buf).unwrap(),
+        ..BrokerConfig::default()
+    };
+    let said = broker.options_by_app("").unwrap_err().to_string();
+    let expected = "redis://h does not speak the protocol `embedded`, which the settings name; `POOL_PROTOCOL` names another one \
+                    (embedded, rq, celery), and `--config` other settings";
+    assert_eq!(said, expected);
 }
