@@ -21,6 +21,18 @@ const SLO: Duration = Duration::from_secs(1);
 /// Shorter waits count as this: nobody notices them.
 pub const WAIT_MIN_S: f64 = 0.01;
 
+/// Short jobs, and workers that are cheap to start.
+const BRISK: [&str; 8] = [
+    "--policy",
+    "demand",
+    "--utilization-threshold",
+    "0.8",
+    "--target-wait",
+    "20ms",
+    "--scaling-period",
+    "1s",
+];
+
 /// What decides about the size, and what it is called.
 pub struct Rule {
     pub name: String,
@@ -58,6 +70,7 @@ pub fn rules() -> Vec<Rule> {
             &["--policy", "demand", "--utilization-threshold", "0.8"],
         ),
         own("demand 20 ms", &["--policy", "demand", "--target-wait", "20ms"]),
+        own("demand brisk", &BRISK),
     ];
     for peer in peers::all() {
         let period = peer.period.as_secs().to_string();

@@ -229,9 +229,11 @@ fn php_dynamic() -> Box<dyn ScalingPolicy> {
     })
 }
 
-/// A worker for each request that finds none, as soon as it comes; one a second leaves that was idle for 10 s.
+/// A worker for each request that finds none, as soon as it comes. Each second the idle worker that started first leaves, if
+/// it was idle for 10 s: those above it may have been for longer. This pool gives a job to the one that started first, too,
+/// so it was if no more were busy at once in that time than are now.
 /// Source: PHP 8, `sapi/fpm/fpm/fpm_process_ctl.c`, `fpm_pctl_on_socket_accept`,
-/// `fpm_pctl_perform_idle_server_maintenance`; `pm.process_idle_timeout`.
+/// `fpm_pctl_perform_idle_server_maintenance` (`last_idle_child`); `pm.process_idle_timeout`.
 fn php_ondemand() -> Box<dyn ScalingPolicy> {
     let mut used = Highest::of_last(10);
     eager(move |sample| {
@@ -239,7 +241,7 @@ fn php_ondemand() -> Box<dyn ScalingPolicy> {
         let wanted = in_system(sample);
         if wanted > sample.workers {
             wanted
-        } else if used < sample.workers {
+        } else if used <= sample.busy && sample.busy < sample.workers {
             sample.workers - 1
         } else {
             sample.workers
