@@ -51,3 +51,52 @@ impl ScalingPolicy for Utilization {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wished(threshold: f64, sample: &Sample) -> u32 {
+        Utilization::new(Settings { threshold }).period(sample).workers
+    }
+
+    prop_compose! {
+        fn any_sample()(
+            workers in 0u32..50, busy_average in proptest::option::of(0.0..60.0f64), waiting in 0u64..3,
+        ) -> Sample {
+            Sample { workers, busy_average, waiting, ..Sample::default() }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn without_data_nothing_changes(threshold in 0.01..=1.0f64, sample in any_sample()) {
+            let unknown = Sample { busy_average: None, ..sample };
+            prop_assert_eq!(wished(threshold, &unknown), sample.workers);
+        }
+
+        #[test]
+        fn more_load_never_gives_fewer_workers(
+            threshold in 0.01..=1.0f64, sample in any_sample(), busier in 0.0..9.0f64, longer in 0u64..9,
+        ) {
+            let more = Sample {
+                busy_average: sample.busy_average.map(|busy| busy + busier),
+                waiting: sample.waiting + longer,
+                ..sample
+            };
+            prop_assert!(wished(threshold, &more) >= wished(threshold, &sample));
+        }
+
+        /// Its window is in the average. Nothing else that it looks at is a time.
+        #[test]
+        fn it_knows_no_unit_of_time(threshold in 0.01..=1.0f64, sample in any_sample(), seconds in 0u64..1000) {
+            let time = Duration::from_secs(seconds);
+            let slower = Sample { oldest_waiting: time, work: time, ..sample };
+            prop_assert_eq!(wished(threshold, &slower), wished(threshold, &sample));
+        }
+    }
+}
