@@ -180,7 +180,8 @@ async fn change(broker: &dyn Broker, args: &ChosenArgs, change: Change) -> Outco
     let message = format!("not {}: {}", change.done(), missing.join(", "));
     Err(Failure::new(Code::Failed, message)
         .hint("`pool dead list` shows which are dead letters; one whose key another job holds has to wait for that one, \
-               one that has expired never runs, and one that never ran comes back with the job of its chain that failed"))
+               one that has expired never runs, one that was canceled is enqueued anew, and one that never ran comes back \
+               with the job of its chain that failed"))
 }
 
 fn counted(change: Change, count: usize) -> String {

@@ -43,13 +43,14 @@ mod tasks;
 mod wait;
 mod watch;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::future::Future;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{DialectKind, RunArgs, own_line, spelled_out};
@@ -64,23 +65,34 @@ use report::{Code, Failure, Outcome};
     args_conflicts_with_subcommands = true,
     subcommand_value_name = "VERB",
     subcommand_help_heading = "Verbs",
-    after_help = "\
-Without a verb it runs: `pool --max-workers 8` is `pool run --max-workers 8`. `pool run --help` shows all flags; \
-each can be given as a variable too, as in POOL_MAX_WORKERS=8.
-
-Examples:
-  pool                                        run the built-in tasks with 2 to 5 workers
-  pool enqueue fib '{\"n\": 30}' --wait         from a second shell: run a job, print its result
-  pool --runtime python --preload shop.jobs   run the functions of a Python module
-  pool status                                 see what it does
-
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 nobody answered (broker or supervisor)."
+    after_help = after_help()
 )]
 struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
     #[command(flatten)]
     run: RunArgs,
+}
+
+/// What stands below the flags in the help of the program.
+fn after_help() -> String {
+    let names = DialectKind::ALL
+        .iter()
+        .map(|kind| format!("`pool {} …`", kind.name()));
+    let own_lines = names.collect::<Vec<_>>().join(" and ");
+    format!(
+        "\
+Without a verb it runs: `pool --max-workers 8` is `pool run --max-workers 8`. `pool run --help` shows all flags; \
+each can be given as a variable too, as in POOL_MAX_WORKERS=8. {own_lines} take the words of those programs, as they are.
+
+Examples:
+  pool                                        run the built-in tasks with 2 to 5 workers
+  pool enqueue fib '{{\"n\": 30}}' --wait         from a second shell: run a job, print its result
+  pool --runtime python --preload shop.jobs   run the functions of a Python module
+  pool status                                 see what it does
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 nobody answered (broker or supervisor)."
+    )
 }
 
 #[derive(Subcommand, Debug)]
@@ -183,6 +195,11 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     {
         return parse(&[program.clone(), "--version".into()]);
     }
+    if let [program, top, rest @ ..] = words
+        && top == "top"
+    {
+        return parse(&[&[program.clone(), "status".into(), "--watch".into()], rest].concat());
+    }
     // `pool help enqueue` is `pool enqueue --help`.
     if let [program, help, verb @ ..] = words
         && help == "help"
@@ -204,20 +221,32 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
         {
             read(&[&[program.clone(), "run".into()], rest].concat())
         }
+        (ErrorKind::ArgumentConflict, [_, first, ..]) if is_flag(first) => Err(with_its_place(error)),
         _ => Err(error),
     })
 }
 
+/// Who gave a flag ahead of its verb is told where it stands.
+fn with_its_place(mut error: clap::Error) -> clap::Error {
+    let tip = StyledStr::from("flags stand behind their verb, as in `pool status --broker URL`");
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    error
+}
+
+fn is_flag(word: &OsStr) -> bool {
+    word.as_encoded_bytes().starts_with(b"-")
+}
+
 /// Flags stand first, so that a verb can't follow, and the runtime is among them.
 fn is_run_of_a_dialect(words: &[OsString]) -> bool {
-    let is_flag = |word: &OsString| word.as_encoded_bytes().starts_with(b"-");
     let is_dialect = |name: &str| DialectKind::named(name).is_some();
     let is_pair = |pair: &[OsString]| pair[0] == "--runtime" && pair[1].to_str().is_some_and(is_dialect);
     let is_word = |word: &OsString| {
         let name = word.to_str().and_then(|word| word.strip_prefix("--runtime="));
         name.is_some_and(is_dialect)
     };
-    words.first().is_some_and(is_flag) && (words.windows(2).any(is_pair) || words.iter().any(is_word))
+    words.first().is_some_and(|word| is_flag(word))
+        && (words.windows(2).any(is_pair) || words.iter().any(is_word))
 }
 
 fn perform(cli: Cli) -> Outcome {

@@ -61,7 +61,11 @@ async fn purge(broker: &dyn Broker, args: &PurgeArgs) -> Outcome {
     if args.dry_run {
         return print(&format!("{found}\n"));
     }
-    confirm(&format!("delete {found}"), args.yes)?;
+    // With nothing there, there is nothing to ask.
+    confirm(
+        &format!("delete {found}"),
+        args.yes || waiting + scheduled == 0 && !args.dead,
+    )?;
     let deleted = delete(broker, args).await?;
     print(&format!("deleted {}\n", confirm::jobs(deleted)))
 }

@@ -115,8 +115,8 @@ fn failed(job: &JobView, can_retry: bool) -> Failure {
     };
     let message = format!("job {}{of_task} failed: {error}{detail}", job.id);
     let failure = Failure::new(Code::Failed, message);
-    if error.kind == EARLIER_JOB_FAILED || !can_retry {
-        // It can't be retried by itself; the error says what can.
+    if error.kind == EARLIER_JOB_FAILED || error.never_ran() || !can_retry {
+        // It can't be retried by itself. Where its chain failed, the error says what can.
         return failure;
     }
     failure.hint(format!("`pool dead retry {}` runs it again", job.id))

@@ -12,7 +12,9 @@ use super::{client, render, screen, watch};
 Examples:
   pool status
   pool status --watch
-  pool status --json | jq '.pools.default.utilization'")]
+  pool status --json | jq '.pools.default.utilization'
+
+`pool top` is short for `pool status --watch`.")]
 pub struct StatusArgs {
     /// One JSON object for programs
     #[arg(long)]

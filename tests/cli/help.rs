@@ -125,3 +125,42 @@ fn help_takes_a_verb_like_the_flag() {
     assert_eq!(outputs(&["help"]), outputs(&["--help"]));
     assert_eq!(outputs(&["help", "nosuch"]).0, Some(2));
 }
+
+#[test]
+fn top_is_the_status_that_is_watched() {
+    let place = Place::new();
+    assert_eq!(
+        place.lines(&["top", "--help"]),
+        place.lines(&["status", "--help"])
+    );
+    assert_eq!(
+        place.run(&["top"]).status.code(),
+        place.run(&["status", "--watch"]).status.code()
+    );
+    let both = place.run(&["top", "--json"]);
+    assert_eq!(both.status.code(), Some(2), "nothing is watched as JSON");
+}
+
+#[test]
+fn the_program_tells_of_the_command_lines_that_it_takes_as_they_are() {
+    let place = Place::new();
+    let help = place.lines(&["help"]).join(" ");
+    assert!(help.contains("`pool rq …` and `pool celery …` take"), "{help}");
+    // Each shows its own settings, and none of the other's.
+    for (program, own, others) in [
+        ("rq", "--rq-config", "--celery-config"),
+        ("celery", "--celery-config", "--rq-config"),
+    ] {
+        let help = place.lines(&[program, "worker", "--help"]).join("\n");
+        assert!(!help.contains(others), "{help}");
+        assert!(help.contains(own), "{help}");
+    }
+}
+
+#[test]
+fn a_flag_ahead_of_its_verb_is_told_its_place() {
+    let output = Place::new().run(&["--broker", "sqlite:jobs.db", "status"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("as in `pool status --broker URL`"), "{said}");
+}

@@ -124,3 +124,34 @@ fn a_job_that_failed_is_found_by_its_error_and_shows_its_runs() {
     place.lines(&["dead", "retry", "too"]);
     place.lines(&["stop", "--now"]);
 }
+
+#[test]
+fn an_empty_queue_is_purged_without_a_question() {
+    let place = Place::new();
+    assert_eq!(place.lines(&["purge", "mail"]), ["deleted 0 jobs"]);
+    with_jobs(&place);
+    // Nobody can be asked here.
+    assert_eq!(place.run(&["purge", "mail"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_canceled_job_is_not_said_to_be_retried() {
+    let place = Place::new();
+    place.lines(&["enqueue", "noop", "--id", "one"]);
+    place.lines(&["cancel", "one"]);
+    for (args, hint) in [
+        (&["result", "one"][..], None),
+        (
+            &["dead", "retry", "one"],
+            Some("one that was canceled is enqueued anew"),
+        ),
+    ] {
+        let output = place.run(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        match hint {
+            Some(hint) => assert!(said.contains(hint), "{said}"),
+            None => assert!(!said.contains("hint:"), "{said}"),
+        }
+    }
+}

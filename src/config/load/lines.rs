@@ -87,6 +87,8 @@ fn args(kind: DialectKind, line: &'static Line) -> Vec<Arg> {
         let mut all = dialects.each().flat_map(|dialect| dialect.words());
         all.any(|word| word.flag == id)
     };
+    let others = dialects.each().filter(|dialect| dialect.kind() != kind);
+    let headings_of_others: Vec<_> = others.map(|dialect| dialect.heading()).collect();
     let mut args: Vec<Arg> = words
         .iter()
         .chain(other_words(kind, line))
@@ -105,7 +107,10 @@ fn args(kind: DialectKind, line: &'static Line) -> Vec<Arg> {
             );
         } else if !is_theirs && !is_word(id) {
             let letter = arg.get_short().filter(|letter| !takes_letter(*letter));
-            args.push(arg.clone().short(letter));
+            let is_of_others = arg
+                .get_help_heading()
+                .is_some_and(|heading| headings_of_others.contains(&heading));
+            args.push(arg.clone().short(letter).hide(is_of_others));
         }
     }
     args
