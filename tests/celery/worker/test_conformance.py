@@ -255,8 +255,8 @@ def hooks(side):
     for how in ('succeed', 'fail', 'retry'):
         result = side.send('shop.hooked', how)
         until(lambda: result.state in ('SUCCESS', 'FAILURE'), 'it ends')
-    for _ in range(2):  # the hooks are called after the result is stored
-        ended(side, side.send('shop.add', 1, 1))
+    until(lambda: side.runs('after_return') >= 3, 'the hooks are called, after the results are stored')
+    ended(side, side.send('shop.add', 1, 1))
     return {name: side.runs(name) for name in ('on_success', 'on_failure', 'on_retry', 'after_return')}
 
 

@@ -1,5 +1,6 @@
 """The ways to a server that kombu knows: TLS, Sentinels, several servers; and a result backend with options of its own."""
 
+import gc
 import urllib.parse
 
 import pytest
@@ -116,6 +117,7 @@ def test_sentinels_of_broker_and_results(by):
         options = {'master_name': 'main'}
         runs(by(url(0), url(1), {'broker_transport_options': options, 'result_backend_transport_options': options}))
     finally:
+        gc.collect()  # results that are let go tell their server so, and would wait long for one that is gone
         sentinel.stop()
         master.stop()
 
