@@ -65,6 +65,16 @@ pub enum Options {
     Celery(Box<celery::options::Options>),
 }
 
+impl Options {
+    /// How often a supervisor that starts tries a server again that is away; `None`: until it is there.
+    pub fn retries_at_start(&self) -> Option<u32> {
+        match self {
+            Options::Celery(options) => celery::retries_at_start(options),
+            Options::Memory(_) | Options::Sqlite(_) | Options::Rq(_) => Some(0),
+        }
+    }
+}
+
 /// Opens a broker.
 ///
 /// A handle takes a lease with its first claim, so that a producer or a reader holds none.

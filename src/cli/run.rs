@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::broker::{self, Broker, BrokerError};
@@ -12,7 +13,7 @@ use crate::control::pid_file;
 use crate::control::server::{self, Listener};
 use crate::http::server::{self as http, ListenError};
 use crate::job::QueueName;
-use crate::supervisor::{self, Jobs, Options, SupervisorError};
+use crate::supervisor::{self, Jobs, Open, Options, SupervisorError};
 use crate::telemetry::log;
 
 use super::default_file;
@@ -77,19 +78,29 @@ pub async fn run(args: RunArgs) -> Outcome {
 /// Where the jobs are: at a broker that is open, or at one that is opened as the loaded application says.
 async fn jobs(config: &Config) -> Result<Jobs, BrokerError> {
     if config.broker.app_names_broker() {
-        let config = Arc::new(config.clone());
-        return Ok(Jobs::AsTheAppSays(Arc::new(move |facts| {
-            let config = config.clone();
-            Box::pin(async move {
-                let broker = broker::open(&config.broker.options_by_app(&facts)?).await?;
-                if config.broker.purges_at_start() {
-                    purge(&*broker, &config).await?;
-                }
-                Ok(broker)
-            })
-        })));
+        return Ok(Jobs::AsTheAppSays(Arc::new(ByApp(config.clone()))));
     }
     Ok(broker::open(&config.broker.options()?).await?.into())
+}
+
+/// Opens the broker that the loaded application names.
+struct ByApp(Config);
+
+#[async_trait]
+impl Open for ByApp {
+    async fn open(&self, facts: &str) -> Result<Arc<dyn Broker>, BrokerError> {
+        let ByApp(config) = self;
+        let broker = broker::open(&config.broker.options_by_app(facts)?).await?;
+        if config.broker.purges_at_start() {
+            purge(&*broker, config).await?;
+        }
+        Ok(broker)
+    }
+
+    fn retries(&self, facts: &str) -> Option<u32> {
+        let options = self.0.broker.options_by_app(facts);
+        options.map_or(Some(0), |options| options.retries_at_start())
+    }
 }
 
 /// Deletes what waits in the queues of all pools, before anything is taken.

@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::input::{self, Input};
 use super::opened::Opened;
@@ -13,10 +16,41 @@ use crate::broker::{Broker, BrokerError};
 use crate::config::Config;
 use crate::fleet::{Event, Now};
 use crate::job::QueueName;
+use crate::time::Human;
 use crate::wire::message::LoadReport;
 
+/// How much longer each pause is than the one before, while a server is away at the start.
+const PAUSE_STEP: Duration = Duration::from_secs(2);
+/// The longest such pause.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
 /// Opens a broker with what the application says about it.
-pub type Open = Arc<dyn Fn(String) -> BoxFuture<'static, Result<Arc<dyn Broker>, BrokerError>> + Send + Sync>;
+#[async_trait]
+pub trait Open: Send + Sync {
+    /// Opens the broker that the application names.
+    ///
+    /// # Errors
+    /// As [`crate::broker::open`].
+    async fn open(&self, facts: &str) -> Result<Arc<dyn Broker>, BrokerError>;
+
+    /// How often a server that is away at the start is tried again; `None`: until it is there.
+    fn retries(&self, facts: &str) -> Option<u32>;
+}
+
+/// A function that opens it, once.
+#[async_trait]
+impl<F> Open for F
+where
+    F: Fn(String) -> BoxFuture<'static, Result<Arc<dyn Broker>, BrokerError>> + Send + Sync,
+{
+    async fn open(&self, facts: &str) -> Result<Arc<dyn Broker>, BrokerError> {
+        self(facts.to_owned()).await
+    }
+
+    fn retries(&self, _facts: &str) -> Option<u32> {
+        Some(0)
+    }
+}
 
 /// Where the jobs of a supervisor are.
 #[derive(Clone)]
@@ -24,7 +58,7 @@ pub enum Jobs {
     /// At this broker.
     At(Arc<dyn Broker>),
     /// At one that only the loaded application can name.
-    AsTheAppSays(Open),
+    AsTheAppSays(Arc<dyn Open>),
 }
 
 impl<B: Broker + 'static> From<Arc<B>> for Jobs {
@@ -52,7 +86,7 @@ impl fmt::Debug for Jobs {
 #[derive(Default)]
 pub(super) struct Opening {
     /// How; `None`: it was there from the start.
-    open: Option<Open>,
+    open: Option<Arc<dyn Open>>,
     /// Templates that are loaded, and wait for the broker.
     waiting: Vec<(u64, LoadReport)>,
     /// What the application said last.
@@ -60,7 +94,7 @@ pub(super) struct Opening {
 }
 
 impl Opening {
-    pub fn by(open: Option<Open>) -> Self {
+    pub fn by(open: Option<Arc<dyn Open>>) -> Self {
         Opening {
             open,
             ..Opening::default()
@@ -93,15 +127,7 @@ impl Supervisor {
         };
         if self.broker.is_none() {
             if self.opening.waiting.is_empty() {
-                let opened = open(facts.clone());
-                let inputs = self.inputs.clone();
-                tokio::spawn(async move {
-                    let opened = match opened.await {
-                        Ok(broker) => Opened::begin(broker, input::events(&inputs)).await,
-                        Err(error) => Err(error),
-                    };
-                    let _ = inputs.send(Input::Opened(opened));
-                });
+                tokio::spawn(patiently(open.clone(), facts.clone(), self.inputs.clone()));
                 self.opening.facts = Some(facts);
             }
             self.opening.waiting.push((template, report));
@@ -167,6 +193,32 @@ impl Supervisor {
     }
 }
 
+/// Opens the broker and begins to be fed by it. A server that is away is tried again, as often as the application allows.
+async fn patiently(open: Arc<dyn Open>, facts: String, inputs: UnboundedSender<Input>) {
+    let mut pauses = pauses(open.retries(&facts));
+    let opened = loop {
+        let opened = match open.open(&facts).await {
+            Ok(broker) => Opened::begin(broker, input::events(&inputs)).await,
+            Err(error) => Err(error),
+        };
+        let Err(error @ (BrokerError::Unreachable { .. } | BrokerError::Busy { .. })) = &opened else {
+            break opened;
+        };
+        let Some(pause) = pauses.next() else {
+            break opened;
+        };
+        tracing::warn!(%error, retry_in = %Human(pause), "the broker is away: it is tried again");
+        tokio::time::sleep(pause).await;
+    };
+    let _ = inputs.send(Input::Opened(opened));
+}
+
+/// The pauses before each retry.
+fn pauses(retries: Option<u32>) -> impl Iterator<Item = Duration> {
+    let all = (1..).map(|retry| PAUSE_STEP.saturating_mul(retry).min(PAUSE_MAX));
+    all.take(retries.map_or(usize::MAX, |retries| retries as usize))
+}
+
 /// Names the queues of each pool: the application may have chosen them.
 fn say_queues(config: &Config, broker: &str) {
     for (name, pool) in &config.pools {
@@ -178,5 +230,18 @@ fn say_queues(config: &Config, broker: &str) {
         let queues: Vec<&str> = pool.queues.iter().map(QueueName::as_str).collect();
         let queues = queues.join(",");
         tracing::info!(pool = pool_name, %queues, broker, "taking jobs");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_limit() {
+        let seconds = |retries| pauses(retries).map(|pause| pause.as_secs());
+        assert_eq!(seconds(Some(3)).collect::<Vec<_>>(), [2, 4, 6]);
+        assert_eq!(seconds(None).nth(1000), Some(30));
+        assert_eq!(seconds(Some(0)).next(), None);
     }
 }

@@ -78,7 +78,17 @@ def _broker(app: Any, connection: Any, info: dict[str, Any]) -> dict[str, Any]:
         "heartbeat": app.conf.broker_heartbeat,
         "login_method": info["login_method"],
         "failover_strategy": info["failover_strategy"],
+        "retries_at_start": _retries_at_start(app.conf),
     }
+
+
+def _retries_at_start(conf: Any) -> Optional[int]:
+    """Source: celery/worker/consumer/consumer.py, `ensure_connected`. None: for ever."""
+    asked = conf.broker_connection_retry_on_startup
+    if not (conf.broker_connection_retry if asked is None else asked):
+        return 0
+    most = conf.broker_connection_max_retries
+    return most if most is None else min(max(0, int(most)), 2**31)
 
 
 def _addresses(connection: Any) -> list[str]:

@@ -71,6 +71,9 @@ pub(super) struct BrokerFacts {
     /// In seconds.
     #[serde(default)]
     pub heartbeat: Option<f64>,
+    /// How often a worker that starts tries it again; `None`: for ever.
+    #[serde(default)]
+    pub retries_at_start: Option<u32>,
 }
 
 /// Transport options, kombu's names. `null` is the default of each.

@@ -52,6 +52,7 @@ use std::sync::Arc;
 pub use self::amqp::AmqpBroker;
 pub use self::redis::RedisBroker;
 
+use self::facts::Facts;
 use self::options::{Application, Options, Transport};
 use super::{Broker, BrokerError};
 
@@ -68,7 +69,15 @@ pub async fn open(options: &Options) -> Result<Arc<dyn Broker>, BrokerError> {
     })
 }
 
-/// The same, where it is one that is asked for messages.
+/// How often a server that is away at the start is tried again, as the application says; `None`: until it is there.
+///
+/// The pauses of the supervisor are Celery's, too. Source: `kombu/utils/functional.py`, `retry_over_time`.
+pub fn retries_at_start(options: &Options) -> Option<u32> {
+    // What can't be read is told by `open`.
+    Facts::read(&options.facts).map_or(Some(0), |facts| facts.broker.retries_at_start)
+}
+
+/// Opens the broker, where it is one that is asked for messages.
 ///
 /// # Errors
 /// As [`open`]; [`BrokerError::Refused`] where it pushes them.

@@ -10,6 +10,7 @@ from harness.rabbit import RabbitServer
 from harness.tls import Certificate
 from support.server import RedisServer, Sentinel, free_port
 from support.wait import until
+from worker.brokers import RabbitBroker
 from worker.sides import Side
 
 
@@ -178,3 +179,26 @@ def test_results_wait_for_a_store_that_is_away(by, worker_server, request, broke
         assert side.output().count('the store of results is away') == 1, side.output()
     finally:
         store.stop()
+
+
+@pytest.mark.parametrize('kind', ['pool', 'stock'])
+@pytest.mark.parametrize('transport', ['redis', 'rabbitmq'])
+def test_a_server_may_start_after_the_worker(by, kind, transport):
+    server = RedisServer() if transport == 'redis' else RabbitServer()
+    try:
+        side = by(server.url if transport == 'redis' else RabbitBroker(server).url, kind=kind)
+        server.kill()
+        side.start(workers=1, ready=False)
+        until(lambda: 'again' in side.output(), 'it says that it tries again')
+        server.launch()
+        assert side.send('shop.add', 1, 2).get(timeout=60) == 3
+        assert side.stop() == [0], side.output()
+    finally:
+        server.stop()
+
+
+def test_a_pool_that_waits_for_its_server_can_be_stopped(by):
+    side = by('redis://127.0.0.1:1/0')
+    side.start(workers=1, ready=False)
+    until(lambda: 'tried again' in side.output(), 'it waits')
+    assert side.stop() == [0], side.output()

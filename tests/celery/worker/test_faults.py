@@ -70,10 +70,18 @@ def test_a_message_that_is_no_json_stops_nobody(alone):
 
 
 def test_a_broker_that_is_away_ends_it_with_3(alone):
-    side = alone('pool')
+    """If the application says that it is not tried again."""
+    side = alone('pool', conf={'broker_connection_retry_on_startup': False})
     process = side.start('-b', 'redis://127.0.0.1:1/0', ready=False)
     assert process.wait(60) == 3, side.output()
     assert 'cannot reach' in side.output()
+
+
+def test_a_broker_that_is_away_is_tried_so_often(alone):
+    side = alone('pool', conf={'broker_connection_max_retries': 1})
+    process = side.start('-b', 'redis://127.0.0.1:1/0', ready=False)
+    assert process.wait(60) == 3, side.output()
+    assert side.output().count('it is tried again') == 1
 
 
 def test_an_app_that_is_not_there_ends_it_with_1(alone):
