@@ -164,7 +164,7 @@ class CeleryOverRabbit(Celery):
 
     def __init__(self):
         super().__init__()
-        self.rabbit = RabbitServer()
+        self.rabbit = RabbitServer("vm_memory_high_watermark.absolute = 4GB\n")  # a million messages block at less
         self.environment["BENCH_BROKER"] = self.rabbit.url(self.rabbit.new_vhost())
 
     def sent(self):
