@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::harness::Pool;
@@ -84,7 +85,12 @@ fn a_job_canceled_at_any_moment_ran_or_did_not_and_its_state_says_which() {
 fn a_running_job_is_stopped_for_good() {
     let pool = Pool::start("");
     let ids = pool.enqueue(&["app.start_then_nap", "[\"job\", 100]"]);
-    pool.pid_of(&ids[0]);
+    // The broker hears of a begin a moment later.
+    let jobs = Connection::open(pool.path("jobs.db")).unwrap();
+    pool.wait_for("the begin to be noted", |_| {
+        let noted = jobs.query_row("SELECT begun FROM running", [], |row| row.get(0));
+        noted.is_ok_and(|begun: bool| begun)
+    });
     let (said, ok) = pool.run(&["cancel", &ids[0]]);
     assert!(!ok && said.contains("run on"), "{said}");
     let (said, ok) = pool.run(&["stop-job", &ids[0]]);
