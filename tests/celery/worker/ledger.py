@@ -133,7 +133,8 @@ def run(kind, transport, tasks, faults, seconds=0.02, seed=1):
             results[how][name] = harmed.producer.send_task(f'shop.{how}', (name, seconds)).id
         harmed.start()
         for number, fault in enumerate(faults):
-            reached = tasks * (number + 1) / (len(faults) + 2)
+            # Each fault meets a pool that works again after the one before.
+            reached = min(max(tasks * (number + 1) / (len(faults) + 2), harmed.ended() + tasks / 40), tasks)
             until(lambda: harmed.ended() >= reached, f'{reached:.0f} tasks end before {fault}', 120)
             time.sleep(random.random() * 2 * seconds)
             getattr(harmed, fault)()
