@@ -103,6 +103,21 @@ fn a_running_job_is_stopped_for_good() {
 }
 
 #[test]
+fn a_stop_holds_after_a_cancel_that_came_too_late() {
+    let pool = Pool::start("");
+    let ids = pool.enqueue(&["app.start_then_nap", "[\"job\", 100]"]);
+    pool.wait_for("the job to begin", |pool| pool.ledger() == ["job"]);
+    // The broker may not have heard of the begin yet; then the supervisor is asked, which knows.
+    let (said, ok) = pool.run(&["cancel", &ids[0]]);
+    let (refused, asked) = (said.contains("run on"), said.contains("canceled if not begun"));
+    assert!(if ok { asked } else { refused }, "{said}");
+    pool.wait_for("the begin to be known", |pool| !pool.run(&["cancel", &ids[0]]).1);
+    pool.run(&["stop-job", &ids[0]]);
+    let ended = pool.wait(&ids).remove(0);
+    assert_eq!(ended["error"]["kind"], "stopped", "{ended}\n{}", pool.log());
+}
+
+#[test]
 fn so_many_of_a_key_run_at_once_over_two_supervisors() {
     let pool = Pool::start("[defaults]\nmin_workers = 3\nmax_workers = 3\n");
     let other = Pool::new_beside(&pool, "[defaults]\nmin_workers = 3\nmax_workers = 3\n");

@@ -33,7 +33,7 @@ impl Store {
         is_ours.then_some(&mut job.place)
     }
 
-    /// Which of these claims were called off, and how.
+    /// Which of these claims were called off, and how. A cancel of one that has begun came too late.
     pub(super) fn called_off(&self, session: u64, claims: &[Claim]) -> Vec<(usize, StopHow)> {
         let how = |(at, claim): (usize, &Claim)| {
             let job = self
@@ -44,8 +44,11 @@ impl Store {
                 Place::Running {
                     session: holder,
                     stop: Some(stop),
+                    begun,
                     ..
-                } if *holder == session => Some((at, stop.how)),
+                } if *holder == session && !(*begun && stop.how == StopHow::IfNotBegun) => {
+                    Some((at, stop.how))
+                }
                 _ => None,
             }
         };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::broker::source::StopHow;
 use crate::job::Token;
 use crate::time::Mono;
 
@@ -19,8 +20,8 @@ enum Stage {
     Begun,
     /// It has, and the broker is to know.
     Noted,
-    /// It was called off, and its supervisor was told.
-    CalledOff,
+    /// It was called off so, and its supervisor was told.
+    CalledOff(StopHow),
 }
 
 /// What is to be done about deliveries now.
@@ -56,13 +57,10 @@ impl Begins {
         self.set(token, Stage::Waits, now);
     }
 
-    /// It has begun.
+    /// It has begun. If it was canceled, that came too late.
     pub fn began(&mut self, token: Token, now: Mono) {
-        if self
-            .jobs
-            .get(&token)
-            .is_some_and(|(stage, _)| *stage == Stage::Waits)
-        {
+        let stage = self.jobs.get(&token).map(|(stage, _)| *stage);
+        if let Some(Stage::Waits | Stage::CalledOff(StopHow::IfNotBegun)) = stage {
             self.set(token, Stage::Begun, now);
             if !self.watches_all {
                 self.watched.remove(&token);
@@ -70,9 +68,13 @@ impl Begins {
         }
     }
 
-    /// Its supervisor was told that it was called off.
-    pub fn call_off(&mut self, token: Token, now: Mono) {
-        self.set(token, Stage::CalledOff, now);
+    /// Its supervisor was told that it was called off. One that has begun may be stopped for good even so.
+    pub fn call_off(&mut self, token: Token, how: StopHow, now: Mono) {
+        let stage = self.jobs.get(&token).map(|(stage, _)| *stage);
+        if how == StopHow::IfNotBegun && matches!(stage, Some(Stage::Begun | Stage::Noted)) {
+            return;
+        }
+        self.set(token, Stage::CalledOff(how), now);
         self.watched.remove(&token);
     }
 
@@ -128,7 +130,7 @@ impl Begins {
             let is_watched = match stage {
                 Stage::Waits => is_old,
                 Stage::Begun | Stage::Noted => self.watches_all,
-                Stage::CalledOff => false,
+                Stage::CalledOff(_) => false,
             };
             if is_watched {
                 wanted.insert(*token);
@@ -173,8 +175,25 @@ mod tests {
         begins.delivered(Token(1), start);
         begins.began(Token(1), start);
         assert_eq!(begins.due(start + MOMENT).watch, Some(vec![Token(1)]));
-        begins.call_off(Token(1), start + MOMENT);
+        begins.call_off(Token(1), StopHow::ForGood, start + MOMENT);
         begins.watch_ended(start + MOMENT);
         assert_eq!(begins.due(start + MOMENT * 2).watch, None);
+    }
+
+    #[test]
+    fn what_was_canceled_too_late_is_noted_and_may_be_stopped() {
+        let start = Mono(0);
+        for heard_first in [true, false] {
+            let mut begins = Begins::new(true);
+            begins.delivered(Token(1), start);
+            if heard_first {
+                begins.began(Token(1), start);
+            }
+            begins.call_off(Token(1), StopHow::IfNotBegun, start);
+            begins.began(Token(1), start);
+            begins.watch_ended(start);
+            let due = begins.due(start + MOMENT);
+            assert_eq!((due.note, due.watch), (vec![Token(1)], Some(vec![Token(1)])));
+        }
     }
 }

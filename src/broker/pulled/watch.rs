@@ -83,7 +83,7 @@ impl Pulled {
         };
         for (token, how) in called_off {
             if self.held.get(token).is_some() {
-                self.begins.call_off(token, now);
+                self.begins.call_off(token, how, now);
                 self.events.send(Event::Stop { token, how });
             }
         }

@@ -60,12 +60,13 @@ impl Store {
         Ok(())
     }
 
-    /// Which of these claims of this handle were called off, and how.
+    /// Which of these claims of this handle were called off, and how. A cancel of one that has begun came too late.
     pub(super) fn called_off(&self, claims: &[Claim]) -> Result<Vec<(usize, StopHow)>, Failure> {
         let mut marks = self.conn.prepare_cached(
-            "SELECT handle, epoch, stop FROM running INDEXED BY running_stop WHERE session = ?1 AND stop > 0",
+            "SELECT handle, epoch, stop FROM running INDEXED BY running_stop
+             WHERE session = ?1 AND stop > 0 AND NOT (begun > 0 AND stop = ?2)",
         )?;
-        let mut marks = marks.query([self.session])?;
+        let mut marks = marks.query([self.session, number_of(StopHow::IfNotBegun)])?;
         let mut found = Vec::new();
         while let Some(row) = marks.next()? {
             let (handle, epoch): (i64, u32) = (row.get(0)?, row.get(1)?);
