@@ -7,12 +7,14 @@ import pytest
 from redis import Redis
 
 from harness.pool import Pool
+from harness.rabbit import RabbitServer, is_installed
 from harness.stock import Stock
 from support.server import RedisServer
 
-
 #: Files that take longest begin first, so that no process is left with one of them at the end.
 LONGEST = ('control', 'rabbitmq', 'verbs', 'events', 'ledger', 'cancel', 'flower', 'conformance', 'connections', 'faults', 'limits', 'idle')
+
+RABBIT = pytest.StashKey[RabbitServer]()
 
 
 @pytest.hookimpl(trylast=True)
@@ -20,6 +22,16 @@ def pytest_collection_modifyitems(items):
     """The order within a file stays: it has the tests over one transport together."""
     ranks = {f'test_{name}': rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (ranks.get(item.path.stem, len(ranks)), str(item.path)))
+
+
+def pytest_configure_node(node):
+    """The processes of a run share a RabbitMQ server. This one starts it beside them, and they wait for it."""
+    stash = node.config.stash
+    if RABBIT not in stash and is_installed():
+        stash[RABBIT] = server = RabbitServer(is_launched=False)
+        node.config.add_cleanup(server.stop)
+        server.begin()
+    node.workerinput['rabbit'] = stash[RABBIT].place() if RABBIT in stash else None
 
 
 def pytest_runtest_setup(item):

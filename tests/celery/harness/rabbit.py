@@ -18,59 +18,31 @@ from support.wait import until
 PROGRAMS = '/usr/lib/rabbitmq/bin'
 
 
-class RabbitServer:
-    """Started on creation. `settings`: further lines of its configuration."""
+def is_installed():
+    return Path(PROGRAMS, 'rabbitmq-server').exists()
 
-    def __init__(self, settings=''):
-        self.directory = tempfile.TemporaryDirectory(prefix='rabbit-', ignore_cleanup_errors=True)
-        self.path = Path(self.directory.name)
-        self.port, self.management, self.epmd_port, self.nodes = (free_port() for _ in range(4))
+
+class Rabbit:
+    """A server that another process may have started: known by its directory and its ports."""
+
+    def __init__(self, directory, ports):
+        self.path, self.ports = Path(directory), ports
+        self.port, self.management, self.epmd_port, self.nodes = ports
         self.numbers = itertools.count()
-        for name in ('home', 'mnesia', 'log'):
-            (self.path / name).mkdir()
-        (self.path / 'env.conf').touch()
-        (self.path / 'enabled_plugins').write_text('[rabbitmq_management].')
-        (self.path / 'rabbitmq.conf').write_text(
-            'vm_memory_high_watermark.absolute = 512MB\ndisk_free_limit.absolute = 50MB\n'
-            f'management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self.management}\n{settings}'
-        )
-        cookie = self.path / 'home' / '.erlang.cookie'
-        cookie.write_text(secrets.token_hex(20))
-        cookie.chmod(0o400)
-        # Without it the server would start one that stays.
-        self.epmd = self._spawn(['epmd', '-address', '127.0.0.1', '-port', str(self.epmd_port)], self.environment())
-        self.process = None
-        try:
-            self.launch()
-        except BaseException:
-            self.stop()
-            raise
 
-    def launch(self):
-        """Starts it (again) in its directory, and waits until it takes connections."""
-        out = self.path / 'out'
-        earlier = out.stat().st_size if out.exists() else 0
-        # With its own input the script becomes the server; else it stays beside it. The channels' own clock, which looks
-        # for what is unacknowledged for too long, ticks each minute by default.
-        env = {
-            **self.environment(),
-            'RABBITMQ_ALLOW_INPUT': '1',
-            'RABBITMQ_SERVER_START_ARGS': '-noinput',
-            'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS': '-kernel inet_dist_use_interface {127,0,0,1}'
-            ' -rabbit channel_tick_interval 1000',
-        }
-        self.process = self._spawn([f'{PROGRAMS}/rabbitmq-server'], env)
+    def place(self):
+        """What another process needs to know of it."""
+        return {'directory': str(self.path), 'ports': self.ports}
 
-        def is_ready():
-            text = out.read_text()[earlier:]
-            assert self.process.poll() is None, f'RabbitMQ ended: {text}'
-            return 'completed with' in text
+    def wait(self):
+        """Until it takes connections."""
+        until(self._is_ready, 'RabbitMQ starts', 120)
 
-        until(is_ready, 'RabbitMQ starts', 120)
+    def _is_ready(self):
+        return 'completed with' in self._said()
 
-    def _spawn(self, command, env):
-        with open(self.path / 'out', 'ab') as out:
-            return child.start(command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.DEVNULL)
+    def _said(self):
+        return (self.path / 'out').read_text()
 
     def environment(self):
         """Where the programs of RabbitMQ find this server."""
@@ -97,7 +69,7 @@ class RabbitServer:
 
     def new_vhost(self):
         """The name of a new virtual host."""
-        vhost = f'test{next(self.numbers)}'
+        vhost = f'test-{os.getpid()}-{next(self.numbers)}'
         self.api('PUT', f'/vhosts/{vhost}', {})
         return vhost
 
@@ -138,6 +110,62 @@ class RabbitServer:
     def set_memory_alarm(self, is_set):
         """While it holds, the server reads nothing more from who publishes, and says so."""
         self.ctl('set_vm_memory_high_watermark', '0' if is_set else '0.9')
+
+
+class RabbitServer(Rabbit):
+    """Started on creation, unless `launch` is to be called. `settings`: further lines of its configuration."""
+
+    def __init__(self, settings='', is_launched=True):
+        self.directory = tempfile.TemporaryDirectory(prefix='rabbit-', ignore_cleanup_errors=True)
+        super().__init__(self.directory.name, [free_port() for _ in range(4)])
+        for name in ('home', 'mnesia', 'log'):
+            (self.path / name).mkdir()
+        for name in ('env.conf', 'out'):
+            (self.path / name).touch()
+        (self.path / 'enabled_plugins').write_text('[rabbitmq_management].')
+        (self.path / 'rabbitmq.conf').write_text(
+            'vm_memory_high_watermark.absolute = 512MB\ndisk_free_limit.absolute = 50MB\n'
+            f'management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self.management}\n{settings}'
+        )
+        cookie = self.path / 'home' / '.erlang.cookie'
+        cookie.write_text(secrets.token_hex(20))
+        cookie.chmod(0o400)
+        # Without it the server would start one that stays.
+        self.epmd = self._spawn(['epmd', '-address', '127.0.0.1', '-port', str(self.epmd_port)], self.environment())
+        self.process = None
+        try:
+            if is_launched:
+                self.launch()
+        except BaseException:
+            self.stop()
+            raise
+
+    def launch(self):
+        """Starts it (again) in its directory, and waits until it takes connections."""
+        self.begin()
+        self.wait()
+
+    def begin(self):
+        """Starts it, and does not wait."""
+        os.truncate(self.path / 'out', 0)
+        # With its own input the script becomes the server; else it stays beside it. The channels' own clock, which looks
+        # for what is unacknowledged for too long, ticks each minute by default.
+        env = {
+            **self.environment(),
+            'RABBITMQ_ALLOW_INPUT': '1',
+            'RABBITMQ_SERVER_START_ARGS': '-noinput',
+            'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS': '-kernel inet_dist_use_interface {127,0,0,1}'
+            ' -rabbit channel_tick_interval 1000',
+        }
+        self.process = self._spawn([f'{PROGRAMS}/rabbitmq-server'], env)
+
+    def _is_ready(self):
+        assert self.process.poll() is None, f'RabbitMQ ended: {self._said()}'
+        return super()._is_ready()
+
+    def _spawn(self, command, env):
+        with open(self.path / 'out', 'ab') as out:
+            return child.start(command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.DEVNULL)
 
     def kill(self):
         """kill -9. What is durable is there again after `launch`."""

@@ -7,7 +7,7 @@ import gc
 
 import pytest
 
-from harness.rabbit import RabbitServer
+from harness.rabbit import Rabbit, RabbitServer
 from support.server import RedisServer
 from worker.brokers import RabbitBroker, RedisBroker
 from worker.sides import Side
@@ -38,10 +38,17 @@ def worker_server():
 
 
 @pytest.fixture(scope='session')
-def rabbit():
-    server = RabbitServer()
-    yield server
-    server.stop()
+def rabbit(request):
+    """One for all processes of a run: to start it costs more than most files of tests."""
+    place = getattr(request.config, 'workerinput', {}).get('rabbit')
+    if place:
+        server = Rabbit(**place)
+        server.wait()
+        yield server
+    else:
+        server = RabbitServer()
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope='session', params=TRANSPORTS)

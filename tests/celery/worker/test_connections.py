@@ -10,7 +10,6 @@ from harness.rabbit import RabbitServer
 from harness.tls import Certificate
 from support.server import RedisServer, Sentinel, free_port
 from support.wait import until
-from worker.brokers import RabbitBroker
 from worker.sides import Side
 
 
@@ -43,6 +42,17 @@ def certificate(tmp_path_factory):
 @pytest.fixture(scope='session')
 def tls_redis(certificate):
     server = TlsRedis(certificate)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope='module')
+def tls_rabbit(certificate):
+    """Speaks TLS on its `tls_port` beside plain TCP."""
+    port = free_port()
+    files = f'cacertfile = {certificate.ca}\nssl_options.certfile = {certificate.own}\nssl_options.keyfile = {certificate.key}'
+    server = RabbitServer(f'listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.{files}\nssl_options.verify = verify_none\n')
+    server.tls_port = port
     yield server
     server.stop()
 
@@ -96,17 +106,11 @@ def test_redis_over_tls_by_a_dictionary(by, tls_redis, certificate):
 
 
 @pytest.mark.parametrize('asked', ['none', 'required'])
-def test_rabbitmq_over_tls(by, certificate, asked):
+def test_rabbitmq_over_tls(by, tls_rabbit, certificate, asked):
     """Who does not check needs nobody to vouch."""
-    port = free_port()
-    files = f'cacertfile = {certificate.ca}\nssl_options.certfile = {certificate.own}\nssl_options.keyfile = {certificate.key}'
-    server = RabbitServer(f'listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.{files}\nssl_options.verify = verify_none\n')
-    try:
-        url = f'amqps://guest:guest@127.0.0.1:{port}/{server.new_vhost()}'
-        ssl = {'cert_reqs': 0} if asked == 'none' else {'ca_certs': certificate.ca}
-        runs(by(url, conf={'broker_use_ssl': ssl}))
-    finally:
-        server.stop()
+    url = f'amqps://guest:guest@127.0.0.1:{tls_rabbit.tls_port}/{tls_rabbit.new_vhost()}'
+    ssl = {'cert_reqs': 0} if asked == 'none' else {'ca_certs': certificate.ca}
+    runs(by(url, conf={'broker_use_ssl': ssl}))
 
 
 def test_sentinels_of_broker_and_results(by):
@@ -184,10 +188,9 @@ def test_results_wait_for_a_store_that_is_away(by, worker_server, request, broke
 @pytest.mark.parametrize('kind', ['pool', 'stock'])
 @pytest.mark.parametrize('transport', ['redis', 'rabbitmq'])
 def test_a_server_may_start_after_the_worker(by, kind, transport):
-    server = RedisServer() if transport == 'redis' else RabbitServer()
+    server = RedisServer(is_launched=False) if transport == 'redis' else RabbitServer(is_launched=False)
     try:
-        side = by(server.url if transport == 'redis' else RabbitBroker(server).url, kind=kind)
-        server.kill()
+        side = by(server.url if transport == 'redis' else server.url('/'), kind=kind)
         side.start(workers=1, ready=False)
         until(lambda: 'again' in side.output(), 'it says that it tries again')
         server.launch()

@@ -15,6 +15,21 @@ pytestmark = pytest.mark.over('rabbitmq')
 BITS = 28
 
 
+@pytest.fixture(scope='module')
+def odd_server():
+    """A server with little patience. It is not shared, so it may have an alarm."""
+    server = RabbitServer('consumer_timeout = 2000\n')
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def odd_side(odd_server, worker_server):
+    side = Side('pool', RabbitBroker(odd_server), worker_server, 7)
+    yield side
+    side.close()
+
+
 def delayed(side):
     """Messages that wait for their time at the server."""
     queues = side.broker.server.queues(side.broker.vhost)
@@ -144,9 +159,9 @@ def test_the_next_server_is_taken_when_one_is_away(alone):
     assert len(errors) == 1 and 'cannot reach the server' in errors[0], errors
 
 
-def test_an_alarm_holds_up_no_acknowledgement(alone):
+def test_an_alarm_holds_up_no_acknowledgement(odd_side):
     """While the server is short of memory, it takes no messages, and what is there runs."""
-    side = alone('pool')
+    side = odd_side
     results = [side.send('shop.sleeps_late', f'late {n}', 0.05) for n in range(20)]
     side.start('-E', ready=False)
     until(lambda: side.runs('late 0'), 'they run')
@@ -159,21 +174,16 @@ def test_an_alarm_holds_up_no_acknowledgement(alone):
     assert side.send('shop.add', 1, 2).get(timeout=30) == 3
 
 
-def test_a_task_longer_than_the_servers_patience_runs_once(worker_server):
+def test_a_task_longer_than_the_servers_patience_runs_once(odd_side):
     """The server closes the channel and delivers it again, while it runs."""
-    server = RabbitServer('consumer_timeout = 2000\n')
-    side = Side('pool', RabbitBroker(server), worker_server, 7)
-    try:
-        side.start()
-        long = side.send('shop.sleeps_late', 'long', 6)
-        until(lambda: 'PRECONDITION_FAILED' in side.output(), 'the server loses its patience', 60)
-        assert side.send('shop.add', 1, 2).get(timeout=30) == 3
-        assert long.get(timeout=60) == 'long'
-        until(side.is_quiet, 'no message is left')
-        assert side.runs('long') == 1
-    finally:
-        side.close()
-        server.stop()
+    side = odd_side
+    side.start()
+    long = side.send('shop.sleeps_late', 'long', 6)
+    until(lambda: 'PRECONDITION_FAILED' in side.output(), 'the server loses its patience', 60)
+    assert side.send('shop.add', 1, 2).get(timeout=30) == 3
+    assert long.get(timeout=60) == 'long'
+    until(side.is_quiet, 'no message is left')
+    assert side.runs('long') == 1
 
 
 def test_closed_connections_are_made_anew(alone):

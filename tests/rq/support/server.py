@@ -14,20 +14,22 @@ from support.wait import until
 
 
 class RedisServer:
-    """Started on creation; `url` and `socket_path` reach it, `client()` speaks to it.
+    """Started on creation, unless `launch` is to be called; `url` and `socket_path` reach it, `client()` speaks to it.
 
     `login` is the `user:password` that the options ask for.
     """
 
-    def __init__(self, *options, login=''):
+    def __init__(self, *options, login='', is_launched=True):
         self.directory = tempfile.TemporaryDirectory(prefix='rq-suite-')
         self.port = free_port()
         self.url = f'redis://{login}@127.0.0.1:{self.port}/0'.replace('//@', '//')
         self.socket_path = f'{self.directory.name}/redis.sock'
         self.command = [*self.program(), '--bind', '127.0.0.1', '--port', str(self.port), '--dir', self.directory.name]
         self.command += options
+        self.process = None
         try:
-            self.launch()
+            if is_launched:
+                self.launch()
         except BaseException:
             self.stop()
             raise
@@ -59,7 +61,8 @@ class RedisServer:
             return False
 
     def stop(self):
-        self.kill()
+        if self.process is not None:
+            self.kill()
         self.directory.cleanup()
 
 
