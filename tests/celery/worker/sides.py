@@ -57,7 +57,7 @@ class Side:
         process = self.spawn(command)
         if ready:
             marker = self.send('shop.add', 1, 1)
-            until(lambda: marker.ready() or process.poll() is not None, f'{self.kind} runs tasks', 15)
+            until(lambda: marker.ready() or process.poll() is not None, f'{self.kind} runs tasks', 60)
             assert process.poll() is None, self.output()
         return process
 

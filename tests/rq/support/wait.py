@@ -7,11 +7,13 @@ DEADLINE = 30.0
 
 def until(condition, what, deadline=DEADLINE):
     """Returns the first truthy value of `condition()`; fails with `what` after `deadline` seconds."""
-    end = time.monotonic() + deadline
+    begin = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > end:
+        waited = time.monotonic() - begin
+        if waited > deadline:
             raise AssertionError(f'{what}: not within {deadline:g} s')
-        time.sleep(0.01)
+        # To ask costs processor time, which what is waited for needs, too: the longer it takes, the less often.
+        time.sleep(min(0.01 + waited / 20, 0.1))
