@@ -43,7 +43,10 @@ pub fn decide(limits: &Limits, sample: &Sample, wish: Option<Wish>) -> Decision 
         limits,
     };
     let (is_asked, wish) = (wish.is_some(), wish.unwrap_or_else(|| Wish::stay(sample)));
-    let Bounded { to, reason, limit } = match size.put_right(is_asked) {
+    let put_right = size.put_right(is_asked);
+    // Where a limit puts the size right, no term of the policy won.
+    let term = if put_right.is_none() { wish.term } else { None };
+    let Bounded { to, reason, limit } = match put_right {
         Some(bounded) => bounded,
         None if size.now == 0 && sample.waiting > 0 && limits.max > 0 && is_asked => {
             size.grow(1, Reason::JobsWaiting, None)
@@ -57,7 +60,7 @@ pub fn decide(limits: &Limits, sample: &Sample, wish: Option<Wish>) -> Decision 
         sample: *sample,
         bounds: (limits.min, limits.max),
         candidates: wish.candidates,
-        term: wish.term,
+        term,
         wished: wish.workers,
         limit,
     }

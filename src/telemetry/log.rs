@@ -97,7 +97,7 @@ pub fn scaled(pool: &str, decision: &Decision) {
     }
     let limit = decision.limit.as_deref();
     // However far a limit let it go.
-    let is_jump = decision.term.as_deref() == Some("clears what waits") && decision.reason != "below minimum";
+    let is_jump = decision.term.as_deref() == Some("clears what waits");
     if is_jump && decision.from > 0 && decision.to > decision.from {
         return scaled!(
             pool,

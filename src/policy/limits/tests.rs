@@ -247,7 +247,9 @@ fn a_decision_tells_what_was_wished_and_which_limit_held() {
     let told = |pool: Pool, workers| {
         let wish = Wish::of(Term::Clears, workers, Reason::JobsWaiting);
         let decision = super::decide(&pool.limits(&RULES), &pool.sample(), Some(wish));
-        assert_eq!((decision.term, decision.wished), (Some(Term::Clears), workers));
+        let is_put_right = !(2..=5).contains(&pool.workers);
+        let term = (!is_put_right).then_some(Term::Clears);
+        assert_eq!((decision.term, decision.wished), (term, workers));
         assert_eq!((decision.bounds, decision.candidates.len()), ((2, 5), 1));
         decision.limit
     };
@@ -403,6 +405,20 @@ fn growth_that_brought_nothing_is_taken_back_and_not_done_again() {
     assert_eq!(with(4, 3, 0.9), (4, "utilization"));
     assert_eq!(with(1, 4, 0.4), (2, "no throughput"), "never below the minimum");
     assert_eq!(with(3, 3, 0.1), (2, "utilization"), "it still shrinks");
+}
+
+#[test]
+fn a_size_that_a_limit_puts_right_has_no_term_of_the_policy() {
+    let term = |held, workers| {
+        let pool = Pool {
+            held: Some(held),
+            ..sample(workers, 0.9)
+        };
+        period(&RULES, &pool).term
+    };
+    assert_eq!(term(3, 4), None, "it wished for 5 and lost one");
+    assert_eq!(term(4, 3), Some(Term::OneMore));
+    assert_eq!(term(5, 1), None, "below the minimum");
 }
 
 #[test]
