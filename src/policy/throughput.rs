@@ -131,9 +131,11 @@ impl Trial {
         }
     }
 
-    /// Jobs that began at another size say nothing of this one.
+    /// Jobs that ran at another size say nothing of this one. While more workers are busy than it has, some are still leaving.
     fn ran(&mut self, task: &Arc<str>, (started, took): (Mono, Duration), busy: u32) {
-        if started >= self.since && f64::from(busy) >= BUSY_MIN * f64::from(self.size) {
+        if busy > self.size {
+            self.since = self.since.max(started + took);
+        } else if started >= self.since && f64::from(busy) >= BUSY_MIN * f64::from(self.size) {
             record(&mut self.tasks, task, took.as_secs_f64());
         }
     }
@@ -214,7 +216,8 @@ impl Guard {
         match (&mut self.held, &mut self.trial) {
             (Some(held), _) => held.check.ran(task, (started, took), busy),
             (None, Some(trial)) => trial.ran(task, (started, took), busy),
-            // What began at a larger size took as long as it does there.
+            // What ran at a larger size took as long as it does there.
+            (None, None) if busy > self.proven => self.since = self.since.max(started + took),
             (None, None) if started >= self.since => record(&mut self.measure, task, took.as_secs_f64()),
             (None, None) => {}
         }
@@ -269,8 +272,11 @@ impl Guard {
         };
         if now < held.until {
             // Jobs take longer than they did, whatever the size.
+            self.proven = held.check.size;
             self.measure.extend(held.check.tasks);
-            self.proven = held.cap;
+        } else {
+            self.proven = self.proven.min(held.check.size);
+            self.trial = (held.check.size > self.proven).then_some(held.check);
         }
         Verdict::Released
     }

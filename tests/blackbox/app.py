@@ -1,5 +1,6 @@
 """The application of the black-box tests."""
 
+import fcntl
 import json
 import logging
 import os
@@ -58,6 +59,13 @@ def mark(name):
     """Leaves a line in the ledger."""
     write(name)
     return name
+
+
+def locked(seconds):
+    """Sleeps with a lock that all workers share."""
+    with open(LEDGER + ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        time.sleep(seconds)
 
 
 def nap(seconds, name=None):

@@ -22,3 +22,4 @@ mod reload;
 mod routing;
 mod schedules;
 mod stop;
+mod throughput;

@@ -145,6 +145,37 @@ fn jobs_that_became_longer_by_themselves_end_the_hold() {
     assert_eq!(host.periods(20), Verdict::None, "the new times are the measure");
 }
 
+/// Only idle workers leave: while the others finish, jobs take as long as before.
+#[test]
+fn workers_that_are_still_leaving_do_not_end_the_hold() {
+    let mut host = Host::new(Some(2), 2);
+    host.periods(4);
+    host.resize(24);
+    assert!(matches!(host.periods(4), Verdict::TakenBack { to: 2, .. }));
+    host.resize(2);
+    let slow = Duration::from_secs(6);
+    for busy in (1..=24).rev() {
+        host.guard.ran(&host.task, (host.now, slow), busy);
+    }
+    host.now = host.now + slow;
+    assert_eq!(host.guard.period(host.now), Verdict::None);
+    assert_eq!(host.periods(50), Verdict::None, "two do as much");
+}
+
+#[test]
+fn growth_beyond_what_was_held_is_measured_against_the_first_size() {
+    let mut host = Host::new(Some(5), 2);
+    host.periods(4);
+    host.resize(24);
+    assert!(matches!(host.periods(4), Verdict::TakenBack { to: 5, .. }));
+    host.resize(5);
+    assert_eq!(host.periods(100), Verdict::Released, "after the hold");
+    assert_eq!(host.periods(1), Verdict::None);
+    assert_eq!(host.guard.proven, 5, "the three brought what they promised");
+    host.resize(24);
+    assert!(matches!(host.periods(4), Verdict::TakenBack { to: 5, .. }));
+}
+
 #[test]
 fn workers_that_are_not_busy_prove_nothing() {
     let mut host = Host::new(None, 2);
@@ -200,13 +231,13 @@ proptest! {
             let mut guard = Guard::new(HOLD * factor, 2, Mono(0)).unwrap();
             let task: Arc<str> = "job".into();
             let at = |second: u64| Mono(second * 1_000_000_000 * u64::from(factor));
-            let ran = |guard: &mut Guard, second: u64, took: f64| {
+            let ran = |guard: &mut Guard, second: u64, took: f64, busy: u32| {
                 let took = Duration::from_secs_f64(took) * factor;
-                (0..20).for_each(|_| guard.ran(&task, (at(second), took), size));
+                (0..20).for_each(|_| guard.ran(&task, (at(second), took), busy));
             };
-            ran(&mut guard, 0, 1.0);
+            ran(&mut guard, 0, 1.0, 2);
             guard.resized(size, at(5));
-            ran(&mut guard, 5, f64::from(size) / 2.0);
+            ran(&mut guard, 5, f64::from(size) / 2.0, size);
             guard.period(at(10))
         };
         let (one, other) = (verdict(1), verdict(factor));
