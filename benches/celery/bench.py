@@ -4,12 +4,14 @@
     scripts/bench celery throughput celery pool   those that are named
     scripts/bench celery memory              8 workers of an application of 190 MiB (catalog.py) after 800 tasks;
                                              --preload heavy: one of 150 MB
+    scripts/bench celery burst               200 tasks of 0.5 s at once on 2 to 24 workers, with the policy `demand`
 
 They are run in turns over one Redis server, which keeps the queue and the results; or the results alone, where the name says
 RabbitMQ. Prints a table; --json adds a file.
 """
 
 import measures
+from burst import burst
 from peers import Celery, CeleryOverRabbit, celery, pool_celery
 
 PEERS = {
@@ -44,6 +46,7 @@ def shares(jobs, seconds, first, below, commands, redis, broker):
 MEASURES = {
     'throughput': (throughput, list(PEERS)),
     'memory': (measures.of_each(measures.memory), ['pool', 'celery']),
+    'burst': (measures.of_each(burst), ['pool', 'pool, RabbitMQ']),
 }
 
 

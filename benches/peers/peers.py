@@ -2,6 +2,7 @@
 
 `Peer.commands` starts its workers; `send` enqueues many jobs; `ask` enqueues one and waits for its result, which it
 returns with the time at which enqueue had returned; `done` counts results. `jobs` is how many no-op jobs it does in some seconds.
+A pool may be told the fewest and the most workers in place of their number.
 """
 
 import atexit
@@ -204,7 +205,8 @@ def pool(isolation, immortal=True):
         hooks = ['mapped.preload'] if preload == 'mapped' else []
         config.write(f'[app]\nisolation = "{isolation}"\nimmortal = {str(immortal).lower()}\nbefore_fork = {hooks}\n')
         config.close()
-        size = ['--min-workers', str(workers), '--max-workers', str(workers)]
+        low, high = workers if isinstance(workers, tuple) else (workers, workers)
+        size = ['--min-workers', str(low), '--max-workers', str(high)]
         loaded = ['--preload', preload or 'rq_tasks']
         where = ['--broker', url, '--queue', 'bench', '--socket', control_socket()]
         python = ['--runtime', 'rq', '--python', sys.executable]
@@ -219,7 +221,8 @@ def celery(module, workers):
 
 def pool_celery(module, workers):
     """The product in place of Celery's worker."""
-    options = ['-c', str(workers), '--python', sys.executable, '--socket', control_socket()]
+    size = ['--autoscale', f'{workers[1]},{workers[0]}'] if isinstance(workers, tuple) else ['-c', str(workers)]
+    options = [*size, '--python', sys.executable, '--socket', control_socket()]
     return [POOL, 'celery', '-A', f'{module}:app', 'worker', *options]
 
 

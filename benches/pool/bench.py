@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the pool itself costs on the embedded broker: `scripts/bench pool [throughput] [idle] [recovery] [fairness] [health] [burst]`.
+"""What the pool itself costs on the embedded broker: `scripts/bench pool [throughput] [idle] [recovery] [fairness] [health] [burst] [hold]`.
 
 throughput  100,000 `noop` jobs: enqueued in bulk, then run by two native workers; the processor time of each part.
 idle        how often the supervisor wakes in 30 s with nothing to do (voluntary context switches).
@@ -9,6 +9,8 @@ fairness    a job of 10 s with 1,000 of 1 ms behind it, of the same task, on two
 health      `pool health`, as a probe starts it: from its start to its end, beside `true`, one after the other in turn.
 burst       200 jobs of 0.5 s at once on 2 to 24 Python workers, with the policy `demand` and the default periods: when there
             were 24, when all jobs had ended, when there were 2 again. In the second run the template is killed amid it.
+hold        jobs that compute, on 2 to 8 workers with `throughput_hold`, by each policy: when growth was taken back, to how many
+            workers, the most that there were in the 30 s after, and what they did.
 
 Uses target/release/pool (POOL_BIN names another). Figures go to standard output as a Markdown table.
 """
@@ -239,12 +241,42 @@ def burst(directory):
         row(what, f"24 workers within {grown:.2f} s, done in {done:.2f} s, 2 workers {shrunk:.0f} s later")
 
 
+def hold(directory):
+    for policy in "utilization", "demand":
+        place = pathlib.Path(directory, policy)
+        place.mkdir()
+        limits = ["--min-workers", "2", "--max-workers", "8"]
+        pool = Place(place, *limits, "--policy", policy, "--throughput-hold", "10m")
+        pool.start()
+        for _ in range(10):
+            pool.call("enqueue", "fib", FIB, "--wait")
+        begun = time.monotonic()
+        pool.call("enqueue", "fib", FIB, "--count", "20000")
+        Place.until(lambda: pool.status()["last_decision"]["reason"] == "no throughput")
+        taken_back, size = time.monotonic() - begun, pool.status()["last_decision"]["to"]
+        time.sleep(5)  # those that leave finish their jobs
+        begun, before, most = time.monotonic(), pool.status()["done"], 0
+        while time.monotonic() < begun + 30:
+            most = max(most, pool.status()["workers"])
+            time.sleep(0.2)
+        rate = (pool.status()["done"] - before) / (time.monotonic() - begun)
+        pool.stop()
+        row(
+            f"jobs that compute, 2 to 8 workers, {policy}",
+            f"taken back to {size} after {taken_back:.1f} s, at most {most} in the 30 s after, {rate:.0f} jobs/s",
+        )
+
+
+#: Takes some tens of milliseconds.
+FIB = "34"
+
+
 def row(what, value):
     print(f"| {what} | {value} |", flush=True)
 
 
 def main():
-    measures = {"throughput": throughput, "idle": idle, "recovery": recovery, "fairness": fairness, "health": health, "burst": burst}
+    measures = {measure.__name__: measure for measure in (throughput, idle, recovery, fairness, health, burst, hold)}
     wanted = sys.argv[1:] or list(measures)
     if unknown := [name for name in wanted if name not in measures]:
         sys.exit(f"unknown measure {unknown[0]}; there are {', '.join(measures)}")

@@ -7,6 +7,7 @@
     scripts/bench rq fanout                  what a client asks of Redis that waits for ten jobs of two seconds
     scripts/bench rq mappers                 1000 jobs of an application with 150 SQLAlchemy classes
     scripts/bench rq memory                  8 workers of an application of 190 MiB (catalog.py) after 800 jobs
+    scripts/bench rq burst                   200 jobs of 0.5 s at once on 2 to 24 workers, with the policy `demand`
 
 All peers of a run share its Redis server, one after the other; for throughput and latency, several times. Prints a table; --json adds a file.
 """
@@ -23,6 +24,7 @@ from support.wait import until
 import measures
 import probe
 import waiting
+from burst import burst
 from measures import in_rounds, memory, of_each, progress, working
 from peers import PEERS
 
@@ -140,6 +142,7 @@ MEASURES = {
     'latency': (latency, POOLS),
     'idle': (of_each(idle), POOLS),
     'fanout': (of_each(fanout), list(waiting.CLIENTS)),
+    'burst': (of_each(burst), ['pool']),
     'mappers': (of_each(mappers), ['pool', 'rq worker-pool, mappers configured', 'rq worker-pool, app imported']),
     'memory': (of_each(memory), ['pool', 'pool, immortal off', 'rq worker, separate', 'rq worker-pool, SimpleWorker', 'celery']),
 }
