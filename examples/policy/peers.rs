@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use pool::policy::scaling::wish::{Reason, Sample, ScalingPolicy, Wish};
 
+use crate::compare::LIMITS;
+
 /// A rule, and how often it is asked.
 pub struct Peer {
     pub name: &'static str,
@@ -104,6 +106,10 @@ impl Highest {
         }
         self.values.iter().copied().max().unwrap_or(value)
     }
+
+    fn is_full(&self) -> bool {
+        self.values.len() == self.kept
+    }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -113,7 +119,7 @@ pub fn all() -> Vec<Peer> {
     vec![
         peer("rq_orchestrator", SECOND * 10, rq_orchestrator as fn() -> _),
         peer("celery autoscale", SECOND, celery),
-        peer("uwsgi busyness", SECOND * 3, uwsgi_busyness),
+        peer("uwsgi busyness", SECOND, uwsgi_busyness),
         peer("uwsgi backlog", SECOND, uwsgi_backlog),
         peer("php-fpm dynamic", SECOND, php_dynamic),
         peer("php-fpm ondemand", SECOND, php_ondemand),
@@ -163,47 +169,125 @@ fn celery() -> Box<dyn ScalingPolicy> {
     })
 }
 
-/// Busier than 50 % in a cycle of 3 s: one more, and one for more than 33 jobs that wait. Below 25 % for 10 cycles: one
-/// fewer. Cycles between the two put that off; so do two cycles more whenever one comes back too soon.
-/// Source: uWSGI, `plugins/cheaper_busyness/cheaper_busyness.c`, `cheaper_busyness_algo`: `cheaper-overload`, `busyness-max`,
-/// `busyness-min`, `busyness-multiplier`, `busyness-penalty`, `busyness-backlog-alert`, `cheaper-step`.
+/// Busier than 50 % in a cycle of 3 s: one more. Below 25 % for 10 cycles: one fewer. Cycles between the two put that off; so do
+/// two cycles more whenever one comes back too soon. Each second one more for more than 33 jobs that wait; such ones leave
+/// after 3 cycles.
+/// Source: uWSGI, `plugins/cheaper_busyness/cheaper_busyness.c`, `cheaper_busyness_algo`, `set_next_cheap_time`,
+/// `spawn_emergency_worker`: `cheaper-overload`, `busyness-max`, `busyness-min`, `busyness-multiplier`, `busyness-penalty`,
+/// `busyness-backlog-alert`, `-multiplier` and `-step`, `cheaper-step`; `core/master_utils.c`, `uwsgi_calc_cheaper`.
 fn uwsgi_busyness() -> Box<dyn ScalingPolicy> {
-    let (mut cycle, mut next_fewer, mut last_fewer) = (0_u32, 10, None::<u32>);
-    let (mut multiplier, mut between, mut was_fewer) = (10_u32, 0, false);
-    rule(move |sample| {
-        cycle += 1;
-        let busyness = sample.utilization().unwrap_or(0.0).min(1.0);
-        if busyness > 0.5 {
-            between = 0;
-            multiplier = match last_fewer {
-                Some(last) if cycle - last <= multiplier => multiplier + 2,
-                _ => (multiplier - 1).max(10),
-            };
-            (was_fewer, next_fewer) = (false, cycle + multiplier);
-            sample.workers + 1
-        } else if sample.waiting > 33 {
-            (multiplier, was_fewer, next_fewer) = (10, false, cycle + 3);
-            sample.workers + 1
-        } else if busyness >= 0.25 {
-            between += 1;
-            next_fewer = if between >= 3 {
-                cycle + multiplier
+    let mut busyness = Busyness::default();
+    rule(move |sample| busyness.second(sample))
+}
+
+/// Seconds of a cycle: `cheaper-overload`.
+const CYCLE_S: u32 = 3;
+/// `busyness-multiplier`.
+const MULTIPLIER: u32 = 10;
+
+/// The state of uWSGI's `busyness`. Times are seconds since the start.
+struct Busyness {
+    now: u32,
+    /// Worker-seconds in this cycle.
+    busy: f64,
+    next_fewer: u32,
+    last_fewer: Option<u32>,
+    multiplier: u32,
+    /// Cycles in a row that were neither busy nor idle.
+    between: u32,
+    was_fewer: bool,
+    /// Workers that were started for the jobs that waited.
+    emergency: u32,
+}
+
+impl Default for Busyness {
+    fn default() -> Self {
+        Busyness {
+            now: 0,
+            busy: 0.0,
+            next_fewer: CYCLE_S * MULTIPLIER,
+            last_fewer: None,
+            multiplier: MULTIPLIER,
+            between: 0,
+            was_fewer: false,
+            emergency: 0,
+        }
+    }
+}
+
+impl Busyness {
+    fn second(&mut self, sample: &Sample) -> u32 {
+        self.now += 1;
+        self.busy += sample.busy_average.unwrap_or(0.0);
+        let (min, max) = LIMITS;
+        let is_alert = sample.waiting > 33 && sample.workers < max;
+        if !self.now.is_multiple_of(CYCLE_S) {
+            return if is_alert {
+                self.alert(sample)
             } else {
-                next_fewer + 1
+                sample.workers
             };
-            sample.workers
-        } else {
-            between = 0;
-            if cycle < next_fewer {
+        }
+        let busy = std::mem::take(&mut self.busy) / f64::from(CYCLE_S);
+        // Whole per cents.
+        let percent = (100.0 * busy / f64::from(sample.workers.max(1))).min(100.0) as u32;
+        if percent > 50 {
+            self.between = 0;
+            if sample.workers >= max {
                 return sample.workers;
             }
-            if was_fewer {
-                multiplier = (multiplier - 1).max(10);
+            let came_back_soon = self
+                .last_fewer
+                .is_some_and(|last| (self.now - last) / CYCLE_S <= self.multiplier);
+            if came_back_soon {
+                self.multiplier += 2;
+            } else {
+                self.decrease_multiplier();
             }
-            (was_fewer, last_fewer, next_fewer) = (true, Some(cycle), cycle + multiplier);
-            sample.workers.saturating_sub(1)
+            self.was_fewer = false;
+            self.put_off();
+            sample.workers + 1
+        } else if is_alert {
+            self.alert(sample)
+        } else if percent >= 25 {
+            self.emergency = self.emergency.saturating_sub(1);
+            self.between += 1;
+            if self.between >= 3 {
+                self.put_off();
+            } else {
+                self.next_fewer += CYCLE_S;
+            }
+            sample.workers
+        } else {
+            self.between = 0;
+            if sample.workers <= min || self.now < self.next_fewer {
+                return sample.workers;
+            }
+            if self.was_fewer {
+                self.decrease_multiplier();
+            }
+            self.put_off();
+            (self.was_fewer, self.last_fewer) = (true, Some(self.now));
+            self.emergency = self.emergency.saturating_sub(1);
+            sample.workers - 1
         }
-    })
+    }
+
+    fn alert(&mut self, sample: &Sample) -> u32 {
+        (self.multiplier, self.was_fewer) = (MULTIPLIER, false);
+        self.emergency += 1;
+        self.put_off();
+        sample.workers + 1
+    }
+
+    fn put_off(&mut self) {
+        let cycles = if self.emergency > 0 { 3 } else { self.multiplier };
+        self.next_fewer = self.now + CYCLE_S * cycles;
+    }
+
+    fn decrease_multiplier(&mut self) {
+        self.multiplier = (self.multiplier - 1).max(MULTIPLIER);
+    }
 }
 
 /// More than 3 wait: one more. Fewer: one fewer.
@@ -249,18 +333,24 @@ fn php_ondemand() -> Box<dyn ScalingPolicy> {
     })
 }
 
-/// One worker for five jobs that wait, if that is more than 10 % off; at most twice as many or four more each 15 s; as few as
-/// were wanted at most in the last 5 minutes.
-/// Source: KEDA, `pkg/scalers/redis_scaler.go`, `defaultTargetListLength`; Kubernetes, `pkg/apis/autoscaling/v2/defaults.go`,
+/// One worker for five jobs that wait, if these are more than 10 % off five a worker; at most twice as many or four more each
+/// 15 s; as few as were wanted at most in the last 5 minutes. Its cooldown is for the last worker, which never leaves here.
+/// Source: KEDA, `pkg/scalers/redis_scaler.go`, `defaultTargetListLength`; Kubernetes,
+/// `pkg/controller/podautoscaler/replica_calculator.go`, `GetExternalPerPodMetricReplicas`; `horizontal.go` there,
+/// `stabilizeRecommendationWithBehaviors`, `calculateScaleUpLimitWithScalingRules`; `pkg/apis/autoscaling/v2/defaults.go`,
 /// `defaultHPAScaleUpRules`, `defaultHPAScaleDownRules`; of its controller the documented defaults of
 /// `--horizontal-pod-autoscaler-sync-period`, `-tolerance` and `-downscale-stabilization`.
 fn keda() -> Box<dyn ScalingPolicy> {
     let mut wanted = Highest::of_last(20);
     rule(move |sample| {
-        let desired = u32::try_from(sample.waiting.div_ceil(5)).unwrap_or(u32::MAX);
+        let usage = sample.waiting as f64 / 5.0;
+        let desired = match (1.0 - usage / f64::from(sample.workers)).abs() > 0.1 {
+            true => usage.ceil() as u32,
+            false => sample.workers,
+        };
         let floor = wanted.with(desired);
         let most = (sample.workers * 2).max(sample.workers + 4);
-        if f64::from(desired) > f64::from(sample.workers) * 1.1 {
+        if desired > sample.workers {
             desired.min(most)
         } else {
             floor.min(sample.workers)
@@ -296,12 +386,13 @@ fn knative() -> Box<dyn ScalingPolicy> {
     })
 }
 
-/// As many workers as finish all known work in 5 s, no more than tasks; fewer after three such answers.
-/// Its tasks wait at workers, too, so it may close idle ones only. It also grows by memory, which is left out here.
-/// Source: Dask distributed 2026.8, `scheduler.py`, `Scheduler.adaptive_target`; `deploy/adaptive_core.py`, `recommendations`;
-/// `distributed.yaml`: `adaptive.interval`, `target-duration`, `wait-count`; `scheduler.unknown-task-duration`.
+/// As many workers as finish all known work in 5 s, no more than tasks. If that is fewer than there are, those leave that were
+/// idle in three looks in a row.
+/// Its tasks wait at workers, too. It also grows by memory, which is left out here.
+/// Source: Dask distributed 2026.8, `scheduler.py`, `Scheduler.adaptive_target`, `workers_to_close`; `deploy/adaptive_core.py`,
+/// `recommendations`; `distributed.yaml`: `adaptive.interval`, `target-duration`, `wait-count`; `scheduler.unknown-task-duration`.
 fn dask() -> Box<dyn ScalingPolicy> {
-    let (mut mean, mut fewer) = (0.5, 0);
+    let (mut mean, mut kept) = (0.5, Highest::of_last(3));
     rule(move |sample| {
         if sample.waiting > 0 && !sample.work.is_zero() {
             mean = sample.work.as_secs_f64() / sample.waiting as f64;
@@ -310,12 +401,12 @@ fn dask() -> Box<dyn ScalingPolicy> {
         let occupancy = sample.work.as_secs_f64() + f64::from(sample.busy) * mean;
         let target = ((occupancy / 5.0).ceil() as u32).min(in_system(sample));
         if target >= sample.workers {
-            fewer = 0;
+            kept = Highest::of_last(3);
             return target;
         }
-        fewer += 1;
-        if fewer >= 3 {
-            target.max(sample.busy)
+        let kept_in_three = kept.with(sample.busy);
+        if kept.is_full() {
+            kept_in_three.min(sample.workers)
         } else {
             sample.workers
         }
