@@ -14,8 +14,9 @@ use std::time::Duration;
 use crate::job::{Job, JobId, PoolName, Token};
 use crate::time::{Mono, Unix};
 
-/// Ends that are remembered, of which the server may not have heard.
-const ENDED_MAX: usize = 4096;
+/// Ends that are remembered, of which the server may not have heard, or which it may not have written. A classic queue that
+/// is never still writes after so many. Source: RabbitMQ's `queue_index_max_journal_entries`.
+const ENDED_MAX: usize = 32_768;
 /// How long a copy may take to come that is known by such an end.
 const DOUBT: Duration = Duration::from_secs(600);
 
