@@ -4,12 +4,11 @@ import json
 import os
 import subprocess
 import time
-from pathlib import Path
 
 from support.wait import until
 
 from measures import working
-from peers import POOL
+from peers import POOL, SOCKETS
 
 JOBS = 200
 SECONDS = 0.5
@@ -19,8 +18,8 @@ SIZES = (2, 24)
 def burst(peer, server, options):
     """Seconds until all workers took jobs, until all jobs had ended, and from then until the fewest workers were left."""
     os.environ['POOL_POLICY'] = 'demand'
-    with working(peer, server, SIZES) as pids:
-        pool = Status(pids[0])
+    with working(peer, server, SIZES):
+        pool = Status(SOCKETS[-1])
         until(lambda: pool.taking() == SIZES[0], f'{peer.name} has {SIZES[0]} workers', 60)
         began = time.monotonic()
         peer.send('rq_tasks', 'rest', [(SECONDS,)] * JOBS)
@@ -40,10 +39,10 @@ def burst(peer, server, options):
 
 
 class Status:
-    """What a supervisor that was started with a socket tells of its pool."""
+    """What a supervisor tells of its pool."""
 
-    def __init__(self, pid):
-        self.pid = pid
+    def __init__(self, socket):
+        self.command = [POOL, 'status', '--json', '--socket', socket]
 
     def workers(self):
         return self.ask().get('workers')
@@ -53,9 +52,5 @@ class Status:
         return sum(worker['state'] in ('idle', 'busy') for worker in self.ask().get('processes', []))
 
     def ask(self):
-        arguments = Path(f'/proc/{self.pid}/cmdline').read_text().split('\0')
-        if '--socket' not in arguments:
-            return {}  # not executed yet
-        socket = arguments[arguments.index('--socket') + 1]
-        answer = subprocess.run([POOL, 'status', '--json', '--socket', socket], capture_output=True, text=True)
+        answer = subprocess.run(self.command, capture_output=True, text=True)
         return json.loads(answer.stdout)['pools']['default'] if answer.returncode == 0 else {}

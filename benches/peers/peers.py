@@ -23,7 +23,14 @@ from support.places import control_socket
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
+#: Control sockets of the supervisors, the newest last.
+SOCKETS = []
 POOL = os.environ.get('POOL_BIN', f'{ROOT}/target/release/pool')
+
+
+def new_socket():
+    SOCKETS.append(control_socket())
+    return SOCKETS[-1]
 
 
 class Peer:
@@ -208,7 +215,7 @@ def pool(isolation, immortal=True):
         low, high = workers if isinstance(workers, tuple) else (workers, workers)
         size = ['--min-workers', str(low), '--max-workers', str(high)]
         loaded = ['--preload', preload or 'rq_tasks']
-        where = ['--broker', url, '--queue', 'bench', '--socket', control_socket()]
+        where = ['--broker', url, '--queue', 'bench', '--socket', new_socket()]
         python = ['--runtime', 'rq', '--python', sys.executable]
         return [[POOL, 'run', '--config', config.name, *where, *python, *size, *loaded]]
 
@@ -222,7 +229,7 @@ def celery(module, workers):
 def pool_celery(module, workers):
     """The product in place of Celery's worker."""
     size = ['--autoscale', f'{workers[1]},{workers[0]}'] if isinstance(workers, tuple) else ['-c', str(workers)]
-    options = [*size, '--python', sys.executable, '--socket', control_socket()]
+    options = [*size, '--python', sys.executable, '--socket', new_socket()]
     return [POOL, 'celery', '-A', f'{module}:app', 'worker', *options]
 
 
