@@ -38,7 +38,7 @@ pub(super) struct Held {
     pub timeout: Option<Duration>,
     /// It was acknowledged: nothing of it is at the broker any more.
     pub is_acked: bool,
-    /// It was settled once already, and the answer was lost.
+    /// It was settled or acknowledged once already, and no answer came, or not yet.
     pub tried: bool,
     /// It was not there when the lease was renewed: somebody else runs it.
     pub is_lost: bool,

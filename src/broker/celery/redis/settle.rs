@@ -190,14 +190,15 @@ impl RedisBroker {
 
     /// Tasks that are acknowledged when they begin have begun.
     pub(super) async fn acknowledge_early(&self, claims: &[Claim]) -> Result<(), BrokerError> {
-        let numbers: Vec<i64> = {
-            let hand = self.consumer.hand();
-            let is_due = |number: &i64| {
-                hand.message(*number)
-                    .is_some_and(|held| held.acks_early && !held.may_be_early && !held.is_acked)
-            };
-            claims.iter().map(|claim| claim.handle).filter(is_due).collect()
-        };
+        let mut numbers = Vec::new();
+        for claim in claims {
+            let mut hand = self.consumer.hand();
+            let held = hand.message_mut(claim.handle);
+            if let Some(held) = held.filter(|held| held.acks_early && !held.may_be_early && !held.is_acked) {
+                held.tried = true; // its outcome may overtake the answer
+                numbers.push(claim.handle);
+            }
+        }
         if numbers.is_empty() {
             return Ok(());
         }
