@@ -86,7 +86,7 @@ impl History {
             is_failing: false,
         };
         let opened = history.take_up(now);
-        history.told(opened);
+        history.tell_failure(opened);
         history
     }
 
@@ -106,11 +106,14 @@ impl History {
                 .into_iter()
                 .chain([Record::Decision(*decided)]);
             let written = records.try_for_each(|record| self.append(&record));
-            self.told(written);
+            if written.is_ok() && self.file.is_some() {
+                self.tell_success();
+            }
+            self.tell_failure(written);
             let is_long = self.appended > self.len.max(APPENDED_MIN);
             if is_long || now.since(self.since) > retention::DECISIONS || self.file.is_none() {
                 let renewed = self.renew(now);
-                self.told(renewed);
+                self.tell_failure(renewed);
             }
         }
     }
@@ -136,20 +139,21 @@ impl History {
         Ok(())
     }
 
-    /// Tells once that the file can't be written, and once that it can again.
-    fn told(&mut self, written: io::Result<()>) {
-        let path = self.path.display();
-        match written {
-            Ok(()) if self.file.is_some() && std::mem::take(&mut self.is_failing) => {
-                tracing::info!(path = %path, "the history is written again");
-            }
-            Ok(()) => {}
-            Err(error) => {
-                self.file = None;
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::warn!(path = %path, %error, "cannot write the history of decisions; it is tried again");
-                }
-            }
+    /// Tells once that the file can't be written.
+    fn tell_failure(&mut self, written: io::Result<()>) {
+        let Err(error) = written else { return };
+        self.file = None;
+        if !std::mem::replace(&mut self.is_failing, true) {
+            let path = self.path.display();
+            tracing::warn!(path = %path, %error, "cannot write the history of decisions; it is tried again");
+        }
+    }
+
+    /// Tells once that a decision was written after a failure. A file written anew does not count:
+    /// on a full disk it takes the place of the old one, and has no room for the next decision.
+    fn tell_success(&mut self) {
+        if std::mem::take(&mut self.is_failing) {
+            tracing::info!(path = %self.path.display(), "the history is written again");
         }
     }
 }
@@ -232,6 +236,22 @@ mod tests {
             1,
             "what came while it could be written"
         );
+    }
+
+    #[test]
+    fn a_file_written_anew_on_a_full_disk_is_no_success() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut history = History::new(directory.path().join("history"), NOON);
+        for second in [0, 5, 10] {
+            // Every write to this device says that no space is left.
+            history.file = Some(File::options().write(true).open("/dev/full").unwrap());
+            let (sender, received) = sync_channel(1);
+            sender.send(Box::new(decided(second))).unwrap();
+            drop(sender);
+            history.write_all(&received);
+            assert!(history.file.is_some(), "the file itself could be written anew");
+            assert!(history.is_failing, "the decision could not be written");
+        }
     }
 
     #[test]
