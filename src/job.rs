@@ -132,6 +132,29 @@ pub struct Job {
     pub ready: Unix,
 }
 
+#[cfg(test)]
+impl Job {
+    /// A job that waits in `default` for its first run. A test changes what it is about.
+    pub(crate) fn sample(id: &str) -> Self {
+        Job {
+            id: JobId::new(id).expect("an id"),
+            queue: QueueName::new("default").expect("a name"),
+            task: "noop".into(),
+            kind: 0,
+            payload: [].into(),
+            timeout: None,
+            retries: None,
+            retry_after: None,
+            loss: Loss::RunsAgain,
+            work: Work::Job,
+            batches: true,
+            failures: 0,
+            losses: 0,
+            ready: Unix(0),
+        }
+    }
+}
+
 /// One delivery of a job by a source of jobs, see [`crate::broker::source`].
 ///
 /// It grows with each delivery, and is never used twice in the source's life, whatever a broker numbers anew.

@@ -461,8 +461,7 @@ fn bury_unsendable(Delivery { token, job, .. }: &Delivery) -> Settlement {
 mod tests {
     use super::*;
     use crate::config::RunArgs;
-    use crate::job::{JobId, Loss, QueueName, Work};
-    use crate::time::{Mono, Unix};
+    use crate::time::Unix;
 
     #[test]
     fn a_job_that_no_frame_can_carry_fails_with_the_reason() {
@@ -474,20 +473,8 @@ mod tests {
         };
         let mut fleet = Fleet::new(&config, 1, now);
         let job = Job {
-            id: JobId::new("a").unwrap(),
-            queue: QueueName::new("default").unwrap(),
             task: "x".repeat(65_536).as_str().into(),
-            kind: 0,
-            payload: Vec::new().into(),
-            timeout: None,
-            retries: None,
-            retry_after: None,
-            loss: Loss::RunsAgain,
-            work: Work::Job,
-            batches: true,
-            failures: 0,
-            losses: 0,
-            ready: Unix(0),
+            ..Job::sample("a")
         };
         let token = Token(1);
         let jobs = vec![Delivery {

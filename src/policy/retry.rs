@@ -170,7 +170,6 @@ fn worker_lost(message: impl Into<String>, death: Box<Death>) -> JobError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{JobId, QueueName, Work};
     use proptest::prelude::*;
 
     const NOW: Unix = Unix(1_000_000);
@@ -183,20 +182,9 @@ mod tests {
 
     fn job(failures: u32, losses: u32) -> Job {
         Job {
-            id: JobId::new("a").unwrap(),
-            queue: QueueName::new("mail").unwrap(),
-            task: "send".into(),
-            payload: [].into(),
-            timeout: None,
-            retries: None,
-            retry_after: None,
-            loss: Loss::RunsAgain,
-            work: Work::Job,
-            kind: 0,
-            batches: true,
             failures,
             losses,
-            ready: Unix(0),
+            ..Job::sample("a")
         }
     }
 

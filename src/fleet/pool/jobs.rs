@@ -345,29 +345,11 @@ impl Jobs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Loss, QueueName};
-    use crate::time::Unix;
 
     /// An execution that a worker has.
     fn given_to_a_worker(jobs: &mut Jobs) -> u64 {
-        let job = Job {
-            id: JobId::new("a").unwrap(),
-            queue: QueueName::new("default").unwrap(),
-            task: "noop".into(),
-            kind: 0,
-            payload: Vec::new().into(),
-            timeout: None,
-            retries: None,
-            retry_after: None,
-            loss: Loss::RunsAgain,
-            work: Work::Job,
-            batches: true,
-            failures: 0,
-            losses: 0,
-            ready: Unix(0),
-        };
         let execution = Execution {
-            job,
+            job: Job::sample("a"),
             timeout: None,
             attempt: 1,
             tells_begin: false,

@@ -4,7 +4,7 @@ use super::*;
 use crate::broker::Backlog;
 use crate::config::RunArgs;
 use crate::fleet::{Event, Fleet, Memory, Now};
-use crate::job::{Delivery, Job, JobId, Loss, PoolName, QueueName, Token, Work};
+use crate::job::{Delivery, Job, PoolName, QueueName, Token};
 use crate::time::Unix;
 use crate::wire::message::LoadReport;
 
@@ -20,20 +20,8 @@ fn now(at: Duration) -> Now {
 
 fn job(number: u64, queue: &QueueName) -> Delivery {
     let job = Job {
-        id: JobId::new(&format!("job-{number}")).unwrap(),
         queue: queue.clone(),
-        task: "noop".into(),
-        kind: 0,
-        payload: Vec::new().into(),
-        timeout: None,
-        retries: None,
-        retry_after: None,
-        loss: Loss::RunsAgain,
-        work: Work::Job,
-        batches: true,
-        failures: 0,
-        losses: 0,
-        ready: Unix(0),
+        ..Job::sample(&format!("job-{number}"))
     };
     Delivery {
         token: Token(number),
