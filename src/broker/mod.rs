@@ -4,6 +4,7 @@
 //! job. All pass the same suite, `tests/contract/broker.rs`. A guest's schema says there what it has otherwise, and is held to
 //! its own program's rules besides.
 
+mod abilities;
 pub mod amqp;
 pub mod celery;
 mod check;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use abilities::{Abilities, Instead};
 pub use control::{Canceled, Control};
 pub use dead::{DeadFilter, DeadLetters};
 pub use error::{BrokerError, NotHere};
@@ -106,50 +108,6 @@ pub struct Maintained {
     pub expired: u64,
 }
 
-/// What to do where a broker has no groups or chains.
-const EMBEDDED_HAS_THEM: &str = "the embedded broker has them (`--broker sqlite:PATH`)";
-
-/// What a broker can do besides feeding a supervisor; `None`: it can't.
-#[derive(Clone, Copy, Default)]
-#[allow(missing_debug_implementations)] // traits
-pub struct Abilities<'a> {
-    /// See [`Broker::producer`].
-    pub producer: Option<&'a dyn Producer>,
-    /// See [`Broker::reader`].
-    pub reader: Option<&'a dyn Reader>,
-    /// See [`Broker::search`].
-    pub search: Option<&'a dyn Search>,
-    /// See [`Broker::dead_letters`].
-    pub dead_letters: Option<&'a dyn DeadLetters>,
-    /// See [`Broker::control`].
-    pub control: Option<&'a dyn Control>,
-    /// See [`Broker::purge`].
-    pub purge: Option<&'a dyn Purge>,
-    /// See [`Broker::groups`].
-    pub groups: Option<&'a dyn Groups>,
-    /// See [`Broker::chains`].
-    pub chains: Option<&'a dyn Chains>,
-    /// See [`Broker::schedules`].
-    pub schedules: Option<&'a dyn Schedules>,
-    /// What its users do where there are no chains, if there is something better than another broker.
-    pub instead_of_chains: Option<&'static str>,
-}
-
-impl<'a> Abilities<'a> {
-    /// All but chains, which not every broker has.
-    pub fn of<B: Producer + Reader + DeadLetters + Control + Purge + Groups>(broker: &'a B) -> Self {
-        Abilities {
-            producer: Some(broker),
-            reader: Some(broker),
-            dead_letters: Some(broker),
-            control: Some(broker),
-            purge: Some(broker),
-            groups: Some(broker),
-            ..Abilities::default()
-        }
-    }
-}
-
 /// One handle on a store of jobs: what can be done with it. Cheap to share; all methods may be called concurrently.
 #[async_trait]
 pub trait Broker: Send + Sync + std::fmt::Debug {
@@ -171,62 +129,61 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 
     /// Adds jobs.
     fn producer(&self) -> Result<&dyn Producer, NotHere> {
-        let instead = "use the producer of its protocol";
-        let found = self.abilities().producer;
-        found.ok_or_else(|| self.lacks("way to enqueue jobs", instead))
+        let Abilities {
+            producer, instead, ..
+        } = self.abilities();
+        producer.ok_or_else(|| self.lacks("way to enqueue jobs", instead.producer))
     }
 
     /// Looks jobs up and waits for them.
     fn reader(&self) -> Result<&dyn Reader, NotHere> {
-        let instead = "use the tools of its protocol";
-        let found = self.abilities().reader;
-        found.ok_or_else(|| self.lacks("record of jobs", instead))
+        let Abilities { reader, instead, .. } = self.abilities();
+        reader.ok_or_else(|| self.lacks("record of jobs", instead.reader))
     }
 
     /// Looks through jobs.
     fn search(&self) -> Result<&dyn Search, NotHere> {
-        let instead = "use the tools of its protocol";
-        let found = self.abilities().search;
-        found.ok_or_else(|| self.lacks("way to look through jobs", instead))
+        let Abilities { search, instead, .. } = self.abilities();
+        search.ok_or_else(|| self.lacks("way to look through jobs", instead.search))
     }
 
     /// Jobs that failed for good.
     fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
-        let instead = "use the tools of its protocol";
-        let found = self.abilities().dead_letters;
-        found.ok_or_else(|| self.lacks("dead letters", instead))
+        let abilities = self.abilities();
+        let found = abilities.dead_letters;
+        found.ok_or_else(|| self.lacks("dead letters", abilities.instead.dead_letters))
     }
 
     /// Cancels and stops jobs.
     fn control(&self) -> Result<&dyn Control, NotHere> {
-        let found = self.abilities().control;
-        found.ok_or_else(|| self.lacks("way to cancel jobs", "use the tools of its protocol"))
+        let Abilities { control, instead, .. } = self.abilities();
+        control.ok_or_else(|| self.lacks("way to cancel jobs", instead.control))
     }
 
     /// Deletes what waits.
     fn purge(&self) -> Result<&dyn Purge, NotHere> {
-        let found = self.abilities().purge;
-        found.ok_or_else(|| self.lacks("way to purge queues", "use the tools of its protocol"))
+        let Abilities { purge, instead, .. } = self.abilities();
+        purge.ok_or_else(|| self.lacks("way to purge queues", instead.purge))
     }
 
     /// Jobs that are counted together.
     fn groups(&self) -> Result<&dyn Groups, NotHere> {
-        let found = self.abilities().groups;
-        found.ok_or_else(|| self.lacks("groups", EMBEDDED_HAS_THEM))
+        let Abilities { groups, instead, .. } = self.abilities();
+        groups.ok_or_else(|| self.lacks("groups", instead.groups))
     }
 
     /// Jobs that run one after the other.
     fn chains(&self) -> Result<&dyn Chains, NotHere> {
-        let abilities = self.abilities();
-        let instead = abilities.instead_of_chains.unwrap_or(EMBEDDED_HAS_THEM);
-        abilities.chains.ok_or_else(|| self.lacks("chains", instead))
+        let Abilities { chains, instead, .. } = self.abilities();
+        chains.ok_or_else(|| self.lacks("chains", instead.chains))
     }
 
     /// Schedules that make jobs.
     fn schedules(&self) -> Result<&dyn Schedules, NotHere> {
-        let instead = "use the scheduler of its protocol";
-        let found = self.abilities().schedules;
-        found.ok_or_else(|| self.lacks("schedules", instead))
+        let Abilities {
+            schedules, instead, ..
+        } = self.abilities();
+        schedules.ok_or_else(|| self.lacks("schedules", instead.schedules))
     }
 
     /// That this broker has no such ability, and what has. `ability`: in the plural, as in `chains`.

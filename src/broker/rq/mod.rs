@@ -75,8 +75,8 @@ use super::redis::version::{check_version, words_max};
 use super::redis::wake_up::WakeUps;
 use super::source::StopHow;
 use super::{
-    Abilities, AppSchedule, Broker, BrokerError, Events, Maintained, Orders, Presence, Pull, Queues, Source,
-    check, pulled,
+    Abilities, AppSchedule, Broker, BrokerError, Events, Instead, Maintained, Orders, Presence, Pull, Queues,
+    Source, check, pulled,
 };
 use crate::job::{Claim, Claimed, Progress, QueueName, Settlement};
 
@@ -207,10 +207,11 @@ impl Broker for RqBroker {
 
     fn abilities(&self) -> Abilities<'_> {
         Abilities {
-            instead_of_chains: Some(
-                "RQ hands no result on; enqueue with `Queue.enqueue(…, depends_on=job)`, and the function reads \
-                 `get_current_job().dependency.return_value()`",
-            ),
+            instead: Instead {
+                chains: "RQ hands no result on; enqueue with `Queue.enqueue(…, depends_on=job)`, and the function reads \
+                         `get_current_job().dependency.return_value()`",
+                ..Instead::DEFAULT
+            },
             schedules: Some(self),
             search: Some(self),
             ..Abilities::of(self)

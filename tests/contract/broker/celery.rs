@@ -12,8 +12,8 @@ use pool::broker::celery::options::Options;
 use pool::broker::parts::turns::Turns;
 use pool::broker::source::StopHow;
 use pool::broker::{
-    Abilities, Broker, BrokerError, Budget, Chains, Control, DeadLetters, Events, Groups, JobFilter,
-    Maintained, NotHere, Pull, Queues, Reader, Schedules, Source, StateName, pulled,
+    Abilities, Broker, BrokerError, Budget, Events, JobFilter, Maintained, Pull, Queues, Source, StateName,
+    pulled,
 };
 use pool::config::BrokerConfig;
 use pool::job::{Claim, Claimed, JobId, JobState, Limit, NewJob, QueueName, Settlement, Verdict};
@@ -152,25 +152,6 @@ impl Broker for Worked {
     }
     fn abilities(&self) -> Abilities<'_> {
         self.0.abilities()
-    }
-    fn reader(&self) -> Result<&dyn Reader, NotHere> {
-        self.0.reader()
-    }
-    fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
-        self.0.dead_letters()
-    }
-    fn control(&self) -> Result<&dyn Control, NotHere> {
-        self.0.control()
-    }
-    fn groups(&self) -> Result<&dyn Groups, NotHere> {
-        self.0.groups()
-    }
-    fn chains(&self) -> Result<&dyn Chains, NotHere> {
-        self.0.chains()
-    }
-
-    fn schedules(&self) -> Result<&dyn Schedules, NotHere> {
-        self.0.schedules()
     }
     async fn supply(self: Arc<Self>, events: Events) -> Result<Box<dyn Source>, BrokerError> {
         self.begin().await?;

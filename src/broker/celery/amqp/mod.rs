@@ -46,10 +46,7 @@ use super::consumer::Consumer;
 use super::envelope::Message;
 use super::options::{Application, Options};
 use crate::broker::amqp::link::Link;
-use crate::broker::{
-    Abilities, Broker, BrokerError, Chains, DeadLetters, Events, Groups, NotHere, Orders, Presence, Queues,
-    Reader, Schedules, Source,
-};
+use crate::broker::{Abilities, Broker, BrokerError, Events, Orders, Presence, Queues, Reader, Source};
 use crate::job::QueueName;
 
 /// One handle on a RabbitMQ server that holds Celery's tasks.
@@ -141,29 +138,9 @@ impl Broker for AmqpBroker {
             purge: Some(self),
             search: Some(self),
             control: Some(self),
+            instead: abilities::INSTEAD,
             ..Abilities::default()
         }
-    }
-
-    fn reader(&self) -> Result<&dyn Reader, NotHere> {
-        let found = self.abilities().reader;
-        found.ok_or_else(|| abilities::no_results(self))
-    }
-
-    fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
-        Err(abilities::no_dead_letters(self))
-    }
-
-    fn groups(&self) -> Result<&dyn Groups, NotHere> {
-        Err(abilities::no_groups(self))
-    }
-
-    fn chains(&self) -> Result<&dyn Chains, NotHere> {
-        Err(abilities::no_chains(self))
-    }
-
-    fn schedules(&self) -> Result<&dyn Schedules, NotHere> {
-        Err(abilities::no_schedules(self))
     }
 
     fn app_queues(&self) -> Vec<QueueName> {
@@ -203,32 +180,18 @@ impl Broker for AmqpBroker {
 
 #[cfg(test)]
 mod tests {
-    use crate::job::{Claim, Claimed, Job, JobId, Loss, QueueName, Work};
-    use crate::time::Unix;
+    use crate::job::{Claim, Claimed, Job, QueueName};
 
     /// A job of this id from this queue.
     pub fn job(id: &str, queue: &str) -> Claimed {
-        let id = JobId::new(id).unwrap();
+        let job = Job {
+            queue: QueueName::new(queue).unwrap(),
+            ..Job::sample(id)
+        };
         let claim = Claim {
-            job: id.clone(),
+            job: job.id.clone(),
             handle: 0,
             epoch: 0,
-        };
-        let job = Job {
-            id,
-            queue: QueueName::new(queue).unwrap(),
-            task: "task".into(),
-            kind: 0,
-            payload: [].into(),
-            timeout: None,
-            retries: None,
-            retry_after: None,
-            loss: Loss::RunsAgain,
-            work: Work::Job,
-            batches: false,
-            failures: 0,
-            losses: 0,
-            ready: Unix::default(),
         };
         Claimed { claim, job }
     }

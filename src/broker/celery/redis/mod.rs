@@ -53,8 +53,8 @@ use crate::broker::redis::version::check_version;
 use crate::broker::redis::wake_up::WakeUps;
 use crate::broker::source::StopHow;
 use crate::broker::{
-    Abilities, Broker, BrokerError, Chains, DeadLetters, Events, Groups, Maintained, NotHere, Orders,
-    Presence, Pull, Queues, Reader, Schedules, Source, pulled,
+    Abilities, Broker, BrokerError, Events, Maintained, Orders, Presence, Pull, Queues, Reader, Source,
+    pulled,
 };
 use crate::job::{Claim, Claimed, QueueName, Settlement};
 
@@ -165,29 +165,9 @@ impl Broker for RedisBroker {
             purge: Some(self),
             search: Some(self),
             control: Some(self),
+            instead: abilities::INSTEAD,
             ..Abilities::default()
         }
-    }
-
-    fn reader(&self) -> Result<&dyn Reader, NotHere> {
-        let found = self.abilities().reader;
-        found.ok_or_else(|| abilities::no_results(self))
-    }
-
-    fn dead_letters(&self) -> Result<&dyn DeadLetters, NotHere> {
-        Err(abilities::no_dead_letters(self))
-    }
-
-    fn groups(&self) -> Result<&dyn Groups, NotHere> {
-        Err(abilities::no_groups(self))
-    }
-
-    fn chains(&self) -> Result<&dyn Chains, NotHere> {
-        Err(abilities::no_chains(self))
-    }
-
-    fn schedules(&self) -> Result<&dyn Schedules, NotHere> {
-        Err(abilities::no_schedules(self))
     }
 
     fn app_queues(&self) -> Vec<QueueName> {
