@@ -119,6 +119,13 @@ def test_a_success_is_kept_back_and_whole_tasks_are_not(pool):
     assert pool.send('proj.add', 1, 2, kind=messages.WHOLE).store is None
 
 
+def test_the_traceback_of_a_result_that_is_no_json_shows_celerys_try_alone(pool, side):
+    pool.send('proj.no_json', task_id=ID)
+    kept = json.loads(side.redis.get(f'celery-task-meta-{ID}'))
+    assert 'is not JSON serializable' in kept['traceback']
+    assert '_encode(result)' not in kept['traceback']
+
+
 @pytest.mark.parametrize(
     'task, args', [('proj.noted', ()), ('proj.noted', (True,)), ('proj.big', (700_000,)), ('proj.again', ())]
 )

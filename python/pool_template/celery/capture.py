@@ -169,9 +169,8 @@ class Capture:
         """What Celery's own code makes of a success, in a fifth of its time where nothing is special."""
         if self._is_extended or request._children:
             return self._whole_value(task_id, result, states.SUCCESS, request, None)
-        try:
-            text = _encode(result)
-        except Exception:  # a result of Celery's own, or one that is no JSON: its own code knows what to do
+        text = _encoded(result)
+        if text is None:
             return self._whole_value(task_id, result, states.SUCCESS, request, None)
         more = ""
         if request.group:
@@ -195,6 +194,15 @@ class Capture:
         meta = backend._get_result_meta(result=encoded, state=state, traceback=traceback, request=request)
         meta["task_id"] = bytes_to_str(task_id)
         return bytes_to_str(backend.encode(meta))
+
+
+def _encoded(result: Any) -> Optional[str]:
+    """Its JSON; `None`: a result of Celery's own, or one that is no JSON. Celery's own code knows what to do with it, and
+    is called when this error is over: else its traceback would show it too."""
+    try:
+        return _encode(result)
+    except Exception:
+        return None
 
 
 def _is_stock_redis(backend: Any) -> bool:
