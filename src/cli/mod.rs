@@ -290,8 +290,7 @@ const STAYS: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// panics where the first of them can't be started, so one is started now and stays: later it has to do the work alone.
 fn block_on(verb: impl Future<Output = Outcome>) -> Outcome {
     let cannot = |error: io::Error| {
-        Failure::new(Code::Failed, format!("cannot start: {error}"))
-            .hint("the limit of processes or of open files may be too low")
+        Failure::new(Code::Failed, format!("cannot start: {error}")).hint(sys::limits::TOO_LOW)
     };
     let probe = std::thread::Builder::new().spawn(|| {}).map_err(cannot)?;
     let _ = probe.join();

@@ -1,10 +1,31 @@
-//! Limits of the resources that a program may take, by setrlimit(2).
+//! Limits of the resources that a program may take, by setrlimit(2), and those that we ourselves may meet.
 
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// What a user can do where the system refuses another process or another open file.
+pub const TOO_LOW: &str = "the limit of processes or of open files may be too low";
+
+/// What to add to an error's words: [`TOO_LOW`], if a limit is why no file could be opened.
+pub(super) fn note(errno: Errno) -> String {
+    match errno {
+        Errno::EMFILE | Errno::ENFILE => format!("; {TOO_LOW}"),
+        _ => String::new(),
+    }
+}
+
+/// The same for an error of starting a process.
+pub(super) fn note_of_start(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EAGAIN) => format!("; {TOO_LOW}"),
+        Some(errno) => note(errno),
+        None => String::new(),
+    }
+}
 
 /// What each process of a program may take; `None`: as much as we may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

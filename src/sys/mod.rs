@@ -41,7 +41,7 @@ use nix::errno::Errno;
 #[derive(Debug, thiserror::Error)]
 pub enum SysError {
     /// A system call failed.
-    #[error("{call} failed: {}", errno.desc())]
+    #[error("{call} failed: {}{}", errno.desc(), limits::note(*errno))]
     Call {
         /// The call, with what it was for where that is not plain.
         call: &'static str,

@@ -15,7 +15,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 
 use super::pidfd::PidFd;
-use super::{SysError, failed, lifeline, process, signal, socket};
+use super::{SysError, failed, lifeline, limits, process, signal, socket};
 
 /// The template's end of its control socket.
 pub const CONTROL_FD: RawFd = 3;
@@ -197,7 +197,7 @@ fn spawn_error(command: &TemplateCommand, source: io::Error) -> SysError {
         match source.kind() {
             io::ErrorKind::NotFound => "no such file, or the interpreter in its first line is missing".into(),
             io::ErrorKind::PermissionDenied => "it is not an executable file".into(),
-            _ => source.to_string(),
+            _ => format!("{source}{}", limits::note_of_start(&source)),
         }
     };
     SysError::Spawn {

@@ -40,9 +40,7 @@ pub(super) struct Bell {
 impl Bell {
     /// The bell of the database at `database`, made if it is not there.
     pub(super) fn open(database: &Path) -> io::Result<Self> {
-        let mut path = database.as_os_str().to_owned();
-        path.push("-bell");
-        let path = PathBuf::from(path);
+        let path = Bell::path_of(database);
         let file = open_for_writing(&path)?;
         let inode = file.metadata()?.ino();
         Ok(Bell {
@@ -51,6 +49,13 @@ impl Bell {
             inode,
             watch: None,
         })
+    }
+
+    /// Where the bell of the database at `database` is.
+    pub(super) fn path_of(database: &Path) -> PathBuf {
+        let mut path = database.as_os_str().to_owned();
+        path.push("-bell");
+        path.into()
     }
 
     /// The file's inode: locks are comparable only on the same one.

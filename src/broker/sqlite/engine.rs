@@ -31,6 +31,7 @@ use super::waiters::{Ended, Reply, Waiters};
 use crate::broker::source::StopHow;
 use crate::broker::{BrokerError, GroupView};
 use crate::job::{Claim, GroupId, JobId, QueueName};
+use crate::sys::limits::TOO_LOW;
 use crate::time::Unix;
 
 /// What the thread is asked for.
@@ -98,7 +99,7 @@ impl Engine {
         let cannot = |error: io::Error| BrokerError::Unreachable {
             url: url.clone(),
             reason: format!("cannot start its thread: {error}"),
-            hint: "the limit of processes or of open files may be too low",
+            hint: TOO_LOW,
         };
         let wake = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_value_and_flags(0, wake).map_err(|error| cannot(error.into()))?);

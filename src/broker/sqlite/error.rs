@@ -96,7 +96,7 @@ fn tell_sql(url: String, error: &rusqlite::Error) -> BrokerError {
             return BrokerError::Unreachable {
                 url,
                 reason: error.to_string(),
-                hint: "check that this user may write the file and its directory",
+                hint: "check that this user may write the file and its directory, and its limit of open files",
             };
         }
         ErrorCode::TooBig => return BrokerError::Refused(format!("{url} refuses the data: {error}")),

@@ -16,6 +16,7 @@ use super::error::Failure;
 use super::store::{Settings, Store};
 use super::{BUSY_TIMEOUT, url};
 use crate::broker::BrokerError;
+use crate::sys::limits::TOO_LOW;
 
 /// Marks the file as ours, at bytes 68 to 71: "pool".
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"pool");
@@ -42,19 +43,26 @@ const CACHE_KIB: i64 = 32 << 10;
 const STATEMENTS: usize = 112;
 
 const WRITABLE: &str = "choose a place where you may write, as `sqlite:PATH`";
+const SHARED: &str = "run this as the user who owns the files, or share them (docs/embedded-broker.md)";
 
 /// Opens the database at `path`, made with its directory if it is not there.
 pub(super) fn open(path: &Path, settings: Settings, fsync: bool) -> Result<Store, BrokerError> {
-    let unreachable = |problem: &str, error: &dyn std::fmt::Display| BrokerError::Unreachable {
+    let unreachable = |problem: &str, error: &io::Error, hint| BrokerError::Unreachable {
         url: url(path),
         reason: format!("{problem}: {error}"),
-        hint: WRITABLE,
+        hint: match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EMFILE | Errno::ENFILE) => TOO_LOW,
+            _ => hint,
+        },
     };
-    make_directory(path).map_err(|error| unreachable("cannot make its directory", &error))?;
-    make_file(path).map_err(|error| unreachable("cannot make the file", &error))?;
+    make_directory(path).map_err(|error| unreachable("cannot make its directory", &error, WRITABLE))?;
+    make_file(path).map_err(|error| unreachable("cannot make the file", &error, WRITABLE))?;
     warn_of_network(path);
-    let bell =
-        Bell::open(path).map_err(|error| unreachable("cannot make the bell file beside it", &error))?;
+    let bell = Bell::open(path).map_err(|error| {
+        let bell = Bell::path_of(path);
+        let hint = if bell.exists() { SHARED } else { WRITABLE };
+        unreachable(&format!("cannot open `{}`", bell.display()), &error, hint)
+    })?;
     let tell = |failure: Failure| failure.tell(&url(path));
     // No lock of its own in SQLite: the connection stays on one thread.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -62,11 +70,11 @@ pub(super) fn open(path: &Path, settings: Settings, fsync: bool) -> Result<Store
     configure(&conn, fsync).map_err(tell)?;
     if version(&conn, path).map_err(tell)? < MIGRATIONS.len() {
         bell.alone(|| migrate(&conn, path))
-            .map_err(|error| unreachable("cannot lock the bell file beside it", &error))?
+            .map_err(|error| unreachable("cannot lock the bell file beside it", &error, WRITABLE))?
             .map_err(tell)?;
     }
     let inode = std::fs::metadata(path)
-        .map_err(|error| unreachable("it went away", &error))?
+        .map_err(|error| unreachable("it went away", &error, WRITABLE))?
         .ino();
     Ok(Store::new(conn, bell, settings, path.to_owned(), inode))
 }
