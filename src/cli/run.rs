@@ -1,19 +1,19 @@
 //! `pool run`: the supervisor, until it is told to stop.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::broker::{self, Broker, BrokerError};
-use crate::config::{self, Config, Explained, RunArgs};
+use crate::config::{self, Config, Explained, Lookup, RunArgs};
 use crate::control::pid_file;
 use crate::control::server::{self, Listener};
 use crate::http::server::{self as http, ListenError};
 use crate::job::QueueName;
-use crate::supervisor::{self, Jobs, Open, Options, SupervisorError};
+use crate::supervisor::{self, Jobs, Open, Options, Reload, SupervisorError};
 use crate::telemetry::log;
 
 use super::default_file;
@@ -68,11 +68,22 @@ pub async fn run(args: RunArgs) -> Outcome {
     let options = Options {
         burst: args.burst,
         dry_run: args.dry_run,
-        reload: Arc::new(move || load(&args).map_err(|errors| errors.to_string())),
+        reload: reload(args, config.file.clone()),
     };
     supervise(explained.config, jobs, (listener, pages), options)
         .await
         .map_err(cannot_start)
+}
+
+/// How a reload reads the settings: from the same places, and the `file` that was found must still be there.
+fn reload(mut args: RunArgs, file: Option<PathBuf>) -> Reload {
+    if let Some(file) = file {
+        args.lookup = Lookup::Again(file);
+    }
+    Arc::new(move || match explain(&args) {
+        Ok(explained) => Ok(explained.config),
+        Err(errors) => Err(errors.to_string()),
+    })
 }
 
 /// Where the jobs are: at a broker that is open, or at one that is opened as the loaded application says.
@@ -153,10 +164,6 @@ pub fn misspelled() -> Vec<(String, String)> {
 
 fn explain(args: &RunArgs) -> Result<Explained, config::ConfigErrors> {
     config::explain(args, |name| std::env::var_os(name))
-}
-
-fn load(args: &RunArgs) -> Result<Config, config::ConfigErrors> {
-    Ok(explain(args)?.config)
 }
 
 async fn supervise(

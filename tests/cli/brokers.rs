@@ -204,3 +204,25 @@ fn pool_uses_the_pool_toml_of_its_directory_and_says_so() {
         .unwrap();
     assert!(said(&named).contains("runtime=\"native"), "{}", said(&named));
 }
+
+/// Without its file a supervisor would take the defaults for its settings, and its jobs would be unknown to it.
+#[test]
+fn a_reload_refuses_while_the_pool_toml_that_was_found_is_gone() {
+    let place = Place::new();
+    let file = "[app]\nruntime = 'command'\n[tasks.hello]\ncommand = ['echo', 'hello']\n";
+    place.write("pool.toml", file);
+    let _supervisor = Supervisor::start(&place, &[]);
+    let elsewhere = place.path("elsewhere.toml");
+    std::fs::rename(place.path("pool.toml"), &elsewhere).unwrap();
+    let output = place.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("`pool.toml` can't be read: No such file"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(place.lines(&["enqueue", "hello", "--wait", "--raw"]), ["hello"]);
+    std::fs::rename(&elsewhere, place.path("pool.toml")).unwrap();
+    let output = place.run(&["reload"]);
+    assert!(output.status.success(), "{}", said(&output));
+}

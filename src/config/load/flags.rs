@@ -101,7 +101,7 @@ impl RunArgs {
 }
 
 /// Where a configuration file is looked for that neither `--config` nor `POOL_CONFIG` names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Lookup {
     /// `pool.toml` in this directory and those above it, as `cargo` and `docker compose` look for theirs.
     #[default]
@@ -110,6 +110,8 @@ pub enum Lookup {
     ProjectOrService,
     /// Nowhere.
     None,
+    /// Here, where it was found before. It must still be there: a reload would else take defaults for settings.
+    Again(PathBuf),
 }
 
 /// The flags by which a verb finds the supervisor or the broker.

@@ -203,7 +203,7 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
     let named = named_file(args, env);
     let found = match named {
         Some(_) => None,
-        None => find(&base.directory, args.lookup),
+        None => find(&base.directory, &args.lookup),
     };
     let is_found = found.is_some();
     let file = named.or(found).and_then(|(path, origin)| {
@@ -269,16 +269,19 @@ fn unreadable_file(
 }
 
 /// The file that nobody names, if there is one, as the reader knows it.
-fn find(directory: &Path, lookup: Lookup) -> Option<(PathBuf, Origin)> {
-    if lookup == Lookup::None {
-        return None;
-    }
+fn find(directory: &Path, lookup: &Lookup) -> Option<(PathBuf, Origin)> {
+    let also_the_service = match lookup {
+        Lookup::Project => false,
+        Lookup::ProjectOrService => true,
+        Lookup::None => return None,
+        Lookup::Again(path) => return Some((path.clone(), Origin::Default)),
+    };
     let mut places = directory.ancestors().map(|place| place.join(PROJECT_FILE));
     let project = places.find(|path| path.is_file());
     let service = Path::new(SERVICE_DIRECTORY).join(PROJECT_FILE);
     // A service that is not this user's business is none: its broker would not let this user in.
     let is_ours = |path: &Path| std::fs::File::open(path).is_ok();
-    let service = (lookup == Lookup::ProjectOrService && is_ours(&service)).then_some(service);
+    let service = (also_the_service && is_ours(&service)).then_some(service);
     let found = project.or(service)?;
     let here = found.strip_prefix(directory).map(Path::to_path_buf);
     Some((here.unwrap_or(found), Origin::Default))
