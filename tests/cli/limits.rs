@@ -73,34 +73,6 @@ fn where_no_thread_can_be_started_that_is_said() {
     assert!(said.contains("hint: the limit of processes"), "{said}");
 }
 
-/// From a limit at which nothing can be opened to one at which the supervisor runs: each start that fails says why.
-#[test]
-fn a_supervisor_that_may_open_too_few_files_says_so() {
-    let place = Place::new();
-    let mut refusals = 0;
-    for limit in (6..64).step_by(3) {
-        let words = [
-            &format!("--nofile={limit}"),
-            "timeout",
-            "60",
-            env!("CARGO_BIN_EXE_pool"),
-            "run",
-            "--burst",
-        ];
-        let output = place.command_of("prlimit", words).output();
-        let output = output.expect("prlimit runs (util-linux)");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() {
-            break;
-        }
-        refusals += 1;
-        assert!(matches!(output.status.code(), Some(1 | 3)), "{limit}: {said}");
-        assert!(said.contains("limit of"), "{limit}: {said}");
-        assert!(said.contains("open files"), "{limit}: {said}");
-    }
-    assert!((4..20).contains(&refusals), "{refusals}");
-}
-
 #[test]
 fn the_size_follows_the_processors_that_may_be_used() {
     let place = Place::new();
