@@ -109,7 +109,7 @@ fn the_settings_of_the_image_are_right() {
 }
 
 #[test]
-fn the_image_and_the_manifest_agree_on_directories() {
+fn the_image_and_the_manifest_agree_on_directories_and_user() {
     let image = text("deploy/Dockerfile");
     let manifest = text("deploy/kubernetes/pool.yaml");
     let environment = image.lines().find(|line| line.starts_with("ENV ")).expect("ENV");
@@ -125,4 +125,8 @@ fn the_image_and_the_manifest_agree_on_directories() {
             "deploy/kubernetes/pool.yaml mounts nothing at {directory}"
         );
     }
+    let user = image.lines().find_map(|line| line.strip_prefix("USER "));
+    let user: u32 = user.and_then(|user| user.parse().ok()).expect("USER is a number");
+    assert!(image.contains(&format!("useradd --uid {user} ")), "{image}");
+    assert!(manifest.contains(&format!("runAsUser: {user},")), "{manifest}");
 }
