@@ -20,9 +20,6 @@ PLACES = (
     State.DEAD,
     State.FINISHED,
 )
-#: A state as people name it: as in `State`, and a dead letter that never ran has a name of its own.
-CANCELED = "canceled"
-_NAMES = (*(place.value for place in PLACES), CANCELED)
 #: Other words for one.
 _ALIASES = {"failed": State.DEAD.value}
 
@@ -54,14 +51,16 @@ class JobFilter:
         """As an application says it. Raises `Refused` for a state that there is not."""
         states = [state] if isinstance(state, str) else list(state or ())
         names = [each.value if isinstance(each, State) else _ALIASES.get(each, each) for each in states]
-        unknown = next((name for name in names if name not in _NAMES), None)
+        names_of_all = [known.value for known in State]
+        unknown = next((name for name in names if name not in names_of_all), None)
         if unknown is not None:
-            raise Refused(f"there is no state {unknown!r}; expected one of {', '.join(_NAMES)}")
+            raise Refused(f"there is no state {unknown!r}; expected one of {', '.join(names_of_all)}")
         return cls(frozenset(names), queue, task, error, _instant(since))
 
     def places(self) -> List[State]:
         """Where such jobs can be."""
-        return [place for place in PLACES if self._wants(place.value) or (place is State.DEAD and self._wants(CANCELED))]
+        wanted = {state.place for state in State if self._wants(state)}
+        return [place for place in PLACES if place in wanted]
 
     def is_only_of_places(self) -> bool:
         """Whether each job of its places and its queue matches, but for dead letters, which have two names."""
@@ -69,21 +68,20 @@ class JobFilter:
 
     def wants_dead(self, never_ran: bool) -> bool:
         """Whether dead letters are looked for of jobs that failed, or that never ran."""
-        return self._wants(CANCELED if never_ran else State.DEAD.value)
+        return self._wants(State.CANCELED if never_ran else State.DEAD)
 
     def matches(self, job: JobView) -> bool:
         """Whether all conditions hold for a job."""
-        never_ran = job.error is not None and job.error.never_ran
         return (
-            (self.wants_dead(never_ran) if job.state is State.DEAD else self._wants(job.state.value))
+            self._wants(job.state)
             and self.queue in (None, job.queue)
             and self.task in (None, job.task)
             and (self.since is None or (job.ended or job.enqueued or self.since) >= self.since)
             and (self.error is None or _has_error(job, self.error.lower()))
         )
 
-    def _wants(self, name: str) -> bool:
-        return not self.states or name in self.states
+    def _wants(self, state: State) -> bool:
+        return not self.states or state.value in self.states
 
 
 def _has_error(job: JobView, text: str) -> bool:

@@ -63,7 +63,10 @@ class Job(Generic[R]):
 
     @property
     def state(self) -> State:
-        """Where it is now: "waiting", "blocked", "scheduled", "deferred", "running", "finished" or "dead". Raises `JobUnknown`."""
+        """Where it is now: "waiting", "blocked", "scheduled", "deferred", "running", "finished", "dead" or "canceled".
+
+        Raises `JobUnknown`.
+        """
         return self.view().state
 
     def cancel(self, running: bool = False) -> Canceled:

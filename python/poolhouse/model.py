@@ -24,7 +24,7 @@ GROUP_LEN_MAX, CHAIN_LEN_MAX = 100_000, 1_000
 
 
 class State(str, enum.Enum):
-    """Where a job is."""
+    """Where a job is. Those that were canceled are among the dead letters, and have a name of their own."""
 
     WAITING = "waiting"
     #: As many jobs of its key run as may.
@@ -34,13 +34,24 @@ class State(str, enum.Enum):
     DEFERRED = "deferred"
     RUNNING = "running"
     FINISHED = "finished"
-    #: Failed for good, or canceled.
+    #: Failed for good.
     DEAD = "dead"
+    #: Somebody canceled it before it began, or it expired.
+    CANCELED = "canceled"
 
     @property
     def is_final(self) -> bool:
         """Nothing more happens unless somebody asks."""
-        return self in (State.FINISHED, State.DEAD)
+        return self in (State.FINISHED, State.DEAD, State.CANCELED)
+
+    def named(self, error: Optional[JobError]) -> State:
+        """The state of a job at this place, with this error."""
+        return State.CANCELED if self is State.DEAD and error is not None and error.never_ran else self
+
+    @property
+    def place(self) -> State:
+        """Where jobs of this state are."""
+        return State.DEAD if self is State.CANCELED else self
 
 
 class Canceled(str, enum.Enum):

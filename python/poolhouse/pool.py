@@ -141,7 +141,7 @@ class Pool:
     ) -> Iterator[JobView]:
         """Finds jobs: `for job in pool.jobs(state="dead", error="timeout", since="1h", limit=100)`.
 
-        `state`: one of `State`, "canceled", or several of them. `error`: a text that the error has somewhere. `since`: jobs
+        `state`: one of `State`, or several of them. `error`: a text that the error has somewhere. `since`: jobs
         that ended since then, or were enqueued then if they have not ended.
 
         Goes on as it is asked, some hundred jobs at a time: running jobs first, then those that wait, and the newest of each

@@ -120,7 +120,7 @@ class InlineBroker:
     def search(self, filter: JobFilter, most: int, after: Any = None) -> Tuple[List[str], Any]:
         """See `broker.Broker`; there are few, and all have ended."""
         found = [view for view in reversed(self.jobs) if filter.matches(view)]
-        return [view.id for place in filter.places() for view in found if view.state is place], None
+        return [view.id for place in filter.places() for view in found if view.state.place is place], None
 
     def purge(self, queue: str, scheduled: bool, most: int) -> int:
         """See `broker.Broker`; all jobs have ended."""

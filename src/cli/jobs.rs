@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::broker::{Broker, Budget, Cursor, JobFilter, NotHere, Page, Search, Unseen};
+use crate::broker::{Broker, Budget, Cursor, JobFilter, NotHere, Page, Search, StateName, Unseen};
 use crate::config::{ClientArgs, Wanted};
 use crate::control::client::call;
 use crate::control::{Reply, Request};
@@ -223,6 +223,7 @@ fn running_in(snapshot: &Snapshot, id: &JobId) -> Option<String> {
 fn as_json(job: &JobView) -> String {
     #[derive(Serialize)]
     struct WithArguments<'a> {
+        state: &'static str,
         #[serde(flatten)]
         job: &'a JobView,
         arguments: Option<Box<RawValue>>,
@@ -231,7 +232,12 @@ fn as_json(job: &JobView) -> String {
         [] => None,
         payload => RawValue::from_string(json::one_line(payload).into_owned()).ok(),
     };
-    serde_json::to_string(&WithArguments { job, arguments }).expect("text keys and valid values")
+    serde_json::to_string(&WithArguments {
+        state: StateName::of(job).as_str(),
+        job,
+        arguments,
+    })
+    .expect("text keys and valid values")
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::broker::{Broker, Ended, Reader};
+use crate::broker::{Broker, Ended, Reader, StateName};
 use crate::config::ClientArgs;
 use crate::job::{GroupId, JobError, JobId, JobState, JobView};
 use crate::time::{Human, parse_duration};
@@ -266,7 +266,7 @@ struct Line<'a> {
 
 fn line(id: &JobId, job: Option<&JobView>) -> String {
     let unknown = JobError::new("unknown job", "there is no such job, or its result has expired");
-    let state = job.map_or("unknown", |job| job.state.as_str());
+    let state = job.map_or("unknown", |job| StateName::of(job).as_str());
     let error = match job {
         None => Some(&unknown),
         Some(job) if job.state == JobState::Finished => None,

@@ -71,7 +71,8 @@ pub struct JobView {
     /// Its arguments.
     #[serde(skip)]
     pub payload: Vec<u8>,
-    /// Where it is.
+    /// Where it is. People and programs are told [`crate::broker::StateName`].
+    #[serde(skip)]
     pub state: JobState,
     /// When it was enqueued.
     pub enqueued: Unix,

@@ -29,6 +29,7 @@ _STATUS = {
     State.RUNNING: TaskResultStatus.RUNNING,
     State.FINISHED: TaskResultStatus.SUCCESSFUL,
     State.DEAD: TaskResultStatus.FAILED,
+    State.CANCELED: TaskResultStatus.FAILED,
 }
 
 

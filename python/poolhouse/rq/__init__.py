@@ -172,7 +172,7 @@ class RqBroker:
         if not views:
             return None
         finished = sum(view.state.value == "finished" for view in views)
-        failed = sum(view.state.value == "dead" for view in views)
+        failed = sum(view.state.place.value == "dead" for view in views)
         return GroupView(id, len(views), finished, failed, finished + failed == len(views))
 
     def group_members(self, id: str) -> List[str]:

@@ -59,19 +59,20 @@ class Look:
         status = job.get_status(refresh=False)
         state = _STATES.get(status, State.WAITING)
         result = job.latest_result() if state.is_final else None
+        error = _error(status, None if result is None else result.exc_string) if state is State.DEAD else None
         return JobView(
             id=job.id,
             queue=job.origin,
             task=job.func_name or "",
             arguments=_arguments(job),
-            state=state,
+            state=state.named(error),
             enqueued=_instant(job.enqueued_at or job.created_at),
             due=None,
             ended=_instant(job.ended_at),
             failures=None,
             losses=None,
             result=None if result is None or state is not State.FINISHED else result.return_value,
-            error=_error(status, None if result is None else result.exc_string) if state is State.DEAD else None,
+            error=error,
             progress=self._progress(job) if state is State.RUNNING else None,
             attempts=_attempts(job) if state.is_final else (),
             started=_instant(job.started_at),

@@ -65,24 +65,25 @@ def group_members(connection: sqlite3.Connection, id: str) -> List[str]:
 
 def view_of(row: Tuple[Any, ...]) -> JobView:
     """A job from a row with the columns of `_FIND`."""
-    _, id, queue, task, payload, enqueued, due, ended, failures, losses, result, error, state, progress, history = row
+    _, id, queue, task, payload, enqueued, due, ended, failures, losses, result, error, place, progress, history = row
+    error = None if error is None else _error(json.loads(error))
     attempts = () if history is None else tuple(_attempt(value) for value in json.loads(history))
     return JobView(
         id=id,
         queue=queue,
         task=task,
         arguments=payload,
-        state=State(state),
+        state=State(place).named(error),
         enqueued=instant(enqueued),
         due=instant(due),
         ended=instant(ended),
         failures=failures or 0,
         losses=losses or 0,
         result=None if result is None else decode(result),
-        error=None if error is None else _error(json.loads(error)),
+        error=error,
         progress=None if progress is None else Progress.read(progress),
         attempts=attempts,
-        started=attempts[-1].started if attempts and state == "dead" else None,
+        started=attempts[-1].started if attempts and place == "dead" else None,
     )
 
 
