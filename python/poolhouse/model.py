@@ -199,7 +199,7 @@ class JobView:
     progress: Optional[Progress] = None
     #: Runs that did not succeed, the oldest first: the last ten, as far as the broker keeps them.
     attempts: Tuple[Attempt, ...] = ()
-    #: When its last run began. The embedded broker keeps that of runs that failed.
+    #: When its last run began, as far as the broker keeps it.
     started: Optional[datetime] = None
 
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::broker::{JobFilter, Page, Searched, StateName};
-use crate::job::{Attempt, JobState, JobView};
+use crate::job::{JobState, JobView};
 use crate::text::{escaped, escaped_lines};
 use crate::time::{Human, Unix};
 
@@ -97,8 +97,15 @@ pub fn job(job: &JobView, running: Option<&str>, now: Unix) -> String {
     if let Some(due) = job.due {
         fact("due", format!("{due} (in {})", age(due.since(now))));
     }
+    if let Some(started) = job.started {
+        fact("started", moment(started, now));
+    }
     if let Some(ended) = job.ended {
-        fact("ended", moment(ended, now));
+        let ran = (state != StateName::Canceled).then(|| took(job.started, ended));
+        let ran = ran
+            .flatten()
+            .map_or(String::new(), |took| format!(", after {took}"));
+        fact("ended", format!("{}{ran}", moment(ended, now)));
     }
     for (name, count) in [("failures", job.failures), ("losses", job.losses)] {
         if let Some(count) = count {
@@ -140,7 +147,7 @@ fn attempts(job: &JobView) -> String {
         table.row([
             number.to_string(),
             known(attempt.started.map(|at| at.to_string())),
-            known(took(attempt)),
+            known(attempt.ended.and_then(|ended| took(attempt.started, ended))),
             known(attempt.worker.clone()),
             shortened(&one_line(&attempt.error.to_string()), ERROR_LEN_MAX),
         ]);
@@ -148,8 +155,8 @@ fn attempts(job: &JobView) -> String {
     table.print()
 }
 
-fn took(attempt: &Attempt) -> Option<String> {
-    let took = attempt.ended?.since(attempt.started?);
+fn took(started: Option<Unix>, ended: Unix) -> Option<String> {
+    let took = ended.since(started?);
     Some(match took.as_secs() {
         0..10 => Human(took).to_string(),
         _ => age(took),
@@ -218,7 +225,7 @@ pub fn grouped(number: u64) -> String {
 mod tests {
     use super::*;
     use crate::broker::Cursor;
-    use crate::job::{JobError, JobId, QueueName};
+    use crate::job::{Attempt, JobError, JobId, QueueName};
 
     const NOW: Unix = Unix(1_772_355_900_250);
 
@@ -295,6 +302,34 @@ mod tests {
     #[test]
     fn a_dead_letter_shows_everything() {
         insta::assert_snapshot!(job(&dead_letter(), None, NOW));
+    }
+
+    #[test]
+    fn a_job_that_ended_shows_how_long_it_ran() {
+        let lines = |view: JobView| -> Vec<String> {
+            let shown = job(&view, None, NOW);
+            let is_time = |line: &&str| line.starts_with("started") || line.starts_with("ended");
+            shown.lines().filter(is_time).map(str::to_owned).collect()
+        };
+        let ended = JobView {
+            started: Some(Unix(NOW.0 - 65_250)),
+            ended: Some(Unix(NOW.0 - 65_000)),
+            ..of_state(JobState::Finished)
+        };
+        let canceled = JobView {
+            state: JobState::Dead,
+            error: Some(JobError::canceled()),
+            ..ended.clone()
+        };
+        let [started, ended] = &lines(ended)[..] else {
+            panic!("two times");
+        };
+        assert!(started.ends_with("(1m5s ago)"), "{started}");
+        assert!(ended.ends_with("(1m5s ago), after 250ms"), "{ended}");
+        assert!(
+            lines(canceled)[1].ends_with("ago)"),
+            "that run was an earlier one"
+        );
     }
 
     #[test]

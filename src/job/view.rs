@@ -78,6 +78,9 @@ pub struct JobView {
     pub enqueued: Unix,
     /// When it is due, if scheduled.
     pub due: Option<Unix>,
+    /// When its last run began, as far as the broker keeps it. Lists of the embedded broker do not read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Unix>,
     /// When it ended.
     pub ended: Option<Unix>,
     /// Failed executions; `None`: nobody counted them.
@@ -109,6 +112,7 @@ impl JobView {
             state,
             enqueued: Unix::default(),
             due: None,
+            started: None,
             ended: None,
             failures: None,
             losses: None,

@@ -115,7 +115,7 @@ class File(unittest.TestCase):
             connection.execute("PRAGMA user_version = 1")
             connection.execute(f"PRAGMA application_id = {int.from_bytes(b'pool', 'big')}")
         self.open().send("t")
-        self.assertEqual(dump(self.path)["version"][0][0], 8)
+        self.assertEqual(dump(self.path)["version"][0][0], 9)
 
     def test_a_file_that_was_replaced_is_no_more_written_to(self):
         pool = self.open()

@@ -20,7 +20,7 @@ from poolhouse.sqlite.bell import Bell
 #: Marks the file: "pool".
 _APPLICATION_ID = int.from_bytes(b"pool", "big")
 #: Each brings the schema from the version that is its index to the next one.
-_MIGRATIONS = ("schema.sql", *(f"schema_{version}.sql" for version in range(2, 9)))
+_MIGRATIONS = ("schema.sql", *(f"schema_{version}.sql" for version in range(2, 10)))
 #: The first SQLite with strict tables.
 _SQLITE_NEEDED = (3, 37)
 #: How long a transaction waits for those of other processes, in seconds.

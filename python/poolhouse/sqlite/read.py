@@ -18,7 +18,7 @@ SELECT j.handle, j.id, q.name, j.task, j.payload, j.enqueued, s.due, coalesce(f.
             WHEN r.handle NOTNULL THEN 'running' WHEN s.handle NOTNULL THEN 'scheduled'
             WHEN EXISTS (SELECT 1 FROM deferred w WHERE w.handle = j.handle) THEN 'deferred'
             WHEN EXISTS (SELECT 1 FROM blocked b WHERE b.handle = j.handle) THEN 'blocked'
-            ELSE 'waiting' END, r.progress, a.history
+            ELSE 'waiting' END, r.progress, a.history, f.started
 FROM jobs j JOIN queues q ON q.queue = j.queue
 LEFT JOIN attempts a ON a.handle = j.handle
 LEFT JOIN scheduled s ON s.handle = j.handle
@@ -65,7 +65,7 @@ def group_members(connection: sqlite3.Connection, id: str) -> List[str]:
 
 def view_of(row: Tuple[Any, ...]) -> JobView:
     """A job from a row with the columns of `_FIND`."""
-    _, id, queue, task, payload, enqueued, due, ended, failures, losses, result, error, place, progress, history = row
+    _, id, queue, task, payload, enqueued, due, ended, failures, losses, result, error, place, progress, history, started = row
     error = None if error is None else _error(json.loads(error))
     attempts = () if history is None else tuple(_attempt(value) for value in json.loads(history))
     return JobView(
@@ -83,7 +83,7 @@ def view_of(row: Tuple[Any, ...]) -> JobView:
         error=error,
         progress=None if progress is None else Progress.read(progress),
         attempts=attempts,
-        started=attempts[-1].started if attempts and place == "dead" else None,
+        started=attempts[-1].started if attempts and place == "dead" else instant(started),
     )
 
 

@@ -78,7 +78,7 @@ def _query(
         values.append(now_ms())
     return (
         f"SELECT j.handle, j.id, q.name, j.task, x'', j.enqueued, {place.due}, {place.ended}, a.failures, a.losses, NULL,"
-        f" a.error, '{state.value}', NULL, NULL, {major}, {minor} FROM {place.table} CROSS JOIN jobs j ON j.handle = p.handle"
+        f" a.error, '{state.value}', NULL, NULL, NULL, {major}, {minor} FROM {place.table} CROSS JOIN jobs j ON j.handle = p.handle"
         " CROSS JOIN queues q ON q.queue = j.queue LEFT JOIN attempts a ON a.handle = p.handle"
         f" WHERE {condition} AND NOT ({place.gone}) ORDER BY {order} LIMIT ?"
     ), [*values, most]

@@ -1,7 +1,5 @@
 //! What readers see of the jobs, and what people do with dead ones.
 
-use std::sync::Arc;
-
 use super::store::{Job, Place, Slot, Store};
 use crate::broker::DeadFilter;
 use crate::job::{JobId, JobState, JobView, QueueName};
@@ -98,32 +96,38 @@ impl Job {
     }
 
     pub(super) fn view(&self) -> JobView {
-        let (due, ended, result) = match &self.place {
-            Place::Scheduled(due) => (Some(*due), None, None),
-            Place::Finished { ended, result, .. } => (None, Some(*ended), Some(result.clone())),
-            Place::Dead { ended } => (None, Some(*ended), None),
-            Place::Waiting(_) | Place::Blocked(_) | Place::Deferred | Place::Running { .. } => {
-                (None, None, None)
-            }
-        };
-        JobView {
-            id: self.new.id.clone(),
-            queue: self.new.queue.clone(),
-            task: Arc::clone(&self.new.task),
+        let mut view = JobView {
             payload: self.payload.to_vec(),
-            state: self.state(),
             enqueued: self.enqueued,
-            due,
-            ended,
             failures: Some(self.failures),
             losses: Some(self.losses),
-            result,
             error: self.error.clone(),
-            progress: match &self.place {
-                Place::Running { progress, .. } => progress.clone(),
-                _ => None,
-            },
             attempts: self.attempts.iter().cloned().collect(),
+            ..JobView::new(
+                self.new.id.clone(),
+                self.new.queue.clone(),
+                &self.new.task,
+                self.state(),
+            )
+        };
+        match &self.place {
+            Place::Scheduled(due) => view.due = Some(*due),
+            Place::Running { progress, .. } => view.progress.clone_from(progress),
+            Place::Finished {
+                started,
+                ended,
+                result,
+                ..
+            } => {
+                (view.started, view.ended) = (*started, Some(*ended));
+                view.result = Some(result.clone());
+            }
+            Place::Dead { ended } => {
+                view.started = self.attempts.back().and_then(|attempt| attempt.started);
+                view.ended = Some(*ended);
+            }
+            Place::Waiting(_) | Place::Blocked(_) | Place::Deferred => {}
         }
+        view
     }
 }

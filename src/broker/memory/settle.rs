@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::store::{Place, Slot, Store};
-use crate::job::{Attempt, Claim, JobError, Settlement, Verdict};
+use crate::job::{Attempt, Claim, JobError, RunStamp, Settlement, Verdict};
 use crate::time::Unix;
 
 impl Store {
@@ -55,9 +55,9 @@ impl Store {
             return true;
         }
         match settled.verdict {
-            Verdict::Finish { result } => self.finish(handle, result, result_ttl, now),
+            Verdict::Finish { result } => self.finish((handle, settled.run), result, result_ttl, now),
             // No runtime settles with this broker itself; one that says so has no result.
-            Verdict::Forget => self.finish(handle, b"null".to_vec(), result_ttl, now),
+            Verdict::Forget => self.finish((handle, settled.run), b"null".to_vec(), result_ttl, now),
             Verdict::GiveBack => self.put(handle, Place::Waiting(slot)),
             Verdict::Again {
                 due,
@@ -93,7 +93,13 @@ impl Store {
         true
     }
 
-    fn finish(&mut self, handle: i64, result: Vec<u8>, result_ttl: Duration, now: Unix) {
+    fn finish(
+        &mut self,
+        (handle, run): (i64, Option<RunStamp>),
+        result: Vec<u8>,
+        result_ttl: Duration,
+        now: Unix,
+    ) {
         let Some(job) = self.jobs.get(&handle) else {
             return;
         };
@@ -104,6 +110,7 @@ impl Store {
             return self.remove(handle);
         }
         let place = Place::Finished {
+            started: run.map(|run| run.started),
             ended: now,
             expires: if group_keeps { Unix(i64::MAX) } else { now + ttl },
             result,

@@ -46,6 +46,7 @@ pub(super) enum Place {
         progress: Option<Progress>,
     },
     Finished {
+        started: Option<Unix>,
         ended: Unix,
         expires: Unix,
         result: Vec<u8>,

@@ -21,7 +21,7 @@ pub(super) const PROGRESS: &str = "pool_progress";
 const LOOK: &str = include_str!("lua/look.lua");
 const LIST: &str = include_str!("lua/list.lua");
 /// The fields of a hash that [`Views::view`] reads.
-const SHOWN: [&str; 9] = [
+const SHOWN: [&str; 10] = [
     "status",
     "origin",
     "data",
@@ -29,6 +29,7 @@ const SHOWN: [&str; 9] = [
     "exc_info",
     "created_at",
     "enqueued_at",
+    "started_at",
     "ended_at",
     PROGRESS,
 ];
@@ -125,6 +126,7 @@ impl Views {
                 .or_else(|| time("created_at"))
                 .unwrap_or_default(),
             due: None,
+            started: time("started_at"),
             ended: time("ended_at").filter(|_| state.is_final()),
             failures,
             // To RQ a loss is a failure.

@@ -7,7 +7,7 @@ use super::error::Failure;
 use super::store::{EXPIRED_MAX, Store, duration};
 use super::ties::Ties;
 use crate::broker::Maintained;
-use crate::job::{Claim, JobError, Settlement, Verdict};
+use crate::job::{Claim, JobError, RunStamp, Settlement, Verdict};
 
 /// Where a claimed job came from.
 struct Slot {
@@ -68,9 +68,9 @@ impl Store {
                 run,
             } = settlement;
             done.push(match verdict {
-                Verdict::Finish { result } => self.finish(claim, result)?,
+                Verdict::Finish { result } => self.finish(claim, result, run.as_ref())?,
                 // No runtime settles with an embedded broker itself; one that says so has no result.
-                Verdict::Forget => self.finish(claim, b"null")?,
+                Verdict::Forget => self.finish(claim, b"null", run.as_ref())?,
                 _ => match self.take_back(claim)? {
                     None => false,
                     Some(mut slot) => {
@@ -87,7 +87,7 @@ impl Store {
         Ok(done)
     }
 
-    fn finish(&self, claim: &Claim, result: &[u8]) -> Result<bool, Failure> {
+    fn finish(&self, claim: &Claim, result: &[u8], run: Option<&RunStamp>) -> Result<bool, Failure> {
         let held = self
             .conn
             .prepare_cached("DELETE FROM running WHERE handle = ?1 AND session = ?2 AND epoch = ?3")?
@@ -111,8 +111,16 @@ impl Store {
         }
         let expires = if group_keeps { i64::MAX } else { (self.now + ttl).0 };
         self.conn
-            .prepare_cached("INSERT INTO finished (handle, ended, expires, result) VALUES (?1, ?2, ?3, ?4)")?
-            .execute((claim.handle, self.now.0, expires, result))?;
+            .prepare_cached(
+                "INSERT INTO finished (handle, ended, expires, result, started) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute((
+                claim.handle,
+                self.now.0,
+                expires,
+                result,
+                run.map(|run| run.started.0),
+            ))?;
         Ok(true)
     }
 

@@ -10,7 +10,7 @@ use super::error::Failure;
 use super::store::{Store, job_id, text};
 use crate::broker::dead::{shown, unreadable};
 use crate::broker::{Backlog, DeadFilter};
-use crate::job::{JobId, JobState, JobView, QueueName};
+use crate::job::{Attempt, JobError, JobId, JobState, JobView, QueueName};
 use crate::time::Unix;
 
 /// A job with the place where it is. Columns as [`read_view`] expects them.
@@ -21,7 +21,7 @@ const VIEW: &str = "
          WHEN r.handle NOTNULL THEN 'running' WHEN s.handle NOTNULL THEN 'scheduled'
          WHEN EXISTS (SELECT 1 FROM deferred w WHERE w.handle = j.handle) THEN 'deferred'
          WHEN EXISTS (SELECT 1 FROM blocked b WHERE b.handle = j.handle) THEN 'blocked'
-         ELSE 'waiting' END, a.history, r.progress";
+         ELSE 'waiting' END, a.history, r.progress, f.started";
 const PLACES: &str = "
     JOIN queues q ON q.queue = j.queue
     LEFT JOIN attempts a ON a.handle = j.handle
@@ -236,6 +236,9 @@ pub(super) fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
         u32::try_from(count.unwrap_or(0))
             .map_err(|problem| Failure::Corrupt(format!("`{column}`: {problem}")))
     };
+    let error: Option<JobError> = read_json(row, 11, "attempts.error")?;
+    let attempts: Vec<Attempt> = read_json(row, 13, "attempts.history")?.unwrap_or_default();
+    let last_failed = || attempts.last()?.started.filter(|_| state == Some(JobState::Dead));
     let view = JobView {
         id: job_id(text(row, 1, "jobs.id")?)?,
         queue: queue_name(text(row, 2, "queues.name")?)?,
@@ -244,13 +247,14 @@ pub(super) fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
         state: state.unwrap_or(JobState::Waiting),
         enqueued: Unix(row.get(5)?),
         due: row.get::<_, Option<i64>>(6)?.map(Unix),
+        started: row.get::<_, Option<i64>>(15)?.map(Unix).or_else(last_failed),
         ended: row.get::<_, Option<i64>>(7)?.map(Unix),
         failures: Some(count(8, "attempts.failures")?),
         losses: Some(count(9, "attempts.losses")?),
         result: row.get(10)?,
-        error: read_json(row, 11, "attempts.error")?,
+        error,
         progress: read_json(row, 14, "running.progress")?,
-        attempts: read_json(row, 13, "attempts.history")?.unwrap_or_default(),
+        attempts,
     };
     Ok((row.get(0)?, view))
 }

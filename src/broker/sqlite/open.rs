@@ -22,7 +22,7 @@ use crate::sys::limits::TOO_LOW;
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"pool");
 
 /// Each brings the schema from the version that is its index to the next one.
-pub(super) const MIGRATIONS: [&str; 8] = [
+pub(super) const MIGRATIONS: [&str; 9] = [
     include_str!("schema.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -31,6 +31,7 @@ pub(super) const MIGRATIONS: [&str; 8] = [
     include_str!("schema_6.sql"),
     include_str!("schema_7.sql"),
     include_str!("schema_8.sql"),
+    include_str!("schema_9.sql"),
 ];
 
 /// Pages that the write-ahead log holds before they are copied into the database: 16 MiB.

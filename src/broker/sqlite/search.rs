@@ -28,7 +28,7 @@ pub(super) struct Place {
 
 impl Place {
     /// `times`: what is shown as due and as ended. `key`: its order. Result and attempts are left out: they may be large,
-    /// and no filter asks for them.
+    /// and no filter asks for them. So is what is stored behind a result.
     fn new(state: JobState, from: &str, times: [&str; 2], key: [&str; 2], count: &'static str) -> Self {
         let (name, [due, ended], [first, second]) = (state.as_str(), times, key);
         let (is_behind, direction, start) = match state {
@@ -56,7 +56,7 @@ impl Place {
         };
         let sql = format!(
             "SELECT j.handle, j.id, q.name, j.task, j.payload, j.enqueued, {due}, {ended},
-                    a.failures, a.losses, NULL, a.error, '{name}', NULL, {progress}, {first}, {second}
+                    a.failures, a.losses, NULL, a.error, '{name}', NULL, {progress}, NULL, {first}, {second}
              FROM {from} CROSS JOIN jobs j ON j.handle = p.handle CROSS JOIN queues q ON q.queue = j.queue
                   LEFT JOIN attempts a ON a.handle = p.handle
              WHERE {behind} AND {is_kept} ORDER BY {order}"
@@ -168,7 +168,7 @@ impl Store {
         let mut rows = self.conn.prepare_cached(&place.sql)?;
         let mut rows = rows.query([at[0], at[1], self.now.0])?;
         while let Some(row) = rows.next()? {
-            let next = [row.get(15)?, row.get(16)?];
+            let next = [row.get(16)?, row.get(17)?];
             let is_past = only_queue.is_some_and(|queue| queue != next[0])
                 || (place.state == JobState::Dead && filter.since.is_some_and(|since| next[0] < since.0));
             if is_past {

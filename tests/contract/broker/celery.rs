@@ -267,7 +267,8 @@ otherwise! {
         [wait_any_returns_at_once_for_unknown_jobs, a_watch_returns_each_job_once_and_then_nothing,
          wait_all_returns_each_as_it_ended] => an_unknown_task_waits,
     "messages say no time, results have no order, and of runs that are over nothing is kept":
-        [each_state_lists_its_jobs, jobs_are_found_by_their_time, runs_that_failed_are_kept_with_who_ran_them]
+        [each_state_lists_its_jobs, jobs_are_found_by_their_time, runs_that_failed_are_kept_with_who_ran_them,
+         a_job_that_succeeded_says_when_it_began]
         => messages_and_results_are_listed,
     "what is canceled is taken out of the queues that are declared; of what is in hand only workers know, who listen":
         [what_waits_is_canceled_at_once, what_is_due_later_is_canceled_at_once,

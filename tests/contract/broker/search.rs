@@ -22,6 +22,7 @@ super::rules! {
     a_cursor_of_another_broker_is_refused,
     ids_are_found_by_their_beginning,
     runs_that_failed_are_kept_with_who_ran_them,
+    a_job_that_succeeded_says_when_it_began,
 }
 
 /// No test is to meet the bound of time.
@@ -393,4 +394,35 @@ async fn runs_that_failed_are_kept_with_who_ran_them(kit: &Kit) {
     assert_eq!(broker.retry_dead(&ids(0..1)).await.unwrap(), ids(0..1));
     let views = broker.find(&ids(0..1)).await.unwrap();
     assert!(views[0].as_ref().unwrap().attempts.is_empty());
+}
+
+async fn a_job_that_succeeded_says_when_it_began(kit: &Kit) {
+    let broker = kit.handle_that_knows(&["default", "mail", "web"]).await;
+    enqueue(&broker, jobs(0..2, "default")).await;
+    let began = Unix(1_700_000_000_000);
+    let run = RunStamp {
+        worker: 1,
+        ordinal: 1,
+        started: began,
+        ended: began + Duration::from_millis(250),
+        death: None,
+    };
+    for (claimed, run) in claim(&broker, &["default"], 2)
+        .await
+        .into_iter()
+        .zip([Some(run), None])
+    {
+        let settlement = Settlement {
+            of: claimed.claim,
+            verdict: finish(),
+            run,
+        };
+        assert_eq!(broker.settle(vec![settlement]).await.unwrap(), [true]);
+    }
+    let views = broker.find(&ids(0..2)).await.unwrap();
+    let [Some(known), Some(unknown)] = &views[..] else {
+        panic!("{views:?}");
+    };
+    assert_eq!((known.state, known.started), (JobState::Finished, Some(began)));
+    assert_ne!(unknown.started, Some(began));
 }

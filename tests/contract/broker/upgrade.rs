@@ -67,6 +67,6 @@ async fn a_file_of_version_1_goes_on_with_all_its_jobs() {
     assert_eq!(claim_ids(&broker, 9).await.len(), 2);
     let database = Connection::open(kit.path()).unwrap();
     let version = |row: &rusqlite::Row| row.get::<_, i64>(0);
-    assert_eq!(database.pragma_query_value(None, "user_version", version), Ok(8));
+    assert_eq!(database.pragma_query_value(None, "user_version", version), Ok(9));
     check_file(&database);
 }

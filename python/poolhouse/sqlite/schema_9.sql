@@ -1,0 +1,1 @@
+../../../src/broker/sqlite/schema_9.sql
