@@ -146,13 +146,18 @@ const MAIN_FLAGS: [&str; 13] = [
     "log-format",
 ];
 
-/// The command line as clap sees it. The program's own help shows the main flags of `run`, in few words.
+/// The whole command line as clap sees it. The program's own help shows the main flags of `run`, in few words.
 fn command() -> clap::Command {
-    // In one pass: each verb starts with this, and it must be quick.
     Cli::command().mut_args(|arg| {
         let is_main = MAIN_FLAGS.contains(&arg.get_id().as_str());
         shortened(arg).hide(!is_main)
     })
+}
+
+/// The command line that begins with a verb: no flag of the program can stand on it, and making those takes longer
+/// than most verbs do.
+fn command_of_verbs() -> clap::Command {
+    Verb::augment_subcommands(clap::Command::new("pool").version(env!("CARGO_PKG_VERSION")))
 }
 
 /// The flag with its help up to the mention of its variable.
@@ -211,10 +216,6 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
         let run = run.and_queues(queues);
         return Ok(Cli { verb: None, run });
     }
-    let read = |words: &[OsString]| {
-        let matches = command().try_get_matches_from(words)?;
-        Cli::from_arg_matches(&matches)
-    };
     read(words).or_else(|error| match (error.kind(), words) {
         (ErrorKind::InvalidSubcommand | ErrorKind::ArgumentConflict, [program, rest @ ..])
             if is_run_of_a_dialect(rest) =>
@@ -223,6 +224,20 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
         }
         (ErrorKind::ArgumentConflict, [_, first, ..]) if is_flag(first) => Err(with_its_place(error)),
         _ => Err(error),
+    })
+}
+
+/// Reads a command line of ours.
+fn read(words: &[OsString]) -> Result<Cli, clap::Error> {
+    let is_verb = |word: &OsString| word.to_str().is_some_and(Verb::has_subcommand);
+    if !words.get(1).is_some_and(is_verb) {
+        let matches = command().try_get_matches_from(words)?;
+        return Cli::from_arg_matches(&matches);
+    }
+    let matches = command_of_verbs().try_get_matches_from(words)?;
+    Ok(Cli {
+        verb: Some(Verb::from_arg_matches(&matches)?),
+        run: RunArgs::default(),
     })
 }
 
