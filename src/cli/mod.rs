@@ -296,6 +296,16 @@ fn perform(cli: Cli) -> Outcome {
     }
 }
 
+fn check_open_files(most: u64) -> Outcome {
+    let needed = sys::limits::OPEN_FILES_MIN;
+    if most >= needed {
+        return Ok(());
+    }
+    let message = format!("cannot start: {most} files may be open at once, and {needed} are needed");
+    let hint = "raise the limit: `ulimit -n 1024`, or `LimitNOFILE=1024` in the unit of a service";
+    Err(Failure::new(Code::Failed, message).hint(hint))
+}
+
 /// How long an idle thread of [`block_on`] stays: as long as the process.
 const STAYS: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -307,6 +317,7 @@ fn block_on(verb: impl Future<Output = Outcome>) -> Outcome {
     let cannot = |error: io::Error| {
         Failure::new(Code::Failed, format!("cannot start: {error}")).hint(sys::limits::TOO_LOW)
     };
+    check_open_files(sys::limits::open_files_max().map_err(cannot)?)?;
     let probe = std::thread::Builder::new().spawn(|| {}).map_err(cannot)?;
     let _ = probe.join();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -127,8 +127,8 @@ fn pool_cells(name: &str, pool: &PoolSnapshot, loses: bool) -> Vec<String> {
         pool.busy.to_string(),
         share(pool.utilization),
         pool.waiting.to_string(),
-        if pool.waiting == 0 {
-            "-".to_owned()
+        if pool.waiting == 0 || oldest.is_zero() {
+            "-".to_owned() // nothing waits, or the broker does not know since when
         } else {
             age(oldest)
         },

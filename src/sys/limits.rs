@@ -10,6 +10,16 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// What a user can do where the system refuses another process or another open file.
 pub const TOO_LOW: &str = "the limit of processes or of open files may be too low";
 
+/// Files that a process of ours must be allowed to open. With fewer even a small pool meets the limit in the middle of its
+/// work, and tokio panics where it has none left at the start.
+pub const OPEN_FILES_MIN: u64 = 64;
+
+/// The open files that this process may have, with its soft limit raised as far as it goes.
+pub fn open_files_max() -> io::Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(hard)
+}
+
 /// What to add to an error's words: [`TOO_LOW`], if a limit is why no file could be opened.
 pub(super) fn note(errno: Errno) -> String {
     match errno {

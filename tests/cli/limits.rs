@@ -73,6 +73,34 @@ fn where_no_thread_can_be_started_that_is_said() {
     assert!(said.contains("hint: the limit of processes"), "{said}");
 }
 
+/// One that starts also works: it does not meet the limit in the middle of a burst.
+#[test]
+fn where_too_few_files_may_be_open_that_is_said() {
+    let place = Place::new();
+    place.lines(&["enqueue", "fib", r#"{"n": 5}"#]);
+    let burst = |most: u32| {
+        let limit = format!("--nofile={most}");
+        let output = place
+            .command_of("prlimit", [&limit, env!("CARGO_BIN_EXE_pool"), "run", "--burst"])
+            .output();
+        let output = output.expect("prlimit runs (util-linux)");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    for most in [4, 18, 63] {
+        let (code, said) = burst(most);
+        let reason = format!(
+            "error: cannot start: {most} files may be open at once, and 64 are needed\nhint: raise the limit"
+        );
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.starts_with(&reason), "{said}");
+    }
+    let (code, said) = burst(64);
+    assert_eq!(code, Some(0), "{said}");
+}
+
 #[test]
 fn the_size_follows_the_processors_that_may_be_used() {
     let place = Place::new();

@@ -10,6 +10,7 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -327,8 +328,17 @@ fn unreadable(origin: Origin, message: String) -> Problem {
     }
 }
 
+/// What is longer is no file of settings: `/dev/zero` has no end.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
 fn read(path: &Path, base: &Base) -> std::io::Result<File> {
-    let text = std::fs::read_to_string(path)?;
+    let mut text = String::new();
+    let read = std::fs::File::open(path)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    if read as u64 > FILE_BYTES_MAX {
+        return Err(std::io::Error::other("it is longer than 1 MiB"));
+    }
     let absolute = base.directory.join(path);
     let directory = absolute.parent().unwrap_or(&base.directory).to_path_buf();
     Ok(File {

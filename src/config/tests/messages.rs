@@ -358,6 +358,11 @@ fn a_file_that_can_t_be_read_is_told_with_its_reason() {
     1 problem in the environment
       `POOL_CONFIG` names `/nonexistent/pool.toml`, which can't be read: No such file or directory (os error 2)
     "#);
+    let endless = RunArgs::from_flags(["--config", "/dev/zero"]).unwrap();
+    insta::assert_snapshot!(load(&endless, env(&[])).unwrap_err(), @r#"
+    1 problem in the flags
+      `--config` names `/dev/zero`, which can't be read: it is longer than 1 MiB
+    "#);
 }
 
 #[test]
