@@ -4,7 +4,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Row};
 
 use super::error::Failure;
-use super::store::{EXPIRED_MAX, Store, duration};
+use super::store::{EXPIRED_MAX, Store, duration, millis};
 use super::ties::Ties;
 use crate::broker::Maintained;
 use crate::job::{Claim, JobError, RunStamp, Settlement, Verdict};
@@ -37,10 +37,12 @@ impl Store {
             Err(_) => 0,
         };
         let mut hold = self.conn.prepare_cached(
-            "INSERT INTO sessions (session, expires, bell) VALUES (?1, ?2, ?3)
-             ON CONFLICT (session) DO UPDATE SET expires = excluded.expires, bell = excluded.bell",
+            "INSERT INTO sessions (session, expires, expires_monotonic, bell) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (session) DO UPDATE
+             SET expires = excluded.expires, expires_monotonic = excluded.expires_monotonic, bell = excluded.bell",
         )?;
-        hold.execute([self.session, self.lease_end(), bell])?;
+        let (expires, monotonic) = self.lease_end();
+        hold.execute([self.session, expires, monotonic, bell])?;
         Ok(())
     }
 
@@ -48,13 +50,17 @@ impl Store {
     pub(super) fn extend(&self) -> Result<(), Failure> {
         let mut extend = self
             .conn
-            .prepare_cached("UPDATE sessions SET expires = ?2 WHERE session = ?1")?;
-        extend.execute([self.session, self.lease_end()])?;
+            .prepare_cached("UPDATE sessions SET expires = ?2, expires_monotonic = ?3 WHERE session = ?1")?;
+        let (expires, monotonic) = self.lease_end();
+        extend.execute([self.session, expires, monotonic])?;
         Ok(())
     }
 
-    fn lease_end(&self) -> i64 {
-        (self.now + self.settings.lease).0
+    /// By the clock of the wall, and by the monotonic one.
+    fn lease_end(&self) -> (i64, i64) {
+        let expires = self.now + self.settings.lease;
+        let monotonic = self.monotonic.saturating_add(millis(self.settings.lease));
+        (expires.0, monotonic)
     }
 
     /// Carries out verdicts; whether each took effect.

@@ -16,7 +16,7 @@ use super::bell::Bell;
 use super::error::Failure;
 use crate::broker::BrokerError;
 use crate::job::{JobId, QueueName};
-use crate::time::Unix;
+use crate::time::{Mono, Unix};
 
 /// Expired results deleted by one transaction: some milliseconds of work.
 pub(super) const EXPIRED_MAX: u64 = 1000;
@@ -49,6 +49,8 @@ pub(super) struct Store {
     pub(super) session: i64,
     /// The time of the running transaction.
     pub(super) now: Unix,
+    /// The same by CLOCK_MONOTONIC, in milliseconds.
+    pub(super) monotonic: i64,
     /// The running transaction leaves something to see for those who wait.
     pub(super) rings: bool,
     /// Limits of which the running transaction has freed a place: see [`Store::unblock`].
@@ -66,6 +68,7 @@ impl Store {
             settings,
             session: fastrand::i64(1..i64::MAX),
             now: Unix::now(),
+            monotonic: monotonic_ms(),
             rings: false,
             freed: RefCell::default(),
             path,
@@ -85,6 +88,7 @@ impl Store {
         self.rings = false;
         self.freed.get_mut().clear();
         self.now = Unix::now();
+        self.monotonic = monotonic_ms();
         Ok(())
     }
 
@@ -294,19 +298,44 @@ impl Store {
 
     /// Other sessions whose lease ran out or whose holder is dead.
     fn ended_sessions(&self) -> Result<Vec<i64>, Failure> {
-        let mut others = self
-            .conn
-            .prepare_cached("SELECT session, expires, bell FROM sessions WHERE session <> ?1")?;
-        let mut others = others.query([self.session])?;
         let mut ended = Vec::new();
-        while let Some(row) = others.next()? {
-            let (session, expires, bell): (i64, i64, i64) = row.try_into()?;
-            let same_bell = bell == self.bell.inode().cast_signed();
-            if expires <= self.now.0 || (same_bell && !self.bell.is_held(session)?) {
-                ended.push(session);
+        for lease in self.other_leases()? {
+            if self.left_ms(&lease) <= 0
+                || (self.has_our_bell(&lease) && !self.bell.is_held(lease.session)?)
+            {
+                ended.push(lease.session);
             }
         }
         Ok(ended)
+    }
+
+    fn other_leases(&self) -> Result<Vec<Lease>, Failure> {
+        let mut others = self.conn.prepare_cached(
+            "SELECT session, expires, expires_monotonic, bell FROM sessions WHERE session <> ?1",
+        )?;
+        let lease = |row: &Row<'_>| {
+            Ok(Lease {
+                session: row.get(0)?,
+                expires: row.get(1)?,
+                expires_monotonic: row.get(2)?,
+                bell: row.get(3)?,
+            })
+        };
+        Ok(others
+            .query_map([self.session], lease)?
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// How long a lease lasts yet, in milliseconds. Where somebody may have set the clock of the wall, a lease does not hang on it.
+    fn left_ms(&self, lease: &Lease) -> i64 {
+        match self.has_our_bell(lease) && lease.expires_monotonic > 0 {
+            true => lease.expires_monotonic - self.monotonic,
+            false => lease.expires.saturating_sub(self.now.0),
+        }
+    }
+
+    fn has_our_bell(&self, lease: &Lease) -> bool {
+        lease.bell == self.bell.inode().cast_signed()
     }
 
     /// Ends a session: its claims return to the places that they were claimed from. `lost`: its holder is no more.
@@ -343,12 +372,11 @@ impl Store {
 
     /// When time alone changes something: a job is due, one expires, or another's lease ends.
     pub(super) fn next_change(&self) -> Result<Option<Unix>, Failure> {
-        let mut lease = self
-            .conn
-            .prepare_cached("SELECT min(expires) FROM sessions WHERE session <> ?1")?;
-        let lease: Option<i64> = lease.query_row([self.session], |row| row.get(0))?;
+        let left = self.other_leases()?.iter().map(|lease| self.left_ms(lease)).min();
         let next = self.next_due()?.into_iter().chain(self.next_expiry()?);
-        Ok(next.chain(lease.map(Unix)).min())
+        Ok(next
+            .chain(left.map(|left| Unix(self.now.0.saturating_add(left))))
+            .min())
     }
 
     fn next_due(&self) -> Result<Option<Unix>, Failure> {
@@ -356,6 +384,18 @@ impl Store {
         let due: Option<i64> = due.query_row([], |row| row.get(0))?;
         Ok(due.map(Unix))
     }
+}
+
+/// What the file says of the lease of another handle.
+struct Lease {
+    session: i64,
+    expires: i64,
+    expires_monotonic: i64,
+    bell: i64,
+}
+
+fn monotonic_ms() -> i64 {
+    millis(Mono::now().since(Mono(0)))
 }
 
 /// A duration in milliseconds, as columns hold it.

@@ -272,6 +272,22 @@ async fn jobs_of_a_killed_process_come_back_at_once() {
 }
 
 #[tokio::test]
+async fn a_lease_outlasts_a_clock_that_is_set() {
+    let kit = Kit::sqlite();
+    let (holder, other) = (kit.handle().await, kit.handle().await);
+    enqueue(&other, jobs(0..1, "default")).await;
+    assert_eq!(claim_ids(&holder, 1).await.len(), 1);
+    let file = Connection::open(kit.path()).unwrap();
+    // As it looks when the clock of the wall has been set forward.
+    file.execute("UPDATE sessions SET expires = 1", []).unwrap();
+    assert_eq!(other.maintain().await.unwrap().recovered, 0);
+    assert!(claim_ids(&other, 9).await.is_empty());
+    file.execute("UPDATE sessions SET expires_monotonic = 1", [])
+        .unwrap();
+    assert_eq!(other.maintain().await.unwrap().recovered, 1);
+}
+
+#[tokio::test]
 async fn a_group_calls_back_once_though_its_workers_are_killed() {
     let kit = Kit::sqlite();
     let broker = kit.handle().await;
