@@ -46,23 +46,23 @@ impl Default for Instead {
 #[derive(Clone, Copy, Default)]
 #[allow(missing_debug_implementations)] // traits
 pub struct Abilities<'a> {
-    /// See [`Broker::producer`].
+    /// See [`super::Broker::producer`].
     pub producer: Option<&'a dyn Producer>,
-    /// See [`Broker::reader`].
+    /// See [`super::Broker::reader`].
     pub reader: Option<&'a dyn Reader>,
-    /// See [`Broker::search`].
+    /// See [`super::Broker::search`].
     pub search: Option<&'a dyn Search>,
-    /// See [`Broker::dead_letters`].
+    /// See [`super::Broker::dead_letters`].
     pub dead_letters: Option<&'a dyn DeadLetters>,
-    /// See [`Broker::control`].
+    /// See [`super::Broker::control`].
     pub control: Option<&'a dyn Control>,
-    /// See [`Broker::purge`].
+    /// See [`super::Broker::purge`].
     pub purge: Option<&'a dyn Purge>,
-    /// See [`Broker::groups`].
+    /// See [`super::Broker::groups`].
     pub groups: Option<&'a dyn Groups>,
-    /// See [`Broker::chains`].
+    /// See [`super::Broker::chains`].
     pub chains: Option<&'a dyn Chains>,
-    /// See [`Broker::schedules`].
+    /// See [`super::Broker::schedules`].
     pub schedules: Option<&'a dyn Schedules>,
     /// What its users do where it can't.
     pub instead: Instead,
