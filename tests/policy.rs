@@ -13,7 +13,7 @@ use std::sync::Arc;
 use loads::Named;
 
 /// Of the loads, those of few jobs.
-const JOBS_MAX: usize = 4000;
+const JOBS_MAX: usize = 2000;
 
 fn small_loads() -> Vec<Named> {
     let mut loads = loads::synthetic(1);
@@ -45,7 +45,7 @@ fn is_near_the_front(rows: &[compare::Row], demand: usize) {
 
 #[test]
 fn no_policy_of_ours_turns_back_under_a_constant_load() {
-    let steady = small_loads()
+    let steady = loads::synthetic(1)
         .into_iter()
         .find(|named| named.name.starts_with("steady"));
     let load = Arc::new(steady.expect("it is among them").load);
