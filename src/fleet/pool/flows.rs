@@ -10,8 +10,33 @@ use crate::job::QueueName;
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     open: BTreeMap<QueueName, QueueFlow>,
-    /// Executions that waited or ran in each queue when the last period ended; `None`: there was none.
-    before: Option<BTreeMap<QueueName, u64>>,
+    /// `None`: no period has ended yet.
+    arrivals: Option<BTreeMap<QueueName, Arrivals>>,
+}
+
+/// How many executions have arrived in a queue since the first period ended: all that ended, and what there is more of.
+///
+/// A count that comes late may have a job twice: as one that waits, and in hand. So what one period says is told when the
+/// next one says it too, and never again.
+#[derive(Debug, Default)]
+struct Arrivals {
+    /// Executions that waited or ran when the first period ended.
+    before: u64,
+    ended: u64,
+    /// By the last period's count.
+    counted: u64,
+    told: u64,
+}
+
+impl Arrivals {
+    fn take(&mut self, ended: u64, there: u64) -> u64 {
+        self.ended += ended;
+        let counted = (self.ended + there).saturating_sub(self.before);
+        let agreed = counted.min(std::mem::replace(&mut self.counted, counted));
+        let arrived = agreed.saturating_sub(self.told);
+        self.told += arrived;
+        arrived
+    }
 }
 
 impl Flows {
@@ -20,24 +45,31 @@ impl Flows {
         self.of(queue).ran(took.as_secs_f64());
     }
 
-    /// The period ends. `there`: executions that wait or run now. What has arrived follows from it: all that ended, and
-    /// what there is more of.
-    pub fn take(&mut self, there: BTreeMap<QueueName, u64>) -> Vec<QueueFlow> {
-        let before = self.before.take().unwrap_or_else(|| there.clone());
-        let names: Vec<QueueName> = there.keys().chain(before.keys()).cloned().collect();
+    /// The period ends. `there`: executions that wait or run now. What arrived is told one period later.
+    pub fn take(&mut self, there: &BTreeMap<QueueName, u64>) -> Vec<QueueFlow> {
+        let arrivals = self.arrivals.get_or_insert_with(|| {
+            let before = |(queue, &before): (&QueueName, &u64)| {
+                let arrivals = Arrivals {
+                    before,
+                    ..Arrivals::default()
+                };
+                (queue.clone(), arrivals)
+            };
+            there.iter().map(before).collect()
+        });
+        let names: Vec<QueueName> = there.keys().chain(arrivals.keys()).cloned().collect();
         for queue in &names {
             self.of(queue);
         }
+        let arrivals = self.arrivals.as_mut().expect("made above");
         let flows = std::mem::take(&mut self.open).into_iter().map(|(queue, flow)| {
-            let count = |of: &BTreeMap<QueueName, u64>| of.get(&queue).copied().unwrap_or(0);
+            let there = there.get(&queue).copied().unwrap_or(0);
             QueueFlow {
-                arrived: (flow.ended + count(&there)).saturating_sub(count(&before)),
+                arrived: arrivals.entry(queue).or_default().take(flow.ended, there),
                 ..flow
             }
         });
-        let flows = flows.filter(|flow| flow.arrived + flow.ended > 0).collect();
-        self.before = Some(there);
-        flows
+        flows.filter(|flow| flow.arrived + flow.ended > 0).collect()
     }
 
     fn of(&mut self, queue: &QueueName) -> &mut QueueFlow {
@@ -52,6 +84,11 @@ impl Flows {
 mod tests {
     use super::*;
 
+    fn shown(flows: &[QueueFlow]) -> Vec<(&str, u64, u64)> {
+        let shown = flows.iter().map(|flow| (&*flow.queue, flow.arrived, flow.ended));
+        shown.collect()
+    }
+
     #[test]
     fn what_arrived_is_what_ended_and_what_there_is_more_of() {
         let (mail, web) = (QueueName::new("mail").unwrap(), QueueName::new("web").unwrap());
@@ -59,22 +96,39 @@ mod tests {
             |mail_jobs, web_jobs| BTreeMap::from([(mail.clone(), mail_jobs), (web.clone(), web_jobs)]);
         let mut flows = Flows::default();
         assert_eq!(
-            flows.take(there(50, 0)),
+            flows.take(&there(50, 0)),
             [],
             "what was there before did not arrive"
         );
         (0..4).for_each(|_| flows.ran(&mail, Duration::from_millis(500)));
-        let passed = flows.take(there(48, 3));
-        let shown: Vec<_> = passed
-            .iter()
-            .map(|flow| (&*flow.queue, flow.arrived, flow.ended))
-            .collect();
-        assert_eq!(shown, [("mail", 2, 4), ("web", 3, 0)]);
+        let passed = flows.take(&there(48, 3));
+        assert_eq!(shown(&passed), [("mail", 0, 4)]);
         assert_eq!(
             (passed[0].mean_s(), passed[0].deviation_s()),
             (Some(0.5), Some(0.0))
         );
-        assert_eq!(flows.take(there(48, 3)), []);
-        assert_eq!(flows.take(there(0, 0)), [], "somebody else took them");
+        let passed = flows.take(&there(48, 3));
+        assert_eq!(
+            shown(&passed),
+            [("mail", 2, 0), ("web", 3, 0)],
+            "one period later"
+        );
+        assert_eq!(flows.take(&there(48, 3)), []);
+        assert_eq!(flows.take(&there(0, 0)), [], "somebody else took them");
+    }
+
+    #[test]
+    fn a_job_that_a_late_count_has_twice_arrived_once() {
+        let mail = QueueName::new("mail").unwrap();
+        let there = |jobs| BTreeMap::from([(mail.clone(), jobs)]);
+        let mut flows = Flows::default();
+        flows.take(&there(0));
+        let mut arrived = 0;
+        for (ended, waits_or_runs) in [(0, 21), (1, 19), (4, 17), (5, 10), (10, 0), (0, 0)] {
+            (0..ended).for_each(|_| flows.ran(&mail, Duration::from_millis(300)));
+            let passed = flows.take(&there(waits_or_runs));
+            arrived += passed.iter().map(|flow| flow.arrived).sum::<u64>();
+        }
+        assert_eq!(arrived, 20);
     }
 }

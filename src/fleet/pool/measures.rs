@@ -76,7 +76,7 @@ impl Measures {
     }
 
     /// What passed through its queues since the last period; `there`: executions that wait or run now.
-    pub fn take_flows(&mut self, there: BTreeMap<QueueName, u64>) -> Vec<QueueFlow> {
+    pub fn take_flows(&mut self, there: &BTreeMap<QueueName, u64>) -> Vec<QueueFlow> {
         self.flows.take(there)
     }
 

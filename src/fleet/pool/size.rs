@@ -363,7 +363,7 @@ impl Pool {
         for job in self.jobs.in_hand() {
             *there.entry(job.queue.clone()).or_default() += 1;
         }
-        self.measures.take_flows(there)
+        self.measures.take_flows(&there)
     }
 
     /// The record of a decision, for people and programs.
