@@ -13,7 +13,7 @@ use std::sync::Arc;
 use loads::Named;
 
 /// Of the loads, those of few jobs.
-const JOBS_MAX: usize = 2000;
+const JOBS_MAX: usize = 4000;
 
 fn small_loads() -> Vec<Named> {
     let mut loads = loads::synthetic(1);
