@@ -293,9 +293,12 @@ impl Network {
 struct Frames(Mutex<Vec<Mono>>);
 
 impl Frames {
-    /// Passes a client's bytes on, and counts its frames; heartbeats are none.
+    /// Passes a client's bytes on, and counts its frames: but for heartbeats, and but for ends of channels. They ask
+    /// nothing, and the library sends them later, by itself.
     fn pass_on(&self, from: &mut TcpStream, to: &mut TcpStream) -> std::io::Result<()> {
+        const METHOD: u8 = 1;
         const HEARTBEAT: u8 = 8;
+        const CHANNEL_CLOSE: [u8; 4] = [0, 20, 0, 40];
         let mut greeting = [0; 8];
         from.read_exact(&mut greeting)?;
         to.write_all(&greeting)?;
@@ -306,7 +309,8 @@ impl Frames {
             let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
             let mut rest = vec![0; length as usize + 1];
             from.read_exact(&mut rest)?;
-            if head[0] != HEARTBEAT {
+            let ends_channel = head[0] == METHOD && rest.starts_with(&CHANNEL_CLOSE);
+            if head[0] != HEARTBEAT && !ends_channel {
                 self.0.lock().unwrap().push(Mono::now());
             }
             to.write_all(&[&head, &*rest].concat())?;
