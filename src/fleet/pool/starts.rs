@@ -29,8 +29,12 @@ impl Starts {
         self.not_before.take_if(|at| *at <= now).is_some()
     }
 
-    /// A worker did not come to work. Returns how long the next one is not forked.
+    /// A worker did not come to work. Returns how long the next one is not forked. Workers that were asked for together
+    /// fail together: while a wait stands, one more failure makes it no longer.
     pub fn failed(&mut self, now: Mono) -> Duration {
+        if let Some(at) = self.not_before.filter(|at| *at > now) {
+            return at.since(now);
+        }
         let wait = self.failures.ended(None).wait;
         self.not_before = Some(now + wait);
         wait
@@ -39,5 +43,27 @@ impl Starts {
     /// A worker came to work.
     pub fn succeeded(&mut self) {
         self.failures.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::restart::BACKOFF;
+
+    #[test]
+    fn workers_that_fail_together_wait_as_long_as_one() {
+        let mut starts = Starts::default();
+        let mut now = Mono(1);
+        assert_eq!(starts.failed(now), Duration::ZERO);
+        assert!(starts.may_fork(now));
+        for _ in 0..8 {
+            assert_eq!(starts.failed(now), BACKOFF);
+        }
+        now = now + BACKOFF;
+        assert!(starts.may_fork(now));
+        assert_eq!(starts.failed(now), 2 * BACKOFF, "it was tried again");
+        starts.succeeded();
+        assert_eq!(starts.failed(now + 2 * BACKOFF), Duration::ZERO);
     }
 }
