@@ -163,6 +163,16 @@ fn quit_stops_at_once() {
 }
 
 #[test]
+fn idle_workers_that_are_stopped_at_once_did_not_die() {
+    let mut pool = Pool::start("[pools.default]\nmin_workers = 2\n");
+    let ids = pool.enqueue(&["app.mark", "[\"ready\"]"]);
+    pool.assert_finished(&ids);
+    pool.signal(Signal::SIGQUIT);
+    assert!(pool.ended().success());
+    assert!(!pool.log().contains("worker died"), "{}", pool.log());
+}
+
+#[test]
 fn the_verb_stop_waits_for_the_end() {
     let mut pool = Pool::start("");
     let (_, ok) = pool.run(&["stop"]);

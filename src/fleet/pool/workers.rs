@@ -154,7 +154,10 @@ impl Pool {
         let job = remains.hand.as_ref().map(|hand| hand.front().execution);
         let job = job.filter(|execution| !unread.executions.contains(execution));
         let job = job.map(|execution| self.jobs.held(execution).job.id.clone());
-        let exit = (remains.state, remains.leave_reason);
+        // An idle worker that is killed at the end of all leaves as others do.
+        let is_stopped = remains.why == Some(KillReason::Stopping) && remains.hand.is_none();
+        let leave_reason = remains.leave_reason.or(is_stopped.then_some("stopping"));
+        let exit = (remains.state, leave_reason);
         let counted_as = death::counted_as(remains.why.as_ref(), end);
         self.bury_hand((id, worker.ordinal()), remains, unread, (&how, end), cx);
         self.tell_exit((id, &worker), exit, (how, end, counted_as), job, cx);
