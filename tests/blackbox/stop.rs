@@ -132,7 +132,9 @@ fn relaunch_in_a_terminal(pool: &mut Pool, launch: &str) -> std::process::Child 
 #[test]
 fn a_pool_ends_with_its_terminal() {
     let mut pool = Pool::start("");
-    let mut terminal = relaunch_in_a_terminal(&mut pool, "");
+    // The tests themselves may run under `nohup`.
+    let plainly = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)";
+    let mut terminal = relaunch_in_a_terminal(&mut pool, plainly);
     let supervisor = i32::try_from(pool.state()["pid"].as_i64().unwrap_or(0)).expect("a process id");
     terminal.kill().expect("the terminal closes");
     terminal.wait().expect("it is our child");
