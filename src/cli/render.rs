@@ -143,7 +143,8 @@ fn pool_cells(name: &str, pool: &PoolSnapshot, loses: bool) -> Vec<String> {
 /// `scaled 3→4 12s ago (utilization): 1.86 of 3 busy on average over 30s, utilization 0.62, threshold 0.50, 12 waiting`
 fn decided(decision: &Decision, now: Unix) -> String {
     let change = if decision.from == decision.to {
-        format!("kept {} workers", decision.to)
+        let workers = if decision.to == 1 { "worker" } else { "workers" };
+        format!("kept {} {workers}", decision.to)
     } else {
         format!("scaled {}→{}", decision.from, decision.to)
     };
