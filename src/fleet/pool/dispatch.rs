@@ -36,6 +36,10 @@ impl Pool {
             idle += usize::from(worker.state() == State::Idle);
             room += capacity.saturating_sub(worker.held());
         }
+        // What went back for want of a free worker would go back again.
+        if idle == 0 && self.jobs.went_back().is_some() {
+            return 0;
+        }
         let wanted = buffer_wanted(&self.config, self.measures.service(), workers);
         let (ready, missing) = (self.jobs.ready(), self.jobs.missing());
         // Half a buffer is enough as long as nobody stands idle: claims stay few and large.
@@ -238,3 +242,6 @@ fn fills_a_packet(job: &Job) -> bool {
     };
     HEADER_LEN + run.body_len() > PACKET_LEN_MAX
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::fleet::app::Rule;
 use crate::fleet::{BUFFER_LIMIT, CallOff, Execution};
 use crate::job::{Job, JobId, Outcome, RunStamp, Work};
-use crate::time::Mono;
+use crate::time::{Mono, Unix};
 
 use super::gather::{self, Batches};
 
@@ -41,6 +41,8 @@ pub(super) struct Jobs {
     buffer: VecDeque<u64>,
     /// When one last left the buffer.
     moved: Mono,
+    /// The buffer went back, and no worker has been sent a job since: from when on the oldest of them could have run.
+    went_back: Option<Unix>,
     /// Those of batch tasks that wait to be sent.
     batches: Batches,
     /// Those that wait for newer code.
@@ -53,6 +55,7 @@ impl Jobs {
             executions: HashMap::new(),
             buffer: VecDeque::new(),
             moved: now,
+            went_back: None,
             batches: Batches::default(),
             held_back: Vec::new(),
         }
@@ -133,6 +136,12 @@ impl Jobs {
         self.held_back.len() >= HELD_BACK_MAX
     }
 
+    /// Workers were too busy for what was at hand, and no job has been sent since: from when on the oldest of those that
+    /// went back could have run.
+    pub fn went_back(&self) -> Option<Unix> {
+        self.went_back
+    }
+
     /// When jobs that wait go back, or a batch goes out.
     pub fn deadline(&self) -> Option<Mono> {
         let give_back = (!self.buffer.is_empty()).then(|| self.moved + BUFFER_LIMIT);
@@ -209,6 +218,7 @@ impl Jobs {
     }
 
     fn hand_over(&mut self, execution: u64, worker: u64) {
+        self.went_back = None;
         let before = self.of(execution).holder.replace(worker);
         assert_eq!(
             before, None,
@@ -326,6 +336,8 @@ impl Jobs {
     pub fn take_stale(&mut self, now: Mono) -> Vec<u64> {
         let mut stale = self.batches.tick(now);
         if !self.buffer.is_empty() && self.moved + BUFFER_LIMIT <= now {
+            let ready = self.buffer.iter().map(|number| self.held(*number).job.ready);
+            self.went_back = ready.min();
             stale.extend(std::mem::take(&mut self.buffer));
         }
         stale.sort_unstable();

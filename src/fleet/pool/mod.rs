@@ -22,6 +22,8 @@ mod looks;
 mod measures;
 mod outcomes;
 mod picture;
+#[cfg(test)]
+mod pooled;
 mod rates;
 mod renewal;
 mod size;

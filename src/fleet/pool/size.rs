@@ -264,8 +264,11 @@ impl Pool {
             false => self.backlog.oldest_age(now),
             true => Duration::ZERO,
         };
-        let at_hand = self.jobs.ready_jobs().map(|job| now.since(job.ready)).max();
-        at_broker.max(at_hand.unwrap_or_default())
+        let at_hand = self.jobs.ready_jobs().map(|job| job.ready);
+        // A broker may not know how long the jobs wait that went back to it.
+        let went_back = self.jobs.went_back().filter(|_| self.backlog.waiting() > 0);
+        let since = at_hand.chain(went_back).min();
+        at_broker.max(since.map_or(Duration::ZERO, |since| now.since(since)))
     }
 
     /// Worker time that they will take. Of a queue that was never measured, a job takes as long as those that run now have
