@@ -3,9 +3,11 @@
 use super::input::{Input, Signal};
 use super::printed::{Printed, Source};
 use super::{Supervisor, SupervisorError, notices, signals};
+use crate::broker::Backlog;
 use crate::broker::source::{self, StopHow};
 use crate::death::ProcessEnd;
-use crate::fleet::{CallOff, Command, Event, Now};
+use crate::fleet::{CallOff, Command, Done, Event, Memory, Now};
+use crate::job::PoolName;
 use crate::telemetry::notify;
 use crate::wire::message::FromTemplate;
 
@@ -18,17 +20,7 @@ impl Supervisor {
                 Some(Event::TemplateExited { template, how })
             }
             Input::WorkerReady { worker } => Some(Event::WorkerReady { worker }),
-            Input::Done { worker, done } => {
-                let (started_ns, ended_ns) = (done.started.0, done.ended.0);
-                tracing::trace!(
-                    worker,
-                    execution = done.execution,
-                    started_ns,
-                    ended_ns,
-                    "job ended"
-                );
-                Some(Event::Done { worker, done: *done })
-            }
+            Input::Done { worker, done } => Some(done_by(worker, *done)),
             Input::Pong { worker, execution } => Some(Event::Pong { worker, execution }),
             Input::Progress {
                 worker,
@@ -81,20 +73,7 @@ impl Supervisor {
                 memory,
             } => {
                 let backlog = self.backlog_of(&pool, backlog);
-                Some(if is_look {
-                    Event::Looked {
-                        pool,
-                        backlog,
-                        memory,
-                    }
-                } else {
-                    tracing::trace!(pool = %pool, now_ns = now.mono.0, at = now.unix.0, "scaling period");
-                    Event::Period {
-                        pool,
-                        backlog,
-                        memory,
-                    }
-                })
+                Some(measured((pool, is_look), backlog, memory, now))
             }
             Input::Weighed {
                 command,
@@ -250,5 +229,34 @@ impl Supervisor {
         let limits = self.config.pools.values().map(|pool| pool.stop_timeout);
         let _ = self.fleet.command(command, now, &mut self.actions);
         notices::stopping(&self.snapshot(now), limits.max().filter(|_| !patient));
+    }
+}
+
+fn done_by(worker: u64, done: Done) -> Event {
+    let (started_ns, ended_ns) = (done.started.0, done.ended.0);
+    tracing::trace!(
+        worker,
+        execution = done.execution,
+        started_ns,
+        ended_ns,
+        "job ended"
+    );
+    Event::Done { worker, done }
+}
+
+/// What waits was counted for a pool: because it looks, or at the end of its scaling period.
+fn measured((pool, is_look): (PoolName, bool), backlog: Option<Backlog>, memory: Memory, now: Now) -> Event {
+    if is_look {
+        return Event::Looked {
+            pool,
+            backlog,
+            memory,
+        };
+    }
+    tracing::trace!(pool = %pool, now_ns = now.mono.0, at = now.unix.0, "scaling period");
+    Event::Period {
+        pool,
+        backlog,
+        memory,
     }
 }
