@@ -109,6 +109,26 @@ pub fn statuses(connection: &mut Connection, names: &[String]) -> Vec<String> {
     found.into_iter().map(Option::unwrap_or_default).collect()
 }
 
+/// All that Redis knows of a job of the queue `default`, for a failed test.
+pub fn known_of(connection: &mut Connection, name: &str) -> String {
+    let script = "
+        local all = redis.call('HGETALL', 'rq:job:' .. ARGV[1])
+        all[#all + 1] = 'place in the queue: ' .. tostring(redis.call('LPOS', 'rq:queue:default', ARGV[1]))
+        for _, key in ipairs({'rq:wip:default', 'rq:executions:' .. ARGV[1], 'rq:scheduled:default', 'rq:deferred:default'}) do
+          local found = redis.call('ZRANGE', key, 0, 10, 'WITHSCORES')
+          all[#all + 1] = key .. ': ' .. table.concat(found, ' ')
+        end
+        return all";
+    let known: Vec<Vec<u8>> = redis::cmd("EVAL")
+        .arg(script)
+        .arg(0)
+        .arg(name)
+        .query(connection)
+        .unwrap_or_default();
+    let texts = known.iter().map(|text| String::from_utf8_lossy(text));
+    texts.collect::<Vec<_>>().join(" | ")
+}
+
 /// Ids of the failed jobs of a queue, each with its reason.
 pub fn failed(connection: &mut Connection, queue: &str) -> Vec<(String, String)> {
     let names: Vec<String> = redis::cmd("ZRANGE")

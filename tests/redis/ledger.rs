@@ -1,5 +1,6 @@
 //! What ran, by the file that each job appends a line to, against what was enqueued and what Redis says of it.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -118,25 +119,27 @@ impl Ledger {
     /// twice but those whose process was killed.
     pub fn assert_settled(&self, pool: &Pool, connection: &mut Connection) -> Summary {
         let names: Vec<String> = self.enqueued.iter().cloned().collect();
-        let mut open = names.clone();
-        let state = |open: &[String]| {
+        let open = RefCell::new(names.clone());
+        let redis = RefCell::new(&mut *connection);
+        let state = || {
+            let open = open.borrow();
             let shown = &open[..open.len().min(20)];
-            format!("{} jobs are open, such as {shown:?}\n{}", open.len(), pool.log())
+            let known = jobs::known_of(&mut redis.borrow_mut(), &open[0]);
+            let log = pool.log();
+            format!(
+                "{} jobs are open, such as {shown:?}; of the first: {known}\n{log}",
+                open.len()
+            )
         };
-        let open_now = std::cell::RefCell::new(open.clone());
-        wait_for(
-            "all jobs to end",
-            || state(&open_now.borrow()),
-            || {
-                let found = jobs::statuses(connection, &open);
-                if found.len() == open.len() {
-                    let mut found = found.iter();
-                    open.retain(|_| !matches!(found.next().unwrap().as_str(), "finished" | "failed"));
-                    open_now.replace(open.clone());
-                }
-                open.is_empty().then_some(())
-            },
-        );
+        wait_for("all jobs to end", state, || {
+            let mut open = open.borrow_mut();
+            let found = jobs::statuses(&mut redis.borrow_mut(), &open);
+            if found.len() == open.len() {
+                let mut found = found.iter();
+                open.retain(|_| !matches!(found.next().unwrap().as_str(), "finished" | "failed"));
+            }
+            open.is_empty().then_some(())
+        });
         self.assert_nothing_is_left(pool, connection);
         let summary = self.assert_outcomes(pool, connection, &names);
         println!("{summary:?}");
