@@ -464,6 +464,32 @@ async fn a_job_given_back_twice_is_not_taken_from_who_runs_it_now() {
     assert_eq!(state(&broker, "00000").await, Some(JobState::Running));
 }
 
+/// RQ's own code wrote how it ended, and a replica that had not heard of that became the master.
+#[tokio::test]
+async fn an_end_that_a_failover_lost_is_found_by_housekeeping() {
+    let kit = Kit::redis();
+    let broker = kit.handle().await;
+    enqueue(&broker, jobs(0..2, "default")).await;
+    let claimed = claim(&broker, &["default"], 2).await;
+    let mut connection = kit.server().connection();
+    // It knows of the end of the second one.
+    let script = redis::Script::new("redis.call('HSET', 'rq:job:00001', 'status', 'finished')");
+    let () = script.invoke(&mut connection).unwrap();
+    for job in &claimed {
+        assert!(settle(&broker, job, Verdict::Forget).await);
+    }
+    let left: Vec<(String, f64)> = redis::cmd("ZRANGE")
+        .arg("rq:wip:default")
+        .arg(&["0", "-1", "WITHSCORES"])
+        .query(&mut connection)
+        .unwrap();
+    let [(execution, expires)] = &left[..] else {
+        panic!("{left:?}")
+    };
+    assert!(execution.starts_with("00000:"), "{left:?}");
+    assert_eq!(expires.fract(), 0.0, "it has begun: it does not run again");
+}
+
 #[tokio::test]
 async fn a_cancel_that_redis_refuses_leaves_the_job_in_its_queue() {
     let kit = Kit::redis();

@@ -84,19 +84,27 @@ local function run_again(id, queue, ttl, due, at_front)
   redis.call('SADD', p .. ':queues', queue_key(queue))
 end
 
+-- Its runtime settled it. Where its execution stands nevertheless, that was at a master which another one has replaced
+-- since: it has begun, and RQ's housekeeping ends it as abandoned. Returns 1.
+local function forget(id, execution, queue, shown, ended_iso, in_hand)
+  local job = redis.call('HMGET', job_key(id), 'status', 'group_id')
+  if job[1] == 'started' and type(in_hand) == 'string' then
+    redis.call('ZADD', p .. ':wip:' .. queue, math.floor(in_hand), id .. ':' .. execution)
+    return 1
+  end
+  note_group(job[2], ended_iso)
+  release(id, execution, queue, shown)
+  return 1
+end
+
 local function settle(at)
   local what, id, execution, queue, worker = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local started_iso, ended_iso, started, ended = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
   local value, due, shown = ARGV[at + 9], ARGV[at + 10], ARGV[at + 11]
   local key = job_key(id)
-  -- Its runtime settled it.
-  if what == 'X' then
-    note_group(redis.call('HGET', key, 'group_id'), ended_iso)
-    release(id, execution, queue, shown)
-    return 1
-  end
   -- A job that was canceled while it runs is in no registry, and ends as it ends.
   local in_hand = redis.pcall('ZSCORE', p .. ':wip:' .. queue, id .. ':' .. execution)
+  if what == 'X' then return forget(id, execution, queue, shown, ended_iso, in_hand) end
   local is_held = type(in_hand) == 'string' or redis.call('EXISTS', p .. ':execution:' .. id .. ':' .. execution) == 1
   local job = call('HMGET', key, 'data', 'result_ttl', 'failure_ttl', 'ttl', 'retries_left',
     'enqueue_at_front_on_retry', 'timeout', 'status', 'dependency_id', 'group_id', 'pool_returned', 'stopped_callback_name',
