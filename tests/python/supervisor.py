@@ -298,11 +298,13 @@ class Template:
             self.exited[message["worker"]] = message["status"]
 
     def load(self, *preload: str, **values: Any) -> dict[str, Any]:
-        """Sends `load` and returns the answer."""
+        """Sends `load` and returns the answer, behind what a broker must know of the application."""
         values.setdefault("huge_pages", False)
         values.setdefault("max_result", 1 << 20)
         self.send("load", **{"generation": 1, "preload": preload, **values})
-        return self.receive()
+        while (answer := self.receive())["type"] == "facts":
+            pass
+        return answer
 
     def ready(self, *preload: str, **values: Any) -> Template:
         """Loads; the app must be one that does."""

@@ -6,7 +6,6 @@ Source: `rq/cron.py`, `CronScheduler.load_config_from_file`, `CronJob.enqueue`; 
 from __future__ import annotations
 
 import base64
-import json
 import os
 from typing import Any
 
@@ -18,8 +17,8 @@ from pool_template.rq.code import RqCode
 _OF_THE_MOMENT = ("created_at", "enqueued_at")
 
 
-def facts(module: str, code: RqCode) -> str:
-    """The cron jobs of a module or file as JSON, each with the fields of the jobs that it makes, in base64."""
+def facts(module: str, code: RqCode) -> dict[str, Any]:
+    """The cron jobs of a module or file, each with the fields of the jobs that it makes, in base64."""
     from rq.cron import CronJob, CronScheduler
 
     # Nothing here speaks to a server: RQ's classes only want to have a connection.
@@ -30,7 +29,7 @@ def facts(module: str, code: RqCode) -> str:
     # RQ 3 goes by local time and keeps a history; RQ 2 goes by UTC and keeps none.
     is_rq_3 = hasattr(CronJob, "job_history_key")
     zone = os.environ.get("TZ") or None if is_rq_3 else "UTC"
-    return json.dumps({"module": module, "jobs": jobs, "time_zone": zone, "keeps_history": is_rq_3})
+    return {"module": module, "jobs": jobs, "time_zone": zone, "keeps_history": is_rq_3}
 
 
 def _entry(cron_job: Any, code: RqCode, connection: Any) -> dict[str, Any]:

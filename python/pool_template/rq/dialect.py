@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -26,7 +27,7 @@ class Dialect:
         self._settings = RqSettings.from_message(load.options)
         self._max_result = load.max_result
         self._code: RqCode
-        self._facts = ""
+        self._cron: Any = None
 
     def before_app(self, attempt: Any) -> None:
         """As in `rq worker`, RQ and its settings come ahead of the application."""
@@ -45,7 +46,7 @@ class Dialect:
         if module is not None:
             from pool_template.rq import cron
 
-            self._facts = attempt(
+            self._cron = attempt(
                 f"cannot use the cron jobs of `{module}`", lambda: cron.facts(module, self._code)
             )
 
@@ -54,8 +55,10 @@ class Dialect:
         self._code.look()
 
     def facts(self) -> str:
-        """Its cron jobs."""
-        return self._facts
+        """The versions that RQ's tools are shown of each worker, and its cron jobs. Source: `rq/worker/base.py`, `serialize`."""
+        import rq
+
+        return json.dumps({"versions": [rq.VERSION, sys.version], "cron": self._cron})
 
     def warnings(self) -> list[str]:
         """It has none."""

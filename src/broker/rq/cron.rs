@@ -53,8 +53,9 @@ pub(super) struct CronJob {
     fields: BTreeMap<String, Vec<u8>>,
 }
 
-#[derive(Deserialize)]
-struct Facts {
+/// What the template tells of them.
+#[derive(Default, Deserialize)]
+pub(super) struct Told {
     #[serde(default)]
     module: String,
     jobs: Vec<Entry>,
@@ -87,15 +88,14 @@ impl Default for CronJobs {
 
 impl CronJobs {
     /// Takes those that the application names now.
-    pub fn replace(&self, facts: &str) -> Result<(), String> {
-        let facts: Facts = serde_json::from_str(facts).map_err(|error| error.to_string())?;
+    pub fn replace(&self, told: Told) -> Result<(), String> {
         let mut names = HashSet::new();
-        let jobs = facts.jobs.into_iter().map(|entry| {
+        let jobs = told.jobs.into_iter().map(|entry| {
             let name = unused(&entry.name, &mut names);
-            CronJob::new(name, entry, facts.time_zone.as_deref(), facts.keeps_history).map(Arc::new)
+            CronJob::new(name, entry, told.time_zone.as_deref(), told.keeps_history).map(Arc::new)
         });
         let jobs = jobs.collect::<Result<_, String>>()?;
-        let module = facts.module;
+        let module = told.module;
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Loaded { module, jobs };
         Ok(())
     }
@@ -218,7 +218,7 @@ fn seconds_first(expression: &str) -> String {
 mod tests {
     use super::*;
 
-    const FACTS: &str = r#"{"jobs": [
+    const TOLD: &str = r#"{"jobs": [
         {"name": "shop.clean", "queue": "low", "cron": "*/5 * * * * 10", "interval_s": null, "ttl_s": 60,
          "fields": {"description": "c2hvcC5jbGVhbigp"}},
         {"name": "shop.clean", "queue": "low", "cron": null, "interval_s": 30, "ttl_s": null, "fields": {}}],
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn cron_jobs_become_schedules_with_names_of_their_own() {
         let jobs = CronJobs::default();
-        jobs.replace(FACTS).unwrap();
+        jobs.replace(serde_json::from_str(TOLD).unwrap()).unwrap();
         let schedules = jobs.schedules();
         let names: Vec<&str> = schedules.iter().map(|schedule| &*schedule.name).collect();
         assert_eq!(names, ["rq-cron:shop.clean", "rq-cron:shop.clean (2)"]);
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_job_has_the_fields_that_were_told_and_those_of_the_moment() {
         let jobs = CronJobs::default();
-        jobs.replace(FACTS).unwrap();
+        jobs.replace(serde_json::from_str(TOLD).unwrap()).unwrap();
         let found = jobs.find("rq-cron:shop.clean").unwrap();
         let row = found.row(Unix(1_772_355_900_250));
         let field = |name: &str| {
@@ -259,9 +259,9 @@ mod tests {
 
     #[test]
     fn what_is_never_due_is_an_error() {
-        let facts = r#"{"jobs": [{"name": "a", "queue": "q", "cron": null, "interval_s": null, "ttl_s": null, "fields": {}}],
+        let told = r#"{"jobs": [{"name": "a", "queue": "q", "cron": null, "interval_s": null, "ttl_s": null, "fields": {}}],
                        "time_zone": null, "keeps_history": false}"#;
-        assert!(CronJobs::default().replace(facts).is_err());
-        assert!(CronJobs::default().replace("{}").is_err());
+        let told = serde_json::from_str(told).unwrap();
+        assert!(CronJobs::default().replace(told).is_err());
     }
 }

@@ -55,6 +55,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Deserialize;
 use tokio::sync::Notify;
 
 use self::held::{AfterWork, Hand};
@@ -120,6 +121,14 @@ pub struct RqBroker {
     cron: cron::CronJobs,
     suspended: AtomicBool,
     closed: Arc<AtomicBool>,
+}
+
+/// What the template says of the application that it loaded. Source: `python/pool_template/rq/dialect.py`.
+#[derive(Deserialize)]
+struct Facts {
+    /// Of `rq` and of Python.
+    versions: [String; 2],
+    cron: Option<cron::Told>,
 }
 
 impl RqBroker {
@@ -223,10 +232,18 @@ impl Broker for RqBroker {
     }
 
     fn app_reloaded(&self, facts: &str) -> Result<Vec<String>, BrokerError> {
-        self.cron.replace(facts).map_err(|reason| BrokerError::Corrupt {
+        let corrupt = |reason| BrokerError::Corrupt {
             url: self.url().to_owned(),
-            reason: format!("the application's cron jobs can't be read: {reason}"),
+            reason,
+        };
+        let facts: Facts = serde_json::from_str(facts).map_err(|error| {
+            corrupt(format!(
+                "what the application says of itself can't be read: {error}"
+            ))
         })?;
+        self.roster.set_versions(facts.versions);
+        let replaced = self.cron.replace(facts.cron.unwrap_or_default());
+        replaced.map_err(|reason| corrupt(format!("the application's cron jobs can't be read: {reason}")))?;
         Ok(Vec::new())
     }
 
@@ -258,7 +275,6 @@ impl Pull for RqBroker {
     async fn begin(&self) -> Result<(), BrokerError> {
         self.check_suspension().await?;
         self.claim_names().await?;
-        self.versions().await;
         Ok(())
     }
 

@@ -1,6 +1,5 @@
 //! What the broker of RQ's jobs is told: plain values, which the settings fill.
 
-use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -25,8 +24,6 @@ pub struct Options {
     pub serializer: String,
     /// The names under which workers register.
     pub names: WorkerNames,
-    /// The application's interpreter, which knows the version of `rq`.
-    pub python: PathBuf,
     /// Move scheduled jobs that are due into their queues.
     pub with_scheduler: bool,
     /// How long results are kept when the job does not say.

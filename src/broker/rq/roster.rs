@@ -1,24 +1,16 @@
 //! Workers as `rq info`, `Worker.all()` and dashboards see them: their birth, heartbeats, state and death.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::io::AsyncReadExt;
 
 use super::held::Kind;
 use super::{RqBroker, text};
 use crate::broker::presence::Show;
 use crate::broker::{BrokerError, Order, WorkerView};
 use crate::time::Unix;
-
-/// Source: `rq/worker/base.py`, `serialize`.
-const VERSIONS: &str = "import json, sys\nfrom importlib.metadata import version\nprint(json.dumps([version('rq'), sys.version]))";
-/// Longest wait for it.
-const VERSIONS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The workers that are registered.
 #[derive(Debug, Default)]
@@ -29,8 +21,8 @@ pub(super) struct Roster {
     ours: Mutex<BTreeSet<String>>,
     /// Our address, as the server sees it.
     address: tokio::sync::OnceCell<String>,
-    /// Versions of `rq` and of Python.
-    versions: tokio::sync::OnceCell<[String; 2]>,
+    /// Versions of `rq` and of Python, once an application is loaded.
+    versions: Mutex<[String; 2]>,
     /// All have left. Locked while workers are shown: those who leave must not be registered by an earlier word that
     /// comes late.
     has_left: tokio::sync::Mutex<bool>,
@@ -43,6 +35,18 @@ impl Roster {
 
     fn ours(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.ours.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of the application that was loaded last.
+    pub fn set_versions(&self, versions: [String; 2]) {
+        *self.versions.lock().unwrap_or_else(PoisonError::into_inner) = versions;
+    }
+
+    fn versions(&self) -> [String; 2] {
+        self.versions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Any registered name.
@@ -120,7 +124,7 @@ impl RqBroker {
             .arg(hostname())
             .arg(self.address().await?)
             .arg(workers.len());
-        let versions = self.versions().await;
+        let versions = self.roster.versions();
         call.arg(&versions[0]).arg(&versions[1]);
         for (name, worker) in &workers {
             let new = match known.get(name) {
@@ -271,27 +275,6 @@ impl RqBroker {
             Ok(address.unwrap_or("unknown").to_owned())
         };
         self.roster.address.get_or_try_init(ask).await.map(String::as_str)
-    }
-
-    /// What the interpreter of the application says; empty where it says nothing.
-    pub(super) async fn versions(&self) -> &[String; 2] {
-        let ask = || async {
-            let mut python = tokio::process::Command::new(&self.options.python);
-            python
-                .args(["-c", VERSIONS])
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .kill_on_drop(true);
-            let mut text = String::new();
-            if let Ok(mut child) = python.spawn()
-                && let Some(mut output) = child.stdout.take()
-            {
-                let _ = tokio::time::timeout(VERSIONS_PATIENCE, output.read_to_string(&mut text)).await;
-            }
-            serde_json::from_str(&text).unwrap_or_default()
-        };
-        self.roster.versions.get_or_init(ask).await
     }
 
     /// All workers leave, what is still in hand goes back, and the scheduler gives up its locks.

@@ -100,7 +100,6 @@ impl Dialect for RqConfig {
         if is_in_force {
             self.order_of_pools(config, is_set);
         }
-        self.python.clone_from(&config.app.python);
         self.workers_max = config.max_workers();
     }
 

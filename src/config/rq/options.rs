@@ -30,7 +30,6 @@ pub(super) fn options(rq: &RqConfig, broker: &BrokerConfig) -> Option<Options> {
         job_key_prefix: rq.job_key_prefix.clone(),
         serializer: rq.serializer.clone(),
         names: rq.worker_names(),
-        python: rq.python.clone(),
         with_scheduler: rq.with_scheduler,
         results_ttl: rq.results_ttl,
         worker_ttl: rq.worker_ttl,

@@ -1,6 +1,5 @@
 //! `[rq]`: the words of `rq worker`, under their own names.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::broker::rq::options::{Keep, Running, WorkerNames};
@@ -55,8 +54,6 @@ pub struct RqConfig {
     pub path: Vec<String>,
     /// How many workers live at a time at most; 0: not known. Set by validation.
     pub workers_max: u32,
-    /// The application's interpreter, which knows the version of `rq`. Set by validation.
-    pub python: PathBuf,
 }
 
 /// How to choose among queues, in RQ's words: another name for a pool's `order`.
@@ -108,7 +105,6 @@ impl Default for RqConfig {
             disable_job_desc_logging: false,
             path: Vec::new(),
             workers_max: 0,
-            python: PathBuf::from("python3"),
         }
     }
 }
