@@ -141,6 +141,26 @@ def test_a_deleted_queue_costs_no_more_than_what_waited_in_it(alone):
     assert side.send('shop.add', 1, 2).get(timeout=30) == 3
 
 
+FLEETING = '''
+from kombu import Queue
+from shop import app
+app.conf.task_queues = [Queue('celery', auto_delete=True)]
+'''
+
+
+def test_a_queue_that_goes_with_its_last_consumer_keeps_its_tasks(alone, tmp_path):
+    """The only worker is busy for long, and then takes more ahead."""
+    (tmp_path / 'fleeting.py').write_text(FLEETING)
+    side = alone('pool')
+    side.app.conf.task_queues = [Queue('celery', auto_delete=True)]
+    side.start('-A', 'fleeting', '--workdir', str(tmp_path), workers=1, ready=False)
+    until(lambda: 'celery' in side.broker.server.queues(side.broker.vhost), 'the queue is declared')
+    sleeps = [side.send('shop.sleeps_late', f'sleeps {n}', 3) for n in range(2)]
+    until(lambda: side.runs('sleeps 0'), 'it runs')
+    results = [side.send('shop.add', n, n) for n in range(500)]
+    until(lambda: all(result.ready() for result in [*sleeps, *results]), 'all end')
+
+
 def test_the_next_server_is_taken_when_one_is_away(alone):
     """Also while it runs: what runs then has its copy at the next one, which is the same server by another address."""
     side = alone('pool')

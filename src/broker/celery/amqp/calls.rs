@@ -94,6 +94,8 @@ pub(super) struct Change {
     pub connection: Arc<Connection>,
     pub channel: Channel,
     pub cancel: Vec<ShortString>,
+    /// Consumers that end behind the others' begin.
+    pub cancel_last: Vec<ShortString>,
     /// A queue, how many messages its consumer may hold, and whether it is declared first.
     pub start: Vec<(QueueName, u16, bool)>,
 }
@@ -115,11 +117,7 @@ pub(super) async fn arrange(broker: &AmqpBroker, change: Change) -> Result<Vec<S
 
 async fn carry_out(broker: &AmqpBroker, change: &Change) -> lapin::Result<Vec<Started>> {
     let channel = &change.channel;
-    for tag in &change.cancel {
-        channel
-            .basic_cancel(tag.clone(), BasicCancelOptions::default())
-            .await?;
-    }
+    cancel(channel, &change.cancel).await?;
     let mut started = Vec::with_capacity(change.start.len());
     for (queue, limit, is_declared) in &change.start {
         let declared = broker.declared(queue.as_str());
@@ -142,7 +140,17 @@ async fn carry_out(broker: &AmqpBroker, change: &Change) -> lapin::Result<Vec<St
             stream,
         });
     }
+    cancel(channel, &change.cancel_last).await?;
     Ok(started)
+}
+
+async fn cancel(channel: &Channel, tags: &[ShortString]) -> lapin::Result<()> {
+    for tag in tags {
+        channel
+            .basic_cancel(tag.clone(), BasicCancelOptions::default())
+            .await?;
+    }
+    Ok(())
 }
 
 /// How many messages wait in these queues. What the server had pushed on this channel until then has come before the answer.

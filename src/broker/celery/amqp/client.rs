@@ -1,5 +1,7 @@
 //! What producers and readers ask.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 
@@ -12,6 +14,9 @@ use crate::broker::{
     Backlog, BrokerError, Canceled, Control, Enqueued, Producer, Purge, Queues, Reader, Watch, check,
 };
 use crate::job::{JobId, JobView, NewJob, QueueName};
+
+/// Before a queue that had no consumer is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl AmqpBroker {
     /// Declares the queues that the application consumes.
@@ -39,6 +44,22 @@ impl AmqpBroker {
             }
         }
         Ok(lengths)
+    }
+
+    /// Those of these queues that have no consumer, as the server counts them. One that is not there has none.
+    async fn without_consumer(&self, queues: &[QueueName]) -> Result<Vec<QueueName>, BrokerError> {
+        let connection = self.link.connection().await?;
+        let mut declaring = Declaring::on(&connection);
+        let mut without = Vec::new();
+        for queue in queues {
+            match declaring.counts(self.at_server(queue.as_str())).await {
+                Ok((_, 0)) => without.push(queue.clone()),
+                Ok(_) => {}
+                Err(error) if is_missing(&error) => without.push(queue.clone()),
+                Err(error) => return Err(self.link.error(&error)),
+            }
+        }
+        Ok(without)
     }
 }
 
@@ -80,19 +101,13 @@ impl Queues for AmqpBroker {
         Ok(names)
     }
 
-    /// The server counts the consumers of a queue. One that is not there has none.
     async fn unserved(&self, queues: &[QueueName]) -> Result<Option<Vec<QueueName>>, BrokerError> {
         self.open_still()?;
-        let connection = self.link.connection().await?;
-        let mut declaring = Declaring::on(&connection);
-        let mut unserved = Vec::new();
-        for queue in queues {
-            match declaring.counts(self.at_server(queue.as_str())).await {
-                Ok((_, 0)) => unserved.push(queue.clone()),
-                Ok(_) => {}
-                Err(error) if is_missing(&error) => unserved.push(queue.clone()),
-                Err(error) => return Err(self.link.error(&error)),
-            }
+        let mut unserved = self.without_consumer(queues).await?;
+        if !unserved.is_empty() {
+            // A pool may just be ending one consumer to begin another.
+            tokio::time::sleep(LOOK_AGAIN).await;
+            unserved = self.without_consumer(&unserved).await?;
         }
         Ok(Some(unserved))
     }

@@ -62,13 +62,14 @@ impl Feed {
             }
             return self.lose_closed(channel, why.as_deref(), now);
         };
-        for Started { queue, limit, stream } in started {
+        for begun in started {
             let number = self.number();
+            let is_fleeting = self.broker.declared(begun.queue.as_str()).auto_delete;
             if let Server::Up(session) = &mut self.server {
-                session.declared.insert(queue.clone());
+                session.declared.insert(begun.queue.clone());
             }
             if let Some(pool) = self.pools.get_mut(name) {
-                pool.consumers.push(Consuming::new(number, queue, limit, stream));
+                pool.consumers.push(Consuming::new(number, begun, is_fleeting));
             }
         }
     }
@@ -166,20 +167,18 @@ impl Feed {
             });
             return;
         }
-        let Some(Arrangement { cancel, start }) = pool.arrangement(may_take) else {
+        let Some(Arrangement {
+            cancel,
+            cancel_last,
+            start,
+        }) = pool.arrangement(may_take)
+        else {
             return;
         };
         let Way::Open(open) = &pool.channel else { return };
         let (channel, number) = (open.channel.clone(), open.number);
-        let mut tags = Vec::with_capacity(cancel.len());
-        for consumer in pool
-            .consumers
-            .iter_mut()
-            .filter(|consumer| cancel.contains(&consumer.number))
-        {
-            consumer.is_canceled = true;
-            tags.push(consumer.stream.tag());
-        }
+        let cancel = pool.cancel(&cancel);
+        let cancel_last = pool.cancel(&cancel_last);
         pool.is_calling = true;
         let start = start.into_iter().map(|(queue, limit)| {
             let is_declared = !session.declared.contains(&queue);
@@ -188,7 +187,8 @@ impl Feed {
         let change = Change {
             connection,
             channel,
-            cancel: tags,
+            cancel,
+            cancel_last,
             start: start.collect(),
         };
         self.calls.spawn(async move {

@@ -13,7 +13,9 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use lapin::Channel;
 use lapin::message::Delivery;
+use lapin::types::ShortString;
 
+use super::calls::Started;
 use super::surplus::{Surplus, Waiting};
 use crate::broker::amqp::tags::Tags;
 use crate::broker::parts::room::Room;
@@ -80,13 +82,16 @@ pub(super) struct Consuming {
     ahead: Option<Came>,
     /// Nothing more is asked for by it.
     pub is_canceled: bool,
+    /// Its queue goes with the last consumer, and all that waits in it.
+    pub is_fleeting: bool,
 }
 
 /// What comes from a stream of deliveries; `None`: it has ended.
 type Came = Option<lapin::Result<Delivery>>;
 
 impl Consuming {
-    pub fn new(number: u64, queue: QueueName, limit: u16, stream: lapin::Consumer) -> Self {
+    pub fn new(number: u64, of: Started, is_fleeting: bool) -> Self {
+        let Started { queue, limit, stream } = of;
         Consuming {
             number,
             queue,
@@ -95,6 +100,7 @@ impl Consuming {
             stream,
             ahead: None,
             is_canceled: false,
+            is_fleeting,
         }
     }
 
@@ -139,6 +145,8 @@ pub(super) struct Empty {
 pub(super) struct Arrangement {
     /// Their numbers.
     pub cancel: Vec<u64>,
+    /// The same, of queues that go with their last consumer: they end once others have begun.
+    pub cancel_last: Vec<u64>,
     /// A queue, and how many messages its consumer may hold.
     pub start: Vec<(QueueName, u16)>,
 }
@@ -255,13 +263,14 @@ impl Pool {
         recall.chain(self.empty.not_before).min()
     }
 
-    /// What its consumers are to be. `may_take`: messages may be taken at all.
+    /// What its consumers are to be. `may_take`: messages may be taken at all. A queue that goes with its last consumer has
+    /// one for as long as it is served, as a stock worker's has.
     pub fn arrangement(&mut self, may_take: bool) -> Option<Arrangement> {
         // Who asks whether it is empty says a limit of its own meanwhile.
         if self.is_calling || self.empty.is_asked || !self.is_open() {
             return None;
         }
-        let queues = if may_take { self.queues() } else { Arc::default() };
+        let served = self.queues();
         let room = self.room.jobs().saturating_sub(self.surplus.len());
         // To notice that something waits, a message is enough.
         let wanted = if room == 0 && self.wake && self.surplus.is_empty() {
@@ -271,6 +280,7 @@ impl Pool {
         };
         let mut arrangement = Arrangement {
             cancel: Vec::new(),
+            cancel_last: Vec::new(),
             start: Vec::new(),
         };
         let mut stand: Vec<&QueueName> = Vec::new();
@@ -279,18 +289,38 @@ impl Pool {
             let is_short = wanted > free
                 && (wanted - free) * SHORT >= limit.max(wanted)
                 && limit < usize::from(u16::MAX);
-            if !queues.contains(&consumer.queue) || is_short || self.is_recalled && wanted == 0 {
+            let may_end = is_short || self.is_recalled && wanted == 0 || !may_take;
+            if !served.contains(&consumer.queue) || may_end && !consumer.is_fleeting {
                 arrangement.cancel.push(consumer.number);
+            } else if is_short && may_take {
+                arrangement.cancel_last.push(consumer.number);
             } else {
                 stand.push(&consumer.queue);
             }
         }
-        for queue in queues.iter().filter(|queue| wanted > 0 && !stand.contains(queue)) {
+        let takes = |queue: &&QueueName| may_take && wanted > 0 && !stand.contains(queue);
+        for queue in served.iter().filter(takes) {
             let limit = u16::try_from(wanted).unwrap_or(u16::MAX);
             arrangement.start.push((queue.clone(), limit));
         }
-        let is_needed = !arrangement.cancel.is_empty() || !arrangement.start.is_empty();
+        let Arrangement {
+            cancel,
+            cancel_last,
+            start,
+        } = &arrangement;
+        let is_needed = !(cancel.is_empty() && cancel_last.is_empty() && start.is_empty());
         is_needed.then_some(arrangement)
+    }
+
+    /// These consumers end. Returns their names at the server.
+    pub fn cancel(&mut self, numbers: &[u64]) -> Vec<ShortString> {
+        let ends = self.consumers.iter_mut();
+        let ends = ends.filter(|consumer| numbers.contains(&consumer.number));
+        ends.map(|consumer| {
+            consumer.is_canceled = true;
+            consumer.stream.tag()
+        })
+        .collect()
     }
 
     /// Whether the server is to be asked if nothing is left; `settled`: settlements by now.
