@@ -252,8 +252,12 @@ def hold(directory):
             pool.call("enqueue", "fib", FIB, "--wait")
         begun = time.monotonic()
         pool.call("enqueue", "fib", FIB, "--count", "20000")
-        Place.until(lambda: pool.status()["last_decision"]["reason"] == "no throughput")
-        taken_back, size = time.monotonic() - begun, pool.status()["last_decision"]["to"]
+
+        def last():
+            return pool.status()["last_decision"] or {}  # none in its first period
+
+        Place.until(lambda: last().get("reason") == "no throughput")
+        taken_back, size = time.monotonic() - begun, last()["to"]
         time.sleep(5)  # those that leave finish their jobs
         begun, before, most = time.monotonic(), pool.status()["done"], 0
         while time.monotonic() < begun + 30:
