@@ -97,7 +97,9 @@ class Framework(Peer):
         return getattr(importlib.import_module(name), function)
 
     def send(self, module, function, arguments):
-        task = self.task(module, function)
+        self.send_each(self.task(module, function), arguments)
+
+    def send_each(self, task, arguments):
         for args in arguments:
             self.send_one(task, args)
 
@@ -167,6 +169,11 @@ class CeleryOverRabbit(Celery):
 
     def brokers(self):
         return [self.server.process.pid]
+
+    def send_each(self, task, arguments):
+        with Connection(self.broker) as connection:
+            for args in arguments:
+                task.apply_async(args, connection=connection)
 
     def send_copies(self, task, count):
         with Connection(self.broker) as connection:
