@@ -298,12 +298,13 @@ class Template:
             self.exited[message["worker"]] = message["status"]
 
     def load(self, *preload: str, **values: Any) -> dict[str, Any]:
-        """Sends `load` and returns the answer, behind what a broker must know of the application."""
+        """Sends `load` and returns the answer. What a broker must know of the application is in `facts` then."""
         values.setdefault("huge_pages", False)
         values.setdefault("max_result", 1 << 20)
         self.send("load", **{"generation": 1, "preload": preload, **values})
+        self.facts = ""
         while (answer := self.receive())["type"] == "facts":
-            pass
+            self.facts += answer["part"]
         return answer
 
     def ready(self, *preload: str, **values: Any) -> Template:

@@ -37,12 +37,8 @@ class Pool:
         variables = {'PYTHONPATH': str(APP), 'PROJ_REDIS': url, 'PROJ_NOTES': str(notes), **(environment or {})}
         self.template = Template({}, python=sys.executable, environment=variables)
         load = {'dialect': 'celery', 'options': {'app': 'proj', **options}, 'fresh': fresh, 'max_result': max_result}
-        message, text = self.template.load(**load), ''
-        while message['type'] == 'facts':
-            text += message['part']
-            message = self.template.receive()
-        self.answer = message
-        self.facts = json.loads(text or 'null')
+        self.answer = self.template.load(**load)
+        self.facts = json.loads(self.template.facts or 'null')
         self._worker = None
 
     @property
