@@ -263,5 +263,6 @@ mod tests {
                        "time_zone": null, "keeps_history": false}"#;
         let told = serde_json::from_str(told).unwrap();
         assert!(CronJobs::default().replace(told).is_err());
+        assert!(serde_json::from_str::<Told>("{}").is_err());
     }
 }
