@@ -133,8 +133,9 @@ def run(kind, transport, tasks, faults, seconds=0.02, seed=1):
             results[how][name] = harmed.producer.send_task(f'shop.{how}', (name, seconds)).id
         harmed.start()
         for number, fault in enumerate(faults):
-            # Each fault meets a pool that works again after the one before.
-            reached = min(max(tasks * (number + 1) / (len(faults) + 2), harmed.ended() + tasks / 40), tasks)
+            # Each fault meets a pool that works again after the one before. What a kill has ended never ends.
+            reached = max(tasks * (number + 1) / (len(faults) + 2), harmed.ended() + tasks / 40)
+            reached = min(reached, tasks - harmed.kills * IN_HAND_MAX)
             until(lambda: harmed.ended() >= reached, f'{reached:.0f} tasks end before {fault}', 120)
             time.sleep(random.random() * 2 * seconds)
             getattr(harmed, fault)()
