@@ -51,7 +51,7 @@ use std::time::Duration;
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{DialectKind, RunArgs, own_line, spelled_out};
 use crate::sys;
@@ -155,9 +155,13 @@ fn command() -> clap::Command {
 }
 
 /// The command line that begins with a verb: no flag of the program can stand on it, and making those takes longer
-/// than most verbs do.
-fn command_of_verbs() -> clap::Command {
-    Verb::augment_subcommands(clap::Command::new("pool").version(env!("CARGO_PKG_VERSION")))
+/// than most verbs do. A probe runs `pool health` every few seconds, so that one goes without the other verbs too.
+fn command_of_verbs(verb: &OsStr) -> clap::Command {
+    let pool = clap::Command::new("pool").version(env!("CARGO_PKG_VERSION"));
+    if verb == "health" {
+        return pool.subcommand(health::HealthArgs::augment_args(clap::Command::new("health")));
+    }
+    Verb::augment_subcommands(pool)
 }
 
 /// The flag with its help up to the mention of its variable.
@@ -229,12 +233,12 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
 
 /// Reads a command line of ours.
 fn read(words: &[OsString]) -> Result<Cli, clap::Error> {
-    let is_verb = |word: &OsString| word.to_str().is_some_and(Verb::has_subcommand);
-    if !words.get(1).is_some_and(is_verb) {
+    let is_verb = |word: &&OsString| word.to_str().is_some_and(Verb::has_subcommand);
+    let Some(verb) = words.get(1).filter(is_verb) else {
         let matches = command().try_get_matches_from(words)?;
         return Cli::from_arg_matches(&matches);
-    }
-    let matches = command_of_verbs().try_get_matches_from(words)?;
+    };
+    let matches = command_of_verbs(verb).try_get_matches_from(words)?;
     Ok(Cli {
         verb: Some(Verb::from_arg_matches(&matches)?),
         run: RunArgs::default(),
@@ -327,4 +331,19 @@ fn block_on(verb: impl Future<Output = Outcome>) -> Outcome {
         .map_err(cannot)?;
     drop(runtime.spawn_blocking(|| {}));
     runtime.block_on(verb)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_alone_takes_the_same_words() {
+        let help = |command: clap::Command| {
+            let mut health = command.find_subcommand("health").unwrap().clone();
+            health.render_long_help().to_string()
+        };
+        let among_all = command_of_verbs(OsStr::new("status"));
+        assert_eq!(help(command_of_verbs(OsStr::new("health"))), help(among_all));
+    }
 }

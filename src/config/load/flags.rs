@@ -292,26 +292,37 @@ pub fn misspelled_variables(names: impl Iterator<Item = String>) -> Vec<(String,
 
 /// All flags that set a key.
 pub(in crate::config) fn all() -> Vec<&'static Key> {
-    flags().into_iter().map(|flag| flag.key).collect()
+    let mut keys = Vec::new();
+    each_flag(|_, key, _| keys.push(key));
+    keys.push(SOCKET);
+    keys
 }
 
 fn flags() -> Vec<Flag> {
-    let socket = Flag {
+    let mut flags = Vec::new();
+    each_flag(|heading, key, setting| {
+        flags.push(Flag {
+            heading,
+            key,
+            default: default_of(key, setting),
+            arity: setting.arity(),
+        });
+    });
+    flags.push(Flag {
         heading: "Control",
         key: SOCKET,
         default: String::new(),
         arity: Arity::One,
-    };
-    let mut flags = Vec::new();
+    });
+    flags
+}
+
+/// Calls `tell` with the heading, the key and the default setting of each flag of a section.
+fn each_flag(mut tell: impl FnMut(&'static str, &'static Key, &mut dyn Setting)) {
     let mut add = |heading: &'static str, section: &mut dyn Section| {
         section.each_key(&mut |key, setting: &mut dyn Setting| {
             if !key.flag.is_empty() {
-                flags.push(Flag {
-                    heading,
-                    key,
-                    default: default_of(key, setting),
-                    arity: setting.arity(),
-                });
+                tell(heading, key, setting);
             }
         });
     };
@@ -328,8 +339,6 @@ fn flags() -> Vec<Flag> {
     }
     add("Metrics", &mut MetricsConfig::default());
     add("Logging", &mut LogConfig::default());
-    flags.push(socket);
-    flags
 }
 
 /// The default as `--help` shows it; empty where it depends on the environment or is nothing.
