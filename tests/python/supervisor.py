@@ -199,6 +199,15 @@ class Worker:
         """Until the process has ended."""
         assert self.pidfd < 0 or wait_end(self.pidfd), f"worker {self.pid} does not end; it said: {self.stderr.all()}"
 
+    def terminate_waiting(self) -> None:
+        """Sends SIGTERM once it waits for a job. Of one that comes just before that, Python hears with the next job."""
+        eventually(self._waits, True)
+        self.kill(signal.SIGTERM)
+
+    def _waits(self) -> bool:
+        state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "S" and b" busy" not in Path(f"/proc/{self.pid}/cmdline").read_bytes()
+
     def kill(self, number: int) -> None:
         """Sends it a signal."""
         signal.pidfd_send_signal(self.pidfd, number)

@@ -125,7 +125,7 @@ class Fresh(unittest.TestCase):
     def test_a_worker_leaves_on_sigterm_when_its_job_is_done(self) -> None:
         template, idle = self.start()
         busy = template.worker()
-        idle.kill(signal.SIGTERM)
+        idle.terminate_waiting()
         self.assertEqual(template.status_of(idle), 0)
         path = f"{template.directory}/go"
         busy.send("app.wait_for", [path])

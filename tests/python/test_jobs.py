@@ -399,7 +399,7 @@ class OneWorkerEach(unittest.TestCase):
 
     def test_sigterm_ends_a_worker_without_a_job(self) -> None:
         worker = self.template.worker()
-        worker.kill(signal.SIGTERM)
+        worker.terminate_waiting()
         self.assertEqual(self.template.status_of(worker), 0)
 
     def test_a_job_that_comes_with_sigterm_is_run_or_left_unread(self) -> None:

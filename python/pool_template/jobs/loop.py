@@ -100,7 +100,11 @@ class JobLoop:
             self._socket.close()
 
     def leave_when_done(self, *_signal: Any) -> None:
-        """Handles SIGTERM: ends with the running job. A second one ends it at once."""
+        """Handles SIGTERM: ends with the running job. A second one ends it at once.
+
+        Python runs this between two steps of its own. A signal in the instant between the last step and the sleep of a read
+        waits for the next frame; the supervisor closes the socket instead, which a read always hears.
+        """
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._leaving = True
         if self._waiting:
