@@ -23,13 +23,14 @@ def test_a_worker_hears_what_is_canceled_and_stopped(alone, kind):
     side.start('--prefetch-multiplier', '4', workers=1)
     runs = side.send('shop.sleeps', 'runs', 60)
     until(lambda: side.runs('runs'), 'it runs')
-    waits, later = side.send('shop.sleeps', 'waits', 0), side.send('shop.sleeps', 'later', 0, countdown=50)
-    until(lambda: not side.broker.waiting('celery'), 'they are in the hands of the worker')
+    later = side.send('shop.sleeps', 'later', 0, countdown=50)
+    until(lambda: not side.broker.waiting('celery'), 'it is in the hands of the worker')
+    waits = side.send('shop.sleeps', 'waits', 0)
 
     canceled = verb(side, 'cancel', runs.id, waits.id, later.id)
     assert canceled.returncode == 1, canceled
     assert f'1 job run on (`pool stop-job` stops them): {runs.id}' in canceled.stdout
-    # What nobody takes within a second waits in its queue again, and is canceled there.
+    # One that the pool has no room for, or gave back after a second, is canceled in its queue.
     assert any(words in canceled.stdout for words in (
         '2 jobs in the hands of a supervisor: canceled if not begun',
         'canceled 1 job\n1 job in the hands of a supervisor: canceled if not begun',
