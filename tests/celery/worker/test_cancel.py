@@ -85,3 +85,20 @@ def test_a_queue_that_nobody_serves_is_seen(alone):
         assert served['hihg'] == (1, 'nobody'), served
         waiting = verb(side, 'jobs', '--state', 'waiting', '--json').stdout.splitlines()
         assert [json.loads(line)['queue'] for line in waiting] == ['hihg']
+
+
+def test_a_pool_whose_workers_are_all_busy_serves_its_queues(alone):
+    """Over RabbitMQ it has no consumer then."""
+    side = alone('pool')
+    side.start(workers=1)
+    side.send('shop.sleeps', 'busy', 60)
+    until(lambda: side.runs('busy'), 'it runs')
+    side.send('shop.sleeps', 'waits', 0)
+    if side.broker.transport == 'rabbitmq':
+        with side.app.connection_for_read() as connection:
+            queue = connection.default_channel.queue_declare
+            until(lambda: queue('celery', passive=True).consumer_count == 0, 'what waits went back')
+    rows = [json.loads(line) for line in verb(side, 'queues', '--json').stdout.splitlines()]
+    assert {row['queue']: row['served_by'] for row in rows}['celery'] == 'others', rows
+    enqueued = verb(side, 'enqueue', 'shop.add', '[1, 2]')
+    assert (enqueued.returncode, enqueued.stderr) == (0, ''), enqueued

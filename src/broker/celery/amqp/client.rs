@@ -103,13 +103,17 @@ impl Queues for AmqpBroker {
 
     async fn unserved(&self, queues: &[QueueName]) -> Result<Option<Vec<QueueName>>, BrokerError> {
         self.open_still()?;
-        let mut unserved = self.without_consumer(queues).await?;
-        if !unserved.is_empty() {
-            // A pool may just be ending one consumer to begin another.
-            tokio::time::sleep(LOOK_AGAIN).await;
-            unserved = self.without_consumer(&unserved).await?;
+        let unserved = self.without_consumer(queues).await?;
+        if unserved.is_empty() {
+            return Ok(Some(unserved));
         }
-        Ok(Some(unserved))
+        // A pool has no consumer while all of its workers are busy; as a node it tells its queues.
+        if self.consumer.app.node.exchange.is_some() {
+            return self.consumer.unserved(&unserved, self).await;
+        }
+        // It may just be ending one consumer to begin another.
+        tokio::time::sleep(LOOK_AGAIN).await;
+        Ok(Some(self.without_consumer(&unserved).await?))
     }
 }
 
