@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
             None => {
                 self.nowhere(
                     "broker.url",
-                    "no place for the embedded broker's file: neither `STATE_DIRECTORY`, `XDG_STATE_HOME` nor `HOME` is set",
+                    "no place for the embedded broker's file: neither `STATE_DIRECTORY`, `XDG_STATE_HOME` nor `HOME` is an absolute path",
                     "name one with `--broker sqlite:PATH`",
                 );
                 BrokerUrl::Memory
@@ -239,7 +239,7 @@ impl<'a> Reader<'a> {
                 Some(path) => top.0 = path,
                 None => self.nowhere(
                     "socket",
-                    "no place for the control socket: the broker has no file, and none of `RUNTIME_DIRECTORY`, `XDG_RUNTIME_DIR`, `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME` is set",
+                    "no place for the control socket: the broker has no file, and none of `RUNTIME_DIRECTORY`, `XDG_RUNTIME_DIR`, `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME` is an absolute path",
                     "name one with `--socket PATH`",
                 ),
             }

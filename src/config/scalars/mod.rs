@@ -185,12 +185,18 @@ impl Scalar for Prefetch {
     }
 }
 
+/// A text that can be handed to a program. `what`: what it is.
+pub(super) fn without_nul<'a>(atom: Atom<'a>, what: &'static str) -> Result<&'a str, Expected> {
+    match atom.text() {
+        Some(text) if text.contains('\0') => Err(format!("{what} without a NUL character").into()),
+        Some(text) => Ok(text),
+        None => Err(what.into()),
+    }
+}
+
 impl Scalar for String {
     fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
-        atom.text()
-            .filter(|text| !text.contains('\0'))
-            .map(str::to_owned)
-            .ok_or("a string".into())
+        without_nul(atom, "a string").map(str::to_owned)
     }
     fn print(&self) -> String {
         quoted(self)
@@ -199,11 +205,10 @@ impl Scalar for String {
 
 impl Scalar for PathBuf {
     fn read(atom: Atom<'_>, base: &Base) -> Result<Self, Expected> {
-        let path = atom
-            .text()
-            .filter(|path| !path.is_empty() && !path.contains('\0'));
-        path.map(|path| base.absolute(Path::new(path)))
-            .ok_or("a path".into())
+        match without_nul(atom, "a path")? {
+            "" => Err("a path".into()),
+            path => Ok(base.absolute(Path::new(path))),
+        }
     }
     fn print(&self) -> String {
         quoted(&self.to_string_lossy())
@@ -216,13 +221,11 @@ pub(super) struct Program(pub PathBuf);
 
 impl Scalar for Program {
     fn read(atom: Atom<'_>, base: &Base) -> Result<Self, Expected> {
-        match atom
-            .text()
-            .filter(|name| !name.is_empty() && !name.contains('\0'))
-        {
-            Some(path) if path.contains('/') => Ok(Program(base.absolute(Path::new(path)))),
-            Some(name) => Ok(Program(PathBuf::from(name))),
-            None => Err("a program's name or path".into()),
+        const WHAT: &str = "a program's name or path";
+        match without_nul(atom, WHAT)? {
+            "" => Err(WHAT.into()),
+            path if path.contains('/') => Ok(Program(base.absolute(Path::new(path)))),
+            name => Ok(Program(PathBuf::from(name))),
         }
     }
     fn print(&self) -> String {

@@ -295,7 +295,13 @@ impl Setting for BTreeMap<String, String> {
                     Err(wrong("no name of a variable".to_owned(), "a name without `=`"))
                 }
                 Value::String(value) if !value.contains('\0') => Ok((name.clone(), value.clone())),
-                other => Err(wrong(describe(other, str::to_owned), "a string")),
+                other => {
+                    let expected = match other {
+                        Value::String(_) => "a string without a NUL character",
+                        _ => "a string",
+                    };
+                    Err(wrong(describe(other, str::to_owned), expected))
+                }
             }
         };
         *self = all_or_wrongs(table.iter().map(variable))?;

@@ -322,13 +322,13 @@ fn without_a_home_broker_and_socket_must_be_named() {
     let args = RunArgs::from_flags(["--broker", "memory:"]).unwrap();
     insta::assert_snapshot!(load(&args, |_| None).unwrap_err(), @r#"
     1 problem in the settings
-      no place for the control socket: the broker has no file, and none of `RUNTIME_DIRECTORY`, `XDG_RUNTIME_DIR`, `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME` is set
+      no place for the control socket: the broker has no file, and none of `RUNTIME_DIRECTORY`, `XDG_RUNTIME_DIR`, `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME` is an absolute path
     hint: name one with `--socket PATH`
     "#);
     insta::assert_snapshot!(load(&RunArgs::default(), |_| None).unwrap_err(), @r#"
     2 problems in the settings
-      no place for the embedded broker's file: neither `STATE_DIRECTORY`, `XDG_STATE_HOME` nor `HOME` is set
-      no place for the control socket: the broker has no file, and none of `RUNTIME_DIRECTORY`, `XDG_RUNTIME_DIR`, `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME` is set
+      no place for the embedded broker's file: neither `STATE_DIRECTORY`, `XDG_STATE_HOME` nor `HOME` is an absolute path
+      no place for the control socket: the broker has no file, and none of `RUNTIME_DIRECTORY`, `XDG_RUNTIME_DIR`, `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME` is an absolute path
     hint: name one with `--broker sqlite:PATH`
     hint: name one with `--socket PATH`
     "#);
@@ -518,4 +518,20 @@ fn a_client_of_settings_for_another_broker_learns_how_to_name_the_protocol() {
     let expected = "redis://h does not speak the protocol `embedded`, which the settings name; `POOL_PROTOCOL` names another one \
                     (embedded, rq, celery), and `--config` other settings";
     assert_eq!(said, expected);
+}
+
+#[test]
+fn a_text_that_no_program_can_be_given_says_why() {
+    insta::assert_snapshot!(problems(
+        r#"[app]
+python = "py\u0000"
+preload = ["a\u0000b"]
+[app.environment]
+A = "b\u0000"
+"#), @r#"
+    3 problems in `config.toml`
+      line 2: `app.python` is the string "py\0"; expected a program's name or path without a NUL character
+      line 3: `app.preload[0]` is the string "a\0b"; expected a string without a NUL character
+      line 5: `app.environment.A` is the string "b\0"; expected a string without a NUL character
+    "#);
 }
