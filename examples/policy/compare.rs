@@ -99,7 +99,6 @@ impl Rule {
             config: self.config.clone(),
             pool: pool_name(),
             load: Arc::clone(load),
-            begins: None,
             cores: None,
             seed,
         };

@@ -87,6 +87,38 @@ fn a_recorded_load_is_read_with_its_columns() {
 }
 
 #[test]
+fn floors_hold_at_the_dates_of_a_recorded_load() {
+    let place = Place::new();
+    place.write(
+        "pool.toml",
+        "[pools.web]\nmin_workers = 0\n\
+         floors = [{ from = \"10:40\", until = \"11:00\", days = [\"tue\"], min_workers = 4, time_zone = \"Europe/Berlin\" }]\n",
+    );
+    place.write(
+        "jobs.csv",
+        "arrival,service\n2026-12-01T09:30:00Z,1\n2026-12-01T10:30:00Z,1\n",
+    );
+    place.write("plain.csv", "arrival,service\n0,1\n3600,1\n");
+    let simulated = |file| {
+        let said = place
+            .lines(&["simulate", "--arrivals", file, "--json"])
+            .join("\n");
+        serde_json::from_str::<serde_json::Value>(&said).unwrap()
+    };
+    let dated = simulated("jobs.csv");
+    assert_eq!(dated["load"]["begins"], "2026-12-01T09:30:00.000Z");
+    let sizes = dated["trials"][0]["sizes"].as_array().unwrap();
+    let since = |size: &serde_json::Value| size[0].as_f64().unwrap();
+    let four = sizes.iter().position(|size| size[1] == 4).expect("the floor");
+    // A decision is made each 5 s.
+    assert!((599.0..620.0).contains(&since(&sizes[four])), "{sizes:?}");
+    assert!(since(&sizes[four + 1]) >= 1799.0, "{sizes:?}");
+    let plain = simulated("plain.csv");
+    assert_eq!(plain["load"]["begins"], "2024-01-01T00:00:00.000Z", "a Monday");
+    assert_eq!(plain["trials"][0]["workers_max"], 1);
+}
+
+#[test]
 fn growth_beyond_the_processors_is_taken_back_by_the_guard() {
     let place = Place::new();
     let sizes = |flags: &[&str]| {

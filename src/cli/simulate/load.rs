@@ -130,6 +130,10 @@ impl LoadArgs {
             let more = counted::rebuild(&history.stretches(), self.service, history.span, &mut rng);
             let more = more.ok_or_else(too_many)?;
             load = Some(load.map_or_else(|| more.clone(), |load| load.and(more.clone())));
+            load = load.map(|load| Load {
+                begins: Some(history.begins),
+                ..load
+            });
         }
         let load = load.ok_or_else(|| {
             usage("no load").hint(
@@ -164,7 +168,7 @@ impl LoadArgs {
     }
 
     /// In words.
-    pub fn words(&self, history: Option<&History>) -> String {
+    pub fn words(&self, load: &Load, history: Option<&History>) -> String {
         let mut words = Vec::new();
         let span = format!("for {}", Human(self.span()));
         for shape in self.shapes() {
@@ -195,7 +199,9 @@ impl LoadArgs {
             } else {
                 format!(" {} times faster", self.speed)
             };
-            words.push(format!("{}{speed}", path.display()));
+            let from = load.begins.filter(|_| history.is_none());
+            let from = from.map_or(String::new(), |begins| format!(" from {begins}"));
+            words.push(format!("{}{from}{speed}", path.display()));
         }
         words.extend(history.map(History::words));
         words.extend(self.cores.map(|cores| format!("on {cores} processors")));

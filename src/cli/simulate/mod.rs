@@ -18,7 +18,7 @@ use crate::config::SettingsArgs;
 use crate::sim::load::Load;
 use crate::sim::replay::figures::Figures;
 use crate::sim::replay::{self, Run, Setup, bound};
-use crate::time::{Unix, parse_duration};
+use crate::time::parse_duration;
 
 use self::history::Recorded;
 use self::load::LoadArgs;
@@ -30,6 +30,8 @@ use variants::{Sweep, Variant};
 #[command(after_help = "\
 Loads add up: `--poisson 2 --burst 200/10m` is both. All settings of `pool run` are taken, as flags, as variables or in \
 the file. The policy, the meter and the dispatch are those of `pool run`. The same seed gives the same result.
+
+A load begins on a Monday at 00:00 UTC; a file with dates, and a history, begin when they were recorded. Floors hold by that clock.
 
 Examples:
   pool simulate --poisson 2 --service 1s                     2 random jobs a second of 1 s each
@@ -72,8 +74,6 @@ struct Given {
     load: Arc<Load>,
     /// In words.
     words: String,
-    /// The time of day at which it begins; `None`: any.
-    begins: Option<Unix>,
     /// What the pool itself made of it, where it is its history.
     recorded: Option<Recorded>,
 }
@@ -84,10 +84,10 @@ impl Given {
             .load
             .history(&variants[0].config.history, args.pool.as_deref())?;
         let history = history.as_ref();
+        let load = args.load.load(history)?;
         Ok(Given {
-            load: Arc::new(args.load.load(history)?),
-            words: args.load.words(history),
-            begins: history.map(|history| history.begins),
+            words: args.load.words(&load, history),
+            load: Arc::new(load),
             recorded: history.and_then(|history| history.recorded()),
         })
     }
@@ -160,7 +160,6 @@ fn try_one(variant: &Variant, given: &Given, args: &SimulateArgs) -> (Run, Figur
         config: variant.config.clone(),
         pool: variant.pool.clone(),
         load: Arc::clone(&given.load),
-        begins: given.begins,
         cores: args.load.cores(),
         seed: args.load.seed(),
     });

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::sim::replay::{Change, Sample};
+use crate::sim::replay::{Change, MONDAY, Sample};
 use crate::time::Human;
 
 use super::super::chart;
@@ -130,6 +130,8 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct LoadView<'a> {
     words: &'a str,
+    /// When it begins, by the clock of the simulation.
+    begins: String,
     jobs: usize,
     span: f64,
     work: f64,
@@ -167,6 +169,7 @@ pub(super) fn print_json(args: &SimulateArgs, given: &Given, trials: &[Trial]) -
     let document = Document {
         load: LoadView {
             words: &given.words,
+            begins: load.begins.unwrap_or(MONDAY).to_string(),
             jobs: load.arrivals.len(),
             span: load.span.as_secs_f64(),
             work: load.work().as_secs_f64(),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::job::QueueName;
+use crate::time::Unix;
 
 /// One job of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Load {
     pub kinds: Vec<Kind>,
     /// How long they come; the last may come earlier.
     pub span: Duration,
+    /// When it began, for what goes by the time of day; `None`: at no time in particular.
+    pub begins: Option<Unix>,
 }
 
 /// Most kinds of jobs in one load.
@@ -61,7 +64,7 @@ impl Load {
         u16::try_from(at).ok().filter(|_| at < KINDS_MAX)
     }
 
-    /// Both at once.
+    /// Both at once, from the same instant on: that of this one, if it has one.
     ///
     /// # Panics
     /// If they have more than [`KINDS_MAX`] kinds together.
@@ -81,6 +84,7 @@ impl Load {
         self.arrivals.extend(moved);
         self.arrivals.sort_by_key(|arrival| arrival.at);
         self.span = self.span.max(other.span);
+        self.begins = self.begins.or(other.begins);
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Read;
+use std::ops::Range;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::service::ServiceTime;
 use super::shape::JOBS_MAX;
 use super::{Arrival, KINDS_MAX, Load};
 use crate::job::QueueName;
-use crate::time::{parse_duration, parse_timestamp, seconds_to_duration};
+use crate::time::{Unix, parse_duration, parse_timestamp, seconds_to_duration};
 
 /// Which column says what.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,6 +157,8 @@ fn unreadable(error: &csv::Error) -> TraceError {
 struct Row {
     line: u64,
     at: f64,
+    /// It said when that was, and not only how long after the others.
+    is_dated: bool,
     count: u64,
     service: Duration,
     kind: u16,
@@ -216,7 +219,7 @@ impl Places {
         let wrong = |message: String| TraceError { line, message };
         let text = |place: usize| record.get(place).unwrap_or_default();
         let at = text(self.arrival);
-        let at = seconds(at).ok_or_else(|| {
+        let (at, is_dated) = seconds(at).ok_or_else(|| {
             wrong(format!(
                 "arrival `{at}`; expected seconds such as `12.5`, or a date with a time such as `2026-03-01 09:05:00`"
             ))
@@ -247,6 +250,7 @@ impl Places {
         Ok(Row {
             line,
             at,
+            is_dated,
             count,
             service,
             kind,
@@ -261,21 +265,28 @@ impl Places {
     }
 }
 
-/// Seconds since some instant that is the same for the whole file.
-fn seconds(text: &str) -> Option<f64> {
-    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-    number.or_else(|| Some(parse_timestamp(text)?.0 as f64 / 1e3))
+/// Numbers that are Unix times, and not seconds since the start of a recording: those of 2001 to 2100.
+const UNIX_TIMES: Range<f64> = 1e9..4.102_444_8e9;
+
+/// Seconds since some instant that is the same for the whole file, and whether that is the Unix epoch.
+fn seconds(text: &str) -> Option<(f64, bool)> {
+    match text.parse::<f64>() {
+        Ok(number) => number.is_finite().then(|| (number, UNIX_TIMES.contains(&number))),
+        Err(_) => Some((parse_timestamp(text)?.0 as f64 / 1e3, true)),
+    }
 }
 
 /// The jobs of all rows: a row of several spreads them until the next row.
 fn spread(mut rows: Vec<Row>, speed: f64, mut load: Load) -> Result<Load, TraceError> {
     rows.sort_by(|a, b| a.at.total_cmp(&b.at));
-    let Some(start) = rows.first().map(|row| row.at) else {
+    let Some(first) = rows.first() else {
         return Err(TraceError {
             line: 0,
             message: "no row: nothing but a header".into(),
         });
     };
+    let start = first.at;
+    load.begins = first.is_dated.then(|| Unix((start * 1e3).round() as i64));
     let mut interval = 0.0;
     let nexts = rows.iter().skip(1).map(|row| Some(row.at)).chain([None]);
     for (row, next) in rows.iter().zip(nexts) {
@@ -305,13 +316,16 @@ fn spread(mut rows: Vec<Row>, speed: f64, mut load: Load) -> Result<Load, TraceE
 mod tests {
     use super::*;
 
-    fn read_text(text: &str, columns: &str) -> Result<Load, TraceError> {
-        let options = Options {
+    fn options(columns: &str) -> Options {
+        Options {
             columns: (!columns.is_empty()).then(|| columns.parse().unwrap()),
             service: ServiceTime::Fixed(Duration::from_secs(9)),
             speed: 1.0,
-        };
-        read(text.as_bytes(), &options, &mut Rng::with_seed(1))
+        }
+    }
+
+    fn read_text(text: &str, columns: &str) -> Result<Load, TraceError> {
+        read(text.as_bytes(), &options(columns), &mut Rng::with_seed(1))
     }
 
     fn jobs(load: &Load) -> Vec<(f64, f64)> {
@@ -332,6 +346,27 @@ mod tests {
         let load = read_text(text, "arrival=TIMESTAMP,service=Tokens*20ms").unwrap();
         assert_eq!(load.arrivals[0].service, Duration::from_millis(200));
         assert_eq!(load.arrivals[1].at, Duration::from_millis(3320));
+    }
+
+    #[test]
+    fn a_file_with_dates_begins_at_the_first_of_them() {
+        for (arrivals, begins) in [
+            (
+                "2026-12-01T09:30:01Z\n2026-12-01T09:30:00.5Z",
+                Some(1_796_117_400_500),
+            ),
+            ("1796117401\n1796117400.5", Some(1_796_117_400_500)),
+            ("0\n12.5", None),
+            ("0\n1796117401", None),
+        ] {
+            let options = Options {
+                speed: 1e6,
+                ..options("")
+            };
+            let text = format!("arrival\n{arrivals}\n");
+            let load = read(text.as_bytes(), &options, &mut Rng::with_seed(1)).unwrap();
+            assert_eq!(load.begins, begins.map(Unix), "{arrivals}");
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ mod tests {
                 queue: None,
             }],
             span: Duration::from_secs(span),
+            begins: None,
         }
     }
 

@@ -27,8 +27,6 @@ pub struct Setup {
     pub pool: PoolName,
     /// What comes.
     pub load: Arc<Load>,
-    /// The time of day at which it begins, for what goes by it; `None`: midnight, UTC.
-    pub begins: Option<Unix>,
     /// Jobs compute, and share so many processors; `None`: each goes on by itself, as jobs that wait do.
     pub cores: Option<u32>,
     /// Where everything that is not certain is drawn from.
@@ -82,13 +80,13 @@ pub struct Run {
     pub took: Duration,
 }
 
-/// Tuesday, 14 November 2023, 00:00 UTC.
-const MIDNIGHT: Unix = Unix(1_699_920_000_000);
+/// When a load begins that has no time of its own: Monday, 1 January 2024, 00:00 UTC.
+pub const MONDAY: Unix = Unix(1_704_067_200_000);
 
 /// How long things take beside the jobs on an ordinary host: estimates, of which docs/simulate.md tells how near they come.
 fn ordinary(setup: &Setup) -> Conditions {
     Conditions {
-        starts: setup.begins.unwrap_or(MIDNIGHT),
+        starts: setup.load.begins.unwrap_or(MONDAY),
         cores: setup.cores,
         // It costs a look at each job, and decides nothing.
         tells_begin: false,
