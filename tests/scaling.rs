@@ -97,10 +97,7 @@ impl World {
     }
 
     fn scale(&mut self) {
-        let oldest = self
-            .queue
-            .front()
-            .map_or(Duration::ZERO, |since| self.now.since(*since));
+        let oldest = self.queue.front().map(|since| self.now.since(*since));
         let sample = Sample {
             workers: self.size(),
             busy: self.meter.busy(),

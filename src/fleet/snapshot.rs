@@ -184,9 +184,9 @@ pub struct Decision {
     /// Workers that were busy on average over the window; `None` while no time had passed.
     #[serde(default)]
     pub busy_average: Option<f64>,
-    /// How long the oldest waiting job had waited, in seconds.
+    /// How long the oldest waiting job had waited, in seconds; `None`: that was not known, or none waited.
     #[serde(default)]
-    pub oldest_waiting_s: f64,
+    pub oldest_waiting_s: Option<f64>,
     /// Worker time that waited, in seconds: each waiting job counts with the mean service time of its queue.
     #[serde(default)]
     pub work_s: f64,

@@ -123,10 +123,13 @@ fn clears(decision: &Decision) -> String {
         1 => "1 job".to_owned(),
         jobs => format!("{jobs} jobs"),
     };
+    let oldest = decision.oldest_waiting_s;
+    let oldest = oldest.map_or_else(String::new, |oldest_s| {
+        format!(" the oldest for {},", span(oldest_s))
+    });
     format!(
-        "{jobs} waited, the oldest for {}, with {} of work, and {} of {} were busy. It wished for {}: enough to clear that \
-         within {}, and one for each job at most",
-        span(decision.oldest_waiting_s),
+        "{jobs} waited,{oldest} with {} of work, and {} of {} were busy. It wished for {}: enough to clear that within {}, \
+         and one for each job at most",
         span(decision.work_s),
         decision.busy,
         workers(decision.from),
@@ -317,7 +320,7 @@ mod tests {
             busy: 4,
             waiting: 50,
             work_s: 30.0,
-            oldest_waiting_s: 0.2,
+            oldest_waiting_s: Some(0.2),
             wished: 34,
             limit: Some("max_workers".into()),
             ..decision(ago_s, (4, 24))

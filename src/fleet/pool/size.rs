@@ -259,16 +259,13 @@ impl Pool {
     }
 
     /// How long the oldest of them has waited, as far as that is known.
-    fn oldest_waiting(&self, now: Unix) -> Duration {
-        let at_broker = match self.looks.have_come() {
-            false => self.backlog.oldest_age(now),
-            true => Duration::ZERO,
-        };
+    fn oldest_waiting(&self, now: Unix) -> Option<Duration> {
+        let at_broker = self.backlog.oldest.filter(|_| !self.looks.have_come());
         let at_hand = self.jobs.ready_jobs().map(|job| job.ready);
         // A broker may not know how long the jobs wait that went back to it.
         let went_back = self.jobs.went_back().filter(|_| self.backlog.waiting() > 0);
-        let since = at_hand.chain(went_back).min();
-        at_broker.max(since.map_or(Duration::ZERO, |since| now.since(since)))
+        let since = at_hand.chain(went_back).chain(at_broker).min()?;
+        Some(now.since(since))
     }
 
     /// Worker time that they will take. Of a queue that was never measured, a job takes as long as those that run now have
@@ -391,7 +388,7 @@ impl Pool {
             busy: sample.busy,
             peak_busy: sample.peak_busy,
             busy_average: sample.busy_average,
-            oldest_waiting_s: sample.oldest_waiting.as_secs_f64(),
+            oldest_waiting_s: sample.oldest_waiting.map(|age| age.as_secs_f64()),
             work_s: sample.work.as_secs_f64(),
             target_wait_s: settings.target_wait().map(|wait| wait.as_secs_f64()),
             min: decided.bounds.0,

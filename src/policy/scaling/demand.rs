@@ -47,7 +47,8 @@ impl Demand {
         let free = sample.workers.saturating_sub(sample.busy);
         let target = self.settings.target_wait;
         let is_lacking = sample.waiting > u64::from(free);
-        let is_late = sample.oldest_waiting >= target || sample.work > target.saturating_mul(sample.workers);
+        let is_old = sample.oldest_waiting.unwrap_or_default() >= target;
+        let is_late = is_old || sample.work > target.saturating_mul(sample.workers);
         if !(is_lacking && is_late) {
             return None;
         }

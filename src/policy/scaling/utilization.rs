@@ -95,7 +95,7 @@ mod tests {
         #[test]
         fn it_knows_no_unit_of_time(threshold in 0.01..=1.0f64, sample in any_sample(), seconds in 0u64..1000) {
             let time = Duration::from_secs(seconds);
-            let slower = Sample { oldest_waiting: time, work: time, ..sample };
+            let slower = Sample { oldest_waiting: Some(time), work: time, ..sample };
             prop_assert_eq!(wished(threshold, &slower), wished(threshold, &sample));
         }
     }

@@ -16,8 +16,8 @@ pub struct Sample {
     pub busy_average: Option<f64>,
     /// Jobs that could run now: in the broker as last counted, and at hand without a worker.
     pub waiting: u64,
-    /// How long the oldest of them has waited.
-    pub oldest_waiting: Duration,
+    /// How long the oldest of them has waited, as far as that is known; `None`: it is not, or none waits.
+    pub oldest_waiting: Option<Duration>,
     /// Worker time that they will take, from the mean service time of each queue.
     pub work: Duration,
 }

@@ -106,7 +106,8 @@ impl Open {
         step.workers_min = step.workers_min.min(decision.from.min(to));
         step.workers_max = step.workers_max.max(decision.from.max(to));
         step.waiting_max = step.waiting_max.max(decision.waiting);
-        step.oldest_waiting_s_max = step.oldest_waiting_s_max.max(decision.oldest_waiting_s);
+        let oldest_s = decision.oldest_waiting_s.unwrap_or(0.0);
+        step.oldest_waiting_s_max = step.oldest_waiting_s_max.max(oldest_s);
         step.grew += u32::from(to > decision.from);
         step.shrank += u32::from(to < decision.from);
         if let Some(limit) = &decision.limit {

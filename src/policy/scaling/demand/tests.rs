@@ -78,7 +78,7 @@ fn sample(
         peak_busy,
         busy_average,
         waiting,
-        oldest_waiting: Duration::from_secs_f64(oldest),
+        oldest_waiting: Some(Duration::from_secs_f64(oldest)),
         work: Duration::from_secs_f64(work),
     }
 }
@@ -238,7 +238,7 @@ fn any_case() -> impl Strategy<Value = (Rules, Sample)> {
                 peak_busy: busy.max(more),
                 busy_average,
                 waiting,
-                oldest_waiting: MS * oldest_ms,
+                oldest_waiting: Some(MS * oldest_ms),
                 work: MS * work_ms,
             };
             (rules, sample)
@@ -253,7 +253,7 @@ fn stretched(rules: Rules, sample: Sample, times: u32) -> (Rules, Sample) {
         ..rules
     };
     let sample = Sample {
-        oldest_waiting: sample.oldest_waiting * times,
+        oldest_waiting: sample.oldest_waiting.map(|age| age * times),
         work: sample.work * times,
         ..sample
     };
@@ -261,7 +261,7 @@ fn stretched(rules: Rules, sample: Sample, times: u32) -> (Rules, Sample) {
 }
 
 fn is_late(rules: &Rules, sample: &Sample) -> bool {
-    let is_old = sample.waiting > 0 && sample.oldest_waiting >= rules.target_wait;
+    let is_old = sample.waiting > 0 && sample.oldest_waiting.unwrap_or_default() >= rules.target_wait;
     is_old || sample.work > rules.target_wait * sample.workers
 }
 
@@ -315,7 +315,7 @@ proptest! {
     ) {
         let more = Sample {
             waiting: less.waiting + waiting,
-            oldest_waiting: less.oldest_waiting + MS * older,
+            oldest_waiting: less.oldest_waiting.map(|age| age + MS * older),
             work: less.work + MS * work,
             busy_average: less.busy_average.map(|average| average + busier),
             ..less
@@ -335,7 +335,7 @@ proptest! {
     #[test]
     fn a_calm_pool_grows_as_by_the_default_policy((rules, mut sample) in any_case()) {
         if is_late(&rules, &sample) {
-            (sample.waiting, sample.oldest_waiting, sample.work) = (0, Duration::ZERO, Duration::ZERO);
+            (sample.waiting, sample.oldest_waiting, sample.work) = (0, None, Duration::ZERO);
         }
         let (demand, plain) = (rules.period(&sample).to, rules.plain(&sample).to);
         prop_assert_eq!(demand.max(sample.workers), plain.max(sample.workers));
