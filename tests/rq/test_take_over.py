@@ -1,5 +1,6 @@
 """`recover`: one of two supervisors is killed, and the other one takes over within the time that was said."""
 
+import signal
 import time
 
 import pytest
@@ -101,6 +102,39 @@ def test_a_stock_worker_beside_them_is_not_disturbed(work, queue, redis, killed,
         assert theirs.latest_result().worker_name == 'stock'
     finally:
         stock.close()
+
+
+def test_a_server_that_was_away_counts_against_nobody(work, queue, redis, server):
+    """All leases have run out then, and one supervisor comes back later than the other."""
+    options = {'recover': 12, 'recover_running': 'requeue'}
+    holder = work.start(name='holder', **options)
+    job = queue.enqueue(jobs.hold)
+    entered(redis)
+    [half] = redis.zrange('rq:pool_leases', 0, -1)
+    work.start(name='other', **options)
+
+    def others():
+        return set(redis.zrange('rq:pool_leases', 0, -1)) - {half}
+
+    def ends(supervisor):
+        return redis.zscore('rq:pool_leases', supervisor)
+
+    until(others, 'the other one has a lease')
+    [other] = others()
+
+    server.process.send_signal(signal.SIGSTOP)
+    holder.signal(signal.SIGSTOP)
+    time.sleep(9)  # longer than a lease
+    server.process.send_signal(signal.SIGCONT)
+    for _ in range(2):
+        before = ends(other)
+        until(lambda: ends(other) > before, 'the other one renews its lease')
+    assert ends(half) < ends(other) - 8000, 'the first one has not'
+    holder.signal(signal.SIGCONT)
+    until(lambda: ends(half) > ends(other) - 8000, 'it renews its lease, too')
+    redis.rpush('gate', 'open')
+    until(lambda: job.is_finished, 'its job ends')
+    assert job.latest_result().worker_name == 'holder' and not redis.exists('entered'), 'it ran once'
 
 
 def test_a_supervisor_that_leaves_gives_up_its_lease(work, queue, redis):

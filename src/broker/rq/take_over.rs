@@ -21,6 +21,9 @@ use crate::job::QueueName;
 const RENEWALS: u32 = 6;
 /// And it ends after so many of these turns: what is left is for others to look.
 const RENEWALS_MISSED: u32 = 4;
+/// Who was late, or begins, only renews for so many turns. The server may have been away, and then all leases have run out:
+/// the others need a turn to come back.
+const ONLY_RENEWS: u32 = 2;
 
 /// The task that renews the lease, once it runs, and the queues that this supervisor serves.
 #[derive(Debug, Default)]
@@ -67,13 +70,15 @@ impl Turn {
         self.recover.within / RENEWALS
     }
 
-    async fn run(&self) -> Result<(), RedisError> {
+    /// Returns whether the own lease had run out. `looks`: at others' leases.
+    async fn run(&self, looks: bool) -> Result<bool, RedisError> {
         let lease = self.interval() * RENEWALS_MISSED;
         let mut call = self.script.prepare_invoke();
         call.arg(self.keys.names())
             .arg(&self.execution_prefix)
             .arg(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))
-            .arg(u8::from(self.recover.running == Running::Requeue));
+            .arg(u8::from(self.recover.running == Running::Requeue))
+            .arg(u8::from(looks));
         for queue in &*self.queues.lock().unwrap_or_else(PoisonError::into_inner) {
             call.arg(queue);
         }
@@ -93,7 +98,7 @@ impl Turn {
             let queues = abandoned;
             self.after_works.add_own(AfterWork::Maintain { queues });
         }
-        Ok(())
+        Ok(late)
     }
 }
 
@@ -121,7 +126,7 @@ impl RqBroker {
             queues: Arc::clone(&self.take_over.queues),
             after_works: self.after_works.clone(),
         };
-        if let Err(error) = turn.run().await {
+        if let Err(error) = turn.run(false).await {
             // The next claim tries again.
             self.take_over.queues().clear();
             return Err(self.link.endpoint.error(&error));
@@ -146,17 +151,17 @@ impl RqBroker {
 }
 
 async fn run(turn: Turn) {
-    let mut ticks = tokio::time::interval(turn.interval());
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut well = true;
+    let (mut well, mut in_time) = (true, 0);
     loop {
-        ticks.tick().await;
-        let done = turn.run().await;
+        // From the end of a turn to the next: one that took long must not be followed by another at once.
+        tokio::time::sleep(turn.interval()).await;
+        let done = turn.run(in_time >= ONLY_RENEWS).await;
         if let Err(error) = &done
             && well
         {
             tracing::warn!(%error, "the lease of this supervisor can't be renewed now");
         }
         well = done.is_ok();
+        in_time = if matches!(done, Ok(false)) { in_time + 1 } else { 0 };
     }
 }
