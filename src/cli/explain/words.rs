@@ -85,10 +85,26 @@ fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
+/// A share that is compared with another one: with as many digits as tell them apart.
+fn percent_beside(share: f64, other: f64) -> String {
+    let shown = |digits: usize, share: f64| format!("{:.digits$} %", share * 100.0);
+    let differs = |digits: &usize| share == other || shown(*digits, share) != shown(*digits, other);
+    shown((0..3).find(differs).unwrap_or(3), share)
+}
+
+/// `3 of 4 workers were busy`
+fn busy_of(busy: u32, from: u32) -> String {
+    match busy {
+        1 if from > 0 => format!("1 of {} was busy", workers(from)),
+        busy if busy > from => format!("{} were busy, more than it is to have", workers(busy)),
+        busy => format!("{busy} of {} were busy", workers(from)),
+    }
+}
+
 /// Why the size changed, or would.
 fn cause(decision: &Decision) -> String {
     let cause = match (decision.term.as_deref(), &*decision.reason) {
-        (_, "below minimum") => "it was below min_workers".to_owned(),
+        (_, "below minimum") => format!("it was below its minimum of {}", workers(decision.min)),
         (_, "above maximum") => format!(
             "it was above {}",
             decision.limit.as_deref().unwrap_or("max_workers")
@@ -112,6 +128,7 @@ fn cause(decision: &Decision) -> String {
         (None, reason) => reason.to_owned(),
     };
     match &decision.limit {
+        Some(limit) if decision.reason == "below minimum" && limit == "min_workers" => cause,
         Some(limit) if decision.wished != decision.to => format!("{cause}. {limit} held"),
         _ => cause,
     }
@@ -128,11 +145,10 @@ fn clears(decision: &Decision) -> String {
         format!(" the oldest for {},", span(oldest_s))
     });
     format!(
-        "{jobs} waited,{oldest} with {} of work, and {} of {} were busy. It wished for {}: enough to clear that within {}, \
+        "{jobs} waited,{oldest} with {} of work, and {}. It wished for {}: enough to clear that within {}, \
          and one for each job at most",
         span(decision.work_s),
-        decision.busy,
-        workers(decision.from),
+        busy_of(decision.busy, decision.from),
         decision.wished,
         span(decision.target_wait_s.unwrap_or(0.0)),
     )
@@ -144,7 +160,7 @@ fn load(decision: &Decision) -> String {
         (Some(busy), Some(share)) => format!(
             "{busy:.2} workers were busy on average over {}, {} of {}",
             span(decision.window_s),
-            percent(share),
+            percent_beside(share, decision.threshold),
             decision.from
         ),
         _ => "nothing was measured yet".to_owned(),
@@ -344,6 +360,33 @@ mod tests {
             jump(180),
             decision(3, (24, 24))
         ]));
+    }
+
+    #[test]
+    fn shares_that_are_compared_are_told_apart() {
+        assert_eq!(percent_beside(0.62, 0.5), "62 %");
+        assert_eq!(percent_beside(0.502, 0.5), "50.2 %");
+        assert_eq!(percent_beside(0.500_01, 0.5), "50.001 %");
+        assert_eq!(percent_beside(0.5, 0.5), "50 %");
+    }
+
+    #[test]
+    fn the_busy_are_counted_in_words() {
+        assert_eq!(busy_of(1, 1), "1 of 1 worker was busy");
+        assert_eq!(busy_of(3, 4), "3 of 4 workers were busy");
+        assert_eq!(busy_of(4, 2), "4 workers were busy, more than it is to have");
+    }
+
+    #[test]
+    fn a_pool_below_its_minimum_says_which() {
+        let floor = Decision {
+            reason: "below minimum".into(),
+            limit: Some("min_workers".into()),
+            min: 5,
+            wished: 2,
+            ..decision(3, (2, 5))
+        };
+        assert_eq!(cause(&floor), "it was below its minimum of 5 workers");
     }
 
     #[test]
