@@ -121,6 +121,7 @@ pub fn recorded(directory: &Path) -> Vec<Named> {
                     columns: Some(columns.parse().expect("names of columns")),
                     service: ServiceTime::Fixed(Duration::from_millis(*service_ms)),
                     speed: *speed,
+                    ..Options::default()
                 };
                 trace::read(BufReader::new(opened), &options, &mut Rng::with_seed(1)).ok()
             });

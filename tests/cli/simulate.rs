@@ -175,3 +175,75 @@ fn mistakes_are_told_with_their_place() {
         &["simulate", "--poisson", "1", "--utilization-threshold", "7"],
     ]));
 }
+
+#[test]
+fn a_part_of_a_recorded_load_is_taken() {
+    let place = Place::new();
+    // The last one comes after a time that nobody could wait for.
+    place.write("jobs.csv", "arrival,service\n0,1\n5,1\n10,1\n1767225600,1\n");
+    let jobs = |flags: &[&str]| {
+        let args = [&["simulate", "--arrivals", "jobs.csv", "--json"], flags].concat();
+        let said: serde_json::Value = serde_json::from_str(&place.lines(&args).join("\n")).unwrap();
+        said["load"]["jobs"].as_u64().unwrap()
+    };
+    assert_eq!(jobs(&["--for", "7s"]), 2);
+    assert_eq!(jobs(&["--for", "7s", "--speed", "2"]), 3);
+}
+
+#[test]
+fn what_has_no_effect_or_would_not_end_is_refused() {
+    let place = Place::new();
+    place.write("jobs.csv", "arrival,service\n1,0.5\n2,0.5\n");
+    place.write("plain.csv", "arrival\n1\n2\n");
+    place.write("far.csv", "arrival,service\n1767225600,1\n1767225601,2\n0,1\n");
+    place.write("empty.csv", "");
+    place.write("none.csv", "arrival,count\n1,0\n");
+    let recorded = ["simulate", "--arrivals", "jobs.csv"];
+    insta::assert_snapshot!(place.transcripts(&[
+        &[&recorded[..], &["--service", "9s"]].concat(),
+        &[&recorded[..], &["--long", "5%=1m"]].concat(),
+        &[&recorded[..], &["--columns", "arrival=a,arrival=b"]].concat(),
+        &[&recorded[..], &["--speed", "1e-9"]].concat(),
+        &[&recorded[..], &["--for", "0s"]].concat(),
+        &["simulate", "--arrivals", "far.csv"],
+        &["simulate", "--arrivals", "empty.csv"],
+        &["simulate", "--arrivals", "none.csv"],
+        &["simulate", "--poisson", "1", "--for", "1000d"],
+        &["simulate", "--poisson", "1", "--service", "1000d"],
+        &["simulate", "--poisson", "1e9"],
+        &["simulate", "--poisson", "0"],
+        &["simulate", "--poisson", "1/d", "--for", "1s"],
+        &["simulate", "--poisson", "1", "--sweep", "floors=1"],
+        &["simulate", "--poisson", "1", "--sweep", "permits=1"],
+        &[
+            "simulate",
+            "--poisson",
+            "1",
+            "--sweep",
+            "max_workers=3",
+            "--sweep",
+            "max-workers=4"
+        ],
+    ]));
+    // It has an effect on the other jobs.
+    place.lines(&[&recorded[..], &["--service", "9s", "--burst", "2", "--for", "1m"]].concat());
+    place.lines(&["simulate", "--arrivals", "plain.csv", "--service", "9s"]);
+}
+
+#[test]
+fn values_of_flags_are_refused_with_what_is_expected() {
+    let place = Place::new();
+    insta::assert_snapshot!(place.transcripts(&[
+        &["simulate", "--poisson", "-1"],
+        &["simulate", "--burst", "99999999999"],
+        &["simulate", "--burst", "-5"],
+        &["simulate", "--poisson", "1", "--slo", "-1"],
+        &["simulate", "--poisson", "1", "--for", "-1"],
+        &["simulate", "--poisson", "1", "--service", "-1"],
+        &["simulate", "--poisson", "1", "--cores", "nan"],
+        &["simulate", "--poisson", "1", "--cores", "0"],
+        &["simulate", "--poisson", "1", "--seed", ""],
+        &["simulate", "--poisson", "1", "--seed", "-1"],
+        &["simulate", "--poisson", "--steady", "1"],
+    ]));
+}

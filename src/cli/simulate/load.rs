@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::sim::load::columns::Columns;
 use crate::sim::load::service::ServiceTime;
-use crate::sim::load::shape::{JOBS_MAX, Shape, Work};
-use crate::sim::load::trace::{self, Columns};
-use crate::sim::load::{Load, counted};
+use crate::sim::load::shape::{Shape, Work};
+use crate::sim::load::trace::{self, About};
+use crate::sim::load::{DAYS_MAX, Excess, JOBS_MAX, Load, SPAN_MAX, counted};
 use crate::time::{Human, Unix, parse_duration};
 
 use super::super::report::{Code, Failure};
@@ -25,19 +26,24 @@ const SPAN: Duration = Duration::from_secs(3600);
 #[command(next_help_heading = "Load")]
 pub(super) struct LoadArgs {
     /// Jobs a second at random instants: `2`, `90/m` or `100/h`
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE")]
     poisson: Option<Rate>,
     /// Jobs a second at even intervals
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE")]
     steady: Option<Rate>,
     /// Random jobs at one rate, and at another in the middle third of the time
-    #[arg(long, value_name = "RATE..RATE")]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE..RATE")]
     step: Option<Rates>,
     /// So many jobs at once: at the start, or each so often, as in `200/10m`
-    #[arg(long = "burst", id = "burst_of", value_name = "JOBS[/TIME]")]
+    #[arg(
+        long = "burst",
+        id = "burst_of",
+        allow_negative_numbers = true,
+        value_name = "JOBS[/TIME]"
+    )]
     burst: Option<Burst>,
     /// Random jobs at a rate that follows the day, at midnight and at noon
-    #[arg(long, value_name = "RATE..RATE")]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE..RATE")]
     diurnal: Option<Rates>,
     /// A CSV file with a header: columns `arrival` and `service`, and if need be `count`, `task` and `queue`
     #[arg(long, value_name = "FILE")]
@@ -46,28 +52,28 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "ROLE=COLUMN,…", requires = "arrivals")]
     columns: Option<Columns>,
     /// Let the jobs of the file come so many times faster
-    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor, requires = "arrivals")]
+    #[arg(long, allow_negative_numbers = true, value_name = "FACTOR", default_value = "1", value_parser = factor, requires = "arrivals")]
     speed: f64,
-    /// How long a job takes: `1s`, `0.5s..2s` or `exp:1s` (exponential with that mean)
-    #[arg(long, value_name = "TIME", default_value = "1s")]
-    service: ServiceTime,
+    /// How long a job takes: `1s`, `0.5s..2s` or `exp:1s` (exponential with that mean); of a history, where it was not measured [default: 1s]
+    #[arg(long, allow_negative_numbers = true, value_name = "TIME")]
+    service: Option<ServiceTime>,
     /// A share of the jobs that takes longer, as in `5%=1m`
-    #[arg(long, value_name = "SHARE=TIME")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SHARE=TIME")]
     long: Option<Long>,
     /// What came to the pool, from its history: that which `pool run` keeps, or another file
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     history: Option<Option<PathBuf>>,
     /// Begin so long ago in the history [default: as far as it goes]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "history")]
+    #[arg(long, allow_negative_numbers = true, value_name = "TIME", value_parser = parse_duration, requires = "history")]
     since: Option<Duration>,
     /// Jobs compute, and share so many processors; by default each goes on by itself, as if it waited for others
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = processors)]
     cores: Option<u32>,
-    /// How long jobs come [default: 1h; of a history all]
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    /// How long jobs come [default: 1h; of a file or a history all]
+    #[arg(long = "for", allow_negative_numbers = true, value_name = "TIME", value_parser = span)]
     span: Option<Duration>,
     /// Seed of all that is random
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value = "1", value_parser = seed)]
     seed: u64,
 }
 
@@ -109,60 +115,94 @@ impl LoadArgs {
         History::read(&part, Unix::now()).map(Some)
     }
 
+    fn service(&self) -> ServiceTime {
+        self.service.unwrap_or(ServiceTime::Fixed(Duration::from_secs(1)))
+    }
+
     /// All that was asked for, together.
     pub fn load(&self, history: Option<&History>) -> Result<Load, Failure> {
         let mut rng = Rng::with_seed(self.seed);
+        let shapes = self.shapes();
+        let is_recorded = self.arrivals.is_some() || history.is_some();
+        if self.long.is_some() && shapes.is_empty() && is_recorded {
+            return Err(usage("--long has no effect on recorded jobs")
+                .hint("it is a share of the jobs of --poisson, --steady, --step, --burst and --diurnal"));
+        }
         let work = Work {
-            service: self.service,
+            service: self.service(),
             long: self.long.map(|long| (long.share, long.service)),
         };
         let mut load: Option<Load> = None;
-        for shape in self.shapes() {
-            let more = shape.load(&work, self.span(), &mut rng);
-            let more = more.ok_or_else(too_many)?;
-            load = Some(load.map_or_else(|| more.clone(), |load| load.and(more.clone())));
+        let mut add = |more: Load| -> Result<(), Failure> {
+            let both = match load.take() {
+                Some(load) => load.and(more).map_err(too_many)?,
+                None => more,
+            };
+            load = Some(both);
+            Ok(())
+        };
+        for shape in shapes {
+            add(shape.load(&work, self.span(), &mut rng).map_err(too_many)?)?;
         }
         if let Some(path) = &self.arrivals {
-            let more = self.read(path, &mut rng)?;
-            load = Some(load.map_or_else(|| more.clone(), |load| load.and(more.clone())));
+            add(self.read(path, history.is_some(), &mut rng)?)?;
         }
         if let Some(history) = history {
-            let more = counted::rebuild(&history.stretches(), self.service, history.span, &mut rng);
-            let more = more.ok_or_else(too_many)?;
-            load = Some(load.map_or_else(|| more.clone(), |load| load.and(more.clone())));
-            load = load.map(|load| Load {
-                begins: Some(history.begins),
-                ..load
-            });
+            let rebuilt = counted::rebuild(&history.stretches(), self.service(), history.span, &mut rng);
+            add(rebuilt.map_err(too_many)?)?;
         }
-        let load = load.ok_or_else(|| {
+        let mut load = load.ok_or_else(|| {
             usage("no load").hint(
                 "give one or several of --poisson, --steady, --step, --burst, --diurnal, --arrivals and --history",
             )
         })?;
         if load.arrivals.is_empty() {
-            return Err(usage("the load has no jobs").hint("jobs come for the time that --for says"));
+            return Err(self.no_jobs(history));
         }
+        load.begins = history.map(|history| history.begins).or(load.begins);
         Ok(load)
     }
 
-    fn read(&self, path: &Path, rng: &mut Rng) -> Result<Load, Failure> {
+    /// Why there are none.
+    fn no_jobs(&self, history: Option<&History>) -> Failure {
+        let failure = usage("the load has no jobs");
+        let shapes = self.shapes();
+        if history.is_some() {
+            failure.hint("none came in this part of the history: --since and --for choose another one")
+        } else if self.arrivals.is_some() {
+            let time = self.span.map_or("", |_| " in the time of --for");
+            failure.hint(format!("no row of the file counts a job{time}"))
+        } else if shapes.iter().all(|shape| shape.expected(SPAN_MAX) == 0.0) {
+            failure.hint("give a rate above 0, or a burst of 1 job or more")
+        } else {
+            failure.hint("the rate is low for so short a time: a longer --for brings jobs")
+        }
+    }
+
+    fn read(&self, path: &Path, has_history: bool, rng: &mut Rng) -> Result<Load, Failure> {
         let file = File::open(path).map_err(|error| {
             Failure::new(Code::Usage, format!("cannot read `{}`: {error}", path.display()))
         })?;
         let options = trace::Options {
             columns: self.columns.clone(),
-            service: self.service,
+            service: self.service(),
+            service_is_for_it: self.service.is_some() && self.shapes().is_empty() && !has_history,
             speed: self.speed,
+            lasts: self.span,
         };
         let load = trace::read(BufReader::new(file), &options, rng);
         load.map_err(|error| {
             let failure = usage(format!("`{}`: {error}", path.display()));
-            match self.columns {
-                None if error.line == 1 => {
+            match error.about {
+                About::Columns if self.columns.is_none() => {
                     failure.hint("name the columns with --columns arrival=COLUMN,service=COLUMN")
                 }
-                _ => failure,
+                About::Service => failure
+                    .hint("leave --service out, or the column: --columns arrival=COLUMN reads no other one"),
+                About::Size => {
+                    failure.hint("--for takes the first part of the file, --speed lets its jobs come faster")
+                }
+                About::Columns | About::Content => failure,
             }
         })
     }
@@ -191,7 +231,7 @@ impl LoadArgs {
             let long = self
                 .long
                 .map(|long| format!(", {:.3} of them {}", long.share, long.service));
-            words.push(format!("{} each{}", self.service, long.unwrap_or_default()));
+            words.push(format!("{} each{}", self.service(), long.unwrap_or_default()));
         }
         if let Some(path) = &self.arrivals {
             let speed = if self.speed == 1.0 {
@@ -209,8 +249,30 @@ impl LoadArgs {
     }
 }
 
-fn too_many() -> Failure {
-    usage(format!("the load has more than {JOBS_MAX} jobs"))
+fn too_many(excess: Excess) -> Failure {
+    let failure = usage(format!("the load has {excess}"));
+    match excess {
+        Excess::Jobs => failure.hint("a shorter --for takes fewer"),
+        Excess::Kinds => failure,
+    }
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    let span = parse_duration(text).map_err(|error| error.to_string())?;
+    let is_short = span <= SPAN_MAX;
+    is_short
+        .then_some(span)
+        .ok_or_else(|| format!("a load lasts at most {DAYS_MAX} days"))
+}
+
+fn processors(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected a number of processors, 1 or more".to_owned())
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
 }
 
 fn factor(text: &str) -> Result<f64, String> {
@@ -239,9 +301,9 @@ impl FromStr for Rate {
             .parse::<f64>()
             .ok()
             .filter(|rate| (0.0..=1e9).contains(rate));
-        number
-            .map(|number| Rate(number / seconds))
-            .ok_or_else(|| "expected jobs a second such as `2`, or `90/m`, `100/h`, `500/d`".to_owned())
+        number.map(|number| Rate(number / seconds)).ok_or_else(|| {
+            "expected jobs a second such as `2`, or `90/m`, `100/h`, `500/d`, from 0 to 1e9".to_owned()
+        })
     }
 }
 
@@ -280,8 +342,10 @@ impl FromStr for Burst {
         if every.is_some_and(|every| every.is_zero()) {
             return Err("the time between two bursts is 0".to_owned());
         }
-        let jobs = jobs.parse().ok();
-        let jobs = jobs.ok_or("expected a number of jobs such as `200`, or `200/10m`")?;
+        let jobs = jobs.parse().ok().filter(|jobs| *jobs as usize <= JOBS_MAX);
+        let jobs = jobs.ok_or_else(|| {
+            format!("expected a number of jobs such as `200`, or `200/10m`, at most {JOBS_MAX}")
+        })?;
         Ok(Burst { jobs, every })
     }
 }
@@ -330,7 +394,7 @@ mod tests {
         for text in ["", "-1", "2/x", "nan"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
-        for text in ["", "-1", "2/0s", "2/"] {
+        for text in ["", "-1", "2/0s", "2/", "99999999999", "20000001"] {
             assert!(text.parse::<Burst>().is_err(), "{text}");
         }
         for text in ["5%", "200%=1s", "x=1s"] {

@@ -53,7 +53,7 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "NAME", help_heading = "Settings")]
     pool: Option<String>,
     /// How long a job may wait: OVER counts those that wait longer
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1s", help_heading = "Output")]
+    #[arg(long, allow_negative_numbers = true, value_name = "TIME", value_parser = parse_duration, default_value = "1s", help_heading = "Output")]
     slo: Duration,
     /// Print JSON
     #[arg(long, help_heading = "Output")]

@@ -108,6 +108,13 @@ pub(super) fn all(args: &SimulateArgs) -> Result<Vec<Variant>, Failure> {
         [] => vec![None],
         files => files.iter().cloned().map(Some).collect(),
     };
+    let keys = || args.sweep.iter().map(|sweep| sweep.key.replace('-', "_"));
+    if let Some(twice) = keys()
+        .enumerate()
+        .find(|(at, key)| keys().take(*at).any(|known| known == *key))
+    {
+        return Err(usage(format!("--sweep: `{}` is swept twice", twice.1)));
+    }
     let mut choices = Vec::new();
     for file in files {
         let name = file.as_ref().filter(|_| args.config.len() > 1);
@@ -139,6 +146,10 @@ fn swept(
             let with = run.clone().and_key(&sweep.key, value).map_err(|meant| {
                 let failure = usage(format!("--sweep: a pool has no setting `{}`", sweep.key));
                 match meant {
+                    Some(meant) if meant == sweep.key.replace('-', "_") => usage(format!(
+                        "--sweep: `{meant}` is a list or a table, and no single value"
+                    ))
+                    .hint("write a file for each, and compare them: --config a.toml --config b.toml"),
                     Some(meant) => failure.hint(format!("did you mean `{meant}`?")),
                     None => failure.hint("`pool run --help` lists the settings of a pool"),
                 }

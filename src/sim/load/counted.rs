@@ -10,8 +10,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::service::ServiceTime;
-use super::shape::JOBS_MAX;
-use super::{Arrival, Load};
+use super::{Arrival, Excess, JOBS_MAX, Load};
 use crate::job::QueueName;
 use crate::time::seconds_to_duration;
 
@@ -62,19 +61,26 @@ fn normal(rng: &mut Rng) -> f64 {
     radius * (TAU * rng.f64()).cos()
 }
 
-/// The jobs of all stretches within `span`. `unknown`: what those take that have no measured service time. `None`: they would
-/// be more than [`JOBS_MAX`], or of too many queues.
-pub fn rebuild(stretches: &[Stretch], unknown: ServiceTime, span: Duration, rng: &mut Rng) -> Option<Load> {
+/// The jobs of all stretches within `span`. `unknown`: what those take that have no measured service time.
+///
+/// # Errors
+/// They would be too many, or of too many queues.
+pub fn rebuild(
+    stretches: &[Stretch],
+    unknown: ServiceTime,
+    span: Duration,
+    rng: &mut Rng,
+) -> Result<Load, Excess> {
     let jobs = stretches.iter().flat_map(|stretch| &stretch.slots).sum::<u64>();
     if jobs > JOBS_MAX as u64 {
-        return None;
+        return Err(Excess::Jobs);
     }
     let mut load = Load {
         span,
         ..Load::default()
     };
     for stretch in stretches {
-        let kind = load.kind("job", Some(&stretch.queue))?;
+        let kind = load.kind("job", Some(&stretch.queue)).ok_or(Excess::Kinds)?;
         let count = stretch.slots.iter().sum::<u64>() as usize;
         let services = match stretch.service {
             Some(spread) => spread.draw(count, rng),
@@ -94,7 +100,7 @@ pub fn rebuild(stretches: &[Stretch], unknown: ServiceTime, span: Duration, rng:
         load.arrivals.extend(jobs);
     }
     load.arrivals.sort_by_key(|arrival| arrival.at);
-    Some(load)
+    Ok(load)
 }
 
 #[cfg(test)]
@@ -165,6 +171,9 @@ mod tests {
         assert_eq!((load.arrivals.len(), load.span), (4, Duration::from_secs(5)));
         let many = stretch(0.0, &[JOBS_MAX as u64 + 1], None);
         let span = Duration::from_secs(5);
-        assert_eq!(rebuild(&[many], SECOND, span, &mut Rng::with_seed(1)), None);
+        assert_eq!(
+            rebuild(&[many], SECOND, span, &mut Rng::with_seed(1)),
+            Err(Excess::Jobs)
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! What comes: jobs with the instant of their arrival and the time that they take.
 //!
 //! [`shape`]: loads that are described in a few words. [`service`]: how long their jobs take. [`trace`]: loads that were
-//! recorded job by job. [`counted`]: loads that were counted.
+//! recorded job by job, in files whose [`columns`] have roles. [`counted`]: loads that were counted.
 
+pub mod columns;
 pub mod counted;
 pub mod service;
 pub mod shape;
@@ -47,8 +48,28 @@ pub struct Load {
     pub begins: Option<Unix>,
 }
 
+/// Most jobs of one load, so that it fits into memory: 24 bytes each, and as much again for what became of it.
+pub const JOBS_MAX: usize = 20_000_000;
+
 /// Most kinds of jobs in one load.
 pub const KINDS_MAX: usize = 1000;
+
+/// Most days that a load lasts, and that a job takes. A pool is simulated also while nothing comes: a year takes half a minute.
+pub const DAYS_MAX: u64 = 366;
+
+/// The same as a time.
+pub const SPAN_MAX: Duration = Duration::from_secs(DAYS_MAX * 86_400);
+
+/// What a load has too many of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Excess {
+    /// Jobs.
+    #[error("more than {JOBS_MAX} jobs")]
+    Jobs,
+    /// Kinds of them.
+    #[error("more than {KINDS_MAX} tasks and queues")]
+    Kinds,
+}
 
 impl Load {
     /// The place of this kind among the kinds, which it joins. `None`: there are too many.
@@ -66,17 +87,18 @@ impl Load {
 
     /// Both at once, from the same instant on: that of this one, if it has one.
     ///
-    /// # Panics
-    /// If they have more than [`KINDS_MAX`] kinds together.
-    pub fn and(mut self, other: Load) -> Load {
-        let places: Vec<u16> = other
+    /// # Errors
+    /// They are too many together.
+    pub fn and(mut self, other: Load) -> Result<Load, Excess> {
+        if self.arrivals.len() + other.arrivals.len() > JOBS_MAX {
+            return Err(Excess::Jobs);
+        }
+        let places = other
             .kinds
             .iter()
-            .map(|kind| {
-                let place = self.kind(&kind.task, kind.queue.as_ref());
-                place.expect("loads of few kinds")
-            })
-            .collect();
+            .map(|kind| self.kind(&kind.task, kind.queue.as_ref()));
+        let places: Option<Vec<u16>> = places.collect();
+        let places = places.ok_or(Excess::Kinds)?;
         let moved = other.arrivals.into_iter().map(|arrival| Arrival {
             kind: places[usize::from(arrival.kind)],
             ..arrival
@@ -85,11 +107,33 @@ impl Load {
         self.arrivals.sort_by_key(|arrival| arrival.at);
         self.span = self.span.max(other.span);
         self.begins = self.begins.or(other.begins);
-        self
+        Ok(self)
     }
 
     /// The work of all jobs together.
     pub fn work(&self) -> Duration {
         self.arrivals.iter().map(|arrival| arrival.service).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loads_that_are_too_many_kinds_together_are_refused() {
+        let of_kinds = |names: std::ops::Range<usize>| {
+            let mut load = Load::default();
+            for name in names {
+                load.kind(&name.to_string(), None).unwrap();
+            }
+            load
+        };
+        assert!(
+            of_kinds(0..KINDS_MAX).and(of_kinds(0..2)).is_ok(),
+            "the same ones"
+        );
+        let both = of_kinds(0..KINDS_MAX).and(of_kinds(KINDS_MAX..KINDS_MAX + 1));
+        assert_eq!(both, Err(Excess::Kinds));
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::{DAYS_MAX, SPAN_MAX};
 use crate::time::{Human, parse_duration};
 
 /// A distribution of service times.
@@ -38,14 +39,19 @@ pub(super) fn exponential(rng: &mut Rng) -> f64 {
 
 /// Why a text is no service time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a time such as `1s`, a range such as `0.5s..2s`, or `exp:1s` (exponential with that mean)")]
+#[error(
+    "expected a time such as `1s`, a range such as `0.5s..2s`, or `exp:1s` (exponential with that mean), of at most {DAYS_MAX} days"
+)]
 pub struct ServiceTimeError;
 
 impl FromStr for ServiceTime {
     type Err = ServiceTimeError;
 
     fn from_str(text: &str) -> Result<Self, ServiceTimeError> {
-        let time = |text: &str| parse_duration(text).map_err(|_| ServiceTimeError);
+        let time = |text: &str| {
+            let time = parse_duration(text).ok().filter(|time| *time <= SPAN_MAX);
+            time.ok_or(ServiceTimeError)
+        };
         if let Some(mean) = text.strip_prefix("exp:") {
             return Ok(ServiceTime::Exponential(time(mean)?));
         }
@@ -82,7 +88,7 @@ mod tests {
             let read: ServiceTime = text.parse().unwrap();
             assert_eq!(read.to_string(), text);
         }
-        for text in ["", "2s..1s", "exp:", "normal:1s", "1s.."] {
+        for text in ["", "2s..1s", "exp:", "normal:1s", "1s..", "367d", "1s..367d"] {
             assert_eq!(text.parse::<ServiceTime>(), Err(ServiceTimeError), "{text}");
         }
     }

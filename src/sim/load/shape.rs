@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::service::{ServiceTime, exponential};
-use super::{Arrival, Load};
+use super::{Arrival, Excess, JOBS_MAX, Load};
 
 /// How jobs come. Rates are jobs a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,24 +32,25 @@ pub struct Work {
     pub long: Option<(f64, ServiceTime)>,
 }
 
-/// Most jobs of one load, so that it fits into memory: 24 bytes each, and as much again for what became of it.
-pub const JOBS_MAX: usize = 20_000_000;
-
 const DAY_S: f64 = 86_400.0;
 
 impl Shape {
-    /// The jobs of so much time. `None`: they would be more than [`JOBS_MAX`].
-    pub fn load(self, work: &Work, span: Duration, rng: &mut Rng) -> Option<Load> {
+    /// The jobs of so much time.
+    ///
+    /// # Errors
+    /// They would be too many.
+    pub fn load(self, work: &Work, span: Duration, rng: &mut Rng) -> Result<Load, Excess> {
         if self.expected(span) > JOBS_MAX as f64 {
-            return None;
+            return Err(Excess::Jobs);
         }
         let mut load = Load {
             span,
             ..Load::default()
         };
-        let short = load.kind("job", None)?;
+        let mut kind = |task| load.kind(task, None).ok_or(Excess::Kinds);
+        let short = kind("job")?;
         let long = match work.long {
-            Some((share, time)) => Some((share, time, load.kind("long", None)?)),
+            Some((share, time)) => Some((share, time, kind("long")?)),
             None => None,
         };
         // When jobs come does not depend on what they take.
@@ -64,7 +65,7 @@ impl Shape {
             }
         };
         load.arrivals = self.instants(span, rng).into_iter().map(drawn).collect();
-        Some(load)
+        Ok(load)
     }
 
     /// The rate at an instant; of a burst none.
@@ -89,7 +90,7 @@ impl Shape {
     }
 
     /// At most so many jobs, about.
-    fn expected(self, span: Duration) -> f64 {
+    pub fn expected(self, span: Duration) -> f64 {
         match self {
             Shape::Burst(count, every) => {
                 let every = every.filter(|every| !every.is_zero());
@@ -198,12 +199,12 @@ mod tests {
     fn a_load_too_large_for_memory_is_refused() {
         assert_eq!(
             Shape::Poisson(1e9).load(&SECOND, HOUR, &mut Rng::with_seed(1)),
-            None
+            Err(Excess::Jobs)
         );
         let every = Some(Duration::from_nanos(1));
         assert_eq!(
             Shape::Burst(1, every).load(&SECOND, HOUR, &mut Rng::with_seed(1)),
-            None
+            Err(Excess::Jobs)
         );
     }
 }

@@ -3,84 +3,16 @@
 use std::fmt;
 use std::io::Read;
 use std::ops::Range;
-use std::str::FromStr;
 use std::time::Duration;
 
 use csv::{Reader, StringRecord};
 use fastrand::Rng;
 
+use super::columns::Columns;
 use super::service::ServiceTime;
-use super::shape::JOBS_MAX;
-use super::{Arrival, KINDS_MAX, Load};
+use super::{Arrival, DAYS_MAX, Excess, JOBS_MAX, Load, SPAN_MAX};
 use crate::job::QueueName;
 use crate::time::{Unix, parse_duration, parse_timestamp, seconds_to_duration};
-
-/// Which column says what.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Columns {
-    /// When a job comes: seconds, or a date with a time.
-    pub arrival: String,
-    /// How long it runs: seconds, a duration, or a number of `service_unit`; `None`: the file does not say.
-    pub service: Option<String>,
-    /// What a bare number of the service column counts.
-    pub service_unit: Duration,
-    /// How many jobs a row stands for, evenly until the next row; `None`: one.
-    pub count: Option<String>,
-    /// The task; `None`: all are of one.
-    pub task: Option<String>,
-    /// The queue; `None`: the first one of the pool.
-    pub queue: Option<String>,
-}
-
-impl Default for Columns {
-    fn default() -> Self {
-        Columns {
-            arrival: "arrival".into(),
-            service: None,
-            service_unit: Duration::from_secs(1),
-            count: None,
-            task: None,
-            queue: None,
-        }
-    }
-}
-
-/// Why a text names no columns.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "expected `ROLE=COLUMN`, separated by commas, with the roles arrival, service, count, task and queue; \
-     `service=tokens*20ms` multiplies"
-)]
-pub struct ColumnsError;
-
-/// `arrival=TIMESTAMP,service=GeneratedTokens*20ms`
-impl FromStr for Columns {
-    type Err = ColumnsError;
-
-    fn from_str(text: &str) -> Result<Self, ColumnsError> {
-        let mut columns = Columns::default();
-        for part in text.split(',') {
-            let (role, name) = part.split_once('=').ok_or(ColumnsError)?;
-            let name = name.trim().to_owned();
-            match role.trim() {
-                _ if name.is_empty() => return Err(ColumnsError),
-                "arrival" => columns.arrival = name,
-                "service" => match name.rsplit_once('*') {
-                    Some((name, unit)) => {
-                        columns.service = Some(name.to_owned());
-                        columns.service_unit = parse_duration(unit).map_err(|_| ColumnsError)?;
-                    }
-                    None => columns.service = Some(name),
-                },
-                "count" => columns.count = Some(name),
-                "task" => columns.task = Some(name),
-                "queue" => columns.queue = Some(name),
-                _ => return Err(ColumnsError),
-            }
-        }
-        Ok(columns)
-    }
-}
 
 /// Why a file is no load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +21,21 @@ pub struct TraceError {
     pub line: u64,
     /// What is wrong with it.
     pub message: String,
+    /// What would mend it.
+    pub about: About,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Its header: other columns may be meant.
+    Columns,
+    /// It says what jobs take, and somebody else does too.
+    Service,
+    /// Too many jobs, or too long a time: a part of it may do.
+    Size,
+    /// What it says.
+    Content,
 }
 
 impl std::error::Error for TraceError {}
@@ -109,8 +56,24 @@ pub struct Options {
     pub columns: Option<Columns>,
     /// What jobs take where the file does not say.
     pub service: ServiceTime,
+    /// That was asked for, and is for nothing else: a file that says it too is refused.
+    pub service_is_for_it: bool,
     /// So many times faster than it was recorded: instants only, not what jobs take.
     pub speed: f64,
+    /// Only what comes in so much time from its start, at that speed; `None`: all.
+    pub lasts: Option<Duration>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            columns: None,
+            service: ServiceTime::Fixed(Duration::from_secs(1)),
+            service_is_for_it: false,
+            speed: 1.0,
+            lasts: None,
+        }
+    }
 }
 
 /// Reads a CSV file with a header.
@@ -120,23 +83,31 @@ pub struct Options {
 pub fn read(file: impl Read, options: &Options, rng: &mut Rng) -> Result<Load, TraceError> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
     let places = Places::find(&mut reader, options)?;
+    if places.service.is_some() && options.service_is_for_it {
+        return Err(TraceError {
+            line: 1,
+            message: "the file has a column of service times already".into(),
+            about: About::Service,
+        });
+    }
     let mut rows = Vec::new();
     let mut load = Load::default();
     for record in reader.records() {
         let record = record.map_err(|error| unreadable(&error))?;
         rows.push(places.row(&record, options, &mut load, rng)?);
         if rows.len() > JOBS_MAX {
-            return Err(too_many(0));
+            return Err(content(
+                0,
+                format!("more than {JOBS_MAX} rows; simulate a part of the file"),
+            ));
         }
     }
-    spread(rows, options.speed, load)
+    spread(rows, options, load)
 }
 
-fn too_many(line: u64) -> TraceError {
-    TraceError {
-        line,
-        message: format!("more than {JOBS_MAX} jobs"),
-    }
+fn content(line: u64, message: String) -> TraceError {
+    let about = About::Content;
+    TraceError { line, message, about }
 }
 
 fn unreadable(error: &csv::Error) -> TraceError {
@@ -150,7 +121,7 @@ fn unreadable(error: &csv::Error) -> TraceError {
         csv::ErrorKind::Utf8 { .. } => "not UTF-8".to_owned(),
         _ => error.to_string(),
     };
-    TraceError { line, message }
+    content(line, message)
 }
 
 /// One row: seconds of its arrival by the file's clock, and so many jobs.
@@ -162,6 +133,40 @@ struct Row {
     count: u64,
     service: Duration,
     kind: u16,
+}
+
+impl Row {
+    fn unix(&self) -> Unix {
+        Unix((self.at * 1e3).round() as i64)
+    }
+
+    /// When it came, as people read it.
+    fn clock(&self) -> String {
+        if self.is_dated {
+            self.unix().to_string()
+        } else {
+            self.at.to_string()
+        }
+    }
+
+    fn too_late(&self, first: &Row, speed: f64) -> TraceError {
+        let speed = if speed == 1.0 {
+            String::new()
+        } else {
+            format!(", at {speed} times the speed")
+        };
+        let message = format!(
+            "arrival {} is more than {DAYS_MAX} days after the first one, {} in line {}{speed}",
+            self.clock(),
+            first.clock(),
+            first.line
+        );
+        TraceError {
+            line: self.line,
+            message,
+            about: About::Size,
+        }
+    }
 }
 
 /// Where the columns stand.
@@ -178,6 +183,9 @@ impl Places {
     fn find(reader: &mut Reader<impl Read>, options: &Options) -> Result<Places, TraceError> {
         let header = reader.headers().map_err(|error| unreadable(&error))?.clone();
         let place = |name: &str| header.iter().position(|known| known == name);
+        if header.iter().all(str::is_empty) {
+            return Err(content(0, "no header: the file is empty".into()));
+        }
         let named = |name: &str| {
             place(name).ok_or_else(|| TraceError {
                 line: 1,
@@ -185,6 +193,7 @@ impl Places {
                     "no column `{name}`; there are `{}`",
                     header.iter().collect::<Vec<_>>().join("`, `")
                 ),
+                about: About::Columns,
             })
         };
         let Some(columns) = &options.columns else {
@@ -216,7 +225,7 @@ impl Places {
         rng: &mut Rng,
     ) -> Result<Row, TraceError> {
         let line = record.position().map_or(0, csv::Position::line);
-        let wrong = |message: String| TraceError { line, message };
+        let wrong = |message: String| content(line, message);
         let text = |place: usize| record.get(place).unwrap_or_default();
         let at = text(self.arrival);
         let (at, is_dated) = seconds(at).ok_or_else(|| {
@@ -227,7 +236,8 @@ impl Places {
         let service = match self.service.map(text) {
             Some(service) => self.service_time(service).ok_or_else(|| {
                 wrong(format!(
-                    "service time `{service}`; expected seconds such as `0.25`, or a duration such as `250ms`"
+                    "service time `{service}`; expected seconds such as `0.25`, or a duration such as `250ms`, \
+                     of at most {DAYS_MAX} days"
                 ))
             })?,
             None => options.service.draw(rng),
@@ -237,16 +247,20 @@ impl Places {
             Some(count) => count
                 .parse::<f64>()
                 .ok()
-                .filter(|count| (0.0..=1e9).contains(count))
+                .filter(|count| (0.0..=JOBS_MAX as f64).contains(count))
                 .map(|count| count.round() as u64)
-                .ok_or_else(|| wrong(format!("count `{count}`; expected a number of jobs")))?,
+                .ok_or_else(|| {
+                    wrong(format!(
+                        "count `{count}`; expected a number of jobs, at most {JOBS_MAX}"
+                    ))
+                })?,
             None => 1,
         };
         let queue = self.queue.map(text).map(QueueName::new).transpose();
         let queue = queue.map_err(|error| wrong(format!("a queue's name {error}")))?;
         let task = self.task.map_or("job", text);
         let kind = load.kind(task, queue.as_ref());
-        let kind = kind.ok_or_else(|| wrong(format!("more than {KINDS_MAX} tasks and queues")))?;
+        let kind = kind.ok_or_else(|| wrong(Excess::Kinds.to_string()))?;
         Ok(Row {
             line,
             at,
@@ -258,10 +272,11 @@ impl Places {
     }
 
     fn service_time(&self, text: &str) -> Option<Duration> {
-        match text.parse::<f64>() {
-            Ok(number) => seconds_to_duration(number * self.service_unit.as_secs_f64()).ok(),
-            Err(_) => parse_duration(text).ok(),
-        }
+        let time = match text.parse::<f64>() {
+            Ok(number) => seconds_to_duration(number * self.service_unit.as_secs_f64()),
+            Err(_) => parse_duration(text),
+        };
+        time.ok().filter(|time| *time <= SPAN_MAX)
     }
 }
 
@@ -277,31 +292,31 @@ fn seconds(text: &str) -> Option<(f64, bool)> {
 }
 
 /// The jobs of all rows: a row of several spreads them until the next row.
-fn spread(mut rows: Vec<Row>, speed: f64, mut load: Load) -> Result<Load, TraceError> {
+fn spread(mut rows: Vec<Row>, options: &Options, mut load: Load) -> Result<Load, TraceError> {
     rows.sort_by(|a, b| a.at.total_cmp(&b.at));
     let Some(first) = rows.first() else {
-        return Err(TraceError {
-            line: 0,
-            message: "no row: nothing but a header".into(),
-        });
+        return Err(content(0, "no row: nothing but a header".into()));
     };
-    let start = first.at;
-    load.begins = first.is_dated.then(|| Unix((start * 1e3).round() as i64));
+    load.begins = first.is_dated.then(|| first.unix());
+    let is_within = |at: &f64| options.lasts.is_none_or(|lasts| *at < lasts.as_secs_f64());
     let mut interval = 0.0;
     let nexts = rows.iter().skip(1).map(|row| Some(row.at)).chain([None]);
     for (row, next) in rows.iter().zip(nexts) {
         // The last one has no next, and is taken to be as long as the one before it.
         interval = next.map_or(interval, |next| next - row.at);
-        if load.arrivals.len() as u64 + row.count > JOBS_MAX as u64 {
-            return Err(too_many(row.line));
-        }
-        for job in 0..row.count {
-            let at = (row.at - start + interval * job as f64 / row.count as f64) / speed;
-            load.arrivals.push(Arrival {
-                at: seconds_to_duration(at).map_err(|error| TraceError {
+        let at = |job| (row.at - first.at + interval * job as f64 / row.count as f64) / options.speed;
+        for at in (0..row.count).map(at).take_while(is_within) {
+            let at = seconds_to_duration(at).ok().filter(|at| *at <= SPAN_MAX);
+            let at = at.ok_or_else(|| row.too_late(first, options.speed))?;
+            if load.arrivals.len() == JOBS_MAX {
+                return Err(TraceError {
                     line: row.line,
-                    message: error.to_string(),
-                })?,
+                    message: Excess::Jobs.to_string(),
+                    about: About::Size,
+                });
+            }
+            load.arrivals.push(Arrival {
+                at,
                 service: row.service,
                 kind: row.kind,
             });
@@ -320,7 +335,7 @@ mod tests {
         Options {
             columns: (!columns.is_empty()).then(|| columns.parse().unwrap()),
             service: ServiceTime::Fixed(Duration::from_secs(9)),
-            speed: 1.0,
+            ..Options::default()
         }
     }
 
@@ -382,6 +397,41 @@ mod tests {
     }
 
     #[test]
+    fn the_first_part_of_a_file_may_be_taken_whatever_comes_later() {
+        let part = |speed, lasts_s| {
+            let options = Options {
+                speed,
+                lasts: Some(Duration::from_secs(lasts_s)),
+                ..options("")
+            };
+            let text = "arrival,count\n0,1\n5,2\n15,1\n1e18,1\n";
+            let load = read(text.as_bytes(), &options, &mut Rng::with_seed(1)).unwrap();
+            load.arrivals.len()
+        };
+        assert_eq!(
+            [(1.0, 5), (1.0, 11), (1.0, 20), (5.0, 2)].map(|(speed, lasts)| part(speed, lasts)),
+            [1, 3, 4, 2]
+        );
+        let slow = Options {
+            speed: 1e-9,
+            ..options("")
+        };
+        let error = read("arrival\n1\n2\n".as_bytes(), &slow, &mut Rng::with_seed(1)).unwrap_err();
+        assert_eq!((error.line, error.about), (3, About::Size), "{error}");
+    }
+
+    #[test]
+    fn a_service_time_beside_a_column_of_them_is_refused() {
+        let asked = Options {
+            service_is_for_it: true,
+            ..options("")
+        };
+        let read = |text: &str| read(text.as_bytes(), &asked, &mut Rng::with_seed(1));
+        assert_eq!(read("arrival,service\n1,1\n").unwrap_err().about, About::Service);
+        assert!(read("arrival\n1\n").is_ok());
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         for (text, columns, message) in [
             (
@@ -397,12 +447,12 @@ mod tests {
             (
                 "arrival,service\n1,1\n2,-1\n",
                 "",
-                "line 3: service time `-1`; expected seconds such as `0.25`, or a duration such as `250ms`",
+                "line 3: service time `-1`; expected seconds such as `0.25`, or a duration such as `250ms`, of at most 366 days",
             ),
             (
                 "arrival,count\n1,many\n",
                 "",
-                "line 2: count `many`; expected a number of jobs",
+                "line 2: count `many`; expected a number of jobs, at most 20000000",
             ),
             (
                 "arrival,service\n1\n",
@@ -410,6 +460,28 @@ mod tests {
                 "line 2: 1 columns, and the header has 2",
             ),
             ("arrival\n", "", "no row: nothing but a header"),
+            ("", "", "no header: the file is empty"),
+            ("\n \n", "", "no header: the file is empty"),
+            (
+                "arrival\n1767225600\n1767225601\n0\n",
+                "",
+                "line 2: arrival 2026-01-01T00:00:00.000Z is more than 366 days after the first one, 0 in line 4",
+            ),
+            (
+                "arrival\n2\n1e18\n",
+                "",
+                "line 3: arrival 1000000000000000000 is more than 366 days after the first one, 2 in line 2",
+            ),
+            (
+                "arrival,count\n1,99999999999\n",
+                "",
+                "line 2: count `99999999999`; expected a number of jobs, at most 20000000",
+            ),
+            (
+                "arrival,service\n1,367d\n",
+                "",
+                "line 2: service time `367d`; expected seconds such as `0.25`, or a duration such as `250ms`, of at most 366 days",
+            ),
             (
                 "arrival,queue\n1,\n",
                 "arrival=arrival,queue=queue",
@@ -421,9 +493,6 @@ mod tests {
                 message,
                 "{text}"
             );
-        }
-        for text in ["", "when=a", "arrival", "service=x*y", "arrival="] {
-            assert_eq!(text.parse::<Columns>(), Err(ColumnsError), "{text}");
         }
     }
 }
