@@ -69,6 +69,11 @@ fn explain_tells_why_the_pool_has_its_size_also_after_a_kill_and_a_torn_write() 
         "{text}"
     );
     assert_eq!(simulated["trials"][0]["workers_max"], 2);
+    let had_s = |key: &str| simulated["trials"][0][key].as_f64().expect("a number");
+    assert!(
+        had_s("worker_seconds_in_record") <= had_s("worker_seconds") + 0.001,
+        "{text}"
+    );
 
     pool.signal(Signal::SIGKILL);
     pool.ended();

@@ -1,6 +1,7 @@
 //! The load that a pool's own history tells of, and what the pool made of it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use serde::Serialize;
 
 use crate::job::QueueName;
 use crate::sim::load::counted::{Spread, Stretch};
+use crate::sim::load::{DAYS_MAX, SPAN_MAX};
+use crate::sim::replay::Run;
 use crate::telemetry::history::file;
 use crate::telemetry::history::record::{QueueStep, SLOT_S, Step};
 use crate::telemetry::history::steps::{STEP_S, Steps};
@@ -50,6 +53,18 @@ pub(super) struct Recorded {
     waiting_max: u64,
     /// The longest that one of them had waited.
     wait_max: f64,
+    /// Its steps.
+    #[serde(skip)]
+    parts: Vec<RecordedPart>,
+}
+
+/// A whole step, as a part of the load.
+#[derive(Clone, Debug, PartialEq)]
+struct RecordedPart {
+    /// Since the start of the load.
+    within: Range<Duration>,
+    /// The share of it that was seen.
+    seen_share: f64,
 }
 
 /// Which part of it is wanted.
@@ -111,6 +126,14 @@ impl History {
         self.span = self.until.since(self.begins);
         if let Some(lasts) = part.lasts {
             self.span = self.span.min(lasts);
+        }
+        if self.span > SPAN_MAX {
+            return Err(usage(format!(
+                "the history `{}` lasts {}; a load lasts at most {DAYS_MAX} days",
+                self.path.display(),
+                Human(self.span)
+            ))
+            .hint("--since and --for choose a part of it"));
         }
         let (begins, ends) = (self.begins, after(self.begins, self.span));
         self.steps.retain(|step| end_of(step) > begins && step.at < ends);
@@ -176,7 +199,16 @@ impl History {
                 .iter()
                 .map(|step| step.oldest_waiting_s_max)
                 .fold(0.0, f64::max),
+            parts: steps.iter().map(|step| self.part(step)).collect(),
         })
+    }
+
+    fn part(&self, step: &Step) -> RecordedPart {
+        let ends = end_of(step).min(self.until);
+        RecordedPart {
+            within: step.at.since(self.begins)..ends.since(self.begins),
+            seen_share: (step.seen_s / ends.since(step.at).as_secs_f64()).min(1.0),
+        }
     }
 
     /// In words.
@@ -191,12 +223,18 @@ impl History {
 }
 
 impl Recorded {
+    /// The worker-seconds that a simulation had in the time that is recorded: to compare with those that the pool had.
+    pub fn worker_seconds_of(&self, run: &Run) -> f64 {
+        let of_part = |part: &RecordedPart| run.worker_seconds(part.within.clone()) * part.seen_share;
+        self.parts.iter().map(of_part).sum()
+    }
+
     /// In words.
     pub fn words(&self) -> String {
         let seen = Human(Duration::from_secs(self.seen as u64));
         format!(
-            "recorded in {seen} of whole steps: {:.0} worker-seconds, {} to {} workers, {} changes, at most {} jobs waited, \
-             the oldest for {:.1} s",
+            "recorded in {seen} of whole steps: {:.0} worker-seconds (the simulation's in the same time: IN RECORD), \
+             {} to {} workers, {} changes, at most {} jobs waited, the oldest for {:.1} s",
             self.worker_seconds,
             self.workers_min,
             self.workers_max,
@@ -231,6 +269,7 @@ fn before(at: Unix, time: Duration) -> Unix {
 mod tests {
     use super::*;
     use crate::fleet::snapshot::QueueFlow;
+    use crate::sim::replay::Change;
     use crate::telemetry::history::record::Record;
 
     const NOON: i64 = 1_700_000_100_000;
@@ -299,6 +338,25 @@ mod tests {
     }
 
     #[test]
+    fn worker_seconds_are_compared_over_the_time_that_is_recorded() {
+        // Nobody looked from minute 5 to 15.
+        let records = [0, 15].map(|minutes| step("web", minutes, &[1], Some(1.0)));
+        let recorded = read(&records, &all()).unwrap().recorded().unwrap();
+        let run = Run {
+            first_workers: 2,
+            changes: vec![Change {
+                at: Duration::from_secs(960),
+                from: 2,
+                to: 3,
+            }],
+            took: Duration::from_secs(1200),
+            ..Run::default()
+        };
+        assert_eq!(recorded.worker_seconds, 1200.0);
+        assert_eq!(recorded.worker_seconds_of(&run), 600.0 + 120.0 + 720.0);
+    }
+
+    #[test]
     fn a_part_of_it_can_be_chosen() {
         let records = [0, 5, 10, 15].map(|minutes| step("web", minutes, &[1], Some(1.0)));
         let part = Part {
@@ -313,6 +371,21 @@ mod tests {
         );
         assert_eq!(history.stretches()[0].starts_s, -180.0);
         assert_eq!(history.steps.len(), 2);
+    }
+
+    #[test]
+    fn a_history_of_more_than_a_year_is_taken_in_parts() {
+        let records = [
+            step("web", -400 * 24 * 60, &[1], None),
+            step("web", 0, &[1], None),
+        ];
+        let error = format!("{:?}", read(&records, &all()).unwrap_err());
+        assert!(error.contains("at most 366 days"), "{error}");
+        let part = Part {
+            since: Some(Duration::from_secs(3600)),
+            ..all()
+        };
+        assert_eq!(read(&records, &part).unwrap().steps.len(), 1);
     }
 
     #[test]

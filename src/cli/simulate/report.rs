@@ -1,5 +1,7 @@
 //! What came out, for people and for programs.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::sim::replay::{Change, MONDAY, Sample};
@@ -7,12 +9,10 @@ use crate::time::Human;
 
 use super::super::chart;
 use super::super::report::{Out, Outcome, print};
+use super::super::screen;
 use super::super::table::Table;
 use super::history::Recorded;
 use super::{Figures, Given, SimulateArgs, Trial};
-
-/// Columns of the chart, and of a table that is not for a terminal.
-const WIDTH: usize = 100;
 
 pub(super) fn print_text(args: &SimulateArgs, given: &Given, trials: &[Trial]) -> Outcome {
     let mut text = format!(
@@ -33,10 +33,10 @@ pub(super) fn print_text(args: &SimulateArgs, given: &Given, trials: &[Trial]) -
             pool.max_workers,
             pool.scaling.policy.as_str(),
         ));
-        text.push_str(&chart::draw(&chart_samples(trial), WIDTH));
+        text.push_str(&chart::draw(&chart_samples(trial), screen::width()));
     }
     text.push('\n');
-    text.push_str(&table(args, trials));
+    text.push_str(&table(args, given.recorded.as_ref(), trials));
     print(&text)
 }
 
@@ -51,10 +51,10 @@ fn chart_samples(trial: &Trial) -> Vec<chart::Sample> {
     trial.run.samples.iter().map(sample).collect()
 }
 
-fn table(args: &SimulateArgs, trials: &[Trial]) -> String {
+fn table(args: &SimulateArgs, recorded: Option<&Recorded>, trials: &[Trial]) -> String {
     let over = format!(">OVER {}", Human(args.slo));
     let best = front(trials);
-    let mut table = Table::new(&[
+    let mut headings = vec![
         "SETTINGS",
         ">P50",
         ">P95",
@@ -67,11 +67,13 @@ fn table(args: &SimulateArgs, trials: &[Trial]) -> String {
         ">MOST",
         ">CHANGES",
         ">REVERSALS",
-    ]);
+    ];
+    headings.extend(recorded.map(|_| ">IN RECORD"));
+    let mut table = Table::new(&headings);
     for (trial, is_best) in trials.iter().zip(best) {
         let figures = &trial.figures;
         let mark = if is_best && trials.len() > 1 { " *" } else { "" };
-        table.row([
+        let mut row = vec![
             format!("{}{mark}", trial.variant.name),
             seconds(figures.wait_p50),
             seconds(figures.wait_p95),
@@ -84,7 +86,9 @@ fn table(args: &SimulateArgs, trials: &[Trial]) -> String {
             figures.workers_max.to_string(),
             figures.changes.to_string(),
             figures.reversals.to_string(),
-        ]);
+        ];
+        row.extend(recorded.map(|recorded| format!("{:.0}", recorded.worker_seconds_of(&trial.run))));
+        table.row(row);
     }
     let mut text = table.print();
     if trials.len() > 1 {
@@ -92,8 +96,14 @@ fn table(args: &SimulateArgs, trials: &[Trial]) -> String {
     }
     let unfinished: u64 = trials.iter().map(|trial| trial.figures.unfinished).sum();
     if unfinished > 0 {
+        let longest = trials
+            .iter()
+            .map(|trial| trial.run.took)
+            .max()
+            .unwrap_or_default();
         text.push_str(&format!(
-            "{unfinished} jobs never began: the pool had no worker for them\n"
+            "{unfinished} jobs never began, and were given up after {}: the pool had no worker for them\n",
+            Human(Duration::from_secs(longest.as_secs()))
         ));
     }
     text
@@ -143,6 +153,9 @@ struct TrialView<'a> {
     settings: &'a str,
     #[serde(flatten)]
     figures: &'a Figures,
+    /// Worker time in the recorded part of a history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker_seconds_in_record: Option<f64>,
     /// No other has both a shorter p95 wait and fewer worker-seconds.
     on_front: bool,
     /// Each change of the size: seconds, and the size since then.
@@ -150,12 +163,13 @@ struct TrialView<'a> {
 }
 
 impl<'a> TrialView<'a> {
-    fn of((trial, on_front): (&'a Trial, bool)) -> Self {
+    fn of(trial: &'a Trial, on_front: bool, recorded: Option<&Recorded>) -> Self {
         let change = |change: &Change| (change.at.as_secs_f64(), change.to);
         let first = (0.0, trial.run.first_workers);
         TrialView {
             settings: &trial.variant.name,
             figures: &trial.figures,
+            worker_seconds_in_record: recorded.map(|recorded| recorded.worker_seconds_of(&trial.run)),
             on_front,
             sizes: std::iter::once(first)
                 .chain(trial.run.changes.iter().map(change))
@@ -166,6 +180,8 @@ impl<'a> TrialView<'a> {
 
 pub(super) fn print_json(args: &SimulateArgs, given: &Given, trials: &[Trial]) -> Outcome {
     let load = &given.load;
+    let recorded = given.recorded.as_ref();
+    let of_trials = trials.iter().zip(front(trials));
     let document = Document {
         load: LoadView {
             words: &given.words,
@@ -175,9 +191,11 @@ pub(super) fn print_json(args: &SimulateArgs, given: &Given, trials: &[Trial]) -
             work: load.work().as_secs_f64(),
             seed: args.load.seed(),
         },
-        recorded: given.recorded.as_ref(),
+        recorded,
         slo: args.slo.as_secs_f64(),
-        trials: trials.iter().zip(front(trials)).map(TrialView::of).collect(),
+        trials: of_trials
+            .map(|(trial, on_front)| TrialView::of(trial, on_front, recorded))
+            .collect(),
     };
     let json = serde_json::to_string_pretty(&document).expect("numbers and text");
     let mut out = Out::new();

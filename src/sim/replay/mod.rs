@@ -6,6 +6,7 @@ pub mod bound;
 pub mod figures;
 mod script;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub struct Sample {
     pub workers: u32,
     /// Busy workers.
     pub busy: u32,
-    /// Jobs that have not begun.
+    /// Most jobs that waited since the sample before.
     pub waiting: u64,
     /// Workers that were busy on average since the sample before.
     pub busy_average: f64,
@@ -78,6 +79,20 @@ pub struct Run {
     pub forks: u64,
     /// From the start of the load until all of it was done, and not less than its span.
     pub took: Duration,
+}
+
+impl Run {
+    /// Worker time between these instants since the start of the load, as far as it went.
+    pub fn worker_seconds(&self, within: Range<Duration>) -> f64 {
+        let sizes = std::iter::once((Duration::ZERO, self.first_workers));
+        let sizes = sizes.chain(self.changes.iter().map(|change| (change.at, change.to)));
+        let ends = self.changes.iter().map(|change| change.at);
+        let of_size = |((since, workers), until): ((Duration, u32), Duration)| {
+            let passed = until.min(within.end).saturating_sub(since.max(within.start));
+            passed.as_secs_f64() * f64::from(workers)
+        };
+        sizes.zip(ends.chain([self.took])).map(of_size).sum()
+    }
 }
 
 /// When a load begins that has no time of its own: Monday, 1 January 2024, 00:00 UTC.
@@ -119,4 +134,39 @@ pub fn run_with(setup: &Setup, policy: Option<Box<dyn ScalingPolicy>>) -> Run {
     }
     let now = world.now().mono;
     world.script.into_run(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+
+    use super::*;
+    use crate::config::{self, RunArgs};
+    use crate::sim::load::service::ServiceTime;
+    use crate::sim::load::shape::{Shape, Work};
+
+    #[test]
+    fn samples_show_the_most_jobs_that_waited_since_the_last_one() {
+        let work = Work {
+            service: ServiceTime::Fixed(Duration::from_secs(1)),
+            long: None,
+        };
+        let burst = Shape::Burst(200, Some(Duration::from_secs(600)));
+        let load = burst.load(&work, Duration::from_secs(3600), &mut Rng::with_seed(1));
+        let mut args = RunArgs::from_flags(["--broker", "memory:", "--socket", "/s"]).unwrap();
+        args.lookup = config::Lookup::None;
+        let run = run(&Setup {
+            config: config::load(&args, |_| None).unwrap(),
+            pool: PoolName::new("default").unwrap(),
+            load: Arc::new(load.unwrap()),
+            cores: None,
+            seed: 1,
+        });
+        for minute in (0..60).step_by(10) {
+            let of_burst = |sample: &&Sample| sample.at.as_secs() / 600 == minute / 10;
+            let waiting = run.samples.iter().filter(of_burst).map(|sample| sample.waiting);
+            // A few find a worker at once.
+            assert!((190..=200).contains(&waiting.max().unwrap()), "minute {minute}");
+        }
+    }
 }

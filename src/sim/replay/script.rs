@@ -9,7 +9,7 @@ use super::{Change, Run, Sample, Setup};
 use crate::fleet::{Action, Event, Notice};
 use crate::job::{Outcome, PoolName, QueueName};
 use crate::sim::World;
-use crate::sim::load::Load;
+use crate::sim::load::{Load, SPAN_MAX};
 use crate::sim::process::{Call, Ends, Frame};
 use crate::sim::script::{Scene, Script, Seen};
 use crate::time::Mono;
@@ -26,7 +26,9 @@ const SAMPLES: u32 = 2000;
 const SAMPLE_EVERY_MIN: Duration = Duration::from_millis(50);
 /// Longest time that a pool without a load takes to have its first workers.
 const START_MAX: Duration = Duration::from_secs(10);
-/// Longest time that jobs take to their end, as a multiple of all of their work done by one worker.
+/// Who begins sooner did not wait, but was handed over.
+const WAIT_MIN: Duration = Duration::from_millis(10);
+/// Longest time that jobs take to their end, as a multiple of all of their work done by one worker, and of the longest load.
 const PATIENCE: u32 = 2;
 
 /// A load, and what became of it so far.
@@ -51,6 +53,8 @@ pub(super) struct Replay {
     ready: u32,
     begun: u64,
     sample_every: Duration,
+    /// Most jobs that waited since the last sample.
+    waiting_most: u64,
     /// Busy time at the last sample.
     busy_ns_sampled: u128,
     run: Run,
@@ -64,7 +68,7 @@ impl Replay {
             pool: setup.pool.clone(),
             queue: pool.queues[0].clone(),
             next: 0,
-            patience: setup.load.span + setup.load.work() * PATIENCE + START_MAX,
+            patience: (setup.load.span + setup.load.work() * PATIENCE + START_MAX).min(SPAN_MAX * PATIENCE),
             start: None,
             until: Mono(0),
             workers: pool.min_workers,
@@ -73,6 +77,7 @@ impl Replay {
             ready: 0,
             begun: 0,
             sample_every: (setup.load.span / SAMPLES).max(SAMPLE_EVERY_MIN),
+            waiting_most: 0,
             busy_ns_sampled: 0,
             run: Run {
                 waits: vec![None; setup.load.arrivals.len()],
@@ -120,10 +125,18 @@ impl Replay {
             let job = place_of(frame);
             let waited = self.since_start(now).saturating_sub(self.load.arrivals[job].at);
             if self.run.waits[job].is_none() {
+                if waited >= WAIT_MIN {
+                    self.waiting_most = self.waiting_most.max(self.waiting());
+                }
                 self.begun += 1;
                 self.run.waits[job] = Some(waited);
             }
         }
+    }
+
+    /// Jobs that have come and not begun.
+    fn waiting(&self) -> u64 {
+        self.next as u64 - self.begun
     }
 
     fn look(&mut self, now: Mono) {
@@ -140,7 +153,7 @@ impl Replay {
             at,
             workers: self.workers,
             busy: self.busy,
-            waiting: self.next as u64 - self.begun,
+            waiting: self.waiting().max(std::mem::take(&mut self.waiting_most)),
             busy_average: busy_ns as f64 / passed.as_nanos().max(1) as f64,
         });
         if self.run.samples.len() > SAMPLES_MAX {
