@@ -94,10 +94,11 @@ fn percent_beside(share: f64, other: f64) -> String {
 
 /// `3 of 4 workers were busy`
 fn busy_of(busy: u32, from: u32) -> String {
-    match busy {
-        1 if from > 0 => format!("1 of {} was busy", workers(from)),
-        busy if busy > from => format!("{} were busy, more than it is to have", workers(busy)),
-        busy => format!("{busy} of {} were busy", workers(from)),
+    let were = if busy == 1 { "was" } else { "were" };
+    if busy > from {
+        format!("{} {were} busy, more than it is to have", workers(busy))
+    } else {
+        format!("{busy} of {} {were} busy", workers(from))
     }
 }
 
@@ -375,6 +376,20 @@ mod tests {
         assert_eq!(busy_of(1, 1), "1 of 1 worker was busy");
         assert_eq!(busy_of(3, 4), "3 of 4 workers were busy");
         assert_eq!(busy_of(4, 2), "4 workers were busy, more than it is to have");
+        assert_eq!(busy_of(1, 0), "1 worker was busy, more than it is to have");
+    }
+
+    #[test]
+    fn an_age_that_is_not_known_is_left_out() {
+        let unknown = Decision {
+            oldest_waiting_s: None,
+            ..jump(3)
+        };
+        let told = clears(&unknown);
+        assert!(
+            told.starts_with("50 jobs waited, with 30s of work, and"),
+            "{told}"
+        );
     }
 
     #[test]

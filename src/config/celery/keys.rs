@@ -76,11 +76,11 @@ impl Section for CeleryConfig {
 
 impl Scalar for SecretUrl {
     fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
-        let text = atom
-            .text()
-            .filter(|text| !text.is_empty() && !text.contains('\0'));
-        text.map(SecretUrl::new)
-            .ok_or("a URL such as `redis://HOST:6379/1`".into())
+        const WHAT: &str = "a URL such as `redis://HOST:6379/1`";
+        match atom.text_for_programs(WHAT)? {
+            "" => Err(WHAT.into()),
+            text => Ok(SecretUrl::new(text)),
+        }
     }
     fn print(&self) -> String {
         quoted(&self.to_string())

@@ -185,18 +185,9 @@ impl Scalar for Prefetch {
     }
 }
 
-/// A text that can be handed to a program. `what`: what it is.
-pub(super) fn without_nul<'a>(atom: Atom<'a>, what: &'static str) -> Result<&'a str, Expected> {
-    match atom.text() {
-        Some(text) if text.contains('\0') => Err(format!("{what} without a NUL character").into()),
-        Some(text) => Ok(text),
-        None => Err(what.into()),
-    }
-}
-
 impl Scalar for String {
     fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
-        without_nul(atom, "a string").map(str::to_owned)
+        atom.text_for_programs("a string").map(str::to_owned)
     }
     fn print(&self) -> String {
         quoted(self)
@@ -205,7 +196,7 @@ impl Scalar for String {
 
 impl Scalar for PathBuf {
     fn read(atom: Atom<'_>, base: &Base) -> Result<Self, Expected> {
-        match without_nul(atom, "a path")? {
+        match atom.text_for_programs("a path")? {
             "" => Err("a path".into()),
             path => Ok(base.absolute(Path::new(path))),
         }
@@ -222,7 +213,7 @@ pub(super) struct Program(pub PathBuf);
 impl Scalar for Program {
     fn read(atom: Atom<'_>, base: &Base) -> Result<Self, Expected> {
         const WHAT: &str = "a program's name or path";
-        match without_nul(atom, WHAT)? {
+        match atom.text_for_programs(WHAT)? {
             "" => Err(WHAT.into()),
             path if path.contains('/') => Ok(Program(base.absolute(Path::new(path)))),
             name => Ok(Program(PathBuf::from(name))),

@@ -101,6 +101,15 @@ impl<'a> Atom<'a> {
         }
     }
 
+    /// The text, where it may be handed to a program. `what`: what is expected.
+    pub fn text_for_programs(self, what: &'static str) -> Result<&'a str, Expected> {
+        match self.text() {
+            Some(text) if text.contains('\0') => Err(format!("{what} without a NUL character").into()),
+            Some(text) => Ok(text),
+            None => Err(what.into()),
+        }
+    }
+
     /// The number, where only a whole one will do.
     pub fn integer(self) -> Option<i64> {
         match self {
@@ -284,23 +293,21 @@ impl Setting for BTreeMap<String, String> {
             }
         };
         let variable = |(name, node): (&String, &Node)| {
-            let wrong = |found: String, expected: &'static str| Wrong {
+            let wrong = |found: String, expected: Expected| Wrong {
                 item: format!(".{}", bare_or_quoted(name)),
                 line: Some(node.line),
                 found,
-                expected: expected.into(),
+                expected,
             };
             match &node.value {
-                _ if name.is_empty() || name.contains(['=', '\0']) => {
-                    Err(wrong("no name of a variable".to_owned(), "a name without `=`"))
-                }
-                Value::String(value) if !value.contains('\0') => Ok((name.clone(), value.clone())),
-                other => {
-                    let expected = match other {
-                        Value::String(_) => "a string without a NUL character",
-                        _ => "a string",
-                    };
-                    Err(wrong(describe(other, str::to_owned), expected))
+                _ if name.is_empty() || name.contains(['=', '\0']) => Err(wrong(
+                    "no name of a variable".to_owned(),
+                    "a name without `=`".into(),
+                )),
+                value => {
+                    let text = Atom::Toml(value).text_for_programs("a string");
+                    text.map(|text| (name.clone(), text.to_owned()))
+                        .map_err(|expected| wrong(describe(value, str::to_owned), expected))
                 }
             }
         };

@@ -54,6 +54,12 @@ fn what_is_known_to_wait_at_the_broker_is_enough_for_a_look() {
     pool.source_says_that_a_job_waits(Duration::ZERO);
     pool.looked(1, Duration::ZERO);
     assert_eq!(pool.target(), 2, "one waits");
+    let decision = pool.fleet.pools[&pool.pool].size.last_decision().cloned();
+    assert_eq!(
+        decision.unwrap().oldest_waiting_s,
+        None,
+        "no broker has said how long"
+    );
     pool.deliver(2..3, BETWEEN / 10);
     assert_eq!(
         (pool.target(), pool.questions()),
