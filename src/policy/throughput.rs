@@ -6,8 +6,8 @@
 //! does no more than before. Growth with a gain that is certainly small is taken back to the size that does as much, and held
 //! for a while. Growth with a gain that is certainly large is the new measure. What is not certain stays, and is measured on.
 //!
-//! Jobs may take longer because there is more for them to do. So what was taken back is checked, too: if jobs take as long with
-//! fewer workers, it was not the growth, and the hold ends.
+//! Jobs may take longer because there is more for them to do. So what was taken back is checked, too: if fewer workers certainly
+//! do less, it was not the growth, and the hold ends.
 //!
 //! No clock: time is an argument. Scaled time gives the same verdicts.
 
@@ -119,6 +119,9 @@ impl Speed {
 struct Trial {
     size: u32,
     since: Mono,
+    /// Jobs that are not counted yet. The first of each worker began together: those of them that end first have waited
+    /// for few others, and look quicker than jobs are at this size.
+    first: u32,
     tasks: Tasks,
 }
 
@@ -127,6 +130,7 @@ impl Trial {
         Trial {
             size,
             since,
+            first: size,
             tasks: Tasks::new(),
         }
     }
@@ -136,7 +140,11 @@ impl Trial {
         if busy > self.size {
             self.since = self.since.max(started + took);
         } else if started >= self.since && f64::from(busy) >= BUSY_MIN * f64::from(self.size) {
-            record(&mut self.tasks, task, took.as_secs_f64());
+            if self.first > 0 {
+                self.first -= 1;
+            } else {
+                record(&mut self.tasks, task, took.as_secs_f64());
+            }
         }
     }
 }
@@ -147,7 +155,7 @@ struct Held {
     /// The size that did as much.
     cap: u32,
     until: Mono,
-    /// Workers of the measure that the taken size did the work of.
+    /// Workers of the measure that the taken size did the work of, at least.
     brought: f64,
     check: Trial,
 }
@@ -236,14 +244,14 @@ impl Guard {
         };
         let (before, after) = (f64::from(self.proven), f64::from(trial.size));
         let gain = |speed: f64| (after * speed - before) / (after - before);
-        let brought = after * speed.value;
+        let brought = |speed: f64| after * speed;
         // A float converts saturating.
-        let cap = self.proven.max((brought - GAIN_MIN).ceil() as u32);
+        let cap = self.proven.max((brought(speed.value) - GAIN_MIN).ceil() as u32);
         if gain(speed.most()) < GAIN_MIN && cap < trial.size {
             self.held = Some(Held {
                 cap,
                 until: now + self.hold,
-                brought,
+                brought: brought(speed.least()),
                 check: Trial::new(cap, now),
             });
             self.trial = None;

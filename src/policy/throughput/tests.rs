@@ -145,6 +145,41 @@ fn jobs_that_became_longer_by_themselves_end_the_hold() {
     assert_eq!(host.periods(20), Verdict::None, "the new times are the measure");
 }
 
+/// Jobs behind a lock, each as long as all that wait before it: of the first eight the last takes eight times as long as the
+/// first. A period that ends amid them tells nothing wrong.
+#[test]
+fn the_first_jobs_of_a_size_do_not_end_its_hold() {
+    for jobs_until_period in 5..=30 {
+        let mut host = Host::new(None, 1);
+        (host.variation, host.service) = (0.0, Duration::from_millis(50));
+        host.periods(1);
+        host.resize(8);
+        for job in 0..jobs_until_period {
+            let took = host.service * (job + 1).min(8);
+            host.guard.ran(&host.task, (host.now, took), 8);
+        }
+        let mut verdict = host.guard.period(host.now);
+        for _ in 0..20 {
+            host.guard.ran(&host.task, (host.now, host.service * 8), 8);
+        }
+        if verdict == Verdict::None {
+            verdict = host.guard.period(host.now);
+        }
+        let Verdict::TakenBack { to: to @ 1..=2, .. } = verdict else {
+            panic!("after {jobs_until_period} jobs: {verdict:?}");
+        };
+        host.resize(to);
+        for _ in 0..200 {
+            host.guard.ran(&host.task, (host.now, host.service * to), to);
+            assert_eq!(
+                host.guard.period(host.now),
+                Verdict::None,
+                "after {jobs_until_period} jobs"
+            );
+        }
+    }
+}
+
 /// Only idle workers leave: while the others finish, jobs take as long as before.
 #[test]
 fn workers_that_are_still_leaving_do_not_end_the_hold() {
@@ -233,7 +268,7 @@ proptest! {
             let at = |second: u64| Mono(second * 1_000_000_000 * u64::from(factor));
             let ran = |guard: &mut Guard, second: u64, took: f64, busy: u32| {
                 let took = Duration::from_secs_f64(took) * factor;
-                (0..20).for_each(|_| guard.ran(&task, (at(second), took), busy));
+                (0..60).for_each(|_| guard.ran(&task, (at(second), took), busy));
             };
             ran(&mut guard, 0, 1.0, 2);
             guard.resized(size, at(5));
