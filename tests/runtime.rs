@@ -19,6 +19,9 @@ mod harness;
 mod lifelines;
 #[path = "runtime/native.rs"]
 mod native;
+#[allow(dead_code)] // not every crate needs all of it
+#[path = "support/program.rs"]
+mod program;
 #[path = "runtime/python.rs"]
 mod python;
 

@@ -1,7 +1,5 @@
 //! Programs as tasks: what they read, what becomes of their output, and what they may take.
 
-use std::os::unix::fs::PermissionsExt;
-
 use serde_json::{Value, json};
 
 use crate::harness::Pool;
@@ -37,8 +35,7 @@ fn start() -> (Pool, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a directory");
     let tools = directory.path();
     let convert = tools.join("convert");
-    std::fs::write(&convert, CONVERT).expect("the stand-in is written");
-    std::fs::set_permissions(&convert, std::fs::Permissions::from_mode(0o755)).expect("it can be run");
+    crate::program::script(CONVERT, &convert);
     let path = format!(
         "{}:{}",
         tools.display(),

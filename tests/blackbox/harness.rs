@@ -88,9 +88,7 @@ impl Pool {
         let dir = tempfile::tempdir().expect("a directory for the test");
         let mut pool = Pool { dir, child: None };
         let program = pool.path("template");
-        fs::write(&program, script).expect("the script is written");
-        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&program, executable).expect("the script can be run");
+        crate::program::script(script, &program);
         let app = format!(
             "runtime = \"native\"\nprogram = \"{}\"\n{settings}",
             program.display()

@@ -18,6 +18,8 @@ mod measure;
 mod metrics;
 mod output;
 mod processors;
+#[path = "../support/program.rs"]
+mod program;
 mod reload;
 mod routing;
 mod schedules;

@@ -24,7 +24,7 @@ fn as_limited_user(place: &Place, test: u32) -> Vec<String> {
 /// The binary where that user may run it.
 fn program(place: &Place) -> String {
     let program = place.path("pool");
-    std::fs::copy(env!("CARGO_BIN_EXE_pool"), &program).unwrap();
+    crate::program::copy(env!("CARGO_BIN_EXE_pool"), &program);
     program.display().to_string()
 }
 

@@ -10,6 +10,9 @@ mod limits;
 mod mistakes;
 mod output;
 mod own_lines;
+#[allow(dead_code)] // not every crate needs all of it
+#[path = "../support/program.rs"]
+mod program;
 mod rq_words;
 mod schedules;
 mod simulate;

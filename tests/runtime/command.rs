@@ -157,7 +157,7 @@ fn programs_that_are_missing_fail_the_load() {
 fn a_program_that_goes_missing_fails_its_job() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("program");
-    std::fs::copy("/bin/true", &program).unwrap();
+    crate::program::copy("/bin/true", &program);
     let program = program.to_str().unwrap();
     let mut worker = Template::command("run", &[program]).fork();
     assert_eq!(worker.run("run", "").code, Code::Success);

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // not every crate needs all of it
 
 pub mod log;
+pub mod program;
 pub mod proxy;
 pub mod rabbit;
 pub mod server;
