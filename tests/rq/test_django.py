@@ -62,6 +62,17 @@ def test_who_listens_hears_of_each_task(work, shop, redis):
     ]  # fmt: skip
 
 
+def test_the_log_hears_of_each_task(work, shop, redis):
+    good, bad = shop.add.enqueue(1, 2), shop.fail.enqueue('no luck')
+    run(work, env={'SHOP_LOGS': '1', 'SHOP_COUNTS': '1'})
+    assert notes(redis) == [
+        f'INFO Task id={good.id} path=shop.add state=RUNNING', f'INFO Task id={good.id} path=shop.add state=SUCCESSFUL',
+        f'INFO Task id={bad.id} path=shop.fail state=RUNNING', f'ERROR Task id={bad.id} path=shop.fail state=FAILED',
+    ]  # fmt: skip
+    performed = {'stock': [good.id, bad.id], 'pool': []}[work.target.name]  # the pool needs no job class for it
+    assert redis.lrange('performed', 0, -1) == [job_id.encode() for job_id in performed]
+
+
 def test_a_task_that_changes_its_job_is_ended_by_rq(work, shop, redis):
     result = shop.keep_longer.enqueue(5000)
     run(work)
@@ -80,7 +91,7 @@ def test_a_timeout_holds_for_a_task(work, shop, redis):
 def test_a_task_leaves_in_redis_what_it_leaves_with_the_job_class(work, shop, redis):
     """Whether somebody listens or not."""
     states = []
-    for env in ({}, {'SHOP_LISTENS': '1'}):
+    for env in ({}, {'SHOP_LOGS': '1'}, {'SHOP_LISTENS': '1'}):
         redis.flushall()
         results = [shop.add.enqueue(1, 2), shop.fail.enqueue('no luck')]
         run(work, env=env, name='web')
@@ -90,4 +101,4 @@ def test_a_task_leaves_in_redis_what_it_leaves_with_the_job_class(work, shop, re
             for result in results
         ])
         assert redis.hget('rq:worker:web', 'successful_job_count') == redis.hget('rq:worker:web', 'failed_job_count') == b'1'
-    assert states[0] == states[1]
+    assert states[0] == states[1] == states[2]

@@ -28,7 +28,7 @@ from pool_template.jobs.loop import Outcome
 from pool_template.rq import current, taken
 from pool_template.rq.batch import Jobs, callable_alone
 from pool_template.rq.code import RqCode
-from pool_template.rq.django_tasks import Quiet
+from pool_template.rq.django_tasks import DjangoTasks
 from pool_template.rq.environment import Environment
 from pool_template.rq.lifecycle import Lifecycle
 from pool_template.rq.outcome import NO_RESULT, SETTLED, VALUES, failure, success
@@ -60,7 +60,7 @@ class RqRunner:
         self._pending = current.Pending(self._fetch_current)
         current.install(self._pending)
         self._performer = Performer(code, max_result)
-        self._quiet = Quiet(code.job_class)
+        self._django = DjangoTasks(code.job_class)
         self._is_stock = code.is_stock
         self._performs = False
         self._fails_itself = code.has_handlers or code.settings.disable_default_exception_handler
@@ -124,8 +124,8 @@ class RqRunner:
             return SETTLED
         if kind == _CALLBACKS:
             taken_job = taken.Taken(payload)
-            if self._quiet.of(taken_job.fields):
-                answer = self._run_quietly(job_id, taken_job, started_ns)
+            if self._django.has(taken_job.fields):
+                answer = self._run_django_task(job_id, taken_job, started_ns)
                 if answer is not None:
                     return answer
             job, execution = lifecycle.begin(job_id, taken_job, started_ns)
@@ -139,14 +139,14 @@ class RqRunner:
             return SETTLED
         return self._performer.run(lifecycle, job, lambda: lifecycle.execution_of(job))
 
-    def _run_quietly(self, job_id: str, known: taken.Taken, started_ns: int) -> Optional[Outcome]:
-        """Calls the task of a job that tells nobody anything. None: the job class shall do it."""
+    def _run_django_task(self, job_id: str, known: taken.Taken, started_ns: int) -> Optional[Outcome]:
+        """Calls a task without its job class. None: the job class shall do it."""
         timeout = known.timeout()
         try:
             function, args, kwargs = self.read(known.fields[b"data"])
         except Exception:
             return None
-        call = self._quiet.call(function)
+        call = self._django.call(function)
         if call is None or timeout is None:
             return None
         lifecycle, pending, deadline = self._lifecycle, self._pending, self._deadline
@@ -161,10 +161,13 @@ class RqRunner:
         try:
             try:
                 deadline.set(timeout * 1000, started_ns)
+                self._django.log_start(job_id, function)
                 value = call(*args, **kwargs)
             finally:
                 deadline.clear()
-            return self._success(value)
+            answer = self._success(value)
+            self._django.log_end(job_id, function)
+            return answer
         except BaseException as error:
             if lineage.is_child:
                 lineage.end_child(error)

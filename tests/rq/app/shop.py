@@ -1,5 +1,6 @@
 """A Django application whose tasks are RQ's jobs: `django_tasks_rq`."""
 
+import logging
 import os
 
 import django
@@ -69,3 +70,23 @@ if 'SHOP_LISTENS' in os.environ:
     started, finished = told('started'), told('finished')
     task_started.connect(started)
     task_finished.connect(finished)
+
+
+class NotesHandler(logging.Handler):
+    def emit(self, record):
+        jobs.redis().rpush('notes', f'{record.levelname} {record.getMessage()}')
+
+
+if 'SHOP_LOGS' in os.environ:
+    logging.getLogger('django_tasks').setLevel('INFO')
+    logging.getLogger('django_tasks').addHandler(NotesHandler())
+
+
+if 'SHOP_COUNTS' in os.environ:
+    perform = Job.perform
+
+    def noted_perform(job):
+        jobs.redis().rpush('performed', job.id)
+        return perform(job)
+
+    Job.perform = noted_perform
