@@ -21,6 +21,7 @@ pub mod health;
 pub mod histogram;
 mod job_run;
 mod notice;
+mod permits;
 mod picture;
 mod pool;
 mod register;
@@ -48,6 +49,7 @@ use app::App;
 pub use event::{Action, CallOff, Command, Done, Event, Memory, Unread};
 pub use job_run::JobRun;
 pub use notice::{Asked, Notice};
+use permits::HeldPermits;
 use pool::{Context, Occasion, Pool, give_back};
 use register::Register;
 pub use register::Revision;
@@ -94,6 +96,7 @@ pub struct Fleet {
     renewing: Option<u64>,
     /// Limits on all pools together, and what they occupy.
     totals: Totals,
+    permits: HeldPermits,
     /// What policies wish is told, and not done.
     is_dry_run: bool,
 }
@@ -104,7 +107,7 @@ impl Fleet {
         let pool = |(name, config): (&PoolName, &PoolConfig)| {
             (name.clone(), Pool::new(name.clone(), config.clone(), now.mono))
         };
-        Fleet {
+        let mut fleet = Fleet {
             app: App::new(config),
             pools: config.pools.iter().map(pool).collect(),
             templates: Templates::new(config.app.load_timeout),
@@ -116,8 +119,16 @@ impl Fleet {
                 permits: config.supervisor.permits.clone(),
                 ..Totals::default()
             },
+            permits: HeldPermits::default(),
             is_dry_run: false,
-        }
+        };
+        fleet.configure_permits();
+        fleet
+    }
+
+    fn configure_permits(&mut self) {
+        let pools = self.pools.iter().map(|(name, pool)| (name, pool.permits()));
+        self.permits.configure(&self.totals.permits, pools);
     }
 
     /// From now on, what policies wish is told, and not done. Limits hold, and a pool without workers starts one for a job.
@@ -146,6 +157,7 @@ impl Fleet {
         }
         self.totals.workers = config.supervisor.max_total_workers;
         self.totals.permits = config.supervisor.permits.clone();
+        self.configure_permits();
         self.at_all(now, out, |pool, cx| pool.wear_out_all(cx));
         self.give_way(now, out);
         if new_generation && self.running() {
@@ -229,6 +241,9 @@ impl Fleet {
             Event::Tick => self.tick(now, out),
         }
         self.look_at_what_is_known(now, out);
+        if self.permits.take_due() {
+            self.balance_all(now, out);
+        }
         self.forget_pools();
         self.tell_renewal(out);
         self.leave_if_empty(now, out);
@@ -280,6 +295,7 @@ impl Fleet {
             app: &self.app,
             templates: &mut self.templates,
             register: &mut self.register,
+            permits: &mut self.permits,
             out,
         };
         (&mut self.pools, cx)

@@ -44,6 +44,11 @@ impl Register {
         self.last_worker
     }
 
+    /// How many processes there are of a pool, or are to be.
+    pub fn processes(&self, pool: &PoolName) -> usize {
+        self.homes.values().filter(|home| *home == pool).count()
+    }
+
     /// The pool that a worker works for.
     pub fn home(&self, worker: u64) -> Option<&PoolName> {
         self.homes.get(&worker)

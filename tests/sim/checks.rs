@@ -26,6 +26,7 @@ pub fn check(world: &mut World) {
     nobody_waits_for_what_was_taken_back(world);
     queues_are_bounded(world, &picture);
     all_pools_fit_together(&picture);
+    world.script.permits.check(&picture);
     let before = std::mem::take(&mut world.script.sizes);
     for (name, pool) in &picture.pools {
         size_is_within_limits(name, pool, before.get(name).copied().unwrap_or((0, 0)));
@@ -187,7 +188,23 @@ pub fn no_job_is_blamed(world: &World) {
 pub fn pools_are_at_rest(world: &World) {
     let picture = world.fleet().snapshot(world.now());
     for (name, pool) in &picture.pools {
-        assert_eq!((pool.workers, pool.busy), (pool.min, 0), "pool {name}: {pool:#?}");
+        // One that has no permit for its successor leaves before it is there.
+        let leaves = |state: &str| state == "retiring" || state == "killed";
+        let leaving = pool
+            .processes
+            .iter()
+            .filter(|process| leaves(&process.state))
+            .count() as u32;
+        let replaced = if world.script.permits.are_taken_by(name) {
+            leaving
+        } else {
+            0
+        };
+        assert_eq!(pool.busy, 0, "pool {name}: {pool:#?}");
+        assert!(
+            (pool.workers..=pool.workers + replaced).contains(&pool.min),
+            "pool {name}: {pool:#?}"
+        );
         for process in &pool.processes {
             let newest = process.generation == picture.generation;
             assert!(

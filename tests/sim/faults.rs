@@ -200,6 +200,7 @@ fn worker_thaws(world: &mut World) {
 fn says(world: &mut World, said: impl FnOnce(&World, u64) -> Option<Said>) {
     let Some(id) = any_worker(world) else { return };
     let Some(said) = said(world, id) else { return };
+    world.script.liars.insert(id);
     world.speak_for_worker(id, said);
 }
 

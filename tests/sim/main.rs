@@ -6,6 +6,7 @@
 
 mod checks;
 mod faults;
+mod permits;
 mod settings;
 mod trial;
 mod watch;

@@ -13,6 +13,8 @@ use pool::config::{
 use pool::job::{PoolName, QueueName};
 use pool::policy::scaling::demand;
 
+use crate::permits;
+
 /// Names of the pools; each serves the queue of its name.
 pub const POOLS: [&str; 2] = ["default", "mail"];
 
@@ -39,6 +41,7 @@ pub fn draw(rng: &mut Rng, pools: usize) -> Config {
         app,
         supervisor: SupervisorConfig {
             max_total_workers: (rng.u8(..3) == 0).then(|| floors(&pools) + rng.u32(..5)),
+            permits: permits::draw_total(rng, &pools),
             ..SupervisorConfig::default()
         },
         pools,
@@ -95,6 +98,7 @@ fn draw_pool(rng: &mut Rng, name: &str) -> PoolConfig {
         max_jobs: (rng.u8(..3) == 0).then(|| rng.u32(1..40)),
         max_age: (rng.u8(..3) == 0).then(|| Duration::from_secs(rng.u64(2..30))),
         max_worker_memory: (rng.u8(..4) == 0).then_some(45 << 20),
+        permits: permits::draw(rng),
         spare_workers: rng.u32(1..3),
         // Frozen and endless jobs end by their timeout.
         job_timeout: Some(Duration::from_secs(5)),

@@ -14,6 +14,7 @@ use pool::sim::script::{Scene, Script, Seen};
 use pool::time::Mono;
 
 use crate::faults::Mood;
+use crate::permits;
 use crate::settings::{POOLS, queue_name};
 use crate::single_seed;
 
@@ -31,6 +32,7 @@ pub struct Watch {
     pub mood: Mood,
     /// Pool sizes and their maxima at the last check.
     pub sizes: BTreeMap<String, (u32, u32)>,
+    pub permits: permits::Known,
     /// The generation of which it was said that no older worker gets another job.
     renewed: u64,
     /// Until when each pool said that it forks no worker.
@@ -39,6 +41,8 @@ pub struct Watch {
     job_limits: BTreeMap<PoolName, u32>,
     /// Executions that were taken back from a worker while its present job runs.
     taken_back: BTreeMap<u64, BTreeSet<u64>>,
+    /// Workers for which something was said that is not so.
+    pub liars: BTreeSet<u64>,
     /// Pools that were paused when the actions of this turn began.
     paused: Vec<String>,
     stopping: bool,
@@ -55,10 +59,12 @@ impl Watch {
         Watch {
             mood,
             sizes: BTreeMap::new(),
+            permits: permits::Known::default(),
             renewed: 0,
             no_fork_before: BTreeMap::new(),
             job_limits: BTreeMap::new(),
             taken_back: BTreeMap::new(),
+            liars: BTreeSet::new(),
             paused: Vec::new(),
             stopping: false,
             left: false,
@@ -105,9 +111,12 @@ impl Watch {
     fn starts(&mut self, scene: &Scene<'_>, config: &Config) {
         self.note(scene, || "a supervisor starts".into());
         self.sizes.clear();
+        self.permits = permits::Known::default();
+        self.permits.configure(config);
         self.renewed = 0;
         self.no_fork_before.clear();
         self.taken_back.clear();
+        self.liars.clear();
         self.job_limits.clear();
         self.note_job_limits(config);
     }
@@ -115,6 +124,7 @@ impl Watch {
     fn reloads(&mut self, scene: &Scene<'_>, config: &Config) {
         self.note(scene, || format!("reload: pools {:?}", config.pools.keys()));
         self.note_job_limits(config);
+        self.permits.configure(config);
         // A pool that comes anew has said nothing yet.
         let known = scene.fleet.pool_names();
         self.no_fork_before.retain(|pool, _| known.contains(pool));
@@ -178,12 +188,14 @@ impl Watch {
                     self.taken_back.entry(*worker).or_default().extend(unread);
                 }
             }
-            // Only an idle worker is told to leave: one with a job would lose it or hold the pool up.
+            // Only an idle worker is told to leave: one with a job would lose it or hold the pool up. One that said
+            // that its last job has ended is believed.
             Action::Retire { worker } => {
                 let link = scene.workers.get(worker);
                 let link = link.filter(|link| link.process != Process::Dead);
                 let busy = link.is_some_and(|link| link.holds().next().is_some());
-                assert!(!busy, "worker {worker} is busy and told to leave");
+                let is_believed = self.liars.contains(worker);
+                assert!(!busy || is_believed, "worker {worker} is busy and told to leave");
             }
             Action::Notice(Notice::Renewed { generation }) => self.renewed = *generation,
             Action::Leave => {

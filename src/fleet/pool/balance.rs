@@ -26,6 +26,7 @@ impl Pool {
             self.retire(id, "scaled down", cx);
             have -= 1;
         }
+        cx.permits.lacks(&self.name, have < target, cx.register);
         self.replace(cx);
         self.keep_spares(cx);
         if self.removed {
@@ -60,10 +61,11 @@ impl Pool {
     }
 
     /// Workers that come to their end give way to spares that are ready: an idle one leaves at once,
-    /// a busy one takes no further job.
+    /// a busy one takes no further job. Where no permits are left for a spare, they leave first: idle ones one by one.
     fn replace(&mut self, cx: &mut Context) {
         let ready = |worker: &&Worker| worker.is_good_spare() && worker.state() == State::Idle;
-        let ready = self.workers.values().filter(ready).count();
+        let mut ready = self.workers.values().filter(ready).count();
+        let has_room = cx.permits.are_free(&self.name, cx.register);
         let leaving = |(id, worker): (&u64, &Worker)| {
             let why = worker
                 .expiry()
@@ -72,7 +74,11 @@ impl Pool {
         };
         let mut leaving: Vec<(bool, u64, Expiry)> = self.workers.iter().filter_map(leaving).collect();
         leaving.sort_unstable_by_key(|(busy, id, _)| (*busy, *id));
-        for (busy, id, why) in leaving.into_iter().take(ready) {
+        for (busy, id, why) in leaving {
+            if ready == 0 && (has_room || !busy && self.is_changing()) {
+                continue; // it waits for a spare, or for those that leave before it
+            }
+            ready = ready.saturating_sub(1);
             if busy {
                 self.close(id, why, cx);
             } else {
@@ -82,12 +88,19 @@ impl Pool {
         }
     }
 
+    /// A process comes or goes.
+    fn is_changing(&self) -> bool {
+        let stays = |worker: &Worker| matches!(worker.state(), State::Idle | State::Busy);
+        !self.workers.values().all(stays)
+    }
+
     /// Forks ahead what will be needed: one for each worker that comes to its end, within limits.
     fn keep_spares(&mut self, cx: &mut Context) {
         let expiring = |worker: &&Worker| worker.counted() && worker.expiry().is_some();
         let expiring = self.workers.values().filter(expiring).count();
         let limit = self.config.spare_workers.max(1) as usize;
-        let wanted = match (self.removed || self.size.target() == 0, cx.app.one_job_a_worker()) {
+        let is_unwanted = self.removed || self.size.target() == 0 || cx.permits.are_wanted_beside(&self.name);
+        let wanted = match (is_unwanted, cx.app.one_job_a_worker()) {
             (true, _) => 0,
             (false, true) => limit,
             (false, false) => expiring.min(limit),

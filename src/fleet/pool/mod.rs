@@ -46,6 +46,7 @@ use crate::time::Mono;
 
 use super::app::App;
 use super::death::KillReason;
+use super::permits::HeldPermits;
 use super::register::Register;
 use super::tally::Tally;
 use super::template::Templates;
@@ -73,6 +74,7 @@ pub(super) struct Context<'a> {
     pub app: &'a App,
     pub templates: &'a mut Templates,
     pub register: &'a mut Register,
+    pub permits: &'a mut HeldPermits,
     /// What is to be done.
     pub out: &'a mut Vec<Action>,
 }

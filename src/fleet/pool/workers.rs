@@ -15,7 +15,7 @@ use super::{Context, Pool};
 impl Pool {
     /// Asks the template for a worker. Returns whether one can be asked for now.
     pub(super) fn fork(&mut self, spare: bool, cx: &mut Context) -> bool {
-        if !self.starts.may_fork(cx.now.mono) {
+        if !self.starts.may_fork(cx.now.mono) || !cx.permits.are_free(&self.name, cx.register) {
             return false;
         }
         let Some(template) = cx.templates.to_fork() else {
@@ -70,6 +70,7 @@ impl Pool {
             cx.register.free_ordinal(free);
         }
         cx.register.worker_gone(id);
+        cx.permits.process_gone();
         cx.templates.worker_gone(worker.template(), id, cx.now, cx.out);
         Some((worker, remains))
     }
