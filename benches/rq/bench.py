@@ -7,6 +7,7 @@
     scripts/bench rq fanout                  what a client asks of Redis that waits for ten jobs of two seconds
     scripts/bench rq mappers                 1000 jobs of an application with 150 SQLAlchemy classes
     scripts/bench rq memory                  8 workers of an application of 190 MiB (catalog.py) after 800 jobs
+    scripts/bench rq kinds                   jobs with callbacks, Repeat or RateLimit, and Django's tasks, beside SimpleWorker
     scripts/bench rq burst                   200 jobs of 0.5 s at once on 2 to 24 workers, with the policy `demand`
 
 All peers of a run share its Redis server, one after the other; for throughput and latency, several times. Prints a table; --json adds a file.
@@ -21,6 +22,7 @@ import time
 
 from support.wait import until
 
+import kinds
 import measures
 import probe
 import waiting
@@ -142,6 +144,7 @@ MEASURES = {
     'latency': (latency, POOLS),
     'idle': (of_each(idle), POOLS),
     'fanout': (of_each(fanout), list(waiting.CLIENTS)),
+    'kinds': (kinds.kinds, ['pool', 'rq worker-pool, SimpleWorker']),
     'burst': (of_each(burst), ['pool']),
     'mappers': (of_each(mappers), ['pool', 'rq worker-pool, mappers configured', 'rq worker-pool, app imported']),
     'memory': (of_each(memory), ['pool', 'pool, immortal off', 'rq worker, separate', 'rq worker-pool, SimpleWorker', 'celery']),
@@ -151,4 +154,4 @@ MEASURES = {
 if __name__ == '__main__':
     parser = measures.parser('scripts/bench rq', __doc__, MEASURES, PEERS)
     parser.add_argument('--seconds', type=float, default=30, help='how long idle watches')
-    measures.run(parser, MEASURES, PEERS)
+    measures.run(parser, MEASURES, PEERS, lambda name: kinds.pool_of(name) if ':' in name else 'pool')
