@@ -189,7 +189,7 @@ def _queue_of(app: Any, task: Any) -> Optional[str]:
     if named or not app.conf.task_routes:
         return named and str(getattr(named, "name", named))
     try:
-        queue = app.amqp.router.route({}, task.name, (), {}, task=task).get("queue")
+        queue = app.amqp.router.route({}, task.name, (), {}, task_type=task).get("queue")
     except Exception:
         return None
     name = getattr(queue, "name", queue)

@@ -13,7 +13,7 @@ from worker.sides import APP, POOL
 @pytest.fixture
 def pool(alone, tmp_path):
     """A pool, and the verbs for its application."""
-    side = alone('pool', conf={'task_routes': {'shop.text': {'queue': 'mail'}}})
+    side = alone('pool', conf={'task_routes': {'shop.text': {'queue': 'mail'}, 'shop.requ*': {'queue': 'mail'}}})
     side.socket = str(tmp_path / 'pool.sock')
 
     def verb(*words):
@@ -37,9 +37,10 @@ def test_a_task_is_enqueued_and_waited_for_by_the_name_of_its_application(pool):
     failed = pool.verb('enqueue', 'shop.boom', '["gone"]', '--wait=30s')
     assert failed.returncode == 1 and 'ValueError: gone' in failed.stderr
     assert 'pool dead' not in failed.stderr
-    # A task goes where a producer's router would send it.
-    routed = pool.verb('enqueue', 'shop.request', '--queue', 'mail', '--wait=30s')
-    assert json.loads(routed.stdout)['routing_key'] == 'mail'
+    # A task goes where a producer's router would send it, or where it is told.
+    for chosen, queue in ([], 'mail'), (['--queue', 'celery'], 'celery'):
+        routed = pool.verb('enqueue', 'shop.request', *chosen, '--wait=30s')
+        assert json.loads(routed.stdout)['routing_key'] == queue
     assert pool.verb('enqueue', 'shop.text', '["a"]', '--wait=30s').stdout == '"a"\n'
 
 
