@@ -363,7 +363,7 @@ impl Traffic {
         if jobs > 0 {
             tracing::error!(
                 jobs,
-                "the broker did not take these outcomes; their jobs run again when the lease runs out"
+                "these outcomes were not taken; jobs that were not acknowledged run again when their lease ends"
             );
         }
     }

@@ -80,6 +80,14 @@ impl Plan {
     pub fn has_results(&self) -> bool {
         self.ends.iter().any(|(_, _, end, _)| end.store().is_some())
     }
+
+    /// Messages of tasks that are acknowledged when they begin, and have ended.
+    pub fn ended_early(&self) -> Vec<i64> {
+        let ended = self.ends.iter().filter(|(_, held, end, _)| {
+            held.acks_early && !held.is_acked && matches!(end, End::Acknowledge(_))
+        });
+        ended.map(|(number, ..)| *number).collect()
+    }
 }
 
 impl Consumer {

@@ -2,6 +2,7 @@
 
 import signal
 
+from support.server import free_port
 from support.wait import until
 
 #: So that what a dead supervisor held comes back soon.
@@ -82,6 +83,18 @@ def test_a_broker_that_is_away_is_tried_so_often(alone):
     process = side.start('-b', 'redis://127.0.0.1:1/0', ready=False)
     assert process.wait(60) == 3, side.output()
     assert side.output().count('it is tried again') == 1
+
+
+def test_early_tasks_whose_results_nobody_takes_run_once(alone):
+    side = alone('pool')
+    side.conf['result_backend'] = f'redis://127.0.0.1:{free_port()}/0'  # the worker's, not the producer's
+    side.start(ready=False)
+    for name in ('a', 'b', 'c'):
+        side.send('shop.sleeps', name, 0)
+    until(lambda: [side.runs(name) for name in 'abc'] == [1, 1, 1], 'they run', 60)
+    side.stop()
+    assert 'these outcomes were not taken' in side.output()
+    assert side.is_quiet(), 'they are acknowledged'
 
 
 def test_an_app_that_is_not_there_ends_it_with_1(alone):

@@ -148,6 +148,15 @@ impl Outcomes {
         Some(batch)
     }
 
+    /// Messages of tasks that are acknowledged when they begin, and whose results nobody takes. They have run: to lose a result
+    /// is no reason to run one once more.
+    pub fn ended_early(&self) -> Vec<i64> {
+        self.storing
+            .iter()
+            .flat_map(|batch| batch.plan.ended_early())
+            .collect()
+    }
+
     /// A call came back. Returns the outcomes if their results are stored; else that is tried again.
     pub fn stored(&mut self, batch: Batch, is_stored: bool) -> Option<Batch> {
         self.in_call = None;

@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 use lapin::options::{BasicAckOptions, BasicRejectOptions};
 
+use super::calls::Kind;
 use super::deliveries::{Ended, Place};
 use super::outbox::{Batch, Pending};
 use super::pool::{Pool, Way};
@@ -30,7 +31,12 @@ impl Feed {
         let (plan, taken) = self.broker.consumer.plan(of_claims);
         let batch = Batch { plan, tokens, taken };
         match batch.plan.has_results() {
-            true => self.outcomes.store(batch),
+            true => {
+                if !self.may_try(Kind::Store, Mono::now()) {
+                    self.acknowledge_early(&batch.plan.ended_early());
+                }
+                self.outcomes.store(batch);
+            }
             false => self.give(batch),
         }
         self.acknowledge_begun(None);

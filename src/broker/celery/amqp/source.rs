@@ -311,6 +311,8 @@ impl Feed {
     pub(super) fn stored(&mut self, batch: Batch, is_stored: bool) {
         if let Some(batch) = self.outcomes.stored(batch, is_stored) {
             self.give(batch);
+        } else {
+            self.acknowledge_early(&self.outcomes.ended_early());
         }
     }
 

@@ -248,7 +248,8 @@ impl Pull for RedisBroker {
     async fn note_begun(&self, claims: Vec<Claim>) -> Result<(), BrokerError> {
         self.open_still()?;
         self.consumer.have_begun(&claims);
-        self.acknowledge_early(&claims).await
+        let numbers = claims.iter().map(|claim| claim.handle).collect();
+        self.acknowledge_early(numbers).await
     }
 
     async fn called_off(&self, claims: &[Claim]) -> Result<Vec<(usize, StopHow)>, BrokerError> {

@@ -66,7 +66,11 @@ impl Line {
 impl RedisBroker {
     pub(super) async fn end(&self, settlements: Vec<Settlement<Claim>>) -> Result<Vec<bool>, BrokerError> {
         let (mut plan, mut taken) = self.consumer.plan(settlements);
-        self.consumer.store_elsewhere(&mut plan).await?;
+        if let Err(error) = self.consumer.store_elsewhere(&mut plan).await {
+            // They have run. That nobody takes their results is no reason to run them once more.
+            self.acknowledge_early(plan.ended_early()).await?;
+            return Err(error);
+        }
         if let Err(error) = self.carry_out_plan(&mut plan, &mut taken).await {
             // All of it is sent again. What was carried out is not held any more: no answer says so where none came.
             if matches!(error, BrokerError::Unreachable { .. }) {
@@ -189,16 +193,14 @@ impl RedisBroker {
     }
 
     /// Tasks that are acknowledged when they begin have begun.
-    pub(super) async fn acknowledge_early(&self, claims: &[Claim]) -> Result<(), BrokerError> {
-        let mut numbers = Vec::new();
-        for claim in claims {
+    pub(super) async fn acknowledge_early(&self, mut numbers: Vec<i64>) -> Result<(), BrokerError> {
+        numbers.retain(|number| {
             let mut hand = self.consumer.hand();
-            let held = hand.message_mut(claim.handle);
-            if let Some(held) = held.filter(|held| held.acks_early && !held.may_be_early && !held.is_acked) {
-                held.tried = true; // its outcome may overtake the answer
-                numbers.push(claim.handle);
-            }
-        }
+            let held = hand.message_mut(*number);
+            let held = held.filter(|held| held.acks_early && !held.may_be_early && !held.is_acked);
+            // Its outcome may overtake the answer.
+            held.map(|held| held.tried = true).is_some()
+        });
         if numbers.is_empty() {
             return Ok(());
         }
