@@ -154,7 +154,7 @@ impl From<ControlError> for Failure {
         let message = error.to_string();
         match error {
             ControlError::AlreadyRunning { .. } => Failure::new(Code::Failed, message).hint(
-                "stop it with `pool stop`, or give this one a broker of its own with --broker sqlite:PATH",
+                "stop it with `pool stop`, or give this one a socket of its own with --socket PATH, or another broker",
             ),
             ControlError::PathTooLong { .. } => {
                 Failure::new(Code::Usage, message).hint("choose a shorter one with --socket")

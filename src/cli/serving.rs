@@ -12,8 +12,8 @@ use crate::job::QueueName;
 
 use super::report::note;
 
-/// How long broker and supervisor may take for their answers; then nothing is said.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long broker and supervisor may take for their answers; then nothing is said. Some brokers ask the workers, and give them a second.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Tells whoever enqueued jobs of these queues what they may not expect. `waits`: they wait for the results.
 pub async fn tell(config: &ClientConfig, broker: &dyn Broker, queues: &BTreeSet<QueueName>, waits: bool) {

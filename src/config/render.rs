@@ -45,7 +45,7 @@ impl Explained {
                 let _ = writeln!(text, "{}[{table}]", if text.is_empty() { "" } else { "\n" });
             }
             let secret = if entry.literal.contains("***") {
-                " # with its password in place of ***"
+                " # put the login in place of ***"
             } else {
                 ""
             };

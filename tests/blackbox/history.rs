@@ -51,6 +51,11 @@ fn explain_tells_why_the_pool_has_its_size_also_after_a_kill_and_a_torn_write() 
             .0
             .contains("default has 1 worker, by the policy demand")
     });
+    let said = pool.refused(&["explain", "--pool", "nope"]);
+    assert!(
+        said.contains("a pool `nope`") && said.contains("there is one of: default"),
+        "{said}"
+    );
     let (text, _) = pool.run(&["explain"]);
     assert!(
         text.contains("jobs waited") || text.contains("It changed"),

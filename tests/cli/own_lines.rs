@@ -93,11 +93,11 @@ level = "info"
         ],
         r#"
 [broker]
-url = "redis://***@localhost:6379/1" # with its password in place of ***
+url = "redis://***@localhost:6379/1" # put the login in place of ***
 
 [celery]
 app = "proj:app"
-result_backend = "redis://***@localhost/2" # with its password in place of ***
+result_backend = "redis://***@localhost/2" # put the login in place of ***
 include = ["a.tasks", "b.tasks"]
 hostname = "w1@%h"
 time_limit = "30s"

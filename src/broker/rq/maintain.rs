@@ -44,7 +44,7 @@ impl RqBroker {
         if moved > 0 {
             tracing::info!(
                 jobs = moved,
-                "a supervisor died with jobs that it had not begun; they wait again"
+                "another supervisor died with jobs that it had not begun; they wait again"
             );
         }
         Ok(())

@@ -90,11 +90,11 @@ impl Turn {
             );
         }
         if moved > 0 {
-            tracing::info!(jobs = moved, "a supervisor died; its jobs wait again");
+            tracing::info!(jobs = moved, "another supervisor died; its jobs wait again");
         }
         super::maintain::tell_begun(&begun);
         if !abandoned.is_empty() {
-            tracing::info!(queues = ?abandoned, "a supervisor died with jobs that had begun; RQ's housekeeping ends them");
+            tracing::info!(queues = ?abandoned, "another supervisor died with jobs that had begun; RQ's housekeeping ends them");
             let queues = abandoned;
             self.after_works.add_own(AfterWork::Maintain { queues });
         }

@@ -63,11 +63,14 @@ pub fn run(args: &ExplainArgs) -> Outcome {
     let config = client::config(&args.client, Wanted::Supervisor)?;
     let now = Unix::now();
     let mut pools = read(&config.history)?;
-    if let Some(wanted) = &args.pool {
-        pools.retain(|pool, _| pool == wanted);
-    }
     if pools.is_empty() {
-        return Err(nothing(&config.history, args.pool.as_deref()));
+        return Err(nothing(&config.history));
+    }
+    if let Some(wanted) = &args.pool {
+        if !pools.contains_key(wanted) {
+            return Err(no_such_pool(wanted, &config.history, &pools));
+        }
+        pools.retain(|pool, _| pool == wanted);
     }
     for (pool, told) in &mut pools {
         told.decisions
@@ -99,9 +102,14 @@ fn read(path: &Path) -> Result<BTreeMap<String, Told>, Failure> {
     Ok(pools)
 }
 
-fn nothing(path: &Path, pool: Option<&str>) -> Failure {
-    let of = pool.map_or(String::new(), |pool| format!(" of a pool `{pool}`"));
-    let message = format!("there is no history{of} in `{}`", path.display());
+fn no_such_pool(wanted: &str, path: &Path, pools: &BTreeMap<String, Told>) -> Failure {
+    let message = format!("there is no history of a pool `{wanted}` in `{}`", path.display());
+    let known: Vec<&str> = pools.keys().map(String::as_str).collect();
+    Failure::new(Code::Failed, message).hint(format!("there is one of: {}", known.join(", ")))
+}
+
+fn nothing(path: &Path) -> Failure {
+    let message = format!("there is no history in `{}`", path.display());
     Failure::new(Code::Failed, message)
         .hint("`pool run` makes its first decision after `scaling_period`; `supervisor.history = \"none\"` keeps none")
 }

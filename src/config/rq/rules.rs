@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::dialect::order_of;
 use super::values::RqConfig;
+use crate::broker::rq::options::Running;
 use crate::config::findings::{Rules, is_dotted};
 use crate::config::values::Config;
 
@@ -60,6 +61,16 @@ impl Rules<'_> {
         self.positive("rq.maintenance_interval", rq.maintenance_interval);
         let can_renew = rq.recover.is_none_or(|within| within >= RECOVER_MIN);
         self.value("rq.recover", can_renew, "3s or more, or \"none\"");
+        if rq.recover.is_none() && rq.recover_running == Running::Requeue {
+            let running = self.origin("rq.recover_running").name("rq.recover_running");
+            self.add(
+                "rq.recover_running",
+                format!(
+                    "`{running}` is \"requeue\", and without `rq.recover` nobody takes over from a killed supervisor"
+                ),
+                "set `rq.recover` too, such as \"15s\"",
+            );
+        }
     }
 
     /// One setting with two names: what was said by both must be the same.

@@ -43,16 +43,26 @@ impl Rules<'_> {
         let threshold = pool.scaling.utilization.threshold;
         let ok = threshold > 0.0 && threshold <= 1.0;
         self.value(&path("utilization_threshold"), ok, "above 0, up to 1");
-        self.positive(&path("scaling_period"), pool.scaling_period);
-        let ok = pool.utilization_window >= pool.scaling_period;
         let (window, period) = (path("utilization_window"), path("scaling_period"));
-        self.pair(&window, ok, "shorter than", &period, "");
+        self.positive(&window, pool.utilization_window);
+        if !pool.utilization_window.is_zero() {
+            // Else it is 0 too, unless somebody set it.
+            self.positive(&period, pool.scaling_period);
+            let ok = pool.utilization_window >= pool.scaling_period;
+            self.pair(&window, ok, "shorter than", &period, "");
+        }
     }
 
     fn workers_and_jobs(&mut self, at: &str, pool: &PoolConfig) {
         let path = |key: &str| format!("{at}.{key}");
         let ok = pool.max_jobs != Some(0);
         self.value(&path("max_jobs"), ok, "1 or more, or \"none\"");
+        for (key, size) in [
+            ("max_worker_memory", pool.max_worker_memory),
+            ("max_worker_private", pool.max_worker_private),
+        ] {
+            self.value(&path(key), size != Some(0), "more than 0, or \"none\"");
+        }
         for (key, time) in [("max_age", pool.max_age), ("job_timeout", pool.job_timeout)] {
             let ok = time != Some(Duration::ZERO);
             self.value(&path(key), ok, "more than 0s, or \"none\"");

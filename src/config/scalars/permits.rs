@@ -30,6 +30,9 @@ impl Setting for Permits {
                 _ => None,
             };
             let item = format!(".{}", bare_or_quoted(kind));
+            if kind.trim().is_empty() {
+                return Err(wrong(item, Some(node), "a name before `=`"));
+            }
             let expected = "a whole number from 1 to 4294967295";
             count
                 .map(|count| (kind.clone(), count))

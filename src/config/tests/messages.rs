@@ -136,7 +136,7 @@ fn metrics_that_others_can_read_want_a_token() {
 fn a_wrong_broker_is_one_problem() {
     insta::assert_snapshot!(problems("[broker]\nurl = 'kafka://ann:secret@host/0'\n"), @r#"
     1 problem in `config.toml`
-      line 2: `broker.url` is the string "kafka://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for a Redis server, or `memory:`
+      line 2: `broker.url` is the string "kafka://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for a Redis server, `amqp://HOST` for RabbitMQ, or `memory:`
     "#);
 }
 
@@ -175,7 +175,7 @@ level = 'inof'
     25 problems in `config.toml`
       line 1: `socket` is 5; expected a path
       line 2: `pools` is 3; expected a table `[pools]`
-      line 4: `broker.url` is the string "redis+foo://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for a Redis server, or `memory:`
+      line 4: `broker.url` is the string "redis+foo://***@host/0"; expected a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for a Redis server, `amqp://HOST` for RabbitMQ, or `memory:`
       line 5: `broker.lease` is true; expected a duration such as `500ms`, `5s`, `1m30s`, `1h`, or a number of seconds
       line 6: `broker.max_payload` is the string "5 bananas"; expected a size such as `512M`, `2GiB` or a number of bytes
       line 7: `broker.fsync` is the string "yes"; expected true or false
@@ -198,6 +198,31 @@ level = 'inof'
       line 25: `defaults.policy` is the string "vibes"; expected "utilization" or "demand"
       line 27: `log.format` is the string "xml"; expected "text" or "json"
       line 28: `log.level` is "inof"; expected one of off, error, warn, info, debug, trace, or levels by module such as `pool=debug,warn`
+    "#);
+}
+
+#[test]
+fn what_would_do_nothing_or_hold_everything_is_refused() {
+    insta::assert_snapshot!(problems("[supervisor]
+permits = { '' = 1 }
+[defaults]
+utilization_window = 0
+max_worker_memory = 0
+max_worker_private = '0'
+[app]
+runtime = 'rq'
+[broker]
+url = 'redis://h'
+[rq]
+recover_running = 'requeue'
+"), @r#"
+    5 problems in `config.toml`
+      line 2: `supervisor.permits.""` is 1; expected a name before `=`
+      line 4: `defaults.utilization_window` is 0s; expected more than 0s
+      line 5: `defaults.max_worker_memory` is 0; expected more than 0, or "none"
+      line 6: `defaults.max_worker_private` is 0; expected more than 0, or "none"
+      line 12: `rq.recover_running` is "requeue", and without `rq.recover` nobody takes over from a killed supervisor
+    hint: set `rq.recover` too, such as "15s"
     "#);
 }
 

@@ -20,8 +20,7 @@ pub use text::encoded;
 pub(super) use text::without_secrets;
 
 /// What [`BrokerUrl::parse`] reads, for messages.
-pub(super) const BROKER_EXPECTED: &str =
-    "a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for a Redis server, or `memory:`";
+pub(super) const BROKER_EXPECTED: &str = "a broker URL: `sqlite:PATH` for the embedded broker, `redis://HOST` for a Redis server, `amqp://HOST` for RabbitMQ, or `memory:`";
 
 /// A broker URL, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +45,9 @@ impl BrokerUrl {
         let Some((scheme, rest)) = url.split_once(':') else {
             return Err(BROKER_EXPECTED.to_owned());
         };
+        if rest.contains("***@") {
+            return Err("the login in place of `***`, which is how it is printed".to_owned());
+        }
         if let Some(url) = KombuUrl::parse(url) {
             return Ok(BrokerUrl::Kombu(Box::new(url)));
         }
@@ -97,6 +99,14 @@ mod tests {
 
     fn parse(url: &str) -> Result<BrokerUrl, String> {
         BrokerUrl::parse(url, |path| Path::new("/base").join(path))
+    }
+
+    #[test]
+    fn a_login_that_is_not_printed_is_asked_for() {
+        for url in ["amqp://***@h//", "redis://***@h/0", "rediss+sentinel://***@a,b/m"] {
+            let error = parse(url).unwrap_err();
+            assert!(error.contains("the login in place of `***`"), "{url}: {error}");
+        }
     }
 
     #[test]
