@@ -200,7 +200,12 @@ fn worker_thaws(world: &mut World) {
 fn says(world: &mut World, said: impl FnOnce(&World, u64) -> Option<Said>) {
     let Some(id) = any_worker(world) else { return };
     let Some(said) = said(world, id) else { return };
-    world.script.liars.insert(id);
+    if let Said::Done(done) = &said
+        && let Some(worker) = world.workers().get(&id)
+        && worker.holds().any(|frame| frame.execution == done.execution)
+    {
+        world.script.liars.insert(id);
+    }
     world.speak_for_worker(id, said);
 }
 

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Virtual time in which an idle pool shrinks to its minimum: the widest window and a period a worker.
 const REST: Duration = Duration::from_secs(80);
+/// Longest time in which workers that leave before their successors are all gone at once.
+const MOMENT: Duration = Duration::from_secs(30);
 /// One in so many things goes wrong by itself in a wild world.
 const MISHAPS: u8 = 40;
 
@@ -128,6 +130,11 @@ impl Trial {
     pub fn come_to_rest(&mut self) {
         self.conditions.budget = None;
         self.run_for(REST);
+        let limit = self.now().mono + MOMENT;
+        while checks::one_leaves_before_its_successor(self) {
+            assert!(self.now().mono < limit, "it does not leave");
+            self.step();
+        }
         checks::pools_are_at_rest(self);
     }
 

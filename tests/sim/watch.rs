@@ -41,7 +41,7 @@ pub struct Watch {
     job_limits: BTreeMap<PoolName, u32>,
     /// Executions that were taken back from a worker while its present job runs.
     taken_back: BTreeMap<u64, BTreeSet<u64>>,
-    /// Workers for which something was said that is not so.
+    /// Workers that said of a job that they hold that it has ended, which is not so.
     pub liars: BTreeSet<u64>,
     /// Pools that were paused when the actions of this turn began.
     paused: Vec<String>,
@@ -188,8 +188,8 @@ impl Watch {
                     self.taken_back.entry(*worker).or_default().extend(unread);
                 }
             }
-            // Only an idle worker is told to leave: one with a job would lose it or hold the pool up. One that said
-            // that its last job has ended is believed.
+            // Only an idle worker is told to leave: one with a job would lose it or hold the pool up. Nobody can tell that
+            // one has lied of the last job that it holds: those before it count as taken by somebody else.
             Action::Retire { worker } => {
                 let link = scene.workers.get(worker);
                 let link = link.filter(|link| link.process != Process::Dead);

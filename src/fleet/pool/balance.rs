@@ -65,7 +65,6 @@ impl Pool {
     fn replace(&mut self, cx: &mut Context) {
         let ready = |worker: &&Worker| worker.is_good_spare() && worker.state() == State::Idle;
         let mut ready = self.workers.values().filter(ready).count();
-        let has_room = cx.permits.are_free(&self.name, cx.register);
         let leaving = |(id, worker): (&u64, &Worker)| {
             let why = worker
                 .expiry()
@@ -73,7 +72,11 @@ impl Pool {
             Some((worker.state() == State::Busy, *id, why))
         };
         let mut leaving: Vec<(bool, u64, Expiry)> = self.workers.iter().filter_map(leaving).collect();
+        if leaving.is_empty() {
+            return;
+        }
         leaving.sort_unstable_by_key(|(busy, id, _)| (*busy, *id));
+        let has_room = cx.permits.are_free(&self.name, cx.register);
         for (busy, id, why) in leaving {
             if ready == 0 && (has_room || !busy && self.is_changing()) {
                 continue; // it waits for a spare, or for those that leave before it
