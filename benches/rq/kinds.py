@@ -1,5 +1,6 @@
 """What RQ's jobs of several kinds cost: `scripts/bench rq kinds`."""
 
+import math
 import time
 
 from rq import Callback, Queue, Repeat
@@ -7,7 +8,7 @@ from rq.rate_limit import RateLimit
 from support.wait import until
 
 import probe
-from measures import WARM_UP_SHARE, in_rounds, progress, working
+from measures import WARM_UP_SHARE, of_each, progress, working
 
 RUNS = 5  # of a job that repeats
 
@@ -22,7 +23,7 @@ class Kind:
     def send(self, redis, runs):
         """Enqueues jobs that come to so many runs."""
         queue = Queue('bench', connection=redis)
-        for _ in range(runs // (RUNS if 'repeat' in self.options else 1)):
+        for _ in range(math.ceil(runs / (RUNS if 'repeat' in self.options else 1))):
             queue.enqueue(self.function, result_ttl=3600, **self.options)
 
     def command(self, command):
@@ -93,19 +94,19 @@ def pool_of(name):
 
 def kinds(chosen, server, options):
     """Jobs a second of each kind, and what each asks of Redis."""
-    sides = [Side(peer, name) for name in KINDS for peer in chosen]
-    options.rounds = 1
-    turns = in_rounds(sides, options, 1, lambda side: options.jobs or side.jobs)
-    return {side.name: ran(side, runs, server, options) for side, runs in turns}
+    return of_each(ran)([Side(peer, name) for name in KINDS for peer in chosen], server, options)
 
 
-def ran(side, runs, server, options):
+def ran(side, server, options):
     """Once a tenth of so many runs have ended. What the counting asks is left out: it takes two round trips a look."""
+    runs = options.jobs or side.jobs
     with working(side, server, options.workers, jobs=(runs,)), server.client() as client:
         until(lambda: side.done() >= runs * WARM_UP_SHARE, f'{side.name} works', 300)
         begin, before, asked = time.monotonic(), side.done(), Asked(client)
         looks = progress(side, runs)
         seconds, done, asked = time.monotonic() - begin, side.done() - before, Asked(client).since(asked)
+    if not done:
+        raise SystemExit(f'error: {side.name} had done all {runs} runs at the first look; give it more with --jobs')
     return {
         'jobs/s': done / seconds,
         'round trips/job': (asked.trips - 2 * looks) / done,

@@ -42,6 +42,8 @@ def test_a_task_is_enqueued_and_waited_for_by_the_name_of_its_application(pool):
         routed = pool.verb('enqueue', 'shop.request', *chosen, '--wait=30s')
         assert json.loads(routed.stdout)['routing_key'] == queue
     assert pool.verb('enqueue', 'shop.text', '["a"]', '--wait=30s').stdout == '"a"\n'
+    mistyped = pool.verb('enqueue', 'shop.text', '["a"]', '--queue', 'report')
+    assert mistyped.stderr == 'note: no worker serves the queue `report` now\n', mistyped
 
 
 def test_there_are_no_dead_letters_and_it_says_why(pool):
