@@ -27,7 +27,10 @@ impl Supervisor {
                     self.events.push_back(Event::ForkFailed { worker, error });
                 }
             }
-            Action::Send { worker, execution } => self.send(worker, execution, false),
+            Action::Send { worker, execution } => {
+                tracing::trace!(worker, execution, sent_ns = now.mono.0, "job sent");
+                self.send(worker, execution, false);
+            }
             Action::SendBatch { worker, executions } => {
                 for (at, execution) in executions.iter().enumerate() {
                     self.send(worker, *execution, at + 1 < executions.len());
@@ -35,6 +38,9 @@ impl Supervisor {
             }
             Action::TakeBack { worker } => {
                 if let Some(unread) = self.processes.take_back(worker) {
+                    for execution in &unread.executions {
+                        tracing::trace!(worker, taken_back = execution, "job taken back");
+                    }
                     self.events.push_back(Event::TakenBack { worker, unread });
                 }
             }
