@@ -68,7 +68,10 @@ impl JobFilter {
     /// Whether all conditions hold for a job.
     pub fn matches(&self, job: &JobView) -> bool {
         self.wants(StateName::of(job))
-            && self.wants_queue(job.queue.as_str())
+            && job
+                .queue
+                .as_ref()
+                .map_or(self.queue.is_none(), |queue| self.wants_queue(queue.as_str()))
             && self.wants_task(&job.task)
             && self
                 .since

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::broker::{JobFilter, Page, Searched, StateName};
-use crate::job::{JobState, JobView};
+use crate::job::{JobState, JobView, QueueName};
 use crate::text::{escaped, escaped_lines};
 use crate::time::{Human, Unix};
 
@@ -29,7 +29,7 @@ pub fn jobs(jobs: &[JobView], filter: &JobFilter, now: Unix, width: usize) -> St
         let mut cells = vec![job.id.to_string()];
         cells.extend(shows_state.then(|| StateName::of(job).to_string()));
         cells.push(when(job, now));
-        cells.extend(filter.queue.is_none().then(|| job.queue.to_string()));
+        cells.extend(filter.queue.is_none().then(|| queue(job)));
         cells.push(or_dash(&job.task));
         cells.extend(shows_more.then(|| match &job.error {
             Some(error) if shows_error => one_line(&error.to_string()),
@@ -49,7 +49,7 @@ pub fn dead_letters(jobs: &[JobView], now: Unix, width: usize) -> String {
         table.row([
             job.id.to_string(),
             when(job, now),
-            job.queue.to_string(),
+            queue(job),
             or_dash(&job.task),
             one_line(&error),
         ]);
@@ -69,6 +69,10 @@ fn when(job: &JobView, now: Unix) -> String {
     }
 }
 
+fn queue(job: &JobView) -> String {
+    or_dash(job.queue.as_ref().map_or("", QueueName::as_str))
+}
+
 fn or_dash(text: &str) -> String {
     match text {
         "" => "-".to_owned(),
@@ -81,7 +85,7 @@ pub fn job(job: &JobView, running: Option<&str>, now: Unix) -> String {
     let mut text = String::new();
     let mut fact = |name: &str, value: String| text.push_str(&format!("{name:<9} {value}\n"));
     fact("job", escaped(job.id.as_str()).into_owned());
-    fact("queue", escaped(job.queue.as_str()).into_owned());
+    fact("queue", queue(job));
     fact("task", or_dash(&job.task));
     let state = StateName::of(job);
     fact(

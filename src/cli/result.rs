@@ -129,11 +129,11 @@ fn not_ended(job: &JobView, now: Unix) -> Failure {
         (JobState::Deferred, _) => "it waits for other jobs to end".to_owned(),
         // The broker knows of it by its result alone.
         _ if job.enqueued == Unix::default() => "it waits, or there is no such job".to_owned(),
-        _ => format!(
-            "it waits in the queue `{}` for {} now",
-            job.queue,
-            render::age(now.since(job.enqueued))
-        ),
+        _ => {
+            let queue = job.queue.as_ref().map(|queue| format!(" in the queue `{queue}`"));
+            let waits = render::age(now.since(job.enqueued));
+            format!("it waits{} for {waits} now", queue.unwrap_or_default())
+        }
     };
     Failure::new(Code::Failed, format!("job {} has not ended: {message}", job.id))
         .hint("wait for it with --wait")

@@ -64,8 +64,8 @@ impl JobState {
 pub struct JobView {
     /// Its id.
     pub id: JobId,
-    /// Its queue.
-    pub queue: QueueName,
+    /// Its queue; `None`: the broker does not keep it.
+    pub queue: Option<QueueName>,
     /// What runs.
     pub task: Arc<str>,
     /// Its arguments.
@@ -103,10 +103,10 @@ pub struct JobView {
 
 impl JobView {
     /// A job of which no more is known than this.
-    pub fn new(id: JobId, queue: QueueName, task: &str, state: JobState) -> Self {
+    pub fn new(id: JobId, queue: impl Into<Option<QueueName>>, task: &str, state: JobState) -> Self {
         JobView {
             id,
-            queue,
+            queue: queue.into(),
             task: task.into(),
             payload: Vec::new(),
             state,

@@ -433,7 +433,7 @@ impl Consumer {
         for view in views.iter_mut().filter(|view| view.state == JobState::Waiting) {
             if let Some((_, held)) = hand.unacked().find(|(_, held)| held.job == view.id) {
                 view.state = JobState::Running;
-                view.queue = held.queue.clone();
+                view.queue = Some(held.queue.clone());
                 view.task = held.task.clone();
             }
         }

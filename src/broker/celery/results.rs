@@ -38,8 +38,6 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 /// A server that is away for so long is told to the user.
 const AWAY_MAX: Duration = Duration::from_secs(60);
-/// Where a task waits whose result does not say.
-const ANY_QUEUE: &str = "celery";
 
 /// The server that has the results.
 #[derive(Clone, Debug)]
@@ -165,8 +163,7 @@ impl ResultStore {
 
 /// A task as its result shows it.
 fn view(id: &JobId, meta: Option<&[u8]>) -> JobView {
-    let queue = QueueName::new(ANY_QUEUE).expect("it is short");
-    let pending = JobView::new(id.clone(), queue, "", JobState::Waiting);
+    let pending = JobView::new(id.clone(), None, "", JobState::Waiting);
     let Some(meta) = meta else { return pending };
     let Ok(meta) = serde_json::from_slice::<Meta<'_>>(meta) else {
         // Another serializer wrote it: it has ended, or is on its way.
@@ -180,11 +177,7 @@ fn view(id: &JobId, meta: Option<&[u8]>) -> JobView {
     let state = state(&meta.status);
     JobView {
         task: meta.name.as_deref().unwrap_or_default().into(),
-        queue: meta
-            .queue
-            .as_deref()
-            .and_then(|name| QueueName::new(name).ok())
-            .unwrap_or(pending.queue),
+        queue: meta.queue.as_deref().and_then(|name| QueueName::new(name).ok()),
         ended: meta
             .date_done
             .as_deref()
@@ -406,6 +399,7 @@ mod tests {
             (done.state, done.result.as_deref()),
             (JobState::Finished, Some(&b"[1, 2.50]"[..]))
         );
+        assert_eq!(done.queue, None, "without `result_extended` it is not kept");
         assert_eq!(done.ended, Some(Unix(1_795_962_470_971)));
         let failed = of(
             r#"{"status": "FAILURE", "result": {"exc_type": "KeyError", "exc_message": ["no", 5],
@@ -417,8 +411,8 @@ mod tests {
             ("KeyError", "no, 5", "Traceback")
         );
         assert_eq!(
-            (&*failed.task, failed.queue.as_str(), failed.failures),
-            ("proj.boom", "mail", Some(2))
+            (&*failed.task, failed.queue, failed.failures),
+            ("proj.boom", QueueName::new("mail").ok(), Some(2))
         );
         for (reason, kind, never_ran) in [
             ("revoked", "canceled", true),

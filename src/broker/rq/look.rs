@@ -115,7 +115,7 @@ impl Views {
         let time = |name: &str| text(name).and_then(|value| from_iso(&value));
         Some(JobView {
             id: id.clone(),
-            queue: QueueName::new(&text("origin").unwrap_or_default()).ok()?,
+            queue: Some(QueueName::new(&text("origin").unwrap_or_default()).ok()?),
             task: match &call {
                 Some(call) => call.function().into(),
                 None => text::task(&description).unwrap_or("rq").into(),
@@ -204,7 +204,9 @@ impl RqBroker {
         }
         let mut pipeline = redis::pipe();
         for view in &scheduled {
-            let registry = self.keys.scheduled(view.queue.as_str());
+            let registry = self
+                .keys
+                .scheduled(view.queue.as_ref().map_or("", QueueName::as_str));
             pipeline.cmd("ZSCORE").arg(registry).arg(view.id.as_str());
         }
         let answer: Result<Vec<Option<f64>>, _> = self.link.pipeline(&pipeline).await;

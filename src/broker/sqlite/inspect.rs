@@ -241,7 +241,7 @@ pub(super) fn read_view(row: &Row<'_>) -> Result<(i64, JobView), Failure> {
     let last_failed = || attempts.last()?.started.filter(|_| state == Some(JobState::Dead));
     let view = JobView {
         id: job_id(text(row, 1, "jobs.id")?)?,
-        queue: queue_name(text(row, 2, "queues.name")?)?,
+        queue: Some(queue_name(text(row, 2, "queues.name")?)?),
         task: text(row, 3, "jobs.task")?.into(),
         payload: row.get(4)?,
         state: state.unwrap_or(JobState::Waiting),

@@ -505,8 +505,8 @@ async fn a_result_is_shown_without_arguments(kit: &Kit) {
         (JobState::Finished, Some(&b"42"[..]))
     );
     assert_eq!(
-        (&*done.task, done.queue.as_str(), done.payload.len()),
-        ("work", "default", 0)
+        (&*done.task, done.queue, done.payload.len()),
+        ("work", Some(queue("default")), 0)
     );
     assert!(done.ended.is_some());
     let error = failed.error.unwrap();

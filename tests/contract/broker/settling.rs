@@ -42,7 +42,7 @@ async fn a_finished_job_shows_its_result(kit: &Kit) {
     assert_eq!(view.result.as_deref(), Some(b"42".as_slice()));
     assert_eq!(
         (view.id, view.queue, view.task, view.payload),
-        (new.id, new.queue, new.task, new.payload)
+        (new.id, Some(new.queue), new.task, new.payload)
     );
     assert!(view.ended.is_some_and(|ended| ended >= view.enqueued));
     assert_eq!(
