@@ -70,6 +70,10 @@ async fn facts(config: &ClientConfig, loads: &Config) -> Result<String, Failure>
     {
         return Ok(facts);
     }
+    if let Some((why, hint)) = loads.broker.misses_app() {
+        let message = format!("no supervisor of {} answers, and {why}", config.broker.url);
+        return Err(Failure::new(Code::Usage, message).hint(hint));
+    }
     let loaded = load_app(loads, |_| {}).await.map_err(|reason| {
         let reason = reason.trim_end();
         Failure::new(

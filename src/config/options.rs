@@ -28,6 +28,18 @@ impl BrokerConfig {
         }
     }
 
+    /// Which application knows them is not said: what to say of it, and what to do.
+    pub fn misses_app(&self) -> Option<(String, &'static str)> {
+        match self.protocol {
+            Protocol::Embedded => None,
+            Protocol::Dialect(kind) => {
+                let dialect = self.dialects.of(kind);
+                let why = format!("it is not said which application of {} uses it", dialect.title());
+                dialect.misses_app().map(|hint| (why, hint))
+            }
+        }
+    }
+
     /// What waits in the queues is deleted when a supervisor starts.
     pub fn purges_at_start(&self) -> bool {
         match self.protocol {

@@ -193,6 +193,10 @@ fn what_cannot_hold_is_refused_with_the_reason() {
             &["--heartbeat-interval", "often"],
             "`--heartbeat-interval` is \"often\"",
         ),
+        (
+            &["--max-tasks-per-child", "0"],
+            "`--max-tasks-per-child` is 0; expected 1",
+        ),
         (&["-c", "many"], "`--concurrency` is `many`: it is no number"),
         (&["--autoscale", "1,2,3"], "it is not one or two numbers"),
         (&["-l", "LOUD"], "`--loglevel` is `LOUD`: no level has this name"),
@@ -272,4 +276,15 @@ fn a_verb_loads_the_application_that_alone_knows_its_broker() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("app:proj can't be asked for its broker"), "{said}");
+}
+
+#[test]
+fn a_place_that_does_not_name_its_application_is_told_how() {
+    let output = Place::new().run(&["queues", "--broker", "amqp://guest:secret@127.0.0.1:1//"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("`--broker app:proj`") && !said.contains("secret"),
+        "{said}"
+    );
 }

@@ -104,6 +104,12 @@ impl Dialect for CeleryConfig {
         true
     }
 
+    fn misses_app(&self) -> Option<&'static str> {
+        self.app
+            .is_empty()
+            .then_some("name the application in place of the server: `--broker app:proj`")
+    }
+
     fn purges_at_start(&self) -> bool {
         self.purge
     }

@@ -94,6 +94,10 @@ pub(super) trait Dialect: Section {
     fn app_names_broker(&self) -> bool {
         false
     }
+    /// It is not said which application that is: what to do.
+    fn misses_app(&self) -> Option<&'static str> {
+        None
+    }
     /// What waits in the queues is deleted when a supervisor starts.
     fn purges_at_start(&self) -> bool {
         false

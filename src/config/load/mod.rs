@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use self::places::{PROJECT_FILE, Places, SERVICE_DIRECTORY};
 use self::reader::{File, Sources};
+use self::words::Flags;
 use super::dialect::{OwnVariables, Settings};
 use super::explained::Explained;
 use super::keys::variable_of;
@@ -212,7 +213,10 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
         file.map_err(|error| problems.push(unreadable_file(&path, origin, &error, args.dialect())))
             .ok()
     });
-    let mut flags = args.values.clone();
+    let mut flags = Flags {
+        values: args.values.clone(),
+        ..Flags::default()
+    };
     let mut told = words::translate(&args.words, &mut flags);
     if let Some(line) = &args.line {
         told.extend(words::translate_line(line, &mut flags));

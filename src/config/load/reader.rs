@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::places::Places;
+use super::words::Flags;
 use super::{give_way, unknown};
 use crate::config::dialect::{self, OwnVariables, Settings};
 use crate::config::explained::Explained;
@@ -26,8 +27,8 @@ use crate::job::{PoolName, check_name};
 /// All that was given, read but not understood.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct Sources {
-    /// By flag, without dashes.
-    pub flags: BTreeMap<&'static str, Vec<String>>,
+    /// The flags, in our words.
+    pub flags: Flags,
     /// What is wrong with the flags by themselves.
     pub told: Vec<Problem>,
     /// By the flag that each stands for.
@@ -413,8 +414,8 @@ impl<'a> Reader<'a> {
                 let origin = Origin::Environment(name);
                 self.set(path, key, setting, (given, base, origin));
             }
-            if let Some(words) = flags.get(key.flag) {
-                let origin = Origin::Flag(format!("--{}", key.flag));
+            if let Some(words) = flags.values.get(key.flag) {
+                let origin = Origin::Flag(flags.name(key.flag));
                 self.set(path, key, setting, (Given::Words(words), base, origin));
             }
         });

@@ -83,10 +83,26 @@ pub fn spelled_out(
     })
 }
 
+/// The flags that are in force.
+#[derive(Clone, Debug, Default)]
+pub(in crate::config) struct Flags {
+    /// The texts of each.
+    pub values: BTreeMap<&'static str, Vec<String>>,
+    /// The word of another program, with its dashes, that has set it.
+    pub set_by: BTreeMap<&'static str, String>,
+}
+
+impl Flags {
+    /// A flag as the user has written it.
+    pub fn name(&self, flag: &str) -> String {
+        self.set_by.get(flag).cloned().unwrap_or_else(|| dashed(flag))
+    }
+}
+
 /// Puts what the words mean among the flags; the problems are those that can't be put there.
 pub(in crate::config) fn translate(
     given: &BTreeMap<&'static str, String>,
-    flags: &mut BTreeMap<&'static str, Vec<String>>,
+    flags: &mut Flags,
 ) -> Vec<Problem> {
     let dialects = Dialects::default();
     let of = |dialect: &dyn Dialect| {
@@ -97,22 +113,22 @@ pub(in crate::config) fn translate(
 }
 
 /// The same for the command line of another program.
-pub(in crate::config) fn translate_line(
-    line: &GivenLine,
-    flags: &mut BTreeMap<&'static str, Vec<String>>,
-) -> Vec<Problem> {
+pub(in crate::config) fn translate_line(line: &GivenLine, flags: &mut Flags) -> Vec<Problem> {
     let dialects = Dialects::default();
     let dialect = dialects.of(line.kind);
     let its = dialect.lines().iter().filter(|its| its.command == line.command);
     let words = its.flat_map(|its| its.words);
-    flags.insert("runtime", vec![line.kind.name().to_owned()]);
+    flags.values.insert("runtime", vec![line.kind.name().to_owned()]);
     translate_words((dialect, words), &line.given, flags)
 }
 
 fn translate_words<'w>(
     (dialect, words): (&dyn Dialect, impl Iterator<Item = &'w Word>),
     given: &BTreeMap<&'static str, String>,
-    flags: &mut BTreeMap<&'static str, Vec<String>>,
+    Flags {
+        values: flags,
+        set_by: names,
+    }: &mut Flags,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut set_by: BTreeMap<&'static str, &'static str> = BTreeMap::new();
@@ -152,6 +168,7 @@ fn translate_words<'w>(
             }
             flags.insert(flag, vec![value]);
             set_by.insert(flag, word.flag);
+            names.insert(flag, name.clone());
         }
     }
     for flag in flags.keys().copied().collect::<Vec<_>>() {
