@@ -10,8 +10,9 @@ use crate::time::Unix;
 use super::choice::FilterArgs;
 use super::client::{self, Access};
 use super::confirm::{self, confirm};
+use super::jobs::tell_unseen;
 use super::progress::Progress;
-use super::report::{Code, Failure, Outcome, note, print};
+use super::report::{Code, Failure, Outcome, print};
 use super::wait::job_ids;
 
 /// Jobs that are canceled in one step.
@@ -135,15 +136,8 @@ async fn call_off(broker: &dyn Broker, given: &[String], how: How) -> Outcome {
 async fn cancel_matching(broker: &dyn Broker, filter: JobFilter, args: &CancelArgs) -> Outcome {
     let (control, search) = (broker.control()?, broker.search()?);
     let filter = only_cancelable(filter)?;
-    for unseen in search.unseen() {
-        if filter.places().contains(&unseen.place) {
-            note(&format!(
-                "note: no {} jobs are looked for: {}",
-                unseen.place.as_str(),
-                unseen.why
-            ));
-        }
-    }
+    let (places, unseen) = (filter.places(), search.unseen());
+    tell_unseen(unseen.iter().filter(|unseen| places.contains(&unseen.place)));
     let counting = Progress::counting("found");
     let mut count = 0;
     let work = each_page(search, &filter, async |ids| {

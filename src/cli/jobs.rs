@@ -143,9 +143,15 @@ fn check_places(broker: &dyn Broker, search: &dyn Search, filter: &JobFilter) ->
         .into());
     }
     // Few jobs are ever blocked: that is said to who asks for them.
-    let is_told = |unseen: &&&Unseen| unseen.place != JobState::Blocked || !filter.states.is_empty();
+    let is_told = |unseen: &&Unseen| unseen.place != JobState::Blocked || !filter.states.is_empty();
+    tell_unseen(unseen.into_iter().filter(is_told));
+    Ok(())
+}
+
+/// Says on standard error which places can't be looked into, a line a reason.
+pub fn tell_unseen<'u>(unseen: impl Iterator<Item = &'u Unseen>) {
     let mut whys: Vec<(&str, Vec<&str>)> = Vec::new();
-    for unseen in unseen.iter().filter(is_told) {
+    for unseen in unseen {
         match whys.iter_mut().find(|(why, _)| *why == unseen.why) {
             Some((_, places)) => places.push(unseen.place.as_str()),
             None => whys.push((unseen.why, vec![unseen.place.as_str()])),
@@ -154,7 +160,6 @@ fn check_places(broker: &dyn Broker, search: &dyn Search, filter: &JobFilter) ->
     for (why, places) in whys {
         note(&format!("note: {} jobs are not listed: {why}", places.join(", ")));
     }
-    Ok(())
 }
 
 /// Prints an object a line, and where to go on.

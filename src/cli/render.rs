@@ -50,7 +50,7 @@ pub fn status(of: &Snapshot, now: Unix, width: usize) -> String {
         if pool.taken_back > 0 {
             let jobs = pool.taken_back;
             text.push_str(&format!(
-                "{name} took {jobs} jobs back from workers that stalled\n"
+                "{name} gave {jobs} jobs that waited behind a long one to other workers\n"
             ));
         }
     }

@@ -111,7 +111,7 @@ pub struct PoolSnapshot {
     /// Of these, jobs of batch tasks that wait for their batch to fill or for a worker.
     #[serde(default)]
     pub gathering: u64,
-    /// Unread jobs that were taken back from workers that stalled, since the start.
+    /// Unread jobs that were taken back for others, since the one before them was long; since the start.
     #[serde(default)]
     pub taken_back: u64,
     /// Utilization above which a worker is added.

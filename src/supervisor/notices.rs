@@ -42,14 +42,20 @@ pub(super) fn tell(notice: &Notice) {
             staying,
             retry_in,
             crash_loop,
-        } => tracing::error!(
-            generation,
-            error = %error,
-            generation_kept = *staying,
-            retry_in = retry_in.map(|wait| Human(wait).to_string()),
-            crash_loop,
-            "the app does not load"
-        ),
+        } => {
+            let (error, traceback) = error.split_once('\n').unwrap_or((error, ""));
+            // A start that fails ends the program, with all of it as its last word.
+            let goes_on = staying.is_some() || retry_in.is_some();
+            tracing::error!(
+                generation,
+                %error,
+                generation_kept = *staying,
+                retry_in = retry_in.map(|wait| Human(wait).to_string()),
+                crash_loop,
+                detail = (goes_on && !traceback.is_empty()).then_some(traceback),
+                "the app does not load"
+            );
+        }
         Notice::TemplateDied {
             generation,
             how,

@@ -188,8 +188,7 @@ class Incoming:
         why = "it names no task" if error is None else str(error)
         logger.error("Received a message that is rejected: %s. Its headers: %s", why, _shown(message.headers))
         signals.task_rejected.send(sender=self._consumer, message=message, exc=error)
-        shown = {} if error is None else outcome.texts(error, None)
-        return Refused(outcome.told(outcome.REJECTED, outcome.REJECT, events=[], **shown))
+        return Refused(outcome.refused(error or InvalidTaskError(why), outcome.REJECT))
 
     def _undecodable(self, message: Message, error: BaseException) -> Refused:
         """Source: `Consumer.on_decode_error`: such a message is acknowledged, or it would come again for ever."""
@@ -202,7 +201,7 @@ class Incoming:
             message.content_encoding,
             _shown(message.headers),
         )
-        return Refused(outcome.told(outcome.REJECTED, outcome.ACK, events=[], **outcome.texts(error, None)))
+        return Refused(outcome.refused(error, outcome.ACK))
 
     def _class_of(self, task: Any) -> Any:
         known = self._classes.get(task.name)

@@ -59,6 +59,11 @@ def failed(
     return frames.REJECTED, frames.AFTER_BY_POLICY, _encode(whole).encode()
 
 
+def refused(error: BaseException, then: str) -> Outcome:
+    """No task ran for the message: counted and logged as a failure; monitors are told nothing of it, as by Celery."""
+    return failed(error, "", then, state=REJECTED, events=[])
+
+
 def unwrapped(data: bytes) -> Outcome:
     """What `failed` tells the broker, as the outcome of something that did not fail itself."""
     return frames.SUCCESS, frames.AFTER_BY_POLICY, json.loads(data)["broker"].encode()

@@ -19,6 +19,8 @@ const IN_TIME: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(2);
 /// The hint for who can't reach it.
 const HINT: &str = "is RabbitMQ running, and is `broker_url` right?";
+/// The hint where it has closed a connection that was there.
+const CLOSED_HINT: &str = "an administrator closed the connection, or the server stops";
 
 /// The way to a broker. All who use it share a connection.
 #[derive(Debug)]
@@ -140,7 +142,11 @@ impl Link {
             ErrorKind::ProtocolError(said) => {
                 let reason = said.get_message().to_string();
                 match said.kind() {
-                    AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => self.unreachable(reason),
+                    AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => BrokerError::Unreachable {
+                        url: self.shown.clone(),
+                        reason,
+                        hint: CLOSED_HINT,
+                    },
                     _ => BrokerError::Refused(format!("{} refuses: {reason}", self.shown)),
                 }
             }
