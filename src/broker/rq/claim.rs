@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::Value;
+use redis::{ScriptInvocation, Value};
 
 use super::held::Unreadable;
 use super::row::{Row, read};
@@ -89,30 +89,7 @@ impl RqBroker {
         let line = self.link.line().await;
         let line = line.map_err(|error| self.link.endpoint.error(&error))?;
         let (now, sent, number) = (Unix::now(), Mono::now(), self.hand().numbers(wanted));
-        let mut call = self.scripts.claim.prepare_invoke();
-        call.arg(self.keys.names())
-            .arg(wanted)
-            .arg(text::iso(now))
-            .arg(text::score(now))
-            .arg(self.options.job_monitoring_interval.as_secs())
-            .arg(self.any_worker())
-            .arg(&self.execution_prefix)
-            .arg(number)
-            .arg(line.deadline(IN_TIME))
-            .arg(text::seconds(now))
-            .arg(match turns {
-                Turns::Strict => "strict",
-                Turns::RoundRobin { .. } => "round_robin",
-                // Source: `rq/worker/base.py`, `reorder_queues`: queues are shuffled after each job.
-                Turns::Random { is_begun: false } => "random_after_first",
-                Turns::Random { is_begun: true } => "random",
-            })
-            .arg(fastrand::u32(..))
-            .arg(u8::from(self.hand().takes_returned()));
-        let first = turns.first().min(queues.len());
-        for queue in queues[first..].iter().chain(&queues[..first]) {
-            call.arg(queue.as_str());
-        }
+        let call = self.claim_call(queues, turns, (wanted, number), now, line.deadline(IN_TIME));
         let on_its_way = self
             .unanswered
             .send(queues, number, wanted, sent + IN_TIME + MARGIN);
@@ -156,6 +133,42 @@ impl RqBroker {
             suspended,
             leaves_returned: matches!(state, Some(Value::Int(3))),
         })
+    }
+
+    /// The script that takes up to `wanted` jobs, the first of them with this number. `deadline`: when the server is to leave it be.
+    fn claim_call(
+        &self,
+        queues: &[QueueName],
+        turns: Turns,
+        (wanted, number): (usize, i64),
+        now: Unix,
+        deadline: i64,
+    ) -> ScriptInvocation<'_> {
+        let mut call = self.scripts.claim.prepare_invoke();
+        call.arg(self.keys.names())
+            .arg(wanted)
+            .arg(text::iso(now))
+            .arg(text::score(now))
+            .arg(self.options.job_monitoring_interval.as_secs())
+            .arg(self.any_worker())
+            .arg(&self.execution_prefix)
+            .arg(number)
+            .arg(deadline)
+            .arg(text::seconds(now))
+            .arg(match turns {
+                Turns::Strict => "strict",
+                Turns::RoundRobin { .. } => "round_robin",
+                // Source: `rq/worker/base.py`, `reorder_queues`: queues are shuffled after each job.
+                Turns::Random { is_begun: false } => "random_after_first",
+                Turns::Random { is_begun: true } => "random",
+            })
+            .arg(fastrand::u32(..))
+            .arg(u8::from(self.hand().takes_returned()));
+        let first = turns.first().min(queues.len());
+        for queue in queues[first..].iter().chain(&queues[..first]) {
+            call.arg(queue.as_str());
+        }
+        call
     }
 
     fn too_late(&self) -> BrokerError {

@@ -29,8 +29,10 @@ pub(super) struct Row {
     /// Its rate limit.
     pub limit: Option<Limit>,
     /// Fields of the hash. Source: `rq/job.py`, `Job.to_dict`.
-    pub fields: Vec<(Cow<'static, str>, Vec<u8>)>,
+    pub fields: Fields,
 }
+
+type Fields = Vec<(Cow<'static, str>, Vec<u8>)>;
 
 /// Where a job goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,54 +80,8 @@ impl Row {
         let ttl = job
             .begin_by
             .map(|begin_by| seconds(begin_by.since(queued)).max(1));
-        let now = text::iso(now);
-        let mut fields = vec![
-            ("created_at".into(), now.clone().into_bytes()),
-            ("data".into(), text::compressed(&call.data(serializer)?)),
-        ];
-        let mut field = |name: &'static str, value: &str| {
-            fields.push((Cow::from(name), value.as_bytes().to_vec()));
-        };
-        for empty in [
-            "success_callback_name",
-            "failure_callback_name",
-            "stopped_callback_name",
-            "started_at",
-            "ended_at",
-            "last_heartbeat",
-            "worker_name",
-            "group_id",
-        ] {
-            field(empty, "");
-        }
-        field("origin", job.queue.as_str());
-        field("description", &call.description());
-        field("timeout", &job.timeout.map_or(TIMEOUT, seconds).to_string());
-        if let Some(retries) = job.retries.filter(|retries| *retries > 0) {
-            field("retries_left", &retries.to_string());
-            field("retry_intervals", "[0]");
-        }
-        if let Some(ttl) = ttl {
-            field("ttl", &ttl.to_string());
-        }
-        if let Some(limit) = &job.limit {
-            field("rate_limit_key", &limit.key);
-            field("rate_limit_concurrency", &limit.max.to_string());
-        }
-        if let Some(ttl) = job.result_ttl {
-            field("result_ttl", &seconds(ttl).to_string());
-        }
-        match place {
-            Place::Due(_) => field("status", "scheduled"),
-            Place::Deferred(_) | Place::FirstFailure(_) => field("status", "deferred"),
-            Place::Front | Place::Back => {
-                field("status", "queued");
-                field("enqueued_at", &now);
-            }
-        }
-        if matches!(place, Place::Due(_)) && job.at_front {
-            field("enqueue_at_front", "1");
-        }
+        let data = text::compressed(&call.data(serializer)?);
+        let fields = fields(job, (data, &call.description()), (place, ttl), now);
         // A job with a key is known by it: that is what RQ's unique jobs are.
         let (id, held) = match &job.unique_key {
             Some(key) => (
@@ -199,6 +155,64 @@ impl Row {
             None => self.fields.push((name.into(), value)),
         }
     }
+}
+
+/// The fields of a job's hash, all but those that tie it to others.
+fn fields(
+    job: &NewJob,
+    (data, description): (Vec<u8>, &str),
+    (place, ttl): (Place, Option<u64>),
+    now: Unix,
+) -> Fields {
+    let now = text::iso(now);
+    let mut fields: Fields = vec![
+        ("created_at".into(), now.clone().into_bytes()),
+        ("data".into(), data),
+    ];
+    let mut field = |name: &'static str, value: &str| {
+        fields.push((Cow::from(name), value.as_bytes().to_vec()));
+    };
+    for empty in [
+        "success_callback_name",
+        "failure_callback_name",
+        "stopped_callback_name",
+        "started_at",
+        "ended_at",
+        "last_heartbeat",
+        "worker_name",
+        "group_id",
+    ] {
+        field(empty, "");
+    }
+    field("origin", job.queue.as_str());
+    field("description", description);
+    field("timeout", &job.timeout.map_or(TIMEOUT, seconds).to_string());
+    if let Some(retries) = job.retries.filter(|retries| *retries > 0) {
+        field("retries_left", &retries.to_string());
+        field("retry_intervals", "[0]");
+    }
+    if let Some(ttl) = ttl {
+        field("ttl", &ttl.to_string());
+    }
+    if let Some(limit) = &job.limit {
+        field("rate_limit_key", &limit.key);
+        field("rate_limit_concurrency", &limit.max.to_string());
+    }
+    if let Some(ttl) = job.result_ttl {
+        field("result_ttl", &seconds(ttl).to_string());
+    }
+    match place {
+        Place::Due(_) => field("status", "scheduled"),
+        Place::Deferred(_) | Place::FirstFailure(_) => field("status", "deferred"),
+        Place::Front | Place::Back => {
+            field("status", "queued");
+            field("enqueued_at", &now);
+        }
+    }
+    if matches!(place, Place::Due(_)) && job.at_front {
+        field("enqueue_at_front", "1");
+    }
+    fields
 }
 
 /// Whole seconds, as RQ counts, and never none of what was some.

@@ -56,15 +56,7 @@ pub(super) fn read(row: &Row) -> Result<(i64, Held, Claimed), String> {
         utf8("description", description)?;
     }
     let limit = limit(&text(timeout))?;
-    let retries_left = match text(retries_left).trim() {
-        "" => 0,
-        left => {
-            let left: i64 = left
-                .parse()
-                .map_err(|_| format!("its retries_left, `{left}`, is no whole number"))?;
-            u32::try_from(left.max(0)).unwrap_or(u32::MAX)
-        }
-    };
+    let retries_left = count(text(retries_left).trim())?;
     let failures: u32 = text(failures).parse().unwrap_or(0);
     let held = Held {
         job: job.to_string(),
@@ -103,6 +95,17 @@ pub(super) fn read(row: &Row) -> Result<(i64, Held, Claimed), String> {
         ready: from_iso(&text(enqueued_at)).unwrap_or_else(Unix::now),
     };
     Ok((number, held, Claimed { claim, job }))
+}
+
+/// How many retries are left, by its hash.
+fn count(retries_left: &str) -> Result<u32, String> {
+    if retries_left.is_empty() {
+        return Ok(0);
+    }
+    let left: i64 = retries_left
+        .parse()
+        .map_err(|_| format!("its retries_left, `{retries_left}`, is no whole number"))?;
+    Ok(u32::try_from(left.max(0)).unwrap_or(u32::MAX))
 }
 
 /// How long a job may run by its hash; `None`: without limit. Source: `rq/utils.py`, `parse_timeout`;
