@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::broker::{self, AppSchedule, Broker};
 use crate::config::{self, COST_UNKNOWN, Config, PoolConfig, RunArgs, ScheduleConfig};
-use crate::job::{PoolName, QueueName};
+use crate::job::{JobId, PoolName, QueueName};
 use crate::time::Unix;
 
 use crate::policy::schedule::Timing;
@@ -136,8 +136,21 @@ async fn check_broker(
             .try_for_each(|line| out.line(line))?;
     }
     broker.check_rights().await?;
+    check_results(out, &*broker).await?;
     out.flush()?;
     Ok(broker)
+}
+
+/// Whether results can be read: they may be on another server than the jobs.
+async fn check_results(out: &mut Out, broker: &dyn Broker) -> Outcome {
+    let reader = match broker.reader() {
+        Ok(reader) => reader,
+        Err(missing) => return out.line(format_args!("# results: {}", missing.instead)),
+    };
+    let nobody = JobId::new("pool-check").expect("it is short");
+    let found = reader.find(&[nobody]).await;
+    found.map_err(|error| Failure::from(error).context("results can't be read"))?;
+    Ok(())
 }
 
 async fn load(config: &Config) -> Result<Loaded, Failure> {

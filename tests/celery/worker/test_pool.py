@@ -40,19 +40,25 @@ def test_new_task_options_hold_after_a_reload(alone, tmp_path):
     assert not early.ready() and not late.ready()
 
 
+def check(side, directory, *options):
+    line = ['--runtime', 'celery', '--app', 'shop', '--python', side.python(), '--socket', str(directory / 's'), *options]
+    return subprocess.run([POOL, 'check', *line], env=side.environment(), capture_output=True, text=True, timeout=60)
+
+
 def test_check_names_the_broker_of_the_application(alone, tmp_path):
     side = alone('pool')
-    checked = subprocess.run(
-        [POOL, 'check', '--runtime', 'celery', '--app', 'shop', '--python', side.python(), '--socket', str(tmp_path / 's')],
-        env=side.environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    checked = check(side, tmp_path)
     assert checked.returncode == 0, checked.stderr
     assert f'# broker: {side.url} answers (protocol celery)' in checked.stdout
     assert '# app: python' in checked.stdout
     assert '# queues of the application: celery' in checked.stdout, checked.stdout
+    assert '# results' not in checked.stdout, 'they are where they are expected'
+    away = check(side, tmp_path, '--result-backend', 'redis://127.0.0.1:1/0')
+    assert away.returncode == 3, away
+    assert "results can't be read: cannot reach redis://127.0.0.1:1/0" in away.stderr
+    elsewhere = check(side, tmp_path, '--result-backend', 'rpc://')
+    assert elsewhere.returncode == 0, elsewhere
+    assert "# results: the application's result backend is not Redis" in elsewhere.stdout
 
 
 def test_the_log_names_the_queues(alone, tmp_path):
