@@ -33,6 +33,14 @@ pub fn status(of: &Snapshot, now: Unix, width: usize) -> String {
             text.push_str(&format!("warning: {what}: {}\n", one_line(why)));
         }
     }
+    for (name, pool) in &of.pools {
+        if let Some(why) = &pool.start_error {
+            text.push_str(&format!(
+                "warning: workers of {name} do not start: {}\n",
+                one_line(why)
+            ));
+        }
+    }
     text.push('\n');
     text.push_str(&pools(of, width));
     for (name, pool) in &of.pools {
@@ -40,7 +48,8 @@ pub fn status(of: &Snapshot, now: Unix, width: usize) -> String {
             text.push_str(&format!("\n{name} has at most {} workers: {from}\n", pool.max));
         }
         if let Some(decision) = &pool.last_decision {
-            let decided = format!("{name} {}", decided(decision, now));
+            let would = if decision.dry_run { "would have " } else { "" };
+            let decided = format!("{name} {would}{}", decided(decision, now));
             text.push_str(&format!("\n{}\n", wrapped(&decided, width)));
         }
         if pool.gathering > 0 {

@@ -217,6 +217,9 @@ impl From<SupervisorError> for Failure {
             SupervisorError::AppDoesNotLoad(_) => {
                 failure.hint("`pool check` with the same flags tries again without running jobs")
             }
+            SupervisorError::NoWorkerStarts(_) => failure.hint(
+                "the log says what the workers printed; do the hooks `after_fork` of the application work?",
+            ),
             SupervisorError::System(_) => failure,
         }
     }

@@ -107,6 +107,11 @@ impl Fleet {
         self.renewing.is_some()
     }
 
+    /// No worker of some pool starts, however often it is tried; why the last one did not.
+    pub fn never_starts(&self) -> Option<&str> {
+        self.pools.values().find_map(Pool::never_starts)
+    }
+
     /// The first load failed before any ever succeeded: the supervisor can't do its work.
     pub fn never_loaded(&self) -> Option<&str> {
         let hopeless = self.templates.is_hopeless() && self.running();

@@ -54,7 +54,7 @@ use pool::{Context, Occasion, Pool, give_back};
 use register::Register;
 pub use register::Revision;
 use stop::Shutdown;
-use template::Templates;
+use template::{GoneBack, Templates};
 
 /// From forking a worker to its first word; then it is killed.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -94,6 +94,8 @@ pub struct Fleet {
     shutdown: Shutdown,
     /// The generation that takes over, until no older worker can begin another job.
     renewing: Option<u64>,
+    /// The last one that has.
+    renewed: u64,
     /// Limits on all pools together, and what they occupy.
     totals: Totals,
     permits: HeldPermits,
@@ -114,6 +116,7 @@ impl Fleet {
             register: Register::new(seed),
             shutdown: Shutdown::default(),
             renewing: None,
+            renewed: 0,
             totals: Totals {
                 workers: config.supervisor.max_total_workers,
                 permits: config.supervisor.permits.clone(),
@@ -245,6 +248,7 @@ impl Fleet {
             self.balance_all(now, out);
         }
         self.forget_pools();
+        self.go_back(now, out);
         self.tell_renewal(out);
         self.leave_if_empty(now, out);
     }
@@ -416,7 +420,7 @@ impl Fleet {
         if !self.running() {
             return;
         }
-        let Some(generation) = self.templates.ready(id, now, out) else {
+        let Some(generation) = self.templates.ready(id, &report, now, out) else {
             return;
         };
         self.app.declare(&report.batches);
@@ -426,10 +430,40 @@ impl Fleet {
         self.balance_all(now, out);
     }
 
+    /// The older generation takes over again, if no worker of the newer one starts. Not once it was told that it has gone.
+    fn go_back(&mut self, now: Now, out: &mut Vec<Action>) {
+        if !self.running() || !self.is_renewing() {
+            return;
+        }
+        let Some(GoneBack {
+            from,
+            to,
+            report,
+            error,
+        }) = self.templates.go_back(self.renewed, now, out)
+        else {
+            return;
+        };
+        self.app.declare(&report.batches);
+        self.renewing = None;
+        out.push(Action::Notice(Notice::GoneBack {
+            from,
+            to,
+            report,
+            error,
+        }));
+        self.at_all(now, out, |pool, cx| {
+            pool.go_back_to(to, cx);
+            pool.settle_hopeless(cx);
+        });
+        self.balance_all(now, out);
+    }
+
     /// Says so when no worker of an older generation can begin another job.
     fn tell_renewal(&mut self, out: &mut Vec<Action>) {
         let renewed = |generation: &mut u64| self.pools.values().all(|pool| pool.is_renewed(*generation));
         if let Some(generation) = self.renewing.take_if(renewed) {
+            self.renewed = generation;
             out.push(Action::Notice(Notice::Renewed { generation }));
         }
     }

@@ -49,6 +49,17 @@ pub enum Notice {
         /// What the template found.
         report: LoadReport,
     },
+    /// A newer generation loaded, and its workers do not start: an older one takes over again.
+    GoneBack {
+        /// The newer one.
+        from: u64,
+        /// The older one.
+        to: u64,
+        /// What its template had found.
+        report: LoadReport,
+        /// Why the newer one's workers do not start.
+        error: String,
+    },
     /// No worker of an older generation can begin another job.
     Renewed {
         /// Which generation has taken over.

@@ -111,6 +111,9 @@ pub struct PoolSnapshot {
     /// Of these, jobs of batch tasks that wait for their batch to fill or for a worker.
     #[serde(default)]
     pub gathering: u64,
+    /// Why its last worker did not start, until one does.
+    #[serde(default)]
+    pub start_error: Option<String>,
     /// Unread jobs that were taken back for others, since the one before them was long; since the start.
     #[serde(default)]
     pub taken_back: u64,

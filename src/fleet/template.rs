@@ -13,6 +13,7 @@ use crate::time::{Human, Mono};
 
 use super::figures;
 use super::{Action, Asked, Notice, Now};
+use crate::wire::message::LoadReport;
 
 /// Longest wait for the answer to a request to fork. They are answered one after the other: each answer begins it anew.
 pub(super) const FORK_LIMIT: Duration = Duration::from_secs(15);
@@ -68,6 +69,10 @@ struct Template {
     since: Mono,
     /// Why its load failed, once it said so, or why it was killed.
     error: Option<String>,
+    /// What it found, once it is loaded.
+    report: LoadReport,
+    /// One of its workers came to work.
+    is_proven: bool,
     /// Workers that it was asked for and that are not gone.
     workers: BTreeSet<u64>,
     /// Of these, those that it has not answered for.
@@ -107,6 +112,19 @@ impl Template {
     }
 }
 
+/// A newer generation that loaded, and whose workers do not start: the one before it forks again.
+#[derive(Debug)]
+pub(super) struct GoneBack {
+    /// The newer one.
+    pub from: u64,
+    /// The one that forks.
+    pub to: u64,
+    /// What its template had found.
+    pub report: LoadReport,
+    /// Why the newer one's workers do not start.
+    pub error: String,
+}
+
 /// All templates, and which of them forks.
 #[derive(Debug, Default)]
 pub(super) struct Templates {
@@ -122,6 +140,8 @@ pub(super) struct Templates {
     current: Option<u64>,
     /// Why the newest load failed, until one succeeds.
     load_error: Option<String>,
+    /// A worker of this template did not start, for this reason. Only of one of which none ever did.
+    unstarted: Option<(u64, String)>,
     restarts: Restarts,
     /// When to start a template again.
     restart_at: Option<Mono>,
@@ -218,6 +238,8 @@ impl Templates {
             state: State::Loading,
             since: now.mono,
             error: None,
+            report: LoadReport::default(),
+            is_proven: false,
             workers: BTreeSet::new(),
             asked: BTreeSet::new(),
             awaited: now.mono,
@@ -230,12 +252,13 @@ impl Templates {
     }
 
     /// A template has loaded the app and forks from now on. Returns its generation; `None`: it is to go anyway.
-    pub fn ready(&mut self, id: u64, now: Now, out: &mut Vec<Action>) -> Option<u64> {
+    pub fn ready(&mut self, id: u64, report: &LoadReport, now: Now, out: &mut Vec<Action>) -> Option<u64> {
         let template = self.live.get_mut(&id)?;
         if template.state != State::Loading {
             return None;
         }
         template.enter(State::Ready, now.mono);
+        template.report = report.clone();
         let generation = template.generation;
         if let Some(old) = self.current.replace(id) {
             let old = self.live.get_mut(&old).expect("the current template lives");
@@ -246,6 +269,53 @@ impl Templates {
         self.counted.loads += 1;
         self.let_go(now, out);
         Some(generation)
+    }
+
+    /// A worker of this template came to work.
+    pub fn started(&mut self, id: u64) {
+        if let Some(template) = self.live.get_mut(&id) {
+            template.is_proven = true;
+        }
+    }
+
+    /// One did not.
+    pub fn start_failed(&mut self, id: u64, error: &str) {
+        let is_unproven = |template: &Template| !template.is_proven;
+        if self.current == Some(id) && self.live.get(&id).is_some_and(is_unproven) {
+            self.unstarted = Some((id, error.to_owned()));
+        }
+    }
+
+    /// If no worker of the template that forks has ever started, and one has not now: the newest before it of which some
+    /// did, and that is there still, forks again. Not one of before `oldest`.
+    pub fn go_back(&mut self, oldest: u64, now: Now, out: &mut Vec<Action>) -> Option<GoneBack> {
+        let (id, error) = self
+            .unstarted
+            .take()
+            .filter(|(id, _)| self.current == Some(*id))?;
+        let proven = |(_, template): &(&u64, &Template)| {
+            template.state == State::Leaving && template.is_proven && template.generation >= oldest
+        };
+        let old_id = *self.live.iter().rfind(proven)?.0;
+        let new = self.live.get_mut(&id).expect("the current template lives");
+        new.enter(State::Leaving, now.mono);
+        let from = new.generation;
+        let old = self.live.get_mut(&old_id).expect("it was just found");
+        old.enter(State::Ready, now.mono);
+        let gone_back = GoneBack {
+            from,
+            to: old.generation,
+            report: old.report.clone(),
+            error,
+        };
+        self.current = Some(old_id);
+        self.loaded = Some(gone_back.to);
+        self.load_error = Some(format!(
+            "workers of generation {from} do not start: {}",
+            gone_back.error
+        ));
+        self.let_go(now, out);
+        Some(gone_back)
     }
 
     /// It says why the app does not load; it ends next.

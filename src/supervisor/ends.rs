@@ -43,6 +43,8 @@ pub(super) struct Ending {
     leaving: bool,
     /// Why it can't go on.
     failure: Option<SupervisorError>,
+    /// Why it ends; it is told once all has settled.
+    last_word: Option<SupervisorError>,
     /// Who waits for our leaving.
     leavers: Vec<oneshot::Sender<Reply>>,
 }
@@ -57,6 +59,7 @@ impl Ending {
             decided: false,
             leaving: false,
             failure: None,
+            last_word: None,
             leavers: Vec::new(),
         }
     }
@@ -90,6 +93,11 @@ impl Ending {
         self.failure.take()
     }
 
+    /// Why it has ended, where that is an error.
+    pub fn last_word(&mut self) -> Result<(), SupervisorError> {
+        self.last_word.take().map_or(Ok(()), Err)
+    }
+
     /// Somebody waits for our leaving.
     pub fn wait(&mut self, reply: oneshot::Sender<Reply>) {
         self.leavers.push(reply);
@@ -111,7 +119,11 @@ impl Ending {
         let pools = fleet.pool_names();
         let is_clear = fleet.in_hand() == 0 && traffic.all_settled();
         let is_empty = || is_clear && traffic.all_empty(&pools);
-        if self.burst && self.loaded && is_empty() {
+        if self.burst
+            && let Some(error) = fleet.never_starts()
+        {
+            self.last_word = Some(SupervisorError::NoWorkerStarts(error.to_owned()));
+        } else if self.burst && self.loaded && is_empty() {
             tracing::info!("the queues are empty");
         // After-work of the last jobs may be left.
         } else if traffic.all_spent(&pools) && is_empty() {

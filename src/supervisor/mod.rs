@@ -108,6 +108,9 @@ pub enum SupervisorError {
     /// The app did not load at the start.
     #[error("the app does not load: {0}")]
     AppDoesNotLoad(String),
+    /// No worker starts.
+    #[error("no worker starts: {0}")]
+    NoWorkerStarts(String),
     /// The broker does not let us begin.
     #[error(transparent)]
     Broker(#[from] crate::broker::BrokerError),
@@ -291,7 +294,7 @@ impl Supervisor {
         }
         drop(inputs);
         self.farewell().await;
-        Ok(())
+        self.ending.last_word()
     }
 
     /// Begins to fire schedules, once there is a broker. A burst fires none: it runs what is there.

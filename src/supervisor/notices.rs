@@ -33,6 +33,12 @@ pub(super) fn tell(notice: &Notice) {
             "not scaled"
         ),
         Notice::AppLoaded { generation, report } => loaded(*generation, report),
+        Notice::GoneBack { from, to, error, .. } => tracing::error!(
+            generation = from,
+            generation_kept = to,
+            %error,
+            "workers of the new generation do not start"
+        ),
         Notice::Renewed { generation } => {
             tracing::debug!(generation, "no worker of an older generation gets another job");
         }
@@ -220,6 +226,7 @@ fn worker(notice: &Notice) {
         Notice::Scaled { .. }
         | Notice::Vetoed { .. }
         | Notice::AppLoaded { .. }
+        | Notice::GoneBack { .. }
         | Notice::Renewed { .. }
         | Notice::LoadFailed { .. }
         | Notice::TemplateDied { .. }

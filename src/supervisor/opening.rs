@@ -162,6 +162,20 @@ impl Supervisor {
         Some(Event::TemplateReady { template, report })
     }
 
+    /// An application that was loaded before is in force again.
+    pub(super) fn app_is(&mut self, report: &LoadReport) {
+        let news = |facts: &&String| self.opening.facts.as_ref() != Some(*facts);
+        let (Some(broker), Some(facts)) = (self.broker.clone(), report.facts.as_ref().filter(news)) else {
+            return;
+        };
+        if let Err(error) = broker.app_reloaded(facts) {
+            tracing::error!(%error, "the broker does not take what the application says about it");
+            return;
+        }
+        self.schedules.load(broker.app_schedules());
+        self.opening.facts = Some(facts.clone());
+    }
+
     /// The broker that the application named is open, or it can't be.
     pub(super) fn opened(&mut self, opened: Result<Opened, BrokerError>, now: Now) {
         let Opened { broker, source } = match opened {

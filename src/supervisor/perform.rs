@@ -145,9 +145,18 @@ impl Supervisor {
                 self.reloads
                     .fail(format!("the app does not load, {kept}: {error}"));
             }
+            Notice::GoneBack {
+                to, report, error, ..
+            } => {
+                self.app_is(report);
+                notify::ready();
+                let message = format!(
+                    "the new generation is loaded, and its workers do not start; generation {to} stays"
+                );
+                self.reloads.fail(format!("{message}: {error}"));
+            }
             Notice::ForkFailed { error, .. } if self.fleet.is_renewing() => {
-                let message =
-                    "the new generation is loaded, and its workers do not start; those of the old one go on";
+                let message = "the new generation is loaded, and its workers do not start; it is tried again";
                 self.reloads.fail(format!("{message}: {error}"));
             }
             Notice::Scaled { .. } => notify::status(&self.summary(now)),

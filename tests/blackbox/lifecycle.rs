@@ -236,6 +236,23 @@ fn burst_leaves_when_the_queues_are_empty() {
     pool.assert_finished(&ids);
 }
 
+#[test]
+fn a_burst_whose_workers_do_not_start_ends_with_an_error() {
+    let mut pool = Pool::new("");
+    let ids = pool.enqueue(&["app.mark", "\"x\""]);
+    pool.assert_finished(&ids);
+    pool.assert_clean_stop();
+    let ids = pool.enqueue(&["app.mark", "\"y\""]);
+    let said = pool.refused(&["run", "--burst", "--after-fork", "app.die"]);
+    assert!(
+        said.contains("error: cannot start the pool: no worker starts: "),
+        "{said}"
+    );
+    let (_, ok) = pool.run(&["run", "--burst"]);
+    assert!(ok);
+    pool.assert_finished(&ids);
+}
+
 /// Whatever the runtime, and the file is there while it runs.
 #[test]
 fn it_leaves_after_its_idle_time_and_tells_its_process_id() {

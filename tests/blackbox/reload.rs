@@ -1,6 +1,8 @@
 //! A reload means it: after it no old code begins a job, and meanwhile nothing is lost that only new code knows.
 
-use crate::harness::Pool;
+use nix::sys::signal::Signal;
+
+use crate::harness::{Pool, send};
 
 /// The application in its second version: slow to import, with a function that the first one lacks.
 fn deploy_second_version(pool: &Pool) {
@@ -110,11 +112,33 @@ fn a_reload_whose_workers_do_not_start_says_so_and_the_old_ones_go_on() {
         "def after_fork():\n    raise OSError(\"no licence\")",
     );
     assert_ne!(app, broken);
-    std::fs::write(path, broken).expect("the app is written");
+    std::fs::write(&path, broken).expect("the app is written");
     let said = pool.refused(&["reload"]);
-    assert!(said.contains("its workers do not start"), "{said}");
+    assert!(
+        said.contains("its workers do not start; generation 1 stays"),
+        "{said}"
+    );
     let ids = pool.enqueue(&["app.add", "[1, 2]"]);
     pool.assert_finished(&ids);
+    let error = pool.state()["load_error"].clone();
+    assert!(
+        error
+            .as_str()
+            .is_some_and(|error| error.contains("workers of generation 2 do not start")),
+        "{error}"
+    );
+    // The old code has successors of its own.
+    let old = pool.workers();
+    old.iter().for_each(|worker| send(*worker, Signal::SIGKILL));
+    pool.wait_for("other workers of the same code", |pool| {
+        let now = pool.workers();
+        now.len() == old.len() && now.is_disjoint(&old)
+    });
+    pool.assert_finished(&pool.enqueue(&["app.add", "[1, 2]"]));
+    std::fs::write(&path, app).expect("the app is written");
+    pool.run(&["reload"]);
+    assert_eq!(pool.state()["load_error"], serde_json::Value::Null);
+    pool.assert_finished(&pool.enqueue(&["app.add", "[1, 2]"]));
 }
 
 #[test]

@@ -59,6 +59,7 @@ impl Pool {
             retried: tally.sum(|task| task.retried),
             prefetched: (held + self.jobs.waiting()) as u64,
             gathering: self.jobs.gathering() as u64,
+            start_error: self.starts.error().map(str::to_owned),
             taken_back: tally.taken_back.get("stalled").copied().unwrap_or(0),
             threshold: self.config.scaling.utilization.threshold,
             tasks: self.task_snapshots(app),

@@ -38,6 +38,25 @@ impl Pool {
         self.let_go_if_renewed(generation.saturating_sub(1), cx);
     }
 
+    /// Workers of a newer generation than this one do not start: its own stay.
+    pub fn go_back_to(&mut self, generation: u64, cx: &mut Context) {
+        let mut newer = Vec::new();
+        for (id, worker) in &mut self.workers {
+            if worker.generation() > generation {
+                newer.push(*id);
+            } else {
+                worker.stay_if(Expiry::Outdated);
+            }
+        }
+        for id in newer {
+            self.close(id, Expiry::Outdated, cx);
+            if self.workers[&id].state() == State::Starting {
+                self.retire(id, Expiry::Outdated.as_str(), cx);
+            }
+        }
+        self.starts.succeeded();
+    }
+
     /// Jobs that a worker of this generation did not know line up again if there is a newer worker for them.
     pub(super) fn let_go_if_renewed(&mut self, generation: u64, cx: &mut Context) {
         let mut workers = self.workers.values();
@@ -46,9 +65,18 @@ impl Pool {
         }
     }
 
-    /// No worker of an older generation can begin another job.
+    /// Its workers do not start, however often it is tried, and none is there; why the last one did not.
+    pub fn never_starts(&self) -> Option<&str> {
+        let is_there = self.workers.values().any(|worker| worker.ready().is_some());
+        let fails = self.starts.is_crash_loop() && !is_there;
+        self.starts.error().filter(|_| fails)
+    }
+
+    /// No worker of an older generation can begin another job, and those of this one start.
     pub fn is_renewed(&self, generation: u64) -> bool {
+        let needs_none = self.removed || self.size.target() == 0;
         let mut workers = self.workers.values();
-        workers.all(|worker| worker.generation() >= generation || !worker.may_begin_another())
+        (needs_none || self.starts.error().is_none())
+            && workers.all(|worker| worker.generation() >= generation || !worker.may_begin_another())
     }
 }

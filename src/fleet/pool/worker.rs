@@ -338,6 +338,13 @@ impl Worker {
         }
     }
 
+    /// It is not to be replaced any more, if this was the reason and it takes jobs still.
+    pub fn stay_if(&mut self, was: Expiry) {
+        if self.tenure == Tenure::Expires(was) {
+            self.tenure = Tenure::Stays;
+        }
+    }
+
     /// It takes no more jobs, for this reason if there is none yet. Returns whether it did until now.
     pub fn close(&mut self, why: Expiry) -> bool {
         let took = !self.is_closing();

@@ -56,9 +56,10 @@ impl Pool {
         let Some(worker) = self.workers.get(&id).filter(|worker| worker.pid().is_none()) else {
             return false;
         };
-        let has_room = cx.templates.answered(worker.template(), id, cx.now);
+        let template = worker.template();
+        let has_room = cx.templates.answered(template, id, cx.now);
         self.remove(id, cx);
-        self.start_failed(id, error, cx);
+        self.start_failed((id, template), error, cx);
         has_room
     }
 
@@ -76,9 +77,10 @@ impl Pool {
     }
 
     /// A worker that did not come to work: the next one is not forked at once.
-    fn start_failed(&mut self, id: u64, error: String, cx: &mut Context) {
+    fn start_failed(&mut self, (id, template): (u64, u64), error: String, cx: &mut Context) {
         self.measures.tally_mut().start_failures += 1;
-        let retry_in = self.starts.failed(cx.now.mono);
+        let retry_in = self.starts.failed(cx.now.mono, &error);
+        cx.templates.start_failed(template, &error);
         cx.tell(Notice::ForkFailed {
             worker: id,
             pool: self.name.clone(),
@@ -103,7 +105,9 @@ impl Pool {
         self.measures.tally_mut().started += 1;
         self.starts.succeeded();
         cx.register.workers_changed();
-        let generation = self.workers[&id].generation();
+        let worker = &self.workers[&id];
+        let generation = worker.generation();
+        cx.templates.started(worker.template());
         self.tell_start(id, cx);
         self.close_older_than(generation, cx);
         self.balance(cx);
@@ -176,7 +180,11 @@ impl Pool {
     ) {
         let (pool, tally) = (self.name.clone(), self.measures.tally_mut());
         if state == State::Starting {
-            self.start_failed(id, format!("it ended before it was ready: {how}"), cx);
+            self.start_failed(
+                (id, worker.template()),
+                format!("it ended before it was ready: {how}"),
+                cx,
+            );
         } else if let Some(reason) = leave_reason {
             *tally.retired.entry(reason).or_default() += 1;
             cx.tell(Notice::WorkerLeft {
