@@ -45,6 +45,9 @@ pub enum RuntimeError {
     /// This program's own file can't be named.
     #[error("cannot find this program's own file: {0}")]
     OwnProgram(#[source] std::io::Error),
+    /// Its file is gone, and what ran first may be older code than what ran last.
+    #[error("the program `{}` is gone; put it back", .0.display())]
+    NoProgram(PathBuf),
     /// The runtime's files can't be handed over.
     #[error("cannot prepare the {runtime} runtime: {reason}")]
     Prepare {
@@ -59,8 +62,8 @@ pub enum RuntimeError {
 pub fn template_command(config: &Config, generation: u64) -> Result<(TemplateCommand, Load), RuntimeError> {
     let load = load(config, generation);
     let mut command = match config.app.runtime {
-        RuntimeKind::Native => own_binary(config, config.app.program.as_deref(), "native")?,
-        RuntimeKind::Command => own_binary(config, None, "command")?,
+        RuntimeKind::Native => own_binary(config, config.app.program.as_deref(), "native", generation)?,
+        RuntimeKind::Command => own_binary(config, None, "command", generation)?,
         RuntimeKind::Python => python::template_command(&config.app)?,
         RuntimeKind::Dialect(DialectKind::Celery) => celery::template_command(config)?,
         RuntimeKind::Dialect(DialectKind::Rq) => {
@@ -82,10 +85,15 @@ pub fn template_command(config: &Config, generation: u64) -> Result<(TemplateCom
 }
 
 /// A template that is a program of this crate: the user's own, or `pool` itself.
-fn own_binary(config: &Config, program: Option<&Path>, role: &str) -> Result<TemplateCommand, RuntimeError> {
+fn own_binary(
+    config: &Config,
+    program: Option<&Path>,
+    role: &str,
+    generation: u64,
+) -> Result<TemplateCommand, RuntimeError> {
     let program = match program {
         Some(program) => program.to_owned(),
-        None => own_program()?,
+        None => own_program(generation)?,
     };
     let args = [TEMPLATE_ROLE, role, &"-".repeat(TITLE_ROOM)];
     Ok(TemplateCommand {
@@ -97,21 +105,24 @@ fn own_binary(config: &Config, program: Option<&Path>, role: &str) -> Result<Tem
     })
 }
 
-/// The file that this program was started from, so that a reload runs what stands there now; when it was
-/// removed, the program as it runs.
-fn own_program() -> Result<PathBuf, RuntimeError> {
+/// The file that this program was started from, so that a reload runs what stands there now. Where it was removed before
+/// any reload, the program as it runs.
+fn own_program(generation: u64) -> Result<PathBuf, RuntimeError> {
     let path = std::env::current_exe().map_err(RuntimeError::OwnProgram)?;
     // A file that was replaced is shown by the kernel with this suffix.
     let replaced = path
         .to_str()
         .and_then(|path| path.strip_suffix(" (deleted)"))
         .map(PathBuf::from);
-    let path = replaced.unwrap_or(path);
-    Ok(if path.is_file() {
-        path
-    } else {
-        "/proc/self/exe".into()
-    })
+    program_at(replaced.unwrap_or(path), generation)
+}
+
+fn program_at(path: PathBuf, generation: u64) -> Result<PathBuf, RuntimeError> {
+    match generation {
+        _ if path.is_file() => Ok(path),
+        0 | 1 => Ok("/proc/self/exe".into()),
+        _ => Err(RuntimeError::NoProgram(path)),
+    }
 }
 
 fn load(config: &Config, generation: u64) -> Load {
@@ -232,6 +243,13 @@ mod tests {
 
     #[test]
     fn a_native_template_is_this_program_or_the_one_that_is_named() {
+        let gone = PathBuf::from("/no/such/program");
+        assert_eq!(program_at(gone.clone(), 1).unwrap(), Path::new("/proc/self/exe"));
+        let error = program_at(gone, 2).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the program `/no/such/program` is gone; put it back"
+        );
         let own = template_command(&config(""), 1).unwrap().0;
         assert_eq!(own.program, std::env::current_exe().unwrap());
         assert_eq!(own.args[..2], ["__template", "native"]);
