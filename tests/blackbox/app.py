@@ -68,10 +68,12 @@ def locked(seconds):
         time.sleep(seconds)
 
 
-def nap(seconds, name=None):
-    """Sleeps and leaves a line with the times of its start and end, by the wall clock."""
+def nap(seconds, name=None, gate=None):
+    """Sleeps, and until there is a file named `gate`; leaves a line with its start and end, by the wall clock."""
     started = time.time()
     time.sleep(seconds)
+    while gate is not None and not os.path.exists(gate):
+        time.sleep(0.01)
     if name is not None:
         write(json.dumps({"name": name, "started": started, "ended": time.time()}))
     return seconds
@@ -100,6 +102,14 @@ def start_then_nap(name, seconds):
     write(name)
     time.sleep(seconds)
     return name
+
+
+def nap_at_first(name, seconds):
+    """Sleeps in its first run."""
+    write(name)
+    with open(LEDGER) as ledger:
+        if ledger.read().split().count(name) == 1:
+            time.sleep(seconds)
 
 
 def fail(message):

@@ -55,7 +55,7 @@ fn a_jump_that_a_limit_stops_is_told_with_what_waited() {
 
 #[test]
 fn a_pool_whose_jobs_wait_not_too_long_stays_as_it_is() {
-    let pool = Pool::start(SETTINGS);
+    let pool = Pool::start(&format!("{SETTINGS}target_wait = \"30s\"\n"));
     pool.wait_for("two workers", |pool| pool.workers().len() == 2);
     let ids = pool.enqueue(&["app.nap", "[0.01]", "--count", "20"]);
     pool.assert_finished(&ids);

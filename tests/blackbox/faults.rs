@@ -146,14 +146,8 @@ fn a_stopped_idle_worker_does_not_keep_its_job() {
 #[test]
 fn a_stopped_busy_worker_is_killed_when_its_job_is_overdue() {
     let pool = Pool::start("[defaults]\nkill_grace = \"500ms\"\n");
-    let ids = pool.enqueue(&[
-        "app.start_then_nap",
-        "[\"job\", 0.5]",
-        "--timeout",
-        "1s",
-        "--retries",
-        "1",
-    ]);
+    let job = "[\"job\", 60]";
+    let ids = pool.enqueue(&["app.nap_at_first", job, "--timeout", "5s", "--retries", "1"]);
     let frozen = pool.pid_of(&ids[0]);
     send(frozen, Signal::SIGSTOP);
     pool.assert_finished(&ids);

@@ -81,8 +81,10 @@ fn check_prints_toml_that_check_reads() {
 fn wait_prints_one_json_line_a_job_as_they_end() {
     let place = Place::new();
     let mut supervisor = Supervisor::start(&place, &[]);
-    let slow = place.lines(&["enqueue", "sleep", "0.6"]).remove(0);
+    place.lines(&["pause"]);
+    let slow = place.lines(&["enqueue", "sleep", "2"]).remove(0);
     let quick = place.lines(&["enqueue", "fib", r#"{"n": 20}"#]).remove(0);
+    place.lines(&["resume"]);
     let lines = place.lines(&["wait", &slow, &quick]);
     assert_eq!(
         json(&lines[0]),
