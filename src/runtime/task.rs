@@ -31,7 +31,7 @@ impl TaskError {
         TaskError(Ending::Rejected(JobError::new("rejected", message.to_string())))
     }
 
-    /// The job is to be run again after a time, while it has retries.
+    /// The job is to be run again after a time, while it has retries: 49 days at the most, which 32 bits of milliseconds hold.
     pub fn retry_after(after: Duration, reason: impl Display) -> Self {
         TaskError(Ending::Retry {
             after: Some(after),
