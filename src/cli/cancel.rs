@@ -267,9 +267,11 @@ impl Tally {
                 "{told} not seen: whoever listens ({workers} at least) was told, and will not run them while it is up"
             ));
         }
-        let runs = match how {
-            How::Cancel => "run on (`pool stop-job` stops them)",
-            How::Stop => "run on: nobody heard that they are to stop",
+        let runs = match (how, self.runs.len()) {
+            (How::Cancel, 1) => "runs on (`pool stop-job` stops it)",
+            (How::Cancel, _) => "run on (`pool stop-job` stops them)",
+            (How::Stop, 1) => "runs on: nobody heard that it is to stop",
+            (How::Stop, _) => "run on: nobody heard that they are to stop",
         };
         for (what, ids) in [
             (runs, &self.runs),
@@ -325,7 +327,7 @@ mod tests {
         assert_eq!(
             tally.told(How::Cancel),
             "canceled 1 job\n1 job in the hands of a supervisor: canceled if not begun\n\
-             1 job run on (`pool stop-job` stops them): 3\n1 job had ended: 4\n1 job unknown: 5\n\
+             1 job runs on (`pool stop-job` stops it): 3\n1 job had ended: 4\n1 job unknown: 5\n\
              6 can't be canceled: it is odd\n"
         );
         assert_eq!(Tally::default().told(How::Stop), "canceled 0 jobs\n");

@@ -12,6 +12,7 @@ use crate::supervisor::check::{Loaded, load_app, total_memory};
 use crate::supervisor::schedules::of_app_timing;
 use crate::wire::message::LoadReport;
 
+use super::confirm::jobs;
 use super::render::bytes;
 use super::report::{Code, Failure, Out, Outcome, note};
 use super::{at, schedules};
@@ -118,10 +119,10 @@ async fn check_broker(
     let queues: Vec<QueueName> = queues.collect();
     let backlog = broker.queues().backlog(&queues).await?;
     out.line(format_args!(
-        "# broker: {} answers (protocol {}); {} jobs wait, {} are scheduled",
+        "# broker: {} answers (protocol {}); waiting: {}, scheduled: {}",
         broker.url(),
         config.broker.protocol.name(),
-        backlog.waiting(),
+        jobs(backlog.waiting()),
         backlog.scheduled,
     ))?;
     if config.pools.values().any(|pool| pool.queues.is_empty()) {

@@ -44,6 +44,12 @@ pub fn config(args: &ClientArgs, wanted: Wanted) -> Result<ClientConfig, Failure
 
 /// Opens the broker. One that is named and is not there may be named wrongly: that is said.
 pub async fn open(config: &ClientConfig, access: Access) -> Result<Arc<dyn Broker>, Failure> {
+    if config.broker.url == BrokerUrl::Memory {
+        let message =
+            "the jobs of `memory:` are in the process of their supervisor, where no other reaches them";
+        return Err(Failure::new(Code::Usage, message)
+            .hint("name a broker that others can use, such as `sqlite:PATH`"));
+    }
     if let BrokerUrl::Sqlite(path) = &config.broker.url
         && config.broker_is_named
         && !path.exists()

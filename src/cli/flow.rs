@@ -81,16 +81,29 @@ struct Member {
     limit: Option<Limit>,
 }
 
-/// A time as flags take it, such as `"30s"`.
+/// A time as flags take it, such as `"30s"`, or a number of seconds.
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    let text = Option::<String>::deserialize(from)?;
+    let text = text_of_time(from)?;
     text.map(|text| parse_duration(&text).map_err(D::Error::custom))
         .transpose()
 }
 
+fn text_of_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    match serde_json::Value::deserialize(from)? {
+        serde_json::Value::Null => Ok(None),
+        serde_json::Value::String(text) => Ok(Some(text)),
+        serde_json::Value::Number(seconds) => Ok(Some(seconds.to_string())),
+        other => {
+            let message =
+                format!("a time is {other}; expected one such as `\"30s\"`, or a number of seconds");
+            Err(D::Error::custom(message))
+        }
+    }
+}
+
 /// The same, of times that can't be none.
 fn some_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    let text = Option::<String>::deserialize(from)?;
+    let text = text_of_time(from)?;
     text.map(|text| parse_some_time(&text).map_err(D::Error::custom))
         .transpose()
 }

@@ -112,6 +112,7 @@ impl Execution<'_> {
             if error.kind == "retry" {
                 let why = match retries {
                     0 => "but has no retries; give it some with `retries`".to_owned(),
+                    1 => "but its only retry is used".to_owned(),
                     _ => format!("but all {retries} retries are used"),
                 };
                 error.message = format!("{} (asked to run again, {why})", error.message);

@@ -257,7 +257,12 @@ impl Supervisor {
             }
             Err(error) => {
                 notify::ready();
-                tracing::error!("the configuration was not reloaded; everything stays as it is: {error}");
+                let (what, problems) = error.split_once('\n').unwrap_or((&error, ""));
+                let detail = (!problems.is_empty()).then_some(problems);
+                tracing::error!(
+                    detail,
+                    "the configuration was not reloaded; everything stays as it is: {what}"
+                );
                 if let Some(reply) = reply {
                     let _ = reply.send(Reply::error(error));
                 }

@@ -41,6 +41,16 @@ fn a_verb_refuses_the_supervisor_of_another_broker() {
 }
 
 #[test]
+fn the_memory_of_another_process_is_refused() {
+    let output = Place::new().run(&["enqueue", "noop", "--broker", "memory:"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said(&output).contains("in the process of their supervisor"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn a_queue_that_nobody_serves_is_said() {
     let place = Place::new();
     let _supervisor = Supervisor::start(&place, &["--queue", "default", "--queue", "high"]);

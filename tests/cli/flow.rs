@@ -59,7 +59,7 @@ fn a_group_prints_its_id_and_a_line_for_each_member() {
     let states: Vec<Value> = sorted(&lines).iter().map(|line| line["state"].clone()).collect();
     assert_eq!(states, ["dead", "finished"]);
 
-    let silent = "{\"task\": \"noop\", \"result_ttl\": \"0\"}\n";
+    let silent = "{\"task\": \"noop\", \"result_ttl\": 0, \"timeout\": 30}\n";
     let output = place.run_with(&["enqueue", "--group", "-", "--wait"], silent);
     assert_eq!(
         output.status.code(),

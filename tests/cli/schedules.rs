@@ -88,7 +88,7 @@ fn a_job_waits_for_its_time_or_comes_at_once() {
     let check = place.lines(&["check"]);
     let broker = check.iter().find(|line| line.starts_with("# broker: "));
     assert!(
-        broker.is_some_and(|line| line.contains("1 jobs wait, 1 are scheduled")),
+        broker.is_some_and(|line| line.contains("waiting: 1 job, scheduled: 1")),
         "{check:?}"
     );
     let both = place.run(&["enqueue", "noop", "--in", "1s", "--at", "2100-01-01T09:00:00Z"]);

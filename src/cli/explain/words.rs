@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::cli::confirm::jobs;
 use crate::fleet::snapshot::Decision;
 use crate::telemetry::history::record::{Decided, Step};
 use crate::text::escaped;
 use crate::time::{Human, Unix, seconds_to_duration};
+
+/// After this a decision says nothing of the present.
+const STALE: Duration = Duration::from_secs(60);
 
 /// Changes that are listed, the newest of all.
 const CHANGES_MAX: usize = 10;
@@ -26,12 +30,18 @@ pub fn explain(
         return sentences;
     };
     let size = if last.dry_run { last.from } else { last.to };
+    // Of a supervisor that has ended, and of a pool that the settings have no more, only the record is left.
+    let has = match now.since(last.at) {
+        age if age > STALE => format!(
+            "had {} when it last decided, {} ago",
+            workers(size),
+            ago(last, now)
+        ),
+        _ => format!("has {}", workers(size)),
+    };
     let mut sentences = vec![format!(
-        "{pool} has {}, by the policy {}. min_workers is {}, max_workers is {}.",
-        workers(size),
-        last.policy,
-        last.min,
-        last.max
+        "{pool} {has}, by the policy {}. min_workers is {}, max_workers is {}.",
+        last.policy, last.min, last.max
     )];
     let changes: Vec<&Decision> = decisions
         .iter()
@@ -295,11 +305,12 @@ fn long_run(steps: &[Step]) -> Vec<String> {
     let most = steps.iter().map(|step| step.workers_max).max().unwrap_or(0);
     let waiting = steps.iter().map(|step| step.waiting_max).max().unwrap_or(0);
     vec![format!(
-        "  In {} of whole steps it had {fewest} to {}, {:.1} on average, of which {:.1} were busy. At most {waiting} jobs waited.",
+        "  In {} of whole steps it had {fewest} to {}, {:.1} on average, of which {:.1} were busy. At most {} waited.",
         Human(Duration::from_secs(seen_s as u64)),
         workers(most),
         worker_s / seen_s,
         busy_s / seen_s,
+        jobs(waiting),
     )]
 }
 
