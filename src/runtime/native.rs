@@ -13,7 +13,8 @@ use super::call::{arguments, caught, record_panics};
 use super::executor::{Answer, Ending, Executor, unknown_task};
 use super::report::Tell;
 use super::task::{Context, TaskError, TaskResult};
-use crate::job::JobError;
+use crate::config::BATCH_SIZE_MAX;
+use crate::job::{JobError, check_name};
 use crate::time::Mono;
 use crate::wire::frame::Run;
 use crate::wire::message::BatchTask;
@@ -101,7 +102,7 @@ impl<S: 'static> App<S> {
     /// JSON. A panic fails the job, not the worker.
     ///
     /// # Panics
-    /// When the name is taken.
+    /// When the name is taken, empty, longer than 255 bytes or has control characters.
     #[must_use]
     pub fn task<A, R, F>(mut self, name: &str, run: F) -> Self
     where
@@ -113,7 +114,7 @@ impl<S: 'static> App<S> {
             let value = run(arguments(payload)?, context)?;
             serde_json::to_writer(result, &value).map_err(|error| TaskError::no_json(&error))
         };
-        self.assert_free(name);
+        self.assert_new(name);
         self.tasks.insert(name.to_owned(), Box::new(task));
         self
     }
@@ -134,7 +135,7 @@ impl<S: 'static> App<S> {
     /// ```
     ///
     /// # Panics
-    /// When the name is taken.
+    /// When the name is none for a task (see [`App::task`]), or `size` is not 1 to 4096.
     #[must_use]
     pub fn batch_task<A, R, F>(mut self, name: &str, size: u32, linger: Duration, run: F) -> Self
     where
@@ -142,13 +143,20 @@ impl<S: 'static> App<S> {
         R: Serialize,
         F: Fn(Vec<A>, &Context<S>) -> Vec<TaskResult<R>> + 'static,
     {
-        self.assert_free(name);
+        self.assert_new(name);
+        assert!(
+            (1..=BATCH_SIZE_MAX).contains(&size),
+            "the batches of the task `{name}` are to have {size} jobs; expected 1 to {BATCH_SIZE_MAX}"
+        );
         self.batches
             .insert(name.to_owned(), Batch::new(size, linger, run));
         self
     }
 
-    fn assert_free(&self, name: &str) {
+    fn assert_new(&self, name: &str) {
+        if let Err(problem) = check_name(name) {
+            panic!("the name of the task {name:?} {problem}");
+        }
         let taken = self.tasks.contains_key(name) || self.batches.contains_key(name);
         assert!(!taken, "two tasks are named `{name}`");
     }
@@ -389,5 +397,18 @@ mod tests {
     fn a_name_is_registered_once() {
         let task = |(): (), _: &Context<()>| Ok(());
         let _ = App::new().task("nothing", task).task("nothing", task);
+    }
+
+    #[test]
+    #[should_panic(expected = "the name of the task \"\" is empty")]
+    fn a_task_has_a_name() {
+        let _ = App::new().task("", |(): (), _: &Context<()>| Ok(()));
+    }
+
+    #[test]
+    #[should_panic(expected = "are to have 5000 jobs; expected 1 to 4096")]
+    fn a_batch_has_a_size_that_can_be() {
+        let work = |jobs: Vec<()>, _: &Context<()>| jobs.into_iter().map(Ok).collect();
+        let _ = App::new().batch_task("many", 5000, Duration::ZERO, work);
     }
 }
