@@ -92,7 +92,7 @@ fn a_running_job_is_stopped_for_good() {
         noted.is_ok_and(|begun: bool| begun)
     });
     let (said, ok) = pool.run(&["cancel", &ids[0]]);
-    assert!(!ok && said.contains("run on"), "{said}");
+    assert!(!ok && said.contains("runs on"), "{said}");
     let (said, ok) = pool.run(&["stop-job", &ids[0]]);
     assert!(ok && said.contains("being stopped"), "{said}");
     let ended = pool.wait(&ids).remove(0);
@@ -109,7 +109,7 @@ fn a_stop_holds_after_a_cancel_that_came_too_late() {
     pool.wait_for("the job to begin", |pool| pool.ledger() == ["job"]);
     // The broker may not have heard of the begin yet; then the supervisor is asked, which knows.
     let (said, ok) = pool.run(&["cancel", &ids[0]]);
-    let (refused, asked) = (said.contains("run on"), said.contains("canceled if not begun"));
+    let (refused, asked) = (said.contains("runs on"), said.contains("canceled if not begun"));
     assert!(if ok { asked } else { refused }, "{said}");
     pool.wait_for("the begin to be known", |pool| !pool.run(&["cancel", &ids[0]]).1);
     pool.run(&["stop-job", &ids[0]]);

@@ -29,7 +29,7 @@ def test_a_worker_hears_what_is_canceled_and_stopped(alone, kind):
 
     canceled = verb(side, 'cancel', runs.id, waits.id, later.id)
     assert canceled.returncode == 1, canceled
-    assert f'1 job run on (`pool stop-job` stops them): {runs.id}' in canceled.stdout
+    assert f'1 job runs on (`pool stop-job` stops it): {runs.id}' in canceled.stdout
     # One that the pool has no room for, or gave back after a second, is canceled in its queue.
     assert any(words in canceled.stdout for words in (
         '2 jobs in the hands of a supervisor: canceled if not begun',
