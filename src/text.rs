@@ -18,6 +18,14 @@ pub fn tail(text: &str, len_max: usize) -> &str {
     &text[start.unwrap_or(text.len())..]
 }
 
+/// The first line of a text, and what comes below it, if anything does.
+pub fn first_line(text: &str) -> (&str, Option<&str>) {
+    match text.split_once('\n') {
+        Some((first, rest)) => (first, Some(rest).filter(|rest| !rest.is_empty())),
+        None => (text, None),
+    }
+}
+
 /// Whether a terminal would obey this character, or show what follows in another order or on another line: the
 /// controls C0, DEL and C1, the marks and overrides of direction (Unicode's `Bidi_Control`), the line and paragraph
 /// separators, and the byte order mark.

@@ -28,6 +28,7 @@ pub fn status(of: &Snapshot, now: Unix, width: usize) -> String {
     for (what, why) in [
         ("the broker can't be used", &of.broker_error),
         ("the app does not load", &of.load_error),
+        ("the newest app was given up", &of.reload_error),
     ] {
         if let Some(why) = why {
             text.push_str(&format!("warning: {what}: {}\n", one_line(why)));

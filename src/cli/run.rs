@@ -72,7 +72,10 @@ pub async fn run(args: RunArgs) -> Outcome {
     };
     supervise(explained.config, jobs, (listener, pages), options)
         .await
-        .map_err(cannot_start)
+        .map_err(|error| match error {
+            SupervisorError::NoWorkerStarts(_) => Failure::from(error),
+            error => cannot_start(error.into()),
+        })
 }
 
 /// How a reload reads the settings: from the same places, and the `file` that was found must still be there.
@@ -171,7 +174,7 @@ async fn supervise(
     jobs: Jobs,
     (listener, pages): (Listener, Option<http::Listener>),
     options: Options,
-) -> Outcome {
+) -> Result<(), SupervisorError> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         pid = std::process::id(),
@@ -194,7 +197,7 @@ async fn supervise(
     let ended = supervisor::run(config, jobs, received, options).await;
     // Lets the last answers out and removes the socket. It ends by itself: nobody receives its calls any more.
     let _ = serving.await;
-    ended.map_err(Failure::from)
+    ended
 }
 
 impl From<ListenError> for Failure {

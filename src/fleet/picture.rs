@@ -18,6 +18,7 @@ impl Fleet {
             state: self.state_name().into(),
             generation: self.templates.loaded().unwrap_or(0),
             load_error: self.templates.load_error().map(str::to_owned),
+            reload_error: self.templates.reload_error().map(str::to_owned),
             pss_bytes: self.totals.memory_used,
             max_total_bytes: self.totals.memory,
             max_total_workers: self.totals.workers,

@@ -28,6 +28,9 @@ pub struct Snapshot {
     pub template_pid: Option<i32>,
     /// Why the last load failed, if it did.
     pub load_error: Option<String>,
+    /// Why the newest generation that loaded was given up, and an older one went on; until one loads.
+    #[serde(default)]
+    pub reload_error: Option<String>,
     /// PSS of template and workers in bytes, at the last scaling period.
     pub pss_bytes: u64,
     /// Most that they may occupy (`supervisor.max_total_memory`) in bytes, as resolved at the last scaling period.

@@ -140,6 +140,8 @@ pub(super) struct Templates {
     current: Option<u64>,
     /// Why the newest load failed, until one succeeds.
     load_error: Option<String>,
+    /// Why the newest one that loaded was given up, until one loads.
+    reload_error: Option<String>,
     /// A worker of this template did not start, for this reason. Only of one of which none ever did.
     unstarted: Option<(u64, String)>,
     restarts: Restarts,
@@ -180,6 +182,11 @@ impl Templates {
     /// Why the newest load failed, until one succeeds.
     pub fn load_error(&self) -> Option<&str> {
         self.load_error.as_deref()
+    }
+
+    /// Why the newest one that loaded was given up, until one loads.
+    pub fn reload_error(&self) -> Option<&str> {
+        self.reload_error.as_deref()
     }
 
     /// What became of all that there were.
@@ -265,6 +272,7 @@ impl Templates {
             old.enter(State::Leaving, now.mono);
         }
         self.load_error = None;
+        self.reload_error = None;
         self.loaded = Some(generation);
         self.counted.loads += 1;
         self.let_go(now, out);
@@ -310,10 +318,8 @@ impl Templates {
         };
         self.current = Some(old_id);
         self.loaded = Some(gone_back.to);
-        self.load_error = Some(format!(
-            "workers of generation {from} do not start: {}",
-            gone_back.error
-        ));
+        let error = &gone_back.error;
+        self.reload_error = Some(format!("workers of generation {from} do not start: {error}"));
         self.let_go(now, out);
         Some(gone_back)
     }

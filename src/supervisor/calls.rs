@@ -15,6 +15,7 @@ use crate::fleet::snapshot::Snapshot;
 use crate::fleet::{Command, Now};
 use crate::job::PoolName;
 use crate::telemetry::notify;
+use crate::text::first_line;
 
 /// Requests become inputs until the supervisor leaves; then `calls` closes, which ends the listener.
 pub(super) fn listen(mut calls: mpsc::Receiver<Call>, inputs: UnboundedSender<Input>) {
@@ -257,8 +258,7 @@ impl Supervisor {
             }
             Err(error) => {
                 notify::ready();
-                let (what, problems) = error.split_once('\n').unwrap_or((&error, ""));
-                let detail = (!problems.is_empty()).then_some(problems);
+                let (what, detail) = first_line(&error);
                 tracing::error!(
                     detail,
                     "the configuration was not reloaded; everything stays as it is: {what}"

@@ -6,6 +6,7 @@ use crate::config::{Change, Effect, Immortal};
 use crate::fleet::snapshot::{ProcessSnapshot, Snapshot};
 use crate::fleet::{Asked, Notice};
 use crate::telemetry::log;
+use crate::text::first_line;
 use crate::time::Human;
 use crate::wire::message::LoadReport;
 
@@ -49,7 +50,7 @@ pub(super) fn tell(notice: &Notice) {
             retry_in,
             crash_loop,
         } => {
-            let (error, traceback) = error.split_once('\n').unwrap_or((error, ""));
+            let (error, traceback) = first_line(error);
             // A start that fails ends the program, with all of it as its last word.
             let goes_on = staying.is_some() || retry_in.is_some();
             tracing::error!(
@@ -58,7 +59,7 @@ pub(super) fn tell(notice: &Notice) {
                 generation_kept = *staying,
                 retry_in = retry_in.map(|wait| Human(wait).to_string()),
                 crash_loop,
-                detail = (goes_on && !traceback.is_empty()).then_some(traceback),
+                detail = traceback.filter(|_| goes_on),
                 "the app does not load"
             );
         }

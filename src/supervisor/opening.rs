@@ -136,44 +136,38 @@ impl Supervisor {
         self.heed(template, report, facts)
     }
 
-    /// Tells the broker what the application says about it, if that is news. It may be what the application does not load for.
+    /// A template forks, unless the broker does not take what its application says.
     fn heed(&mut self, template: u64, report: LoadReport, facts: String) -> Option<Event> {
-        let broker = self
-            .broker
-            .clone()
-            .filter(|_| self.opening.facts.as_ref() != Some(&facts));
-        if let Some(broker) = broker {
-            match broker.app_reloaded(&facts) {
-                Ok(needs_restart) => {
-                    for what in &needs_restart {
-                        tracing::warn!("{what} changed: only a restart puts that in force");
-                    }
-                    self.reloads.need_restart_for(needs_restart);
-                }
-                Err(error) => {
-                    let error = error.to_string();
-                    self.processes.kill_template(template);
-                    return Some(Event::TemplateFailed { template, error });
-                }
-            }
-            self.schedules.load(broker.app_schedules());
-            self.opening.facts = Some(facts);
+        if let Err(error) = self.tell_broker(facts) {
+            let error = error.to_string();
+            self.processes.kill_template(template);
+            return Some(Event::TemplateFailed { template, error });
         }
         Some(Event::TemplateReady { template, report })
     }
 
     /// An application that was loaded before is in force again.
     pub(super) fn app_is(&mut self, report: &LoadReport) {
-        let news = |facts: &&String| self.opening.facts.as_ref() != Some(*facts);
-        let (Some(broker), Some(facts)) = (self.broker.clone(), report.facts.as_ref().filter(news)) else {
-            return;
-        };
-        if let Err(error) = broker.app_reloaded(facts) {
+        let facts = report.facts.clone();
+        if let Some(Err(error)) = facts.map(|facts| self.tell_broker(facts)) {
             tracing::error!(%error, "the broker does not take what the application says about it");
-            return;
         }
+    }
+
+    /// Tells the broker what the application says about it, if that is news.
+    fn tell_broker(&mut self, facts: String) -> Result<(), BrokerError> {
+        let is_news = self.opening.facts.as_ref() != Some(&facts);
+        let Some(broker) = self.broker.clone().filter(|_| is_news) else {
+            return Ok(());
+        };
+        let needs_restart = broker.app_reloaded(&facts)?;
+        for what in &needs_restart {
+            tracing::warn!("{what} changed: only a restart puts that in force");
+        }
+        self.reloads.need_restart_for(needs_restart);
         self.schedules.load(broker.app_schedules());
-        self.opening.facts = Some(facts.clone());
+        self.opening.facts = Some(facts);
+        Ok(())
     }
 
     /// The broker that the application named is open, or it can't be.

@@ -120,7 +120,7 @@ fn a_reload_whose_workers_do_not_start_says_so_and_the_old_ones_go_on() {
     );
     let ids = pool.enqueue(&["app.add", "[1, 2]"]);
     pool.assert_finished(&ids);
-    let error = pool.state()["load_error"].clone();
+    let error = pool.state()["reload_error"].clone();
     assert!(
         error
             .as_str()
@@ -137,7 +137,7 @@ fn a_reload_whose_workers_do_not_start_says_so_and_the_old_ones_go_on() {
     pool.assert_finished(&pool.enqueue(&["app.add", "[1, 2]"]));
     std::fs::write(&path, app).expect("the app is written");
     pool.run(&["reload"]);
-    assert_eq!(pool.state()["load_error"], serde_json::Value::Null);
+    assert_eq!(pool.state()["reload_error"], serde_json::Value::Null);
     pool.assert_finished(&pool.enqueue(&["app.add", "[1, 2]"]));
 }
 

@@ -35,6 +35,8 @@ pub struct Watch {
     pub permits: permits::Known,
     /// The generation of which it was said that no older worker gets another job.
     renewed: u64,
+    /// The generation that was given up, since its workers did not start.
+    given_up: Option<u64>,
     /// Until when each pool said that it forks no worker.
     no_fork_before: BTreeMap<PoolName, Mono>,
     /// `max_jobs` of each pool: the laxest that was in force.
@@ -61,6 +63,7 @@ impl Watch {
             sizes: BTreeMap::new(),
             permits: permits::Known::default(),
             renewed: 0,
+            given_up: None,
             no_fork_before: BTreeMap::new(),
             job_limits: BTreeMap::new(),
             taken_back: BTreeMap::new(),
@@ -114,6 +117,7 @@ impl Watch {
         self.permits = permits::Known::default();
         self.permits.configure(config);
         self.renewed = 0;
+        self.given_up = None;
         self.no_fork_before.clear();
         self.taken_back.clear();
         self.liars.clear();
@@ -198,6 +202,9 @@ impl Watch {
                 assert!(!busy || is_believed, "worker {worker} is busy and told to leave");
             }
             Action::Notice(Notice::Renewed { generation }) => self.renewed = *generation,
+            Action::Notice(Notice::GoneBack { from, .. }) => self.given_up = Some(*from),
+            // Its code may be tried again, as when the older one's template dies.
+            Action::Notice(Notice::AppLoaded { .. }) => self.given_up = None,
             Action::Leave => {
                 assert!(self.stopping && !self.left, "it leaves once, and when told to");
                 self.left = true;
@@ -224,6 +231,11 @@ impl Watch {
             "job {execution} is sent to worker {id} of generation {}, and {} has taken over",
             worker.generation,
             self.renewed
+        );
+        assert!(
+            self.given_up != Some(worker.generation),
+            "job {execution} is sent to worker {id} of generation {}, which was given up",
+            worker.generation
         );
         let taken_back = self.taken_back.get(&id);
         assert!(
