@@ -68,10 +68,7 @@ impl JobFilter {
     /// Whether all conditions hold for a job.
     pub fn matches(&self, job: &JobView) -> bool {
         self.wants(StateName::of(job))
-            && job
-                .queue
-                .as_ref()
-                .map_or(self.queue.is_none(), |queue| self.wants_queue(queue.as_str()))
+            && (self.queue.is_none() || self.queue == job.queue)
             && self.wants_task(&job.task)
             && self
                 .since

@@ -120,7 +120,7 @@ fn own_program(generation: u64) -> Result<PathBuf, RuntimeError> {
 fn program_at(path: PathBuf, generation: u64) -> Result<PathBuf, RuntimeError> {
     match generation {
         _ if path.is_file() => Ok(path),
-        0 | 1 => Ok("/proc/self/exe".into()),
+        ..=1 => Ok("/proc/self/exe".into()),
         _ => Err(RuntimeError::NoProgram(path)),
     }
 }

@@ -74,7 +74,7 @@ impl Link {
             }
             current.server += 1;
         }
-        Err(last.unwrap_or_else(|| self.unreachable("no server is named".to_owned())))
+        Err(last.unwrap_or_else(|| self.unreachable("no server is named".to_owned(), HINT)))
     }
 
     /// A connection of its own to the same server. Who publishes needs one: a server that is short of memory reads nothing
@@ -91,7 +91,7 @@ impl Link {
     async fn connect(&self, server: &Server) -> Result<Connection, BrokerError> {
         match tokio::time::timeout(IN_TIME, self.reach(server)).await {
             Ok(connected) => connected,
-            Err(_) => Err(self.unreachable(format!("no answer within {} s", IN_TIME.as_secs()))),
+            Err(_) => Err(self.unreachable(format!("no answer within {} s", IN_TIME.as_secs()), HINT)),
         }
     }
 
@@ -128,11 +128,11 @@ impl Link {
         }
     }
 
-    fn unreachable(&self, reason: String) -> BrokerError {
+    fn unreachable(&self, reason: String, hint: &'static str) -> BrokerError {
         BrokerError::Unreachable {
             url: self.shown.clone(),
             reason,
-            hint: HINT,
+            hint,
         }
     }
 
@@ -142,15 +142,13 @@ impl Link {
             ErrorKind::ProtocolError(said) => {
                 let reason = said.get_message().to_string();
                 match said.kind() {
-                    AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => BrokerError::Unreachable {
-                        url: self.shown.clone(),
-                        reason,
-                        hint: CLOSED_HINT,
-                    },
+                    AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => {
+                        self.unreachable(reason, CLOSED_HINT)
+                    }
                     _ => BrokerError::Refused(format!("{} refuses: {reason}", self.shown)),
                 }
             }
-            _ => self.unreachable(error.to_string()),
+            _ => self.unreachable(error.to_string(), HINT),
         }
     }
 }

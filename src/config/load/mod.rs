@@ -213,10 +213,7 @@ fn sources(args: &RunArgs, env: &impl Fn(&str) -> Option<OsString>) -> Result<So
         file.map_err(|error| problems.push(unreadable_file(&path, origin, &error, args.dialect())))
             .ok()
     });
-    let mut flags = Flags {
-        values: args.values.clone(),
-        ..Flags::default()
-    };
+    let mut flags = Flags::given(args.values.clone());
     let mut told = words::translate(&args.words, &mut flags);
     if let Some(line) = &args.line {
         told.extend(words::translate_line(line, &mut flags));

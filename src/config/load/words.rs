@@ -88,14 +88,22 @@ pub fn spelled_out(
 pub(in crate::config) struct Flags {
     /// The texts of each.
     pub values: BTreeMap<&'static str, Vec<String>>,
-    /// The word of another program, with its dashes, that has set it.
-    pub set_by: BTreeMap<&'static str, String>,
+    /// The word of another program that has set it.
+    set_by: BTreeMap<&'static str, &'static str>,
 }
 
 impl Flags {
+    /// Those that the user has written.
+    pub fn given(values: BTreeMap<&'static str, Vec<String>>) -> Self {
+        Flags {
+            values,
+            set_by: BTreeMap::new(),
+        }
+    }
+
     /// A flag as the user has written it.
     pub fn name(&self, flag: &str) -> String {
-        self.set_by.get(flag).cloned().unwrap_or_else(|| dashed(flag))
+        dashed(self.set_by.get(flag).copied().unwrap_or(flag))
     }
 }
 
@@ -127,11 +135,10 @@ fn translate_words<'w>(
     given: &BTreeMap<&'static str, String>,
     Flags {
         values: flags,
-        set_by: names,
+        set_by,
     }: &mut Flags,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut set_by: BTreeMap<&'static str, &'static str> = BTreeMap::new();
     for word in words {
         let Some(value) = given.get(word.flag) else {
             continue;
@@ -168,7 +175,6 @@ fn translate_words<'w>(
             }
             flags.insert(flag, vec![value]);
             set_by.insert(flag, word.flag);
-            names.insert(flag, name.clone());
         }
     }
     for flag in flags.keys().copied().collect::<Vec<_>>() {
