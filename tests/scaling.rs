@@ -7,7 +7,7 @@ use pool::policy::limits::{Limits, decide};
 use pool::policy::memory::Budget;
 use pool::policy::meter::Meter;
 use pool::policy::scaling::wish::{Sample, ScalingPolicy};
-use pool::policy::scaling::{Settings, utilization};
+use pool::policy::scaling::{Settings, Threshold};
 use pool::policy::share::Share;
 use pool::time::Mono;
 
@@ -41,7 +41,7 @@ impl World {
             held: None,
         };
         let settings = Settings {
-            utilization: utilization::Settings { threshold },
+            threshold: Threshold::Share(threshold),
             ..Settings::default()
         };
         let mut world = World {

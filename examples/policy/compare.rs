@@ -21,21 +21,24 @@ const SLO: Duration = Duration::from_secs(1);
 /// Shorter waits count as this: nobody notices them.
 pub const WAIT_MIN_S: f64 = 0.01;
 
-/// Short jobs, and workers that are cheap to start.
-const BRISK: [&str; 8] = [
-    "--policy",
-    "demand",
-    "--utilization-threshold",
-    "0.8",
-    "--target-wait",
-    "20ms",
-    "--scaling-period",
-    "1s",
+/// The policies of this pool come first: what a row is called, its policy, and what differs from the defaults.
+const OWN: [(&str, &str, &[&str]); 5] = [
+    ("utilization", "utilization", &[]),
+    ("demand", "demand", &[]),
+    ("demand 0.5", "demand", &["--utilization-threshold", "0.5"]),
+    ("demand 0.5 s", "demand", &["--target-wait", "500ms"]),
+    (
+        "demand brisk",
+        "demand",
+        &["--target-wait", "20ms", "--scaling-period", "1s"],
+    ),
 ];
 
 /// What decides about the size, and what it is called.
 pub struct Rule {
     pub name: String,
+    /// The policy of this pool, if it is one.
+    pub own: Option<&'static str>,
     config: Config,
     start: Option<fn() -> Box<dyn ScalingPolicy>>,
 }
@@ -57,25 +60,18 @@ fn limited(flags: &[&str], (min, max): (u32, u32)) -> Config {
 
 /// The policies of this pool, the rules of other programs, and fixed sizes.
 pub fn rules() -> Vec<Rule> {
-    let own = |name: &str, flags: &[&str]| Rule {
+    let own = OWN.map(|(name, policy, flags)| Rule {
         name: name.to_owned(),
-        config: limited(flags, LIMITS),
+        own: Some(policy),
+        config: limited(&[&["--policy", policy], flags].concat(), LIMITS),
         start: None,
-    };
-    let mut rules = vec![
-        own("utilization", &["--policy", "utilization"]),
-        own("demand", &["--policy", "demand"]),
-        own(
-            "demand 0.8",
-            &["--policy", "demand", "--utilization-threshold", "0.8"],
-        ),
-        own("demand 20 ms", &["--policy", "demand", "--target-wait", "20ms"]),
-        own("demand brisk", &BRISK),
-    ];
+    });
+    let mut rules = Vec::from(own);
     for peer in peers::all() {
         let period = peer.period.as_secs().to_string();
         rules.push(Rule {
             name: peer.name.to_owned(),
+            own: None,
             config: limited(
                 &["--scaling-period", &period, "--utilization-window", &period],
                 LIMITS,
@@ -86,6 +82,7 @@ pub fn rules() -> Vec<Rule> {
     for size in [4, 8, 16, 24] {
         rules.push(Rule {
             name: format!("fixed {size}"),
+            own: None,
             config: limited(&[], (size, size)),
             start: None,
         });
@@ -188,12 +185,19 @@ fn point(outcome: &Outcome) -> (f64, f64) {
 
 impl Row {
     /// By how much another rule is better than this one in both p95 wait and worker-seconds: 0.05 is 5 %. 0: none is.
-    pub fn behind(&self, rule: usize) -> f64 {
-        let own = point(&self.outcomes[rule]);
-        let by = |other: &Outcome| {
-            let other = point(other);
-            (own.0 / other.0 - 1.0).min(own.1 / other.1 - 1.0)
-        };
-        self.outcomes.iter().map(by).fold(0.0, f64::max)
+    /// Other settings of the same policy are no other rule.
+    pub fn behind(&self, rules: &[Rule], rule: usize) -> f64 {
+        let policy = rules[rule].own;
+        let others = rules.iter().zip(&self.outcomes);
+        let others = others.filter(|(other, _)| policy.is_none() || other.own != policy);
+        others
+            .map(|(_, other)| self.ahead(other, rule))
+            .fold(0.0, f64::max)
+    }
+
+    /// By how much this outcome is better than that of a rule in both: below 0, if it is worse in one.
+    fn ahead(&self, other: &Outcome, rule: usize) -> f64 {
+        let (own, other) = (point(&self.outcomes[rule]), point(other));
+        (own.0 / other.0 - 1.0).min(own.1 / other.1 - 1.0)
     }
 }

@@ -14,8 +14,6 @@ use compare::{Row, Rule, WAIT_MIN_S};
 use pool::picture::chart::{Axis, COLORS, Chart, Mark, Scale, Series};
 use pool::picture::svg;
 
-/// Own rules come first: the policies of this pool.
-const OWN: usize = 5;
 /// Loads of which there is a picture each.
 const SHOWN: [&str; 2] = ["200 of 0.5 s each 5 min", "azure_llm_code"];
 
@@ -69,6 +67,11 @@ fn main() -> std::io::Result<()> {
     std::fs::write(path, svg::encode(&Chart::stack(&charts, (960, 480))))
 }
 
+/// How many rules are policies of this pool. They come first.
+fn own(rules: &[Rule]) -> usize {
+    rules.iter().filter(|rule| rule.own.is_some()).count()
+}
+
 fn geometric_mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value.ln(), count + 1.0));
     (sum / f64::max(count, 1.0)).exp()
@@ -88,7 +91,7 @@ fn summary(rules: &[Rule], rows: &[Row]) -> String {
         rows.len()
     );
     for (at, rule) in rules.iter().enumerate() {
-        let behind = || rows.iter().map(|row| row.behind(at));
+        let behind = || rows.iter().map(|row| row.behind(rules, at));
         let (wait, workers) = means(rows, at);
         let late: f64 = rows.iter().map(|row| row.outcomes[at].late_share).sum::<f64>() / rows.len() as f64;
         let reversals: u64 = rows.iter().map(|row| row.outcomes[at].reversals).sum();
@@ -105,7 +108,7 @@ fn summary(rules: &[Rule], rows: &[Row]) -> String {
 
 /// The policies of this pool on each load, and who is better than the first one in both.
 fn by_load(rules: &[Rule], rows: &[Row]) -> String {
-    let own: Vec<usize> = (0..OWN).collect();
+    let own: Vec<usize> = (0..own(rules)).collect();
     let names: Vec<&str> = own.iter().map(|at| rules[*at].name.as_str()).collect();
     let mut text = format!(
         "| Load | {} |\n|---|{}\n",
@@ -115,7 +118,7 @@ fn by_load(rules: &[Rule], rows: &[Row]) -> String {
     for row in rows {
         let cell = |at: &usize| {
             let outcome = &row.outcomes[*at];
-            let behind = match row.behind(*at) {
+            let behind = match row.behind(rules, *at) {
                 behind if behind > 0.05 => format!(", {:.0} % behind", behind * 100.0),
                 _ => String::new(),
             };
@@ -133,6 +136,7 @@ fn chart(rules: &[Rule], title: String, point: impl Fn(usize) -> (f64, f64)) -> 
         .map(point)
         .map(|(wait, workers)| (workers, wait))
         .collect();
+    let own = own(rules);
     let series = |of: std::ops::Range<usize>, color| Series {
         name: String::new(),
         mark: Mark::Dots,
@@ -152,6 +156,6 @@ fn chart(rules: &[Rule], title: String, point: impl Fn(usize) -> (f64, f64)) -> 
             Scale::Logarithmic,
             points.iter().map(|point| point.1),
         ),
-        series: vec![series(OWN..rules.len(), COLORS[6]), series(0..OWN, COLORS[1])],
+        series: vec![series(own..rules.len(), COLORS[6]), series(0..own, COLORS[1])],
     }
 }

@@ -3,7 +3,8 @@
     python3 examples/policy/real.py target/release/pool [--traces DIRECTORY]
 
 The real pool has the embedded broker and jobs that sleep. Of three runs the medians count (RUNS=1 for one). It needs a quiet
-machine: one that is busy makes jobs wait. Exits with 1 if the two are further apart than the limits below.
+machine: one that is busy makes jobs wait. Each run is simulated with the load as long after the pool's start as it was: what a
+few jobs wait depends on when in a scaling period they come. Exits with 1 if the two are further apart than the limits below.
 """
 
 import csv
@@ -36,6 +37,8 @@ def nap(seconds, due):
 AREA_LIMIT, WAIT_LIMIT = 0.10, 0.15
 #: Waits below this count as equal, in seconds: nobody notices them, and they are the time of a message.
 WAIT_MIN = 0.010
+#: What a pool has before the load begins.
+WORKERS_MIN = 2
 COMMON = ["--policy", "demand", "--scaling-period", "2s", "--utilization-window", "10s"]
 
 
@@ -63,7 +66,7 @@ def azure(path):
 
 
 def real(pool, jobs, lasts, settings):
-    """Worker-seconds and p95 wait of a real pool."""
+    """Worker-seconds and p95 wait of a real pool, and how long it had run when the load began."""
     with tempfile.TemporaryDirectory() as place:
         naps, log = os.path.join(place, "naps"), os.path.join(place, "log")
         open(naps, "w").close()
@@ -74,7 +77,7 @@ def real(pool, jobs, lasts, settings):
         with open(log, "w") as lines:
             supervisor = subprocess.Popen([pool, *run], cwd=place, env=env, stdout=lines, stderr=lines)
         try:
-            wait_for(lambda: status(pool, place, env) >= 2)
+            wait_for(lambda: status(pool, place, env) >= WORKERS_MIN)
             start = time.monotonic() + 1
             began = time.time() + 1
             producer = poolhouse.Pool(f"sqlite:{place}/jobs.db")
@@ -88,7 +91,7 @@ def real(pool, jobs, lasts, settings):
             supervisor.send_signal(signal.SIGTERM)
             supervisor.wait(30)
         waits = [max(0.0, float(line)) for line in open(naps)]
-        return area(log, began, lasts), p95(waits)
+        return area(log, began, lasts), p95(waits), began - started(log)
 
 
 def status(pool, place, env):
@@ -107,14 +110,22 @@ def wait_for(condition, limit=60):
         time.sleep(0.1)
 
 
+def started(log):
+    """When the pool's first scaling period began."""
+    return instant(next(line for line in open(log) if " starting " in line).split()[0])
+
+
+def instant(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
 def area(log, began, lasts):
     """Worker-seconds from the lines of the log about changes of the size."""
-    size, since, sum_ = 2, 0.0, 0.0
+    size, since, sum_ = WORKERS_MIN, 0.0, 0.0
     for line in open(log):
         change = re.search(r"^(\S+)\s.*scaled (?:up|down).*workers=\d+→(\d+)", line)
         if change:
-            at = datetime.datetime.fromisoformat(change[1].replace("Z", "+00:00")).timestamp() - began
-            at = min(max(at, 0.0), lasts)
+            at = min(max(instant(change[1]) - began, 0.0), lasts)
             sum_, since, size = sum_ + size * (at - since), at, int(change[2])
     return sum_ + size * (lasts - since)
 
@@ -123,17 +134,19 @@ def p95(waits):
     return sorted(waits)[max(0, -(-len(waits) * 95 // 100) - 1)]
 
 
-def simulated(pool, jobs, lasts, settings):
+def simulated(pool, jobs, lasts, settings, lead):
+    """Worker-seconds and p95 wait in the simulation, of a load that begins so long after the pool."""
     with tempfile.TemporaryDirectory() as place:
         path = os.path.join(place, "jobs.csv")
         with open(path, "w") as file:
             file.write("arrival,service\n")
-            # The simulation begins with the first job, the real pool with second 0.
-            file.writelines(f"{at},{seconds}\n" for at, seconds in [(0, 0), *sorted(jobs), (lasts, 0)])
+            # The simulation begins with the first job and ends with the last one.
+            then = [(lead + at, seconds) for at, seconds in sorted(jobs)]
+            file.writelines(f"{at},{seconds}\n" for at, seconds in [(0, 0), *then, (lead + lasts, 0)])
         said = subprocess.run([pool, "simulate", "--arrivals", path, "--json", *settings, *COMMON], cwd=place,
                               env=dict(os.environ, STATE_DIRECTORY=place), check=True, capture_output=True, text=True)
     trial = json.loads(said.stdout)["trials"][0]
-    return trial["worker_seconds"], trial["wait_p95"]
+    return trial["worker_seconds"] - WORKERS_MIN * lead, trial["wait_p95"]
 
 
 def apart(real, simulated, least=0.0):
@@ -149,8 +162,9 @@ def main():
     is_near = True
     for name, jobs, lasts, settings in cases(traces):
         runs = [real(pool, jobs, lasts, settings) for _ in range(RUNS)]
+        simulations = [simulated(pool, jobs, lasts, settings, lead) for _, _, lead in runs]
         workers, wait = (statistics.median(run[at] for run in runs) for at in (0, 1))
-        workers_sim, wait_sim = simulated(pool, jobs, lasts, settings)
+        workers_sim, wait_sim = (statistics.median(run[at] for run in simulations) for at in (0, 1))
         by_area, by_wait = apart(workers, workers_sim), apart(wait, wait_sim, WAIT_MIN)
         is_near &= abs(by_area) <= AREA_LIMIT and abs(by_wait) <= WAIT_LIMIT
         print(f"| {name} | {workers:.0f} | {workers_sim:.0f} | {by_area:+.0%} "

@@ -316,9 +316,9 @@ impl PoolConfig {
         visit(
             key!(
                 "utilization_threshold", "utilization-threshold" "SHARE",
-                "Busier than this share of the time: one worker more; below half of it: one less"
+                "Busier than this share of the time: one worker more; below half of it: one less; auto: 0.5, or 0.8 with demand"
             ),
-            &mut self.scaling.utilization.threshold,
+            &mut self.scaling.threshold,
         );
         visit(
             key!("scaling_period", "scaling-period" "TIME", "Time between scaling decisions"),

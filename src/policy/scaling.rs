@@ -1,8 +1,8 @@
 //! The scaling policies: the list of them, and their settings.
 //!
 //! A policy knows nothing of limits: [`super::limits`] puts them around its wish. To add one: a file beside
-//! [`utilization`], its settings in [`Settings`] (with their keys in `config/keys.rs`), a line in [`Policy`] and in
-//! [`Settings::start`].
+//! [`utilization`], its settings in [`Settings`] (with their keys in `config/keys.rs`), a line in [`Policy`], in
+//! [`Settings::threshold`] and in [`Settings::start`].
 
 pub mod demand;
 pub mod utilization;
@@ -29,10 +29,20 @@ pub enum Policy {
 pub struct Settings {
     /// The one in force.
     pub policy: Policy,
-    /// Of `utilization`; `demand` goes by the same threshold.
-    pub utilization: utilization::Settings,
+    /// Of both.
+    pub threshold: Threshold,
     /// Of `demand`.
     pub demand: demand::Settings,
+}
+
+/// `utilization_threshold`: the share of the workers that is busy on average, above which there is one worker more.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Threshold {
+    /// What suits the policy.
+    #[default]
+    Auto,
+    /// This share; in `0.0..=1.0`, above 0.
+    Share(f64),
 }
 
 impl Policy {
@@ -49,8 +59,17 @@ impl Settings {
     /// The policy in force, which has seen nothing yet.
     pub fn start(&self) -> Box<dyn ScalingPolicy> {
         match self.policy {
-            Policy::Utilization => Box::new(Utilization::new(self.utilization)),
-            Policy::Demand => Box::new(Demand::new(self.utilization.threshold, self.demand)),
+            Policy::Utilization => Box::new(Utilization::new(self.threshold())),
+            Policy::Demand => Box::new(Demand::new(self.threshold(), self.demand)),
+        }
+    }
+
+    /// The threshold in force.
+    pub fn threshold(&self) -> f64 {
+        match (self.threshold, self.policy) {
+            (Threshold::Share(share), _) => share,
+            (Threshold::Auto, Policy::Utilization) => utilization::THRESHOLD,
+            (Threshold::Auto, Policy::Demand) => demand::THRESHOLD,
         }
     }
 

@@ -22,7 +22,7 @@ fn a_burst_has_all_workers_soon_and_two_when_it_is_over_whatever_becomes_of_the_
     assert!(changes("INFO scaled up") <= 3, "it jumped, not one by one: {log}");
     assert!(changes("INFO scaled down") <= 3, "and back: {log}");
     assert!(
-        log.contains("waiting=") && log.contains("target_wait=500ms"),
+        log.contains("waiting=") && log.contains("target_wait=200ms"),
         "{log}"
     );
     pool.assert_clean_stop();
@@ -38,7 +38,7 @@ fn a_jump_that_a_limit_stops_is_told_with_what_waited() {
     let log = std::fs::read_to_string(pool.path("log")).expect("the log");
     let changes: Vec<&str> = log.lines().filter(|line| line.contains("scaled up")).collect();
     assert!(
-        changes.iter().all(|line| line.contains("target_wait=500ms")),
+        changes.iter().all(|line| line.contains("target_wait=200ms")),
         "{log}"
     );
     let last = changes.last().expect("it grew");

@@ -40,7 +40,7 @@ impl Rules<'_> {
             let ok = pool.reserve_workers <= pool.max_workers;
             self.pair(&path("max_workers"), ok, "below", &path("reserve_workers"), "");
         }
-        let threshold = pool.scaling.utilization.threshold;
+        let threshold = pool.scaling.threshold();
         let ok = threshold > 0.0 && threshold <= 1.0;
         self.value(&path("utilization_threshold"), ok, "above 0, up to 1");
         let (window, period) = (path("utilization_window"), path("scaling_period"));

@@ -21,7 +21,7 @@ use super::values::{History, Immortal, Isolation, LogFormat, Protocol, RuntimeKi
 use crate::job::{QueueName, QueueOrder};
 use crate::policy::memory::MemoryLimit;
 use crate::policy::prefetch::Prefetch;
-use crate::policy::scaling::Policy as ScalingPolicy;
+use crate::policy::scaling::{Policy as ScalingPolicy, Threshold};
 use crate::time::{Human, parse_duration, seconds_to_duration};
 
 pub use max_workers::PerProcessor;
@@ -39,17 +39,6 @@ impl Scalar for u32 {
 }
 
 /// A ratio; where it must lie is a rule of its key.
-impl Scalar for f64 {
-    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
-        atom.number()
-            .filter(|number| number.is_finite())
-            .ok_or("a number such as 0.5".into())
-    }
-    fn print(&self) -> String {
-        format!("{self:?}")
-    }
-}
-
 impl Scalar for bool {
     const ARITY: Arity = Arity::Switch;
     fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
@@ -181,6 +170,22 @@ impl Scalar for Prefetch {
         match self {
             Prefetch::Auto => quoted("auto"),
             Prefetch::Fixed(jobs) => jobs.to_string(),
+        }
+    }
+}
+
+impl Scalar for Threshold {
+    fn read(atom: Atom<'_>, _: &Base) -> Result<Self, Expected> {
+        match (atom.text(), atom.number()) {
+            (Some("auto"), _) => Ok(Threshold::Auto),
+            (_, Some(share)) if share.is_finite() => Ok(Threshold::Share(share)),
+            _ => Err("\"auto\" or a number such as 0.5".into()),
+        }
+    }
+    fn print(&self) -> String {
+        match self {
+            Threshold::Auto => quoted("auto"),
+            Threshold::Share(share) => format!("{share:?}"),
         }
     }
 }

@@ -189,7 +189,7 @@ level = 'inof'
       line 16: `defaults.order` is the string "fifo"; expected "strict", "round-robin" or "random"
       line 17: `defaults.min_workers` is 2.5; expected a whole number, 0 or more
       line 18: `defaults.max_workers` is 99999999999999999999; expected a whole number, so many for each processor such as "2/cpu", or "auto"
-      line 19: `defaults.utilization_threshold` is the string "half"; expected a number such as 0.5
+      line 19: `defaults.utilization_threshold` is the string "half"; expected "auto" or a number such as 0.5
       line 20: `defaults.max_memory` is the string "150%"; expected a size such as `2GiB`, a share of the memory such as `50%`, or "none"
       line 21: `defaults.prefetch` is the string "some"; expected "auto" or a whole number of jobs, 0 or more
       line 22: `defaults.max_jobs` is 0; expected 1 or more, or "none"

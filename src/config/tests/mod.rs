@@ -116,6 +116,27 @@ fn a_default_gives_way_to_what_was_said() {
 }
 
 #[test]
+fn the_threshold_suits_the_policy_unless_it_is_set() {
+    let text = "[defaults]\npolicy = 'demand'\n[pools.plain]\npolicy = 'utilization'\n[pools.late]\n\
+                [pools.own]\nutilization_threshold = 0.6\n";
+    let thresholds = |flags: &[&str]| -> Vec<(String, f64)> {
+        let config = load_from(text, &[], flags).unwrap();
+        let of = |(name, pool): (&PoolName, &PoolConfig)| (name.to_string(), pool.scaling.threshold());
+        config.pools.iter().map(of).collect()
+    };
+    let named = |pairs: [(&str, f64); 3]| pairs.map(|(name, share)| (name.to_owned(), share)).to_vec();
+    assert_eq!(
+        thresholds(&[]),
+        named([("late", 0.8), ("own", 0.6), ("plain", 0.5)])
+    );
+    let one = ["--utilization-threshold", "0.9"];
+    assert_eq!(
+        thresholds(&one),
+        named([("late", 0.9), ("own", 0.9), ("plain", 0.9)])
+    );
+}
+
+#[test]
 fn an_empty_variable_counts_as_not_set() {
     let config = load_from("", &[("POOL_MAX_WORKERS", "")], &[]).unwrap();
     assert_eq!(default_pool(&config).max_workers, 5);

@@ -61,7 +61,7 @@ impl Pool {
             gathering: self.jobs.gathering() as u64,
             start_error: self.starts.error().map(str::to_owned),
             taken_back: tally.taken_back.get("stalled").copied().unwrap_or(0),
-            threshold: self.config.scaling.utilization.threshold,
+            threshold: self.config.scaling.threshold(),
             tasks: self.task_snapshots(app),
             last_decision: self.size.last_decision().cloned(),
             processes: self

@@ -380,7 +380,7 @@ impl Pool {
             to: decided.to,
             reason: decided.reason.to_string(),
             utilization: sample.utilization(),
-            threshold: settings.utilization.threshold,
+            threshold: settings.threshold(),
             window_s: self.config.utilization_window.as_secs_f64(),
             waiting: sample.waiting,
             policy: settings.policy.as_str().to_owned(),

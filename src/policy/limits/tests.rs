@@ -1,7 +1,7 @@
 //! The limits, with the policy `utilization` for the wish.
 
 use super::*;
-use crate::policy::scaling::utilization::{Settings, Utilization};
+use crate::policy::scaling::utilization::Utilization;
 use crate::policy::scaling::wish::{ScalingPolicy, Term};
 use proptest::prelude::*;
 
@@ -59,10 +59,7 @@ impl Pool {
 
 /// A scaling period ends.
 fn period(rules: &Rules, pool: &Pool) -> Decision {
-    let settings = Settings {
-        threshold: rules.threshold,
-    };
-    let wish = Utilization::new(settings).period(&pool.sample());
+    let wish = Utilization::new(rules.threshold).period(&pool.sample());
     super::decide(&pool.limits(rules), &pool.sample(), Some(wish))
 }
 

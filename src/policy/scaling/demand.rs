@@ -10,6 +10,9 @@ use super::wish::{Candidate, Reason, Sample, ScalingPolicy, Term, Wish};
 /// A quotient this little above a whole number is that number.
 const ROUNDING: f64 = 1e-9;
 
+/// What `utilization_threshold` is by default. Few workers are kept free, since a job that finds none brings more at once.
+pub const THRESHOLD: f64 = 0.8;
+
 /// Its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -21,7 +24,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            target_wait: Duration::from_millis(500),
+            target_wait: Duration::from_millis(200),
         }
     }
 }
@@ -35,7 +38,7 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// With these settings.
+    /// With this `utilization_threshold`, and these settings.
     pub fn new(threshold: f64, settings: Settings) -> Self {
         Demand { threshold, settings }
     }

@@ -2,29 +2,20 @@
 
 use super::wish::{Reason, Sample, ScalingPolicy, Term, Wish};
 
-/// Its settings.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// `utilization_threshold`: above it one worker more, below half of it one less; in `0.0..=1.0`, above 0.
-    pub threshold: f64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings { threshold: 0.5 }
-    }
-}
+/// What `utilization_threshold` is by default: with so many busy workers, as many again are free for what comes.
+pub const THRESHOLD: f64 = 0.5;
 
 /// By the workers that are busy on average, over those that there are now. It has no state: the window is the meter's.
 #[derive(Debug)]
 pub struct Utilization {
-    settings: Settings,
+    /// Above it one worker more, below half of it one less; in `0.0..=1.0`, above 0.
+    threshold: f64,
 }
 
 impl Utilization {
-    /// With these settings.
-    pub fn new(settings: Settings) -> Self {
-        Utilization { settings }
+    /// With this `utilization_threshold`.
+    pub fn new(threshold: f64) -> Self {
+        Utilization { threshold }
     }
 }
 
@@ -39,7 +30,7 @@ impl ScalingPolicy for Utilization {
         let Some(share) = sample.utilization() else {
             return Wish::stay(sample);
         };
-        let threshold = self.settings.threshold;
+        let threshold = self.threshold;
         match sample.workers {
             workers if share > threshold => {
                 Wish::of(Term::OneMore, workers.saturating_add(1), Reason::Utilization)
@@ -61,7 +52,7 @@ mod tests {
     use super::*;
 
     fn wished(threshold: f64, sample: &Sample) -> u32 {
-        Utilization::new(Settings { threshold }).period(sample).workers
+        Utilization::new(threshold).period(sample).workers
     }
 
     prop_compose! {

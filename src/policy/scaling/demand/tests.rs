@@ -4,7 +4,7 @@ use super::*;
 use crate::policy::decision::Decision;
 use crate::policy::limits::{Limits, decide};
 use crate::policy::memory::Budget;
-use crate::policy::scaling::utilization::{self, Utilization};
+use crate::policy::scaling::utilization::Utilization;
 use crate::policy::share::Share;
 use proptest::prelude::*;
 
@@ -45,13 +45,10 @@ impl Rules {
 
     /// As the default policy decides.
     fn plain(&self, sample: &Sample) -> Decision {
-        let settings = utilization::Settings {
-            threshold: self.threshold,
-        };
         decide(
             &self.limits(),
             sample,
-            Some(Utilization::new(settings).period(sample)),
+            Some(Utilization::new(self.threshold).period(sample)),
         )
     }
 }
