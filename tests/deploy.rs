@@ -1,7 +1,7 @@
 //! What `deploy/` says of the program holds.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -98,30 +98,52 @@ fn the_page_names_each_file() {
     }
 }
 
+/// What the image sets this variable to.
+fn of_image<'a>(image: &'a str, variable: &str) -> &'a str {
+    let environment = image.lines().find(|line| line.starts_with("ENV ")).expect("ENV");
+    let mut words = environment.split(' ').filter_map(|word| word.split_once('='));
+    let found = words.find(|(name, _)| *name == variable);
+    found
+        .unwrap_or_else(|| panic!("{environment} has no {variable}"))
+        .1
+}
+
 #[test]
-fn the_settings_of_the_image_are_right() {
+fn the_image_runs_with_the_settings_that_are_copied_into_it() {
+    let image = text("deploy/Dockerfile");
+    assert!(
+        image.ends_with("ENTRYPOINT [\"pool\"]\nCMD [\"run\"]\n"),
+        "{image}"
+    );
+    let at = of_image(&image, "POOL_CONFIG");
+    let mut copies = image.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let source = copies
+        .find_map(|copy| copy.strip_suffix(at))
+        .expect("a file is copied there");
     let pool = Command::new(env!("CARGO_BIN_EXE_pool"))
-        .args(["run", "--config", "deploy/pool.toml", "--print-config"])
+        .args(["run", "--print-config"])
+        .env("POOL_CONFIG", source.trim())
         .output()
         .expect("pool runs");
     let said = String::from_utf8_lossy(&pool.stderr);
     assert!(pool.status.success(), "{said}");
+    let settings = String::from_utf8_lossy(&pool.stdout);
+    assert!(settings.contains("runtime = \"rq\""), "{settings}");
 }
 
 #[test]
 fn the_image_and_the_manifest_agree_on_directories_and_user() {
     let image = text("deploy/Dockerfile");
     let manifest = text("deploy/kubernetes/pool.yaml");
-    let environment = image.lines().find(|line| line.starts_with("ENV ")).expect("ENV");
-    for variable in ["RUNTIME_DIRECTORY=", "STATE_DIRECTORY="] {
-        let directory = environment
-            .split(' ')
-            .find_map(|word| word.strip_prefix(variable));
-        let directory = directory.unwrap_or_else(|| panic!("{environment} has no {variable}"));
+    let settings = Path::new(of_image(&image, "POOL_CONFIG"))
+        .parent()
+        .expect("a directory");
+    let directories = ["RUNTIME_DIRECTORY", "STATE_DIRECTORY"].map(|variable| of_image(&image, variable));
+    for directory in directories.into_iter().chain(settings.to_str()) {
         // The root of a pod is read-only.
-        let mount = format!("mountPath: {directory} ");
+        let mounted = |end: &str| manifest.contains(&format!("mountPath: {directory}{end}"));
         assert!(
-            manifest.contains(&mount),
+            mounted(" ") || mounted(","),
             "deploy/kubernetes/pool.yaml mounts nothing at {directory}"
         );
     }
