@@ -107,7 +107,7 @@ impl Fleet {
     /// A fleet with nothing in it; `seed` makes its jitter repeatable.
     pub fn new(config: &Config, seed: u64, now: Now) -> Self {
         let pool = |(name, config): (&PoolName, &PoolConfig)| {
-            (name.clone(), Pool::new(name.clone(), config.clone(), now.mono))
+            (name.clone(), Pool::new(name.clone(), config.clone(), now))
         };
         let mut fleet = Fleet {
             app: App::new(config),
@@ -155,7 +155,7 @@ impl Fleet {
             pool.configure(config.pools.get(name).cloned(), now.mono);
         }
         for (name, config) in &config.pools {
-            let new = || Pool::new(name.clone(), config.clone(), now.mono);
+            let new = || Pool::new(name.clone(), config.clone(), now);
             self.pools.entry(name.clone()).or_insert_with(new);
         }
         self.totals.workers = config.supervisor.max_total_workers;

@@ -100,12 +100,12 @@ impl Supervisor {
         let (broker, inputs) = (self.broker.clone(), self.inputs.clone());
         let (pool, queues) = (pool.clone(), config.queues.clone());
         tokio::spawn(async move {
+            let memory = measured.await.unwrap_or_default();
+            // Last: jobs that come after they were counted would be counted twice.
             let backlog = match &broker {
                 Some(broker) if !empty => Some(broker.queues().backlog(&queues).await),
                 _ => None,
             };
-            let memory = measured.await;
-            let memory = memory.unwrap_or_default();
             let _ = inputs.send(Input::Measured {
                 pool,
                 is_look,

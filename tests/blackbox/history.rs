@@ -65,10 +65,11 @@ fn explain_tells_why_the_pool_has_its_size_also_after_a_kill_and_a_torn_write() 
     let (text, ok) = pool.run(&["simulate", "--history", "--max-workers", "2", "--json"]);
     assert!(ok, "{text}");
     let simulated: Value = serde_json::from_str(&text).expect("JSON");
-    // Those that came within the first period of all may have been there before.
     let jobs = simulated["load"]["jobs"].as_u64().expect("a number");
+    // Two counts in a row that come late have a job twice; each worker can have got one in the meantime.
+    assert!((20..=24).contains(&jobs), "{text}");
     let work_s = simulated["load"]["work"].as_f64().expect("a number");
-    assert!((1..=20).contains(&jobs) && work_s >= 0.29 * jobs as f64, "{text}");
+    assert!(work_s >= 0.29 * 20.0, "{text}");
     assert!(
         simulated["recorded"]["worker_seconds"].as_f64() > Some(0.0),
         "{text}"

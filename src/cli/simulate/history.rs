@@ -159,6 +159,7 @@ impl History {
                     queue: name,
                     starts_s: (step.at.0 - self.begins.0) as f64 / 1e3,
                     slot_s: f64::from(SLOT_S),
+                    until_s: (self.until.0 - self.begins.0) as f64 / 1e3,
                     slots: queue.arrivals.clone(),
                     service: times
                         .get(queue.flow.queue.as_str())

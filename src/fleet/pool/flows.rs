@@ -14,13 +14,22 @@ pub(super) struct Flows {
     arrivals: Option<BTreeMap<QueueName, Arrivals>>,
 }
 
-/// How many executions have arrived in a queue since the first period ended: all that ended, and what there is more of.
+/// Executions of one queue that wait or run now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct There {
+    /// All of them.
+    pub all: u64,
+    /// Those that came before the pool began, as far as that is known; counted once, at the end of the first period.
+    pub before: u64,
+}
+
+/// How many executions have arrived in a queue since the pool began: all that ended, and what there is more of.
 ///
 /// A count that comes late may have a job twice: as one that waits, and in hand. So what one period says is told when the
 /// next one says it too, and never again.
 #[derive(Debug, Default)]
 struct Arrivals {
-    /// Executions that waited or ran when the first period ended.
+    /// Executions that waited or ran when the first period ended, and had been there before the pool.
     before: u64,
     ended: u64,
     /// By the last period's count.
@@ -46,11 +55,11 @@ impl Flows {
     }
 
     /// The period ends. `there`: executions that wait or run now. What arrived is told one period later.
-    pub fn take(&mut self, there: &BTreeMap<QueueName, u64>) -> Vec<QueueFlow> {
+    pub fn take(&mut self, there: &BTreeMap<QueueName, There>) -> Vec<QueueFlow> {
         let arrivals = self.arrivals.get_or_insert_with(|| {
-            let before = |(queue, &before): (&QueueName, &u64)| {
+            let before = |(queue, there): (&QueueName, &There)| {
                 let arrivals = Arrivals {
-                    before,
+                    before: there.before,
                     ..Arrivals::default()
                 };
                 (queue.clone(), arrivals)
@@ -63,7 +72,7 @@ impl Flows {
         }
         let arrivals = self.arrivals.as_mut().expect("made above");
         let flows = std::mem::take(&mut self.open).into_iter().map(|(queue, flow)| {
-            let there = there.get(&queue).copied().unwrap_or(0);
+            let there = there.get(&queue).map_or(0, |there| there.all);
             QueueFlow {
                 arrived: arrivals.entry(queue).or_default().take(flow.ended, there),
                 ..flow
@@ -92,8 +101,13 @@ mod tests {
     #[test]
     fn what_arrived_is_what_ended_and_what_there_is_more_of() {
         let (mail, web) = (QueueName::new("mail").unwrap(), QueueName::new("web").unwrap());
-        let there =
-            |mail_jobs, web_jobs| BTreeMap::from([(mail.clone(), mail_jobs), (web.clone(), web_jobs)]);
+        let were_there = |all| There { all, before: all };
+        let there = |mail_jobs, web_jobs| {
+            BTreeMap::from([
+                (mail.clone(), were_there(mail_jobs)),
+                (web.clone(), were_there(web_jobs)),
+            ])
+        };
         let mut flows = Flows::default();
         assert_eq!(
             flows.take(&there(50, 0)),
@@ -118,9 +132,23 @@ mod tests {
     }
 
     #[test]
+    fn what_came_within_the_first_period_arrived() {
+        let mail = QueueName::new("mail").unwrap();
+        let there = |all, before| BTreeMap::from([(mail.clone(), There { all, before })]);
+        let mut flows = Flows::default();
+        flows.ran(&mail, Duration::from_millis(300));
+        assert_eq!(shown(&flows.take(&there(25, 5))), [("mail", 0, 1)]);
+        assert_eq!(
+            shown(&flows.take(&there(25, 0))),
+            [("mail", 21, 0)],
+            "and one ran"
+        );
+    }
+
+    #[test]
     fn a_job_that_a_late_count_has_twice_arrived_once() {
         let mail = QueueName::new("mail").unwrap();
-        let there = |jobs| BTreeMap::from([(mail.clone(), jobs)]);
+        let there = |all| BTreeMap::from([(mail.clone(), There { all, before: 0 })]);
         let mut flows = Flows::default();
         flows.take(&there(0));
         let mut arrived = 0;

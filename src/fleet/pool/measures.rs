@@ -10,9 +10,9 @@ use crate::fleet::tally::Tally;
 use crate::job::{Job, QueueName, Work};
 use crate::policy::meter::Meter;
 use crate::policy::prefetch::ServiceTimes;
-use crate::time::Mono;
+use crate::time::{Mono, Unix};
 
-use super::flows::Flows;
+use super::flows::{Flows, There};
 use super::rates::Rates;
 
 /// Tasks remembered for printing; names come with jobs, so their number is bounded.
@@ -21,6 +21,8 @@ const PRINTING_MAX: usize = 1024;
 /// The measurements of one pool.
 #[derive(Debug)]
 pub(super) struct Measures {
+    /// When they began.
+    began: Unix,
     meter: Meter,
     service: ServiceTimes,
     /// How long the jobs of each queue take.
@@ -33,8 +35,9 @@ pub(super) struct Measures {
 }
 
 impl Measures {
-    pub fn new(window: Duration) -> Self {
+    pub fn new(window: Duration, now: Unix) -> Self {
         Measures {
+            began: now,
             meter: Meter::new(window),
             service: ServiceTimes::default(),
             queues: ServiceTimes::default(),
@@ -43,6 +46,11 @@ impl Measures {
             rates: Rates::default(),
             tally: Tally::default(),
         }
+    }
+
+    /// When they began.
+    pub fn began(&self) -> Unix {
+        self.began
     }
 
     /// How busy workers are.
@@ -76,7 +84,7 @@ impl Measures {
     }
 
     /// What passed through its queues since the last period; `there`: executions that wait or run now.
-    pub fn take_flows(&mut self, there: &BTreeMap<QueueName, u64>) -> Vec<QueueFlow> {
+    pub fn take_flows(&mut self, there: &BTreeMap<QueueName, There>) -> Vec<QueueFlow> {
         self.flows.take(there)
     }
 

@@ -112,16 +112,16 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub fn new(name: PoolName, config: PoolConfig, now: Mono) -> Self {
+    pub fn new(name: PoolName, config: PoolConfig, now: Now) -> Self {
         Pool {
             name,
             paused: false,
             removed: false,
-            size: Size::new(&config, now),
-            looks: Looks::new(now),
+            size: Size::new(&config, now.mono),
+            looks: Looks::new(now.mono),
             workers: BTreeMap::new(),
-            jobs: Jobs::new(now),
-            measures: Measures::new(config.utilization_window),
+            jobs: Jobs::new(now.mono),
+            measures: Measures::new(config.utilization_window, now.unix),
             starts: Starts::default(),
             standstill: Standstill::default(),
             backlog: Backlog::default(),

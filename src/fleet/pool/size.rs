@@ -16,6 +16,7 @@ use crate::policy::share::Share;
 use crate::policy::throughput::{Guard, Verdict};
 use crate::time::{Mono, Unix};
 
+use super::flows::There;
 use super::life::State;
 use super::{Context, Pool};
 
@@ -359,9 +360,18 @@ impl Pool {
 
     /// What passed through its queues since the last period.
     fn take_flows(&mut self) -> Vec<QueueFlow> {
-        let mut there: BTreeMap<QueueName, u64> = self.backlog.by_queue.iter().cloned().collect();
-        for job in self.jobs.in_hand() {
-            *there.entry(job.queue.clone()).or_default() += 1;
+        let began = self.measures.began();
+        // Of those at the broker at most the age of the oldest is known.
+        let were_there = self.backlog.oldest.is_none_or(|oldest| oldest < began);
+        let at_broker = self.backlog.by_queue.iter();
+        let at_broker = at_broker.map(|(queue, jobs)| (queue, *jobs, were_there));
+        let in_hand = self.jobs.in_hand();
+        let in_hand = in_hand.map(|job| (&job.queue, 1, job.ready < began));
+        let mut there: BTreeMap<QueueName, There> = BTreeMap::new();
+        for (queue, jobs, were_there) in at_broker.chain(in_hand) {
+            let of_queue = there.entry(queue.clone()).or_default();
+            of_queue.all += jobs;
+            of_queue.before += if were_there { jobs } else { 0 };
         }
         self.measures.take_flows(&there)
     }

@@ -23,6 +23,8 @@ pub struct Stretch {
     pub starts_s: f64,
     /// How long a slot is, in seconds.
     pub slot_s: f64,
+    /// When the counting ended, perhaps within a slot: its jobs came before.
+    pub until_s: f64,
     /// Jobs that came in each slot.
     pub slots: Vec<u64>,
     /// What they took; `None`: it is not known.
@@ -89,7 +91,9 @@ pub fn rebuild(
         let slots = stretch.slots.iter().enumerate();
         let slots = slots.flat_map(|(slot, jobs)| (0..*jobs).map(move |_| slot as f64));
         let jobs = slots.zip(services).filter_map(|(slot, service)| {
-            let at = stretch.starts_s + (slot + rng.f64()) * stretch.slot_s;
+            let begins_s = stretch.starts_s + slot * stretch.slot_s;
+            let lasts_s = (stretch.until_s - begins_s).clamp(0.0, stretch.slot_s);
+            let at = begins_s + rng.f64() * lasts_s;
             let is_within = (0.0..span.as_secs_f64()).contains(&at);
             Some(Arrival {
                 at: is_within.then(|| seconds_to_duration(at).ok())??,
@@ -114,6 +118,7 @@ mod tests {
             queue: QueueName::new("mail").unwrap(),
             starts_s,
             slot_s: 5.0,
+            until_s: f64::INFINITY,
             slots: slots.to_vec(),
             service,
         }
@@ -163,6 +168,18 @@ mod tests {
                 .iter()
                 .all(|job| (job.service.as_secs_f64() - 2.0).abs() < 1e-6)
         );
+    }
+
+    #[test]
+    fn the_jobs_of_a_slot_that_was_not_over_came_until_then() {
+        let counted = Stretch {
+            until_s: 5.2,
+            ..stretch(0.0, &[7, 400], None)
+        };
+        let load = rebuilt(&[counted], 60);
+        let last = load.arrivals.last().map(|arrival| arrival.at.as_secs_f64());
+        assert_eq!(load.arrivals.len(), 407);
+        assert!(last.is_some_and(|last| (5.19..5.2).contains(&last)), "{last:?}");
     }
 
     #[test]
