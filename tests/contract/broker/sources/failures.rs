@@ -94,11 +94,15 @@ pub async fn after_work_fails_in_the_end(store: &dyn Store) {
                 continue;
             }
             let id = stopped.into_iter().find(|id| is_about(&delivery, id)).unwrap();
-            let outcome = tries.entry(id).or_default().fail(&delivery, id == "after-dies");
-            fed.settle(&[delivery], &outcome);
-            // It runs before the next try.
+            let came = Mono::now();
+            // It runs before the next try. Added after the last failure, it could come after nothing was left.
             add(&producer, added..added + 1, "default").await;
             added += 1;
+            let outcome = tries
+                .entry(id)
+                .or_default()
+                .fail((&delivery, came), id == "after-dies");
+            fed.settle(&[delivery], &outcome);
         }
     }
     assert_eq!(finished.len(), added as usize);
@@ -128,9 +132,8 @@ struct Tries {
 }
 
 impl Tries {
-    /// What a supervisor makes of one more that failed, or whose worker died.
-    fn fail(&mut self, delivery: &Delivery, dies: bool) -> Verdict {
-        let came = Mono::now();
+    /// What a supervisor makes of one more that came then and failed, or whose worker died.
+    fn fail(&mut self, (delivery, came): (&Delivery, Mono), dies: bool) -> Verdict {
         let outcome = match dies {
             true => Outcome::Lost {
                 how: "killed by signal 9".to_owned(),
