@@ -54,6 +54,21 @@ fn a_jump_that_a_limit_stops_is_told_with_what_waited() {
 }
 
 #[test]
+fn a_paused_pool_shrinks_though_jobs_wait() {
+    let pool = Pool::start(&SETTINGS.replace("\"5s\"", "\"1s\"\nscaling_period = \"200ms\""));
+    let ids = pool.enqueue(&["app.nap", "[0.5]", "--count", "20"]);
+    pool.wait_for("growth", |pool| pool.workers().len() > 4);
+    pool.run(&["pause"]);
+    let later = pool.enqueue(&["app.nap", "[0.1]", "--count", "20"]);
+    pool.wait_for("two workers again", |pool| {
+        pool.workers().len() == 2 && pool.default_pool()["waiting"].as_u64() >= Some(20)
+    });
+    pool.run(&["resume"]);
+    pool.assert_finished(&ids);
+    pool.assert_finished(&later);
+}
+
+#[test]
 fn a_pool_whose_jobs_wait_not_too_long_stays_as_it_is() {
     let pool = Pool::start(&format!("{SETTINGS}target_wait = \"30s\"\n"));
     pool.wait_for("two workers", |pool| pool.workers().len() == 2);

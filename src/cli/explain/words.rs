@@ -174,6 +174,7 @@ fn load(decision: &Decision) -> String {
             percent_beside(share, decision.threshold),
             decision.from
         ),
+        _ if decision.from == 0 => "it has no workers, and no job waits".to_owned(),
         _ => "nothing was measured yet".to_owned(),
     }
 }
@@ -251,7 +252,7 @@ fn stays(decision: &Decision) -> String {
 /// `  max_workers held 12 times; it wished for up to 34 workers.`
 fn held(decisions: &[&Decision]) -> Vec<String> {
     let mut limits: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
-    let is_growth = |decision: &&&Decision| decision.wished > decision.to;
+    let is_growth = |decision: &&&Decision| decision.wished > decision.from.max(decision.to);
     for decision in decisions.iter().filter(is_growth) {
         if let Some(limit) = &decision.limit {
             let (times, most) = limits.entry(limit).or_default();

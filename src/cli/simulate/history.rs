@@ -235,7 +235,7 @@ impl Recorded {
         let seen = Human(Duration::from_secs(self.seen as u64));
         format!(
             "recorded in {seen} of whole steps: {:.0} worker-seconds (the simulation's in the same time: IN RECORD), \
-             {} to {} workers, {} changes, at most {} jobs waited, the oldest for {:.1} s",
+             {} to {} workers, {} changes, at most {} jobs waited, the oldest that a decision saw for {:.1} s",
             self.worker_seconds,
             self.workers_min,
             self.workers_max,

@@ -162,14 +162,15 @@ impl Pool {
         self.measures.meter_mut().forget(cx.now.mono);
         self.size.time_floor = self.config.floors.at(cx.now.unix);
         let sample = self.sample(cx);
+        let seen = self.seen_by_policy(&sample);
         let mut gain = None;
         let wish = match occasion {
             Occasion::Period => {
                 gain = self.size.end_period(cx.now.mono);
                 self.measures.meter_mut().take_peak();
-                self.size.policy.period(&sample)
+                self.size.policy.period(&seen)
             }
-            Occasion::Look => self.size.policy.look(&sample),
+            Occasion::Look => self.size.policy.look(&seen),
             Occasion::Limits => Wish::stay(&sample),
         };
         // A look makes it grow, or nothing.
@@ -251,6 +252,19 @@ impl Pool {
             waiting: self.known_to_wait(),
             oldest_waiting: self.oldest_waiting(cx.now.unix),
             work: self.waiting_work(cx.now.mono),
+        }
+    }
+
+    /// What the policy is told. Jobs that wait for a pool to be resumed ask for no worker, and keep none.
+    fn seen_by_policy(&self, sample: &Sample) -> Sample {
+        if !self.paused {
+            return *sample;
+        }
+        Sample {
+            waiting: 0,
+            oldest_waiting: None,
+            work: Duration::ZERO,
+            ..*sample
         }
     }
 

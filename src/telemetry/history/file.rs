@@ -13,6 +13,11 @@ const LINE_LEN_MAX: usize = 1 << 20;
 /// All records of a file that can be read, in their order. A file that is not there holds none; a line that was torn, or is
 /// of another version, is left out.
 pub fn read(path: &Path) -> io::Result<Vec<Record>> {
+    // A pipe would never be opened, and a device never end.
+    match fs::metadata(path) {
+        Ok(at) if !at.is_file() => return Err(io::Error::other("it is no regular file")),
+        _ => (),
+    }
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

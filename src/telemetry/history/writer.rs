@@ -1,7 +1,8 @@
 //! A thread that writes the history, so that the supervisor's loop never waits for a disk.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
@@ -64,6 +65,8 @@ struct History {
     steps: Steps,
     /// `None`: it could not be written, and is tried anew.
     file: Option<File>,
+    /// Which file has its name.
+    inode: u64,
     /// Bytes when it was written anew, and appended since.
     len: u64,
     appended: u64,
@@ -80,6 +83,7 @@ impl History {
             path,
             steps: Steps::default(),
             file: None,
+            inode: 0,
             len: 0,
             appended: 0,
             since: now,
@@ -101,6 +105,12 @@ impl History {
         while let Ok(decided) = decisions.recv() {
             let now = decided.decision.at;
             let over = self.steps.add(&decided);
+            if self.has_lost_its_name() {
+                let path = self.path.display();
+                tracing::warn!(path = %path, "the history of decisions was removed or replaced; it goes on in a new file");
+                let renewed = self.renew(now);
+                self.tell_failure(renewed);
+            }
             let mut records = over
                 .map(Record::Step)
                 .into_iter()
@@ -116,6 +126,12 @@ impl History {
                 self.tell_failure(renewed);
             }
         }
+    }
+
+    /// Somebody removed the file, or put another one in its place: nobody would read what is written.
+    fn has_lost_its_name(&self) -> bool {
+        let named = || fs::symlink_metadata(&self.path).map(|file| file.ino());
+        self.file.is_some() && !named().is_ok_and(|inode| inode == self.inode)
     }
 
     fn append(&mut self, record: &Record) -> io::Result<()> {
@@ -135,6 +151,7 @@ impl History {
 
     fn renew_with(&mut self, records: Vec<Record>, now: Unix) -> io::Result<()> {
         let (file, len) = file::replace(&self.path, &retention::kept(records, now))?;
+        self.inode = file.metadata()?.ino();
         (self.file, self.len, self.appended, self.since) = (Some(file), len, 0, now);
         Ok(())
     }
@@ -214,6 +231,26 @@ mod tests {
             [(0, 30)],
             "it is written once"
         );
+    }
+
+    #[test]
+    fn a_file_that_was_removed_or_replaced_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("history");
+        let mut history = History::new(path.clone(), NOON);
+        let mut keep = |second| {
+            let (sender, received) = sync_channel(1);
+            sender.send(Box::new(decided(second))).unwrap();
+            drop(sender);
+            history.write_all(&received);
+            file::read(&path).unwrap().len()
+        };
+        assert_eq!(keep(0), 1);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(keep(5), 1, "made anew");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "garbage\n").unwrap();
+        assert_eq!((keep(10), keep(15)), (1, 2), "and replaced");
     }
 
     #[test]
