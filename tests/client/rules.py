@@ -59,6 +59,7 @@ class Rules:
             shop.spread.enqueue(1, 2, 3): 6,
             shop.twice.enqueue(number=4): 8,
             shop.Stock.count.enqueue("abcd"): 4,
+            shop.Stock.count.enqueue(os.fsdecode(b"caf\xe9")): 4,  # the name of a file that is no UTF-8
         }
         for job, expected in jobs.items():
             self.assertEqual(job.result(PATIENCE_S), expected, job)

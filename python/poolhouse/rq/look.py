@@ -103,7 +103,12 @@ def _arguments(job: Job) -> bytes:
     both: Any = job.kwargs or list(job.args)
     if job.args and job.kwargs:
         both = {"args": job.args, "kwargs": job.kwargs}
-    return json.dumps(both, ensure_ascii=False, default=repr).encode() if both else b""
+    if not both:
+        return b""
+    try:
+        return json.dumps(both, ensure_ascii=False, default=repr).encode()
+    except UnicodeEncodeError:  # a lone surrogate, as of a file's name that is no UTF-8
+        return json.dumps(both, default=repr).encode()
 
 
 def _attempts(job: Job) -> Tuple[Attempt, ...]:
