@@ -188,16 +188,13 @@ impl Row {
     /// Other settings of the same policy are no other rule.
     pub fn behind(&self, rules: &[Rule], rule: usize) -> f64 {
         let policy = rules[rule].own;
-        let others = rules.iter().zip(&self.outcomes);
-        let others = others.filter(|(other, _)| policy.is_none() || other.own != policy);
-        others
-            .map(|(_, other)| self.ahead(other, rule))
-            .fold(0.0, f64::max)
+        let others = (0..rules.len()).filter(|other| policy.is_none() || rules[*other].own != policy);
+        others.map(|other| self.ahead(other, rule)).fold(0.0, f64::max)
     }
 
-    /// By how much this outcome is better than that of a rule in both: below 0, if it is worse in one.
-    fn ahead(&self, other: &Outcome, rule: usize) -> f64 {
-        let (own, other) = (point(&self.outcomes[rule]), point(other));
+    /// By how much one row is better than another in both: below 0, if it is worse in one.
+    pub fn ahead(&self, other: usize, rule: usize) -> f64 {
+        let (own, other) = (point(&self.outcomes[rule]), point(&self.outcomes[other]));
         (own.0 / other.0 - 1.0).min(own.1 / other.1 - 1.0)
     }
 }

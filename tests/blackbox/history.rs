@@ -69,7 +69,7 @@ fn explain_tells_why_the_pool_has_its_size_also_after_a_kill_and_a_torn_write() 
     // Two counts in a row that come late have a job twice; each worker can have got one in the meantime.
     assert!((20..=24).contains(&jobs), "{text}");
     let work_s = simulated["load"]["work"].as_f64().expect("a number");
-    assert!(work_s >= 0.29 * 20.0, "{text}");
+    assert!(work_s >= 0.29 * jobs as f64, "{text}");
     assert!(
         simulated["recorded"]["worker_seconds"].as_f64() > Some(0.0),
         "{text}"
