@@ -161,8 +161,10 @@ def busy(alone):
         heard(side)
         side.send('shop.sleeps', 'runs', 60, task_id='runs', priority=0)
         until(lambda side=side: side.runs('runs'), 'it runs')
-        side.send('shop.add', 1, 2, task_id='waits')
+        # Once one waits, a pool whose only worker is busy takes no more.
         side.send('shop.add', 3, 4, task_id='scheduled', eta=eta)
+        until(lambda side=side: not side.broker.waiting('celery'), 'it is in the hands of the worker')
+        side.send('shop.add', 1, 2, task_id='waits')
     return sides
 
 
