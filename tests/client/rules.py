@@ -97,6 +97,14 @@ class Rules:
         with self.assertRaises(JobFailed) as raised:
             self.shop.overrun.enqueue().result(PATIENCE_S)
         self.assertRegex(f"{raised.exception.kind} {raised.exception.message}".lower(), "time")
+        self.assertIn("caught a timeout", self.kit.noted())
+
+    def test_a_job_that_asks_is_run_again_and_knows_which_run_it_is(self):
+        self.assertEqual(self.shop.counts_its_runs.enqueue(3).result(PATIENCE_S), 3)
+        with self.assertRaisesRegex(JobFailed, "run 2.*only retry is used"):
+            self.shop.counts_its_runs.options(retries=1).enqueue(4).result(PATIENCE_S)
+        runs = [f"run {run} of {runs}" for runs, most in ((3, 3), (4, 2)) for run in range(1, most + 1)]
+        self.assertEqual([noted for noted in self.kit.noted() if noted.startswith("run ")], runs)
 
     def test_a_job_enqueues_another(self):
         id = self.shop.enqueues.enqueue(4).result(PATIENCE_S)

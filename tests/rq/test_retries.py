@@ -113,6 +113,38 @@ def test_a_job_asks_to_be_run_again_later(work, queue, redis):
     assert job.latest_result().return_value.max == 2
 
 
+#: Who ends a job that raises: the broker, the broker behind the callbacks of RQ's job object, RQ's own code.
+ENDED_BY = {
+    'broker': ('asks.ask_again', {}),
+    'performer': ('asks.ask_again', {'on_failure': Callback(jobs.failed)}),
+    'changed': ('asks.change_and_ask_again', {}),
+    'rq': ('asks.ask_again', {'repeat': Repeat(times=1)}),
+}
+
+
+@pytest.mark.pool
+@pytest.mark.parametrize('function, options', ENDED_BY.values(), ids=ENDED_BY)
+def test_the_retry_of_the_pool_chooses_the_wait(work, queue, redis, function, options):
+    job = queue.enqueue(function, 100, retry=Retry(max=1, interval=1000), **options)
+    work.burst(preload='asks')
+    job.refresh()
+    assert job.get_status() == JobStatus.SCHEDULED and job.retries_left == 0
+    assert due_in(redis, queue, job) == near(100)
+    run_now(queue, job)
+    work.burst(preload='asks')
+    assert job.get_status() == JobStatus.FAILED
+    assert 'the site is busy' in job.latest_result().exc_string
+
+
+@pytest.mark.pool
+@pytest.mark.parametrize('options', [{}, {'on_failure': Callback(jobs.failed)}, {'repeat': Repeat(times=1)}], ids=['broker', 'performer', 'rq'])
+def test_the_exception_of_a_timeout_is_also_the_pools(work, queue, redis, options):
+    job = queue.enqueue('asks.outlast', job_timeout=1, **options)
+    work.burst(preload='asks')
+    assert b'caught' in redis.lrange('notes', 0, -1)
+    assert job.latest_result().exc_string.splitlines()[-1].startswith('rq.timeouts.JobTimeoutException: Task exceeded')
+
+
 @pytest.mark.rq3
 def test_a_job_asks_to_be_run_again_at_once(work, queue, redis):
     queue.enqueue(jobs.ask_retry, 1, 0, True)

@@ -7,7 +7,7 @@ from types import CoroutineType
 from typing import Any, Callable, NamedTuple, Optional
 
 import pool_job
-from pool_template.jobs import errors, frames, lineage
+from pool_template.jobs import errors, frames, lineage, retries
 from pool_template.jobs.batch import Batch, is_batch_task
 from pool_template.jobs.coroutines import complete
 from pool_template.jobs.deadline import Deadline
@@ -16,7 +16,6 @@ from pool_template.jobs.names import Found, Names, UnknownTask
 
 _NO_ARGUMENTS = (b"", b"{}", b"[]", b"null")
 _NO_RESULT: Outcome = (frames.SUCCESS, frames.AFTER_BY_POLICY, b"null")
-_AFTER_MS_MAX = frames.AFTER_BY_POLICY - 1
 
 _decode = json.JSONDecoder().raw_decode
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -192,10 +191,7 @@ class JsonRunner:
     def outcome_of(self, error: BaseException) -> Outcome:
         """What becomes of a job that raised this."""
         if isinstance(error, pool_job.Retry):
-            after_ms = frames.AFTER_BY_POLICY
-            if error.after_s is not None:
-                after_ms = min(round(error.after_s * 1000), _AFTER_MS_MAX)
-            return frames.RETRY, after_ms, errors.message_of(error).encode(errors="replace")
+            return retries.asked(error)
         code, kind, detail = frames.FAILURE, errors.type_name(error), errors.traceback_of(error)
         message = errors.message_of(error)
         if self._deadline.struck:

@@ -40,7 +40,9 @@ class Dialect:
     def after_app(self, attempt: Any) -> None:
         """The options may name classes of the application, and cron jobs its functions."""
         from pool_template.rq.code import RqCode
+        from pool_template.rq.raised import join_timeouts
 
+        join_timeouts()
         self._code = attempt("cannot set up RQ", lambda: RqCode(self._settings))
         module = self._settings.cron
         if module is not None:

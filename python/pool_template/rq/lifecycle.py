@@ -25,6 +25,7 @@ except ImportError:  # RQ 2, whose own code does all of it
 
 from pool_template.rq.batch import let_rq_call
 from pool_template.rq.code import RqCode
+from pool_template.rq.raised import let_choose_the_wait
 from pool_template.rq.taken import Taken
 
 #: What ended a job, replayed to RQ's code: returns its value or raises its exception.
@@ -54,6 +55,7 @@ class Lifecycle:
         job.started_at = _began(started_ns)
         job.worker_name = self.worker.name
         let_rq_call(job)
+        let_choose_the_wait(job)
         execution = Execution(known.execution, job_id, self._connection)
         execution.worker_name = job.worker_name
         return job, execution
@@ -91,6 +93,7 @@ class Lifecycle:
         job = self.fetch(job_id)
         job.started_at = now()
         let_rq_call(job)
+        let_choose_the_wait(job)
         return job
 
     def run_started(self, job_id: str) -> None:
@@ -110,6 +113,7 @@ class Lifecycle:
             except NoSuchJobError:
                 return
         job.perform = replay
+        let_choose_the_wait(job)
         job.started_at = _began(started_ns)
         self.worker.pool_ran_since = job.started_at
         try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional
 
+import pool_job
 from rq.job import Retry
 from rq.results import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
 
-from pool_template.jobs import errors, frames
+from pool_template.jobs import errors, frames, retries
 from pool_template.jobs.loop import Outcome
 
 NO_RESULT: Outcome = (frames.SUCCESS, frames.AFTER_BY_POLICY, b"")
@@ -33,6 +34,8 @@ def success(value: Any, dumps: Callable[[Any], bytes], max_result: int) -> Optio
 
 def failure(error: BaseException) -> Outcome:
     """A job raised this."""
+    if isinstance(error, pool_job.Retry):
+        return retries.asked(error)
     text = errors.whole_traceback_of(error)
     data = errors.encode(errors.kind_of(error), errors.message_of(error), text)
     return frames.FAILURE, frames.AFTER_BY_POLICY, data

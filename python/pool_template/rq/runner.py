@@ -221,8 +221,8 @@ class RqRunner:
 
     def batch_failure(self, error: BaseException) -> Outcome:
         """A whole batch failed, and is to be run again in halves."""
-        _, after_ms, data = failure(error)
-        return frames.BATCH_FAILURE, after_ms, data
+        code, after_ms, data = failure(error)
+        return frames.BATCH_FAILURE if code == frames.FAILURE else code, after_ms, data
 
     def _run_plain(self, payload: bytes, timeout_ms: int, started_ns: int) -> Outcome:
         pending, deadline = self._pending, self._deadline

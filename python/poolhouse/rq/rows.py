@@ -28,6 +28,9 @@ PREFIX: str = RQ_KEY_PREFIX
 #: For the scripts: the prefix of all keys, then those of queues and of jobs, a line each. See common.lua.
 NAMES = f"{PREFIX}\n{PREFIX}:queue:\n{PREFIX}:job:"
 
+#: The field that says how many retries a job had at first: RQ keeps those that are left. See `src/broker/rq/lua/job.lua`.
+_RETRIES = "pool_retries"
+
 
 class Rows:
     """Makes the arguments of the script: id, queue, place, what becomes of it if there is one with its id, its time to live,
@@ -82,6 +85,8 @@ class Rows:
     @staticmethod
     def _arguments(job: Job, new: NewJob, place: Any) -> List[Any]:
         fields = job.to_dict()
+        if new.retries:
+            fields[_RETRIES] = new.retries
         held = "taken" if new.unique_key is None else "open"
         limit = ("", "") if new.limit is None else new.limit
         row: List[Any] = [job.id, new.queue, place, held, job.ttl or "", *limit, len(fields)]

@@ -15,6 +15,9 @@ use crate::time::Unix;
 /// Longest run of a job that does not say. Source: `rq/queue.py`, `Queue.DEFAULT_TIMEOUT`.
 const TIMEOUT: u64 = 180;
 
+/// The field that says how many retries a job had at first: RQ keeps those that are left. See `job.lua`.
+const RETRIES: &str = "pool_retries";
+
 /// What the script says in place of an id when there is a group of this name. No id has control characters.
 const GROUP_TAKEN: &str = "\n";
 
@@ -190,6 +193,7 @@ fn fields(
     if let Some(retries) = job.retries.filter(|retries| *retries > 0) {
         field("retries_left", &retries.to_string());
         field("retry_intervals", "[0]");
+        field(RETRIES, &retries.to_string());
     }
     if let Some(ttl) = ttl {
         field("ttl", &ttl.to_string());

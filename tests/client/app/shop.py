@@ -46,6 +46,7 @@ def overrun():
         while True:
             time.sleep(0.01)
     except JobTimeout:
+        trace("caught a timeout")
         raise
 
 
@@ -104,6 +105,15 @@ class Stock:
 
 def undecorated(text):
     return text.upper()
+
+
+@pool.task(retries=3)
+def counts_its_runs(runs):
+    attempt = current_job().attempt
+    trace(f"run {attempt} of {runs}")
+    if attempt < runs:
+        raise Retry(after=0, reason=f"run {attempt}")
+    return attempt
 
 
 @pool.task
