@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple, TypedDict
 
 from poolhouse.duration import Duration, milliseconds
 from poolhouse.errors import Refused
@@ -16,6 +16,22 @@ from poolhouse.model import DEFAULT_QUEUE, NewJob, check_name
 _RETRIES_MAX = (1 << 32) - 1
 #: The largest number of jobs of a limit.
 _LIMIT_MAX = (1 << 32) - 1
+
+
+class OptionArguments(TypedDict, total=False):
+    """The fields of `Options` as keyword arguments, for type checkers."""
+
+    queue: Optional[str]
+    delay: Optional[Duration]
+    at: Optional[datetime]
+    key: Optional[str]
+    id: Optional[str]
+    timeout: Optional[Duration]
+    retries: Optional[int]
+    result_ttl: Optional[Duration]
+    front: bool
+    expires: Optional[Duration]
+    limit: Optional[Tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -44,16 +60,25 @@ class Options:
     #: A key, and how many jobs with it run at once: ("database", 3).
     limit: Optional[Tuple[str, int]] = None
 
+    def checked(self, task: str) -> Options:
+        """The same, once it is sure that a job of this task can have them. Raises `Refused`, or `ValueError` for a time."""
+        self.job(task, b"")
+        for what in ("queue", "key", "id"):
+            name = getattr(self, what)
+            if name is not None:
+                check_name(name, f"{what} of a job of `{task}`")
+        return self
+
     def job(self, task: str, arguments: bytes, id: Optional[str] = None) -> NewJob:
         """A job of this task; `id`: one that was made for it."""
         if self.delay is not None and self.at is not None:
             raise Refused(f"a job of `{task}` has both `delay` and `at`")
         retries = self.retries
-        if retries is not None and not (isinstance(retries, int) and 0 <= retries <= _RETRIES_MAX):
+        if retries is not None and not _is_count(retries, 0, _RETRIES_MAX):
             raise Refused(f"retries is {retries!r}; expected a whole number, 0 or more")
         return NewJob(
             self.id if self.id is not None else id or new_id(),
-            self.queue or DEFAULT_QUEUE,
+            DEFAULT_QUEUE if self.queue is None else self.queue,
             task,
             arguments,
             self._due_ms(),
@@ -75,6 +100,8 @@ class Options:
         if self.delay is not None:
             return time.time_ns() // 1_000_000 + milliseconds(self.delay, "delay")
         if self.at is not None:
+            if not isinstance(self.at, datetime):
+                raise Refused(f"at is {self.at!r}; expected a datetime, such as datetime.now() + timedelta(hours=1)")
             return round(self.at.astimezone(timezone.utc).timestamp() * 1000)
         return None
 
@@ -84,9 +111,13 @@ def _checked_limit(limit: Tuple[str, int], task: str) -> Tuple[str, int]:
         key, most = limit
     except (TypeError, ValueError):
         key, most = "", 0
-    if not (isinstance(key, str) and isinstance(most, int) and 1 <= most <= _LIMIT_MAX):
+    if not (isinstance(key, str) and _is_count(most, 1, _LIMIT_MAX)):
         raise Refused(f'the limit of a job of `{task}` is {limit!r}; expected a key and a number, such as ("database", 3)')
     return check_name(key, "the key of its limit"), most
+
+
+def _is_count(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _length(duration: Optional[Duration], what: str, at_least_ms: int) -> Optional[int]:

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Any, AsyncIterator, Callable, Iterable, Iterator, List, Optional, Tuple, TypeVar, Union, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Protocol,
+    Tuple,
+    Union,
+    overload,
+)
 
 from poolhouse import payload
 from poolhouse.connection import Connection
@@ -14,16 +29,27 @@ from poolhouse.filter import JobFilter, States
 from poolhouse.ids import new_id, new_ids
 from poolhouse.job import Group, Job
 from poolhouse.model import Canceled, JobView, NewGroup, NewJob, State, check_name
-from poolhouse.options import Options
-from poolhouse.task import P, Signature, Task
+from poolhouse.options import OptionArguments, Options
+from poolhouse.task import J, P, R, Signature, Task, signature_of
 from poolhouse.threads import in_thread
 
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: Jobs that are looked at, canceled or deleted in one step.
 _STEP = 500
 #: Where jobs are that have not begun.
 _NOT_BEGUN = (State.WAITING, State.BLOCKED, State.SCHEDULED, State.DEFERRED)
+
+
+class _Decorator(Protocol):
+    """What `Pool.task` returns when it is given options."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, J]], /) -> Task[P, Coroutine[Any, Any, J], J]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
 
 
 class Pool:
@@ -38,10 +64,17 @@ class Pool:
     def __init__(
         self, broker: Optional[str] = None, *, fsync: Optional[bool] = None, max_payload: Optional[int] = None
     ) -> None:
+        if broker is not None and not isinstance(broker, str):
+            raise TypeError(f"the broker is {broker!r}; expected a URL, such as \"sqlite:jobs.db\"")
+        if max_payload is not None and (not isinstance(max_payload, int) or max_payload < 1):
+            raise ValueError(f"max_payload is {max_payload!r}; expected a number of bytes, 1 or more")
         self._connection = Connection(broker, fsync, max_payload)
 
     @overload
-    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def task(self, function: Callable[P, Coroutine[Any, Any, J]], /) -> Task[P, Coroutine[Any, Any, J], J]: ...
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
 
     @overload
     def task(
@@ -52,7 +85,9 @@ class Pool:
         timeout: Optional[Duration] = None,
         retries: Optional[int] = None,
         result_ttl: Optional[Duration] = None,
-    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+        expires: Optional[Duration] = None,
+        limit: Optional[Tuple[str, int]] = None,
+    ) -> _Decorator: ...
 
     def task(
         self,
@@ -63,29 +98,33 @@ class Pool:
         timeout: Optional[Duration] = None,
         retries: Optional[int] = None,
         result_ttl: Optional[Duration] = None,
+        expires: Optional[Duration] = None,
+        limit: Optional[Tuple[str, int]] = None,
     ) -> Any:
         """Makes a function a task: `@pool.task`, or `@pool.task(queue="images", timeout="30s", retries=3)`.
 
-        The options hold for jobs that are enqueued through the task.
+        The options hold for jobs that are enqueued through the task. Raises `ValueError` for one that can't be.
         """
-        defaults = Options(queue=queue, timeout=timeout, retries=retries, result_ttl=result_ttl)
+        defaults = Options(
+            queue=queue, timeout=timeout, retries=retries, result_ttl=result_ttl, expires=expires, limit=limit
+        )
 
-        def make(function: Callable[..., Any]) -> Task[Any, Any]:
+        def make(function: Callable[..., Any]) -> Task[Any, Any, Any]:
             return Task(self._connection, function, defaults)
 
         return make if function is None else make(function)
 
-    def signature(self, task: str, arguments: Any = None, **options: Any) -> Signature[Any]:
+    def signature(self, task: str, arguments: Any = None, **options: Unpack[OptionArguments]) -> Signature[Any]:
         """A call of a task by its name, not enqueued yet. `arguments`: a dict of keyword arguments, a list of positional
         ones, or one other value."""
         encoded = b"" if arguments is None else payload.encode(arguments, f"the arguments of `{task}`")
-        return Signature(self._connection, task, encoded, Options(**options))
+        return Signature(self._connection, task, encoded, Options(**options).checked(task))
 
-    def send(self, task: str, arguments: Any = None, **options: Any) -> Job[Any]:
+    def send(self, task: str, arguments: Any = None, **options: Unpack[OptionArguments]) -> Job[Any]:
         """Enqueues a job of a task by its name: `pool.send("shop.resize", {"path": "a.png"}, delay="5m")`."""
         return self.signature(task, arguments, **options).enqueue()
 
-    async def asend(self, task: str, arguments: Any = None, **options: Any) -> Job[Any]:
+    async def asend(self, task: str, arguments: Any = None, **options: Unpack[OptionArguments]) -> Job[Any]:
         """See `send`."""
         return await self.signature(task, arguments, **options).aenqueue()
 
@@ -112,7 +151,8 @@ class Pool:
         Both get a summary, as docs/flow.md says.
         """
         jobs = _jobs(calls)
-        done, failure = (None if call is None else call.job() for call in (on_done, on_failure))
+        callbacks = (on_done, on_failure)
+        done, failure = (None if call is None else signature_of(call).follower() for call in callbacks)
         group = NewGroup(new_id() if id is None else id, jobs, done, failure)
         self._connection.broker().enqueue_group(group)
         return Group(self._connection, group.id)
@@ -136,18 +176,20 @@ class Pool:
         queue: Optional[str] = None,
         task: Optional[str] = None,
         error: Optional[str] = None,
+        arguments: Optional[Mapping[str, Any]] = None,
         since: Union[Duration, datetime, None] = None,
         limit: Optional[int] = None,
     ) -> Iterator[JobView]:
         """Finds jobs: `for job in pool.jobs(state="dead", error="timeout", since="1h", limit=100)`.
 
-        `state`: one of `State`, or several of them. `error`: a text that the error has somewhere. `since`: jobs
-        that ended since then, or were enqueued then if they have not ended.
+        `state`: one of `State`, or several of them. `error`: a text that the error has somewhere. `arguments`: values
+        that the arguments have, by their paths: `{"order.id": 42, "items.0": "a"}`. `since`: jobs that ended since then, or
+        were enqueued then if they have not ended.
 
         Goes on as it is asked, some hundred jobs at a time: running jobs first, then those that wait, and the newest of each
         state first. Jobs that move meanwhile may be missed or come twice. Stop it by `limit`, or by leaving the loop.
         """
-        filter = JobFilter.of(state, queue, task, error, since)
+        filter = JobFilter.of(state, queue, task, error, since, arguments)
         left, after = _limit(limit), None
         while left > 0:
             found, after = self._page(filter, after)
@@ -163,11 +205,12 @@ class Pool:
         queue: Optional[str] = None,
         task: Optional[str] = None,
         error: Optional[str] = None,
+        arguments: Optional[Mapping[str, Any]] = None,
         since: Union[Duration, datetime, None] = None,
         limit: Optional[int] = None,
     ) -> AsyncIterator[JobView]:
         """See `jobs`: `async for job in pool.ajobs(state="dead")`."""
-        filter = JobFilter.of(state, queue, task, error, since)
+        filter = JobFilter.of(state, queue, task, error, since, arguments)
         left, after = _limit(limit), None
         while left > 0:
             found, after = await in_thread(self._page, filter, after)
@@ -182,7 +225,7 @@ class Pool:
         broker = self._connection.broker()
         ids, after = broker.search(filter, _STEP, after)
         views = broker.find(ids) if ids else []
-        return [view for view in views if view is not None and filter.matches(view)], after
+        return [view for view in views if view is not None and filter.matches_all(view)], after
 
     def cancel(self, *, queue: Optional[str] = None, task: Optional[str] = None) -> int:
         """Cancels all jobs of a queue, of a task, or of both, that have not begun. Returns how many never run.
@@ -192,7 +235,7 @@ class Pool:
         if queue is None and task is None:
             raise Refused("cancel needs a queue, a task, or both")
         broker = self._connection.broker()
-        filter = JobFilter.of(_NOT_BEGUN, queue, task, None, None)
+        filter = JobFilter.of(_NOT_BEGUN, queue, task)
         canceled, after = 0, None
         while True:
             ids, after = broker.search(filter, _STEP, after)
@@ -228,7 +271,7 @@ class Pool:
 
 def _jobs(calls: Iterable[Signature[Any]]) -> List[NewJob]:
     """With ids in the order of the calls."""
-    calls = list(calls)
+    calls = [signature_of(call) for call in calls]
     return [call.job(id) for call, id in zip(calls, new_ids(len(calls)))]
 
 

@@ -416,6 +416,29 @@ class Rules:
         (view,) = asyncio.run(found())
         self.assertEqual((view.id, view.state, view.error.kind), (jobs[0].id, State.DEAD, "LookupError"))
 
+    def test_jobs_are_found_by_their_arguments(self):
+        queue = fresh("queue")
+        told = [{"to": "ada", "order": {"id": number, "items": ["a", "b"], "paid": number == 1}} for number in range(3)]
+        jobs = [self.shop.pool.send("shop.summary", each, queue=queue, delay="1h") for each in told]
+        positional = self.shop.add.options(queue=queue, delay="1h").enqueue("ada", 1)
+        for wanted, expected in (
+            ({"order.id": 1}, [1]),
+            ({"order.id": 1, "to": "ada"}, [1]),
+            ({"to": "ada"}, [0, 1, 2]),
+            ({"order.items.1": "b", "order.id": 2}, [2]),
+            ({"order.paid": True}, [1]),
+            ({"order.id": "1"}, []),
+            ({"order.paid": 1}, []),
+            ({"order.none": None}, []),
+        ):
+            found = [view.id for view in self.shop.pool.jobs(queue=queue, arguments=wanted)]
+            self.assertCountEqual(found, [jobs[number].id for number in expected], wanted)
+        found = [view.id for view in self.shop.pool.jobs(queue=queue, arguments={"0": "ada"})]
+        self.assertEqual(found, [positional.id])
+        with self.assertRaisesRegex(Refused, "no path"):
+            next(self.shop.pool.jobs(arguments={"": 1}))
+        self.shop.pool.cancel(queue=queue)
+
     def test_a_search_goes_on_while_jobs_leave(self):
         queue = fresh("queue")
         jobs = self.shop.add.options(queue=queue).enqueue_many([[number] for number in range(1_200)])

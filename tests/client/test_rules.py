@@ -38,7 +38,7 @@ class OnSqlite(Rules, unittest.TestCase):
             shop.twice.options(delay="1s").signature(),
             shop.twice.options(front=True).signature(),
             shop.twice.options(key="k").signature(),
-            shop.twice.signature(previous=1),
+            shop.summary.signature(previous=1),
             shop.pool.signature("shop.twice", "text"),
         ):
             with self.assertRaises(Refused):

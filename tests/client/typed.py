@@ -4,7 +4,7 @@ A line with `type: ignore` must be an error: the checker complains of those that
 """
 
 from datetime import datetime, timedelta
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Coroutine, Dict, List, Optional, Tuple
 
 from typing_extensions import assert_type
 
@@ -22,6 +22,31 @@ def resize(path: str, width: int = 640) -> Dict[str, int]:
 @pool.task(queue="images", timeout="30s", retries=3)
 def count(words: List[str]) -> int:
     return len(words)
+
+
+@pool.task
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+@pool.task(expires="5m", limit=("smtp", 1))
+async def send(address: str) -> int:
+    return len(address)
+
+
+def the_result_of_a_coroutine_is_what_it_comes_to() -> None:
+    assert_type(fetch.enqueue("a").result(), bytes)
+    assert_type(send.options(delay="5m").enqueue("a").result(), int)
+    assert_type(send.signature("a"), Signature[int])
+    called: Coroutine[Any, Any, bytes] = fetch("a")
+    called.close()
+    fetch.enqueue(1)  # type: ignore[arg-type]
+
+
+def options_have_names() -> None:
+    fetch.options(dely="5m")  # type: ignore[call-arg]
+    fetch.options(retries="3")  # type: ignore[arg-type]
+    pool.send("mail.send", dely="5m")  # type: ignore[call-arg]
 
 
 def a_task_is_its_function_and_takes_its_arguments() -> None:
@@ -42,6 +67,7 @@ def jobs_are_found() -> None:
         assert_type(job.state, State)
         assert_type(job.attempts, Tuple[Attempt, ...])
         assert_type(job.attempts[0].duration, Optional[timedelta])
+    pool.jobs(arguments={"order.id": 42, "0": "a"})
     pool.jobs(state=[State.DEAD, "canceled"], since=datetime.now())
     pool.jobs(state=1)  # type: ignore[arg-type]
     pool.jobs(limit="10")  # type: ignore[arg-type]
