@@ -23,6 +23,12 @@ pub trait Queues: Send + Sync {
         let _ = queues;
         Ok(None)
     }
+
+    /// Those of these queues into which nobody moves jobs that come due; none where the broker does that itself.
+    async fn without_scheduler(&self, queues: &[QueueName]) -> Result<Vec<QueueName>, BrokerError> {
+        let _ = queues;
+        Ok(Vec::new())
+    }
 }
 
 /// What stands in some queues.

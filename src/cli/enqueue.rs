@@ -169,6 +169,11 @@ pub async fn run(args: EnqueueArgs) -> Outcome {
         Some(jobs) => jobs.iter().map(|job| job.queue.clone()).collect(),
         None => BTreeSet::from([job.queue.clone()]),
     };
+    let added_to = serving::Added {
+        queues: &queues,
+        later: job.due.is_some(),
+        waits: args.wait.is_some(),
+    };
     let outcome = async {
         let added = match group {
             Some(jobs) => add_group(&args, &job, jobs, &*broker).await?,
@@ -176,12 +181,12 @@ pub async fn run(args: EnqueueArgs) -> Outcome {
             None => add_jobs(&args, &job, &*broker).await?,
         };
         let Some(timeout) = args.wait else {
-            serving::tell(&config, &*broker, &queues, false).await;
+            serving::tell(&config, &*broker, added_to).await;
             return Ok(());
         };
         let interrupted = signal(SignalKind::interrupt());
         let interrupted = interrupted.map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
-        serving::tell(&config, &*broker, &queues, true).await;
+        serving::tell(&config, &*broker, added_to).await;
         wait_for(&added, &args, timeout, &*broker, interrupted).await
     };
     let outcome = outcome.await;

@@ -15,18 +15,42 @@ use super::report::note;
 /// How long broker and supervisor may take for their answers; then nothing is said. Some brokers ask the workers, and give them a second.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Tells whoever enqueued jobs of these queues what they may not expect. `waits`: they wait for the results.
-pub async fn tell(config: &ClientConfig, broker: &dyn Broker, queues: &BTreeSet<QueueName>, waits: bool) {
-    let queues: Vec<QueueName> = queues.iter().cloned().collect();
+/// What was enqueued.
+pub struct Added<'a> {
+    /// The queues of the jobs.
+    pub queues: &'a BTreeSet<QueueName>,
+    /// They are due later.
+    pub later: bool,
+    /// Their results are waited for.
+    pub waits: bool,
+}
+
+/// Tells whoever enqueued jobs what they may not expect.
+pub async fn tell(config: &ClientConfig, broker: &dyn Broker, added: Added<'_>) {
+    let queues: Vec<QueueName> = added.queues.iter().cloned().collect();
     // Nothing depends on the answer: without one, nothing is said.
     let registered = tokio::time::timeout(PATIENCE, broker.queues().unserved(&queues)).await;
     let said = match registered {
         Ok(Ok(Some(unserved))) => named(&unserved).map(|them| format!("no worker serves {them} now")),
-        Ok(Ok(None)) => ask_supervisor(config, &queues, waits),
+        Ok(Ok(None)) => ask_supervisor(config, &queues, added.waits),
         Ok(Err(_)) | Err(_) => None,
     };
     if let Some(said) = said {
         note(&format!("note: {said}"));
+    }
+    if added.later {
+        tell_of_scheduler(broker, &queues).await;
+    }
+}
+
+async fn tell_of_scheduler(broker: &dyn Broker, queues: &[QueueName]) {
+    let asked = tokio::time::timeout(PATIENCE, broker.queues().without_scheduler(queues)).await;
+    if let Ok(Ok(without)) = asked
+        && let Some(them) = named(&without)
+    {
+        note(&format!(
+            "note: no scheduler moves jobs that come due into {them} now; a pool with `--with-scheduler` does"
+        ));
     }
 }
 

@@ -139,7 +139,9 @@ class Rules:
 
     def test_a_delayed_job_is_scheduled_and_runs_when_it_is_due(self):
         far = self.shop.add.options(delay="1h").enqueue(1)
-        self.assertEqual(far.state, State.SCHEDULED)
+        view = far.view()
+        self.assertEqual(view.state, State.SCHEDULED)
+        self.assertAlmostEqual((view.due - view.enqueued).total_seconds(), 3600, delta=2)  # RQ counts whole seconds
         soon = self.shop.add.options(delay="1s").enqueue(1, 1)
         self.assertEqual(soon.result(PATIENCE_S), 2)
         self.assertEqual(far.cancel(), Canceled.DONE)

@@ -31,6 +31,7 @@ def pool(redis, server):
         assert done.returncode == status, f'{command}: {done}'
         return done.stdout if status == 0 else done.stderr
 
+    run.url = server.url
     return run
 
 
@@ -50,6 +51,17 @@ def test_a_job_is_written_as_rq_writes_it(pool, queue, redis, serializer):
     assert list(job.args) == values and job.kwargs == {}
 
 
+def test_it_says_where_nobody_moves_delayed_jobs(pool, redis):
+    def said(*words):
+        command = [POOL, 'enqueue', 'jobs.nothing', *words, '--broker', pool.url]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
+
+    note = 'no scheduler moves jobs that come due into the queue `default` now'
+    assert note in said('--in', '1h') and note in said('--at', '2999-01-01 00:00')
+    redis.set('rq:scheduler-lock:default', 'a scheduler of RQ')
+    assert note not in said('--in', '1h') and note not in said()
+
+
 def test_its_options_are_those_of_rq(pool, queue, redis):
     queue.enqueue(
         'jobs.add', kwargs={'b': 1, 'a': 2}, job_id='same', job_timeout=20, result_ttl=5, retry=jobs.Retry(3)
@@ -61,6 +73,8 @@ def test_its_options_are_those_of_rq(pool, queue, redis):
     ours = fingerprint(redis)
     for state in stock, ours:
         state['rq:job:same']['value'].pop('data')
+    # The one field that RQ has not: how many retries there were at first.
+    assert ours['rq:job:same']['value'].pop('pool_retries') == '3'
     assert list(differences(stock, ours)) == []
 
 

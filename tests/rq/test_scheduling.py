@@ -144,6 +144,20 @@ def test_without_a_scheduler_nothing_is_moved(work, queue):
     assert job.get_status() == JobStatus.SCHEDULED
 
 
+@pytest.mark.pool
+def test_jobs_that_nobody_moves_are_in_the_log(work, queue, redis):
+    queue.enqueue_at(PAST, jobs.add, 1, 2)
+    Queue('later', connection=redis).enqueue_in(timedelta(hours=1), jobs.add, 1, 2)
+    locked = Queue('locked', connection=redis)
+    locked.enqueue_at(PAST, jobs.add, 1, 2)
+    redis.set('rq:scheduler-lock:locked', 'a scheduler of RQ')
+    running = work.start('default', 'later', 'locked', worker_ttl=3)
+    said = 'scheduled jobs are overdue, and no scheduler moves them into their queue'
+    until(lambda: said in running.output(), 'the log says so')
+    (line,) = (line for line in running.output().splitlines() if said in line)
+    assert 'queue="default"' in line or 'queue=default' in line
+
+
 def test_a_scheduled_job_runs_when_it_is_due(work, queue):
     running = work.start(with_scheduler=True)
     job = queue.enqueue_in(timedelta(seconds=1), jobs.add, 1, 2)

@@ -9,17 +9,21 @@ of a call or none, and with its answers.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pkgutil
+import threading
 import time
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 try:
     from redis import Redis
     from redis.asyncio import Redis as AsyncRedis
+    from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import RedisError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
     from rq.serializers import resolve_serializer
     from rq.utils import now, utcformat
 except ImportError as error:
@@ -44,10 +48,14 @@ _TIMEOUTS: Dict[str, Any] = {
     "socket_timeout": _READ_MS / 1000 + _ANSWER_S,
     "socket_connect_timeout": _ANSWER_S,
 }
+#: How long the server may be away from a wait, and the pauses between two tries, in seconds: as for `pool wait`.
+_AWAY_S = 60.0
+_PAUSE_S, _PAUSE_S_MAX = 0.05, 1.0
 #: Members that a job may depend on: whenever one of them ends, RQ looks at all the others.
 _DEPENDENCIES_MAX = 1_000
 #: What the script says in place of an id when there is a group of this name.
 _GROUP_TAKEN = "\n"
+_log = logging.getLogger("poolhouse")
 
 
 class RqBroker:
@@ -67,13 +75,19 @@ class RqBroker:
         self._enqueue, self._cancel, self._purge = (
             self._redis.register_script(_script(name)) for name in ("enqueue", "cancel", "purge")
         )
+        #: Nobody waits any longer for a server that is away.
+        self._is_closed = threading.Event()
+        #: Queues of which it was looked whether a scheduler moves jobs into them.
+        self._schedulers_sought: Set[str] = set()
 
     def enqueue(self, jobs: Sequence[NewJob]) -> List[Enqueued]:
         """See `broker.Broker`."""
         check.jobs(jobs, self._payload_len_max)
         with self._told():
             at = now()
-            return self._add([self._rows.row(job, at) for job in jobs], at)
+            added = self._add([self._rows.row(job, at) for job in jobs], at)
+            self._seek_schedulers({job.queue for job in jobs if job.due_ms is not None})
+            return added
 
     def enqueue_group(self, group: NewGroup) -> None:
         """See `broker.Broker`."""
@@ -143,28 +157,37 @@ class RqBroker:
 
     def wait(self, id: str, limit: Optional[float]) -> Optional[JobView]:
         """See `broker.Broker`."""
-        left = _Left(limit, f"job `{id}`")
+        left, outage = _Left(limit, f"job `{id}`"), _Outage()
         key, seen = results_key(id), "0-0"
         while True:
-            (view,) = self.find([id])
-            if view is None or view.state.is_final:
-                return view
-            read_ms = left.read_ms()
-            with self._told():
-                seen = newest(self._redis.xread({key: seen}, block=read_ms), key, seen)
-
-    async def wait_async(self, id: str, limit: Optional[float]) -> Optional[JobView]:
-        """See `broker.Broker`. The wait takes no thread: there are few of those, and others must not wait for it."""
-        left = _Left(limit, f"job `{id}`")
-        key, seen = results_key(id), "0-0"
-        async with AsyncRedis.from_url(self._url, **_TIMEOUTS) as redis:
-            while True:
-                (view,) = await asyncio.to_thread(self.find, [id])
+            try:
+                (view,) = self.find([id])
+                outage.is_over()
                 if view is None or view.state.is_final:
                     return view
                 read_ms = left.read_ms()
                 with self._told():
-                    seen = newest(await redis.xread({key: seen}, block=read_ms), key, seen)
+                    seen = newest(self._redis.xread({key: seen}, block=read_ms), key, seen)
+            except _Unreachable as error:
+                if self._is_closed.wait(outage.pause_s(error, left)):
+                    raise
+
+    async def wait_async(self, id: str, limit: Optional[float]) -> Optional[JobView]:
+        """See `broker.Broker`. The wait takes no thread: there are few of those, and others must not wait for it."""
+        left, outage = _Left(limit, f"job `{id}`"), _Outage()
+        key, seen = results_key(id), "0-0"
+        async with AsyncRedis.from_url(self._url, **_TIMEOUTS) as redis:
+            while True:
+                try:
+                    (view,) = await asyncio.to_thread(self.find, [id])
+                    outage.is_over()
+                    if view is None or view.state.is_final:
+                        return view
+                    read_ms = left.read_ms()
+                    with self._told():
+                        seen = newest(await redis.xread({key: seen}, block=read_ms), key, seen)
+                except _Unreachable as error:
+                    await asyncio.sleep(outage.pause_s(error, left))
 
     def find_group(self, id: str) -> Optional[GroupView]:
         """See `broker.Broker`; RQ keeps no counts, so that those of its jobs are counted that it still knows."""
@@ -203,6 +226,7 @@ class RqBroker:
 
     def close(self) -> None:
         """See `broker.Broker`."""
+        self._is_closed.set()
         self._redis.close()
 
     def _add(self, rows: List[List[Any]], at: datetime, group: str = "", members: int = 0) -> List[Enqueued]:
@@ -226,8 +250,50 @@ class RqBroker:
             yield
         except PoolhouseError:
             raise
-        except (RedisError, OSError) as error:
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            raise _Unreachable(f"the broker at {self._name}: {error}") from error
+        except RedisError as error:
             raise BrokerError(f"the broker at {self._name}: {error}") from error
+
+    def _seek_schedulers(self, queues: Set[str]) -> None:
+        """Says once of each queue if no scheduler moves the jobs into it that were enqueued for later."""
+        for queue in queues - self._schedulers_sought:
+            self._schedulers_sought.add(queue)
+            if not self._redis.exists(f"{PREFIX}:scheduler-lock:{queue}"):
+                _log.warning(
+                    "no scheduler moves jobs that come due into the queue `%s` now; a pool with `--with-scheduler` does",
+                    queue,
+                )
+
+
+class _Unreachable(BrokerError):
+    """Nobody answers; that may change."""
+
+
+class _Outage:
+    """The server may be away from a wait for a while, once it has answered."""
+
+    def __init__(self) -> None:
+        self._answered = False
+        self._since: Optional[float] = None
+        self._pause_s = _PAUSE_S
+
+    def is_over(self) -> None:
+        """It has answered."""
+        self._answered, self._since, self._pause_s = True, None, _PAUSE_S
+
+    def pause_s(self, error: _Unreachable, left: _Left) -> float:
+        """How long to wait before the next try. Raises the error if there is none, `TimeoutError` when the time is up."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        if not self._answered or now - self._since > _AWAY_S:
+            raise error
+        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, _PAUSE_S_MAX)
+        seconds = left.seconds()
+        if seconds == 0:
+            raise left.error() from error
+        return pause_s if seconds is None else min(pause_s, seconds)
 
 
 class _Left:

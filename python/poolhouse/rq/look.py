@@ -12,6 +12,7 @@ from rq.job import Job, JobStatus
 from rq.results import Result
 
 from poolhouse.model import Attempt, JobError, JobView, Progress, State
+from poolhouse.rq.rows import PREFIX
 
 _STATES = {
     JobStatus.QUEUED: State.WAITING,
@@ -67,7 +68,7 @@ class Look:
             arguments=_arguments(job),
             state=state.named(error),
             enqueued=_instant(job.enqueued_at or job.created_at),
-            due=None,
+            due=self._due(job) if state is State.SCHEDULED else None,
             ended=_instant(job.ended_at),
             failures=None,
             losses=None,
@@ -77,6 +78,11 @@ class Look:
             attempts=_attempts(job) if state.is_final else (),
             started=_instant(job.started_at),
         )
+
+    def _due(self, job: Job) -> Optional[datetime]:
+        """RQ keeps it as the score of the job's id among the scheduled ones."""
+        at = self._redis.zscore(f"{PREFIX}:scheduled:{job.origin}", job.id)
+        return None if at is None else datetime.fromtimestamp(at, tz=timezone.utc)
 
     def _progress(self, job: Job) -> Optional[Progress]:
         noted = self._redis.hget(job.key, _PROGRESS)

@@ -41,6 +41,19 @@ impl Queues for RqBroker {
         }
         Ok(Some(unserved))
     }
+
+    async fn without_scheduler(&self, queues: &[QueueName]) -> Result<Vec<QueueName>, BrokerError> {
+        self.open_still()?;
+        let mut without = Vec::new();
+        for queue in queues {
+            let lock = self.keys.scheduler_lock(queue.as_str());
+            let is_held: bool = self.link.run_command(redis::cmd("EXISTS").arg(lock)).await?;
+            if !is_held {
+                without.push(queue.clone());
+            }
+        }
+        Ok(without)
+    }
 }
 
 #[async_trait]

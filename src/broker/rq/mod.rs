@@ -31,6 +31,7 @@ mod held;
 mod intervals;
 mod keys;
 mod lease;
+mod left;
 mod look;
 mod maintain;
 pub mod options;

@@ -7,10 +7,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::held::Kind;
+use super::left::LeftJobs;
 use super::{RqBroker, text};
 use crate::broker::presence::Show;
 use crate::broker::{BrokerError, Order, WorkerView};
-use crate::time::Unix;
+use crate::time::{Mono, Unix};
 
 /// The workers that are registered.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(super) struct Roster {
     address: tokio::sync::OnceCell<String>,
     /// Versions of `rq` and of Python, once an application is loaded.
     versions: Mutex<[String; 2]>,
+    /// Jobs that nobody moves into their queues.
+    left_jobs: LeftJobs,
     /// All have left. Locked while workers are shown: those who leave must not be registered by an earlier word that
     /// comes late.
     has_left: tokio::sync::Mutex<bool>,
@@ -126,6 +129,11 @@ impl RqBroker {
             .arg(workers.len());
         let versions = self.roster.versions();
         call.arg(&versions[0]).arg(&versions[1]);
+        let of_queues = match self.options.with_scheduler {
+            true => None,
+            false => self.roster.left_jobs.queues_to_look_at(&workers, Mono::now()),
+        };
+        call.arg(of_queues.as_deref().unwrap_or_default());
         for (name, worker) in &workers {
             let new = match known.get(name) {
                 Some((pid, _)) if *pid == worker.pid => "",
@@ -145,7 +153,10 @@ impl RqBroker {
         for (name, (_, queues)) in known.iter().filter(|(name, _)| !living.contains_key(*name)) {
             call.arg(name).arg(queues);
         }
-        let taken: Vec<String> = self.link.run_script(&call).await?;
+        let (taken, left): (Vec<String>, BTreeSet<String>) = self.link.run_script(&call).await?;
+        if of_queues.is_some() {
+            self.roster.left_jobs.found(left);
+        }
         living.retain(|name, _| !taken.contains(name));
         self.roster.ours().extend(living.keys().cloned());
         *self.roster.known() = living;

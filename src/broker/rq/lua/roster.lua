@@ -1,10 +1,10 @@
 -- Registers workers, their heartbeats and their deaths; goes behind common.lua. Source: rq/worker/base.py, register_birth, heartbeat,
 -- register_death; rq/worker_registration.py; rq/executions.py.
 -- ARGV: prefix, now as ISO, now in seconds, worker ttl, monitoring ttl, hostname, ip address, count of the living,
---   version of rq, of Python;
+--   version of rq, of Python, queues to look at for jobs that nobody moves (comma list);
 --   then 11 of each living: name, new or again (another process) or '', pid, queues (comma list), birth as ISO, state, job or '', its queue,
 --   its execution or '', since (seconds), asked to leave or ''; then 2 of each dead: name, queues.
--- Returns the names that belong to somebody else. An error of one worker comes when all were told of.
+-- Returns {names that belong to somebody else, those of the queues}. An error of one worker comes when all were told of.
 local now_iso, now, ttl, job_ttl = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local host, ip, living = ARGV[6], ARGV[7], tonumber(ARGV[8])
 
@@ -55,6 +55,15 @@ local function tell_of(at)
   end
 end
 
+-- A scheduler looks once a second.
+local LATE_S = 10
+
+-- Whether a job should long be in its queue, and no scheduler has the lock of that.
+local function is_left(queue)
+  local first = redis.pcall('ZRANGE', p .. ':scheduled:' .. queue, 0, 0, 'WITHSCORES')
+  return first[2] and now - tonumber(first[2]) > LATE_S and redis.call('EXISTS', p .. ':scheduler-lock:' .. queue) == 0
+end
+
 local first_error
 local function say(tell, at)
   local ok, why = attempt(tell, at)
@@ -71,6 +80,10 @@ local function bury(dead)
   redis.call('DEL', key .. ':executions')
 end
 
-for number = 0, living - 1 do say(tell_of, 11 + 11 * number) end
-for dead = 11 + 11 * living, #ARGV, 2 do say(bury, dead) end
-return first_error and redis.error_reply(first_error) or taken
+local left = {}
+for queue in string.gmatch(ARGV[11], '[^,]+') do
+  if is_left(queue) then left[#left + 1] = queue end
+end
+for number = 0, living - 1 do say(tell_of, 12 + 11 * number) end
+for dead = 12 + 11 * living, #ARGV, 2 do say(bury, dead) end
+return first_error and redis.error_reply(first_error) or {taken, left}
