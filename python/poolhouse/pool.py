@@ -130,7 +130,8 @@ class Pool:
 
     def enqueue_many(self, calls: Iterable[Signature[Any]]) -> List[Job[Any]]:
         """Enqueues many jobs, all or none. (For many jobs of one task, `Task.enqueue_many` is quicker.)"""
-        done = self._connection.broker().enqueue(_jobs(calls))
+        jobs = _jobs(calls)
+        done = self._connection.broker().enqueue(jobs)
         return [Job(self._connection, each.id, each.is_new) for each in done]
 
     async def aenqueue_many(self, calls: Iterable[Signature[Any]]) -> List[Job[Any]]:

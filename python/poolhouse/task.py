@@ -170,7 +170,8 @@ class Signature(Generic[J]):
 
     def enqueue(self) -> Job[J]:
         """Enqueues it."""
-        (done,) = self._connection.broker().enqueue([self.job()])
+        job = self.job()
+        (done,) = self._connection.broker().enqueue([job])
         return Job(self._connection, done.id, done.is_new)
 
     async def aenqueue(self) -> Job[J]:

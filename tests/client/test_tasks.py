@@ -14,7 +14,8 @@ from poolhouse.options import OptionArguments, Options  # noqa: E402
 from poolhouse.parameters import Parameters  # noqa: E402
 from poolhouse.testing import inline  # noqa: E402
 
-pool = Pool("sqlite:never-opened.db")
+#: No test opens its broker, or it fails.
+pool = Pool("sqlite:/nonexistent/pool.db")
 
 
 @pool.task
