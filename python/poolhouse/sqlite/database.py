@@ -106,14 +106,19 @@ class Database:
         connection = sqlite3.connect(
             self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
-        for setting in (
+        settings = (
             f"synchronous = {'FULL' if self._fsync else 'NORMAL'}",
             "temp_store = MEMORY",
             f"cache_size = -{_CACHE_KIB}",
             f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
             f"journal_size_limit = {_LOG_LEN_KEPT}",
-        ):
-            connection.execute(f"PRAGMA {setting}")
+        )
+        try:
+            for setting in settings:
+                connection.execute(f"PRAGMA {setting}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _update(self) -> None:
