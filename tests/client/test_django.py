@@ -228,6 +228,57 @@ class Rules:
         self.assertEqual(list(self.backends["default"].check()), [])
 
 
+class WrongSettings(unittest.TestCase):
+    """What is wrong in `TASKS` is told by `manage.py pool`."""
+
+    @classmethod
+    def setUpClass(cls):
+        set_up_django()
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory(prefix="pool-django-")
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+
+    def package(self):
+        from poolhouse.django.tasks import Task
+
+        return Task.__module__.rpartition(".")[0]
+
+    def manage(self, tasks, *arguments):
+        """`manage.py` of a project with these `TASKS`: its exit code and what it says to stderr."""
+        (self.directory / "wrong.py").write_text(f"from settings import *\nTASKS = {tasks}\n")
+        environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "wrong",
+            "PATH": f"{Path(POOL).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": f"{ROOT / 'python'}:{SITE}:{self.directory}",
+            "HOME": str(self.directory),
+            "POOL_CONFIG": os.devnull,
+        }
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(command, cwd=SITE, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
+        self.assertNotIn("Traceback", done.stderr)
+        return done.returncode, done.stderr.strip()
+
+    def test_manage_py_pool_says_which_backends_there_are(self):
+        pool, immediate = "poolhouse.django.PoolBackend", f"{self.package()}.backends.immediate.ImmediateBackend"
+        for tasks, flags, said in (
+            ({"slow": pool}, [], f"there is no TASKS['default']; choose with --backend: slow ({pool})"),
+            (
+                {"default": immediate, "slow": pool},
+                [],
+                f"TASKS['default'] is not {pool}; choose with --backend: default ({immediate}), slow ({pool})",
+            ),
+            ({"default": pool}, ["--backend", "slow"], f"there is no TASKS['slow']; choose with --backend: default ({pool})"),
+            ({"default": "shop.Backend"}, [], "TASKS['default']: Could not find backend 'shop.Backend': No module named 'shop'"),
+            ({"default": None}, [], f"TASKS['default'] is not {pool}; choose with --backend: default (no BACKEND)"),
+        ):
+            with self.subTest(tasks=tasks, flags=flags):
+                entries = {name: {"BACKEND": backend} if backend else {} for name, backend in tasks.items()}
+                self.assertEqual(self.manage(entries, "pool", *flags), (1, f"error: {said}"))
+
+
 class OnSqlite(Rules, unittest.TestCase):
     make_kit = SqliteKit
 

@@ -11,6 +11,7 @@ from typing import Any, Dict, List
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, handle_default_options
 
 from poolhouse.django.backend import PoolBackend
@@ -19,6 +20,7 @@ from poolhouse.django.tasks import task_backends
 from poolhouse.program import find_program
 
 _PRINT = "--print-config"
+_NO_CLASS = "no BACKEND"
 
 
 class Command(BaseCommand):  # type: ignore[misc]
@@ -49,9 +51,7 @@ class Command(BaseCommand):  # type: ignore[misc]
 
     def handle(self, *args: Any, backend: str = "default", flags: Any = (), **options: Any) -> None:
         """Does not return."""
-        found = task_backends[backend]
-        if not isinstance(found, PoolBackend):
-            raise CommandError(f"TASKS[{backend!r}] is not poolhouse.django.PoolBackend")
+        found = _backend(backend)
         program = find_program()
         if program is None:
             raise CommandError("the program `pool` is neither beside this Python nor on PATH: pip install poolhouse")
@@ -63,6 +63,26 @@ class Command(BaseCommand):  # type: ignore[misc]
         if not _says_queues(command, environment):
             command += queue_flags(found.queues)
         os.execve(program, command, environment)
+
+
+def _backend(alias: str) -> PoolBackend:
+    """The backend of this alias, if it is a pool's."""
+    entries = {name: _class_of(entry) for name, entry in task_backends.settings.items()}
+    there_are = ", ".join(f"{name} ({entry})" for name, entry in entries.items())
+    if alias not in entries:
+        raise CommandError(f"there is no TASKS[{alias!r}]; choose with --backend: {there_are}")
+    try:
+        found = task_backends[alias] if entries[alias] != _NO_CLASS else None
+    except ImproperlyConfigured as error:
+        raise CommandError(f"TASKS[{alias!r}]: {error}") from error
+    if not isinstance(found, PoolBackend):
+        raise CommandError(f"TASKS[{alias!r}] is not poolhouse.django.PoolBackend; choose with --backend: {there_are}")
+    return found
+
+
+def _class_of(entry: Any) -> str:
+    """What an entry of `TASKS` names."""
+    return str(entry.get("BACKEND", _NO_CLASS)) if isinstance(entry, dict) else _NO_CLASS
 
 
 def _says_queues(command: List[str], environment: Dict[str, str]) -> bool:
