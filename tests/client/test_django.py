@@ -221,15 +221,18 @@ class Rules:
 
         from poolhouse.django.backend import PoolBackend
 
-        with self.assertRaisesRegex(ImproperlyConfigured, "unknown OPTIONS BROKR; there are BROKER"):
-            PoolBackend("default", {"OPTIONS": {"BROKR": "x"}})
+        right, self.backends["default"] = self.backends["default"], PoolBackend("default", {"OPTIONS": {"BROKR": "x"}})
+        for use in (lambda: self.tasks.add.enqueue(1), lambda: self.tasks.add.get_result("an id")):
+            with self.assertRaisesRegex(ImproperlyConfigured, "unknown OPTIONS BROKR; there are BROKER"):
+                use()
+        self.backends["default"] = right
         wrong = PoolBackend("default", {"OPTIONS": {"TIMEOUT": "soon", "DATABASE": "other"}})
         self.assertEqual([error.id for error in wrong.check()], ["poolhouse.E001", "poolhouse.E002"])
         self.assertEqual(list(self.backends["default"].check()), [])
 
 
 class WrongSettings(unittest.TestCase):
-    """What is wrong in `TASKS` is told by `manage.py pool`."""
+    """What is wrong in `TASKS` is told by Django's system checks, and by `manage.py pool`."""
 
     @classmethod
     def setUpClass(cls):
@@ -239,6 +242,11 @@ class WrongSettings(unittest.TestCase):
         directory = tempfile.TemporaryDirectory(prefix="pool-django-")
         self.addCleanup(directory.cleanup)
         self.directory = Path(directory.name)
+
+    def errors_of(self, **entry):
+        from poolhouse.django.backend import PoolBackend
+
+        return [(error.id, error.msg, error.hint) for error in PoolBackend("slow", entry).check()]
 
     def package(self):
         from poolhouse.django.tasks import Task
@@ -261,6 +269,91 @@ class WrongSettings(unittest.TestCase):
         self.assertNotIn("Traceback", done.stderr)
         return done.returncode, done.stderr.strip()
 
+    def test_each_option_is_checked(self):
+        for name, value, id in (
+            ("BROKER", "localhost:6379", "E004"),
+            ("BROKER", "redis://localhost:port/0", "E004"),
+            ("BROKER", "sqlite:", "E004"),
+            ("BROKER", Path("/srv/pool.db"), "E002"),
+            ("FSYNC", "no", "E002"),
+            ("TIMEOUT", "soon", "E002"),
+            ("TIMEOUT", 0, "E002"),
+            ("RETRIES", -1, "E002"),
+            ("RETRIES", "3", "E002"),
+            ("RESULT_TTL", -1, "E002"),
+            ("EXPIRES", "never", "E002"),
+            ("LIMIT", 3, "E002"),
+            ("LIMIT", ("database", 0), "E002"),
+            ("ENQUEUE_ON_COMMIT", "no", "E002"),
+            ("DATABASE", "other", "E001"),
+            ("DATABASE", ["default"], "E002"),
+            ("BROKR", "redis://localhost", "E003"),
+            (3, 3, "E003"),
+        ):
+            with self.subTest(name=name, value=value):
+                ((found, message, hint),) = self.errors_of(OPTIONS={name: value})
+                self.assertEqual(found, f"poolhouse.{id}")
+                self.assertTrue(message.startswith("TASKS['slow']: ") and message.endswith("."), message)
+                self.assertTrue(hint.endswith((".", "?")), hint)
+
+    def test_the_entry_is_checked(self):
+        for entry, said in (
+            ({"OPTIONS": None}, "OPTIONS is a NoneType."),
+            ({"OPTIONS": ["BROKER"]}, "OPTIONS is a list."),
+            ({"QUEUES": "mail"}, "QUEUES is 'mail'."),
+            ({"QUEUES": [3]}, "QUEUES is [3]."),
+            ({"QUEUES": None}, "QUEUES is None."),
+            ({"RETRIES": 3}, "RETRIES is beside OPTIONS."),
+        ):
+            with self.subTest(entry):
+                self.assertEqual([message for _, message, _ in self.errors_of(**entry)], [f"TASKS['slow']: {said}"])
+
+    def test_what_may_be_said_is_no_error(self):
+        from datetime import timedelta
+
+        right = {
+            "BROKER": "rediss://user:secret@redis.example:6380/1",
+            "FSYNC": False,
+            "TIMEOUT": timedelta(minutes=5),
+            "RETRIES": 0,
+            "RESULT_TTL": 0,
+            "EXPIRES": 1.5,
+            "LIMIT": ["database", 3],
+            "ENQUEUE_ON_COMMIT": False,
+            "DATABASE": "none is needed",
+        }
+        self.assertEqual(self.errors_of(OPTIONS=right, QUEUES=("mail",)), [])
+        self.assertEqual(self.errors_of(OPTIONS=dict.fromkeys(["BROKER", "TIMEOUT", "LIMIT"]), QUEUES=[]), [])
+
+    def test_the_page_lists_the_options(self):
+        from poolhouse.django.options import OPTIONS
+
+        page = (ROOT / "docs/django.md").read_text()
+        listed = [name for line in re.findall(r"^\| (`[A-Z_`, ]+`) \|", page, re.MULTILINE) for name in re.findall(r"\w+", line)]
+        self.assertEqual(sorted(set(listed) - {"OPTIONS"}), sorted(OPTIONS))
+
+    def test_a_check_opens_no_broker_and_tells_no_password(self):
+        url = f"sqlite:{self.directory / 'pool.db'}"
+        self.assertEqual(self.errors_of(OPTIONS={"BROKER": url}), [])
+        self.assertEqual(list(self.directory.iterdir()), [], "it may be another user's")
+        for broker in (
+            "redi://user:secret@host/0",
+            "redis://user:secret@host:port/0?password=secret",
+            "user:secret@host",
+            ("redis://:secret@host",),
+        ):
+            with self.subTest(broker):
+                self.assertNotIn("secret", str(self.errors_of(OPTIONS={"BROKER": broker})))
+
+    def test_manage_py_check_and_manage_py_pool_tell_all_that_is_wrong(self):
+        wrong = {"BACKEND": "poolhouse.django.PoolBackend", "OPTIONS": {"RETRIES": -1, "LIMIT": 3, "BROKER": "localhost"}}
+        code, said = self.manage({"default": wrong}, "check")
+        self.assertEqual((code, said.count("HINT: Set ")), (1, 3), said)
+        self.assertIn("(poolhouse.E002) TASKS['default']: OPTIONS['RETRIES'] is -1.", said)
+        code, said = self.manage({"default": wrong}, "pool")
+        self.assertEqual((code, len(said.splitlines())), (1, 3), said)
+        self.assertIn("error: TASKS['default']: OPTIONS['RETRIES'] is -1. Set it to a whole number, 0 or more.", said)
+
     def test_manage_py_pool_says_which_backends_there_are(self):
         pool, immediate = "poolhouse.django.PoolBackend", f"{self.package()}.backends.immediate.ImmediateBackend"
         for tasks, flags, said in (
@@ -277,6 +370,11 @@ class WrongSettings(unittest.TestCase):
             with self.subTest(tasks=tasks, flags=flags):
                 entries = {name: {"BACKEND": backend} if backend else {} for name, backend in tasks.items()}
                 self.assertEqual(self.manage(entries, "pool", *flags), (1, f"error: {said}"))
+
+    def test_a_silenced_check_stops_nothing(self):
+        tasks = {"default": {"BACKEND": "poolhouse.django.PoolBackend", "OPTIONS": {"DATABASE": "other"}}}
+        silenced = f"{tasks}\nSILENCED_SYSTEM_CHECKS = ['poolhouse.E001']"
+        self.assertEqual(self.manage(silenced, "pool", "--print-config"), (0, ""))
 
 
 class OnSqlite(Rules, unittest.TestCase):

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, List, Sequence
+from typing import Any, Callable, Dict, Iterable, Sequence
 
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 
 from poolhouse.connection import Connection
+from poolhouse.django.options import Entry, in_lines
 from poolhouse.django.results import arguments_of, instant, result_of
 from poolhouse.django.running import PoolTask
 from poolhouse.django.tasks import BaseTaskBackend, TaskResult, TaskResultDoesNotExist, TaskResultStatus, signals
-from poolhouse.errors import PoolhouseError
 from poolhouse.ids import new_id
 from poolhouse.model import NewJob
 from poolhouse.options import Options
-
-#: `OPTIONS`, with their defaults.
-_OPTIONS: Dict[str, Any] = {
-    "BROKER": None,
-    "FSYNC": None,
-    "TIMEOUT": None,
-    "RETRIES": None,
-    "RESULT_TTL": None,
-    "EXPIRES": None,
-    "LIMIT": None,
-    "ENQUEUE_ON_COMMIT": True,
-    "DATABASE": "default",
-}
 
 
 class PoolBackend(BaseTaskBackend):  # type: ignore[misc]
@@ -42,13 +29,9 @@ class PoolBackend(BaseTaskBackend):  # type: ignore[misc]
     supports_get_result = True
 
     def __init__(self, alias: str, params: Dict[str, Any]) -> None:
-        super().__init__(alias, params)
-        unknown = sorted(set(self.options) - set(_OPTIONS))
-        if unknown:
-            raise ImproperlyConfigured(
-                f"TASKS[{alias!r}]: unknown OPTIONS {', '.join(unknown)}; there are {', '.join(_OPTIONS)}"
-            )
-        options = {**_OPTIONS, **self.options}
+        self._entry = Entry(alias, params)
+        options = self._entry.options
+        super().__init__(alias, {**params, "QUEUES": self._entry.queues})
         #: The broker's URL; None: as the command `pool` finds it.
         self.broker_url = options["BROKER"]
         self._connection = Connection(self.broker_url, options["FSYNC"], None)
@@ -63,6 +46,7 @@ class PoolBackend(BaseTaskBackend):  # type: ignore[misc]
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> Any:
         """Enqueues a task. Within a transaction of the database that happens when it commits."""
+        self._refuse_errors()
         self.validate_task(task)
         result = TaskResult(
             task=task,
@@ -87,27 +71,25 @@ class PoolBackend(BaseTaskBackend):  # type: ignore[misc]
 
     def get_result(self, result_id: str) -> Any:
         """What became of a task. Raises `TaskResultDoesNotExist`."""
+        self._refuse_errors()
         (view,) = self._connection.broker().find([result_id])
         if view is None:
             raise TaskResultDoesNotExist(result_id)
         return result_of(view, self.alias)
 
     def check(self, **kwargs: Any) -> Iterable[checks.CheckMessage]:
-        """Whether the broker can be used, for `manage.py check --deploy` and the like."""
+        """What is wrong with the settings, for Django's system checks: `manage.py check`."""
         yield from super().check(**kwargs)
-        found: List[checks.CheckMessage] = []
-        if self._on_commit and self._database not in connections.settings:
-            hint = "Name one of DATABASES in OPTIONS['DATABASE'], or set OPTIONS['ENQUEUE_ON_COMMIT'] to False."
-            found.append(checks.Error(f"TASKS[{self.alias!r}]: no database {self._database!r}.", hint=hint, id="poolhouse.E001"))
-        try:
-            self._job_options.job("check", b"")
-        except (ValueError, PoolhouseError) as error:
-            found.append(checks.Error(f"TASKS[{self.alias!r}]: {error}.", id="poolhouse.E002"))
-        yield from found
+        yield from self._entry.check()
 
     def close(self) -> None:
         """Closes the connection to the broker; the next task opens it again."""
         self._connection.close()
+
+    def _refuse_errors(self) -> None:
+        """Not when it is made: that is before the checks, which tell all of them."""
+        if self._entry.errors:
+            raise ImproperlyConfigured(in_lines(self._entry.errors))
 
     def _when_committed(self, send: Callable[[], None]) -> None:
         if self._on_commit and connections[self._database].in_atomic_block:

@@ -36,3 +36,4 @@ BaseTaskBackend: Any = _part("backends.base").BaseTaskBackend
 normalize_json: Any = (
     importlib.import_module("django.utils.json" if _PACKAGE == "django.tasks" else "django_tasks.utils").normalize_json
 )
+_part("checks")  # registers the one that asks each backend; django-tasks has it only in an application of its own

@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, handle_defaul
 
 from poolhouse.django.backend import PoolBackend
 from poolhouse.django.command import command_of, queue_flags
+from poolhouse.django.options import in_lines
 from poolhouse.django.tasks import task_backends
 from poolhouse.program import find_program
 
@@ -66,7 +67,7 @@ class Command(BaseCommand):  # type: ignore[misc]
 
 
 def _backend(alias: str) -> PoolBackend:
-    """The backend of this alias, if it is a pool's."""
+    """The backend of this alias, if it is a pool's and its settings are right."""
     entries = {name: _class_of(entry) for name, entry in task_backends.settings.items()}
     there_are = ", ".join(f"{name} ({entry})" for name, entry in entries.items())
     if alias not in entries:
@@ -77,6 +78,9 @@ def _backend(alias: str) -> PoolBackend:
         raise CommandError(f"TASKS[{alias!r}]: {error}") from error
     if not isinstance(found, PoolBackend):
         raise CommandError(f"TASKS[{alias!r}] is not poolhouse.django.PoolBackend; choose with --backend: {there_are}")
+    errors = [error for error in found.check() if error.is_serious() and not error.is_silenced()]
+    if errors:
+        raise CommandError(in_lines(errors))
     return found
 
 
