@@ -371,6 +371,15 @@ class WrongSettings(unittest.TestCase):
                 entries = {name: {"BACKEND": backend} if backend else {} for name, backend in tasks.items()}
                 self.assertEqual(self.manage(entries, "pool", *flags), (1, f"error: {said}"))
 
+    def test_all_flags_of_the_program_may_follow(self):
+        tasks = {"default": {"BACKEND": "poolhouse.django.PoolBackend"}}
+        for flags in (["--python", "/usr/bin/python3"], ["--python=/usr/bin/python3"], ["--directory", "/"], ["--runtime=python"]):
+            with self.subTest(flags):
+                self.assertEqual(self.manage(tasks, "pool", "--print-config", *flags), (0, ""))
+        code, said = self.manage(tasks, "pool", "--backend")
+        self.assertEqual(code, 2)
+        self.assertIn("argument --backend: expected one argument", said)
+
     def test_a_silenced_check_stops_nothing(self):
         tasks = {"default": {"BACKEND": "poolhouse.django.PoolBackend", "OPTIONS": {"DATABASE": "other"}}}
         silenced = f"{tasks}\nSILENCED_SYSTEM_CHECKS = ['poolhouse.E001']"

@@ -29,7 +29,7 @@ class Command(BaseCommand):  # type: ignore[misc]
 
     help = (
         "Runs the workers of Django's tasks, with this project's settings. What is not listed here is handed on to the "
-        "program: manage.py pool --max-workers 8"
+        "program, as `pool run --help` lists it: manage.py pool --max-workers 8"
     )
     requires_system_checks = ()
 
@@ -39,7 +39,9 @@ class Command(BaseCommand):  # type: ignore[misc]
 
     def run_from_argv(self, argv: List[str]) -> None:
         """Splits Django's options from those of the program."""
-        parser = self.create_parser(argv[0], argv[1])
+        self._called_from_command_line = True  # then wrong usage is told, and not raised
+        # Not by their first letters: the program has a `--python`, and Django a `--pythonpath`.
+        parser = self.create_parser(argv[0], argv[1], allow_abbrev=False)
         options, flags = parser.parse_known_args(argv[2:])
         handle_default_options(options)
         try:
@@ -60,7 +62,7 @@ class Command(BaseCommand):  # type: ignore[misc]
         if found.broker_url is not None:
             environment["POOL_BROKER"] = found.broker_url  # not a flag: it may hold a password
         names = [config.name for config in apps.get_app_configs()]
-        command = [program, *command_of(sys.executable, os.getcwd(), found.broker_url, names), *flags]
+        command = [program, *command_of(sys.executable, os.getcwd(), found.broker_url, names, flags)]
         if not _says_queues(command, environment):
             command += queue_flags(found.queues)
         os.execve(program, command, environment)
