@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,20 @@ def set_up_django():
     django.setup()
 
 
+def project():
+    """The tasks of the project, and its backends; its database has its table."""
+    set_up_django()
+    from django.db import connection
+    from store import tasks
+
+    from poolhouse.django.tasks import task_backends
+
+    with connection.schema_editor() as editor:
+        if "store_order" not in connection.introspection.table_names():
+            editor.create_model(tasks.Order)
+    return tasks, task_backends
+
+
 class Rules:
     """Run over each broker."""
 
@@ -36,17 +51,7 @@ class Rules:
     def setUpClass(cls):
         cls.kit = cls.make_kit()
         cls.addClassCleanup(cls.kit.stop)
-        set_up_django()
-        from django.db import connection
-        from store import tasks
-
-        from poolhouse.django.tasks import task_backends
-
-        with connection.schema_editor() as editor:
-            tables = connection.introspection.table_names()
-            if "store_order" not in tables:
-                editor.create_model(tasks.Order)
-        cls.tasks, cls.backends = tasks, task_backends
+        cls.tasks, cls.backends = project()
         cls.kit.environment.update(
             SITE_BROKER=cls.kit.url,
             SITE_DATABASE=os.environ["SITE_DATABASE"],
@@ -229,6 +234,79 @@ class Rules:
         wrong = PoolBackend("default", {"OPTIONS": {"TIMEOUT": "soon", "DATABASE": "other"}})
         self.assertEqual([error.id for error in wrong.check()], ["poolhouse.E001", "poolhouse.E002"])
         self.assertEqual(list(self.backends["default"].check()), [])
+
+
+class BrokerAway:
+    """What becomes of a transaction with tasks when no broker takes them."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.tasks, cls.backends = project()
+
+    def setUp(self):
+        self.tasks.Order.objects.all().delete()
+        self.use()
+        self.addCleanup(self.backends.__delitem__, "default")
+
+    def use(self, **options):
+        from poolhouse.django.backend import PoolBackend
+
+        self.backends["default"] = PoolBackend("default", {"OPTIONS": {"BROKER": self.url(), **options}})
+
+    def names(self):
+        return [order.name for order in self.tasks.Order.objects.order_by("pk")]
+
+    def test_the_error_comes_after_the_commit(self):
+        from django.db import transaction
+
+        from poolhouse import BrokerError
+
+        ran = []
+        with self.assertRaises(BrokerError), transaction.atomic():
+            self.tasks.Order.objects.create(name="socks")
+            transaction.on_commit(lambda: ran.append("before"))
+            result = self.tasks.add.enqueue(1)
+            transaction.on_commit(lambda: ran.append("after"))
+        self.assertEqual((self.names(), ran), (["socks"], ["before"]))
+        self.assertIsNone(result.enqueued_at)
+        with self.assertRaises(BrokerError):
+            result.refresh()
+
+    def test_a_robust_callback_logs_the_error(self):
+        from django.db import transaction
+
+        ran = []
+        with self.assertLogs("django.db.backends.base", "ERROR") as logged, transaction.atomic():
+            self.tasks.Order.objects.create(name="socks")
+            # A lambda: Django 5.2 can't log the name of a `partial`.
+            transaction.on_commit(lambda: self.tasks.add.enqueue(1), robust=True)
+            transaction.on_commit(lambda: ran.append("after"))
+        self.assertEqual((self.names(), ran), (["socks"], ["after"]))
+        self.assertIn("Error calling", logged.output[0])
+
+    def test_the_error_rolls_back_what_does_not_wait_for_the_commit(self):
+        from django.db import transaction
+
+        from poolhouse import BrokerError
+
+        self.use(ENQUEUE_ON_COMMIT=False)
+        with self.assertRaises(BrokerError), transaction.atomic():
+            self.tasks.Order.objects.create(name="socks")
+            self.tasks.add.enqueue(1)
+        self.assertEqual(self.names(), [])
+
+
+class SqliteAway(BrokerAway, unittest.TestCase):
+    def url(self):
+        return f"sqlite:{os.devnull}/pool.db"
+
+
+class RedisAway(BrokerAway, unittest.TestCase):
+    def url(self):
+        nobody = socket.socket()
+        self.addCleanup(nobody.close)
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        return f"redis://127.0.0.1:{nobody.getsockname()[1]}/0"
 
 
 class WrongSettings(unittest.TestCase):
