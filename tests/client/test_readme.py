@@ -121,15 +121,19 @@ class Readme(unittest.TestCase):
     def test_any_program(self):
         self.assertEqual(self.follow("README.md", "### Any program"), 1)
 
-    def test_django_tasks(self):
+    def start_django_project(self):
+        """A new project, `shop`, with tasks."""
         version = self.typed("python -c 'import django; print(django.VERSION[0])' || true")
         if not version:
             self.skipTest("there is no Django")
         self.typed("python -m django startproject shop .")
         if int(version) < 6:  # which has tasks in another package
-            self.before = ("from django.tasks", "from django_tasks")
+            self.before = ("django.tasks", "django_tasks")
             with open(self.directory / "shop/settings.py", "a") as file:
                 file.write("\nINSTALLED_APPS += ['django_tasks']\n")
+
+    def test_django_tasks(self):
+        self.start_django_project()
         self.assertEqual(self.follow("README.md", "### Django tasks"), 1)
         finished = "SELECT count(*) FROM finished"
         (file,) = self.home.glob(".local/state/pool/**/pool.db")
@@ -137,6 +141,22 @@ class Readme(unittest.TestCase):
         while sqlite3.connect(file).execute(finished).fetchone() != (1,):
             self.assertLess(time.monotonic(), deadline, "the task has run")
             time.sleep(0.01)
+
+    def test_tests_of_django_tasks(self):
+        self.start_django_project()
+        for language, text in blocks("README.md", "### Django tasks"):
+            if language == "python":
+                self.write(text.replace(*self.before))
+        commands = []
+        for language, text in blocks("docs/django.md", "## Tests"):
+            if language == "python":
+                self.write(text.replace(*self.before))
+            else:
+                commands += text.splitlines()
+        self.assertEqual(len(commands), 2)
+        for command in commands:
+            self.assertIn("Found 1 test(s).", self.typed(command))
+        self.assertEqual(list(self.home.glob(".local/state/pool")), [], "no broker is opened")
 
 
 def _site_packages():
