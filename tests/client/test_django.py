@@ -331,13 +331,13 @@ class WrongSettings(unittest.TestCase):
 
         return Task.__module__.rpartition(".")[0]
 
-    def manage(self, tasks, *arguments):
+    def manage(self, tasks, *arguments, path=f"{Path(POOL).parent}:{os.environ['PATH']}"):
         """`manage.py` of a project with these `TASKS`: its exit code and what it says to stderr."""
         (self.directory / "wrong.py").write_text(f"from settings import *\nTASKS = {tasks}\n")
         environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "wrong",
-            "PATH": f"{Path(POOL).parent}:{os.environ['PATH']}",
+            "PATH": path,
             "PYTHONPATH": f"{ROOT / 'python'}:{SITE}:{self.directory}",
             "HOME": str(self.directory),
             "POOL_CONFIG": os.devnull,
@@ -457,6 +457,12 @@ class WrongSettings(unittest.TestCase):
         code, said = self.manage(tasks, "pool", "--backend")
         self.assertEqual(code, 2)
         self.assertIn("argument --backend: expected one argument", said)
+
+    def test_it_says_where_it_looked_for_the_program(self):
+        tasks = {"default": {"BACKEND": "poolhouse.django.PoolBackend"}}
+        code, said = self.manage(tasks, "pool", path=os.defpath)
+        self.assertEqual((code, len(said.splitlines())), (1, 1), said)
+        self.assertIn("error: the program `pool` is neither beside this Python nor on PATH", said)
 
     def test_a_silenced_check_stops_nothing(self):
         tasks = {"default": {"BACKEND": "poolhouse.django.PoolBackend", "OPTIONS": {"DATABASE": "other"}}}

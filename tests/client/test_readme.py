@@ -135,6 +135,9 @@ class Readme(unittest.TestCase):
     def test_django_tasks(self):
         self.start_django_project()
         self.assertEqual(self.follow("README.md", "### Django tasks"), 1)
+        self.wait_for_a_result()
+
+    def wait_for_a_result(self):
         finished = "SELECT count(*) FROM finished"
         (file,) = self.home.glob(".local/state/pool/**/pool.db")
         deadline = time.monotonic() + PATIENCE_S
@@ -142,11 +145,22 @@ class Readme(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline, "the task has run")
             time.sleep(0.01)
 
-    def test_tests_of_django_tasks(self):
+    def write_django_tasks(self):
+        """What the README shows of them."""
         self.start_django_project()
         for language, text in blocks("README.md", "### Django tasks"):
             if language == "python":
                 self.write(text.replace(*self.before))
+
+    def test_django_tasks_without_the_command(self):
+        self.write_django_tasks()
+        ((_, command),) = blocks("docs/django.md", "## The workers")
+        self.start(f"export {command.replace(' pool ', '; exec pool ', 1)}")
+        self.typed("python manage.py shell -v 0 -c 'from shop.tasks import resize; resize.enqueue(\"a.png\")'")
+        self.wait_for_a_result()
+
+    def test_tests_of_django_tasks(self):
+        self.write_django_tasks()
         commands = []
         for language, text in blocks("docs/django.md", "## Tests"):
             if language == "python":

@@ -57,7 +57,9 @@ class Command(BaseCommand):  # type: ignore[misc]
         found = _backend(backend)
         program = find_program()
         if program is None:
-            raise CommandError("the program `pool` is neither beside this Python nor on PATH: pip install poolhouse")
+            raise CommandError(
+                "the program `pool` is neither beside this Python nor on PATH: install the wheel of poolhouse, which has it"
+            )
         environment: Dict[str, str] = {**os.environ, "DJANGO_SETTINGS_MODULE": str(settings.SETTINGS_MODULE)}
         if found.broker_url is not None:
             environment["POOL_BROKER"] = found.broker_url  # not a flag: it may hold a password
