@@ -288,6 +288,11 @@ impl JobError {
         Self::new(EXPIRED, format!("it had not begun by {begin_by}"))
     }
 
+    /// Whether it says that somebody, or time, called the job off: no fault of the job.
+    pub fn is_cancellation(&self) -> bool {
+        self.never_ran() || self.kind == STOPPED
+    }
+
     /// Whether it says that somebody, or time, called the job off before it began.
     pub fn never_ran(&self) -> bool {
         [CANCELED, EXPIRED].contains(&self.kind.as_str())

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::broker::{Broker, DeadFilter, DeadLetters, JobFilter, Search};
 use crate::config::ClientArgs;
-use crate::job::{JobId, QueueName};
+use crate::job::{JobError, JobId, JobView, QueueName};
 use crate::time::{Mono, Unix};
 use clap::ArgGroup;
 
@@ -16,6 +16,10 @@ use super::{listing, screen, wait};
 
 /// Jobs that are looked up, retried or deleted at once.
 const CHUNK: usize = 1_000;
+
+/// What `--all` means to who retries; see [`Change::leaves_out`].
+const RETRY_ALL: &str = "All jobs that failed for good, or those that match --queue and --task; not those that were stopped, \
+                         canceled or expired";
 
 /// See, retry and delete the jobs that failed for good
 #[derive(clap::Args, Clone, Debug)]
@@ -36,6 +40,7 @@ enum Verb {
     /// Show all that is known of one: arguments, error, traceback
     Show(ShowArgs),
     /// Put them back into their queues, as if they were new
+    #[command(mut_arg("all", |all| all.help(RETRY_ALL)))]
     Retry(ChosenArgs),
     /// Delete them
     Delete(ChosenArgs),
@@ -149,6 +154,14 @@ impl Change {
         })
     }
 
+    /// Whether a dead letter stays as it is unless it is named: who retries all of them means those that failed.
+    fn leaves_out(self, job: &JobView) -> bool {
+        match self {
+            Change::Retry => job.error.as_ref().is_some_and(JobError::is_cancellation),
+            Change::Delete => false,
+        }
+    }
+
     fn done(self) -> &'static str {
         match self {
             Change::Retry => "put back",
@@ -160,8 +173,12 @@ impl Change {
 async fn change(broker: &dyn Broker, args: &ChosenArgs, change: Change) -> Outcome {
     let dead = broker.dead_letters()?;
     if args.all {
-        let changed = change_all(dead, args.filter.newest(CHUNK), change).await?;
-        return print(&counted(change, changed));
+        let tally = change_all(dead, args.filter.newest(CHUNK), change).await?;
+        print(&counted(change, tally.changed))?;
+        if tally.left_out > 0 {
+            note(&left_out(tally.left_out));
+        }
+        return Ok(());
     }
     let ids = wait::job_ids(broker, &args.jobs).await?;
     let mut found = HashSet::new();
@@ -192,30 +209,46 @@ fn counted(change: Change, count: usize) -> String {
     )
 }
 
+fn left_out(count: usize) -> String {
+    let was = if count == 1 {
+        "1 that was"
+    } else {
+        &format!("{count} that were")
+    };
+    format!("note: left out {was} stopped, canceled or expired; `pool dead retry` takes those by their ids")
+}
+
+/// What became of all that matched.
+#[derive(Default)]
+struct Tally {
+    changed: usize,
+    /// See [`Change::leaves_out`].
+    left_out: usize,
+}
+
 /// Walks from the newest to the oldest, in chunks: those that die again meanwhile are newer than where it began.
 async fn change_all(
     dead: &dyn DeadLetters,
     mut filter: DeadFilter,
     change: Change,
-) -> Result<usize, Failure> {
+) -> Result<Tally, Failure> {
     filter.limit = CHUNK;
     let mut ended_by = Unix::now();
-    let (mut seen, mut changed) = (HashSet::new(), 0);
+    let (mut seen, mut tally) = (HashSet::new(), Tally::default());
     loop {
         filter.ended_by = Some(ended_by);
         let page = dead.list(&filter).await?;
         let is_last = page.len() < filter.limit;
         let oldest = page.iter().filter_map(|job| job.ended).min();
-        let ids: Vec<JobId> = page
-            .into_iter()
-            .map(|job| job.id)
-            .filter(|id| seen.insert(id.clone()))
-            .collect();
-        changed += change.carry_out(dead, &ids).await?.len();
+        let new = page.into_iter().filter(|job| seen.insert(job.id.clone()));
+        let (left_out, meant): (Vec<JobView>, Vec<JobView>) = new.partition(|job| change.leaves_out(job));
+        let ids: Vec<JobId> = meant.into_iter().map(|job| job.id).collect();
+        tally.changed += change.carry_out(dead, &ids).await?.len();
+        tally.left_out += left_out.len();
         if is_last {
-            return Ok(changed);
+            return Ok(tally);
         }
-        if ids.is_empty() {
+        if ids.is_empty() && left_out.is_empty() {
             // As many as fit on a page died in one millisecond, and stay what they are.
             filter.limit *= 2;
         }
@@ -225,5 +258,5 @@ async fn change_all(
 
 /// Deletes all that match; how many.
 pub async fn delete_all(dead: &dyn DeadLetters, filter: DeadFilter) -> Result<u64, Failure> {
-    Ok(change_all(dead, filter, Change::Delete).await? as u64)
+    Ok(change_all(dead, filter, Change::Delete).await?.changed as u64)
 }

@@ -155,3 +155,35 @@ fn a_canceled_job_is_not_said_to_be_retried() {
         }
     }
 }
+
+#[test]
+fn who_retries_all_that_failed_does_not_mean_what_was_called_off() {
+    let place = Place::new();
+    let _supervisor = Supervisor::start(&place, &[]);
+    place.lines(&["enqueue", "sleep", "600", "--id", "stopped"]);
+    place.lines(&["stop-job", "stopped"]);
+    assert_eq!(place.run(&["wait", "stopped"]).status.code(), Some(1));
+    place.lines(&["enqueue", "noop", "--id", "canceled", "--in", "1h"]);
+    place.lines(&["cancel", "canceled"]);
+    place.lines(&["enqueue", "fib", "94", "--id", "failed"]);
+    assert_eq!(place.run(&["wait", "failed"]).status.code(), Some(1));
+    place.lines(&["pause"]);
+    let output = place.run(&["dead", "retry", "--all"]);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "put back 1 dead letter\n",
+        "{output:?}"
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        said,
+        "note: left out 2 that were stopped, canceled or expired; `pool dead retry` takes those by their ids\n"
+    );
+    assert_eq!(listed(&place, &["--state", "waiting"]).0, ["failed"]);
+    // Who names one means it.
+    assert_eq!(
+        place.lines(&["dead", "retry", "stopped"]),
+        ["put back 1 dead letter"]
+    );
+    place.lines(&["stop", "--now"]);
+}
