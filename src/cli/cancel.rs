@@ -1,13 +1,11 @@
 //! `pool cancel` and `pool stop-job`: jobs that are not to run, or not to run on.
 
-use std::time::Duration;
-
-use crate::broker::{Broker, Budget, Canceled, Control, JobFilter, Search, StateName};
+use crate::broker::{Broker, Canceled, Control, JobFilter, Search, StateName};
 use crate::config::ClientArgs;
 use crate::job::JobId;
 use crate::time::Unix;
 
-use super::choice::FilterArgs;
+use super::choice::{FilterArgs, count, each_page};
 use super::client::{self, Access};
 use super::confirm::{self, confirm};
 use super::jobs::tell_unseen;
@@ -138,17 +136,9 @@ async fn cancel_matching(broker: &dyn Broker, filter: JobFilter, args: &CancelAr
     let filter = only_cancelable(filter)?;
     let (places, unseen) = (filter.places(), search.unseen());
     tell_unseen(unseen.iter().filter(|unseen| places.contains(&unseen.place)));
-    let counting = Progress::counting("found");
-    let mut count = 0;
-    let work = each_page(search, &filter, async |ids| {
-        count += ids.len() as u64;
-        counting.advance(ids.len() as u64);
-        Ok(())
-    });
-    counting.during(work).await?;
+    let count = count(search, &filter).await?;
     if args.dry_run || count == 0 {
-        let verb = if count == 1 { "matches" } else { "match" };
-        return print(&format!("{} {verb}\n", confirm::jobs(count)));
+        return print(&confirm::matching(confirm::jobs(count), count));
     }
     confirm(&format!("cancel {}", confirm::jobs(count)), args.yes)?;
     let tally = cancel_pages(control, search, &filter, count).await?;
@@ -188,31 +178,6 @@ async fn cancel_pages(
     });
     progress.during(work).await?;
     Ok(tally)
-}
-
-/// Goes through all jobs that match, some at a time.
-async fn each_page(
-    search: &dyn Search,
-    filter: &JobFilter,
-    mut visit: impl AsyncFnMut(Vec<JobId>) -> Outcome,
-) -> Outcome {
-    let budget = Budget {
-        jobs: CHUNK,
-        rows: 20_000,
-        time: Duration::from_millis(200),
-    };
-    let mut after = None;
-    loop {
-        let page = search.search(filter, after.as_ref(), budget).await?;
-        let ids: Vec<JobId> = page.jobs.into_iter().map(|job| job.id).collect();
-        if !ids.is_empty() {
-            visit(ids).await?;
-        }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(()),
-        }
-    }
 }
 
 /// What became of the jobs.

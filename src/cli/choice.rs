@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::broker::{ArgumentIs, Broker, Budget, Cursor, IdsFound, JobFilter, StateName};
+use crate::broker::{ArgumentIs, Broker, Budget, Cursor, IdsFound, JobFilter, Search, StateName};
 use crate::job::{JobId, JobState, JobView, QueueName};
 use crate::time::{Unix, parse_duration};
 
-use super::report::{Code, Failure};
+use super::progress::Progress;
+use super::report::{Code, Failure, Outcome};
+
+/// Jobs that are looked at in one step of a verb over all that match.
+const PAGE: usize = 500;
 
 /// Conditions that all hold
 #[derive(Args, Clone, Debug, Default)]
@@ -59,6 +63,44 @@ impl FilterArgs {
             since: self.since.map(|since| now.before(since)),
         }
     }
+}
+
+/// Goes through all jobs that match, some at a time.
+pub async fn each_page(
+    search: &dyn Search,
+    filter: &JobFilter,
+    mut visit: impl AsyncFnMut(Vec<JobId>) -> Outcome,
+) -> Outcome {
+    let budget = Budget {
+        jobs: PAGE,
+        rows: 20_000,
+        time: Duration::from_millis(200),
+    };
+    let mut after = None;
+    loop {
+        let page = search.search(filter, after.as_ref(), budget).await?;
+        let ids: Vec<JobId> = page.jobs.into_iter().map(|job| job.id).collect();
+        if !ids.is_empty() {
+            visit(ids).await?;
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// How many jobs match.
+pub async fn count(search: &dyn Search, filter: &JobFilter) -> Result<u64, Failure> {
+    let progress = Progress::counting("found");
+    let mut count = 0;
+    let work = each_page(search, filter, async |ids| {
+        count += ids.len() as u64;
+        progress.advance(ids.len() as u64);
+        Ok(())
+    });
+    progress.during(work).await?;
+    Ok(count)
 }
 
 /// Candidates that an error names.

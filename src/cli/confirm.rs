@@ -1,5 +1,6 @@
 //! Asking before many jobs go.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use super::report::{Code, Failure, Outcome};
@@ -33,4 +34,9 @@ pub fn confirm(what: &str, yes: bool) -> Outcome {
 /// A number of jobs, as in `1 job` and `12 jobs`.
 pub fn jobs(count: u64) -> String {
     format!("{count} job{}", if count == 1 { "" } else { "s" })
+}
+
+/// The answer to `--dry-run`. `found`: how many of what, as in `12 jobs`.
+pub fn matching(found: impl Display, count: u64) -> String {
+    format!("{found} {}\n", if count == 1 { "matches" } else { "match" })
 }

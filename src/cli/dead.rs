@@ -8,8 +8,9 @@ use crate::job::{JobError, JobId, JobView, QueueName};
 use crate::time::{Mono, Unix};
 use clap::ArgGroup;
 
-use super::choice::PageArgs;
+use super::choice::{PageArgs, count};
 use super::client::{self, Access};
+use super::confirm::{self, confirm};
 use super::jobs::{ShowArgs, look, print_page_as_json, show, tell_how_far};
 use super::report::{Code, Failure, Outcome, note, print};
 use super::{listing, screen, wait};
@@ -27,7 +28,9 @@ const RETRY_ALL: &str = "All jobs that failed for good, or those that match --qu
 Examples:
   pool dead list --task mail.send
   pool dead show 0199d1c5-6f3a-7c8e-9d55-0a1b2c3d4e5f
-  pool dead retry --all --queue mail")]
+  pool dead retry --all --queue mail
+  pool dead delete --all --dry-run            count them
+  pool dead delete --all --yes                without being asked")]
 pub struct DeadArgs {
     #[command(subcommand)]
     verb: Verb,
@@ -43,7 +46,7 @@ enum Verb {
     #[command(mut_arg("all", |all| all.help(RETRY_ALL)))]
     Retry(ChosenArgs),
     /// Delete them
-    Delete(ChosenArgs),
+    Delete(DeleteArgs),
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -74,6 +77,18 @@ struct ChosenArgs {
 }
 
 #[derive(clap::Args, Clone, Debug)]
+struct DeleteArgs {
+    /// Only count those that match
+    #[arg(long, conflicts_with = "jobs")]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    chosen: ChosenArgs,
+}
+
+#[derive(clap::Args, Clone, Debug)]
 struct FilterArgs {
     /// Only of this queue
     #[arg(long, short, value_name = "NAME")]
@@ -84,6 +99,16 @@ struct FilterArgs {
 }
 
 impl FilterArgs {
+    /// Those that match, as they are searched for.
+    fn matching(&self, dead: &dyn DeadLetters) -> JobFilter {
+        JobFilter {
+            states: dead.states().to_vec(),
+            queue: self.queue.clone(),
+            task: self.task.clone(),
+            ..JobFilter::default()
+        }
+    }
+
     fn newest(&self, limit: usize) -> DeadFilter {
         DeadFilter {
             queue: self.queue.clone(),
@@ -99,7 +124,8 @@ pub async fn run(args: DeadArgs) -> Outcome {
     let client = match &args.verb {
         Verb::List(args) => &args.client,
         Verb::Show(args) => &args.client,
-        Verb::Retry(args) | Verb::Delete(args) => &args.client,
+        Verb::Retry(args) => &args.client,
+        Verb::Delete(args) => &args.chosen.client,
     };
     let broker = client::broker(client, Access::Look).await?;
     let outcome = match &args.verb {
@@ -113,19 +139,14 @@ pub async fn run(args: DeadArgs) -> Outcome {
         },
         Verb::Show(args) => show(&*broker, args).await,
         Verb::Retry(args) => change(&*broker, args, Change::Retry).await,
-        Verb::Delete(args) => change(&*broker, args, Change::Delete).await,
+        Verb::Delete(args) => delete(&*broker, args).await,
     };
     broker.close().await?;
     outcome
 }
 
 async fn list(dead: &dyn DeadLetters, search: &dyn Search, args: &ListArgs) -> Outcome {
-    let filter = JobFilter {
-        states: dead.states().to_vec(),
-        queue: args.filter.queue.clone(),
-        task: args.filter.task.clone(),
-        ..JobFilter::default()
-    };
+    let filter = args.filter.matching(dead);
     let began = Mono::now();
     let page = look(search, &filter, args.page.after.as_ref(), args.page.limit).await?;
     let took = Mono::now().since(began);
@@ -170,6 +191,20 @@ impl Change {
     }
 }
 
+/// All that match are counted first, and somebody is asked.
+async fn delete(broker: &dyn Broker, args: &DeleteArgs) -> Outcome {
+    if args.chosen.all {
+        let filter = args.chosen.filter.matching(broker.dead_letters()?);
+        let count = count(broker.search()?, &filter).await?;
+        if args.dry_run {
+            return print(&confirm::matching(dead_letters(count), count));
+        }
+        // With nothing there, there is nothing to ask.
+        confirm(&format!("delete {}", dead_letters(count)), args.yes || count == 0)?;
+    }
+    change(broker, &args.chosen, Change::Delete).await
+}
+
 async fn change(broker: &dyn Broker, args: &ChosenArgs, change: Change) -> Outcome {
     let dead = broker.dead_letters()?;
     if args.all {
@@ -202,11 +237,12 @@ async fn change(broker: &dyn Broker, args: &ChosenArgs, change: Change) -> Outco
 }
 
 fn counted(change: Change, count: usize) -> String {
-    format!(
-        "{} {count} dead letter{}\n",
-        change.done(),
-        if count == 1 { "" } else { "s" }
-    )
+    format!("{} {}\n", change.done(), dead_letters(count as u64))
+}
+
+/// `1 dead letter`, `12 dead letters`
+fn dead_letters(count: u64) -> String {
+    format!("{count} dead letter{}", if count == 1 { "" } else { "s" })
 }
 
 fn left_out(count: usize) -> String {

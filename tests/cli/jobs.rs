@@ -135,6 +135,35 @@ fn an_empty_queue_is_purged_without_a_question() {
 }
 
 #[test]
+fn dead_letters_are_not_deleted_in_bulk_without_a_question() {
+    let place = Place::new();
+    assert_eq!(
+        place.lines(&["dead", "delete", "--all"]),
+        ["deleted 0 dead letters"]
+    );
+    for id in ["one", "two", "three"] {
+        place.lines(&["enqueue", "noop", "--id", id]);
+    }
+    place.lines(&["cancel", "one", "two", "three"]);
+    // Nobody can be asked here.
+    let refused = place.run(&["dead", "delete", "--all"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        said.contains("whether to delete 3 dead letters") && said.contains("--yes"),
+        "{said}"
+    );
+    assert_eq!(
+        place.lines(&["dead", "delete", "--all", "--dry-run"]),
+        ["3 dead letters match"]
+    );
+    // Who names one means it.
+    assert_eq!(place.lines(&["dead", "delete", "one"]), ["deleted 1 dead letter"]);
+    let of_task = ["dead", "delete", "--all", "--task", "noop", "--yes"];
+    assert_eq!(place.lines(&of_task), ["deleted 2 dead letters"]);
+}
+
+#[test]
 fn a_canceled_job_is_not_said_to_be_retried() {
     let place = Place::new();
     place.lines(&["enqueue", "noop", "--id", "one"]);
