@@ -9,8 +9,8 @@ use super::report::{Code, Failure, Outcome, print};
 /// Say whether the supervisor is well: exit code 0, or 1 with the reasons
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
-Ready means: the application is loaded, the broker answers, and no pool is idle while jobs wait. It asks the supervisor
-alone, never the broker. Over HTTP the same is at /livez, /readyz and /startupz of `metrics.listen`.
+Ready means: the application is loaded, the broker answers, and no pool is idle while jobs wait, except for one that is
+paused. It asks the supervisor alone, never the broker. Over HTTP the same is at /livez, /readyz and /startupz of `metrics.listen`.
 
 Exit codes: 0 it is, 1 it is not, 3 no supervisor answers.
 

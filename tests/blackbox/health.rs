@@ -51,3 +51,21 @@ fn a_pool_whose_workers_can_not_start_is_not_ready() {
     );
     pool.assert_clean_stop();
 }
+
+#[test]
+fn a_pool_that_somebody_paused_is_ready_whatever_waits() {
+    const POOLS: &str = "[defaults]\nmin_workers = 1\nmax_workers = 1\nscaling_period = \"1s\"\nutilization_window = \"5s\"\n\
+        [pools.held]\nqueues = [\"held\"]\n[pools.broken]\nqueues = [\"broken\"]\n";
+    let mut pool = Pool::start_with_app("after_fork = [\"app.die\"]\n", POOLS);
+    pool.run(&["pause", "--pool", "held"]);
+    pool.enqueue(&["app.add", "[1, 2]", "--queue", "held"]);
+    pool.wait_for("the held job to be counted", |pool| {
+        pool.state()["pools"]["held"]["waiting"] == 1
+    });
+    // The other pool has the same periods, and its job comes later.
+    pool.enqueue(&["app.add", "[1, 2]", "--queue", "broken"]);
+    pool.wait_for("the standstill to be seen", |pool| !pool.run(&["health"]).1);
+    let said = pool.refused(&["health"]);
+    assert!(said.contains("pool `broken`") && !said.contains("held"), "{said}");
+    pool.assert_clean_stop();
+}
