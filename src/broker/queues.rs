@@ -14,6 +14,12 @@ pub trait Queues: Send + Sync {
     /// What waits in these queues; cheap at any depth.
     async fn backlog(&self, queues: &[QueueName]) -> Result<Backlog, BrokerError>;
 
+    /// How many jobs of each of these queues are over the limit of their key, and wait for others of it to end. They are
+    /// counted one by one: not for what asks often. A broker without limits has none.
+    async fn blocked(&self, queues: &[QueueName]) -> Result<Vec<u64>, BrokerError> {
+        Ok(vec![0; queues.len()])
+    }
+
     /// Names of the queues that hold or held jobs, sorted.
     async fn names(&self) -> Result<Vec<QueueName>, BrokerError>;
 

@@ -51,10 +51,13 @@ pub async fn run(args: PurgeArgs) -> Outcome {
 }
 
 async fn purge(broker: &dyn Broker, args: &PurgeArgs) -> Outcome {
-    let backlog = broker.queues().backlog(std::slice::from_ref(&args.queue)).await?;
+    let queue = std::slice::from_ref(&args.queue);
+    let backlog = broker.queues().backlog(queue).await?;
+    let blocked: u64 = broker.queues().blocked(queue).await?.into_iter().sum();
     let waiting = backlog.waiting();
     let scheduled = if args.scheduled { backlog.scheduled } else { 0 };
     let mut found = vec![format!("{waiting} waiting")];
+    found.extend((blocked > 0).then(|| format!("{blocked} blocked")));
     found.extend(args.scheduled.then(|| format!("{scheduled} scheduled")));
     found.extend(args.dead.then(|| "its dead letters".to_owned()));
     let found = format!("{} in queue {}", found.join(", "), args.queue);
@@ -64,7 +67,7 @@ async fn purge(broker: &dyn Broker, args: &PurgeArgs) -> Outcome {
     // With nothing there, there is nothing to ask.
     confirm(
         &format!("delete {found}"),
-        args.yes || waiting + scheduled == 0 && !args.dead,
+        args.yes || waiting + blocked + scheduled == 0 && !args.dead,
     )?;
     let deleted = delete(broker, args).await?;
     print(&format!("deleted {}\n", confirm::jobs(deleted)))

@@ -41,6 +41,8 @@ struct Row {
     oldest_ms: Option<u64>,
     /// Jobs that are due later.
     scheduled: u64,
+    /// Jobs over the limit of their key.
+    blocked: u64,
     /// Executions that ended in the last minute, as the supervisor of this host knows it; `None`: it does not serve it.
     ended_last_minute: Option<u64>,
     /// In words; `nobody` if it is known that nobody does.
@@ -73,11 +75,12 @@ async fn show(broker: &dyn Broker, config: &ClientConfig, args: &QueuesArgs) -> 
     };
     let now = Unix::now();
     let mut rows = Vec::with_capacity(names.len());
-    for name in names {
-        let backlog = broker.queues().backlog(std::slice::from_ref(&name)).await?;
+    let blocked = broker.queues().blocked(&names).await?;
+    for (name, blocked) in names.iter().zip(blocked) {
+        let backlog = broker.queues().backlog(std::slice::from_ref(name)).await?;
         rows.push(row(
-            &name,
-            &backlog,
+            name,
+            (&backlog, blocked),
             supervisor.as_ref(),
             unserved.as_deref(),
             now,
@@ -102,7 +105,7 @@ async fn show(broker: &dyn Broker, config: &ClientConfig, args: &QueuesArgs) -> 
 /// `unserved`: queues that nobody serves but perhaps this supervisor; `None`: nobody knows.
 fn row(
     name: &QueueName,
-    backlog: &Backlog,
+    (backlog, blocked): (&Backlog, u64),
     supervisor: Option<&Snapshot>,
     unserved: Option<&[QueueName]>,
     now: Unix,
@@ -134,30 +137,31 @@ fn row(
         waiting: backlog.waiting(),
         oldest_ms: oldest.map(|at| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX)),
         scheduled: backlog.scheduled,
+        blocked,
         ended_last_minute: (!pools.is_empty()).then(|| ended.sum()),
         served_by,
     }
 }
 
 fn table(rows: &[Row], width: usize) -> String {
-    let mut table = Table::new(&[
-        "~QUEUE",
-        ">WAITING",
-        ">OLDEST",
-        ">SCHEDULED",
-        ">PER MIN",
-        "~SERVED BY",
-    ]);
+    // Few have limits: the others need no column for it.
+    let shows_blocked = rows.iter().any(|row| row.blocked > 0);
+    let mut headings = vec!["~QUEUE", ">WAITING", ">OLDEST", ">SCHEDULED"];
+    headings.extend(shows_blocked.then_some(">BLOCKED"));
+    headings.extend([">PER MIN", "~SERVED BY"]);
+    let mut table = Table::new(&headings);
     for row in rows {
         let age = |ms| render::age(std::time::Duration::from_millis(ms));
-        table.row([
+        let mut cells = vec![
             row.queue.clone(),
             listing::grouped(row.waiting),
             row.oldest_ms.map_or("-".to_owned(), age),
             listing::grouped(row.scheduled),
-            row.ended_last_minute.map_or("-".to_owned(), listing::grouped),
-            row.served_by.clone(),
-        ]);
+        ];
+        cells.extend(shows_blocked.then(|| listing::grouped(row.blocked)));
+        cells.push(row.ended_last_minute.map_or("-".to_owned(), listing::grouped));
+        cells.push(row.served_by.clone());
+        table.row(cells);
     }
     table.fit(width)
 }
@@ -179,7 +183,7 @@ mod tests {
             oldest: Some(Unix(NOW.0 - 65_000)),
         };
         [("mail", &busy), ("hihg", &busy), ("other", &Backlog::default())]
-            .map(|(name, backlog)| row(&queue(name), backlog, supervisor, unserved.as_deref(), NOW))
+            .map(|(name, backlog)| row(&queue(name), (backlog, 0), supervisor, unserved.as_deref(), NOW))
             .into()
     }
 
@@ -196,6 +200,15 @@ mod tests {
             ..Snapshot::default()
         };
         let text = table(&rows(Some(&supervisor), Some(&["mail", "hihg"])), 80);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn blocked_jobs_have_a_column_where_there_are_any() {
+        let mut rows = rows(None, None);
+        rows[1].blocked = 5_000;
+        let text = table(&rows, 80);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         insta::assert_snapshot!(text);
     }

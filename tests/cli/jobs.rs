@@ -135,6 +135,34 @@ fn an_empty_queue_is_purged_without_a_question() {
 }
 
 #[test]
+fn jobs_over_their_limit_are_seen_and_not_purged_without_a_question() {
+    let place = Place::new();
+    let _supervisor = Supervisor::start(&place, &[]);
+    let queues = || place.lines(&["queues"]);
+    place.lines(&["enqueue", "noop", "--wait"]);
+    assert!(!queues()[0].contains("BLOCKED"), "{:?}", queues());
+    let limited = ["enqueue", "sleep", "600", "--limit", "db=1", "--count", "3"];
+    place.lines(&limited);
+    let seen = (0..600).any(|_| queues()[0].contains("BLOCKED"));
+    assert!(seen, "{:?}", queues());
+    let row: serde_json::Value = serde_json::from_str(&place.lines(&["queues", "--json"])[0]).unwrap();
+    assert_eq!(
+        (&row["waiting"], &row["blocked"]),
+        (&0.into(), &2.into()),
+        "{row}"
+    );
+    let refused = place.run(&["purge", "default"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("delete 0 waiting, 2 blocked in queue default"),
+        "{said}"
+    );
+    assert_eq!(place.lines(&["purge", "default", "--yes"]), ["deleted 2 jobs"]);
+    place.lines(&["stop", "--now"]);
+}
+
+#[test]
 fn dead_letters_are_not_deleted_in_bulk_without_a_question() {
     let place = Place::new();
     assert_eq!(

@@ -30,6 +30,14 @@ impl Queues for MemoryBroker {
         Ok(self.store()?.backlog(queues, Unix::now()))
     }
 
+    async fn blocked(&self, queues: &[QueueName]) -> Result<Vec<u64>, BrokerError> {
+        let store = self.store()?;
+        Ok(queues
+            .iter()
+            .map(|queue| store.limits.blocked_in(queue))
+            .collect())
+    }
+
     async fn names(&self) -> Result<Vec<QueueName>, BrokerError> {
         Ok(self.store()?.queues())
     }

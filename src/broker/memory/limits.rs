@@ -49,6 +49,12 @@ impl Limits {
         }
     }
 
+    /// How many jobs of this queue wait for others of their key to end.
+    pub fn blocked_in(&self, queue: &QueueName) -> u64 {
+        let of_queue = self.blocked.values().filter_map(|of_key| of_key.get(queue));
+        of_queue.map(|jobs| jobs.len() as u64).sum()
+    }
+
     /// Whether a job of this key may not be claimed now.
     pub fn is_over(&self, limit: &Limit) -> bool {
         let running = self.running.get(&limit.key);

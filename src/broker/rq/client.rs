@@ -24,6 +24,11 @@ impl Queues for RqBroker {
         self.count(queues).await
     }
 
+    async fn blocked(&self, queues: &[QueueName]) -> Result<Vec<u64>, BrokerError> {
+        self.open_still()?;
+        self.count_blocked(queues).await
+    }
+
     async fn names(&self) -> Result<Vec<QueueName>, BrokerError> {
         self.open_still()?;
         self.queue_names().await

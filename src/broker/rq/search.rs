@@ -122,6 +122,30 @@ impl RqBroker {
         Ok(look.end())
     }
 
+    /// How many jobs of each of these queues wait for their turn by a rate limit. A limit knows its jobs, and they know
+    /// their queue.
+    pub(super) async fn count_blocked(&self, queues: &[QueueName]) -> Result<Vec<u64>, BrokerError> {
+        let filter = JobFilter {
+            states: vec![StateName::Blocked],
+            ..JobFilter::default()
+        };
+        let (mut counts, mut after) = (vec![0; queues.len()], None);
+        loop {
+            let page = self
+                .look_through(&filter, after.as_ref(), Budget::default())
+                .await?;
+            for of in page.jobs.into_iter().filter_map(|job| job.queue) {
+                if let Some(at) = queues.iter().position(|queue| *queue == of) {
+                    counts[at] += 1;
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(counts);
+            }
+        }
+    }
+
     /// The keys of all rate limits, sorted.
     async fn rate_limits(&self) -> Result<Vec<String>, BrokerError> {
         let mut members = redis::cmd("SMEMBERS");

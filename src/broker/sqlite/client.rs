@@ -36,6 +36,13 @@ impl Queues for SqliteBroker {
             .await
     }
 
+    async fn blocked(&self, queues: &[QueueName]) -> Result<Vec<u64>, BrokerError> {
+        let queues = queues.to_vec();
+        self.engine
+            .run(Access::Read, move |store| store.blocked(&queues))
+            .await
+    }
+
     async fn names(&self) -> Result<Vec<QueueName>, BrokerError> {
         self.engine.run(Access::Read, |store| store.queue_names()).await
     }

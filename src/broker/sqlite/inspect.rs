@@ -61,6 +61,19 @@ impl Store {
         Ok(backlog)
     }
 
+    /// How many jobs of each of these queues are over their limit.
+    pub(super) fn blocked(&self, queues: &[QueueName]) -> Result<Vec<u64>, Failure> {
+        let mut count = self.conn.prepare_cached(
+            "SELECT count(*) FROM blocked WHERE queue = (SELECT queue FROM queues WHERE name = ?1)",
+        )?;
+        let blocked = queues.iter().map(|name| {
+            Ok(count
+                .query_row([name.as_str()], |row| row.get::<_, i64>(0))?
+                .cast_unsigned())
+        });
+        blocked.collect()
+    }
+
     /// When the oldest waiting job of a queue became ready: of those at the front it is the last,
     /// of the others the first.
     fn oldest(&self, queue: i64) -> Result<Option<Unix>, Failure> {

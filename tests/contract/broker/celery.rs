@@ -261,7 +261,7 @@ otherwise! {
         => an_outcome_of_an_earlier_delivery_is_late,
     "how many of a key run at once is nobody's business":
         [so_many_of_a_key_run_at_once, one_over_its_limit_is_in_nobodys_way,
-         one_that_is_canceled_takes_no_place, those_over_their_limit_are_listed,
+         one_that_is_canceled_takes_no_place, those_over_their_limit_are_listed, those_over_their_limit_are_counted,
          a_queue_is_emptied_with_those_over_their_limit] => what_a_message_cannot_say_is_refused,
     "to Celery an unknown task waits":
         [wait_any_returns_at_once_for_unknown_jobs, a_watch_returns_each_job_once_and_then_nothing,

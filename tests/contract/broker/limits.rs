@@ -14,6 +14,7 @@ super::rules! {
     one_over_its_limit_is_in_nobodys_way,
     one_that_is_canceled_takes_no_place,
     those_over_their_limit_are_listed,
+    those_over_their_limit_are_counted,
     a_queue_is_emptied_with_those_over_their_limit,
     a_limit_of_none_is_refused,
 }
@@ -115,6 +116,23 @@ async fn those_over_their_limit_are_listed(kit: &Kit) {
     let mut found: Vec<String> = page.jobs.iter().map(|job| job.id.to_string()).collect();
     found.sort();
     assert_eq!(found, ["00004", "00005"]);
+}
+
+async fn those_over_their_limit_are_counted(kit: &Kit) {
+    let broker = kit.handle().await;
+    let queues = ["default", "mail", "none"].map(queue);
+    assert_eq!(broker.queues().blocked(&queues).await.unwrap(), [0; 3]);
+    enqueue(&broker, limited(0..4, "default", "db", 1)).await;
+    enqueue(&broker, limited(4..6, "mail", "db", 1)).await;
+    enqueue(&broker, limited(6..9, "mail", "smtp", 1)).await;
+    enqueue(&broker, jobs(9..10, "default")).await;
+    let held = claim(&broker, &["default", "mail"], 9).await;
+    assert_eq!(held.len(), 3);
+    assert_eq!(broker.queues().blocked(&queues).await.unwrap(), [3, 4, 0]);
+    cancel(&broker, "00008").await;
+    assert_eq!(broker.queues().blocked(&queues).await.unwrap(), [3, 3, 0]);
+    // They are no backlog.
+    assert_eq!(broker.backlog(&queues).await.unwrap().waiting(), 0);
 }
 
 async fn a_queue_is_emptied_with_those_over_their_limit(kit: &Kit) {
