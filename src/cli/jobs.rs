@@ -197,7 +197,12 @@ pub async fn show(broker: &dyn Broker, args: &ShowArgs) -> Outcome {
         JobState::Running => who_runs(args, &id),
         _ => None,
     };
-    print(&listing::job(&job, running.as_deref(), Unix::now()))
+    print(&listing::job(
+        &job,
+        running.as_deref(),
+        Unix::now(),
+        screen::width(),
+    ))
 }
 
 /// Who runs a job, if it is the supervisor of this configuration and it answers.

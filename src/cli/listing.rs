@@ -8,7 +8,7 @@ use crate::text::{escaped, escaped_lines};
 use crate::time::{Human, Unix};
 
 use super::render::age;
-use super::table::{Table, one_line, shortened};
+use super::table::{Table, one_line};
 
 /// Characters of a line in which each column of `pool jobs` has room.
 const WIDE: usize = 100;
@@ -80,8 +80,9 @@ fn or_dash(text: &str) -> String {
     }
 }
 
-/// `pool jobs show`: all that is known of a job. `running`: who runs it, if somebody says so.
-pub fn job(job: &JobView, running: Option<&str>, now: Unix) -> String {
+/// `pool jobs show`: all that is known of a job, its runs in lines of so many characters. `running`: who runs it, if
+/// somebody says so.
+pub fn job(job: &JobView, running: Option<&str>, now: Unix, width: usize) -> String {
     let mut text = String::new();
     let mut fact = |name: &str, value: String| text.push_str(&format!("{name:<9} {value}\n"));
     fact("job", escaped(job.id.as_str()).into_owned());
@@ -124,7 +125,7 @@ pub fn job(job: &JobView, running: Option<&str>, now: Unix) -> String {
         fact("death", death.to_string());
     }
     if !job.attempts.is_empty() {
-        text.push_str(&format!("\n{}", attempts(job)));
+        text.push_str(&format!("\n{}", attempts(job, width)));
     }
     match &job.error {
         Some(error) if !error.detail.is_empty() => {
@@ -140,12 +141,10 @@ fn moment(at: Unix, now: Unix) -> String {
 }
 
 /// A row a run that did not succeed, with its number if all were counted.
-fn attempts(job: &JobView) -> String {
-    /// Longest sentence about the end of a run: the last one stands above as a whole.
-    const ERROR_LEN_MAX: usize = 100;
+fn attempts(job: &JobView, width: usize) -> String {
     let counted = job.failures.unwrap_or(0) + job.losses.unwrap_or(0);
     let before = (counted as usize).saturating_sub(job.attempts.len());
-    let mut table = Table::new(&[">RUN", "STARTED", ">TOOK", "WORKER", "ERROR"]);
+    let mut table = Table::new(&[">RUN", "STARTED", ">TOOK", "~WORKER", "~ERROR"]);
     for (number, attempt) in (before + 1..).zip(&job.attempts) {
         let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         table.row([
@@ -153,10 +152,10 @@ fn attempts(job: &JobView) -> String {
             known(attempt.started.map(|at| at.to_string())),
             known(attempt.ended.and_then(|ended| took(attempt.started, ended))),
             known(attempt.worker.clone()),
-            shortened(&one_line(&attempt.error.to_string()), ERROR_LEN_MAX),
+            one_line(&attempt.error.to_string()),
         ]);
     }
-    table.print()
+    table.fit(width)
 }
 
 fn took(started: Option<Unix>, ended: Unix) -> Option<String> {
@@ -305,13 +304,13 @@ mod tests {
 
     #[test]
     fn a_dead_letter_shows_everything() {
-        insta::assert_snapshot!(job(&dead_letter(), None, NOW));
+        insta::assert_snapshot!(job(&dead_letter(), None, NOW, 120));
     }
 
     #[test]
     fn a_job_that_ended_shows_how_long_it_ran() {
         let lines = |view: JobView| -> Vec<String> {
-            let shown = job(&view, None, NOW);
+            let shown = job(&view, None, NOW, 120);
             let is_time = |line: &&str| line.starts_with("started") || line.starts_with("ended");
             shown.lines().filter(is_time).map(str::to_owned).collect()
         };
@@ -339,7 +338,7 @@ mod tests {
     #[test]
     fn a_job_that_runs_shows_who_runs_it() {
         let who = Some("for 12s, by worker 3 (pid 4711) of pool default");
-        insta::assert_snapshot!(job(&of_state(JobState::Running), who, NOW));
+        insta::assert_snapshot!(job(&of_state(JobState::Running), who, NOW, 120));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::text::escaped;
 
-/// Characters of a cell: the longest id of a job fits, a name that would fill the screen does not.
+/// Characters of a cell where not all fit: the longest id of a job does, a name that would fill the screen does not.
 const CELL_MAX: usize = 255;
 
 /// Columns between two cells of a row.
@@ -37,22 +37,26 @@ impl Table {
         }
     }
 
-    /// Adds a row; one cell a heading. What would steer a terminal, or begin another row, is escaped; what is far too
-    /// long is cut.
+    /// Adds a row; one cell a heading. What would steer a terminal, or begin another row, is escaped.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells = cells.into_iter().map(|cell| shortened(&escaped(&cell), CELL_MAX));
+        let cells = cells.into_iter().map(|cell| escaped(&cell).into_owned());
         self.rows.push(cells.collect());
     }
 
-    /// The whole table, each line ended.
+    /// The whole table, each line ended. What is far too long is cut.
     pub fn print(&self) -> String {
-        self.print_with(&self.widths())
+        self.print_with(&self.widths(CELL_MAX))
     }
 
-    /// The same in lines of so many characters, as far as cells may be cut.
+    /// The same in lines of so many characters, as far as cells may be cut. Nothing is where all fit.
     pub fn fit(&self, line: usize) -> String {
-        let mut widths = self.widths();
-        let taken = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+        let taken = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+        let whole = self.widths(usize::MAX);
+        if taken(&whole) <= line {
+            return self.print_with(&whole);
+        }
+        let mut widths = self.widths(CELL_MAX);
+        let taken = taken(&widths);
         for _ in line..taken {
             // The widest gives way, so that what is short stays whole.
             let can_shrink = widths.iter_mut().zip(&self.shrinks);
@@ -65,10 +69,11 @@ impl Table {
         self.print_with(&widths)
     }
 
-    fn widths(&self) -> Vec<usize> {
+    /// Of the columns, none of which is wider than `cell_max`.
+    fn widths(&self, cell_max: usize) -> Vec<usize> {
         let width = |column: usize| {
             let cells = self.rows.iter().map(|row| row[column].chars().count());
-            cells.max().unwrap_or(0)
+            cells.max().unwrap_or(0).min(cell_max)
         };
         (0..self.right.len()).map(width).collect()
     }
@@ -138,6 +143,15 @@ mod tests {
             assert_eq!(line.chars().count(), CELL_MAX + 2 + 4, "{line}");
         }
         assert!(table.print().contains(&"b".repeat(CELL_MAX)));
+        assert_eq!(table.fit(CELL_MAX + 2 + 4), table.print());
+    }
+
+    #[test]
+    fn nothing_is_cut_where_a_line_has_no_end() {
+        let mut table = Table::new(&["JOB", "~ERROR"]);
+        let error = "x".repeat(70_000);
+        table.row(["0199".to_owned(), error.clone()]);
+        assert_eq!(table.fit(usize::MAX), format!("JOB   ERROR\n0199  {error}\n"));
     }
 
     #[test]

@@ -126,6 +126,27 @@ fn a_job_that_failed_is_found_by_its_error_and_shows_its_runs() {
 }
 
 #[test]
+fn a_pipe_gets_each_row_whole_and_columns_sets_a_width() {
+    let place = Place::new();
+    let (task, to) = ("t".repeat(90), format!("{}@example.org", "a".repeat(400)));
+    let arguments = format!(r#"{{"to": "{to}"}}"#);
+    place.lines(&["enqueue", &task, &arguments, "--id", "long"]);
+    let row = place.lines(&["jobs"]).remove(1);
+    assert!(row.contains(&task) && row.ends_with(&arguments), "{row}");
+    for (columns, is_cut) in [("60", true), ("0", false), ("wide", false)] {
+        let mut command = place.command(["jobs"]);
+        let output = command.env("COLUMNS", columns).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let fits = text.lines().all(|line| line.chars().count() <= 60);
+        assert_eq!(
+            (fits, text.contains(&task)),
+            (is_cut, !is_cut),
+            "{columns}: {text}"
+        );
+    }
+}
+
+#[test]
 fn an_empty_queue_is_purged_without_a_question() {
     let place = Place::new();
     assert_eq!(place.lines(&["purge", "mail"]), ["deleted 0 jobs"]);

@@ -34,7 +34,14 @@ fn a_list_of_long_names_and_rules_fits_the_terminal() {
     let name = "nightly-report-of-all-orders-that-were-placed-yesterday";
     let place = with(&REPORT.replace("report", name).replace("echo", "e"));
     place.lines(&["enqueue", "noop"]);
-    let lines = place.lines(&["schedules", "list"]);
+    assert!(
+        place.lines(&["schedules", "list"])[1].starts_with(name),
+        "a pipe has room"
+    );
+    let mut command = place.command(["schedules", "list"]);
+    let output = command.env("COLUMNS", "80").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
     assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
     assert!(
         lines[1].starts_with("nightly-") && lines[1].contains("02:30"),

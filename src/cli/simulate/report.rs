@@ -33,7 +33,7 @@ pub(super) fn print_text(args: &SimulateArgs, given: &Given, trials: &[Trial]) -
             pool.max_workers,
             pool.scaling.policy.as_str(),
         ));
-        text.push_str(&chart::draw(&chart_samples(trial), screen::width()));
+        text.push_str(&chart::draw(&chart_samples(trial), screen::picture_width()));
     }
     text.push('\n');
     text.push_str(&table(args, given.recorded.as_ref(), trials));
