@@ -254,6 +254,24 @@ fn more_silent_clients_than_are_served_at_once_only_delay_the_others() {
 }
 
 #[test]
+fn a_server_that_hangs_with_a_full_queue_holds_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pool.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    // Nobody accepts: each caller stays in the queue, until there is no room.
+    let timeout = Duration::from_millis(10);
+    let queue = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let queue: usize = queue.trim().parse::<usize>().unwrap().min(128);
+    for _ in 0..queue + 3 {
+        let timed_out = call(&path, &Request::Status, Some(timeout));
+        assert!(
+            matches!(timed_out, Err(CallError::TimedOut { .. })),
+            "{timed_out:?}"
+        );
+    }
+}
+
+#[test]
 fn a_supervisor_that_leaves_hangs_up_without_an_answer() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pool.sock");

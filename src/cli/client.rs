@@ -127,9 +127,9 @@ pub fn metrics(args: &ClientArgs, openmetrics: bool) -> Result<String, Failure> 
     }
 }
 
-/// Asks the supervisor whether all is well.
-pub fn health(args: &ClientArgs) -> Result<Health, Failure> {
-    match ask(args, Request::Health, Some(PATIENCE))? {
+/// Asks the supervisor whether all is well. It may take only so long.
+pub fn health(args: &ClientArgs, patience: Duration) -> Result<Health, Failure> {
+    match ask(args, Request::Health, Some(patience))? {
         Reply::Health { health } => Ok(health),
         other => Err(unexpected(other)),
     }

@@ -1,9 +1,12 @@
 //! The caller's side: one request, one reply, blocking.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use super::request::Addressed;
 use super::{REPLY_LEN_MAX, Reply, Request, SOCKET_PATH_LEN_MAX};
@@ -85,7 +88,7 @@ pub fn call_addressed(
         let path = path.to_owned();
         return Err(CallError::PathTooLong { path, len });
     }
-    let exchanged = UnixStream::connect(path)
+    let exchanged = connect(path, timeout)
         .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
                 CallError::Nobody {
@@ -95,14 +98,9 @@ pub fn call_addressed(
             io::ErrorKind::PermissionDenied => CallError::Denied {
                 path: path.to_owned(),
             },
-            _ => CallError::Io {
-                path: path.to_owned(),
-                source: error,
-            },
+            _ => explain(error, path, timeout),
         })
-        .and_then(|stream| {
-            exchange(&stream, request, timeout).map_err(|error| explain(error, path, timeout))
-        })?;
+        .and_then(|stream| exchange(&stream, request).map_err(|error| explain(error, path, timeout)))?;
     if !exchanged.ends_with('\n') {
         return Err(if exchanged.len() >= REPLY_LEN_MAX {
             let reason = format!("it is longer than {REPLY_LEN_MAX} bytes");
@@ -122,12 +120,26 @@ pub fn call_addressed(
     })
 }
 
-/// Writes the request line and reads one reply line, shorter than a whole one if the peer hangs up.
-fn exchange(mut stream: &UnixStream, request: &Addressed, timeout: Option<Duration>) -> io::Result<String> {
+/// Connects, and limits how long that and each step after it may take. Clients before us that gave up still stand in the
+/// queue of a supervisor that hangs: where it is full, one has to wait to be let in.
+fn connect(path: &Path, timeout: Option<Duration>) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let stream = UnixStream::from(socket::socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        flags,
+        None,
+    )?);
     // Zero would mean: no limit at all.
     let limit = timeout.map(|timeout| timeout.max(Duration::from_millis(1)));
     stream.set_write_timeout(limit)?;
     stream.set_read_timeout(limit)?;
+    socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(stream)
+}
+
+/// Writes the request line and reads one reply line, shorter than a whole one if the peer hangs up.
+fn exchange(mut stream: &UnixStream, request: &Addressed) -> io::Result<String> {
     let mut line = request.to_line()?;
     line.push(b'\n');
     // A server that refuses us at once may have hung up already; its answer is there to read.

@@ -1,6 +1,9 @@
 //! What probes are told.
 
 use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
 
 use crate::harness::Pool;
 
@@ -67,5 +70,23 @@ fn a_pool_that_somebody_paused_is_ready_whatever_waits() {
     pool.wait_for("the standstill to be seen", |pool| !pool.run(&["health"]).1);
     let said = pool.refused(&["health"]);
     assert!(said.contains("pool `broken`") && !said.contains("held"), "{said}");
+    pool.assert_clean_stop();
+}
+
+#[test]
+fn a_probe_does_not_wait_long_for_a_supervisor_that_hangs() {
+    let mut pool = Pool::start(SHORT);
+    pool.signal(Signal::SIGSTOP);
+    for args in [&["health", "--live"][..], &["health", "--timeout", "50ms"]] {
+        let began = Instant::now();
+        let output = pool.command(args).output().expect("it runs");
+        let took = began.elapsed();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains("did not answer within"), "{said}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+    pool.signal(Signal::SIGCONT);
+    pool.wait_for("the answer", |pool| pool.run(&["health", "--live"]).1);
     pool.assert_clean_stop();
 }
