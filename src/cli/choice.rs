@@ -41,7 +41,7 @@ pub struct FilterArgs {
 #[derive(Args, Clone, Debug)]
 pub struct PageArgs {
     /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, default_value = "50")]
     pub limit: usize,
     /// Go on where an earlier list ended
     #[arg(long, value_name = "CURSOR")]
@@ -49,6 +49,12 @@ pub struct PageArgs {
     /// One JSON object a line for programs; if there is more, the last one has `next`, the cursor
     #[arg(long)]
     pub json: bool,
+}
+
+/// A list of none would say that there is nothing.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected a number, 1 or more".to_owned())
 }
 
 impl FilterArgs {

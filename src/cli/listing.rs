@@ -7,7 +7,7 @@ use crate::job::{JobState, JobView, QueueName};
 use crate::text::{escaped, escaped_lines};
 use crate::time::{Human, Unix};
 
-use super::render::age;
+use super::render::{self, age};
 use super::table::{Table, one_line};
 
 /// Characters of a line in which each column of `pool jobs` has room.
@@ -57,11 +57,11 @@ pub fn dead_letters(jobs: &[JobView], now: Unix, width: usize) -> String {
     table.fit(width)
 }
 
-/// How long ago it ended, or was enqueued; in what time it is due.
+/// How long ago it ended, or was enqueued; in what time it is due, or since when.
 fn when(job: &JobView, now: Unix) -> String {
     let ago = |at: Unix| format!("{} ago", age(now.since(at)));
     match (job.due, job.ended) {
-        (Some(due), _) => format!("in {}", age(due.since(now))),
+        (Some(due), _) => render::due(due, now),
         (None, Some(ended)) => ago(ended),
         // The broker does not say.
         (None, None) if job.enqueued == Unix::default() => "-".to_owned(),
@@ -100,7 +100,7 @@ pub fn job(job: &JobView, running: Option<&str>, now: Unix, width: usize) -> Str
         fact("enqueued", moment(job.enqueued, now));
     }
     if let Some(due) = job.due {
-        fact("due", format!("{due} (in {})", age(due.since(now))));
+        fact("due", format!("{due} ({})", render::due(due, now)));
     }
     if let Some(started) = job.started {
         fact("started", moment(started, now));
@@ -283,6 +283,20 @@ mod tests {
         let text = jobs(&of_all_kinds(), &JobFilter::default(), NOW, 80);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         insta::assert_snapshot!(text + &jobs(&of_all_kinds(), &JobFilter::default(), NOW, WIDE));
+    }
+
+    #[test]
+    fn a_job_whose_time_has_come_is_overdue() {
+        let at = |ms: i64| JobView {
+            due: Some(Unix(NOW.0 + ms)),
+            ..of_state(JobState::Scheduled)
+        };
+        assert_eq!(when(&at(300_000), NOW), "in 5m");
+        assert_eq!(
+            (when(&at(0), NOW), when(&at(-5_000), NOW)),
+            ("overdue 0.0s".into(), "overdue 5.0s".into())
+        );
+        assert!(job(&at(-90_000), None, NOW, 80).contains("(overdue 1m30s)"));
     }
 
     #[test]

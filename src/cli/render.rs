@@ -246,6 +246,14 @@ pub fn age(duration: Duration) -> String {
     Human(Duration::from_secs(seconds / rounded_to * rounded_to)).to_string()
 }
 
+/// When a job is due: `in 5m`, or `overdue 12s` if its time has come.
+pub fn due(due: Unix, now: Unix) -> String {
+    match due > now {
+        true => format!("in {}", age(due.since(now))),
+        false => format!("overdue {}", age(now.since(due))),
+    }
+}
+
 /// A size in memory with three digits or so: `812K`, `12.1M`, `3.4G`; `-` when it is not known yet.
 pub fn bytes(bytes: u64) -> String {
     match bytes as f64 {

@@ -124,7 +124,10 @@ fn failed(job: &JobView, can_retry: bool) -> Failure {
 
 fn not_ended(job: &JobView, now: Unix) -> Failure {
     let message = match (job.state, job.due) {
-        (JobState::Scheduled, Some(due)) => format!("it is due in {}", render::age(due.since(now))),
+        (JobState::Scheduled, Some(due)) if due > now => {
+            format!("it is due in {}", render::age(due.since(now)))
+        }
+        (JobState::Scheduled, Some(due)) => format!("it was due {} ago", render::age(now.since(due))),
         (JobState::Running, _) => "it is running".to_owned(),
         (JobState::Deferred, _) => "it waits for other jobs to end".to_owned(),
         // The broker knows of it by its result alone.

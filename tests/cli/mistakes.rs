@@ -39,6 +39,8 @@ fn wrong_flags() {
         &["scale", "--max", "-1"],
         &["dead", "retry"],
         &["dead", "delete", "x", "--all"],
+        &["jobs", "--limit", "0"],
+        &["dead", "list", "--limit", "0"],
     ]));
 }
 
