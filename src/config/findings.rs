@@ -101,10 +101,17 @@ impl Rules<'_> {
             listed(&names, "and", ""),
             runtime.name()
         );
-        let hint = format!(
-            "set `app.runtime` to {}, or leave the key out",
-            listed(&names, "or", "\"")
-        );
+        let hint = match self.origin(path) {
+            Origin::Flag(flag) => {
+                let flags: Vec<String> = names.iter().map(|name| format!("--runtime {name}")).collect();
+                let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+                format!("use {}, or leave `{flag}` out", listed(&flags, "or", "`"))
+            }
+            _ => format!(
+                "set `app.runtime` to {}, or leave the key out",
+                listed(&names, "or", "\"")
+            ),
+        };
         self.add(path, message, &hint);
     }
 

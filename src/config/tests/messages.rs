@@ -254,7 +254,7 @@ fn what_cannot_hold_for_the_runtime_is_refused() {
     insta::assert_snapshot!(problems_of("", &[], &["--preload", "myapp.tasks"]), @r#"
     1 problem in the flags
       `--preload` is only for the python, rq and celery runtimes; the runtime is native
-    hint: set `app.runtime` to "python", "rq" or "celery", or leave the key out
+    hint: use `--runtime python`, `--runtime rq` or `--runtime celery`, or leave `--preload` out
     "#);
     insta::assert_snapshot!(problems(
         "[app]\nruntime = 'python'\npreload = ['my-app']\nafter_fork = ['connect']\nprogram = './x'\n"), @r#"
