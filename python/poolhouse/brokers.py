@@ -31,7 +31,7 @@ def open_broker(url: Optional[str], fsync: Optional[bool], max_payload: Optional
 
         return RqBroker(where.url, payload_len_max=payload_len_max)
     raise PoolhouseError(
-        f"`{where.url}` is no broker of this package; expected `sqlite:PATH`, or `redis://HOST` and its kin"
+        f"`{place.shown(where.url)}` is no broker of this package; expected `sqlite:PATH`, or `redis://HOST` and its kin"
     )
 
 

@@ -61,6 +61,12 @@ def path_of(url: str) -> str:
     return os.path.expanduser(path[2:] if path.startswith("//") else path)
 
 
+def shown(url: str) -> str:
+    """A URL for messages: without user, password and options."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}"
+
+
 def _config_file() -> Optional[Path]:
     named = os.environ.get("POOL_CONFIG")
     if named:

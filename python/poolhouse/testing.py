@@ -21,10 +21,11 @@ import traceback
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
 
 import pool_job
 from poolhouse import check, payload
+from poolhouse.connection import Connection
 from poolhouse.errors import IdTaken
 from poolhouse.filter import JobFilter
 from poolhouse.model import (
@@ -40,13 +41,18 @@ from poolhouse.model import (
     NewJob,
     State,
 )
-from poolhouse.pool import Pool
 
 _PAYLOAD_LEN_MAX = 1 << 20
 
 
+class Enqueues(Protocol):
+    """What enqueues jobs: a `Pool`, or a `PoolBackend` of Django's tasks."""
+
+    _connection: Connection
+
+
 @contextmanager
-def inline(pool: Pool) -> Iterator[InlineBroker]:
+def inline(pool: Enqueues) -> Iterator[InlineBroker]:
     """While it lasts, jobs that this pool enqueues run at once. Yields what ran."""
     connection = pool._connection
     before, connection.substitute = connection.substitute, InlineBroker()
@@ -75,7 +81,7 @@ class InlineBroker:
         self._check_ids(jobs)
         for job in jobs:
             self._run(job)
-        return [Enqueued(job.id, True) for job in jobs]
+        return [Enqueued(job.id, True, self._views[job.id].enqueued) for job in jobs]
 
     def enqueue_group(self, group: NewGroup) -> None:
         """See `broker.Broker`."""

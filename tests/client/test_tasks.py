@@ -9,7 +9,7 @@ from kit import ROOT
 
 sys.path.insert(0, str(ROOT / "python"))
 
-from poolhouse import Pool, Refused, batch  # noqa: E402
+from poolhouse import Pool, PoolhouseError, Refused, batch  # noqa: E402
 from poolhouse.options import OptionArguments, Options  # noqa: E402
 from poolhouse.parameters import Parameters  # noqa: E402
 from poolhouse.testing import inline  # noqa: E402
@@ -75,6 +75,9 @@ class Options_(unittest.TestCase):
         for wrong in (3, ["sqlite:a.db"]):
             with self.assertRaisesRegex(TypeError, "expected a URL"):
                 Pool(wrong)
+        with self.assertRaises(PoolhouseError) as refused:
+            Pool("amqp://user:secret@host/?password=secret").send("shop.add")
+        self.assertEqual(str(refused.exception).split(" ")[0], "`amqp://host/`")
         with self.assertRaisesRegex(ValueError, "max_payload"):
             Pool("sqlite:a.db", max_payload=0)
 

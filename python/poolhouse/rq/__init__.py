@@ -35,6 +35,7 @@ from poolhouse import check
 from poolhouse.errors import BrokerError, IdTaken, PoolhouseError, Refused
 from poolhouse.filter import JobFilter
 from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob, State
+from poolhouse.place import shown
 from poolhouse.rq.look import Look, newest, results_key
 from poolhouse.rq.rows import NAMES, PREFIX, Rows, publish_stop
 from poolhouse.rq.search import Search
@@ -62,7 +63,7 @@ class RqBroker:
     """See `broker.Broker`."""
 
     def __init__(self, url: str, *, payload_len_max: int) -> None:
-        self._name = url.rsplit("@", 1)[-1]
+        self._name = shown(url)
         self._payload_len_max = payload_len_max
         self._url = url.replace("redis+unix:", "unix:", 1)
         try:
