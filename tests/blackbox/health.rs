@@ -1,7 +1,6 @@
 //! What probes are told.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -77,14 +76,17 @@ fn a_pool_that_somebody_paused_is_ready_whatever_waits() {
 fn a_probe_does_not_wait_long_for_a_supervisor_that_hangs() {
     let mut pool = Pool::start(SHORT);
     pool.signal(Signal::SIGSTOP);
-    for args in [&["health", "--live"][..], &["health", "--timeout", "50ms"]] {
-        let began = Instant::now();
+    for (args, patience) in [
+        (&["health", "--live"][..], "900ms"),
+        (&["health", "--timeout", "50ms"], "50ms"),
+    ] {
         let output = pool.command(args).output().expect("it runs");
-        let took = began.elapsed();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{said}");
-        assert!(said.contains("did not answer within"), "{said}");
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert!(
+            said.contains(&format!("did not answer within {patience}")),
+            "{said}"
+        );
     }
     pool.signal(Signal::SIGCONT);
     pool.wait_for("the answer", |pool| pool.run(&["health", "--live"]).1);
