@@ -47,6 +47,16 @@ pub fn shown(at: Unix, zone: &TimeZone) -> String {
     }
 }
 
+/// A time in a zone in another format, and its offset, as short as it can be: `12-01 09:00 +01`, `12-01 08:00 UTC`.
+pub fn formatted(at: Unix, zone: &TimeZone, format: &str) -> String {
+    let Ok(instant) = Timestamp::from_millisecond(at.0) else {
+        return at.to_string();
+    };
+    let time = ZonedDateTime::new(instant, zone.clone());
+    let offset = if time.offset().is_zero() { "UTC" } else { "%:::z" };
+    time.strftime(&format!("{format} {offset}")).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

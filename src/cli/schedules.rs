@@ -12,11 +12,10 @@ use crate::policy::schedule::{Rule, Timing};
 use crate::supervisor::schedules::of_app_timing;
 use crate::time::Unix;
 
-use super::at::shown;
 use super::client::{self, Access};
 use super::report::{Code, Failure, Out, Outcome, print};
-use super::screen;
 use super::table::Table;
+use super::{at, screen};
 
 /// See, run and pause the schedules of the configuration file
 #[derive(clap::Args, Clone, Debug)]
@@ -180,8 +179,7 @@ async fn list(schedules: &dyn Schedules, configs: &Configs, json: bool) -> Outco
             out.json(&as_json(listed, next, view.as_ref()))?;
             continue;
         }
-        let zone = zone_of(&listed.timing);
-        let time = |at: Option<Unix>| at.map_or_else(|| "-".to_owned(), |at| minute(at, &zone, now));
+        let time = |at: Option<Unix>| at.map_or_else(|| "-".to_owned(), |at| due(at, &listed.timing, now));
         table.row([
             listed.name.to_string(),
             listed.timing.rule.to_string(),
@@ -196,11 +194,18 @@ async fn list(schedules: &dyn Schedules, configs: &Configs, json: bool) -> Outco
     }
 }
 
-/// A time to the minute, without its year if it is near: `12-01 09:00`.
-fn minute(at: Unix, zone: &TimeZone, now: Unix) -> String {
+/// A due time in the zone of its rule, without its year if it is near, and with seconds if the rule has them:
+/// `12-01 09:00 +01`.
+fn due(at: Unix, timing: &Timing, now: Unix) -> String {
     const NEAR: Duration = Duration::from_secs(180 * 86_400);
     let is_near = at.since(now).max(now.since(at)) < NEAR;
-    shown(at, zone)[if is_near { 5 } else { 0 }..16].to_owned()
+    let day = if is_near { "%m-%d" } else { "%Y-%m-%d" };
+    let time = if timing.rule.has_seconds() {
+        "%H:%M:%S"
+    } else {
+        "%H:%M"
+    };
+    at::formatted(at, &zone_of(timing), &format!("{day} {time}"))
 }
 
 fn state(view: Option<&ScheduleView>) -> &'static str {
@@ -281,26 +286,48 @@ fn find<'c>(configs: &'c Configs, name: &str) -> Result<(&'c Arc<str>, &'c Sched
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::schedule::{CatchUp, Expression};
+    use crate::policy::zone::Zone;
+
+    const NOW: Unix = Unix(1_772_355_900_250);
+
+    /// A due time so many days away.
+    fn shown(days: i64, rule: Rule) -> String {
+        let timing = Timing {
+            rule,
+            jitter: Duration::ZERO,
+            catch_up: CatchUp::None,
+            catch_up_max: 1,
+        };
+        due(Unix(NOW.0 + days * 86_400_000), &timing, NOW)
+    }
+
+    fn cron(expression: &str, zone: &str) -> Rule {
+        Rule::Cron(Expression::parse(expression).unwrap(), Zone::named(zone).unwrap())
+    }
 
     #[test]
     fn the_year_of_a_time_that_is_near_goes_without_saying() {
-        let now = Unix(1_772_355_900_250);
-        let shown = |days: u64, is_later: bool| {
-            let away = Duration::from_secs(days * 86_400);
-            let at = if is_later {
-                now + away
-            } else {
-                Unix(now.0 - away.as_millis() as i64)
-            };
-            minute(at, &TimeZone::UTC, now)
-        };
+        let shown = |days| shown(days, cron("5 9 * * *", "UTC"));
         assert_eq!(
-            (shown(1, true), shown(1, false)),
-            ("03-02 09:05".into(), "02-28 09:05".into())
+            (shown(1), shown(-1)),
+            ("03-02 09:05 UTC".into(), "02-28 09:05 UTC".into())
         );
         assert_eq!(
-            (shown(400, true), shown(400, false)),
-            ("2027-04-05 09:05".into(), "2025-01-25 09:05".into())
+            (shown(400), shown(-400)),
+            ("2027-04-05 09:05 UTC".into(), "2025-01-25 09:05 UTC".into())
+        );
+    }
+
+    #[test]
+    fn a_time_names_its_offset_and_its_seconds_where_there_are_any() {
+        assert_eq!(shown(1, cron("5 10 * * *", "Europe/Berlin")), "03-02 10:05 +01");
+        assert_eq!(shown(60, cron("5 11 * * *", "Europe/Berlin")), "04-30 11:05 +02");
+        assert_eq!(shown(1, cron("5 2 * * *", "Asia/Kolkata")), "03-02 14:35 +05:30");
+        assert_eq!(shown(1, cron("0 5 9 * * *", "UTC")), "03-02 09:05:00 UTC");
+        assert_eq!(
+            shown(1, Rule::Every(Duration::from_secs(90))),
+            "03-02 09:05:00 UTC"
         );
     }
 }

@@ -66,6 +66,11 @@ impl Expression {
         }
     }
 
+    /// Whether it has a field for seconds.
+    pub fn has_seconds(&self) -> bool {
+        self.text.split(' ').count() == 6
+    }
+
     /// The expression as it was written, with single blanks.
     pub fn as_str(&self) -> &str {
         &self.text

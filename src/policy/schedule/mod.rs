@@ -67,6 +67,14 @@ impl Rule {
             }
         }
     }
+
+    /// Whether its due times may lie between two minutes.
+    pub fn has_seconds(&self) -> bool {
+        match self {
+            Rule::Cron(expression, _) => expression.has_seconds(),
+            Rule::Every(_) => true,
+        }
+    }
 }
 
 /// As people read it, and as the broker keeps it to see that it changed.
