@@ -48,6 +48,10 @@ class Dialect(Protocol):
         """The application's batch tasks by name, each with `size` and `linger_ms`; called once all is loaded."""
         ...
 
+    def find_task(self, task: str) -> None:
+        """Looks for a task as its first job would; raises what that job would meet."""
+        ...
+
     def runner(self) -> Runner:
         """What runs the jobs; made once, in the template."""
         ...

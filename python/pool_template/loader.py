@@ -11,7 +11,7 @@ from typing import Any, Callable
 from pool_template import dialects
 from pool_template.dialects import Dialect
 from pool_template.jobs import errors
-from pool_template.jobs.names import import_if_there
+from pool_template.jobs.names import UnknownTask, import_if_there
 from pool_template.process.control import Load
 from pool_template.process.packages import PackageMissing
 
@@ -52,6 +52,19 @@ def load(what: Load) -> App:
         name = module[:-2] if module.endswith(".*") else module
         _trying(f"cannot import `{name}` (app.modules)", lambda name=name: importlib.import_module(name))
     return App(dialect, after)
+
+
+def unknown_tasks(app: App, tasks: list[str]) -> dict[str, str]:
+    """Those of these tasks that no job can run, each with the reason."""
+    unknown = {}
+    for task in tasks:
+        try:
+            app.dialect.find_task(task)
+        except UnknownTask as error:
+            unknown[task] = str(error)
+        except BaseException as error:  # SystemExit, too: its module may exit
+            unknown[task] = f"{errors.type_name(error)}: {errors.message_of(error)}"
+    return unknown
 
 
 def put_directory_first(directory: str) -> None:

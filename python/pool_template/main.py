@@ -64,6 +64,8 @@ def _run() -> int:
     report = _report(what, open_before)
     report["unfit"] = unfit
     report["batches"] = app.dialect.batches()
+    if what.find_tasks:
+        report["unknown_tasks"] = loader.unknown_tasks(app, what.find_tasks)
     template = Template(control, LIFELINE_FD, setup)
     title.set("pool-template", about)
     control.send_facts(facts)

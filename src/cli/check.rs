@@ -8,7 +8,7 @@ use crate::job::{JobId, PoolName, QueueName};
 use crate::time::Unix;
 
 use crate::policy::schedule::Timing;
-use crate::supervisor::check::{Loaded, load_app, total_memory};
+use crate::supervisor::check::{Loaded, load_app, total_memory, unknown_scheduled};
 use crate::supervisor::schedules::of_app_timing;
 use crate::wire::message::LoadReport;
 
@@ -62,6 +62,7 @@ pub async fn run(args: CheckArgs) -> Outcome {
         let broker = check_broker(&mut out, config, &config.broker.options()?).await?;
         let loaded = load(config).await?;
         tell_app(&mut out, config, &loaded)?;
+        find_tasks(config, &loaded.report)?;
         for line in app_schedules(&*broker, &loaded, Unix::now())? {
             out.line(line)?;
         }
@@ -152,6 +153,20 @@ async fn check_results(out: &mut Out, broker: &dyn Broker) -> Outcome {
     let found = reader.find(&[nobody]).await;
     found.map_err(|error| Failure::from(error).context("results can't be read"))?;
     Ok(())
+}
+
+/// Whether the application has the tasks of the schedules, as far as it says.
+fn find_tasks(config: &Config, report: &LoadReport) -> Outcome {
+    match unknown_scheduled(config, report).as_slice() {
+        [] => Ok(()),
+        unknown => {
+            let message = format!(
+                "the app does not know what schedules run:\n  {}",
+                unknown.join("\n  ")
+            );
+            Err(Failure::new(Code::Failed, message))
+        }
+    }
 }
 
 async fn load(config: &Config) -> Result<Loaded, Failure> {

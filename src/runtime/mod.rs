@@ -139,6 +139,7 @@ fn load(config: &Config, generation: u64) -> Load {
         preload: app.preload.clone(),
         modules: app.modules.clone(),
         import_modules: false,
+        find_tasks: Vec::new(),
         before_fork: app.before_fork.clone(),
         after_fork: app.after_fork.clone(),
         commands: commands(config),

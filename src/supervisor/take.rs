@@ -158,7 +158,7 @@ impl Supervisor {
     pub(super) fn template_speaks(&mut self, template: u64, message: FromTemplate) -> Option<Event> {
         match message {
             FromTemplate::Facts { .. } => None, // they come with `ready`
-            FromTemplate::Ready(report) => self.loaded(template, report),
+            FromTemplate::Ready(report) => self.loaded(template, *report),
             FromTemplate::Failed { error, detail } => {
                 let separator = if detail.is_empty() { "" } else { "\n" };
                 Some(Event::TemplateFailed {

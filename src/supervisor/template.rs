@@ -174,7 +174,7 @@ impl Reader {
         let message = match message {
             FromTemplate::Facts { part } => return self.facts.add(&part),
             FromTemplate::Ready(report) => match std::mem::take(&mut self.facts).finish() {
-                Ok(facts) => FromTemplate::Ready(LoadReport { facts, ..report }),
+                Ok(facts) => FromTemplate::Ready(Box::new(LoadReport { facts, ..*report })),
                 Err(error) => {
                     let _ = self.process.signal_group(Signal::SIGKILL);
                     FromTemplate::Failed {

@@ -129,11 +129,11 @@ mod tests {
                 error: long.clone(),
                 detail: long.clone(),
             },
-            FromTemplate::Ready(LoadReport {
+            FromTemplate::Ready(Box::new(LoadReport {
                 tasks: vec!["task".into(); 20_000],
                 warnings: vec![long.clone(); 20],
                 ..LoadReport::default()
-            }),
+            })),
             FromTemplate::ForkFailed {
                 worker: 1,
                 error: long,

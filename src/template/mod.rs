@@ -74,7 +74,7 @@ fn run(
         ..LoadReport::default()
     };
     let signals = signal::readable_signals(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT])?;
-    control.send(FromTemplate::Ready(report))?;
+    control.send(FromTemplate::Ready(Box::new(report)))?;
     show(title.as_mut(), &["pool: template ", &about]);
     let mut template = Template {
         control,

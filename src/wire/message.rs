@@ -39,6 +39,9 @@ pub struct Load {
     /// Import the modules of `modules`, too, once hooks have run: to find out whether they can be (python).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub import_modules: bool,
+    /// Tasks to look for once all is loaded: to find out whether they are there (python).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub find_tasks: Vec<String>,
     /// Functions to call once after the preload (dotted names; python).
     pub before_fork: Vec<String>,
     /// Functions to call in each worker (dotted names; python).
@@ -134,7 +137,7 @@ pub enum FromTemplate {
         part: String,
     },
     /// The app is loaded; forks may be asked for.
-    Ready(LoadReport),
+    Ready(Box<LoadReport>),
     /// The app does not load; the template exits after this.
     Failed {
         /// What happened, in a sentence.
@@ -186,6 +189,8 @@ pub struct LoadReport {
     pub runtime: String,
     /// Tasks that it knows by name (native, command); empty where names are resolved late (python).
     pub tasks: Vec<String>,
+    /// Those of [`Load::find_tasks`] that are not there, each with the reason.
+    pub unknown_tasks: BTreeMap<String, String>,
     /// Tasks that take their jobs in batches, by name.
     pub batches: BTreeMap<String, BatchTask>,
     /// Seconds from start to ready.

@@ -91,6 +91,46 @@ fn check_shows_the_next_due_times() {
 }
 
 #[test]
+fn check_names_schedules_whose_task_the_app_does_not_have() {
+    let place = with(&REPORT.replace("\"echo\"", "\"ecko\""));
+    let output = place.run(&["check"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("schedules run:\n  report: no task is named `ecko`; did you mean `echo`?"),
+        "{said}"
+    );
+    // Another application may run what goes to other queues.
+    let elsewhere = REPORT.replace("\"echo\"", "\"ecko\"\nqueue = \"other\"");
+    assert!(with(&elsewhere).run(&["check"]).status.success());
+}
+
+#[test]
+fn check_asks_a_python_app_for_the_tasks_of_schedules() {
+    let place = with("");
+    place.write("shop.py", "def sync():\n    pass\n");
+    let app = "[app]\nruntime = \"python\"\npreload = [\"shop\"]\n";
+    let schedule =
+        |name: &str, task: &str| format!("[schedules.{name}]\ntask = \"{task}\"\nevery = \"5m\"\n");
+    place.write("pool.toml", &format!("{app}{}", schedule("sync", "shop.sync")));
+    assert!(place.run(&["check"]).status.success());
+    let wrong = schedule("gone", "shop.gone") + &schedule("far", "other.sync");
+    place.write(
+        "pool.toml",
+        &format!("{app}{}{wrong}", schedule("sync", "shop.sync")),
+    );
+    let output = place.run(&["check"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("\n  gone: `shop` has no `gone`\n")
+            && said.contains("  far: `other.sync` is in no module"),
+        "{said}"
+    );
+    assert!(!said.contains("sync: "), "{said}");
+}
+
+#[test]
 fn a_job_waits_for_its_time_or_comes_at_once() {
     let place = Place::new();
     place.lines(&["enqueue", "noop", "--at", "2100-01-01 09:00 Europe/Berlin"]);

@@ -106,6 +106,17 @@ def test_a_check_shows_when_they_are_due(server):
     assert '# schedule rq-cron:jobs.add: every 1h: due ' in checked
 
 
+def test_a_check_names_schedules_of_functions_that_are_not_there(server, tmp_path):
+    settings = tmp_path / 'pool.toml'
+    settings.write_text("".join(f"[schedules.{name}]\ntask = '{task}'\nevery = '5m'\n" for name, task in
+                                [('here', 'jobs.add'), ('gone', 'jobs.gone'), ('far', 'no_such.add')]))
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        said('check', '--runtime', 'rq', '--config', str(settings), '--python', sys.executable, server=server)
+    told = failed.value.stderr
+    assert failed.value.returncode == 1 and 'here:' not in told, told
+    assert '  gone: ValueError: ' in told and '  far: ValueError: ' in told, told
+
+
 def said(*words, server):
     """What `pool` prints about this server."""
     command = [POOL, *words, '--broker', server.url]

@@ -77,7 +77,7 @@ impl Template {
         };
         template.tell(&ToTemplate::Load(Box::new(load)), &[]);
         match template.hear() {
-            Some(FromTemplate::Ready(report)) => template.report = report,
+            Some(FromTemplate::Ready(report)) => template.report = *report,
             other => panic!("not ready: {other:?}; {}", text(&template.spawned.stderr)),
         }
         template

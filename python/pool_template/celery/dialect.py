@@ -62,6 +62,9 @@ class Dialect:
 
         return batches.rules_of(self._application.app.tasks)
 
+    def find_task(self, task: str) -> None:
+        """Nobody asks: Celery's own scheduler makes its tasks."""
+
     def runner(self) -> CeleryRunner:
         """See `dialects.Dialect`."""
         return self._runner

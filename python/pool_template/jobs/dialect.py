@@ -6,6 +6,7 @@ from typing import Any, Callable
 
 from pool_template.jobs.batch import marked
 from pool_template.jobs.functions import JsonRunner
+from pool_template.jobs.names import Names
 from pool_template.process import signals
 from pool_template.process.control import Load
 
@@ -40,6 +41,10 @@ class Dialect:
     def batches(self) -> dict[str, dict[str, int]]:
         """Those that `pool_job.batch` marked, by their dotted names."""
         return marked()
+
+    def find_task(self, task: str) -> None:
+        """See `dialects.Dialect`."""
+        Names(self._modules).find(task)
 
     def runner(self) -> JsonRunner:
         """See `dialects.Dialect`."""

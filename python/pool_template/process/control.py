@@ -31,6 +31,8 @@ class Load:
     modules: list[str] = field(default_factory=list)
     #: Whether those of `modules` are imported, too: to find out whether they can be.
     import_modules: bool = False
+    #: Tasks to look for once all is loaded: to find out whether they are there.
+    find_tasks: list[str] = field(default_factory=list)
     before_fork: list[str] = field(default_factory=list)
     after_fork: list[str] = field(default_factory=list)
     max_result: int = 1 << 20

@@ -70,6 +70,12 @@ class Dialect:
         """Those that `pool_job.batch` marked, by their dotted names."""
         return marked()
 
+    def find_task(self, task: str) -> None:
+        """See `dialects.Dialect`."""
+        from rq.utils import import_attribute
+
+        import_attribute(task)
+
     def runner(self) -> RqRunner:
         """See `dialects.Dialect`."""
         from pool_template.rq.runner import RqRunner
