@@ -163,7 +163,10 @@ impl From<ControlError> for Failure {
                 Failure::new(Code::Failed, message).hint("move it away, or choose another path with --socket")
             }
             ControlError::Io { .. } => {
-                Failure::new(Code::Failed, message).hint("choose a path that may be written with --socket")
+                // The broker's file, the socket and the history are beside each other where nothing else is said.
+                Failure::new(Code::Failed, message).hint(
+                    "set STATE_DIRECTORY to a directory that may be written, for all files of the pool, or name them by --broker and --socket",
+                )
             }
         }
     }

@@ -43,7 +43,7 @@ const CACHE_KIB: i64 = 32 << 10;
 /// Distinct statements of this module, and some more.
 const STATEMENTS: usize = 112;
 
-const WRITABLE: &str = "choose a place where you may write, as `sqlite:PATH`";
+const WRITABLE: &str = "choose a place where you may write, as `sqlite:PATH`, or set STATE_DIRECTORY";
 const SHARED: &str = "run this as the user who owns the files, or share them (docs/embedded-broker.md)";
 
 /// Opens the database at `path`, made with its directory if it is not there.
