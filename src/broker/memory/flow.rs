@@ -191,7 +191,11 @@ impl Store {
         for handle in on_failure.into_iter().chain(on_done) {
             self.let_go(handle, GROUP, &view.summary(), now);
         }
-        if let Some(handle) = dropped {
+        // One that was canceled has ended already, and stays where it is.
+        if let Some(handle) = dropped
+            && let Some(job) = self.jobs.get(&handle)
+            && matches!(job.place, Place::Deferred)
+        {
             self.remove(handle);
         }
         true

@@ -7,6 +7,7 @@ use pool::broker::{Canceled, Pull};
 use pool::job::{JobError, JobState, NewJob, Settlement, Verdict};
 use pool::time::Unix;
 
+use super::flow::group;
 use super::kit::*;
 
 super::rules! {
@@ -237,6 +238,23 @@ async fn what_has_begun_is_stopped_and_not_canceled() {
             .unwrap()
             .error;
         assert_eq!(error.unwrap().kind, "stopped");
+    }
+}
+
+#[tokio::test]
+async fn a_callback_that_was_canceled_stays_so_when_its_group_ends() {
+    for kit in embedded() {
+        let broker = kit.handle().await;
+        broker.enqueue_group(group(jobs(0..1, "default"))).await.unwrap();
+        for callback in ["done", "failure"] {
+            assert_eq!(cancel(&broker, callback).await, Canceled::Done);
+        }
+        let claimed = claim(&broker, &["default"], 1).await.remove(0);
+        assert!(settle(&broker, &claimed, finish()).await);
+        for callback in ["done", "failure"] {
+            let view = broker.find(&[id(callback)]).await.unwrap().remove(0).unwrap();
+            assert!(view.error.is_some_and(|error| error.never_ran()), "{callback}");
+        }
     }
 }
 
