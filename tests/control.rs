@@ -94,6 +94,26 @@ fn a_request_gets_its_reply() {
 }
 
 #[test]
+fn who_waits_for_the_end_is_answered_however_late_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pool.sock");
+    let socket = path.clone();
+    runtime().block_on(async move {
+        let (calls, mut received) = mpsc::channel(8);
+        let mut serving = tokio::spawn(server::bind(&socket).unwrap().serve(calls));
+        let client = std::thread::spawn(move || call(&path, &Request::Stop { now: true }, Some(SOON)));
+        let Call { reply, .. } = received.recv().await.unwrap();
+        drop(received);
+        // Longer than it waits for clients that take no answer.
+        let late = tokio::time::timeout(Duration::from_millis(1500), &mut serving);
+        assert!(late.await.is_err(), "it left before the answer");
+        reply.send(Reply::done("stopped")).unwrap();
+        serving.await.unwrap();
+        assert_eq!(client.join().unwrap().unwrap(), Reply::done("stopped"));
+    });
+}
+
+#[test]
 fn one_connection_carries_many_requests() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(dir.path());

@@ -4,6 +4,7 @@
 //! The kernel drops the lock when its holder dies, however it dies, so a socket file that a dead
 //! supervisor left is known to be stale and is replaced.
 
+use std::convert::Infallible;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -239,10 +240,11 @@ impl Listener {
         Listener { broker, ..self }
     }
 
-    /// Serves clients until the receiver of `calls` is dropped; then lets the last replies out, at most
-    /// a second, and removes the files.
+    /// Serves clients until the receiver of `calls` is dropped. Then it waits until each call is answered or dropped, lets the
+    /// last replies out, at most a second, and removes the files.
     pub async fn serve(self, calls: mpsc::Sender<Call>) {
         let mut clients = JoinSet::new();
+        let (asking, mut all_answered) = mpsc::channel::<Infallible>(1);
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let accepted = tokio::select! {
@@ -253,12 +255,20 @@ impl Listener {
                 continue;
             };
             while clients.try_join_next().is_some() {}
-            let (calls, patience, broker) = (calls.clone(), self.patience, self.broker.clone());
+            let (patience, broker) = (self.patience, self.broker.clone());
+            let desk = Desk {
+                calls: calls.clone(),
+                asking: asking.downgrade(),
+                broker,
+            };
             clients.spawn(async move {
-                serve_client(stream, calls, patience, broker.as_deref()).await;
+                serve_client(stream, &desk, patience).await;
                 drop(permit);
             });
         }
+        // Who waits for the end of the supervisor is answered when that is there, which may take a while.
+        drop(asking);
+        all_answered.recv().await;
         let _ = timeout(FAREWELL, async { while clients.join_next().await.is_some() {} }).await;
     }
 }
@@ -280,13 +290,17 @@ async fn accept(
     }
 }
 
-/// Answers one client's requests until it hangs up, stalls, or the supervisor leaves.
-async fn serve_client(
-    stream: UnixStream,
+/// Where the requests of a client go.
+struct Desk {
     calls: mpsc::Sender<Call>,
-    patience: Duration,
-    broker: Option<&str>,
-) {
+    /// Held as long as an answer is to come.
+    asking: mpsc::WeakSender<Infallible>,
+    /// The address of the supervisor's broker.
+    broker: Option<Arc<str>>,
+}
+
+/// Answers one client's requests until it hangs up, stalls, or the supervisor leaves.
+async fn serve_client(stream: UnixStream, desk: &Desk, patience: Duration) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -294,10 +308,10 @@ async fn serve_client(
             // A request that has arrived is served, even when we are leaving.
             biased;
             line = timeout(patience, read_line(&mut reader)) => line,
-            () = calls.closed() => return,
+            () = desk.calls.closed() => return,
         };
         let reply = match line {
-            Ok(Line::Whole(line)) => ask(&line, &calls, broker).await,
+            Ok(Line::Whole(line)) => desk.ask(&line).await,
             Ok(Line::TooLong) => {
                 let reply = Reply::error(format!("the request is longer than {REQUEST_LEN_MAX} bytes"));
                 let _ = timeout(patience, write_reply(&mut writer, &reply)).await;
@@ -335,26 +349,29 @@ async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> Line {
     }
 }
 
-/// The supervisor's answer; `None` when it leaves without one.
-async fn ask(line: &[u8], calls: &mpsc::Sender<Call>, broker: Option<&str>) -> Option<Reply> {
-    let Addressed {
-        request,
-        broker: meant,
-    } = match Addressed::from_line(line) {
-        Ok(request) => request,
-        Err(error) => return Some(Reply::error(format!("the request is not understood: {error}"))),
-    };
-    if let (Some(broker), Some(meant)) = (broker, meant)
-        && broker != meant
-    {
-        return Some(Reply::OtherBroker {
-            pid: nix::unistd::getpid().as_raw(),
-            broker: broker.to_owned(),
-        });
+impl Desk {
+    /// The supervisor's answer; `None` when it leaves without one.
+    async fn ask(&self, line: &[u8]) -> Option<Reply> {
+        let _asking = self.asking.upgrade();
+        let Addressed {
+            request,
+            broker: meant,
+        } = match Addressed::from_line(line) {
+            Ok(request) => request,
+            Err(error) => return Some(Reply::error(format!("the request is not understood: {error}"))),
+        };
+        if let (Some(broker), Some(meant)) = (self.broker.as_deref(), meant)
+            && broker != meant
+        {
+            return Some(Reply::OtherBroker {
+                pid: nix::unistd::getpid().as_raw(),
+                broker: broker.to_owned(),
+            });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(Call { request, reply }).await.ok()?;
+        answer.await.ok()
     }
-    let (reply, answer) = oneshot::channel();
-    calls.send(Call { request, reply }).await.ok()?;
-    answer.await.ok()
 }
 
 /// Returns when the client has taken the reply.
