@@ -253,10 +253,14 @@ class Immortal(unittest.TestCase):
         worker = self.start(python).worker()
         for job in range(6000):  # each row twice
             worker.call("app.replace", [job])
-        before = rollup(worker.pid, "Private_Dirty:")
-        for job in range(5000):  # 100,000 values
-            worker.call("app.replace", [job])
-        self.assertLess(rollup(worker.pid, "Private_Dirty:") - before, 1 << 20)
+        grown = []
+        for _ in range(3):
+            before = rollup(worker.pid, "Private_Dirty:")
+            for job in range(5000):  # 100,000 values
+                worker.call("app.replace", [job])
+            grown.append(rollup(worker.pid, "Private_Dirty:") - before)
+        # What leaks does so each time. An arena, which is a mebibyte, may be new at any time, since others have gaps.
+        self.assertLess(min(grown), 1 << 20, grown)
 
     @with_each
     def test_forks_processes_and_collections_by_jobs_work(self, python: str) -> None:
