@@ -15,7 +15,16 @@ Jobs run where `pool --runtime python --preload MODULE` does. Standard library o
 """
 
 from pool_job import JobTimeout, Retry, batch, current_job, current_jobs
-from poolhouse.errors import BrokerError, IdTaken, JobCanceled, JobFailed, JobUnknown, PoolhouseError, Refused
+from poolhouse.errors import (
+    BrokerError,
+    BrokerUnreachable,
+    IdTaken,
+    JobCanceled,
+    JobFailed,
+    JobUnknown,
+    PoolhouseError,
+    Refused,
+)
 from poolhouse.job import Group, Job
 from poolhouse.model import Attempt, Canceled, GroupView, JobError, JobView, Progress, State
 from poolhouse.pool import Pool
@@ -24,6 +33,7 @@ from poolhouse.task import Chain, Signature, Task
 __all__ = [
     "Attempt",
     "BrokerError",
+    "BrokerUnreachable",
     "Canceled",
     "Chain",
     "Group",

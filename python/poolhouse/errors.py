@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "BrokerError",
+    "BrokerUnreachable",
     "IdTaken",
     "JobCanceled",
     "JobFailed",
@@ -19,6 +20,10 @@ class PoolhouseError(Exception):
 
 class BrokerError(PoolhouseError):
     """The broker can't be reached, refuses for now, or holds what can't be read. The text says which, and what to do."""
+
+
+class BrokerUnreachable(BrokerError):
+    """Nobody answers at the broker. That may change."""
 
 
 class Refused(PoolhouseError, ValueError):

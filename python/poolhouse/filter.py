@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, FrozenSet, Iterable, List, Mapping, Optional, Tuple, Union
 
+from poolhouse import payload
 from poolhouse.duration import Duration, milliseconds
 from poolhouse.errors import Refused
 from poolhouse.model import JobView, State
@@ -59,7 +60,12 @@ class JobFilter:
         unknown = next((name for name in names if name not in names_of_all), None)
         if unknown is not None:
             raise Refused(f"there is no state {unknown!r}; expected one of {', '.join(names_of_all)}")
-        paths = tuple((_steps(path), value) for path, value in (arguments or {}).items())
+        for what, text in (("queue", queue), ("task", task), ("error", error)):
+            if text is not None and not isinstance(text, str):
+                raise Refused(f"{what} is {text!r}; expected a text")
+        if arguments is not None and not isinstance(arguments, Mapping):
+            raise Refused(f"arguments is {arguments!r}; expected a mapping of paths to values, such as {{\"order.id\": 42}}")
+        paths = tuple((_steps(path), _json(value)) for path, value in (arguments or {}).items())
         return cls(frozenset(names), queue, task, error, _instant(since), paths)
 
     def places(self) -> List[State]:
@@ -113,6 +119,11 @@ def _steps(path: str) -> Tuple[str, ...]:
     if not isinstance(path, str) or not path:
         raise Refused(f"{path!r} is no path of an argument; expected one such as \"to\", \"order.id\" or \"0\"")
     return tuple(path.split("."))
+
+
+def _json(value: Any) -> Any:
+    """The value as a job's arguments could have it."""
+    return json.loads(payload.encode(value, "the value of an argument"))
 
 
 def _is_at(steps: Tuple[str, ...], wanted: Any, value: Any) -> bool:

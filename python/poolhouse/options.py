@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
-from typing import Any, Optional, Tuple, TypedDict
+from typing import Any, Mapping, Optional, Tuple, TypedDict
 
 from poolhouse.duration import Duration, milliseconds
 from poolhouse.errors import Refused
@@ -59,6 +59,16 @@ class Options:
     expires: Optional[Duration] = None
     #: A key, and how many jobs with it run at once: ("database", 3).
     limit: Optional[Tuple[str, int]] = None
+
+    def having(self, options: Mapping[str, Any]) -> Options:
+        """The same with these in their places. Raises `TypeError` for one that there is not."""
+        names = [field.name for field in fields(self)]
+        unknown = next((name for name in options if name not in names), None)
+        if unknown is not None:
+            raise TypeError(
+                f"there is no option {unknown!r}; there are {', '.join(names)} (the arguments of a job are never among them)"
+            )
+        return replace(self, **options)
 
     def checked(self, task: str) -> Options:
         """The same, once it is sure that a job of this task can have them. Raises `Refused`, or `ValueError` for a time."""

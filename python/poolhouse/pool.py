@@ -118,7 +118,7 @@ class Pool:
         """A call of a task by its name, not enqueued yet. `arguments`: a dict of keyword arguments, a list of positional
         ones, or one other value."""
         encoded = b"" if arguments is None else payload.encode(arguments, f"the arguments of `{task}`")
-        return Signature(self._connection, task, encoded, Options(**options).checked(task))
+        return Signature(self._connection, task, encoded, Options().having(options).checked(task))
 
     def send(self, task: str, arguments: Any = None, **options: Unpack[OptionArguments]) -> Job[Any]:
         """Enqueues a job of a task by its name: `pool.send("shop.resize", {"path": "a.png"}, delay="5m")`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from dataclasses import replace
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -81,7 +80,7 @@ class Task(Generic[P, R, J]):
         """The same task with other options; see `Options` for their names. Raises `ValueError` for one that can't be."""
         other: Task[P, R, J] = Task.__new__(Task)
         other.__dict__.update(self.__dict__)
-        other._options = replace(self._options, **options).checked(self.name)
+        other._options = self._options.having(options).checked(self.name)
         return other
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[J]:
@@ -111,7 +110,7 @@ class Task(Generic[P, R, J]):
         """See `enqueue_many`."""
         return await in_thread(self.enqueue_many, list(arguments))
 
-    def signature(self, *args: P.args, **kwargs: P.kwargs) -> Signature[J]:
+    def signature(self, *args: Any, **kwargs: Any) -> Signature[J]:
         """A call that is not enqueued yet: for `Pool.enqueue_many`, `Pool.group`, and chains. One that gets more from other
         jobs may lack arguments. Raises `TypeError` for those that the function can't take."""
         missing = self._parameters.missing(args, kwargs)

@@ -6,25 +6,20 @@
         assert resize.enqueue(path="a.png").result() == {"path": "a.png", "width": 640}
     assert [job.task for job in ran.jobs] == ["shop.jobs.resize"]
 
-Arguments and results go through JSON, so that a test sees what a job sees. Retries run at once, and a delay is none. No
-broker is opened, no process started, and a timeout interrupts nothing.
+Arguments and results go through JSON, so that a test sees what a job sees, and errors are of the kinds that they are of in a
+pool of the python runtime. Retries run at once, and a delay is none. No broker is opened, no process started, and a timeout
+interrupts nothing. Any module may have the tasks: which ones a pool lets jobs name is a matter of its settings.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-import inspect
 import json
-import threading
-import traceback
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
 
-import pool_job
-from poolhouse import check, payload
+from poolhouse import check, payload, runs
 from poolhouse.connection import Connection
 from poolhouse.errors import IdTaken
 from poolhouse.filter import JobFilter
@@ -175,12 +170,14 @@ class InlineBroker:
         for attempt in range(1, (job.retries or 0) + 2):
             started = datetime.now(timezone.utc)
             try:
-                result = payload.encode(_call(job, attempt), f"the result of `{job.task}`")
+                result = runs.result_of(job, attempt)
             except KeyboardInterrupt:
                 raise
             except BaseException as raised:
-                error = JobError(_type_name(raised), str(raised), traceback.format_exc())
+                error = runs.error_of(raised, job.retries or 0, attempt)
                 attempts.append(Attempt(replace(error, detail=""), started, datetime.now(timezone.utc)))
+                if isinstance(raised, runs.Rejected):
+                    break
             else:
                 self._results[job.id] = result
                 return self._keep(job, result, error, attempts)
@@ -205,73 +202,3 @@ class InlineBroker:
             error=error,
             attempts=tuple(attempts),
         )
-
-
-def _call(job: NewJob, attempt: int) -> Any:
-    function = _function(job.task)
-    args, kwargs = payload.call_of(job.arguments)
-    timeout = None if job.timeout_ms is None else job.timeout_ms / 1000
-    with _running(pool_job.Job(job.id, job.queue, job.task, attempt, timeout)):
-        if not hasattr(function, "__pool_batch__"):
-            return _completed(function(*args, **kwargs))
-        value = json.loads(job.arguments) if job.arguments.strip() else None
-        (answer,) = _completed(function([value]))
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-
-def _function(task: str) -> Callable[..., Any]:
-    """The function that a task names: `module.function` or `module.Class.method`."""
-    parts = task.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        name = ".".join(parts[:cut])
-        try:
-            found: Any = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name and (name == error.name or name.startswith(error.name + ".")):
-                continue
-            raise
-        for part in parts[cut:]:
-            found = getattr(found, part)
-        stands_for = getattr(type(found), "__pool_task__", None)
-        function: Callable[..., Any] = found if stands_for is None else stands_for(found)
-        return function
-    raise ModuleNotFoundError(f"there is no module for the task `{task}`")
-
-
-def _completed(answer: Any) -> Any:
-    """Runs what a coroutine function returned, in an event loop of its own; the caller may be in one."""
-    if not inspect.iscoroutine(answer):
-        return answer
-    outcome: List[Tuple[Any, Optional[BaseException]]] = []
-
-    def run() -> None:
-        try:
-            outcome.append((asyncio.run(answer), None))
-        except BaseException as error:
-            outcome.append((None, error))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    ((value, error),) = outcome
-    if error is not None:
-        raise error
-    return value
-
-
-@contextmanager
-def _running(job: pool_job.Job) -> Iterator[None]:
-    """What `current_job` says meanwhile."""
-    before = pool_job._read_current, pool_job._read_batch
-    pool_job._read_current, pool_job._read_batch = (lambda: job), (lambda: [job])
-    try:
-        yield
-    finally:
-        pool_job._read_current, pool_job._read_batch = before
-
-
-def _type_name(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -58,6 +58,27 @@ class Inline(unittest.TestCase):
             job.result()
         self.assertEqual(raised.exception.kind, "LookupError")
 
+    def test_errors_are_of_the_kinds_that_they_are_of_in_a_pool(self):
+        send, runs = self.shop.pool.send, []
+        for task, arguments, kind, text, failures in (
+            ("shop.nothing_there", None, "unknown task", "no function `nothing_there`", 1),
+            ("nowhere.task", None, "unknown task", "no module", 1),
+            ("shop._private", None, "unknown task", "no function `_private`", 1),
+            ("shop.TRACES", None, "unknown task", "no function `TRACES`", 1),
+            ("shop.add", {"c": 1}, "wrong arguments", "'c'", 1),
+            ("builtins.set", None, "result not JSON", "set", 1),
+            ("shop.later", ["busy"], "retry", r"busy \(asked to run again, but all 2 retries are used\)", 3),
+            ("shop.fail", ["no"], "LookupError", "no", 3),
+        ):
+            with self.subTest(task=task), self.assertRaisesRegex(JobFailed, text) as raised:
+                send(task, arguments, retries=2).result()
+            self.assertEqual((raised.exception.kind, self.ran.jobs[-1].failures), (kind, failures))
+            runs.append(raised.exception.detail)
+        self.assertNotIn("poolhouse", runs[-1])
+        self.assertIn("in fail", runs[-1])
+        with self.assertRaisesRegex(JobFailed, "give it some with `retries`"):
+            send("shop.later", ["busy"]).result()
+
     def test_coroutines_run_also_within_an_event_loop(self):
         async def main():
             return await (await self.shop.twice.aenqueue(2)), self.shop.twice.enqueue(3).result()

@@ -7,7 +7,7 @@ import unittest
 
 from kit import PATIENCE_S, RedisKit, until
 
-from poolhouse import BrokerError, Pool
+from poolhouse import BrokerError, BrokerUnreachable, Pool
 
 
 class LastingRedisKit(RedisKit):
@@ -70,12 +70,28 @@ class Outage(unittest.TestCase):
         thread.join(PATIENCE_S)
         self.assertIsInstance(outcome[0], TimeoutError)
 
+    def test_a_wait_may_begin_while_the_server_is_away(self):
+        job = self.pool.send("shop.add", [2], queue="later")
+        self.kit.server.kill()
+        results = []
+        thread = threading.Thread(target=lambda: results.append(job.result(PATIENCE_S)))
+        thread.start()
+        self.kit.server.launch()
+        self.kit.serve("later")
+        thread.join(PATIENCE_S)
+        self.assertEqual(results, [2])
+
+    def test_a_url_that_can_not_be_meant_is_refused(self):
+        for url, said in (("/x", "its database is 'x'"), ("?foo=1", "foo")):
+            with self.assertRaisesRegex(BrokerError, said):
+                Pool(f"redis://:secret@127.0.0.1:1{url}").send("shop.add", [1])
+
     def test_a_server_that_never_answered_is_told_at_once(self):
         job = self.pool.send("shop.add", [1])
         self.pool.close()
         self.kit.server.kill()
         for ask in (lambda: job.result(PATIENCE_S), lambda: job.state, lambda: self.pool.send("shop.add", [1])):
-            with self.assertRaises(BrokerError):
+            with self.assertRaises(BrokerUnreachable):
                 ask()
 
     def test_the_log_says_once_that_nobody_moves_delayed_jobs(self):

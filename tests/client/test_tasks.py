@@ -65,8 +65,13 @@ class Options_(unittest.TestCase):
             add.options(at=date.today())
 
     def test_an_option_that_there_is_not_is_named(self):
-        with self.assertRaisesRegex(TypeError, "dely"):
-            add.options(dely="5m")
+        for use in (
+            lambda: add.options(dely="5m"),
+            lambda: pool.send("shop.add", dely=1),
+            lambda: pool.signature("shop.add", dely=1),
+        ):
+            with self.assertRaisesRegex(TypeError, "no option 'dely'; there are queue, delay, .*arguments of a job are never"):
+                use()
 
     def test_type_checkers_know_all_options(self):
         self.assertEqual([*OptionArguments.__annotations__], [field.name for field in dataclasses.fields(Options)])
@@ -80,6 +85,23 @@ class Options_(unittest.TestCase):
         self.assertEqual(str(refused.exception).split(" ")[0], "`amqp://host/`")
         with self.assertRaisesRegex(ValueError, "max_payload"):
             Pool("sqlite:a.db", max_payload=0)
+
+
+class Searches(unittest.TestCase):
+    def test_what_no_job_could_have_is_refused(self):
+        for conditions in (
+            {"task": add},
+            {"queue": 3},
+            {"error": ValueError},
+            {"arguments": "x"},
+            {"arguments": {"0": {1}}},
+            {"arguments": {"0": float("nan")}},
+            {"arguments": {0: "a"}},
+            {"state": "lost"},
+            {"limit": -1},
+        ):
+            with self.subTest(conditions), self.assertRaises(Refused):
+                next(pool.jobs(**conditions))
 
 
 class Functions(unittest.TestCase):

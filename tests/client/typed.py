@@ -54,6 +54,7 @@ def a_task_is_its_function_and_takes_its_arguments() -> None:
     assert_type(resize.enqueue("a.png", width=3), Job[Dict[str, int]])
     assert_type(count.options(expires="5m", limit=("database", 3)).enqueue(["a"]).result(timeout="1m"), int)
     assert_type(count.signature([]), Signature[int])
+    assert_type(resize.signature(64), Signature[Dict[str, int]])  # gets more from others
     assert_type(resize.signature("a").then(count.signature([])), Chain)
     assert_type(pool.group([count.signature([])]), Group)
     resize.enqueue(1)  # type: ignore[arg-type]

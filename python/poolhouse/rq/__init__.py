@@ -17,6 +17,7 @@ import time
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from urllib.parse import urlsplit
 
 try:
     from redis import Redis
@@ -32,7 +33,7 @@ except ImportError as error:
     raise PoolhouseError(f"a broker at Redis needs the package `rq` ({error}): pip install rq") from error
 
 from poolhouse import check
-from poolhouse.errors import BrokerError, IdTaken, PoolhouseError, Refused
+from poolhouse.errors import BrokerError, BrokerUnreachable, IdTaken, PoolhouseError, Refused
 from poolhouse.filter import JobFilter
 from poolhouse.model import Canceled, Enqueued, GroupView, JobView, NewGroup, NewJob, State
 from poolhouse.place import shown
@@ -67,9 +68,14 @@ class RqBroker:
         self._payload_len_max = payload_len_max
         self._url = url.replace("redis+unix:", "unix:", 1)
         try:
+            _check_database(self._url)
             self._redis = Redis.from_url(self._url, **_TIMEOUTS)
-        except ValueError as error:
+            connections = self._redis.connection_pool
+            connections.connection_class(**connections.connection_kwargs)  # that connects to nobody, and knows its options
+        except (TypeError, ValueError) as error:
             raise BrokerError(f"cannot use the broker at {self._name}: {error}") from None
+        #: A server that has answered once may be away from a wait for a while.
+        self._has_answered = False
         serializer = resolve_serializer(os.environ.get("POOL_SERIALIZER") or None)
         self._rows, self._look = Rows(self._redis, serializer), Look(self._redis, serializer)
         self._search = Search(self._redis, self._look)
@@ -158,7 +164,7 @@ class RqBroker:
 
     def wait(self, id: str, limit: Optional[float]) -> Optional[JobView]:
         """See `broker.Broker`."""
-        left, outage = _Left(limit, f"job `{id}`"), _Outage()
+        left, outage = _Left(limit, f"job `{id}`"), _Outage(self._has_answered)
         key, seen = results_key(id), "0-0"
         while True:
             try:
@@ -169,13 +175,13 @@ class RqBroker:
                 read_ms = left.read_ms()
                 with self._told():
                     seen = newest(self._redis.xread({key: seen}, block=read_ms), key, seen)
-            except _Unreachable as error:
+            except BrokerUnreachable as error:
                 if self._is_closed.wait(outage.pause_s(error, left)):
                     raise
 
     async def wait_async(self, id: str, limit: Optional[float]) -> Optional[JobView]:
         """See `broker.Broker`. The wait takes no thread: there are few of those, and others must not wait for it."""
-        left, outage = _Left(limit, f"job `{id}`"), _Outage()
+        left, outage = _Left(limit, f"job `{id}`"), _Outage(self._has_answered)
         key, seen = results_key(id), "0-0"
         async with AsyncRedis.from_url(self._url, **_TIMEOUTS) as redis:
             while True:
@@ -187,7 +193,7 @@ class RqBroker:
                     read_ms = left.read_ms()
                     with self._told():
                         seen = newest(await redis.xread({key: seen}, block=read_ms), key, seen)
-                except _Unreachable as error:
+                except BrokerUnreachable as error:
                     await asyncio.sleep(outage.pause_s(error, left))
 
     def find_group(self, id: str) -> Optional[GroupView]:
@@ -249,10 +255,11 @@ class RqBroker:
         """Errors of Redis in the words of the broker."""
         try:
             yield
+            self._has_answered = True
         except PoolhouseError:
             raise
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            raise _Unreachable(f"the broker at {self._name}: {error}") from error
+            raise BrokerUnreachable(f"the broker at {self._name}: {error}") from error
         except RedisError as error:
             raise BrokerError(f"the broker at {self._name}: {error}") from error
 
@@ -267,15 +274,11 @@ class RqBroker:
                 )
 
 
-class _Unreachable(BrokerError):
-    """Nobody answers; that may change."""
-
-
 class _Outage:
     """The server may be away from a wait for a while, once it has answered."""
 
-    def __init__(self) -> None:
-        self._answered = False
+    def __init__(self, has_answered: bool) -> None:
+        self._answered = has_answered
         self._since: Optional[float] = None
         self._pause_s = _PAUSE_S
 
@@ -283,7 +286,7 @@ class _Outage:
         """It has answered."""
         self._answered, self._since, self._pause_s = True, None, _PAUSE_S
 
-    def pause_s(self, error: _Unreachable, left: _Left) -> float:
+    def pause_s(self, error: BrokerUnreachable, left: _Left) -> float:
         """How long to wait before the next try. Raises the error if there is none, `TimeoutError` when the time is up."""
         now = time.monotonic()
         if self._since is None:
@@ -319,6 +322,14 @@ class _Left:
     def error(self) -> TimeoutError:
         """The time is up."""
         return TimeoutError(f"{self._what} has not ended within {self._limit:g} s; it goes on")
+
+
+def _check_database(url: str) -> None:
+    """What is no number redis-py takes for the first database."""
+    parts = urlsplit(url)
+    database = parts.path.strip("/")
+    if parts.scheme in ("redis", "rediss") and database and not database.isdecimal():
+        raise ValueError(f"its database is {database!r}; expected a number")
 
 
 def _moment() -> Tuple[str, int]:
