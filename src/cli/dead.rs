@@ -251,7 +251,10 @@ fn left_out(count: usize) -> String {
     } else {
         &format!("{count} that were")
     };
-    format!("note: left out {was} stopped, canceled or expired; `pool dead retry` takes those by their ids")
+    format!(
+        "note: left out {was} stopped, canceled or expired; `pool dead retry ID` runs one that was stopped, and what never ran \
+         is enqueued anew"
+    )
 }
 
 /// What became of all that matched.

@@ -255,7 +255,7 @@ fn who_retries_all_that_failed_does_not_mean_what_was_called_off() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(
         said,
-        "note: left out 2 that were stopped, canceled or expired; `pool dead retry` takes those by their ids\n"
+        "note: left out 2 that were stopped, canceled or expired; `pool dead retry ID` runs one that was stopped, and what never ran is enqueued anew\n"
     );
     assert_eq!(listed(&place, &["--state", "waiting"]).0, ["failed"]);
     // Who names one means it.
