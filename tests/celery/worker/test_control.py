@@ -149,9 +149,9 @@ def without(info, *names):
     return info
 
 
-@pytest.fixture
-def busy(alone):
-    """A stock worker and a pool: one task runs, one waits for a process, one for its time."""
+def make_busy(alone, long_before=0):
+    """A stock worker and a pool: one task runs, one waits for a process, one for its time. `long_before`: one like the first
+    has run before, for so many seconds."""
     sides = [alone('stock'), alone('pool')]
     # Over RabbitMQ what is due much later waits at the server.
     soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=55)
@@ -159,6 +159,8 @@ def busy(alone):
     for side in sides:
         side.start('--prefetch-multiplier', '2', workers=1)
         heard(side)
+        if long_before:
+            side.send('shop.sleeps', 'before', long_before).get(timeout=60)
         side.send('shop.sleeps', 'runs', 60, task_id='runs', priority=0)
         until(lambda side=side: side.runs('runs'), 'it runs')
         # Once one waits, a pool whose only worker is busy takes no more.
@@ -168,12 +170,20 @@ def busy(alone):
     return sides
 
 
+@pytest.fixture
+def busy(alone):
+    """See `make_busy`."""
+    return make_busy(alone)
+
+
 ETA = datetime.datetime(2999, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.timezone.utc)
 
 
 @pytest.mark.celery57
-def test_tasks_in_hand(busy):
+def test_tasks_in_hand(alone):
     """What runs, what waits and what is scheduled, as their requests are shown."""
+    # A pool leaves a task with its worker as long as the one before it takes no longer than usual. Then another may have it.
+    busy = make_busy(alone, long_before=4)
     active, reserved, scheduled, query = [], [], [], []
     for side in busy:
         (info,) = looked_at(side, 'active', lambda tasks: tasks)
