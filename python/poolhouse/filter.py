@@ -100,7 +100,7 @@ class JobFilter:
             return True
         try:
             given = json.loads(payload)
-        except ValueError:  # also where there are none
+        except (ValueError, RecursionError):  # also where there are none
             return False
         # Where positional and named arguments were given both, a value may be among either.
         roots = [given, *(given.get(part) for part in ("kwargs", "args"))] if isinstance(given, dict) else [given]

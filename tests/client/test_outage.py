@@ -4,8 +4,11 @@ import asyncio
 import logging
 import threading
 import unittest
+from unittest import mock
 
 from kit import PATIENCE_S, RedisKit, until
+
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from poolhouse import BrokerError, BrokerUnreachable, Pool
 
@@ -101,6 +104,12 @@ class Outage(unittest.TestCase):
             self.pool.send("shop.add", [1])
         self.assertEqual(len(logs.output), 1)
         self.assertIn("no scheduler moves jobs that come due into the queue `slow`", logs.output[0])
+
+    def test_a_job_is_enqueued_also_where_nobody_can_look_for_schedulers(self):
+        redis = self.pool._connection.broker()._redis
+        with mock.patch.object(redis, "exists", side_effect=RedisConnectionError("lost")):
+            job = self.pool.send("shop.add", [1], delay="1h")
+        self.assertEqual(job.state, "scheduled")
 
 
 if __name__ == "__main__":

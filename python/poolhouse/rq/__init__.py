@@ -267,7 +267,11 @@ class RqBroker:
         """Says once of each queue if no scheduler moves the jobs into it that were enqueued for later."""
         for queue in queues - self._schedulers_sought:
             self._schedulers_sought.add(queue)
-            if not self._redis.exists(f"{PREFIX}:scheduler-lock:{queue}"):
+            try:
+                has_scheduler = self._redis.exists(f"{PREFIX}:scheduler-lock:{queue}")
+            except (RedisError, OSError):
+                return  # the jobs are enqueued: whoever is told of an error here would enqueue them again
+            if not has_scheduler:
                 _log.warning(
                     "no scheduler moves jobs that come due into the queue `%s` now; a pool with `--with-scheduler` does",
                     queue,
